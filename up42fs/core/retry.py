@@ -1,0 +1,152 @@
+"""What to do about one failed attempt: try again, renew the credential, or give up, and with what.
+
+Knows nothing of sockets or clocks: the caller describes the failure and how much time is left.
+
+Theory. A failure is either *ours to wait out* (429, 5xx, a broken connection), *a stale
+credential* (401 on the API, 400/401/403 on a presigned link), or *final*. Waiting doubles from
+0.25 s to 4 s with full jitter: many readers of one mount fail at the same moment and must not
+return at the same moment. A wait that would outlive the operation's deadline is not begun: the
+reader learns the truth while it still can be told. A credential is renewed once per request;
+when the fresh one is refused too, the refusal is meant.
+Rejected: a retry budget per host (one mount is one user), and retrying 4xx (UP42 means them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    Offline,
+    Unavailable,
+    Up42fsError,
+    VersionChanged,
+)
+
+#: First and longest wait between attempts, seconds, before jitter.
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 4.0
+#: Attempts to reach a host that cannot be reached at all before saying so: once more, at once.
+OFFLINE_ATTEMPTS = 2
+OFFLINE_WAIT_S = 0.2
+
+
+class Plane(Enum):
+    """Who was being spoken to."""
+
+    API = "UP42"
+    AUTH = "the UP42 identity server"
+    STORE = "the object store"
+
+
+class Kind(Enum):
+    """How an attempt failed."""
+
+    STATUS = "answered with an error status"
+    UNREACHABLE = "could not be reached"  # name not resolved, no route, connection refused
+    TLS = "failed the TLS handshake"
+    BROKEN = "broke the connection"  # reset, short body
+    STALLED = "stopped sending"
+    GARBLED = "sent an answer that cannot be right"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt. `code` is the error code in the body; waits are in seconds."""
+
+    plane: Plane
+    kind: Kind
+    status: int | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `after_s` seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Fetch a new token or link and try again at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give up with this error."""
+
+    error: type[Up42fsError]
+
+
+Verdict = Retry | Renew | Fail
+
+_FINAL: dict[int, type[Up42fsError]] = {
+    400: InvalidArgument,
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    409: VersionChanged,
+    410: NotFound,
+    412: VersionChanged,
+    416: VersionChanged,
+    422: InvalidArgument,
+}
+_STALE_LINK = frozenset({400, 401, 403})
+
+
+def decide(
+    failure: Failure, *, attempt: int, renewed: bool, remaining_s: float, jitter: float
+) -> Verdict:
+    """Decide what follows `failure`.
+
+    `attempt` counts from 1; `renewed` says a fresh credential was already tried; `remaining_s` is
+    the time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
+    """
+    if failure.kind is Kind.UNREACHABLE and attempt >= OFFLINE_ATTEMPTS:
+        return Fail(Offline)
+    if failure.kind is Kind.STATUS and not _is_passing(failure):
+        return _refusal(failure, renewed=renewed)
+    wait_s = _wait_s(failure, attempt, jitter)
+    if wait_s >= remaining_s:
+        return Fail(_timed_out(failure))
+    return Retry(wait_s)
+
+
+def backoff_s(attempt: int, jitter: float) -> float:
+    """Wait before attempt `attempt + 1`: full jitter over a doubling span, in seconds."""
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * jitter
+
+
+def _is_passing(failure: Failure) -> bool:
+    status = failure.status or 0
+    return status in (408, 425, 429) or status >= 500
+
+
+def _refusal(failure: Failure, *, renewed: bool) -> Verdict:
+    status = failure.status or 0
+    stale = _STALE_LINK if failure.plane is Plane.STORE else {401}
+    if failure.plane is not Plane.AUTH and status in stale and not renewed:
+        return Renew()
+    if failure.plane is Plane.STORE and status == 400:
+        return Fail(AccessDenied)
+    return Fail(_FINAL.get(status, InvalidAnswer))
+
+
+def _wait_s(failure: Failure, attempt: int, jitter: float) -> float:
+    if failure.kind is Kind.UNREACHABLE:
+        return OFFLINE_WAIT_S
+    wait_s = backoff_s(attempt, jitter)
+    return max(wait_s, failure.retry_after_s or 0.0)
+
+
+def _timed_out(failure: Failure) -> type[Up42fsError]:
+    if failure.kind is Kind.STALLED:
+        return DeadlineExceeded
+    return InvalidAnswer if failure.kind is Kind.GARBLED else Unavailable

@@ -1,0 +1,119 @@
+"""Everything that can go wrong, by blame and by errno.
+
+This is the one table from failures to errno values; `FUSEError` is made from it in
+`fuse.boundary` and nowhere else. Each message says what happened, to which asset, and what to do.
+
+    Up42fsError                     EIO
+    ├── ConfigurationError          EINVAL       the user asked for something impossible
+    ├── SignInFailed                EACCES       UP42 refused the credentials
+    ├── NotFound                    ENOENT       no such name, or UP42 no longer has it
+    ├── NotADirectory               ENOTDIR
+    ├── IsADirectory                EISDIR
+    ├── NoAttribute                 ENODATA      no such extended attribute
+    ├── ReadOnly                    EROFS        a write reached a read-only mount
+    ├── InvalidArgument             EINVAL
+    ├── BadHandle                   EBADF
+    ├── AccessDenied                EACCES       UP42 refuses this account
+    ├── VersionChanged              ESTALE       the object is not the one that was opened
+    ├── Offline                     ENETUNREACH  no route to UP42
+    ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
+    └── Unavailable                 EIO          UP42 kept failing
+        └── InvalidAnswer           EIO          UP42 answered what cannot be right
+"""
+
+import errno
+from typing import ClassVar
+
+
+class Up42fsError(Exception):
+    """Base of every error up42fs raises on purpose; `errno` is what a system call answers."""
+
+    errno: ClassVar[int] = errno.EIO
+
+
+class ConfigurationError(Up42fsError):
+    """The settings, the machine or the command line make the request impossible."""
+
+    errno = errno.EINVAL
+
+
+class SignInFailed(Up42fsError):
+    """The identity server refused the credentials."""
+
+    errno = errno.EACCES
+
+
+class NotFound(Up42fsError):
+    """No such name, or the storage no longer holds it."""
+
+    errno = errno.ENOENT
+
+
+class NotADirectory(Up42fsError):
+    """A directory operation on something else."""
+
+    errno = errno.ENOTDIR
+
+
+class IsADirectory(Up42fsError):
+    """A file operation on a directory."""
+
+    errno = errno.EISDIR
+
+
+class NoAttribute(Up42fsError):
+    """No extended attribute of that name here."""
+
+    errno = errno.ENODATA
+
+
+class ReadOnly(Up42fsError):
+    """Delivered data cannot be written."""
+
+    errno = errno.EROFS
+
+
+class InvalidArgument(Up42fsError):
+    """A value UP42 or the kernel would refuse."""
+
+    errno = errno.EINVAL
+
+
+class BadHandle(Up42fsError):
+    """A handle that is not open."""
+
+    errno = errno.EBADF
+
+
+class AccessDenied(Up42fsError):
+    """UP42 refuses this account the operation."""
+
+    errno = errno.EACCES
+
+
+class VersionChanged(Up42fsError):
+    """The object changed or vanished beneath an open handle; its bytes must not be mixed."""
+
+    errno = errno.ESTALE
+
+
+class Offline(Up42fsError):
+    """UP42 cannot be reached from here at all."""
+
+    errno = errno.ENETUNREACH
+
+
+class DeadlineExceeded(Up42fsError):
+    """The operation's deadline passed."""
+
+    errno = errno.ETIMEDOUT
+
+
+class Unavailable(Up42fsError):
+    """UP42 kept failing until the retries were used up."""
+
+    errno = errno.EIO
+
+
+class InvalidAnswer(Unavailable):
+    """An answer that cannot be right; trusting it could return wrong bytes."""

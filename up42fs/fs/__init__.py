@@ -1,0 +1,1 @@
+"""What the mount means: names, inodes, attributes, handles. Knows no FUSE binding."""

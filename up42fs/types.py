@@ -1,0 +1,110 @@
+"""The vocabulary that every layer shares: immutable values, no behaviour beyond arithmetic.
+
+Knows nothing of JSON, HTTP, inodes or the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+#: What a read answers: any C-contiguous buffer; a memoryview where no copy is needed.
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
+
+class CnamStatus(StrEnum):
+    """State of UP42's transformation into the cloud-native asset model (contract §8)."""
+
+    SUCCESSFUL = "SUCCESSFUL"
+    IN_PROGRESS = "IN_PROGRESS"
+    NOT_PROCESSED = "NOT_PROCESSED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One delivered archive or file in UP42 storage (contract §2.2).
+
+    `size` is in bytes, None where UP42 gave none. Absent and null fields are None, tags ().
+    """
+
+    id: str
+    name: str | None
+    title: str | None
+    size: int | None
+    created_at: datetime
+    updated_at: datetime
+    tags: tuple[str, ...] = ()
+    cnam_status: CnamStatus = CnamStatus.NOT_PROCESSED
+    content_type: str | None = None
+    order_id: str | None = None
+    account_id: str | None = None
+    workspace_id: str | None = None
+    product_id: str | None = None
+    collection: str | None = None
+    producer: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order (contract §4.2). `status` is an open set: UP42 may add values."""
+
+    id: str
+    display_name: str | None
+    status: str | None
+    type: str | None
+    created_at: datetime
+    updated_at: datetime
+    tags: tuple[str, ...] = ()
+    account_id: str | None = None
+    workspace_id: str | None = None
+    product_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ByteRange:
+    """Half-open range of byte offsets `[start, stop)`, never empty, never negative."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"not a range: [{self.start}, {self.stop})")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Identity of one object's content: its total size in bytes and its ETag, if any.
+
+    `etag` is as the store sent it, quotes and a weak `W/` prefix included.
+    """
+
+    size: int
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """A presigned link and how many seconds it lives from the moment it was received."""
+
+    url: str
+    lifetime_s: float
+
+    def __repr__(self) -> str:
+        # A link is a secret: it reads the object for whoever holds it.
+        return f"SignedUrl(<redacted>, lifetime_s={self.lifetime_s:.0f})"
+
+
+class Signer(Protocol):
+    """Asks UP42 for a fresh presigned link to an object (contract §3.4)."""
+
+    async def __call__(self, object_id: str) -> SignedUrl:
+        """Return a fresh link; raises an `Up42fsError`."""
+        ...
