@@ -1,0 +1,168 @@
+"""From what UP42 calls things to file names: safe, unique within a directory, and stable.
+
+Knows nothing of orders, tags or inodes: an entry is an ID, an age and a wished-for name.
+
+Theory. Names in UP42 collide and contain slashes (contract, fact 8). Rules:
+1. A safe name is what the user wrote, minus what a path cannot hold; equal input, equal output.
+2. In one directory the oldest entry of a name keeps it plain; every other one gets
+   ` [<first digits of its ID>]` before its extension. An entry's name therefore depends only on
+   entries older than itself: newer arrivals never rename anything.
+3. An ID prefix grows from 8 digits until the name is free. A name that someone wrote to look like
+   a suffixed one is just another older entry, or loses to one.
+Rejected: numbering ` (2)` by listing order (renames on every change), hashing every name (unkind).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+#: Longest name in bytes of UTF-8. Linux allows 255; the rest is room for tools that append
+#: (`.aux.xml`, `.part`, rsync's temporary names).
+MAX_NAME_BYTES = 200
+#: What counts as an extension; longer "extensions" are part of a sentence.
+MAX_EXTENSION_BYTES = 16
+#: ID digits in the first suffix tried.
+SUFFIX_DIGITS = 8
+
+_DOUBLE_EXTENSIONS = (".tar.gz", ".tar.bz2", ".tar.xz", ".aux.xml")
+#: Control characters, surrogates and line separators: unprintable, or not UTF-8 at all.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_EXTENSIONS = {
+    "application/zip": ".zip",
+    "application/x-zip-compressed": ".zip",
+    "application/gzip": ".tgz",
+    "application/x-gzip": ".tgz",
+    "application/x-tar": ".tar",
+    "application/json": ".json",
+    "application/geo+json": ".geojson",
+    "application/xml": ".xml",
+    "application/pdf": ".pdf",
+    "text/xml": ".xml",
+    "text/plain": ".txt",
+    "text/csv": ".csv",
+    "image/tiff": ".tif",
+    "geotiff": ".tif",
+    "image/jp2": ".jp2",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+}
+_MIME_TYPES = {extension: mime for mime, extension in reversed(_EXTENSIONS.items()) if "/" in mime}
+_MIME_TYPES |= {".tiff": "image/tiff", ".jpeg": "image/jpeg", ".gz": "application/gzip"}
+_MIME_TYPES |= {".zip": "application/zip", ".tgz": "application/gzip", ".xml": "application/xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that wants a name: its ID, a sort key that is smaller for older, its wish."""
+
+    id: str
+    age: tuple[float, str]
+    wish: str
+
+
+def safe_name(raw: str | None) -> str | None:
+    """`raw` as one path component of at most 200 bytes, or None if nothing usable is left."""
+    if not raw:
+        return None
+    if not (raw.isascii() and raw.isprintable() and "/" not in raw):
+        raw = "".join(map(_safe_character, unicodedata.normalize("NFC", raw)))
+    text = raw.strip()
+    stem, extension = split_extension(text)
+    name = _fit(stem, extension)
+    return None if name in ("", ".", "..") else name
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """Split into stem and extension (with its dot); a leading dot starts no extension."""
+    lower = name.lower()
+    for double in _DOUBLE_EXTENSIONS:
+        if lower.endswith(double) and len(name) > len(double):
+            return name[: -len(double)], name[-len(double) :]
+    dot = name.rfind(".")
+    extension = name[dot:]
+    if dot <= 0 or len(extension) < 2 or not extension[1:].isalnum():
+        return name, ""
+    if len(extension.encode()) > MAX_EXTENSION_BYTES:
+        return name, ""
+    return name[:dot], extension
+
+
+def extension_for(content_type: str | None) -> str:
+    """The extension (with its dot) that files of a content type usually have, or ""."""
+    return _EXTENSIONS.get(_essence(content_type), "")
+
+
+def mime_type(name: str, content_type: str | None) -> str | None:
+    """A MIME type for desktops: by the name where it tells, since UP42's types can be wrong."""
+    by_name = _MIME_TYPES.get(split_extension(name)[1].lower())
+    return by_name or (_essence(content_type) or None)
+
+
+def asset_name(name: str | None, title: str | None, content_type: str | None, id_: str) -> str:
+    """Name of an asset before clashes: delivered name, else title plus extension, else its ID."""
+    delivered = safe_name(name)
+    if delivered is not None:
+        return delivered
+    titled = safe_name(title)
+    if titled is None:
+        return safe_name(id_) or "_"
+    extension = extension_for(content_type)
+    if titled.lower().endswith(extension):
+        return titled
+    return _fit(titled, extension)
+
+
+def with_suffix(name: str, suffix: str) -> str:
+    """`name` with `suffix` before its extension, cut so that it fits."""
+    stem, extension = split_extension(name)
+    return _fit(stem, suffix + extension)
+
+
+def assign(entries: Iterable[Entry], taken: Container[str] = ()) -> dict[str, str]:
+    """Unique names for the entries of one directory: ID to name, oldest first.
+
+    `taken` are names that something else of the directory already has. IDs must be distinct.
+    """
+    names: dict[str, str] = {}
+    used: set[str] = set()
+    for entry in sorted(entries, key=lambda entry: entry.age):
+        name = entry.wish
+        if name in used or name in taken:
+            name = _free_name(entry, used, taken)
+        used.add(name)
+        names[entry.id] = name
+    return names
+
+
+def _free_name(entry: Entry, used: Container[str], taken: Container[str]) -> str:
+    label = (safe_name(entry.id) or "_")[:64]
+    for digits in (*range(SUFFIX_DIGITS, len(label), 4), len(label)):
+        name = with_suffix(entry.wish, f" [{label[:digits]}]")
+        if name not in used and name not in taken:
+            return name
+    attempt = 2
+    while True:
+        name = with_suffix(entry.wish, f" [{label} {attempt}]")
+        if name not in used and name not in taken:
+            return name
+        attempt += 1
+
+
+def _safe_character(character: str) -> str:
+    if character == "/" or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+        return "_"
+    return character
+
+
+def _fit(stem: str, tail: str) -> str:
+    room = MAX_NAME_BYTES - len(tail.encode())
+    raw = stem.encode()
+    if len(raw) > room:
+        stem = raw[: max(room, 0)].decode(errors="ignore").rstrip()
+    return stem + tail
+
+
+def _essence(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()

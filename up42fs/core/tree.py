@@ -1,0 +1,87 @@
+"""Inode numbers: which number stands for which node, and how long it must be remembered.
+
+Knows nothing of names or of what a node means; a node is any hashable key with a text form.
+
+Theory. The kernel holds a reference to an inode for every lookup it was answered and returns it
+with `forget`. Rules:
+1. A number is derived from the node's key, so it is the same in every mount (design §2).
+   Two keys that hash alike (1 in 2^63) are told apart by probing; first come keeps the number.
+2. A lookup count changes only in `remember` and `forget`; at zero the number is dropped. It
+   is derived again, equal, when the node is next seen.
+3. No await in this file: count and table change together.
+4. A node that left the storage keeps its number while the kernel holds it: the file system finds
+   the node, sees that it is gone, and says so, instead of mistaking it for another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+ROOT_INODE = 1
+
+K = TypeVar("K", bound=Hashable)
+
+
+def derive_inode(text: str) -> int:
+    """A 63-bit inode number, above the root's, from a key's text form."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    number = int.from_bytes(digest, "little") >> 1
+    return max(number, ROOT_INODE + 1)
+
+
+class InodeTable(Generic[K]):
+    """Numbers of the nodes the kernel knows, with their lookup counts."""
+
+    def __init__(self, root: K) -> None:
+        self._root = root
+        self._keys: dict[int, K] = {ROOT_INODE: root}
+        self._numbers: dict[K, int] = {root: ROOT_INODE}
+        self._counts: dict[int, int] = {}
+
+    def number(self, key: K) -> int:
+        """The number of `key`, without taking a reference."""
+        known = self._numbers.get(key)
+        if known is not None:
+            return known
+        number = derive_inode(str(key))
+        while number in self._keys:
+            number += 1
+        return number
+
+    def remember(self, key: K) -> int:
+        """Take one reference on `key` and return its number."""
+        number = self.number(key)
+        self._keys[number] = key
+        self._numbers[key] = number
+        self._counts[number] = self._counts.get(number, 0) + 1
+        return number
+
+    def forget(self, number: int, count: int) -> None:
+        """Give back `count` references; the kernel may be wrong, this never raises."""
+        left = self._counts.get(number, 0) - count
+        if left > 0:
+            self._counts[number] = left
+            return
+        self._counts.pop(number, None)
+        if number != ROOT_INODE and number in self._keys:
+            del self._numbers[self._keys.pop(number)]
+
+    def key(self, number: int) -> K | None:
+        """The node of a number the kernel holds, or None."""
+        return self._keys.get(number)
+
+    def count(self, number: int) -> int:
+        """References the kernel holds on `number`."""
+        return self._counts.get(number, 0)
+
+    def holds(self, key: K) -> bool:
+        """Whether the kernel holds a reference on `key` (the root always counts as held)."""
+        return key in self._numbers
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<InodeTable {len(self)} inodes, {sum(self._counts.values())} references>"
