@@ -1,0 +1,17 @@
+"""`python -m up42fs.emulator` runs the stand-in alone."""
+
+import argparse
+import sys
+
+from up42fs.emulator import command
+
+
+def main() -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="up42fs emulator", description=command.DESCRIPTION)
+    command.add_arguments(parser)
+    return command.main(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The command line of the emulator: flags, the ready line, and how it ends.
+
+Prints exactly one JSON line to stdout once all servers accept. Ends with status 0 on SIGINT and
+SIGTERM, at once, and with its parent where asked to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from up42fs.emulator import faults
+from up42fs.emulator.server import Settings, serve
+from up42fs.emulator.service import Urls
+from up42fs.emulator.synthetic import SyntheticSize
+
+DESCRIPTION = "Run a stand-in for UP42: API, identity server and object store on 127.0.0.1."
+_PR_SET_PDEATHSIG = 1
+_PARENT_POLL_S = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all flags, one for each fault switch included."""
+    parser.add_argument("--port", type=int, default=0, help="port of the API (0: any)")
+    parser.add_argument("--auth-port", type=int, default=0, help="port of the identity server")
+    parser.add_argument("--store-port", type=int, default=0, help="port of the object store")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="serve the files below DIR")
+    parser.add_argument(
+        "--synthetic",
+        type=SyntheticSize.parse,
+        metavar="ASSETS[,ORDERS[,TAGS]]",
+        help="serve that many generated rows",
+    )
+    parser.add_argument(
+        "--sample-dir", type=Path, metavar="DIR", help="where the sample storage is made and kept"
+    )
+    parser.add_argument("--username", default=Settings().username, help="default: %(default)s")
+    parser.add_argument("--password", default=Settings().password, help="default: %(default)s")
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="end when the parent process ends"
+    )
+    faults.add_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until a signal or the parent's end; 0 then, 1 with a reason where it cannot start."""
+    parent = os.getppid()
+    if args.die_with_parent:
+        _ask_for_signal_at_parents_end()
+    settings = Settings(
+        api_port=args.port,
+        auth_port=args.auth_port,
+        store_port=args.store_port,
+        data_dir=args.data,
+        sample_dir=args.sample_dir,
+        synthetic=args.synthetic,
+        username=args.username,
+        password=args.password,
+        faults=faults.from_arguments(args),
+    )
+    status = 0
+    try:
+        trio.run(_serve_until_told, settings, parent if args.die_with_parent else None)
+    except* OSError as group:
+        print(f"up42fs emulator: {group.exceptions[0]}", file=sys.stderr)
+        status = 1
+    except* KeyboardInterrupt:
+        pass
+    return status
+
+
+def ready_line(settings: Settings, urls: Urls) -> str:
+    """Return the JSON line that tells a caller where the servers are and how to sign in."""
+    ready: dict[str, Any] = {
+        "api_url": urls.api_url,
+        "auth_url": urls.auth_url,
+        "store_url": urls.store_url,
+        "control_url": urls.control_url,
+        "username": settings.username,
+        "password": settings.password,
+        "env": {
+            "UP42_API_URL": urls.api_url,
+            "UP42_AUTH_URL": urls.auth_url,
+            "UP42_USERNAME": settings.username,
+            "UP42_PASSWORD": settings.password,
+        },
+    }
+    return json.dumps(ready)
+
+
+async def _serve_until_told(settings: Settings, parent: int | None) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, nursery.cancel_scope)
+        if parent is not None:
+            nursery.start_soon(_watch_parent, parent, nursery.cancel_scope)
+        urls = await nursery.start(serve, settings)
+        print(ready_line(settings, urls), flush=True)
+
+
+async def _watch_signals(
+    scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+            # A sample in the making runs in a thread that cannot be cancelled.
+            os._exit(0)
+
+
+async def _watch_parent(parent: int, scope: trio.CancelScope) -> None:
+    """Where the kernel cannot signal a parent's end, and for one that ended before we asked."""
+    while os.getppid() == parent:  # noqa: ASYNC110  (the kernel offers no event)
+        await trio.sleep(_PARENT_POLL_S)
+    scope.cancel()
+
+
+def _ask_for_signal_at_parents_end() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,149 @@
+"""What an object's bytes come from: memory, a file, or a pattern computed from the offset.
+
+A pattern lets an asset of many gigabytes exist without a disk: its bytes follow from a seed and
+the offset alone, so a test can verify any range it read. Knows nothing of HTTP or of UP42.
+
+The pattern: one random tile of 1 MiB a seed; block `i` of the object is that tile rotated by
+`i * ROTATION` bytes. The tile is kept twice in a row, so that a rotated block is a plain slice and
+serving costs no copy. ROTATION is odd, so blocks repeat only after 2**20 of them (1 TiB).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+BLOCK_BYTES = 1 << 20
+ROTATION = 7919 * 13 * 2 + 1
+
+
+class Content(Protocol):
+    """The bytes of one object; `size` in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Total size in bytes, as it is now."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A hex digest that changes when the bytes change; the MD5 of the bytes where cheap."""
+        ...
+
+    @property
+    def md5(self) -> bytes | None:
+        """MD5 of the bytes; None for a composite object, as Google has none there."""
+        ...
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """Yield the bytes of `[start, stop)` in order, in pieces of at most 1 MiB."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesContent:
+    """Bytes held in memory: a simple upload."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Total size in bytes."""
+        return len(self.data)
+
+    @property
+    def md5(self) -> bytes | None:
+        """MD5 of the bytes."""
+        return hashlib.md5(self.data, usedforsecurity=False).digest()
+
+    @property
+    def identity(self) -> str:
+        """The MD5, as Google's ETag of a simple upload."""
+        return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """Yield slices of the bytes, without copies."""
+        view = memoryview(self.data)
+        for at in range(start, stop, BLOCK_BYTES):
+            yield view[at : min(at + BLOCK_BYTES, stop)]
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A file on disk: a composite upload, whose identity is its path, size and mtime."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """Size of the file now, in bytes."""
+        return self.path.stat().st_size
+
+    @property
+    def md5(self) -> bytes | None:
+        """None: reading the whole file for a header would be dear."""
+        return None
+
+    @property
+    def identity(self) -> str:
+        """Digest of path, size and mtime."""
+        status = self.path.stat()
+        material = f"{self.path}:{status.st_size}:{status.st_mtime_ns}"
+        return hashlib.md5(material.encode(), usedforsecurity=False).hexdigest()
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """Yield pieces read from the file."""
+        with self.path.open("rb") as file:
+            for at in range(start, stop, BLOCK_BYTES):
+                yield os.pread(file.fileno(), min(BLOCK_BYTES, stop - at), at)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternContent:
+    """Bytes computed from `seed` and the offset: any size, no disk."""
+
+    seed: int
+    length: int
+
+    @property
+    def size(self) -> int:
+        """Total size in bytes."""
+        return self.length
+
+    @property
+    def md5(self) -> bytes | None:
+        """None: a composite object."""
+        return None
+
+    @property
+    def identity(self) -> str:
+        """Digest of seed and size."""
+        material = f"pattern:{self.seed}:{self.length}"
+        return hashlib.md5(material.encode(), usedforsecurity=False).hexdigest()
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """Yield slices of the rotated tile, without copies."""
+        tile = memoryview(_doubled_tile(self.seed))
+        at = start
+        while at < stop:
+            block, within = divmod(at, BLOCK_BYTES)
+            count = min(BLOCK_BYTES - within, stop - at)
+            origin = (block * ROTATION) % BLOCK_BYTES + within
+            yield tile[origin : origin + count]
+            at += count
+
+
+def pattern_bytes(seed: int, offset: int, size: int) -> bytes:
+    """Return `size` bytes at `offset` of the pattern with `seed`, for tests to compare with."""
+    return b"".join(PatternContent(seed, offset + size).pieces(offset, offset + size))
+
+
+@functools.lru_cache(maxsize=32)  # a memo of a pure function: 2 MiB a seed in use
+def _doubled_tile(seed: int) -> bytes:
+    return random.Random(seed).randbytes(BLOCK_BYTES) * 2

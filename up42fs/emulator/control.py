@@ -1,0 +1,245 @@
+"""The control endpoint: tests read the log, set switches and change the storage over HTTP.
+
+Lives on the API's port under `/_emulator`; its requests are not journalled and never struck.
+Operations on the storage are `op` names of `OPERATIONS`. Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from up42fs.emulator.clock import parse_us
+from up42fs.emulator.content import BytesContent, Content, PatternContent
+from up42fs.emulator.faults import BadSwitchError
+from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.storage import Asset, Order, stable_id
+from up42fs.emulator.wire import Response
+
+PREFIX = "/_emulator"
+
+
+def _log(call: Call) -> Response:
+    request, journal = call.request, call.service.journal
+    since = int(request.get("since") or 0)
+    rows = journal.since(since, request.get("plane") or None, request.get("route") or None)
+    return json_response({"next": journal.next_position, "requests": rows})
+
+
+def _clear_log(call: Call) -> Response:
+    call.service.journal.clear()
+    return json_response({"next": call.service.journal.next_position, "requests": []})
+
+
+def _faults(call: Call) -> Response:
+    return json_response(asdict(call.faults))
+
+
+def _set_faults(call: Call) -> Response:
+    body = call.json()
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body is a JSON object of switches.")
+    try:
+        return json_response(asdict(call.service.box.patch(body)))
+    except BadSwitchError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _summary(call: Call) -> Response:
+    storage, with_digests = call.storage, call.request.get("sha256") is not None
+    objects = []
+    for stored in storage.objects_by_file.values():
+        row: dict[str, Any] = {
+            "id": stored.file_id,
+            "name": stored.filename,
+            "size": stored.content.size,
+            "etag": stored.etag,
+            "path": stored.path,
+        }
+        if with_digests:
+            row["sha256"] = _sha256(stored.content)
+        objects.append(row)
+    account = storage.account
+    return json_response(
+        {
+            "account_id": account.account_id,
+            "workspace_id": account.workspace_id,
+            "orders": [
+                {"id": o.id, "display_name": o.display_name, "status": o.status}
+                for o in storage.orders.values()
+            ],
+            "assets": [_asset_row(asset) for asset in storage.assets.values()],
+            "collections": list(storage.collections),
+            "items": [
+                {
+                    "id": item.id,
+                    "collection_id": item.collection_id,
+                    "asset_id": storage.collections[item.collection_id].asset_id,
+                    "files": {file.key: file.id for file in item.files},
+                }
+                for item in storage.items.values()
+            ],
+            "objects": objects,
+        }
+    )
+
+
+def _asset_row(asset: Asset) -> dict[str, Any]:
+    return {
+        "id": asset.id, "name": asset.name, "size": asset.size, "status": asset.status,
+        "order_id": asset.order_id, "title": asset.title, "tags": asset.tags,
+    }  # fmt: skip
+
+
+def _sha256(content: Content) -> str:
+    digest = hashlib.sha256()
+    for piece in content.pieces(0, content.size):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _change(call: Call) -> Response:
+    body = call.json()
+    operation = OPERATIONS.get(body.pop("op", "")) if isinstance(body, dict) else None
+    if operation is None:
+        raise ApiError(400, f"op is one of {', '.join(sorted(OPERATIONS))}")
+    try:
+        return json_response(operation(call, **body))
+    except KeyError as error:
+        raise ApiError(404, f"nothing here has the ID {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ApiError(400, str(error)) from None
+
+
+# -- operations: keyword arguments are the JSON fields beside `op`
+
+
+def _add_asset(
+    call: Call,
+    *,
+    name: str | None = None,
+    id: str | None = None,  # noqa: A002  (the JSON field)
+    size: int = 1 << 20,
+    seed: int = 1,
+    content_base64: str | None = None,
+    order_id: str | None = None,
+    title: str | None = None,
+    tags: list[str] | None = None,
+    cnam_status: str = "NOT_PROCESSED",
+    content_type: str = "application/zip",
+    created_at: str | None = None,
+) -> dict[str, Any]:
+    storage, now_us = call.storage, call.service.now_us()
+    account = storage.account
+    created_us = now_us if created_at is None else parse_us(created_at)
+    asset_id = id or stable_id(f"added {len(storage.assets)} {now_us}")
+    asset = Asset(
+        asset_id,
+        created_us,
+        created_us,
+        account.workspace_id,
+        account.account_id,
+        name=name,
+        order_id=order_id,
+        title=title,
+        tags=tags,
+        content_type=content_type,
+    )
+    storage.put_asset(asset, _content(seed, size, content_base64))
+    if cnam_status != "NOT_PROCESSED":
+        storage.set_cnam_status(asset_id, cnam_status, created_us)
+    return _asset_row(asset)
+
+
+def _content(seed: int, size: int, content_base64: str | None) -> Content:
+    if content_base64 is not None:
+        return BytesContent(base64.b64decode(content_base64, validate=True))
+    return PatternContent(seed, size)
+
+
+def _remove_asset(call: Call, *, id: str) -> dict[str, Any]:  # noqa: A002
+    call.storage.remove_asset(id)
+    return {"id": id}
+
+
+def _remove_object(call: Call, *, id: str) -> dict[str, Any]:  # noqa: A002
+    call.storage.remove_object(id)
+    return {"id": id}
+
+
+def _replace_object(
+    call: Call,
+    *,
+    id: str,  # noqa: A002
+    seed: int = 2,
+    size: int | None = None,
+    content_base64: str | None = None,
+) -> dict[str, Any]:
+    """New bytes under the same ID: the size stays unless given."""
+    storage = call.storage
+    length = storage.objects_by_file[id].content.size if size is None else size
+    content = _content(seed, length, content_base64)
+    stored = storage.replace_content(id, content, call.service.now_us())
+    return {"id": id, "size": stored.content.size, "etag": stored.etag}
+
+
+def _set_metadata(call: Call, *, id: str, **changes: Any) -> dict[str, Any]:  # noqa: A002
+    return _asset_row(call.storage.set_metadata(id, changes, call.service.now_us()))
+
+
+def _set_cnam_status(call: Call, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
+    return _asset_row(call.storage.set_cnam_status(id, status, call.service.now_us()))
+
+
+def _add_order(
+    call: Call,
+    *,
+    display_name: str | None = None,
+    id: str | None = None,  # noqa: A002
+    status: str = "FULFILLED",
+) -> dict[str, Any]:
+    storage, now_us = call.storage, call.service.now_us()
+    account = storage.account
+    order_id = id or stable_id(f"added order {len(storage.orders)} {now_us}")
+    storage.put_order(
+        Order(
+            order_id, display_name, status, now_us, now_us, account.workspace_id, account.account_id
+        )
+    )
+    return {"id": order_id}
+
+
+def _progress_order(call: Call, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
+    order = call.storage.progress_order(id, status, call.service.now_us())
+    return {"id": order.id, "status": order.status}
+
+
+def _revoke_tokens(call: Call) -> dict[str, Any]:
+    """All tokens issued so far stop working: 401 until the client signs in again."""
+    call.service.tokens_valid_from_s = call.service.now_s()
+    return {}
+
+
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "add_asset": _add_asset,
+    "remove_asset": _remove_asset,
+    "remove_object": _remove_object,
+    "replace_object": _replace_object,
+    "set_metadata": _set_metadata,
+    "set_cnam_status": _set_cnam_status,
+    "add_order": _add_order,
+    "progress_order": _progress_order,
+    "revoke_tokens": _revoke_tokens,
+}
+
+ROUTES = (
+    Route("GET", f"{PREFIX}/log", "control", _log, is_public=True),
+    Route("DELETE", f"{PREFIX}/log", "control", _clear_log, is_public=True),
+    Route("GET", f"{PREFIX}/faults", "control", _faults, is_public=True),
+    Route("PATCH", f"{PREFIX}/faults", "control", _set_faults, is_public=True),
+    Route("GET", f"{PREFIX}/storage", "control", _summary, is_public=True),
+    Route("POST", f"{PREFIX}/storage", "control", _change, is_public=True),
+)

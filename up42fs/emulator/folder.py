@@ -1,0 +1,124 @@
+"""A directory of files as a storage: `--data DIR`.
+
+Each regular file is an asset under a stable ID; the top-level directory it lies in is its order,
+the directories between are its tags. Images count as transformed, with one STAC item whose one
+file is the same bytes under another ID. Symbolic links are not followed.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from up42fs.emulator.clock import US
+from up42fs.emulator.content import FileContent
+from up42fs.emulator.storage import (
+    Account,
+    Asset,
+    Collection,
+    Item,
+    Order,
+    StacFile,
+    Storage,
+    stable_id,
+)
+
+IMAGES = frozenset((".tif", ".tiff", ".jp2"))
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+def folder_storage(account: Account, root: Path) -> Storage:
+    """Return the storage that shows `root`; NotADirectoryError where it is none."""
+    if not root.is_dir():
+        raise NotADirectoryError(f"--data {root}: no such directory")
+    storage = Storage(account)
+    for path in sorted(regular_files(root)):
+        _add_file(storage, root, path)
+    return storage
+
+
+def regular_files(root: Path) -> Iterator[Path]:
+    """Yield every regular file below `root`, links not followed."""
+    for directory, _, names in os.walk(root, followlinks=False):
+        for name in names:
+            path = Path(directory, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _add_file(storage: Storage, root: Path, path: Path) -> None:
+    relative = path.relative_to(root)
+    # Names that are no UTF-8 cannot be told in JSON.
+    label = os.fsencode(relative).decode("utf-8", "replace")
+    *directories, name = label.split("/")
+    account = storage.account
+    modified_us = path.stat().st_mtime_ns // 1000
+    order_id = _ensure_order(storage, directories[0], modified_us) if directories else None
+    is_image = path.suffix.lower() in IMAGES
+    asset = Asset(
+        stable_id(f"folder asset {label}"),
+        modified_us,
+        modified_us,
+        account.workspace_id,
+        account.account_id,
+        name=name,
+        content_type=_media_type(name),
+        status="SUCCESSFUL" if is_image else "NOT_PROCESSED",
+        order_id=order_id,
+        source="USER",
+        tags=sorted(set(directories[1:])),
+    )
+    storage.put_asset(asset, FileContent(path))
+    _add_collection(storage, asset, path, label, is_image)
+
+
+def _ensure_order(storage: Storage, name: str, moment_us: int) -> str:
+    account = storage.account
+    order_id = stable_id(f"folder order {name}")
+    order = storage.orders.get(order_id)
+    if order is None:
+        storage.put_order(
+            Order(
+                order_id,
+                name,
+                "FULFILLED",
+                moment_us,
+                moment_us,
+                account.workspace_id,
+                account.account_id,
+                tags=[],
+            )
+        )
+    else:
+        order.created_us = min(order.created_us, moment_us)
+        order.updated_us = max(order.updated_us, moment_us)
+    return order_id
+
+
+def _add_collection(storage: Storage, asset: Asset, path: Path, label: str, is_image: bool) -> None:
+    collection_id = stable_id(f"folder collection {label}")
+    name = asset.name or label
+    if is_image:
+        media_type = "image/jp2" if path.suffix.lower() == ".jp2" else COG
+        file = StacFile(name, stable_id(f"folder file {label}"), media_type, name)
+        storage.put_stac_file(file, FileContent(path), asset.created_us)
+    else:
+        file = StacFile("data", asset.id, asset.content_type, "Data")
+    item = Item(
+        stable_id(f"folder item {label}"),
+        collection_id,
+        Path(name).stem or name,
+        asset.created_us - 3600 * US,
+        (13.3, 52.4, 13.5, 52.6),
+        (file,),
+        {"gsd": 0.5, "proj:epsg": None},
+    )
+    storage.put_collection(
+        Collection(collection_id, asset.id, item.title, asset.created_us, [item], is_image)
+    )
+
+
+def _media_type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"

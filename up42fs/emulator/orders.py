@@ -1,0 +1,129 @@
+"""`/v2/orders`: list, one, tags and budget, cancellation (contract §4).
+
+Knows nothing of assets but their IDs, which orders carry only by switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from up42fs.emulator import pages
+from up42fs.emulator.clock import format_z
+from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.storage import Order
+from up42fs.emulator.wire import Request, Response
+
+SORTABLE: dict[str, Callable[[Order], Any]] = {
+    "createdAt": lambda o: o.created_us,
+    "updatedAt": lambda o: o.updated_us,
+    "type": lambda o: o.type,
+    "status": lambda o: o.status,
+}
+
+
+def render(call: Call, order: Order) -> dict[str, Any]:
+    """Return the order object of contract §4.2; `assets` by switch."""
+    row: dict[str, Any] = {
+        "id": order.id,
+        "workspaceId": order.workspace_id,
+        "accountId": order.account_id,
+        "displayName": order.display_name,
+        "type": order.type,
+        "status": order.status,
+        "dataProductId": order.data_product_id,
+        "createdAt": format_z(order.created_us),
+        "updatedAt": format_z(order.updated_us),
+        "createdBy": {"id": order.workspace_id, "type": "USER"},
+        "updatedBy": {"id": "system", "type": "INTERNAL"},
+        "tags": order.tags,
+        "budgetId": order.budget_id,
+        "orderDetails": order.details,
+    }
+    if order.details is None:
+        del row["orderDetails"]
+    if call.faults.order_assets:
+        row["assets"] = [asset.id for asset in call.storage.assets_of_order(order.id)]
+    return {key: value for key, value in row.items() if key not in order.absent}
+
+
+def _list(call: Call) -> Response:
+    request, faults = call.request, call.faults
+    page, size = pages.page_number_and_size(
+        request, faults.max_page_size, faults.page_size_error_above
+    )
+    keys = pages.sort_keys(request, SORTABLE, "createdAt,desc")
+    tests = _filters(request)
+    paging = ("page", "size")
+    question = tuple(pair for pair in request.query if pair[0] not in paging)
+
+    def compute() -> list[Order]:
+        rows = [o for o in call.storage.orders.values() if all(test(o) for test in tests)]
+        return pages.sort_rows(rows, keys)
+
+    rows = call.storage.query(("orders", question), compute)
+    return json_response(pages.envelope(rows, page, size, lambda order: render(call, order)))
+
+
+def _filters(request: Request) -> list[Callable[[Order], bool]]:
+    tests: list[Callable[[Order], bool]] = []
+    workspace = pages.uuid_value(request, "workspaceId")
+    if workspace is not None:
+        tests.append(lambda o: o.workspace_id == workspace)
+    name = (request.get("displayName") or "").lower()
+    if name:
+        tests.append(lambda o: name in (o.display_name or "").lower())
+    for key, values in _LISTS.items():
+        wanted = set(request.values(key))
+        if wanted:
+            tests.append(lambda o, w=wanted, v=values: not w.isdisjoint(v(o)))  # type: ignore[misc]
+    return tests
+
+
+_LISTS: dict[str, Callable[[Order], tuple[str | None, ...]]] = {
+    "type": lambda o: (o.type,),
+    "status": lambda o: (o.status,),
+    "subStatus": lambda o: ((o.details or {}).get("subStatus"),),
+    "tags": lambda o: tuple(o.tags or ()),
+    "budgetIds": lambda o: (o.budget_id,),
+    "orderIds": lambda o: (o.id,),
+}
+
+
+def _order(call: Call) -> Order:
+    order = call.storage.orders.get(call.params["id"])
+    if order is None:
+        raise ApiError(404, f"Order {call.params['id']} not found.")
+    return order
+
+
+def _get(call: Call) -> Response:
+    return json_response(render(call, _order(call)))
+
+
+def _patch(call: Call) -> Response:
+    order, body = _order(call), call.json()
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body is a JSON object with tags and/or budgetId.")
+    if "tags" in body:
+        order.tags = body["tags"]
+    if "budgetId" in body:
+        order.budget_id = body["budgetId"]
+    call.storage.progress_order(order.id, order.status, call.service.now_us())
+    return json_response(render(call, order))
+
+
+def _cancel(call: Call) -> Response:
+    order = _order(call)
+    if order.status not in ("CREATED", "PLACEMENT_FAILED"):
+        raise ApiError(409, f"Order {order.id} is {order.status} and cannot be canceled.")
+    call.storage.progress_order(order.id, "CANCELED", call.service.now_us())
+    return json_response({"orderId": order.id, "status": order.status})
+
+
+ROUTES = (
+    Route("GET", "/v2/orders", "orders.list", _list),
+    Route("GET", "/v2/orders/{id}", "orders.get", _get),
+    Route("PATCH", "/v2/orders/{id}", "orders.update", _patch),
+    Route("POST", "/v2/orders/{id}/cancellation", "orders.cancel", _cancel),
+)

@@ -1,0 +1,122 @@
+"""Paging and sorting of the two v2 lists, as Spring Data does it (contract §2.1).
+
+Pure: rows and query values in, one page out.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from up42fs.emulator.clock import parse_us
+from up42fs.emulator.service import ApiError
+from up42fs.emulator.wire import Request
+
+DEFAULT_SIZE = 20
+
+
+def page_number_and_size(
+    request: Request, largest: int, error_above: int | None
+) -> tuple[int, int]:
+    """Return page (0-based) and size; too large sizes are cut, or refused by switch."""
+    page = _whole(request, "page", 0)
+    size = _whole(request, "size", DEFAULT_SIZE)
+    if error_above is not None and size > error_above:
+        raise ApiError(400, f"size: must be less than or equal to {error_above}")
+    # Spring falls back to its defaults for values below the least one.
+    return max(0, page), min(size if size >= 1 else DEFAULT_SIZE, largest)
+
+
+def envelope(
+    rows: Sequence[Any], page: int, size: int, render: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return one page of `rows` in Spring's envelope."""
+    content = [render(row) for row in rows[page * size : (page + 1) * size]]
+    pages = -(-len(rows) // size)
+    sort = {"sorted": True, "unsorted": False, "empty": False}
+    return {
+        "content": content,
+        "pageable": {
+            "sort": sort,
+            "pageNumber": page,
+            "pageSize": size,
+            "offset": page * size,
+            "paged": True,
+            "unpaged": False,
+        },
+        "totalPages": pages,
+        "totalElements": len(rows),
+        "last": page >= pages - 1,
+        "sort": sort,
+        "numberOfElements": len(content),
+        "first": page == 0,
+        "size": size,
+        "number": page,
+        "empty": not content,
+    }
+
+
+def sort_keys(
+    request: Request, fields: dict[str, Callable[[Any], Any]], default: str
+) -> list[tuple[Callable[[Any], Any], bool]]:
+    """Return (key, descending) pairs of the repeated `sort` parameter, most significant first.
+
+    Rows without a value sort last in ascending order, as in PostgreSQL. 400 for unknown fields.
+    """
+    texts = [text for key, text in request.query if key == "sort" and text] or [default]
+    pairs = []
+    for text in texts:
+        name, _, direction = text.partition(",")
+        if name not in fields:
+            raise ApiError(400, f"No property '{name}' found to sort by")
+        if direction.lower() not in ("", "asc", "desc"):
+            raise ApiError(400, f"Invalid sort direction '{direction}'")
+        pairs.append((_nulls_last(fields[name]), direction.lower() == "desc"))
+    return pairs
+
+
+def sort_rows(rows: list[Any], keys: list[tuple[Callable[[Any], Any], bool]]) -> list[Any]:
+    """Sort by several keys; ties keep their order by ID, so that pages never overlap."""
+    rows = sorted(rows, key=lambda row: row.id)
+    for key, descending in reversed(keys):
+        rows.sort(key=key, reverse=descending)
+    return rows
+
+
+def moment_us(request: Request, key: str) -> int | None:
+    """Return a timestamp parameter in Unix microseconds; 400 where it is none."""
+    text = request.get(key)
+    if not text:
+        return None
+    try:
+        return parse_us(text)
+    except ValueError:
+        raise ApiError(400, f"Failed to convert '{key}' with value: '{text}'") from None
+
+
+def uuid_value(request: Request, key: str) -> str | None:
+    """Return a UUID parameter in canonical form; 400 where it is none (contract §7.2)."""
+    text = request.get(key)
+    if not text:
+        return None
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ApiError(400, f"Failed to convert '{key}' with value: '{text}'") from None
+
+
+def _nulls_last(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def key(row: Any) -> tuple[bool, Any]:
+        found = value(row)
+        return (found is None, found if found is not None else 0)
+
+    return key
+
+
+def _whole(request: Request, key: str, default: int) -> int:
+    text = request.get(key)
+    try:
+        return int(text) if text else default
+    except ValueError:
+        return default  # Spring ignores malformed paging values

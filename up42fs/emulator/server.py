@@ -1,0 +1,214 @@
+"""The three servers of the emulator on one nursery: API, identity server, object store.
+
+As in reality each has its own origin, here its own port of 127.0.0.1. This module routes requests,
+writes the journal, asks the switches, and hands answers to the wire.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from up42fs.emulator import assets, auth, control, objects, orders, stac
+from up42fs.emulator.faults import FaultBox, Faults
+from up42fs.emulator.folder import folder_storage
+from up42fs.emulator.journal import Record
+from up42fs.emulator.sample import default_sample_dir, sample_storage
+from up42fs.emulator.service import (
+    ApiError,
+    Call,
+    Route,
+    Service,
+    Urls,
+    error_response,
+    struck_response,
+)
+from up42fs.emulator.storage import Account, Storage
+from up42fs.emulator.synthetic import SyntheticSize, synthetic_storage
+from up42fs.emulator.wire import Connection, Exchange, Request, Response
+
+HOST = "127.0.0.1"
+#: Long enough for a burst of clients; Linux cuts it to net.core.somaxconn.
+BACKLOG = 1024
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to serve and where; port 0 takes any free one.
+
+    The storage is `data_dir` (a directory of files), or `synthetic` (generated rows), or the
+    sample storage, kept in `sample_dir` (default: the user's cache directory).
+    """
+
+    api_port: int = 0
+    auth_port: int = 0
+    store_port: int = 0
+    data_dir: Path | None = None
+    sample_dir: Path | None = None
+    synthetic: SyntheticSize | None = None
+    username: str = "demo@up42fs.example"
+    password: str = field(default="demo", repr=False)
+    faults: Faults = field(default_factory=Faults)
+
+
+async def serve(
+    settings: Settings,
+    storage: Storage | None = None,
+    *,
+    task_status: trio.TaskStatus[Urls] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; started with the URLs once all three servers accept.
+
+    `storage` replaces what `settings` would load. Raises OSError where a port is taken, and what
+    making the sample raises.
+    """
+    if storage is None:
+        storage = await trio.to_thread.run_sync(load_storage, settings)
+    async with trio.open_nursery() as nursery:
+        listeners = [
+            await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
+            for port in (settings.api_port, settings.auth_port, settings.store_port)
+        ]
+        urls = Urls(*(f"http://{HOST}:{group[0].socket.getsockname()[1]}" for group in listeners))
+        service = Service(storage, FaultBox(settings.faults), urls)
+        connection_ids = itertools.count(1)
+        for plane, group in zip(_planes(service), listeners, strict=True):
+            accept = partial(_accept, plane, connection_ids)
+            nursery.start_soon(partial(trio.serve_listeners, accept, group))
+        task_status.started(urls)
+
+
+def run(settings: Settings, ready: Callable[[Urls], None]) -> None:
+    """Serve until interrupted; `ready` is told the URLs. Blocks."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            ready(await nursery.start(serve, settings))
+
+    trio.run(main)
+
+
+def load_storage(settings: Settings) -> Storage:
+    """Return the storage that `settings` describe; may make the sample, for up to a minute."""
+    account = Account(settings.username, settings.password)
+    if settings.data_dir is not None:
+        return folder_storage(account, settings.data_dir)
+    if settings.synthetic is not None:
+        return synthetic_storage(account, settings.synthetic)
+    return sample_storage(account, settings.sample_dir or default_sample_dir())
+
+
+async def _accept(
+    plane: Plane, connection_ids: itertools.count[int], stream: trio.SocketStream
+) -> None:
+    await Connection(stream, next(connection_ids), plane.handle).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One of the three servers: its routes and the service behind them."""
+
+    name: str
+    service: Service
+    routes: tuple[Route, ...]
+
+    async def handle(self, request: Request) -> Exchange:
+        """Answer one request, journal it, and say how the wire shall treat it."""
+        await trio.lowlevel.checkpoint()
+        service = self.service
+        route, params = self._route(request)
+        call = Call(service, request, params)
+        if route is not None and route.name == "control":
+            return Exchange(self._respond(route, call))
+        record = service.journal.add(self._record(request, route, params))
+        call.struck = service.box.strike(self.name, record.route, record.object_id)
+        effects = service.faults.effects(self.name, call.struck)
+        response = self._decide(route, call)
+        record.status = 0 if effects.reset_before_headers else response.status
+        return Exchange(self._signed_off(response), effects, record.count)
+
+    def _decide(self, route: Route | None, call: Call) -> Response:
+        faults = call.strikes
+        if faults.fail_status is not None:
+            return struck_response(faults, call.service.now_us(), call.service.box.random)
+        response = self._respond(route, call)
+        if faults.bad_content_type and self.name != "store":
+            kept = tuple(pair for pair in response.headers if pair[0] != "Content-Type")
+            response = Response(
+                response.status, (*kept, ("Content-Type", "text/html")), response.body
+            )
+        return response
+
+    def _respond(self, route: Route | None, call: Call) -> Response:
+        shape = call.faults.error_shape
+        try:
+            if route is None:
+                raise ApiError(404, f"No resource {call.request.method} {call.request.path}.")
+            if not route.is_public:
+                auth.require_token(call.service, call.request.headers.get("authorization"))
+                self._refuse_at_random(route, call)
+            return route.handle(call)
+        except ApiError as error:
+            return error_response(shape, error.status, error.detail, error.headers)
+        except Exception:
+            # A defect of the emulator must be seen as one, and must not end the other requests.
+            log.exception("emulator: %s %s failed", call.request.method, call.request.path)
+            return error_response(shape, 500, "The emulator itself failed; see its log.")
+
+    def _refuse_at_random(self, route: Route, call: Call) -> None:
+        share = call.faults.stac_random_401_share
+        if route.name.startswith("stac.") and call.service.box.random.random() < share:
+            raise ApiError(401, "Unauthorized")
+
+    def _signed_off(self, response: Response) -> Response:
+        headers = (*response.headers, ("Date", self.service.date()))
+        if self.name == "store":
+            headers = (*headers, ("Server", "UploadServer"))
+        return replace(response, headers=headers)
+
+    def _route(self, request: Request) -> tuple[Route | None, dict[str, str]]:
+        if self.name == "store":
+            return objects.route(request.method), {}
+        # What the wire shows a HEAD client is the head of the answer to GET.
+        method = "GET" if request.method == "HEAD" else request.method
+        for route in self.routes:
+            params = route.match(method, request.path)
+            if params is not None:
+                return route, params
+        return None, {}
+
+    def _record(self, request: Request, route: Route | None, params: dict[str, str]) -> Record:
+        record = Record(
+            position=0,
+            plane=self.name,
+            method=request.method,
+            path=request.path,
+            route=route.name if route else "unknown",
+            t_s=self.service.now_s(),
+            connection_id=request.connection_id,
+            range=request.headers.get("range"),
+            object_id=params.get("id"),
+        )
+        if self.name == "store":
+            stored = self.service.storage.objects.get(objects.object_path(request))
+            record.object_id = stored.file_id if stored else None
+        else:
+            record.query = request.raw_query or None
+        return record
+
+
+def _planes(service: Service) -> tuple[Plane, Plane, Plane]:
+    api = (*control.ROUTES, *stac.ROUTES, *assets.ROUTES, *orders.ROUTES)
+    return (
+        Plane("api", service, api),
+        Plane("auth", service, auth.ROUTES),
+        Plane("store", service, ()),
+    )

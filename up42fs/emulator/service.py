@@ -1,0 +1,179 @@
+"""What every handler works with: the state, the switches, the journal, and how errors look.
+
+Handlers are plain functions from a `Call` to a `Response`; waiting and sending is the server's.
+Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from up42fs.emulator.clock import US, format_http
+from up42fs.emulator.faults import FaultBox, Faults
+from up42fs.emulator.journal import Journal
+from up42fs.emulator.storage import Storage
+from up42fs.emulator.wire import Request, Response
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the three servers answer."""
+
+    api_url: str
+    auth_url: str
+    store_url: str
+
+    @property
+    def control_url(self) -> str:
+        """The control endpoint, on the API's port."""
+        return f"{self.api_url}/_emulator"
+
+
+class ApiError(Exception):
+    """An answer other than success; its body follows the `error_shape` switch."""
+
+    def __init__(self, status: int, detail: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class Service:
+    """The emulator behind its wires."""
+
+    storage: Storage
+    box: FaultBox
+    urls: Urls
+    journal: Journal = field(default_factory=Journal)
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    tokens_valid_from_s: float = 0.0
+
+    @property
+    def faults(self) -> Faults:
+        """The switches in force."""
+        return self.box.faults
+
+    def now_s(self) -> float:
+        """The servers' clock, in Unix seconds: all planes share it, `date_skew_s` included."""
+        return time.time() + self.faults.date_skew_s
+
+    def now_us(self) -> int:
+        """The servers' clock in whole microseconds."""
+        return int(self.now_s() * US)
+
+    def date(self) -> str:
+        """The `Date` header of an answer made now."""
+        return format_http(self.now_us())
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through a handler."""
+
+    service: Service
+    request: Request
+    params: dict[str, str]
+    struck: bool = False
+
+    @property
+    def storage(self) -> Storage:
+        """The state."""
+        return self.service.storage
+
+    @property
+    def faults(self) -> Faults:
+        """The switches in force."""
+        return self.service.faults
+
+    @property
+    def strikes(self) -> Faults:
+        """The switches that strike this very request: all off where it is not struck."""
+        return self.faults if self.struck else Faults()
+
+    def json(self) -> Any:
+        """Parse the JSON body; an empty one is an empty object. 400 where it is malformed."""
+        if not self.request.body:
+            return {}
+        try:
+            return json.loads(self.request.body)
+        except ValueError as error:
+            raise ApiError(400, f"Malformed JSON request: {error}") from None
+
+
+Handle = Callable[[Call], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`pattern` has `{name}` for one path segment; `name` is what journal and switches call it."""
+
+    method: str
+    pattern: str
+    name: str
+    handle: Handle
+    is_public: bool = False
+
+    def match(self, method: str, path: str) -> dict[str, str] | None:
+        """Return the path parameters, or None where this is another route."""
+        if method != self.method:
+            return None
+        found = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.pattern), path)
+        return found.groupdict() if found else None
+
+
+def json_response(value: Any, status: int = 200, media_type: str = JSON) -> Response:
+    """Return `value` as a JSON answer."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(status, (("Content-Type", media_type),), body)
+
+
+def error_response(
+    shape: str, status: int, detail: str, headers: tuple[tuple[str, str], ...] = ()
+) -> Response:
+    """Return an error in one of the three shapes of contract §7.2."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    media_type, body = JSON, {}
+    if shape == "problem":
+        media_type = "application/problem+json"
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    elif shape == "basic":
+        body = {"code": status, "message": detail, "details": None}
+    else:
+        body = {"data": None, "error": {"code": status, "message": detail, "details": None}}
+    answer = json_response(body, status, media_type)
+    return Response(status, answer.headers + headers, answer.body)
+
+
+def struck_response(faults: Faults, now_us: int, rng: random.Random) -> Response:
+    """Return the answer that `fail_status` asks for, with its Retry-After."""
+    status = faults.fail_status or 500
+    headers = _retry_after(faults.retry_after, now_us)
+    if faults.fail_body == "empty":
+        return Response(status, headers)
+    if faults.fail_body == "html" or status == 502:
+        page = f"<html><title>{status}</title><body>upstream {rng.randrange(9999)}</body></html>"
+        return Response(status, (("Content-Type", "text/html"), *headers), page.encode())
+    return error_response(faults.error_shape, status, f"Emulated status {status}.", headers)
+
+
+def _retry_after(text: str | None, now_us: int) -> tuple[tuple[str, str], ...]:
+    if text is None:
+        return ()
+    if text.startswith("date:"):
+        text = format_http(now_us + int(float(text[5:]) * US))
+    return (("Retry-After", text),)

@@ -1,0 +1,110 @@
+"""Many generated assets, for tests and benchmarks of large storages.
+
+Everything follows from the counts: IDs, names and bytes (patterns) are the same in every run.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass
+
+from up42fs.emulator.clock import US, parse_us
+from up42fs.emulator.content import PatternContent
+from up42fs.emulator.storage import Account, Asset, Collection, Item, Order, StacFile, Storage
+
+FIRST_US = parse_us("2023-01-01T00:00:00Z")
+LAST_US = parse_us("2026-06-01T00:00:00Z")
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+#: Of ten assets, how the transformation went.
+_STATUSES = ("SUCCESSFUL", "NOT_PROCESSED") * 4 + ("FAILED", "IN_PROGRESS")
+_PRODUCTS = (("airbus", "phr"), ("airbus", "pneo"), ("esa", "sentinel-2"), ("airbus", "spot"))
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticSize:
+    """How many of each."""
+
+    assets: int
+    orders: int
+    tags: int
+
+    @classmethod
+    def parse(cls, text: str) -> SyntheticSize:
+        """Parse `ASSETS[,ORDERS[,TAGS]]`; ValueError for anything else."""
+        counts = [int(part) for part in text.split(",")]
+        if not 1 <= len(counts) <= 3 or min(counts) < 0:
+            raise ValueError(f"not ASSETS[,ORDERS[,TAGS]]: {text}")
+        assets = counts[0]
+        orders = counts[1] if len(counts) > 1 else assets // 20
+        return cls(assets, orders, counts[2] if len(counts) > 2 else assets // 100)
+
+
+def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
+    """Return a storage with that many rows; patterns as bytes, up to 4 GiB an asset."""
+    storage = Storage(account)
+    rng = random.Random(42)
+    step_us = (LAST_US - FIRST_US) // max(1, size.assets)
+    orders = [_order(account, rng, n, size.orders) for n in range(size.orders)]
+    for order in orders:
+        storage.orders[order.id] = order
+    tags = [f"tag {n:04d}" for n in range(size.tags)]
+    for n in range(size.assets):
+        _add_asset(storage, rng, n, FIRST_US + n * step_us, orders, tags)
+    storage.changed()
+    return storage
+
+
+def _order(account: Account, rng: random.Random, n: int, count: int) -> Order:
+    created_us = FIRST_US + n * (LAST_US - FIRST_US) // max(1, count)
+    return Order(
+        _id(rng), f"Order {n:05d}", "FULFILLED", created_us, created_us + 600 * US,
+        account.workspace_id, account.account_id, tags=[],
+    )  # fmt: skip
+
+
+def _add_asset(
+    storage: Storage,
+    rng: random.Random,
+    n: int,
+    created_us: int,
+    orders: list[Order],
+    tags: list[str],
+) -> None:
+    account = storage.account
+    order = rng.choice(orders) if orders else None
+    producer, collection = _PRODUCTS[n % len(_PRODUCTS)]
+    asset = Asset(
+        _id(rng), created_us, created_us + rng.randrange(3600) * US, account.workspace_id,
+        account.account_id, name=f"{producer}_{n:06d}.zip", status=_STATUSES[n % 10],
+        order_id=order.id if order else None, producer=producer, collection=collection,
+        title=f"Scene {n:06d}" if n % 3 else None,
+        tags=sorted(rng.sample(tags, min(len(tags), n % 4))),
+    )  # fmt: skip
+    storage.put_asset(asset, PatternContent(n % 16, rng.randrange(1 << 20, 4 << 30)))
+    _add_collection(storage, rng, n, asset)
+
+
+def _add_collection(storage: Storage, rng: random.Random, n: int, asset: Asset) -> None:
+    is_transformed = asset.status == "SUCCESSFUL"
+    title = f"SCENE_{n:06d}"
+    west, south = rng.uniform(-170, 170), rng.uniform(-60, 60)
+    collection_id = _id(rng)
+    if is_transformed:
+        files = tuple(StacFile(f"{key}.tiff", _id(rng), COG) for key in ("pan", "ms"))
+        for file in files:
+            storage.put_stac_file(file, PatternContent(n % 16, 3 << 20), asset.created_us)
+    else:
+        files = (StacFile("data", asset.id, "application/zip", "Data"),)
+    item = Item(
+        _id(rng), collection_id, title, asset.created_us - 86400 * US,
+        (west, south, west + 0.1, south + 0.1), files,
+        {"gsd": 0.5, "constellation": (asset.collection or "").upper(), "proj:epsg": 32633},
+    )  # fmt: skip
+    storage.put_collection(
+        Collection(collection_id, asset.id, title, asset.created_us, [item], is_transformed)
+    )
+
+
+def _id(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
