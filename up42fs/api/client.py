@@ -1,0 +1,324 @@
+"""UP42's storage API, one method per endpoint, answers as values.
+
+Knows how UP42 names its endpoints and parameters; nothing of retries (`transport`), tokens
+(`auth`), how fields are spelled (`schema`), or what the values are for.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+import httpx
+
+from up42fs.api import links, pages, schema
+from up42fs.api.auth import TokenSource
+from up42fs.api.links import NextLink
+from up42fs.api.pages import Page, StacPage
+from up42fs.api.transport import Answer, Call, Limits, Transport
+from up42fs.core import expiry
+from up42fs.core.retry import Plane
+from up42fs.core.stac import StacCollection, StacItem
+from up42fs.errors import InvalidAnswer
+from up42fs.metrics import Metrics
+from up42fs.types import Asset, Order, SignedUrl
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Unset(Enum):
+    """Says that an argument was not given, where None means something."""
+
+    UNSET = "unset"
+
+
+class Client:
+    """One account's view of the API at `api_url`, of one workspace or (None) all of them.
+
+    Every method raises what `Transport.fetch` and `TokenSource.token` raise.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        tokens: TokenSource,
+        api_url: str,
+        *,
+        metrics: Metrics,
+        workspace: str | None = None,
+        stac_base: str = "/v2/assets/stac",
+        limits: Limits | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._api_url = links.require_secure(api_url, setting="UP42_API_URL")
+        self._stac_url = f"{self._api_url}/{stac_base.strip('/')}"
+        self._tokens = tokens
+        self._metrics = metrics
+        self._workspace = workspace
+        self._transport = Transport(
+            http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
+        )
+        self._warned: set[str] = set()
+
+    # Orders and assets (contract §2 to §4)
+
+    async def orders_page(
+        self,
+        page: int,
+        *,
+        size: int,
+        sort: str = pages.OLDEST_FIRST,
+        status: Sequence[str] = (),
+    ) -> Page[Order]:
+        """`GET /v2/orders`, page from 0; `status` keeps orders in any of these (§4.1)."""
+        params = self._page_params(page, size, sort)
+        if status:
+            params["status"] = list(status)
+        document = await self._get("listing orders", "/v2/orders", params)
+        return self._page(document, schema.parse_order, page, size, "listing orders")
+
+    async def assets_page(
+        self,
+        page: int,
+        *,
+        size: int,
+        sort: str = pages.OLDEST_FIRST,
+        search: str | None = None,
+        created_after: datetime | None = None,
+    ) -> Page[Asset]:
+        """`GET /v2/assets`, page from 0; `search` is a substring of name, title, order ID (§2)."""
+        params = self._page_params(page, size, sort)
+        if search is not None:
+            params["search"] = search
+        if created_after is not None:
+            params["createdAfter"] = created_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        document = await self._get("listing assets", "/v2/assets", params)
+        return self._page(document, schema.parse_asset, page, size, "listing assets")
+
+    def all_orders(self) -> AsyncIterator[Order]:
+        """Every order once, by `pages.crawl`."""
+        return pages.crawl(lambda page, size, sort: self.orders_page(page, size=size, sort=sort))
+
+    def all_assets(self, *, search: str | None = None) -> AsyncIterator[Asset]:
+        """Every asset once, by `pages.crawl`."""
+        return pages.crawl(
+            lambda page, size, sort: self.assets_page(page, size=size, sort=sort, search=search)
+        )
+
+    async def order(self, order_id: str) -> Order:
+        """`GET /v2/orders/{id}` (§4.1)."""
+        document = await self.order_document(order_id)
+        return _only(schema.parse_order(document), document, order_id, "order")
+
+    async def asset(self, asset_id: str) -> Asset:
+        """`GET /v2/assets/{id}/metadata` (§3.1)."""
+        document = await self.asset_document(asset_id)
+        return _only(schema.parse_asset(document), document, asset_id, "asset")
+
+    async def order_document(self, order_id: str) -> dict[str, Any]:
+        """The JSON object of `order`."""
+        return await self._get(f"reading order {order_id}", f"/v2/orders/{links.segment(order_id)}")
+
+    async def asset_document(self, asset_id: str) -> dict[str, Any]:
+        """The JSON object of `asset`."""
+        return await self._get(
+            f"reading asset {asset_id}", f"/v2/assets/{links.segment(asset_id)}/metadata"
+        )
+
+    async def sign(self, asset_id: str) -> SignedUrl:
+        """`POST /v2/assets/{id}/download-url`: a fresh link, also to STAC assets (§3.4).
+
+        Its lifetime is by the link itself and the answer's own clock. The POST changes nothing
+        and is retried like a GET.
+        """
+        operation = f"signing a link for asset {asset_id}"
+        url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/download-url"
+        answer = await self._send(Call(operation, "POST", url, bearer=self._tokens))
+        link = answer.document.get("url")
+        if not isinstance(link, str) or not links.is_safe_link(link):
+            raise InvalidAnswer(
+                f"{operation} failed: UP42 answered without a usable https link; try again later"
+            )
+        return SignedUrl(link, expiry.lifetime_s(link, answer.server_now_s))
+
+    async def update_asset(
+        self,
+        asset_id: str,
+        *,
+        title: str | Unset | None = Unset.UNSET,
+        tags: Sequence[str] | Unset = Unset.UNSET,
+    ) -> Asset:
+        """`POST /v2/assets/{id}/metadata`: what is not given keeps its value (§3.2).
+
+        Title None and tags () clear them. Raises InvalidArgument with UP42's words for values it
+        does not take. Setting values twice is setting them once, so the POST is retried.
+        """
+        body: dict[str, Any] = {}
+        if not isinstance(title, Unset):
+            body["title"] = title
+        if not isinstance(tags, Unset):
+            body["tags"] = list(tags)
+        operation = f"changing title or tags of asset {asset_id}"
+        url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
+        answer = await self._send(Call(operation, "POST", url, json=body, bearer=self._tokens))
+        document = answer.document
+        return _only(schema.parse_asset(document), document, asset_id, "asset")
+
+    async def user_id(self) -> str:
+        """Who is signed in: the default workspace ID (§1.3)."""
+        return await self._tokens.user_id()
+
+    # STAC (contract §5)
+
+    async def collections_page(
+        self, after: NextLink | None = None, *, limit: int = 100
+    ) -> StacPage[StacCollection]:
+        """`GET .../collections`, or the page that `after` leads to (§5.2)."""
+        params: dict[str, Any] = {"limit": limit}
+        if self._workspace:
+            params["workspace_id"] = self._workspace
+        return await self._stac_page(
+            "listing STAC collections",
+            after or NextLink(f"{self._stac_url}/collections"),
+            params if after is None else None,
+            ("collections", lambda row: schema.parse_collection(row, self._api_url)),
+        )
+
+    async def collection(self, collection_id: str) -> StacCollection:
+        """`GET .../collections/{id}` (§5.2)."""
+        operation = f"reading STAC collection {collection_id}"
+        url = f"{self._stac_url}/collections/{links.segment(collection_id)}"
+        answer = await self._send(Call(operation, "GET", url, bearer=self._tokens))
+        found = schema.parse_collection(answer.document, self._api_url)
+        return _only(found, answer.document, collection_id, "STAC collection")
+
+    async def item(self, collection_id: str, item_id: str) -> StacItem:
+        """`GET .../collections/{id}/items/{id}` (§5.3)."""
+        operation = f"reading STAC item {item_id}"
+        url = (
+            f"{self._stac_url}/collections/{links.segment(collection_id)}"
+            f"/items/{links.segment(item_id)}"
+        )
+        answer = await self._send(Call(operation, "GET", url, bearer=self._tokens))
+        found = schema.parse_item(answer.document, self._api_url)
+        return _only(found, answer.document, item_id, "STAC item")
+
+    async def items_page(
+        self, collection_id: str, after: NextLink | None = None, *, limit: int = 100
+    ) -> StacPage[StacItem]:
+        """`GET .../collections/{id}/items`, or the page that `after` leads to (§5.3)."""
+        url = f"{self._stac_url}/collections/{links.segment(collection_id)}/items"
+        return await self._stac_page(
+            f"listing the items of STAC collection {collection_id}",
+            after or NextLink(url),
+            {"limit": limit} if after is None else None,
+            ("features", lambda row: schema.parse_item(row, self._api_url)),
+        )
+
+    async def search_page(
+        self, body: Mapping[str, Any], after: NextLink | None = None
+    ) -> StacPage[StacItem]:
+        """`POST .../search` with `body`, or the page that `after` leads to (§5.6)."""
+        return await self._stac_page(
+            "searching the STAC items",
+            after or NextLink(f"{self._stac_url}/search", body),
+            None,
+            ("features", lambda row: schema.parse_item(row, self._api_url)),
+        )
+
+    def all_collections(self) -> AsyncIterator[StacCollection]:
+        """Every collection once, newest first."""
+        return pages.crawl_links(lambda link, limit: self.collections_page(link, limit=limit))
+
+    def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
+        """Every item of a collection once."""
+        return pages.crawl_links(
+            lambda link, limit: self.items_page(collection_id, link, limit=limit)
+        )
+
+    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        """Every item that `body` (without `limit`) finds, once."""
+        return pages.crawl_links(
+            lambda link, limit: self.search_page({**body, "limit": limit}, link)
+        )
+
+    def asset_id_of_href(self, href: str) -> str | None:
+        """The asset ID that a STAC href names; None (and a debug line) where it is not UP42's."""
+        asset_id, reason = links.asset_id_of_href(href, self._api_url)
+        if reason is not None:
+            log.debug("a STAC asset cannot be read through UP42: %s", reason)
+        return asset_id
+
+    # Shared
+
+    def _page_params(self, page: int, size: int, sort: str) -> dict[str, Any]:
+        params: dict[str, Any] = {"page": page, "size": size, "sort": sort}
+        if self._workspace:
+            params["workspaceId"] = self._workspace
+        return params
+
+    async def _get(
+        self, operation: str, path: str, params: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        call = Call(operation, "GET", self._api_url + path, params=params, bearer=self._tokens)
+        return (await self._send(call)).document
+
+    async def _send(self, call: Call) -> Answer:
+        return await self._transport.fetch(call)
+
+    def _page(
+        self,
+        document: Mapping[str, Any],
+        parse_row: Callable[[object], T | None],
+        number: int,
+        size: int,
+        operation: str,
+    ) -> Page[T]:
+        page = pages.parse_page(document, parse_row, number=number, size=size)
+        self._count_skipped(page.rows - len(page.items), operation)
+        return page
+
+    async def _stac_page(
+        self,
+        operation: str,
+        link: NextLink,
+        params: Mapping[str, Any] | None,
+        rows: tuple[str, Callable[[object], T | None]],
+    ) -> StacPage[T]:
+        method = "GET" if link.body is None else "POST"
+        call = Call(operation, method, link.url, params, json=link.body, bearer=self._tokens)
+        document = (await self._send(call)).document
+        key, parse_row = rows
+        content = document.get(key)
+        if not isinstance(content, list):
+            raise InvalidAnswer(
+                f"{operation} failed: UP42 answered without `{key}`; try again later"
+            )
+        found = tuple(row for row in map(parse_row, content) if row is not None)
+        self._count_skipped(len(content) - len(found), operation)
+        onward = links.next_link(document.get("links"), self._api_url, sent_body=link.body)
+        return StacPage(found, onward)
+
+    def _count_skipped(self, skipped: int, operation: str) -> None:
+        if skipped <= 0:
+            return
+        self._metrics.count("api.rows_skipped", skipped)
+        # Every refresh meets the same rows: one warning is enough.
+        level = logging.DEBUG if operation in self._warned else logging.WARNING
+        self._warned.add(operation)
+        log.log(level, "%s: %d rows without an ID were left out", operation, skipped)
+
+
+def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -> T:
+    """The value, if it is the one asked for: another's size or name must not pass for it."""
+    if found is None or str(document.get("id")).casefold() != asked.casefold():
+        raise InvalidAnswer(
+            f"reading {kind} {asked} failed: UP42 answered with something else; try again later"
+        )
+    return found

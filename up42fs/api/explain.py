@@ -1,0 +1,96 @@
+"""What UP42's error bodies say, in words fit for a user.
+
+Knows nothing of retries. Three documented shapes (contract §7.2), Keycloak's, legacy answers
+that are 200 with an error inside, and whatever a gateway sends instead. Words pass through
+`redact`: an error text may quote the request, and a request carries secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+LONGEST_WORDS = 300
+_QUERY = re.compile(r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(r"(https?://)[^\s/@\"']*@", re.IGNORECASE)
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")
+_BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
+
+
+def explain(response: httpx.Response) -> tuple[str | None, str]:
+    """(error code, UP42's words) of a response; the words are "" where it has none to say."""
+    document = parse_json(response)
+    if isinstance(document, Mapping):
+        return _explain_object(document)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    if document is None and response.content:
+        return None, f"an answer that is not JSON ({kind or 'no content type'})"
+    return None, ""
+
+
+def inner_error(document: Mapping[str, Any]) -> int | None:
+    """Status hidden in a legacy 200 (`{"data": null, "error": ...}`); None where there is none.
+
+    200 stands for an error that names no status.
+    """
+    error = document.get("error")
+    if not error or document.get("data") is not None or not document.keys() <= {"data", "error"}:
+        return None
+    code = error.get("code") if isinstance(error, Mapping) else None
+    if isinstance(code, int) and 400 <= code <= 599:
+        return code
+    named = HTTPStatus.__members__.get(code) if isinstance(code, str) else None
+    return int(named) if named is not None and named >= 400 else 200
+
+
+def unwrap(document: dict[str, Any]) -> dict[str, Any]:
+    """The object inside a legacy `{"data": {...}, "error": null}` envelope, else as it is."""
+    data = document.get("data")
+    if isinstance(data, dict) and document.keys() <= {"data", "error"}:
+        return data
+    return document
+
+
+def parse_json(response: httpx.Response) -> Any:
+    """The response's JSON value; None where it has none."""
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def redact(words: str) -> str:
+    """One line of at most 300 characters, without tokens, user info or the queries of URLs."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    words = _USERINFO.sub(r"\1", words)
+    words = _QUERY.sub(r"\1", words)
+    words = _BEARER.sub(r"\1<token>", words)
+    words = _JWT.sub("<token>", words)
+    return words if len(words) <= LONGEST_WORDS else words[: LONGEST_WORDS - 1] + "…"
+
+
+def _explain_object(document: Mapping[str, Any]) -> tuple[str | None, str]:
+    error = document.get("error")
+    if isinstance(error, Mapping):
+        return _code(error.get("code")), _words(error.get("message"), error.get("details"))
+    if isinstance(error, str):
+        described = document.get("error_description") or document.get("message")
+        return _code(error), _words(described) or _words(error)
+    code = _code(document.get("code")) or _code(document.get("type"))
+    first = document.get("title") or document.get("message")
+    return code, _words(first, document.get("detail") or document.get("details"))
+
+
+def _code(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | str) or value in ("", "about:blank"):
+        return None
+    return redact(str(value))
+
+
+def _words(*values: object) -> str:
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    return redact(": ".join(dict.fromkeys(texts)))

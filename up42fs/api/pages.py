@@ -1,0 +1,322 @@
+"""Reading a whole listing page by page while it changes: assets, orders, STAC.
+
+Knows nothing of endpoints: it is given a function that fetches one page.
+
+Theory. Pages are numbered over a changing set, and fetched in parallel, so a row can slip through
+the seam between two pages: a removal pulls later rows forward, an arrival pushes them back.
+The listing is read newest first. A pass is *sound* when, after its last page, page 0 still says
+the same total and the same rows as at its start, and no row came twice: `createdAt` is given on
+arrival, so any arrival would show on page 0 and any removal in the total (removals and arrivals
+that cancel out in the total leave an arrival on page 0). Rows that came twice although nothing
+changed are ties the server orders differently from page to page. After an unsound pass another
+one follows with a smaller page, which puts the seams elsewhere.
+If the storage never holds still for two parallel passes, one page at a time is read, oldest first
+but from the last page to the first: arrivals append behind the reader, removals move rows
+towards pages not read yet, so none that existed throughout is missed. The same where the server
+tells no total. One page is one answer and sound by itself.
+Cost: one request beyond the pages, none for a listing of one page.
+Rejected: comparing totals alone (a removal and an arrival cancel out), and two full passes.
+Limit: what hides its traces within one pass can hide a row until the next: a row that appears
+with an older `createdAt` than page 0 shows while another is removed, or a whole page of rows
+that arrive and are removed again.
+STAC listings are keyset-paged (contract §5.2): stable against arrivals, followed link by link; a
+token whose row was deleted meanwhile may be refused, and the walk starts again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import trio
+
+from up42fs.api.links import NextLink
+from up42fs.errors import InvalidAnswer, InvalidArgument, NotFound, Up42fsError
+
+log = logging.getLogger(__name__)
+
+#: Page sizes to try, the largest first: UP42's maximum is not documented (contract §2).
+SIZES = (100, 50, 20)
+STAC_LIMITS = (100, 50, 20, 10)
+NEWEST_FIRST = "createdAt,desc"
+OLDEST_FIRST = "createdAt,asc"
+#: Pages fetched at the same time, and parallel passes before the careful one.
+PARALLEL = 8
+PARALLEL_PASSES = 2
+#: Rows the page shrinks by from pass to pass, to move the seams.
+SEAM_SHIFT = 7
+#: How often a keyset walk may start again.
+RESTARTS = 2
+
+
+class Identified(Protocol):
+    """Any row: it has an ID."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One numbered page. `total` and `size` are None where UP42 gave none.
+
+    `total_pages` is a lower bound where UP42 gave none. `rows` counts the rows it had, with
+    those that could not be parsed.
+    """
+
+    items: tuple[T, ...]
+    number: int
+    total_pages: int
+    total: int | None
+    size: int | None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StacPage(Generic[T]):
+    """One page of a keyset-paged listing; `next` is None on the last."""
+
+    items: tuple[T, ...]
+    next: NextLink | None
+
+
+#: `(page number, size, sort)` -> that page.
+FetchPage = Callable[[int, int, str], Awaitable[Page[R]]]
+#: `(link or None for the first, limit)` -> that page.
+FetchStacPage = Callable[[NextLink | None, int], Awaitable[StacPage[R]]]
+
+
+def parse_page(
+    document: Mapping[str, Any],
+    parse_row: Callable[[object], T | None],
+    *,
+    number: int,
+    size: int,
+) -> Page[T]:
+    """Spring's page envelope (contract §2.1), of which only `content` is needed.
+
+    `number` and `size` are what was asked for. Raises InvalidAnswer where `content` is no list.
+    """
+    content = document.get("content", [] if document.get("empty") is True else None)
+    if not isinstance(content, list):
+        raise InvalidAnswer(
+            "UP42 answered without a page of results; try again later, and check UP42_API_URL"
+        )
+    said_size = _count(document.get("size")) or None
+    total = _count(document.get("totalElements"))
+    return Page(
+        items=tuple(row for row in map(parse_row, content) if row is not None),
+        number=number,
+        total_pages=_total_pages(document, len(content), number, said_size or size, total),
+        total=total,
+        size=said_size,
+        rows=len(content),
+    )
+
+
+def _total_pages(
+    document: Mapping[str, Any], rows: int, number: int, size: int, total: int | None
+) -> int:
+    said = _count(document.get("totalPages"))
+    if said:
+        return said
+    if total is not None:
+        return max(-(-total // size), number + 1 if rows else 0)
+    if rows == 0:
+        return 0
+    last = document.get("last")
+    more = not last if isinstance(last, bool) else rows >= size
+    return number + 2 if more else number + 1
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+async def crawl(
+    fetch: FetchPage[R], *, sizes: Sequence[int] = SIZES, parallel: int = PARALLEL
+) -> AsyncIterator[R]:
+    """Every row once, whatever moves meanwhile; mostly newest first. Raises what `fetch` raises.
+
+    A 400 to the first request is answered by a smaller page size of `sizes`.
+    """
+    walk = _Walk(fetch, parallel)
+    first, size = await _first_page(fetch, sizes)
+    for number in range(PARALLEL_PASSES):
+        start = first if number == 0 else await fetch(0, size, NEWEST_FIRST)
+        async for row in walk.parallel_pass(start, size):
+            yield row
+        if walk.sound:
+            return
+        size = max(1, size - SEAM_SHIFT)
+    log.debug("the listing keeps changing; reading it page by page from its end")
+    async for row in walk.careful_pass(size):
+        yield row
+
+
+async def _first_page(fetch: FetchPage[R], sizes: Sequence[int]) -> tuple[Page[R], int]:
+    for size in sizes[:-1]:
+        try:
+            page = await fetch(0, size, NEWEST_FIRST)
+        except InvalidArgument:
+            continue
+        return page, _effective(page, size)
+    page = await fetch(0, sizes[-1], NEWEST_FIRST)
+    return page, _effective(page, sizes[-1])
+
+
+def _effective(page: Page[R], size: int) -> int:
+    """The page size the server works with: it may have clamped what was asked, and not say so."""
+    shown = page.rows if page.total_pages > 1 and page.rows else size
+    return min(size, shown, page.size or size)
+
+
+class _Walk(Generic[R]):
+    """The passes of one crawl; `sound` tells how the last one went."""
+
+    def __init__(self, fetch: FetchPage[R], parallel: int) -> None:
+        self._fetch = fetch
+        self._parallel = parallel
+        self._yielded: set[str] = set()
+        self._total: int | None = None
+        #: No row that was there at the start can be further back than this.
+        self._bound = 0
+        self.sound = False
+
+    async def parallel_pass(self, first: Page[R], size: int) -> AsyncIterator[R]:
+        """All pages, newest first, up to `parallel` at a time."""
+        seen: set[str] = set()
+        repeated = self._take(first, seen)
+        for row in self._new(first):
+            yield row
+        done, known = 1, first.total_pages
+        while done < known:
+            numbers = range(done, min(known, done + self._parallel))
+            # No nursery is open while rows are handed out: the consumer may never come back.
+            pages = await self._batch(numbers, size)
+            before = len(seen)
+            for page in pages:
+                repeated += self._take(page, seen)
+                known = max(known, page.total_pages) if page.rows else known
+                for row in self._new(page):
+                    yield row
+            done = numbers.stop
+            if len(seen) == before:
+                break  # past the end, or a server that ignores `page`
+        self._bound = max(self._bound, done * size)
+        self.sound = await self._is_sound(first, size, done, repeated)
+
+    async def careful_pass(self, size: int) -> AsyncIterator[R]:
+        """All pages one by one, from the last to the first, oldest first."""
+        rows = self._bound if self._total is None else self._total
+        for number in range(-(-rows // size) - 1, -1, -1):
+            page = await self._fetch(number, size, OLDEST_FIRST)
+            for row in self._new(page):
+                yield row
+        self.sound = True
+
+    async def _is_sound(self, first: Page[R], size: int, pages: int, repeated: int) -> bool:
+        if pages == 1:
+            return True
+        again = await self._fetch(0, size, NEWEST_FIRST)
+        if again.total is not None:
+            self._total = again.total
+        unchanged = again.total == first.total and _ids(again) == _ids(first)
+        return first.total is not None and unchanged and repeated == 0
+
+    async def _batch(self, numbers: Sequence[int], size: int) -> list[Page[R]]:
+        async def one(number: int) -> Page[R]:
+            return await self._fetch(number, size, NEWEST_FIRST)
+
+        return await gather(one, numbers)
+
+    def _take(self, page: Page[R], seen: set[str]) -> int:
+        """Note the rows of a page; how many of them were in this pass before."""
+        repeated = 0
+        for row in page.items:
+            repeated += row.id in seen
+            seen.add(row.id)
+        return repeated
+
+    def _new(self, page: Page[R]) -> list[R]:
+        fresh = []
+        for row in page.items:
+            if row.id not in self._yielded:
+                self._yielded.add(row.id)
+                fresh.append(row)
+        return fresh
+
+
+def _ids(page: Page[R]) -> frozenset[str]:
+    return frozenset(row.id for row in page.items)
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def gather(work: Callable[[A], Awaitable[B]], inputs: Sequence[A]) -> list[B]:
+    """`work` on all inputs at once, answers in their order; the first error stops the rest."""
+    answers: dict[int, B] = {}
+    errors: list[Up42fsError] = []
+
+    async def one(index: int, value: A, nursery: trio.Nursery) -> None:
+        try:
+            answers[index] = await work(value)
+        except Up42fsError as error:
+            errors.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for index, value in enumerate(inputs):
+            nursery.start_soon(one, index, value, nursery)
+    if errors:
+        raise errors[0]
+    return [answers[index] for index in range(len(inputs))]
+
+
+async def crawl_links(
+    fetch: FetchStacPage[R], *, limits: Sequence[int] = STAC_LIMITS
+) -> AsyncIterator[R]:
+    """Every row of a keyset-paged listing once, in its order. Raises what `fetch` raises."""
+    yielded: set[str] = set()
+    restarts = 0
+    page, limit = await _first_stac_page(fetch, limits)
+    followed: set[str] = set()
+    while True:
+        for row in page.items:
+            if row.id not in yielded:
+                yielded.add(row.id)
+                yield row
+        if page.next is None:
+            return
+        key = repr((page.next.url, page.next.body))
+        if key in followed:
+            raise InvalidAnswer("UP42's links to the next page run in a circle; try again later")
+        followed.add(key)
+        try:
+            page = await fetch(page.next, limit)
+        except (InvalidArgument, NotFound):
+            # The row this token names may be gone: pages anew, rows already told are not repeated.
+            if restarts == RESTARTS:
+                raise
+            restarts += 1
+            followed.clear()
+            page = await fetch(None, limit)
+
+
+async def _first_stac_page(
+    fetch: FetchStacPage[R], limits: Sequence[int]
+) -> tuple[StacPage[R], int]:
+    for limit in limits[:-1]:
+        try:
+            return await fetch(None, limit), limit
+        except InvalidArgument:
+            continue
+    return await fetch(None, limits[-1]), limits[-1]

@@ -1,0 +1,230 @@
+"""JSON of UP42 -> values: the one place that knows how UP42 spells things, and how it misspells.
+
+Knows nothing of requests. Parsing is tolerant: unknown keys, nulls, missing keys, older
+spellings and wrong types never raise; a value that cannot be used is absent (None, ()). Only a row
+without an ID is of no use at all, and parses to None.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from up42fs.api.links import asset_id_of_href
+from up42fs.core.stac import StacAsset, StacCollection, StacItem
+from up42fs.types import Asset, CnamStatus, Order
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MAX_SIZE_BYTES = 2**63 - 1
+
+
+def parse_asset(row: object) -> Asset | None:
+    """An asset (contract §2.2), also in the shapes of 2022 and 2023; None without an ID."""
+    if not isinstance(row, Mapping) or (asset_id := _id(row.get("id"))) is None:
+        return None
+    created_at, updated_at = _times(row)
+    return Asset(
+        id=asset_id,
+        name=_text(row.get("name")),
+        title=_text(row.get("title")),
+        size=_size_bytes(row.get("size")),
+        created_at=created_at,
+        updated_at=updated_at,
+        tags=_strings(row.get("tags")),
+        cnam_status=_cnam_status(row),
+        content_type=_text(row.get("contentType")),
+        order_id=_text(row.get("orderId")) or _text(_mapping(row.get("order")).get("id")),
+        account_id=_text(row.get("accountId")),
+        workspace_id=_text(row.get("workspaceId")),
+        product_id=_text(row.get("productId")),
+        collection=_text(row.get("collectionName")),
+        producer=_text(row.get("producerName")),
+        source=_text(row.get("source")),
+    )
+
+
+def parse_order(row: object) -> Order | None:
+    """An order (contract §4.2); None without an ID."""
+    if not isinstance(row, Mapping) or (order_id := _id(row.get("id"))) is None:
+        return None
+    created_at, updated_at = _times(row)
+    return Order(
+        id=order_id,
+        display_name=_text(row.get("displayName")),
+        status=_text(row.get("status")),
+        type=_text(row.get("type")),
+        created_at=created_at,
+        updated_at=updated_at,
+        tags=_strings(row.get("tags")),
+        account_id=_text(row.get("accountId")),
+        workspace_id=_text(row.get("workspaceId")),
+        product_id=_text(row.get("dataProductId")),
+    )
+
+
+def parse_item(row: object, api_url: str) -> StacItem | None:
+    """A STAC item (contract §5.4); None without an ID. `api_url` tells own hrefs from foreign."""
+    if not isinstance(row, Mapping) or (item_id := _id(row.get("id"))) is None:
+        return None
+    said = _mapping(row.get("properties"))
+    return StacItem(
+        id=item_id,
+        collection_id=_id(row.get("collection")),
+        asset_id=_id(said.get("up42-system:asset_id")),
+        assets=_stac_assets(row.get("assets"), api_url),
+        title=_text(said.get("title")),
+        datetime=parse_time(said.get("datetime")) or parse_time(said.get("start_datetime")),
+        created=parse_time(said.get("created")),
+        updated=parse_time(said.get("updated")),
+        platform=_text(said.get("platform")),
+        constellation=_text(said.get("constellation")),
+        gsd=_number(said.get("gsd")),
+        cloud_cover=_number(said.get("eo:cloud_cover")),
+        epsg=_epsg(said),
+        bbox=_bbox(row.get("bbox")),
+        order_id=_text(said.get("up42-order:id")),
+        workspace_id=_text(said.get("up42-system:workspace_id")),
+        account_id=_account_id(said),
+        product_collection=_text(said.get("up42-product:collection_name")),
+        metadata_version=_text(said.get("up42-system:metadata_version")),
+        user_title=_text(said.get("up42-user:title")),
+        user_tags=_strings(said.get("up42-user:tags")),
+        document=row,
+    )
+
+
+def parse_collection(row: object, api_url: str) -> StacCollection | None:
+    """A STAC collection (contract §5.2); None without an ID."""
+    if not isinstance(row, Mapping) or (collection_id := _id(row.get("id"))) is None:
+        return None
+    return StacCollection(
+        id=collection_id,
+        asset_id=_id(row.get("up42-system:asset_id")),
+        assets=_stac_assets(row.get("assets"), api_url),
+        title=_text(row.get("title")),
+        description=_text(row.get("description")),
+        order_id=_text(row.get("up42-order:id")),
+        order_status=_text(row.get("up42-order:status")),
+        workspace_id=_text(row.get("up42-system:workspace_id")),
+        account_id=_account_id(row),
+        product_id=_text(row.get("up42-product:product_id")),
+        product_collection=_text(row.get("up42-product:collection_name")),
+        source=_text(row.get("up42-system:source")),
+        metadata_version=_text(row.get("up42-system:metadata_version")),
+        user_title=_text(row.get("up42-user:title")),
+        user_tags=_strings(row.get("up42-user:tags")),
+        document=row,
+    )
+
+
+def parse_time(value: object) -> datetime | None:
+    """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _times(row: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    created, updated = parse_time(row.get("createdAt")), parse_time(row.get("updatedAt"))
+    created_at = created or updated or EPOCH
+    return created_at, updated or created_at
+
+
+def _stac_assets(value: object, api_url: str) -> tuple[StacAsset, ...]:
+    found = []
+    for key, row in _mapping(value).items():
+        if not isinstance(row, Mapping) or (name := _text(key)) is None:
+            continue
+        href = _text(row.get("href"))
+        asset_id, refusal = (
+            asset_id_of_href(href, api_url) if href else (None, "it has no link to its data")
+        )
+        found.append(
+            StacAsset(
+                key=name,
+                asset_id=asset_id,
+                refusal=refusal,
+                title=_text(row.get("title")),
+                media_type=_text(row.get("type")),
+                roles=_strings(row.get("roles")),
+            )
+        )
+    return tuple(found)
+
+
+def _cnam_status(row: Mapping[str, Any]) -> CnamStatus:
+    value = row.get("geospatialMetadataExtractionStatus") or row.get("geospatialMetadataExtraction")
+    try:
+        return CnamStatus(str(value).upper())
+    except ValueError:
+        return CnamStatus.NOT_PROCESSED
+
+
+def _account_id(said: Mapping[str, Any]) -> str | None:
+    # The documentation misspells the key once (contract §5.4).
+    return _text(said.get("up42-system:account_id")) or _text(said.get("uup42-system:account_id"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _id(value: object) -> str | None:
+    """An ID goes back to UP42 as it came, so one that cannot be written as UTF-8 is none."""
+    if not isinstance(value, str) or not value.strip() or _LONE_SURROGATE.search(value):
+        return None
+    return value
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return _LONE_SURROGATE.sub("\ufffd", value)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list):
+        return ()
+    texts = (_text(text.strip()) for text in values if isinstance(text, str))
+    return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+
+def _size_bytes(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MAX_SIZE_BYTES else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _epsg(said: Mapping[str, Any]) -> int | None:
+    number = _number(said.get("proj:epsg"))
+    return int(number) if number is not None and number.is_integer() and number > 0 else None
+
+
+def _bbox(value: object) -> tuple[float, ...] | None:
+    if not isinstance(value, list) or len(value) not in (4, 6):
+        return None
+    numbers = tuple(number for entry in value if (number := _number(entry)) is not None)
+    return numbers if len(numbers) == len(value) else None

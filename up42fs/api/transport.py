@@ -1,0 +1,314 @@
+"""The one place that sends a request: rate, concurrency, deadline, retries, error bodies.
+
+Knows nothing of endpoints or what the JSON means.
+
+Theory. A call is a sequence of attempts inside one ceiling (30 s) and the caller's own deadline.
+Each attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the
+host's pace, in this order: a token is fetched through another transport and must not hold a slot.
+What follows a failure is `core.retry.decide`'s to say. A 429, and any refusal that carries
+`Retry-After`, pauses the host for everybody. A caller whose time would run out during that pause
+is told at once. 401 discards the very token that was refused, so that of fifty callers holding
+one stale token only the first causes a renewal.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from up42fs.api.explain import explain, inner_error, parse_json, unwrap
+from up42fs.core import expiry, pacing, retry
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    Offline,
+    Unavailable,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.metrics import Metrics
+
+#: The longest one call may take, all attempts together, seconds.
+CEILING_S = 30.0
+CONCURRENCY = 16
+REQUESTS_PER_S = 50.0
+BURST = 32
+
+
+class Bearer(Protocol):
+    """Where a call's token comes from."""
+
+    async def token(self) -> str:
+        """A token that should be accepted now."""
+        ...
+
+    def discard(self, token: str) -> None:
+        """This token was refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to make. `operation` is for messages: "listing assets"."""
+
+    operation: str
+    method: str
+    url: str
+    params: Mapping[str, Any] | None = None
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    bearer: Bearer | None = None
+
+    def __repr__(self) -> str:
+        # A form carries a password, parameters and bodies the user's search.
+        return f"Call({self.method} for {self.operation})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful JSON object; `server_now_s` is the `Date` header in Unix seconds."""
+
+    document: dict[str, Any]
+    server_now_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one host. `ceiling_s` and waits in seconds."""
+
+    ceiling_s: float = CEILING_S
+    concurrency: int = CONCURRENCY
+    rate: pacing.Rate = field(default_factory=lambda: pacing.Rate(REQUESTS_PER_S, BURST))
+
+
+class Refused(Exception):
+    """The answer behind an error: its `status`, error `code` and UP42's `words`."""
+
+    def __init__(self, status: int, code: str | None, words: str) -> None:
+        super().__init__(f"{status} {code or ''} {words}".strip())
+        self.status, self.code, self.words = status, code, words
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    failure: retry.Failure
+    words: str = ""
+
+
+class Transport:
+    """Sends calls to one host on one plane."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        plane: retry.Plane,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._http = http
+        self._plane = plane
+        self._metrics = metrics
+        self._prefix = "auth" if plane is retry.Plane.AUTH else "api"
+        self._limits = limits or Limits()
+        self._slots = trio.CapacityLimiter(self._limits.concurrency)
+        self._pace = pacing.Pace()
+        self._jitter = jitter
+
+    async def fetch(self, call: Call, *, ceiling_s: float | None = None) -> Answer:
+        """Make the call and return its JSON object, legacy envelope removed.
+
+        Raises NotFound, AccessDenied, InvalidArgument, VersionChanged, Offline, Unavailable,
+        InvalidAnswer, DeadlineExceeded, and what the bearer raises. Where UP42 answered, the
+        error's cause is a `Refused`.
+        """
+        limit_s = self._limits.ceiling_s if ceiling_s is None else ceiling_s
+        with trio.move_on_after(limit_s):
+            return await self._attempts(call)
+        raise DeadlineExceeded(
+            f"{call.operation} took longer than {limit_s:g} s; the network or "
+            f"{_speaker(self._plane, call)} is slow: try again"
+        )
+
+    async def _attempts(self, call: Call) -> Answer:
+        attempt, renewed = 1, False
+        while True:
+            token = await call.bearer.token() if call.bearer is not None else None
+            outcome = await self._attempt(call, token)
+            if isinstance(outcome, Answer):
+                return outcome
+            verdict = retry.decide(
+                outcome.failure,
+                attempt=attempt,
+                renewed=renewed or token is None,
+                remaining_s=_remaining_s(),
+                jitter=self._jitter(),
+            )
+            if isinstance(verdict, retry.Fail):
+                raise self._error(call, outcome, verdict.error) from _cause(outcome)
+            if isinstance(verdict, retry.Renew):
+                self._renew(call, token)
+                renewed = True
+                continue
+            self._metrics.count(f"{self._prefix}.retries")
+            await trio.sleep(verdict.after_s)
+            attempt += 1
+
+    def _renew(self, call: Call, token: str | None) -> None:
+        self._metrics.count(f"{self._prefix}.renewals")
+        if call.bearer is not None and token is not None:
+            call.bearer.discard(token)
+
+    async def _attempt(self, call: Call, token: str | None) -> Answer | _Failed:
+        async with self._slots:
+            await self._take_turn(call)
+            self._metrics.count(f"{self._prefix}.requests")
+            request = self._request(call, token)
+            try:
+                response = await self._http.send(request)
+            except httpx.DecodingError:
+                return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED))
+            except httpx.TransportError as error:
+                return _Failed(retry.Failure(self._plane, _kind(error)))
+        self._metrics.count(
+            f"{self._prefix}.bytes", response.num_bytes_downloaded or len(response.content)
+        )
+        return self._judge(response)
+
+    async def _take_turn(self, call: Call) -> None:
+        """Wait for the host's pace; Unavailable at once if that outlives the deadline."""
+        while True:
+            now_s = trio.current_time()
+            pace, send_at_s = pacing.plan_admission(self._pace, self._limits.rate, now_s)
+            if send_at_s - now_s >= _remaining_s():
+                raise Unavailable(
+                    f"{call.operation} failed: {_speaker(self._plane, call)} is asked too much and "
+                    f"the next turn is in {math.ceil(send_at_s - now_s)} s; try again then"
+                )
+            self._pace = pace
+            if send_at_s > now_s:
+                await trio.sleep_until(send_at_s)
+            # Somebody may have been told to pause while this caller slept.
+            if self._pace.paused_until_s <= trio.current_time():
+                return
+
+    def _request(self, call: Call, token: str | None) -> httpx.Request:
+        headers = {"Cache-Control": "no-cache"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        if call.form is None:
+            headers["Content-Type"] = "application/json"
+        return self._http.build_request(
+            call.method,
+            call.url,
+            params=call.params,
+            json=call.json,
+            data=call.form,
+            headers=headers,
+        )
+
+    def _judge(self, response: httpx.Response) -> Answer | _Failed:
+        server_now_s = expiry.server_time(response.headers.get("date"))
+        status = response.status_code
+        if 200 <= status < 300:
+            document = parse_json(response)
+            if not isinstance(document, dict):
+                return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED, status))
+            hidden = inner_error(document)
+            if hidden is None:
+                return Answer(unwrap(document), server_now_s)
+            status = hidden
+        code, words = explain(response)
+        wait_s = pacing.retry_after_s(response.headers.get("retry-after"), server_now_s)
+        self._heed(status, wait_s)
+        failure = retry.Failure(self._plane, retry.Kind.STATUS, status, code, wait_s)
+        return _Failed(failure, words)
+
+    def _heed(self, status: int, wait_s: float | None) -> None:
+        """Slow every caller of this host when it says it has too much to do."""
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._metrics.count(f"{self._prefix}.throttled")
+            wait_s = retry.FIRST_WAIT_S if wait_s is None else wait_s
+        elif status != HTTPStatus.SERVICE_UNAVAILABLE:
+            return
+        now_s = trio.current_time()
+        self._pace = pacing.plan_pause(self._pace, self._limits.rate, now_s, wait_s or 0.0)
+
+    def _error(self, call: Call, failed: _Failed, kind: type[Up42fsError]) -> Up42fsError:
+        what = _what_happened(self._plane, call, failed)
+        return kind(f"{call.operation} failed: {what}; {_cure(kind, failed.failure)}")
+
+
+def _remaining_s() -> float:
+    return trio.current_effective_deadline() - trio.current_time()
+
+
+def _cause(failed: _Failed) -> Refused | None:
+    failure = failed.failure
+    if failure.status is None or failure.kind is not retry.Kind.STATUS:
+        return None
+    return Refused(failure.status, failure.code, failed.words)
+
+
+def _kind(error: httpx.TransportError) -> retry.Kind:
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
+        return retry.Kind.STALLED
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        return retry.Kind.TLS if _is_tls(error) else retry.Kind.UNREACHABLE
+    return retry.Kind.BROKEN
+
+
+def _is_tls(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _speaker(plane: retry.Plane, call: Call) -> str:
+    return f"{plane.value} ({urlsplit(call.url).hostname})"
+
+
+def _what_happened(plane: retry.Plane, call: Call, failed: _Failed) -> str:
+    failure = failed.failure
+    if failure.kind is not retry.Kind.STATUS or failure.status is None:
+        return f"{_speaker(plane, call)} {failure.kind.value}"
+    try:
+        phrase = f" {HTTPStatus(failure.status).phrase}"
+    except ValueError:
+        phrase = ""
+    words = f": {failed.words}" if failed.words else ""
+    return f"{_speaker(plane, call)} answered {failure.status}{phrase}{words}"
+
+
+_CURES: dict[type[Up42fsError], str] = {
+    AccessDenied: "check that this account and its workspace may do this",
+    NotFound: "it may have been deleted, or the region (UP42_REGION) is not the right one",
+    InvalidArgument: "UP42 does not accept the request: check the values given",
+    VersionChanged: "it changed meanwhile: look at it afresh and try again",
+    InvalidAnswer: "a proxy or a sign-in page may answer in its place: check the network",
+    Offline: "check the network connection, HTTPS_PROXY and NO_PROXY",
+    DeadlineExceeded: "the network is slow: try again",
+    Unavailable: "this usually passes: try again in a minute",
+}
+
+
+def _cure(kind: type[Up42fsError], failure: retry.Failure) -> str:
+    if failure.kind is retry.Kind.TLS:
+        return "check this machine's clock, and SSL_CERT_FILE where a proxy inspects traffic"
+    return _CURES.get(kind, "try again later")

@@ -1,0 +1,74 @@
+"""When the next request to one host may go: a rate ceiling and pauses the host asked for.
+
+Knows nothing of clocks or requests: it is told the time and answers how long to wait.
+
+Theory. The generic cell rate algorithm: one number, the theoretical arrival time of the next
+request, stands for a token bucket. Each admission moves it on by one interval; a caller waits
+until it is no more than the burst allowance ahead of now. Admissions are reservations, so callers
+are spread out in order and none wakes in vain. A pause (`Retry-After`) holds every caller of
+that host, and uses up the burst: when it ends, they leave one interval apart, not all at once.
+A pause is capped, so that one absurd header does not stop a mount for a day.
+Rejected: counting requests per fixed second (twice the rate passes at the seam of two seconds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+#: The longest pause imposed on callers that did not see the refusal themselves, seconds.
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `per_s` requests a second in the long run, `burst` (>= 1) of them at once."""
+
+    per_s: float
+    burst: int
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two requests at the full rate."""
+        return 1.0 / self.per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """State of one host: moments in the caller's clock, in seconds."""
+
+    arrival_s: float = float("-inf")
+    paused_until_s: float = float("-inf")
+
+
+def plan_admission(pace: Pace, rate: Rate, now_s: float) -> tuple[Pace, float]:
+    """Reserve one request; return the new state and the moment it may be sent (>= `now_s`)."""
+    allowance_s = rate.interval_s * (rate.burst - 1)
+    arrival_s = max(pace.arrival_s, now_s)
+    send_at_s = max(now_s, pace.paused_until_s, arrival_s - allowance_s)
+    return replace(pace, arrival_s=max(arrival_s, send_at_s) + rate.interval_s), send_at_s
+
+
+def plan_pause(pace: Pace, rate: Rate, now_s: float, pause_s: float) -> Pace:
+    """Let nobody pass for `pause_s` seconds (capped); pauses never shorten one another."""
+    until_s = now_s + min(max(pause_s, 0.0), LONGEST_PAUSE_S)
+    if until_s <= pace.paused_until_s or until_s <= now_s:
+        return pace
+    spent_s = until_s + rate.interval_s * (rate.burst - 1)
+    return Pace(arrival_s=max(pace.arrival_s, spent_s), paused_until_s=until_s)
+
+
+def retry_after_s(header: str | None, server_now_s: float | None) -> float | None:
+    """Seconds a `Retry-After` header asks for; None where it is missing or unusable.
+
+    A date in it counts by the server's own clock (`server_now_s`, Unix seconds, from `Date`):
+    this machine's clock may be hours off. Without that clock a date says nothing.
+    """
+    text = (header or "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:12])
+    try:
+        at_s = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return None if server_now_s is None else max(0.0, at_s - server_now_s)

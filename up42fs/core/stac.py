@@ -1,0 +1,85 @@
+"""What a STAC collection and item say about delivered files, as values (contract §5).
+
+Knows nothing of HTTP, inodes or how the JSON was spelled. `document` is the JSON object as
+UP42 sent it, for those who show it to the user; it takes no part in comparisons.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StacAsset:
+    """One file of an item or collection (contract §5.5). UP42 gives no size.
+
+    `key` is its name in the item. `asset_id` is what to sign; where it is None the file cannot
+    be read through UP42 and `refusal` says why.
+    """
+
+    key: str
+    asset_id: str | None
+    refusal: str | None = None
+    title: str | None = None
+    media_type: str | None = None
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StacItem:
+    """One transformed (or plain) scene (contract §5.4).
+
+    `asset_id` is the UP42 asset (the delivery) it came from; `gsd` is in metres, `cloud_cover`
+    in percent, `bbox` west, south, east, north in degrees (six numbers with heights).
+    """
+
+    id: str
+    collection_id: str | None
+    asset_id: str | None
+    assets: tuple[StacAsset, ...] = ()
+    title: str | None = None
+    datetime: dt.datetime | None = None
+    created: dt.datetime | None = None
+    updated: dt.datetime | None = None
+    platform: str | None = None
+    constellation: str | None = None
+    gsd: float | None = None
+    cloud_cover: float | None = None
+    epsg: int | None = None
+    bbox: tuple[float, ...] | None = None
+    order_id: str | None = None
+    workspace_id: str | None = None
+    account_id: str | None = None
+    product_collection: str | None = None
+    metadata_version: str | None = None
+    user_title: str | None = None
+    user_tags: tuple[str, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StacCollection:
+    """One delivery as STAC sees it (contract §5.2): `asset_id` is the UP42 asset.
+
+    `assets` holds at most the original delivery.
+    """
+
+    id: str
+    asset_id: str | None
+    assets: tuple[StacAsset, ...] = ()
+    title: str | None = None
+    description: str | None = None
+    order_id: str | None = None
+    order_status: str | None = None
+    workspace_id: str | None = None
+    account_id: str | None = None
+    product_id: str | None = None
+    product_collection: str | None = None
+    source: str | None = None
+    metadata_version: str | None = None
+    user_title: str | None = None
+    user_tags: tuple[str, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
