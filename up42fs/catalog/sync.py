@@ -1,0 +1,230 @@
+"""Keeps the index true to the service: one full pass, then small refreshes.
+
+Knows nothing of HTTP or JSON: it is given two `Listing`s and drives them.
+
+Theory. Two listings, assets and orders, each *unsynced* until its first full pass is complete.
+Whoever needs a complete listing awaits `ready`; a pass that fails wakes them with its error, and
+the next one is tried after a pause. Once synced, a refresh reads newest-updated rows until it
+meets known ground, then compares totals: when they differ, something was removed (or a listing
+shifted beneath the reader) and a full pass follows. A full pass also runs now and then, since
+`updatedAt` is only inferred to move with every change (contract §2.2).
+Between two awaits the index changes at most once, by `Index.apply`; readers never see half a row.
+Rejected: webhooks (a desktop has no public endpoint), and `createdAfter` polls (miss updates).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from up42fs.catalog.index import Changes, Delta, Index
+from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.types import Asset, Order
+
+log = logging.getLogger(__name__)
+
+T_co = TypeVar("T_co", Asset, Order, covariant=True)
+
+#: Every so many refreshes the whole listing is read again.
+FULL_PASS_EVERY = 60
+#: Pages of newest-updated rows read before a full pass is cheaper.
+MAX_NEWEST_PAGES = 10
+#: Pause after a failed pass, seconds; the retries inside it took their own time already.
+PAUSE_AFTER_FAILURE_S = 5.0
+
+
+class Rows(Protocol[T_co]):
+    """One page of a listing, as `api.pages.Page` has it."""
+
+    @property
+    def items(self) -> Sequence[T_co]: ...  # noqa: D102
+    @property
+    def total(self) -> int | None: ...  # noqa: D102
+    @property
+    def total_pages(self) -> int: ...  # noqa: D102
+
+
+class Listing(Protocol[T_co]):
+    """One of the service's two listings."""
+
+    def everything(self) -> AsyncIterator[T_co]:
+        """Every row once, oldest first; raises an `Up42fsError`."""
+        ...
+
+    async def newest(self, page: int) -> Rows[T_co]:
+        """Page `page` (from 0) by `updatedAt`, newest first; raises an `Up42fsError`."""
+        ...
+
+
+class Part(Enum):
+    """What can be waited for."""
+
+    ASSETS = "assets"
+    ORDERS = "orders"
+
+
+@dataclass(slots=True)
+class _State:
+    synced: bool = False
+    refreshes: int = 0
+    #: Set when the current attempt ends, well or not; replaced by the next attempt.
+    attempt: trio.Event = field(default_factory=trio.Event)
+    error: Up42fsError | None = None
+    synced_at_s: float = -math.inf
+    partial_rows: int = 0
+
+
+class Sync:
+    """Drives the two listings into the index."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        assets: Listing[Asset],
+        orders: Listing[Order],
+        on_change: Callable[[Delta], None],
+        refresh_s: float,
+    ) -> None:
+        self._index = index
+        self._listings: dict[Part, Listing[Any]] = {Part.ASSETS: assets, Part.ORDERS: orders}
+        self._states = {part: _State() for part in Part}
+        self._on_change = on_change
+        self._refresh_s = refresh_s
+        self._wanted = trio.Event()
+
+    async def run(self) -> None:
+        """Sync for ever; started once, cancelled at unmount."""
+        async with trio.open_nursery() as nursery:
+            for part in Part:
+                nursery.start_soon(self._keep, part)
+
+    async def ready(self, *parts: Part, timeout_s: float) -> None:
+        """Return once the first pass over `parts` is complete.
+
+        Raises the error of a pass that failed meanwhile, or DeadlineExceeded.
+        """
+        waiting = [self._states[part] for part in parts if not self._states[part].synced]
+        if not waiting:
+            return
+        with trio.move_on_after(timeout_s):
+            for state in waiting:
+                await self._first_pass(state)
+            return
+        raise DeadlineExceeded(
+            f"UP42 has not listed the storage within {timeout_s:.0f} s of asking; "
+            "it goes on in the background: try again"
+        )
+
+    def refresh_now(self) -> None:
+        """Refresh without waiting for the next turn."""
+        self._wanted.set()
+
+    def status(self) -> Mapping[str, object]:
+        """For `status.json`: per listing, whether it is complete, how old, and the last error."""
+        now_s = trio.current_time()
+        return {
+            part.value: {
+                "complete": state.synced,
+                "rows_so_far": None if state.synced else state.partial_rows,
+                "seconds_since_refresh": (
+                    round(now_s - state.synced_at_s, 1) if state.synced else None
+                ),
+                "error": str(state.error) if state.error else None,
+            }
+            for part, state in self._states.items()
+        }
+
+    async def _first_pass(self, state: _State) -> None:
+        while not state.synced:
+            await state.attempt.wait()
+            if not state.synced and state.error is not None:
+                raise type(state.error)(str(state.error))
+
+    async def _keep(self, part: Part) -> None:
+        while True:
+            pause_s = self._refresh_s if await self._attempt(part) else PAUSE_AFTER_FAILURE_S
+            wanted = self._wanted
+            with trio.move_on_after(pause_s):
+                await wanted.wait()
+            if wanted is self._wanted and wanted.is_set():
+                self._wanted = trio.Event()
+
+    async def _attempt(self, part: Part) -> bool:
+        state = self._states[part]
+        if state.attempt.is_set():
+            state.attempt = trio.Event()
+        try:
+            await self._pass(part, state)
+        except Up42fsError as error:
+            _report(part, state, error)
+            state.error = error
+            return False
+        except Exception as error:
+            log.exception("refreshing the %s failed unexpectedly", part.value)
+            state.error = Unavailable(f"refreshing the {part.value} failed: {error!r}")
+            return False
+        else:
+            if state.error is not None and state.synced:
+                log.info("refreshing the %s works again", part.value)
+            state.error = None
+            state.synced_at_s = trio.current_time()
+            return True
+        finally:
+            state.attempt.set()
+
+    async def _pass(self, part: Part, state: _State) -> None:
+        due = state.refreshes % FULL_PASS_EVERY == 0
+        if due or not await self._refresh(part):
+            await self._full_pass(part, state)
+        state.refreshes += 1
+        state.synced = True
+
+    async def _full_pass(self, part: Part, state: _State) -> None:
+        rows: dict[str, Asset | Order] = {}
+        async for row in self._listings[part].everything():
+            rows[row.id] = row
+            state.partial_rows = len(rows)
+        gone = self._known(part).keys() - rows.keys()
+        self._apply(part, tuple(rows.values()), frozenset(gone))
+
+    async def _refresh(self, part: Part) -> bool:
+        """Read what changed since; False when only a full pass can tell what happened."""
+        known = self._known(part)
+        changed: list[Asset | Order] = []
+        for number in range(MAX_NEWEST_PAGES):
+            page = await self._listings[part].newest(number)
+            changed += (row for row in page.items if known.get(row.id) != row)
+            familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])
+            if familiar or number + 1 >= page.total_pages:
+                self._apply(part, tuple(changed), frozenset())
+                return page.total is None or page.total == len(self._known(part))
+        return False
+
+    def _known(self, part: Part) -> Mapping[str, Asset | Order]:
+        return self._index.assets if part is Part.ASSETS else self._index.orders
+
+    def _apply(self, part: Part, rows: tuple[Any, ...], gone: frozenset[str]) -> None:
+        changes = (
+            Changes(assets=rows, removed_assets=gone)
+            if part is Part.ASSETS
+            else Changes(orders=rows, removed_orders=gone)
+        )
+        delta = self._index.apply(changes)
+        if delta:
+            self._on_change(delta)
+
+
+def _same(known: Asset | Order | None, row: Asset | Order) -> bool:
+    return known is not None and known.updated_at == row.updated_at
+
+
+def _report(part: Part, state: _State, error: Up42fsError) -> None:
+    if state.error is None or str(state.error) != str(error):
+        log.warning("refreshing the %s failed, the last known state stays: %s", part.value, error)

@@ -1,0 +1,129 @@
+"""`up42fs demo`: the emulator with sample storage, mounted; or one command run inside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from up42fs.cli.unmount import unmount
+from up42fs.errors import Unavailable, Up42fsError
+from up42fs.fuse.mounts import mount_at
+
+_HINTS = """\
+UP42 sample storage is mounted at {mountpoint}. Try in another shell:
+
+  cd {quoted}
+  ls -l orders/*
+  getfattr -d "$(find assets -name '*.zip' | head -1)"
+  gdalinfo "$(find assets -name '*.tif' | head -1)"
+  cat .up42fs/status.json
+
+Ctrl-C unmounts and ends the emulator."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="mount sample storage, no account needed",
+        usage="up42fs demo [-h] [--data DIR] [MOUNTPOINT] [-- COMMAND…]",
+        description="Start the emulator with sample storage and mount it. With a COMMAND: run it "
+        "with the mount as working directory, unmount, exit with its status.",
+    )
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    parser.add_argument("--data", metavar="DIR", help="serve the files below DIR instead")
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the demo; returns the command's exit status, 0 without one."""
+    with _directory(options.mountpoint) as directory, _emulator(options.data) as environ:
+        _mount(directory, environ)
+        try:
+            if options.run:
+                return _run(options.run, directory)
+            print(_HINTS.format(mountpoint=directory, quoted=shlex.quote(str(directory))))
+            _wait_for_interrupt()
+            return 0
+        finally:
+            _unmount(directory)
+
+
+@contextmanager
+def _directory(mountpoint: str | None) -> Iterator[Path]:
+    if mountpoint is None:
+        with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary:
+            yield Path(temporary)
+        return
+    directory = Path(os.path.realpath(mountpoint))
+    directory.mkdir(parents=True, exist_ok=True)
+    yield directory
+
+
+@contextmanager
+def _emulator(data: str | None) -> Iterator[dict[str, str]]:
+    """Run the emulator; yields the environment that points at it."""
+    arguments = ["--data", data] if data else []
+    if not data:
+        print("up42fs: starting the emulator (the first start makes sample data)", file=sys.stderr)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "up42fs", "emulator", "--die-with-parent", *arguments],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise Unavailable("the emulator did not start; its reason stands above")
+        environ: dict[str, str] = json.loads(line)["env"]
+        yield environ
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _mount(directory: Path, environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "up42fs", "mount", str(directory)],
+        env={**os.environ, **environ},
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Unavailable("the demo storage was not mounted; the reason stands above")
+
+
+def _run(command: Sequence[str], directory: Path) -> int:
+    try:
+        status = subprocess.run(command, cwd=directory, check=False).returncode
+    except OSError as error:
+        print(f"up42fs: {command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+    return status if status >= 0 else 128 - status
+
+
+def _wait_for_interrupt() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        while True:
+            signal.pause()
+
+
+def _unmount(directory: Path) -> None:
+    if mount_at(directory) is None:
+        return
+    try:
+        unmount(directory)
+    except Up42fsError as error:
+        print(f"up42fs: {error}; detaching it", file=sys.stderr)
+        unmount(directory, lazy=True)

@@ -1,0 +1,80 @@
+"""The `up42fs` command: which subcommand is meant, and one place where errors become one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from up42fs import __version__
+from up42fs.cli import demo, mount, unmount
+from up42fs.errors import Up42fsError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
+    arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
+    arguments, run = _split_command(arguments)
+    options = _parser().parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
+    command: Command = options.command
+    try:
+        return command(options)
+    except Up42fsError as error:
+        print(f"up42fs: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="up42fs",
+        description="Mount UP42 storage as a file system.",
+        epilog="As mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)",
+    )
+    parser.add_argument("--version", action="version", version=f"up42fs {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    mount.add_parser(commands)
+    unmount.add_parser(commands)
+    demo.add_parser(commands)
+    _add_emulator(commands)
+    return parser
+
+
+def _add_emulator(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("emulator", help="run the UP42 stand-in alone")
+    try:
+        from up42fs.emulator import command
+    except ModuleNotFoundError as error:
+        missing = error.name
+        parser.set_defaults(command=lambda _: _missing(missing))
+        return
+    command.add_arguments(parser)
+    parser.set_defaults(command=command.main)
+
+
+def _missing(module: str | None) -> int:
+    print(
+        f"up42fs: the emulator needs the Python package {module}; run: pip install 'up42fs[demo]'",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _as_subcommand(arguments: list[str]) -> list[str]:
+    """Turn mount(8)'s `SOURCE MOUNTPOINT [-o …]` into the `mount` command's form."""
+    words = [word for word in arguments[:2] if not word.startswith("-")]
+    if len(words) < 2 or words[0] in ("mount", "unmount", "demo", "emulator"):
+        return arguments
+    source, *rest = arguments
+    return ["mount", "--from-mount", source, *rest]
+
+
+def _split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split `demo [MOUNTPOINT] -- COMMAND…`: what follows `--` is not ours to parse."""
+    if arguments[:1] != ["demo"] or "--" not in arguments:
+        return arguments, []
+    end = arguments.index("--")
+    return arguments[:end], arguments[end + 1 :]

@@ -1,0 +1,226 @@
+"""`up42fs mount`: check what can be checked, then serve here or in a child of this process.
+
+In the background form a child mounts and serves, and reports through a pipe, in one JSON line,
+that the mount answers or why not; this process waits for that line, prints the reason, and leaves.
+The child is a fresh process rather than a fork: no thread, lock or event loop comes along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from up42fs import config, logs
+from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
+from up42fs.fuse.mounts import mount_at
+
+#: The mount answers within this many seconds, or the attempt is ended and undone.
+READY_TIMEOUT_S = 15.0
+_READY_FD = "_UP42FS_READY_FD"
+_FUSE_DEVICE = Path("/dev/fuse")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command and one long option for every entry of the option table."""
+    parser = commands.add_parser(
+        "mount",
+        help="mount UP42 storage",
+        description="Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the "
+        "mount answers. Account: UP42_USERNAME and UP42_PASSWORD, or --credentials FILE.",
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("-f", "--foreground", action="store_true", help="serve in this process")
+    parser.add_argument(
+        "-o",
+        dest="mount_options",
+        action="append",
+        default=[],
+        metavar="OPT,…",
+        help="any of the options below, in mount(8)'s form: -o refresh=30,uid=0",
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings file instead of the default")
+    parser.add_argument("--from-mount", metavar="SOURCE", help=argparse.SUPPRESS)
+    for ignored in ("-s", "-n", "-v", "-w", "-r"):
+        parser.add_argument(ignored, action="store_true", help=argparse.SUPPRESS)
+    defaults = config.describe()
+    for option in config.OPTIONS:
+        if option.secret:
+            continue
+        kwargs: dict[str, object] = {"help": _help(option, defaults[option.name])}
+        if option.flag:
+            kwargs |= {"action": "store_const", "const": "yes"}
+        else:
+            kwargs["metavar"] = option.name.upper()
+        parser.add_argument("--" + option.name.replace("_", "-"), dest=option.name, **kwargs)  # type: ignore[arg-type]
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Mount; returns the exit status. Raises an `Up42fsError` with the reason of a failure."""
+    ready_fd = os.environ.pop(_READY_FD, None)
+    if ready_fd is not None:
+        return _serve_as_child(options, int(ready_fd))
+    settings, mountpoint = _prepare(options)
+    if options.foreground:
+        logs.set_up(settings.log_level, settings.log_file)
+        _serve(settings, mountpoint, ready=lambda: None)
+        return 0
+    return _serve_in_background(options.argv, mountpoint)
+
+
+def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
+    mountpoint = Path(os.path.realpath(options.mountpoint))
+    check_mountable(mountpoint)
+    return settings_of(options, os.environ), mountpoint
+
+
+def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> config.Settings:
+    """Merge arguments, `-o`, environment and file; raises ConfigurationError."""
+    chosen = vars(options)
+    arguments = {o.name: chosen[o.name] for o in config.OPTIONS if chosen.get(o.name) is not None}
+    mount_options = config.parse_mount_options(",".join(options.mount_options))
+    if options.from_mount is not None:
+        mount_options = _from_mount(options.from_mount, mount_options)
+    path = Path(options.config) if options.config else config.default_file(environ)
+    file = config.load_file(path, must_exist=options.config is not None)
+    return config.resolve(
+        arguments=arguments, mount_options=mount_options, environ=environ, file=file
+    )
+
+
+def check_mountable(mountpoint: Path) -> None:
+    """Raise ConfigurationError with the cure for what would keep the mount from working."""
+    if not _FUSE_DEVICE.exists():
+        raise ConfigurationError(
+            f"{_FUSE_DEVICE} is missing: FUSE is not available here. "
+            "Load it (sudo modprobe fuse), or give the container --device /dev/fuse"
+        )
+    if shutil.which("fusermount3") is None:
+        raise ConfigurationError("fusermount3 is missing; install it: sudo apt-get install fuse3")
+    if mount_at(mountpoint) is not None:
+        raise ConfigurationError(
+            f"{mountpoint} is busy: something is mounted there. Unmount it first: "
+            f"up42fs unmount {mountpoint}"
+        )
+    if not mountpoint.exists():
+        raise ConfigurationError(f"{mountpoint} does not exist; make it: mkdir -p {mountpoint}")
+    if not mountpoint.is_dir():
+        raise ConfigurationError(f"{mountpoint} is not a directory; mount on an empty directory")
+
+
+def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
+    # mount(8) adds `rw` by itself, so there it is no wish to edit anything.
+    wishes = {name: value for name, value in mount_options.items() if name != "rw"}
+    if source in config.REGIONS:
+        wishes.setdefault("region", source)
+    return wishes
+
+
+def _serve(settings: config.Settings, mountpoint: Path, ready: Callable[[], None]) -> None:
+    from up42fs import run
+
+    if settings.rw:
+        logging.getLogger(__name__).warning(
+            "titles and tags cannot be edited in this release: mounting read-only"
+        )
+    run.serve(settings, mountpoint, ready)
+
+
+def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
+    receive, send = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "up42fs", *arguments],
+        env={**os.environ, _READY_FD: str(send)},
+        pass_fds=(send,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(send)
+    try:
+        report = _wait_for_report(receive, READY_TIMEOUT_S)
+    except BaseException:
+        _end(child, mountpoint)
+        raise
+    finally:
+        os.close(receive)
+    if report.get("ready"):
+        return 0
+    _end(child, mountpoint)
+    raise Unavailable(str(report.get("error", "the mount process ended without giving a reason")))
+
+
+def _wait_for_report(pipe: int, timeout_s: float) -> dict[str, object]:
+    deadline_s = time.monotonic() + timeout_s
+    received = b""
+    while not received.endswith(b"\n"):
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or not select.select([pipe], [], [], left_s)[0]:
+            return {"error": f"the mount did not answer within {timeout_s:.0f} s; gave up"}
+        piece = os.read(pipe, 65536)
+        if not piece:
+            return {}
+        received += piece
+    report: dict[str, object] = json.loads(received)
+    return report
+
+
+def _end(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
+    """End the child and undo what it may have mounted."""
+    child.terminate()
+    try:
+        child.wait(timeout=3.0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if mount_at(mountpoint) is not None:
+        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
+
+
+def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
+    def report(**facts: object) -> None:
+        try:
+            os.write(ready_fd, json.dumps(facts).encode() + b"\n")
+            os.close(ready_fd)
+        except OSError:
+            pass  # nobody waits any more
+
+    try:
+        settings, mountpoint = _prepare(options)
+        logs.set_up(settings.log_level, settings.log_file or default_log_file(mountpoint))
+        os.chdir("/")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _serve(settings, mountpoint, ready=lambda: report(ready=True))
+    except (Up42fsError, OSError) as error:
+        logging.getLogger(__name__).error("%s", error)
+        report(error=logs.redact(str(error)))
+        return 1
+    except BaseException as error:
+        logging.getLogger(__name__).exception("the mount process failed")
+        report(error=f"unexpected: {logs.redact(repr(error))}")
+        raise
+    return 0
+
+
+def default_log_file(mountpoint: Path) -> Path:
+    """Where a background mount logs: under `XDG_STATE_HOME`, one file a mount point."""
+    base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return base / "up42fs" / (str(mountpoint).strip("/").replace("/", "-") + ".log")
+
+
+def _help(option: config.Option, default: str) -> str:
+    notes = [f"${option.env}"] if option.env else []
+    if default and not option.flag and option.name not in ("uid", "gid"):
+        notes.append(f"default {0o022:03o}" if option.name == "umask" else f"default {default}")
+    return option.help + (f" ({'; '.join(notes)})" if notes else "")

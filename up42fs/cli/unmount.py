@@ -1,0 +1,91 @@
+"""`up42fs unmount`: take the mount away and wait until its process is gone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from up42fs.errors import ConfigurationError, Unavailable
+from up42fs.fs.nodes import CONTROL_DIR
+from up42fs.fuse.mounts import FSTYPE, mount_at
+
+#: How long the mount may take to tell its process ID, and the process to end, seconds.
+STATUS_TIMEOUT_S = 2.0
+EXIT_TIMEOUT_S = 10.0
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("unmount", help="take a mount away")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "-z", "--lazy", action="store_true", help="even if busy: gone when its last user leaves"
+    )
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Unmount; returns 0. Raises an `Up42fsError` with the reason of a failure."""
+    unmount(Path(os.path.realpath(options.mountpoint)), lazy=options.lazy)
+    return 0
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Unmount and wait for the process behind it.
+
+    Raises ConfigurationError if none of ours is mounted there, Unavailable if it is busy.
+    """
+    mount = mount_at(mountpoint)
+    if mount is None or mount.fstype != FSTYPE:
+        raise ConfigurationError(f"{mountpoint} is not an up42fs mount")
+    pid = serving_pid(mountpoint)
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip() or "fusermount3 failed"
+        raise Unavailable(
+            f"{mountpoint} was not unmounted: {reason}; leave it in every shell and program, "
+            f"or: up42fs unmount --lazy {mountpoint}"
+        )
+    if pid is not None and not lazy:
+        _wait_for_exit(pid)
+
+
+def serving_pid(mountpoint: Path) -> int | None:
+    """Process ID of the mount, or None if it does not tell in time (dead or frozen)."""
+    found: list[int] = []
+
+    def ask() -> None:
+        with suppress(OSError, ValueError, KeyError):
+            status = json.loads((mountpoint / CONTROL_DIR / "status.json").read_text())
+            found.append(int(status["pid"]))
+
+    # A frozen mount blocks its reader for good: ask from a thread that nobody waits for.
+    asker = threading.Thread(target=ask, daemon=True)
+    asker.start()
+    asker.join(STATUS_TIMEOUT_S)
+    return found[0] if found else None
+
+
+def _wait_for_exit(pid: int) -> None:
+    deadline_s = time.monotonic() + EXIT_TIMEOUT_S
+    while _runs(pid):
+        if time.monotonic() > deadline_s:
+            print(f"up42fs: process {pid} is still ending", file=sys.stderr)
+            return
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state != "Z"

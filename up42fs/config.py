@@ -1,0 +1,265 @@
+"""Settings: one table of options feeds the command line, `-o`, the environment, the file and docs.
+
+Knows where a value may come from, not what it does. Precedence: long option, `-o`, environment,
+`~/.config/up42fs/config.toml`, default. Secrets come from the environment or a file, never from an
+argument: arguments are visible to every user of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from up42fs.errors import ConfigurationError
+
+REGIONS: dict[str, tuple[str, str]] = {
+    # Contract §1.1: API host, identity server.
+    "eu": ("https://api.up42.com", "https://auth.up42.com"),
+    "sa": ("https://api.sa.up42.com", "https://auth.sa.up42.com"),
+}
+#: Standard mount options that mount(8) and /etc/fstab pass along and that change nothing here.
+IGNORED_MOUNT_OPTIONS = frozenset(
+    {
+        *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "defaults"),
+        *("atime", "noatime", "relatime", "diratime", "nodiratime"),
+        *("auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its name everywhere, its reader, its environment variable, its help."""
+
+    name: str
+    read: Callable[[str], object]
+    help: str
+    env: str | None = None
+    flag: bool = False
+    secret: bool = False
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("say yes or no")
+
+
+def _octal(text: str) -> int:
+    value = int(text, 8)
+    if not 0 <= value <= 0o777:
+        raise ValueError("between 000 and 777")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError("above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 40:
+        raise ValueError("a whole number, 0 or more")
+    return value
+
+
+def _memory(text: str) -> int:
+    value = _count(text)
+    if value < 16:
+        raise ValueError("at least 16 (MiB)")
+    return value
+
+
+def _region(text: str) -> str:
+    if text not in REGIONS:
+        raise ValueError(f"one of {', '.join(REGIONS)}")
+    return text
+
+
+def _level(text: str) -> str:
+    if text not in ("debug", "info", "warning", "error"):
+        raise ValueError("one of debug, info, warning, error")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _size(text: str) -> int:
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    if unit not in _SIZE_UNITS:
+        raise ValueError("like 10G, 500M or 0")
+    return int(float(number.removesuffix(unit)) * _SIZE_UNITS[unit])
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("username", str, "e-mail address of the UP42 account", env="UP42_USERNAME"),
+    Option("password", str, "password of the account", env="UP42_PASSWORD", secret=True),
+    Option("credentials", _path, 'JSON file {"username": …, "password": …}, as the UP42 SDK reads'),
+    Option("region", _region, "where the account is: eu or sa", env="UP42_REGION"),
+    Option("workspace", str, "ID of one workspace; all of the account without", "UP42_WORKSPACE"),
+    Option("api_url", str, "address of the API instead of the region's", env="UP42_API_URL"),
+    Option("auth_url", str, "address of the identity server likewise", env="UP42_AUTH_URL"),
+    Option("ro", _boolean, "read-only (the default)", flag=True),
+    Option("rw", _boolean, "allow edits of titles and tags (not in this release)", flag=True),
+    Option("allow_other", _boolean, "let other users of the machine in", flag=True),
+    Option("uid", _count, "owner shown for every file"),
+    Option("gid", _count, "group shown for every file"),
+    Option("umask", _octal, "permission bits to take away, octal"),
+    Option("refresh", _positive, "seconds between looks for changes"),
+    Option("memory", _memory, "MiB of memory for data read and read ahead"),
+    Option("read_ahead", _count, "kernel read-ahead in KiB, set where permitted"),
+    Option("cache_dir", _path, "directory of the disk cache (not in this release)"),
+    Option("cache_size", _size, "size of the disk cache, 0 for none (not in this release)"),
+    Option("log_level", _level, "debug, info, warning or error"),
+    Option("log_file", _path, "file to log to"),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a mount needs to know. Sizes as their names say; `umask` as an integer."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    credentials: Path | None = None
+    region: str = "eu"
+    workspace: str | None = None
+    api_url: str | None = None
+    auth_url: str | None = None
+    ro: bool = True
+    rw: bool = False
+    allow_other: bool = False
+    uid: int = field(default_factory=os.getuid)
+    gid: int = field(default_factory=os.getgid)
+    umask: int = 0o022
+    refresh: float = 60.0
+    memory: int = 256
+    read_ahead: int = 1024
+    cache_dir: Path | None = None
+    cache_size: int = 10 << 30
+    log_level: str = "info"
+    log_file: Path | None = None
+
+    @property
+    def api(self) -> str:
+        """Address of the API, without a slash at its end."""
+        return (self.api_url or REGIONS[self.region][0]).rstrip("/")
+
+    @property
+    def auth(self) -> str:
+        """Address of the identity server, without a slash at its end."""
+        return (self.auth_url or REGIONS[self.region][1]).rstrip("/")
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    """Where the configuration file lies: under `XDG_CONFIG_HOME`, else `~/.config`."""
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "up42fs" / "config.toml"
+
+
+def parse_mount_options(text: str) -> dict[str, str]:
+    """Split `opt,opt=value,…`; a backslash keeps a comma. Raises ConfigurationError."""
+    values: dict[str, str] = {}
+    for part in text.replace("\\,", "\0").split(","):
+        name, has_value, value = part.strip().replace("\0", ",").partition("=")
+        name = name.replace("-", "_")
+        if not name or name in IGNORED_MOUNT_OPTIONS or name.startswith("x_"):
+            continue
+        option = _BY_NAME.get(name)
+        if option is None:
+            raise ConfigurationError(f"unknown mount option {name!r}; see: up42fs mount --help")
+        if option.secret:
+            raise ConfigurationError(
+                f"-o {name}= would show the {name} to every user of this machine; "
+                f"set {option.env} in the environment or use --credentials FILE"
+            )
+        if not has_value and not option.flag:
+            raise ConfigurationError(f"mount option {name} needs a value: {name}=…")
+        values[name] = value
+    return values
+
+
+def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
+    """Read the TOML file of settings; raises ConfigurationError."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if must_exist:
+            raise ConfigurationError(f"{path} does not exist") from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    unknown = table.keys() - _BY_NAME.keys()
+    if unknown:
+        raise ConfigurationError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
+    return {name: _plain(value) for name, value in table.items()}
+
+
+def resolve(
+    *,
+    arguments: Mapping[str, str],
+    mount_options: Mapping[str, str],
+    environ: Mapping[str, str],
+    file: Mapping[str, str],
+) -> Settings:
+    """Merge the sources by precedence and read the values; raises ConfigurationError."""
+    environment = {o.name: environ[o.env] for o in OPTIONS if o.env and environ.get(o.env)}
+    layers = (("--", arguments), ("-o ", mount_options), ("$", environment), ("", file))
+    values: dict[str, Any] = {}
+    ranks: dict[str, int] = {}
+    for option in OPTIONS:
+        for rank, (prefix, layer) in enumerate(layers):
+            if option.name in layer:
+                values[option.name] = _read(option, layer[option.name], prefix)
+                ranks[option.name] = rank
+                break
+    lowest = max(ranks.get("username", len(layers)), ranks.get("password", len(layers)))
+    if ranks.get("credentials", len(layers)) < lowest:
+        values |= _load_credentials(values["credentials"])
+    return Settings(**values)
+
+
+def describe() -> dict[str, str]:
+    """Default of every setting as text, for help and docs."""
+    defaults = Settings()
+    shown = {f.name: getattr(defaults, f.name) for f in fields(Settings)}
+    return {name: "" if value is None else str(value) for name, value in shown.items()}
+
+
+def _read(option: Option, text: str, prefix: str) -> object:
+    try:
+        return option.read(text)
+    except ValueError as error:
+        where = option.env if prefix == "$" else f"{prefix}{option.name}"
+        raise ConfigurationError(f"{where}: {text!r} will not do: {error}") from None
+
+
+def _load_credentials(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+        return {"username": str(found["username"]), "password": str(found["password"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f'{path} must be a JSON file {{"username": …, "password": …}}: {error}'
+        ) from None
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,67 @@
+"""Attributes that cost a request: the full API object and a presigned link.
+
+Knows how long to keep an answer. `getfattr` asks twice, once for the length and once for the value,
+and a file manager asks for every file it shows: answers are kept for seconds, and askers of the
+same thing share one request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import trio
+from cachetools import TTLCache
+
+from up42fs.fs.nodes import Kind, Node
+from up42fs.fs.ports import Documents
+
+#: Seconds an answer is kept. A link must still be fresh when it is pasted somewhere.
+DOCUMENT_TTL_S = 30.0
+LINK_TTL_S = 5.0
+MAX_KEPT = 256
+
+
+class DocumentCache:
+    """Short-lived, single-flight answers about nodes."""
+
+    def __init__(self, source: Documents) -> None:
+        self._source = source
+        self._json: TTLCache[Node, bytes] = TTLCache(MAX_KEPT, DOCUMENT_TTL_S, trio.current_time)
+        self._links: TTLCache[Node, bytes] = TTLCache(MAX_KEPT, LINK_TTL_S, trio.current_time)
+        self._locks: dict[tuple[Node, int], trio.Lock] = {}
+
+    async def json(self, node: Node) -> bytes:
+        """The full API object of an asset or order, as JSON."""
+        return await self._get(self._json, node, self._fetch_json)
+
+    async def download_url(self, node: Node) -> bytes:
+        """A fresh presigned link to an asset."""
+        return await self._get(self._links, node, self._fetch_link)
+
+    async def _get(
+        self,
+        cache: TTLCache[Node, bytes],
+        node: Node,
+        fetch: Callable[[Node], Awaitable[bytes]],
+    ) -> bytes:
+        key = (node, id(cache))
+        lock = self._locks.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                kept = cache.get(node)
+                if kept is None:
+                    kept = cache[node] = await fetch(node)
+                return kept
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._locks.pop(key, None)
+
+    async def _fetch_json(self, node: Node) -> bytes:
+        ask = (
+            self._source.order_document if node.kind is Kind.ORDER else self._source.asset_document
+        )
+        return json.dumps(await ask(node.id), ensure_ascii=False).encode(errors="replace")
+
+    async def _fetch_link(self, node: Node) -> bytes:
+        return (await self._source.sign(node.id)).url.encode()

@@ -1,0 +1,304 @@
+"""The mount's behaviour, engine-neutral: lookup, attributes, directories, reads, xattrs.
+
+Knows inodes, names and handles; nothing of pyfuse3, HTTP or curl. Raises `errors.*` only.
+
+Rules.
+1. No network in lookup, getattr, readdir, open, statfs or xattr lists: the catalogue answers. The
+   exception is the time before the catalogue's first listing is complete: then a lookup or opendir
+   that needs it waits for it, within `LISTING_TIMEOUT_S`.
+2. A lookup count and the answer that carries it change with no await between them.
+3. A directory handle is a frozen listing; a file handle is one open object of the store.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.sync import Part
+from up42fs.core.listing import Snapshot
+from up42fs.core.tree import ROOT_INODE, InodeTable
+from up42fs.errors import (
+    IsADirectory,
+    NoAttribute,
+    NotADirectory,
+    NotFound,
+    ReadOnly,
+    VersionChanged,
+)
+from up42fs.fs import xattrs
+from up42fs.fs.documents import DocumentCache
+from up42fs.fs.handles import HandleTable
+from up42fs.fs.layout import Change, Layout
+from up42fs.fs.nodes import FILE_KINDS, ROOT, Attributes, Kind, Node, Opened, Usage
+from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
+from up42fs.fs.virtual import VirtualFiles
+from up42fs.types import Asset, Bytes
+
+#: How long a lookup or opendir waits for the first listing, seconds.
+LISTING_TIMEOUT_S = 25.0
+#: How long the kernel may remember names and attributes, seconds. Long, because every change is
+#: pushed to it by invalidation; finite, in case an invalidation is lost.
+KERNEL_TTL_S = 300.0
+
+#: Offers one directory entry to the kernel; False when its buffer is full.
+Take = Callable[[str, Attributes, int], bool]
+
+_DIR_MODE = stat.S_IFDIR | 0o555
+_FILE_MODE = stat.S_IFREG | 0o444
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
+_NEEDS: dict[Kind, tuple[Part, ...]] = {
+    Kind.ORDERS: (Part.ASSETS, Part.ORDERS),
+    Kind.ORDER: (Part.ASSETS,),
+    Kind.TAGS: (Part.ASSETS,),
+    Kind.TAG: (Part.ASSETS,),
+    Kind.STATUS: (Part.ASSETS,),
+    Kind.ASSETS: (Part.ASSETS,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """What the kernel must forget: a name in a directory, or (name None) a node's attributes."""
+
+    inode: int
+    name: str | None = None
+
+
+class Filesystem:
+    """One mount."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        catalogue: Readiness,
+        files: Files,
+        documents: Documents,
+        virtual: VirtualFiles,
+        umask: int = 0o022,
+    ) -> None:
+        self._index = index
+        self._catalogue = catalogue
+        self._files = files
+        self._documents = DocumentCache(documents)
+        self._virtual = virtual
+        self._layout = Layout(index, virtual.names())
+        self._inodes: InodeTable[Node] = InodeTable(ROOT)
+        self._dirs: HandleTable[Snapshot[tuple[str, Node]]] = HandleTable()
+        self._open: HandleTable[OpenFile | bytes] = HandleTable()
+        self._changed: set[str] = set()
+        self._dir_mode = _DIR_MODE & ~(umask & 0o777)
+        self._file_mode = _FILE_MODE & ~(umask & 0o777)
+        self._born_ns = int(datetime.now(UTC).timestamp() * 1e9)
+
+    # names ---------------------------------------------------------------------------------
+
+    async def lookup(self, parent: int, name: str) -> Attributes | None:
+        """Attributes of `name` in directory `parent`, one reference taken; None if absent."""
+        directory = self._directory(parent)
+        await self._listed(directory)
+        node = self._layout.find(directory, name)
+        if node is None:
+            return None
+        attributes = self._attributes(node)
+        self._inodes.remember(node)
+        return attributes
+
+    def forget(self, inode: int, count: int) -> None:
+        """The kernel gives back `count` references."""
+        self._inodes.forget(inode, count)
+
+    async def getattr(self, inode: int) -> Attributes:
+        """Attributes of an inode the kernel holds; raises VersionChanged if it is gone."""
+        return self._attributes(self._node(inode))
+
+    # directories ---------------------------------------------------------------------------
+
+    async def opendir(self, inode: int) -> int:
+        """Freeze the listing of a directory; returns its handle."""
+        directory = self._directory(inode)
+        await self._listed(directory)
+        return self._dirs.add(Snapshot(list(self._layout.children(directory).items())))
+
+    def readdir(self, handle: int, offset: int, take: Take) -> None:
+        """Offer the entries from `offset` to `take` until it refuses one.
+
+        `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
+        every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
+        """
+        for (name, node), after in self._dirs[handle].walk(offset):
+            if not self._layout.exists(node):
+                continue
+            if not take(name, self._attributes(node), after):
+                break
+            self._inodes.remember(node)
+
+    def releasedir(self, handle: int) -> None:
+        """Close a directory handle."""
+        self._dirs.pop(handle)
+
+    # files ---------------------------------------------------------------------------------
+
+    async def open(self, inode: int, flags: int) -> Opened:
+        """Open a file for reading; no request is made before the first read."""
+        node = self._node(inode)
+        if node.kind not in FILE_KINDS:
+            raise IsADirectory(f"{node.kind.value} is a directory")
+        if flags & _WRITING:
+            raise ReadOnly("delivered data cannot be written")
+        if node.kind is Kind.VIRTUAL:
+            content = self._virtual.render(node.id)
+            return Opened(self._open.add(content), keep_cache=False, direct_io=True)
+        asset = self._asset(node)
+        opened = self._files.open(asset.id, size=asset.size or 0, name=_label(asset))
+        keep = asset.id not in self._changed
+        self._changed.discard(asset.id)
+        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False)
+
+    async def read(self, handle: int, offset: int, size: int) -> Bytes:
+        """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
+        file = self._open[handle]
+        if isinstance(file, bytes):
+            return memoryview(file)[offset : offset + size]
+        return await file.read(offset, size)
+
+    def release(self, handle: int) -> None:
+        """Close a file handle."""
+        file = self._open.pop(handle)
+        if file is not None and not isinstance(file, bytes):
+            file.close()
+
+    def statfs(self) -> Usage:
+        """What `df` shows, from memory."""
+        return Usage(self._index.total_bytes, len(self._index.assets))
+
+    # extended attributes -------------------------------------------------------------------
+
+    async def getxattr(self, inode: int, name: str) -> bytes:
+        """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42."""
+        if not name.startswith("user."):
+            raise NoAttribute(name)
+        node = self._node(inode)
+        value = self._listed_xattrs(node).get(name)
+        if value is not None:
+            return value.encode(errors="replace")
+        if name.startswith(xattrs.PREFIX) and node.kind in (Kind.ASSET, Kind.ORDER):
+            return await self._unlisted_xattr(node, name)
+        raise NoAttribute(name)
+
+    def listxattr(self, inode: int) -> Iterable[str]:
+        """Names of the attributes that `getfattr -d` shows."""
+        return self._listed_xattrs(self._node(inode)).keys()
+
+    # changes -------------------------------------------------------------------------------
+
+    def apply(self, delta: Delta) -> list[Invalidation]:
+        """The catalogue changed; returns what the kernel must forget."""
+        changes = list(self._layout.apply(delta))
+        stale = [item for change in changes for item in self._stale_names(change)]
+        for asset_id in delta.assets:
+            if asset_id not in self._index.assets:
+                self._files.forget(asset_id)
+        touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
+        touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
+        stale += [
+            Invalidation(self._inodes.number(node))
+            for node in touched
+            if self._inodes.holds(node) and self._layout.exists(node)
+        ]
+        return stale
+
+    def learn_size(self, asset_id: str, size: int) -> list[Invalidation]:
+        """The object store tells another size than the listing did: believe it."""
+        self._changed.add(asset_id)
+        return self.apply(self._index.learn_size(asset_id, size))
+
+    def gauges(self) -> dict[str, int]:
+        """What is open or remembered now, for `status.json`."""
+        return {
+            "open_files": len(self._open),
+            "open_directories": len(self._dirs),
+            "inodes": len(self._inodes),
+        }
+
+    # inside --------------------------------------------------------------------------------
+
+    def _node(self, inode: int) -> Node:
+        node = self._inodes.key(inode)
+        if node is None:
+            raise NotFound(f"inode {inode} is not known")
+        if not self._layout.exists(node):
+            raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
+        return node
+
+    def _directory(self, inode: int) -> Node:
+        node = self._node(inode)
+        if node.kind in FILE_KINDS:
+            raise NotADirectory(f"{node.kind.value} {node.id} is a file")
+        return node
+
+    def _asset(self, node: Node) -> Asset:
+        return self._index.assets[node.id]
+
+    async def _listed(self, directory: Node) -> None:
+        needs = _NEEDS.get(directory.kind)
+        if needs:
+            await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
+
+    def _attributes(self, node: Node) -> Attributes:
+        inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
+        if node.kind is Kind.VIRTUAL:
+            size = len(self._virtual.render(node.id))
+            return Attributes(inode, self._file_mode, 1, size, self._born_ns, self._born_ns, 0.0)
+        mtime_ns = ctime_ns = self._born_ns
+        times = self._layout.times(node)
+        if times is not None:
+            mtime_ns, ctime_ns = map(_nanoseconds, times)
+        if node.kind is Kind.ASSET:
+            size, mode = self._asset(node).size or 0, self._file_mode
+        else:
+            size, mode = 0, self._dir_mode
+        links = self._layout.links(node)
+        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, KERNEL_TTL_S)
+
+    def _listed_xattrs(self, node: Node) -> dict[str, str]:
+        match node.kind:
+            case Kind.ASSET:
+                asset = self._asset(node)
+                order = self._index.orders.get(asset.order_id) if asset.order_id else None
+                return xattrs.of_asset(asset, order, asset.name or asset.title or "")
+            case Kind.ORDER:
+                return xattrs.of_order(node.id, self._index.orders.get(node.id))
+            case Kind.TAG:
+                return xattrs.of_tag(node.id)
+            case _:
+                return {}
+
+    async def _unlisted_xattr(self, node: Node, name: str) -> bytes:
+        if name == xattrs.JSON:
+            return await self._documents.json(node)
+        if node.kind is Kind.ASSET and name == xattrs.DOWNLOAD_URL:
+            return await self._documents.download_url(node)
+        if node.kind is Kind.ASSET and name == xattrs.CACHED:
+            return str(self._files.cached_bytes(node.id)).encode()
+        raise NoAttribute(name)
+
+    def _stale_names(self, change: Change) -> Iterator[Invalidation]:
+        if not self._inodes.holds(change.parent):
+            return
+        parent = self._inodes.number(change.parent)
+        yield from (Invalidation(parent, name) for name in change.names)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    # Whole microseconds first: a float of nanoseconds since 1970 has no exact microseconds.
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+
+
+def _label(asset: Asset) -> str:
+    return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"

@@ -1,0 +1,205 @@
+"""What stands where in the mount: the one place that defines the tree (design §2).
+
+Knows nothing of inodes, handles or the kernel; it turns the index into directories of named nodes.
+
+Theory. A directory's names depend on all its members (clashes), so a directory is built whole,
+when it is first looked into, and kept until one of its members changes. `apply` compares the old
+and the new names of the directories that were ever built: nothing else can be in the kernel's
+memory. IDs resolve as names too; they are never listed, and listed names win over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.core import names
+from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
+from up42fs.types import Asset, CnamStatus, Order
+
+_TOP = {
+    "orders": Node(Kind.ORDERS),
+    "tags": Node(Kind.TAGS),
+    "cnam": Node(Kind.CNAM),
+    "assets": Node(Kind.ASSETS),
+}
+_STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CnamStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the kernel may remember wrongly: names of a directory, or a node's attributes."""
+
+    parent: Node
+    names: tuple[str, ...]
+
+
+class Layout:
+    """Directories of named nodes over an index."""
+
+    def __init__(self, index: Index, virtual_names: Iterable[str]) -> None:
+        self._index = index
+        self._built: dict[Node, dict[str, Node]] = {}
+        self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
+        self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
+            Kind.ROOT: lambda _: _TOP,
+            Kind.CNAM: lambda _: _STATUSES,
+            Kind.CONTROL: lambda _: self._virtual,
+            Kind.ORDERS: lambda _: self._orders(),
+            Kind.TAGS: lambda _: self._tags(),
+            Kind.ASSETS: lambda _: _named(self._index.assets.values()),
+            Kind.ORDER: lambda node: _named(self._index.of_order(node.id)),
+            Kind.TAG: lambda node: _named(self._index.with_tag(node.id)),
+            Kind.STATUS: lambda node: _named(self._index.with_status(CnamStatus(node.id))),
+        }
+
+    def children(self, node: Node) -> Mapping[str, Node]:
+        """Listed names of a directory and their nodes, in listing order."""
+        built = self._built.get(node)
+        if built is None:
+            built = self._built[node] = self._builders[node.kind](node)
+        return built
+
+    def find(self, parent: Node, name: str) -> Node | None:
+        """The node that `name` stands for in `parent`: a listed name, else an ID alias."""
+        if parent == ROOT and name == CONTROL_DIR:
+            return CONTROL
+        listed = self.children(parent).get(name)
+        return listed if listed is not None else self._alias(parent, name)
+
+    def exists(self, node: Node) -> bool:
+        """Whether the storage still has what `node` shows."""
+        match node.kind:
+            case Kind.ASSET:
+                return node.id in self._index.assets
+            case Kind.ORDER:
+                return node.id in self._index.order_ids()
+            case Kind.TAG:
+                return node.id in self._index.tags()
+            case Kind.VIRTUAL:
+                return node.id in self._virtual
+            case _:
+                return True
+
+    def links(self, node: Node) -> int:
+        """Link count: listed names of an asset; of a directory, itself and its subdirectories."""
+        match node.kind:
+            case Kind.ASSET:
+                asset = self._index.assets[node.id]
+                return 2 + (asset.order_id is not None) + len(set(asset.tags))
+            case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM:
+                return 2 + len(self.children(node))
+            case Kind.VIRTUAL:
+                return 1
+            case _:
+                return 2
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
+        thing: Asset | Order | None = None
+        if node.kind is Kind.ASSET:
+            thing = self._index.assets[node.id]
+        elif node.kind is Kind.ORDER:
+            thing = self._index.orders.get(node.id)
+        return None if thing is None else (thing.created_at, thing.updated_at)
+
+    def apply(self, delta: Delta) -> Iterator[Change]:
+        """Rebuild what `delta` touches; yields the names that now mean something else."""
+        for node in [node for node in self._built if _touched(node, delta)]:
+            old = self._built.pop(node)
+            if not self.exists(node):
+                yield Change(node, tuple(old))
+                continue
+            new = self.children(node)
+            changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+            if changed:
+                yield Change(node, tuple(sorted(changed)))
+
+    def _orders(self) -> dict[str, Node]:
+        orders = self._index.orders
+        return _assign(
+            Kind.ORDER,
+            (_order_entry(orders.get(order_id), order_id) for order_id in self._index.order_ids()),
+        )
+
+    def _tags(self) -> dict[str, Node]:
+        by_digest = {_digest(tag): tag for tag in self._index.tags()}
+        named = names.assign(_tag_entry(tag, digest) for digest, tag in by_digest.items())
+        return {name: Node(Kind.TAG, by_digest[digest]) for digest, name in named.items()}
+
+    def _alias(self, parent: Node, name: str) -> Node | None:
+        id_ = name.lower()
+        match parent.kind:
+            case Kind.ORDERS if id_ in self._index.order_ids():
+                return Node(Kind.ORDER, id_, name)
+            case Kind.ASSETS | Kind.ORDER | Kind.TAG | Kind.STATUS:
+                node = Node(Kind.ASSET, id_)
+                return node if self._is_member(parent, id_) else None
+            case _:
+                return None
+
+    def _is_member(self, parent: Node, asset_id: str) -> bool:
+        asset = self._index.assets.get(asset_id)
+        if asset is None:
+            return False
+        match parent.kind:
+            case Kind.ORDER:
+                return asset.order_id == parent.id
+            case Kind.TAG:
+                return parent.id in asset.tags
+            case Kind.STATUS:
+                return asset.cnam_status == parent.id
+            case _:
+                return True
+
+
+def _touched(node: Node, delta: Delta) -> bool:
+    match node.kind:
+        case Kind.ORDERS:
+            return bool(delta.orders)
+        case Kind.TAGS:
+            return bool(delta.tags)
+        case Kind.ASSETS:
+            return bool(delta.assets)
+        case Kind.ORDER:
+            return node.id in delta.orders
+        case Kind.TAG:
+            return node.id in delta.tags
+        case Kind.STATUS:
+            return CnamStatus(node.id) in delta.statuses
+        case _:
+            return False
+
+
+def _named(assets: Iterable[Asset]) -> dict[str, Node]:
+    return _assign(Kind.ASSET, map(_asset_entry, assets))
+
+
+def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:
+    return {name: Node(kind, id_) for id_, name in names.assign(entries).items()}
+
+
+def _asset_entry(asset: Asset) -> names.Entry:
+    wish = names.asset_name(asset.name, asset.title, asset.content_type, asset.id)
+    return names.Entry(asset.id, (asset.created_at.timestamp(), asset.id), wish)
+
+
+def _order_entry(order: Order | None, order_id: str) -> names.Entry:
+    # An order that `/v2/orders` does not list is newest: learning of it later renames only itself.
+    age = order.created_at.timestamp() if order else float("inf")
+    wish = names.safe_name(order.display_name if order else None) or order_id
+    return names.Entry(order_id, (age, order_id), wish)
+
+
+def _tag_entry(tag: str, digest: str) -> names.Entry:
+    # Tags have neither age nor ID. One that is a name as it stands comes before one that had to
+    # be made safe; among those that clash all but the first show a digest of their text.
+    wish = names.safe_name(tag) or "_"
+    return names.Entry(digest, (float(wish != tag), tag), wish)
+
+
+def _digest(tag: str) -> str:
+    return blake2b(tag.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,65 @@
+"""What the file system needs from the layers beside it, as Protocols: it never sees a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from up42fs.catalog.sync import Part
+from up42fs.types import Bytes, SignedUrl
+
+
+class OpenFile(Protocol):
+    """One open object (see `store.files.OpenFile`)."""
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """The bytes from `offset`, `size` of them unless the file ends; never fewer."""
+        ...
+
+    def close(self) -> None:
+        """No more reads will come."""
+        ...
+
+
+class Files(Protocol):
+    """The byte store (see `store.files.FileStore`)."""
+
+    def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
+        """Open an object of `size` bytes; no I/O. `name` is for error messages."""
+        ...
+
+    def forget(self, object_id: str) -> None:
+        """Drop what is held of an object that changed or vanished."""
+        ...
+
+    def cached_bytes(self, object_id: str) -> int:
+        """Bytes of the object held locally."""
+        ...
+
+
+class Documents(Protocol):
+    """UP42's own words about one object, asked when somebody looks (see `api.client.Client`)."""
+
+    async def asset_document(self, asset_id: str) -> dict[str, Any]:
+        """The asset as the API sends it."""
+        ...
+
+    async def order_document(self, order_id: str) -> dict[str, Any]:
+        """The order as the API sends it."""
+        ...
+
+    async def sign(self, asset_id: str) -> SignedUrl:
+        """A fresh presigned link."""
+        ...
+
+
+class Readiness(Protocol):
+    """Whether the catalogue is complete enough (see `catalog.sync.Sync`)."""
+
+    async def ready(self, *parts: Part, timeout_s: float) -> None:
+        """Return once the first listing of `parts` is complete; raises an `Up42fsError`."""
+        ...
+
+    def status(self) -> Mapping[str, object]:
+        """State of the listings, for `status.json`."""
+        ...

@@ -1,0 +1,42 @@
+"""The hidden files of `.up42fs/`: what the mount says about itself.
+
+Knows how to present facts, not where they come from: it is given functions that return them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+README = b"""\
+This directory is made by up42fs; nothing in it lies in UP42 storage.
+
+status.json   what is mounted, how fresh it is, what was read and fetched
+metrics       the same counters in Prometheus' text format
+
+Attributes of any asset:      getfattr -d FILE
+The API's own description:    getfattr -n user.up42.json --only-values FILE
+A presigned link to share:    getfattr -n user.up42.download_url --only-values FILE
+Unmount:                      up42fs unmount MOUNTPOINT
+"""
+
+
+class VirtualFiles:
+    """Named documents rendered when they are opened."""
+
+    def __init__(
+        self, status: Callable[[], Mapping[str, object]], metrics: Callable[[], str]
+    ) -> None:
+        self._renderers: dict[str, Callable[[], bytes]] = {
+            "README": lambda: README,
+            "metrics": lambda: metrics().encode(),
+            "status.json": lambda: (json.dumps(status(), indent=2) + "\n").encode(),
+        }
+
+    def names(self) -> Iterable[str]:
+        """Names of all documents."""
+        return self._renderers.keys()
+
+    def render(self, name: str) -> bytes:
+        """The document as it is now."""
+        return self._renderers[name]()

@@ -1,0 +1,98 @@
+"""The border between exceptions and errno: one decorator on every handler.
+
+Knows nothing of what a handler does. Any exception other than FUSEError that leaves a handler
+kills the whole mount, and so does a FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore:
+domain errors become their errno; groups are opened; a deadline becomes ETIMEDOUT; cancellation
+passes; everything else is logged with its traceback and becomes EIO.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+
+from up42fs.errors import (
+    NoAttribute,
+    NotFound,
+    ReadOnly,
+    Up42fsError,
+)
+from up42fs.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+#: Every handler answers within this many seconds, a read within its own, longer span: FUSE
+#: clients in most calls cannot be interrupted, and a mount that waits blocks suspend and `df`.
+METADATA_DEADLINE_S = 28.0
+READ_DEADLINE_S = 35.0
+
+#: Errors that are answers, not troubles: not worth a line in the log.
+_ORDINARY = (NoAttribute, NotFound, ReadOnly)
+
+
+class HasMetrics(Protocol):
+    """What the decorator needs of the object whose handlers it wraps."""
+
+    metrics: Metrics
+
+
+S = TypeVar("S", bound=HasMetrics)
+P = ParamSpec("P")
+R = TypeVar("R")
+Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+
+
+def boundary(deadline_s: float) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
+    """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`."""
+
+    def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:
+        operation = getattr(handler, "__name__", "handler")
+
+        @functools.wraps(handler)
+        async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                with trio.fail_after(deadline_s):
+                    return await handler(self, *args, **kwargs)
+            except (pyfuse3.FUSEError, trio.Cancelled):
+                raise
+            except BaseException as error:
+                number = to_errno(operation, error)
+                self.metrics.count(f"fuse.errors_{errno.errorcode.get(number, number)}")
+                raise pyfuse3.FUSEError(number) from None
+
+        return guarded
+
+    return decorate
+
+
+def to_errno(operation: str, error: BaseException) -> int:
+    """The errno for what left a handler; logs it unless it is an ordinary answer."""
+    for leaf in _leaves(error):
+        if isinstance(leaf, trio.Cancelled | KeyboardInterrupt | SystemExit):
+            raise error
+    first = next(_leaves(error))
+    if isinstance(first, pyfuse3.FUSEError):
+        return first.errno
+    if isinstance(first, Up42fsError):
+        if not isinstance(first, _ORDINARY):
+            log.warning("%s: %s (%s)", operation, first, errno.errorcode[first.errno])
+        return first.errno
+    if isinstance(first, trio.TooSlowError):
+        log.warning("%s: no answer within its deadline (ETIMEDOUT)", operation)
+        return errno.ETIMEDOUT
+    log.error("%s: unexpected error (EIO)", operation, exc_info=error)
+    return errno.EIO
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,52 @@
+"""What is mounted where, read from the kernel's table: the mount itself is never touched.
+
+A `stat` of a mount whose daemon is this process, or is dead, blocks or fails; the table does not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FSTYPE = "fuse.up42fs"
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the table; `device` is `major:minor`."""
+
+    mountpoint: str
+    device: str
+    fstype: str
+    source: str
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """Parse /proc/self/mountinfo (proc(5)); later lines lie on top of earlier ones."""
+    mounts = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(" "), after.split(" ")
+        if len(fields) < 6 or len(tail) < 2:
+            continue
+        mounts.append(Mount(_unescape(fields[4]), fields[2], tail[0], _unescape(tail[1])))
+    return mounts
+
+
+def mount_at(mountpoint: str | Path) -> Mount | None:
+    """What is mounted exactly at `mountpoint` (an absolute, resolved path), topmost first."""
+    wanted = str(mountpoint)
+    found = [m for m in parse_mountinfo(_MOUNTINFO.read_text()) if m.mountpoint == wanted]
+    return found[-1] if found else None
+
+
+def ours() -> list[Mount]:
+    """Every up42fs mount this process can see."""
+    return [m for m in parse_mountinfo(_MOUNTINFO.read_text()) if m.fstype == FSTYPE]
+
+
+def _unescape(field: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,158 @@
+"""pyfuse3's handlers over `fs.Filesystem`: convert arguments, one call, convert the result.
+
+Knows no rule of the file system. Handlers left out answer ENOSYS by pyfuse3's default, after which
+the kernel never asks again: flush, fsync, access (the kernel checks modes itself), readlink.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, StatvfsData
+
+from up42fs.errors import ReadOnly
+from up42fs.fs.filesystem import KERNEL_TTL_S, Filesystem
+from up42fs.fs.nodes import Attributes
+from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.metrics import Metrics
+
+#: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
+BLOCK_SIZE_BYTES = 128 * 1024
+_STATFS_BLOCK_BYTES = 4096
+#: Attributes of these namespaces are asked for by every `ls -l` and are never there.
+_FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
+
+_metadata = boundary(METADATA_DEADLINE_S)
+
+
+class Operations(pyfuse3.Operations):
+    """The adapter that pyfuse3 calls."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, filesystem: Filesystem, metrics: Metrics, *, uid: int, gid: int) -> None:
+        super().__init__()
+        self.metrics = metrics
+        self._fs = filesystem
+        self._uid = uid
+        self._gid = gid
+
+    @_metadata
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """Name to attributes; a miss is answered so that the kernel remembers it."""
+        attributes = await self._fs.lookup(parent_inode, os.fsdecode(name))
+        if attributes is None:
+            return _negative_entry()
+        return self._entry(attributes)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """References given back; must not raise."""
+        for inode, count in inode_list:
+            self._fs.forget(inode, count)
+
+    @_metadata
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        """Attributes of an inode."""
+        return self._entry(await self._fs.getattr(inode))
+
+    @_metadata
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        """A frozen listing."""
+        return await self._fs.opendir(inode)
+
+    @_metadata
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        """Entries with attributes until the kernel's buffer is full."""
+
+        def take(name: str, attributes: Attributes, after: int) -> bool:
+            return pyfuse3.readdir_reply(token, os.fsencode(name), self._entry(attributes), after)
+
+        self._fs.readdir(fh, start_id, take)
+
+    async def releasedir(self, fh: int) -> None:
+        """The listing is no longer needed."""
+        self._fs.releasedir(fh)
+
+    @_metadata
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        """Open for reading; no request goes out before the first read."""
+        opened = await self._fs.open(inode, flags)
+        return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
+
+    @boundary(READ_DEADLINE_S)
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
+        # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
+        return cast(bytes, await self._fs.read(fh, off, size))
+
+    async def release(self, fh: int) -> None:
+        """The last descriptor is closed."""
+        self._fs.release(fh)
+
+    @_metadata
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """`df`: what lies in storage is used, nothing is free."""
+        usage = self._fs.statfs()
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = _STATFS_BLOCK_BYTES
+        data.f_blocks = -(-usage.used_bytes // _STATFS_BLOCK_BYTES)
+        data.f_files = usage.files
+        data.f_namemax = 255
+        return data
+
+    @_metadata
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """An attribute's value."""
+        if name.startswith(_FOREIGN_XATTRS):
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return await self._fs.getxattr(inode, os.fsdecode(name))
+
+    @_metadata
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        """Names of the listed attributes."""
+        return [os.fsencode(name) for name in self._fs.listxattr(inode)]
+
+    def _entry(self, attributes: Attributes) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = attributes.inode
+        entry.st_mode = attributes.mode
+        entry.st_nlink = attributes.nlink
+        entry.st_uid = self._uid
+        entry.st_gid = self._gid
+        entry.st_size = attributes.size
+        entry.st_blksize = BLOCK_SIZE_BYTES
+        entry.st_blocks = -(-attributes.size // 512)
+        entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.ctime_ns
+        entry.entry_timeout = entry.attr_timeout = attributes.ttl_s
+        return entry
+
+
+def _negative_entry() -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = KERNEL_TTL_S
+    return entry
+
+
+def _refuse(name: str) -> Callable[..., Awaitable[None]]:
+    async def refuse(*_args: object) -> None:
+        raise pyfuse3.FUSEError(ReadOnly.errno)
+
+    refuse.__name__ = name
+    refuse.__doc__ = "Writing is refused with EROFS."
+    return refuse
+
+
+for _name in (
+    "setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create",
+    "write", "setxattr", "removexattr",
+):  # fmt: skip
+    setattr(Operations, _name, _refuse(_name))
+
+assert pyfuse3.ENOATTR == errno.ENODATA

@@ -1,0 +1,143 @@
+"""One FUSE session: mount, serve until unmounted, tell the kernel what to forget, unmount.
+
+Knows pyfuse3's process-wide session and its hazards; nothing of the file system behind it.
+
+Theory. pyfuse3 holds one session per process in module globals, so there is one `Session` per
+process. The ways it can freeze or die, and the cure of each (measured, see docs/architecture.md):
+1. libfuse reads the device with the GIL held. If the client is killed between trio's poll and that
+   read, the process sleeps until the next request: a 1 Hz SIGALRM interrupts the read.
+2. Invalidating from the loop can wait on a page or directory that only the loop can release.
+   Names go through `invalidate_entry_async`, a queue with its own thread; attributes with
+   `attr_only`, which takes no page lock. Data is never invalidated: an open after a change simply
+   does not keep the page cache.
+3. Wrong kernel options end `main()` silently: a session that ends before the mount was seen to
+   answer is an error.
+4. `terminate()` waits for the handlers in flight: after a grace period they are cancelled.
+5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from up42fs.errors import ConfigurationError, Unavailable
+from up42fs.fs.filesystem import Invalidation
+from up42fs.fuse.mounts import Mount, mount_at
+from up42fs.fuse.operations import Operations
+
+log = logging.getLogger(__name__)
+
+#: Requests handled at once. Reads wait for the network; metadata must find a free worker.
+MAX_TASKS = 512
+#: How long the mount may take to answer its first request, seconds.
+READY_TIMEOUT_S = 10.0
+#: How long handlers in flight may go on after a request to stop, seconds.
+GRACE_S = 3.0
+_ALARM_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How the kernel is asked to mount; always read-only, nosuid, nodev."""
+
+    source: str
+    allow_other: bool = False
+
+    def to_fuse(self) -> set[str]:
+        """Options in libfuse's words."""
+        options = {
+            "ro", "nosuid", "nodev", "noatime", "default_permissions",
+            f"fsname={self.source}", "subtype=up42fs",
+        }  # fmt: skip
+        return options | ({"allow_other"} if self.allow_other else set())
+
+
+class Session:
+    """The mount of this process."""
+
+    def __init__(self, operations: Operations, mountpoint: Path, options: MountOptions) -> None:
+        self._operations = operations
+        self._mountpoint = mountpoint
+        self._options = options
+        self._stopping = trio.Event()
+
+    @contextmanager
+    def mounted(self) -> Iterator[None]:
+        """Mount on entry, unmount on exit whatever happens."""
+        try:
+            pyfuse3.init(self._operations, str(self._mountpoint), self._options.to_fuse())
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot mount at {self._mountpoint}: {error}; "
+                "the line above, if any, is fusermount3's reason"
+            ) from None
+        try:
+            with _alarm():
+                yield
+        finally:
+            pyfuse3.close(unmount=True)
+
+    async def serve(
+        self, *, task_status: trio.TaskStatus[Mount] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve requests until unmounted or stopped; reports the mount once it answers."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_when_stopped, nursery.cancel_scope)
+            nursery.start_soon(self._probe, task_status)
+            await pyfuse3.main(max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+        log.info("unmounted %s", self._mountpoint)
+
+    def stop(self) -> None:
+        """Stop serving: unmounts when `mounted` is left."""
+        self._stopping.set()
+
+    def invalidate(self, stale: Sequence[Invalidation]) -> None:
+        """Make the kernel forget names and attributes; never blocks."""
+        for item in stale:
+            if item.name is not None:
+                pyfuse3.invalidate_entry_async(
+                    item.inode, os.fsencode(item.name), ignore_enoent=True
+                )
+                continue
+            try:
+                pyfuse3.invalidate_inode(item.inode, attr_only=True)
+            except OSError as error:
+                log.debug("inode %d was not invalidated: %s", item.inode, error)
+
+    async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
+        await self._stopping.wait()
+        pyfuse3.terminate()
+        await trio.sleep(GRACE_S)
+        scope.cancel()
+
+    async def _probe(self, task_status: trio.TaskStatus[Mount]) -> None:
+        with trio.move_on_after(READY_TIMEOUT_S):
+            await trio.to_thread.run_sync(os.statvfs, self._mountpoint, abandon_on_cancel=True)
+            mount = await trio.to_thread.run_sync(mount_at, self._mountpoint)
+            if mount is not None:
+                task_status.started(mount)
+                return
+        raise Unavailable(
+            f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
+        )
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, _ALARM_S, _ALARM_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

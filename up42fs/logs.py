@@ -1,0 +1,48 @@
+"""Logging of one process: where to, how much, and that no secret gets there."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+LEVELS = ("debug", "info", "warning", "error")
+
+#: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
+_SECRETS = re.compile(
+    r"(?i)(bearer\s+|(?:x-goog-)?signature=|password=|access_token[\"'=:\s]+|refresh_token[\"'=:\s]+)"
+    r"[^\s\"'&,;)]+"
+)
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def redact(text: str) -> str:
+    """`text` without tokens, passwords and link signatures."""
+    return _SECRETS.sub(r"\1<redacted>", text)
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, traceback included, and takes the secrets out of the result."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line to write."""
+        return redact(super().format(record))
+
+
+def set_up(level: str, log_file: Path | None) -> None:
+    """Log to `log_file`, else to standard error. Raises OSError if the file cannot be opened."""
+    handler: logging.Handler
+    if log_file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log_file, encoding="utf-8", delay=False)
+        log_file.chmod(0o600)
+    handler.setFormatter(RedactingFormatter(_FORMAT))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # These print request lines, and request lines carry signed links.
+    for chatty in ("httpx", "httpcore", "hpack"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

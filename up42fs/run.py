@@ -1,0 +1,242 @@
+"""The one wiring point: builds a mount out of its layers, serves it, and takes it down.
+
+Knows every layer and decides nothing else: what to do when is each layer's own business.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from up42fs import __version__
+from up42fs.api.auth import Credentials, TokenSource
+from up42fs.api.client import Client
+from up42fs.api.connection import make_http
+from up42fs.api.pages import Page
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.sync import Sync
+from up42fs.config import Settings
+from up42fs.errors import ConfigurationError, DeadlineExceeded, Up42fsError
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.virtual import VirtualFiles
+from up42fs.fuse.mounts import Mount
+from up42fs.fuse.operations import Operations
+from up42fs.fuse.session import MountOptions, Session
+from up42fs.fuse.tuning import Tuned, tune
+from up42fs.metrics import Metrics
+from up42fs.store.files import FileStore, StoreSettings
+from up42fs.types import Asset, Order, Version
+
+log = logging.getLogger(__name__)
+
+#: Sign-in and one answer of the API must come within this many seconds, or mounting fails.
+PREFLIGHT_S = 12.0
+#: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
+SLEPT_S = 10.0
+_TICK_S = 2.0
+#: Rows a refresh asks for: enough to meet known ground in one page, quick to send.
+_NEWEST_ROWS = 100
+
+
+def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+    """Mount and serve until unmounted; calls `on_ready` once the mount answers.
+
+    Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
+    """
+    faulthandler.register(signal.SIGUSR1)
+    try:
+        trio.run(_serve, settings, mountpoint, on_ready)
+    except BaseExceptionGroup as group:
+        ours = _first(group)
+        if ours is None:
+            raise
+        raise ours from None
+
+
+async def _serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+    credentials = _credentials(settings)
+    metrics = Metrics()
+    async with make_http() as http:
+        tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
+        client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
+        await _preflight(settings, tokens, client)
+        parts = _Mount(settings, mountpoint, client, metrics)
+        await parts.run(on_ready)
+
+
+async def _preflight(settings: Settings, tokens: TokenSource, client: Client) -> None:
+    try:
+        with trio.fail_after(PREFLIGHT_S):
+            await tokens.token()
+            await client.assets_page(0, size=1)
+    except trio.TooSlowError:
+        raise DeadlineExceeded(
+            f"no answer from {settings.auth} and {settings.api} within {PREFLIGHT_S:.0f} s; "
+            "check the network, HTTPS_PROXY and UP42_REGION"
+        ) from None
+
+
+class _Mount:
+    """The objects of one mount and the tasks that drive them."""
+
+    def __init__(
+        self, settings: Settings, mountpoint: Path, client: Client, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._mountpoint = mountpoint
+        self._client = client
+        self._metrics = metrics
+        self._index = Index()
+        self._started_s = time.time()
+        self._tuned: Tuned | None = None
+        self._sync = Sync(
+            self._index,
+            assets=_Assets(client),
+            orders=_Orders(client),
+            on_change=self._changed,
+            refresh_s=settings.refresh,
+        )
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        async with trio.open_nursery() as nursery:
+            settings = StoreSettings(memory_bytes=self._settings.memory << 20)
+            self._store = FileStore(
+                nursery, self._client.sign, settings, self._metrics, on_version=self._learned
+            )
+            self._filesystem = Filesystem(
+                self._index,
+                catalogue=self._sync,
+                files=self._store,
+                documents=self._client,
+                virtual=VirtualFiles(self._status, self._metrics.prometheus),
+                umask=self._settings.umask,
+            )
+            operations = Operations(
+                self._filesystem, self._metrics, uid=self._settings.uid, gid=self._settings.gid
+            )
+            options = MountOptions(self._source(), allow_other=self._settings.allow_other)
+            self._session = Session(operations, self._mountpoint, options)
+            with self._session.mounted():
+                await self._serve_session(nursery, on_ready)
+                await self._store.aclose()
+            nursery.cancel_scope.cancel()
+
+    async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
+        nursery.start_soon(self._handle_signals)
+        nursery.start_soon(self._sync.run)
+        nursery.start_soon(self._watch_sleep)
+        async with trio.open_nursery() as session:
+            mount: Mount = await session.start(self._session.serve)
+            self._tuned = await trio.to_thread.run_sync(tune, mount, self._settings.read_ahead)
+            log.info("mounted %s at %s", self._source(), self._mountpoint)
+            on_ready()
+
+    def _source(self) -> str:
+        """What `mount` and `df` show as the device."""
+        if self._settings.api_url:
+            return f"up42:{self._settings.api.partition('://')[2]}".replace(",", "_")
+        return f"up42:{self._settings.region}"
+
+    def _changed(self, delta: Delta) -> None:
+        self._session.invalidate(self._filesystem.apply(delta))
+
+    def _learned(self, asset_id: str, version: Version) -> None:
+        self._session.invalidate(self._filesystem.learn_size(asset_id, version.size))
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "mountpoint": str(self._mountpoint),
+            "api": self._settings.api,
+            "workspace": self._settings.workspace,
+            "mounted_seconds": round(time.time() - self._started_s),
+            "assets": len(self._index.assets),
+            "orders": len(self._index.orders),
+            "bytes": self._index.total_bytes,
+            "catalogue": self._sync.status(),
+            "kernel": {
+                "read_ahead_kib": self._tuned.read_ahead_kib if self._tuned else None,
+                "max_background": self._tuned.max_background if self._tuned else None,
+            },
+            "open": self._filesystem.gauges(),
+            "counters": self._metrics.snapshot(),
+        }
+
+    async def _handle_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self._sync.refresh_now()
+                    continue
+                log.info("%s: unmounting", signal.Signals(number).name)
+                self._session.stop()
+
+    async def _watch_sleep(self) -> None:
+        """After a suspend every link and connection is dead; say so before a reader finds out."""
+        while True:
+            before_s = _boottime_s()
+            await trio.sleep(_TICK_S)
+            slept_s = _boottime_s() - before_s - _TICK_S
+            if slept_s > SLEPT_S:
+                log.info("slept for %.0f s: dropping links and connections, refreshing", slept_s)
+                self._store.suspend()
+                self._sync.refresh_now()
+
+
+@dataclass(frozen=True, slots=True)
+class _Assets:
+    """`/v2/assets` as the catalogue's listing."""
+
+    client: Client
+
+    def everything(self) -> AsyncIterator[Asset]:
+        return self.client.all_assets()
+
+    async def newest(self, page: int) -> Page[Asset]:
+        return await self.client.assets_page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """`/v2/orders` as the catalogue's listing."""
+
+    client: Client
+
+    def everything(self) -> AsyncIterator[Order]:
+        return self.client.all_orders()
+
+    async def newest(self, page: int) -> Page[Order]:
+        return await self.client.orders_page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
+
+
+def _credentials(settings: Settings) -> Credentials:
+    if not settings.username or not settings.password:
+        raise ConfigurationError(
+            "no UP42 account given: set UP42_USERNAME and UP42_PASSWORD, "
+            "or use --credentials FILE; to look around without an account: up42fs demo"
+        )
+    return Credentials(settings.username, settings.password)
+
+
+def _boottime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> Up42fsError | None:
+    """The domain error of a group that has nothing worse in it."""
+    ours, rest = group.split(Up42fsError)
+    if ours is None or rest is not None:
+        return None
+    leaf: BaseException = ours
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, Up42fsError) else None
