@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +52,7 @@ def test_a_pause_holds_everybody_and_lets_them_out_one_by_one(
         pace, send_at_s = plan_admission(pace, rate, now_s)
         sent.append(send_at_s)
     assert sent[0] == pytest.approx(now_s + pause_s)
-    for earlier_s, later_s in zip(sent, sent[1:], strict=False):
+    for earlier_s, later_s in pairwise(sent):
         assert later_s - earlier_s == pytest.approx(rate.interval_s, rel=1e-3, abs=SLACK_S)
 
 

@@ -85,7 +85,7 @@ def asset_id_of_href(href: str, api_url: str) -> tuple[str | None, str | None]:
 
     hrefs come with and without `/download-url`.
     """
-    parts = _split(urljoin(api_url + "/", href))
+    parts = _resolve(href, api_url)
     api = urlsplit(api_url)
     if parts is None or parts.scheme not in ("http", "https"):
         return None, "its link is not a web address"
@@ -131,7 +131,7 @@ def _rel_next(links: object) -> Mapping[str, Any] | None:
 
 
 def _on_own_origin(href: object, api_url: str) -> str:
-    parts = _split(urljoin(api_url + "/", href)) if isinstance(href, str) else None
+    parts = _resolve(href, api_url) if isinstance(href, str) else None
     api = urlsplit(api_url)
     if parts is None or parts.hostname != api.hostname or parts.scheme not in ("http", "https"):
         host = parts.hostname if parts is not None else None
@@ -143,6 +143,13 @@ def _on_own_origin(href: object, api_url: str) -> str:
         raise InvalidAnswer("UP42's link to the next page leaves the API; check UP42_API_URL")
     query = f"?{parts.query}" if parts.query else ""
     return f"{api.scheme}://{api.netloc}{parts.path}{query}"
+
+
+def _resolve(href: str, api_url: str) -> SplitResult | None:
+    try:
+        return _split(urljoin(api_url + "/", href))
+    except ValueError:
+        return None
 
 
 def _split(url: str) -> SplitResult | None:

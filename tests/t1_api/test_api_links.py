@@ -1,0 +1,161 @@
+import pytest
+from api_helpers import API
+
+from up42fs.api.links import (
+    NextLink,
+    asset_id_of_href,
+    is_safe_link,
+    next_link,
+    require_secure,
+    segment,
+)
+from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://api.up42.com", "https://api.up42.com"),
+        ("https://api.sa.up42.com/", "https://api.sa.up42.com"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.9.9.9:1", "http://127.9.9.9:1"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("https://proxy.example/up42/", "https://proxy.example/up42"),
+    ],
+)
+def test_hosts_that_may_be_sent_secrets(url: str, kept: str) -> None:
+    assert require_secure(url) == kept
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://api.up42.com", "use https://api.up42.com"),
+        ("http://127.0.0.1.evil.example", "unencrypted"),
+        ("http://10.0.0.1", "unencrypted"),
+        ("ftp://api.up42.com", "not a web address"),
+        ("api.up42.com", "not a web address"),
+        ("", "not a web address"),
+        ("https://", "not a web address"),
+        ("https://host:port", "not a web address"),
+        ("https://me:hunter2@api.up42.com", "UP42_PASSWORD"),
+        ("https://api.up42.com/?token=hunter2", "query"),
+    ],
+)
+def test_hosts_that_may_not(url: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        require_secure(url, setting="UP42_API_URL")
+    assert "UP42_API_URL" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_presigned_links_are_https_but_on_loopback() -> None:
+    assert is_safe_link("https://storage.googleapis.com/a?Expires=1")
+    assert is_safe_link("http://127.0.0.1:9/a?Expires=1")
+    assert not is_safe_link("http://storage.googleapis.com/a?Expires=1")
+    assert not is_safe_link("file:///etc/passwd")
+    assert not is_safe_link("https://[bad")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a\nb", "a\0"])
+def test_what_cannot_be_a_path_segment(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        segment(name)
+
+
+def test_path_segments_are_quoted() -> None:
+    assert segment("a/b?c#é") == "a%2Fb%3Fc%23%C3%A9"
+
+
+UUID = "f5b31cdf-f0fb-4da2-b700-ea8d0fcc34ae"
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        f"{API}/v2/assets/{UUID}",
+        f"{API}/v2/assets/{UUID}/",
+        f"{API}/v2/assets/{UUID}/download-url",
+        f"http://api.up42.com/v2/assets/{UUID}",
+        f"https://API.UP42.com:443/v2/assets/{UUID}",
+        f"/v2/assets/{UUID}/download-url",
+        f"{API}/v2/assets/{UUID}?x=1",
+    ],
+)
+def test_hrefs_that_name_an_asset(href: str) -> None:
+    assert asset_id_of_href(href, API) == (UUID, None)
+
+
+@pytest.mark.parametrize(
+    ("href", "reason"),
+    [
+        (f"https://evil.example/v2/assets/{UUID}", "evil.example"),
+        (f"https://api.up42.com@evil.example/v2/assets/{UUID}", "evil.example"),
+        (f"https://api.sa.up42.com/v2/assets/{UUID}", "api.sa.up42.com"),
+        (f"https://api.up42.com.evil.example/v2/assets/{UUID}", "evil.example"),
+        ("s3://bucket/key", "not a web address"),
+        ("https://[bad", "not a web address"),
+        (f"{API}/v2/assets/stac", "does not name"),
+        (f"{API}/v2/assets/", "does not name"),
+        (f"{API}/v2/assets/../x", "does not name"),
+        (f"{API}/v2/assets/{UUID}/metadata", "does not name"),
+        (f"{API}/v2/orders/{UUID}", "does not name"),
+        (f"{API}/v2/assets/a%2Fb", "does not name"),
+    ],
+)
+def test_hrefs_that_do_not(href: str, reason: str) -> None:
+    asset_id, why = asset_id_of_href(href, API)
+    assert asset_id is None
+    assert why is not None
+    assert reason in why
+
+
+def test_an_api_behind_a_path_prefix() -> None:
+    base = "https://proxy.example/up42"
+    assert asset_id_of_href(f"{base}/v2/assets/{UUID}", base) == (UUID, None)
+    assert asset_id_of_href(f"https://proxy.example/v2/assets/{UUID}", base)[0] is None
+
+
+def link(**fields: object) -> list[object]:
+    return [{"rel": "self", "href": "x"}, {"rel": "next", **fields}]
+
+
+def test_a_get_link_keeps_its_query_and_takes_the_apis_own_origin() -> None:
+    href = "http://api.up42.com/v2/assets/stac/collections?limit=10&token=next:abc"
+    assert next_link(link(href=href, method="GET"), API, sent_body=None) == NextLink(
+        "https://api.up42.com/v2/assets/stac/collections?limit=10&token=next:abc"
+    )
+    assert next_link(link(href="/v2/x?a=1"), API, sent_body=None) == NextLink(f"{API}/v2/x?a=1")
+
+
+def test_a_post_link_carries_its_body_as_given_or_merged() -> None:
+    href, body = f"{API}/v2/assets/stac/search", {"token": "next:1"}
+    sent = {"limit": 5}
+    plain = next_link(link(href=href, method="POST", body=body), API, sent_body=sent)
+    assert plain == NextLink(href, body)
+    merged = next_link(link(href=href, method="POST", body=body, merge=True), API, sent_body=sent)
+    assert merged == NextLink(href, {"limit": 5, "token": "next:1"})
+
+
+@pytest.mark.parametrize("links", [None, [], "next", {}, [None, 3, {"rel": "prev", "href": "x"}]])
+def test_the_last_page_has_no_next_link(links: object) -> None:
+    assert next_link(links, API, sent_body=None) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"href": "https://evil.example/v2/assets/stac/search?token=1"},
+        {"href": "https://api.up42.com@evil.example/v2"},
+        {"href": "https://api.sa.up42.com/v2/x"},
+        {"href": None},
+        {"href": "javascript:alert(1)"},
+        {"href": f"{API}/v2/x", "method": "DELETE"},
+        {"href": f"{API}/v2/x", "method": "POST"},
+        {"href": f"{API}/v2/x", "method": "POST", "body": [1]},
+    ],
+)
+def test_links_that_are_not_followed(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidAnswer):
+        next_link(link(**fields), API, sent_body=None)
