@@ -18,6 +18,7 @@ from typing import Any
 import trio
 
 from up42fs.emulator import faults
+from up42fs.emulator.sample_files import SampleUnavailableError
 from up42fs.emulator.server import Settings, serve
 from up42fs.emulator.service import Urls
 from up42fs.emulator.synthetic import SyntheticSize
@@ -69,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     status = 0
     try:
         trio.run(_serve_until_told, settings, parent if args.die_with_parent else None)
-    except* OSError as group:
+    except* (OSError, SampleUnavailableError) as group:
         print(f"up42fs emulator: {group.exceptions[0]}", file=sys.stderr)
         status = 1
     except* KeyboardInterrupt:

@@ -117,7 +117,7 @@ def _refuse_headers(request: Request, is_v4: bool) -> None:
     if "authorization" in headers:
         raise LinkRefusedError(
             400, "InvalidArgument", "Invalid argument.",
-            "Only one authentication mechanism is allowed: a signed URL or an Authorization header.",
+            "Only one authentication mechanism is allowed: signed URL or Authorization.",
         )  # fmt: skip
     if any(name.startswith("x-goog-") for name in headers):
         if is_v4:

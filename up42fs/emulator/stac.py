@@ -1,5 +1,327 @@
-"""STAC (being written)."""
+"""`/v2/assets/stac`: landing page, collections, items, search, and their few writes (contract §5).
 
-from up42fs.emulator.service import Route
+Pages are by key: a token names the last object of the page before, so pages are stable against
+inserts, and a token breaks (400) when its object is gone. Knows nothing of links to bytes.
+"""
 
-ROUTES: tuple[Route, ...] = ()
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from up42fs.emulator import assets, cql, stac_json
+from up42fs.emulator.clock import parse_us
+from up42fs.emulator.geometry import boxes_intersect, intersects_box
+from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.stac_json import BASE, link
+from up42fs.emulator.storage import Collection, Item
+from up42fs.emulator.wire import Request, Response
+
+DEFAULT_LIMIT = 10
+_GEO = "application/geo+json"
+
+Row = TypeVar("Row", Collection, Item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    rows: Sequence[Any]
+    next_token: str | None
+    prev_token: str | None
+
+
+# -- reading
+
+
+def _landing(call: Call) -> Response:
+    return json_response(stac_json.landing(call.service.urls.api_url))
+
+
+def _queryables(call: Call) -> Response:
+    answer = stac_json.queryables(call.service.urls.api_url)
+    return json_response(answer, media_type="application/schema+json")
+
+
+def _collections(call: Call) -> Response:
+    workspace = call.request.get("workspace_id")
+    storage, api_url = call.storage, call.service.urls.api_url
+
+    def compute() -> list[Collection]:
+        rows = storage.collections.values()
+        mine = [c for c in rows if workspace in (None, storage.assets[c.asset_id].workspace_id)]
+        return sorted(mine, key=_newest_first)
+
+    rows = storage.query(("collections", workspace), compute)
+    page = _page(call, rows, call.request.get("limit"), call.request.get("token"))
+    links = _links(call, "/collections", parent=f"{api_url}{BASE}/")
+    links += _get_page_links(call, "/collections", page)
+    documents = [stac_json.collection_json(storage, row, api_url, call.faults) for row in page.rows]
+    return json_response({"collections": documents, "links": links})
+
+
+def _collection(call: Call) -> Response:
+    row = _collection_row(call)
+    api_url = call.service.urls.api_url
+    return json_response(stac_json.collection_json(call.storage, row, api_url, call.faults))
+
+
+def _items(call: Call) -> Response:
+    collection = _collection_row(call)
+    path = f"/collections/{collection.id}/items"
+    page = _page(call, collection.items, call.request.get("limit"), call.request.get("token"))
+    parent = f"{call.service.urls.api_url}{BASE}/collections/{collection.id}"
+    links = _links(call, path, parent) + _get_page_links(call, path, page)
+    return _features(call, page.rows, links)
+
+
+def _item(call: Call) -> Response:
+    api_url = call.service.urls.api_url
+    document = stac_json.item_json(call.storage, _item_row(call), api_url, call.faults)
+    return json_response(document, media_type=_GEO)
+
+
+def _search_post(call: Call) -> Response:
+    body = call.json()
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body is a JSON object.")
+    page = _page(call, _found(call, body), body.get("limit"), body.get("token"))
+    href = _next_base(call) + "/search"
+    links = _links(call, "/search", f"{call.service.urls.api_url}{BASE}/")
+    for rel, token in (("next", page.next_token), ("prev", page.prev_token)):
+        if token is not None:
+            links.append(link(rel, href, method="POST", body={**body, "token": token}))
+    return _features(call, page.rows, links)
+
+
+def _search_get(call: Call) -> Response:
+    body = _body_of_query(call.request)
+    page = _page(call, _found(call, body), body.get("limit"), body.get("token"))
+    links = _links(call, "/search", f"{call.service.urls.api_url}{BASE}/")
+    links += _get_page_links(call, "/search", page)
+    return _features(call, page.rows, links)
+
+
+# -- writing
+
+
+def _patch_item(call: Call) -> Response:
+    item, body = _item_row(call), call.json()
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body is a JSON object with up42-user:title and/or :tags.")
+    changes = {
+        key: body[f"up42-user:{key}"] for key in ("title", "tags") if f"up42-user:{key}" in body
+    }
+    assets.check_metadata(changes)
+    asset = call.storage.asset_of_item(item)
+    call.storage.set_metadata(asset.id, changes, call.service.now_us())
+    return _item(call)
+
+
+def _delete_collection(call: Call) -> Response:
+    call.storage.remove_collection(_collection_row(call).id)
+    return Response(204)
+
+
+# -- rows
+
+
+def _collection_row(call: Call) -> Collection:
+    row = call.storage.collections.get(call.params["collection"])
+    if row is None:
+        raise ApiError(404, f"Collection {call.params['collection']} not found.")
+    return row
+
+
+def _item_row(call: Call) -> Item:
+    row = call.storage.items.get(call.params["item"])
+    if row is None or row.collection_id != call.params["collection"]:
+        raise ApiError(404, f"Item {call.params['item']} not found.")
+    return row
+
+
+def _newest_first(collection: Collection) -> tuple[int, str]:
+    return (-collection.created_us, collection.id)
+
+
+def _all_items(call: Call) -> list[Item]:
+    def compute() -> list[Item]:
+        collections = sorted(call.storage.collections.values(), key=_newest_first)
+        return [item for collection in collections for item in collection.items]
+
+    return call.storage.query("items", compute)
+
+
+def _found(call: Call, body: dict[str, Any]) -> list[Item]:
+    question = {key: body[key] for key in body if key not in ("token", "limit")}
+
+    def compute() -> list[Item]:
+        tests = _tests(call, body)
+        rows = [item for item in _all_items(call) if all(test(item) for test in tests)]
+        return _sorted(call, rows, body.get("sortby"))
+
+    try:
+        key = ("search", json.dumps(question, sort_keys=True))
+        return call.storage.query(key, compute)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApiError(400, f"Invalid search: {error}") from None
+
+
+def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
+    tests: list[Callable[[Item], bool]] = []
+    if body.get("ids"):
+        tests.append(lambda item: item.id in body["ids"])
+    if body.get("collections"):
+        tests.append(lambda item: item.collection_id in body["collections"])
+    if body.get("bbox"):
+        box = _box(body["bbox"])
+        tests.append(lambda item: boxes_intersect(item.bbox, box))
+    if body.get("intersects"):
+        tests.append(lambda item: intersects_box(body["intersects"], item.bbox))
+    if body.get("datetime"):
+        first_us, last_us = _interval(body["datetime"])
+        tests.append(lambda item: first_us <= item.datetime_us <= last_us)
+    expression = cql.unwrap(body.get("filter"))
+    if expression is not None:
+        tests.append(
+            lambda item: cql.holds(expression, stac_json.queryable_values(call.storage, item))
+        )
+    return tests
+
+
+def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
+    numbers = [float(value) for value in values]
+    if len(numbers) == 6:
+        numbers = [*numbers[:2], *numbers[3:5]]
+    west, south, east, north = numbers
+    return west, south, east, north
+
+
+def _interval(text: str) -> tuple[int, int]:
+    """Return first and last microsecond of a STAC datetime: a moment, or `start/end` with `..`."""
+    first, slash, last = text.partition("/")
+    if not slash:
+        return parse_us(first), parse_us(first)
+    return (
+        parse_us(first) if first not in ("", "..") else -(1 << 62),
+        parse_us(last) if last not in ("", "..") else 1 << 62,
+    )
+
+
+def _sorted(call: Call, rows: list[Item], sortby: Any) -> list[Item]:
+    for rule in reversed(sortby or []):
+        name = str(rule["field"]).removeprefix("properties.")
+        descending = str(rule.get("direction", "asc")).lower() == "desc"
+        rows = sorted(rows, key=lambda item: _sort_value(call, item, name), reverse=descending)
+    return rows
+
+
+def _sort_value(call: Call, item: Item, name: str) -> tuple[bool, Any]:
+    values: Mapping[str, Any] = stac_json.queryable_values(call.storage, item)
+    value = item.bbox if name == "bbox" else values.get(name, item.properties.get(name))
+    return (value is None, value if value is not None else 0)
+
+
+def _body_of_query(request: Request) -> dict[str, Any]:
+    """Return a GET search as the body a POST search would have."""
+    query = dict(request.query)
+    body: dict[str, Any] = {k: v for k, v in query.items() if k in ("datetime", "limit", "token")}
+    for key in ("ids", "collections", "bbox"):
+        if query.get(key):
+            body[key] = query[key].split(",")
+    try:
+        if query.get("intersects"):
+            body["intersects"] = json.loads(query["intersects"])
+        if query.get("filter"):
+            text = query["filter"]
+            body["filter"] = json.loads(text) if text[0] == "{" else cql.parse_text(text)
+    except ValueError as error:
+        raise ApiError(400, f"Invalid search: {error}") from None
+    if query.get("sortby"):
+        body["sortby"] = [
+            {"field": name.lstrip("+- "), "direction": "desc" if name[0] == "-" else "asc"}
+            for name in query["sortby"].split(",")
+        ]
+    return body
+
+
+# -- pages
+
+
+def _page(call: Call, rows: Sequence[Row], limit: Any, token: Any) -> _Page:
+    count = _limit(call, limit)
+    start = 0
+    if token:
+        direction, _, last_id = str(token).partition(":")
+        at = next((n for n, row in enumerate(rows) if row.id == last_id), None)
+        if at is None or direction not in ("next", "prev"):
+            raise ApiError(400, f"Invalid token {token}")
+        start = at + 1 if direction == "next" else max(0, at - count)
+    page = rows[start : start + count]
+    has_more = start + count < len(rows)
+    return _Page(
+        page,
+        f"next:{page[-1].id}" if page and has_more else None,
+        f"prev:{page[0].id}" if page and start > 0 else None,
+    )
+
+
+def _limit(call: Call, limit: Any) -> int:
+    try:
+        count = DEFAULT_LIMIT if limit in (None, "") else int(limit)
+    except (TypeError, ValueError):
+        raise ApiError(400, f"limit: not a number: {limit}") from None
+    error_above = call.faults.page_size_error_above
+    if count < 1 or (error_above is not None and count > error_above):
+        raise ApiError(400, f"limit: {count} is out of range")
+    return min(count, call.faults.max_page_size)
+
+
+def _features(call: Call, rows: Sequence[Item], links: list[dict[str, Any]]) -> Response:
+    api_url = call.service.urls.api_url
+    features = [stac_json.item_json(call.storage, row, api_url, call.faults) for row in rows]
+    answer = {"features": features, "links": links, "type": "FeatureCollection"}
+    return json_response(answer, media_type=_GEO)
+
+
+def _links(call: Call, path: str, parent: str) -> list[dict[str, Any]]:
+    base = call.service.urls.api_url + BASE
+    return [link("root", f"{base}/"), link("parent", parent), link("self", base + path)]
+
+
+def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
+    """Next and previous links of a GET list: the query again, with a token."""
+    kept = [pair for pair in call.request.query if pair[0] != "token"]
+    links = []
+    for rel, token in (("next", page.next_token), ("prev", page.prev_token)):
+        if token is not None:
+            query = urlencode([*kept, ("token", token)], safe=":")
+            links.append(link(rel, f"{_next_base(call)}{path}?{query}", method="GET"))
+    return links
+
+
+def _next_base(call: Call) -> str:
+    """Return the base of next links; by switch `http` and without a port, so that a client that
+    follows it blindly, instead of sending its token to its own host, reaches nobody."""
+    if call.faults.http_next_link:
+        return f"http://127.0.0.1{BASE}"
+    return call.service.urls.api_url + BASE
+
+
+_ONE = f"{BASE}/collections/{{collection}}"
+
+ROUTES = (
+    Route("GET", BASE, "stac.landing", _landing),
+    Route("GET", f"{BASE}/", "stac.landing", _landing),
+    Route("GET", f"{BASE}/queryables", "stac.queryables", _queryables),
+    Route("GET", f"{BASE}/collections", "stac.collections", _collections),
+    Route("GET", _ONE, "stac.collection", _collection),
+    Route("DELETE", _ONE, "stac.delete", _delete_collection),
+    Route("GET", f"{_ONE}/items", "stac.items", _items),
+    Route("GET", f"{_ONE}/items/{{item}}", "stac.item", _item),
+    Route("PATCH", f"{_ONE}/items/{{item}}", "stac.update", _patch_item),
+    Route("POST", f"{BASE}/search", "stac.search", _search_post),
+    Route("GET", f"{BASE}/search", "stac.search", _search_get),
+)
