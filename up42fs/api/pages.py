@@ -26,7 +26,8 @@ token whose row was deleted meanwhile may be refused, and the walk starts again.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -45,8 +46,8 @@ OLDEST_FIRST = "createdAt,asc"
 #: Pages fetched at the same time, and parallel passes before the careful one.
 PARALLEL = 8
 PARALLEL_PASSES = 2
-#: Rows the page shrinks by from pass to pass, to move the seams.
-SEAM_SHIFT = 7
+#: Share of the page it shrinks by from pass to pass, to move the seams.
+SEAM_SHARE = 14
 #: How often a keyset walk may start again.
 RESTARTS = 2
 
@@ -150,14 +151,18 @@ async def crawl(
     first, size = await _first_page(fetch, sizes)
     for number in range(PARALLEL_PASSES):
         start = first if number == 0 else await fetch(0, size, NEWEST_FIRST)
-        async for row in walk.parallel_pass(start, size):
-            yield row
+        async with aclosing(walk.parallel_pass(start, size)) as rows:
+            async for row in rows:
+                yield row
         if walk.sound:
             return
-        size = max(1, size - SEAM_SHIFT)
+        if start.total is None:
+            break  # no parallel pass can be shown to be sound
+        size = max(1, size - max(1, size // SEAM_SHARE))
     log.debug("the listing keeps changing; reading it page by page from its end")
-    async for row in walk.careful_pass(size):
-        yield row
+    async with aclosing(walk.careful_pass(size)) as rows:
+        async for row in rows:
+            yield row
 
 
 async def _first_page(fetch: FetchPage[R], sizes: Sequence[int]) -> tuple[Page[R], int]:
@@ -185,11 +190,9 @@ class _Walk(Generic[R]):
         self._parallel = parallel
         self._yielded: set[str] = set()
         self._total: int | None = None
-        #: No row that was there at the start can be further back than this.
-        self._bound = 0
         self.sound = False
 
-    async def parallel_pass(self, first: Page[R], size: int) -> AsyncIterator[R]:
+    async def parallel_pass(self, first: Page[R], size: int) -> AsyncGenerator[R, None]:
         """All pages, newest first, up to `parallel` at a time."""
         seen: set[str] = set()
         repeated = self._take(first, seen)
@@ -209,17 +212,26 @@ class _Walk(Generic[R]):
             done = numbers.stop
             if len(seen) == before:
                 break  # past the end, or a server that ignores `page`
-        self._bound = max(self._bound, done * size)
         self.sound = await self._is_sound(first, size, done, repeated)
 
-    async def careful_pass(self, size: int) -> AsyncIterator[R]:
+    async def careful_pass(self, size: int) -> AsyncGenerator[R, None]:
         """All pages one by one, from the last to the first, oldest first."""
-        rows = self._bound if self._total is None else self._total
-        for number in range(-(-rows // size) - 1, -1, -1):
+        end = await self._end(size) if self._total is None else -(-self._total // size)
+        for number in range(end - 1, -1, -1):
             page = await self._fetch(number, size, OLDEST_FIRST)
             for row in self._new(page):
                 yield row
         self.sound = True
+
+    async def _end(self, size: int) -> int:
+        """The first page that is empty (or, from a server that ignores `page`, tells no news)."""
+        number, seen = 0, set[str]()
+        while True:
+            page = await self._fetch(number, size, OLDEST_FIRST)
+            if _ids(page) <= seen:
+                return number
+            seen |= _ids(page)
+            number += 1
 
     async def _is_sound(self, first: Page[R], size: int, pages: int, repeated: int) -> bool:
         if pages == 1:
