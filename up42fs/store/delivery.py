@@ -1,0 +1,69 @@
+"""One answer's body on its way into a part: checked, skipped, held back or passed on.
+
+Used by a worker thread while the request runs (`begin`, `write`), then by the trio thread
+(`finish`). Knows nothing of retries: it only says how the answer was refused, if it was.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge
+from up42fs.store.ports import Head, Outcome
+from up42fs.types import ByteRange, Bytes
+
+
+class Writer(Protocol):
+    """Takes an object's bytes in order."""
+
+    def write(self, data: Bytes) -> bool:
+        """Append `data`; False if nobody wants it any more. Any thread, never blocks."""
+        ...
+
+
+class Delivery:
+    """A sink for the bytes of `asked`, which go to `writer` once they are known to be right."""
+
+    def __init__(self, asked: ByteRange, pin: VersionPin, writer: Writer) -> None:
+        self.refused: Garbled | Final | None = None
+        self._asked = asked
+        self._pin = pin
+        self._writer = writer
+        self._skip = 0
+        self._left = len(asked)
+        self._prove: int | None = None
+        self._held = bytearray()
+
+    def begin(self, head: Head) -> bool:
+        """Accept or refuse the body."""
+        judgement = judge(head, self._asked, self._pin)
+        if not isinstance(judgement, Take):
+            self.refused = judgement
+            return False
+        self._skip, self._prove = judgement.skip, judgement.prove
+        return True
+
+    def write(self, data: Bytes) -> bool:
+        """Take the next bytes of the body; False once there are enough."""
+        if self._prove is not None:
+            self._held += data
+            return len(self._held) <= self._prove
+        view = memoryview(data)
+        if self._skip:
+            skipped = min(self._skip, len(view))
+            self._skip -= skipped
+            view = view[skipped:]
+            if not view:
+                return True
+        view = view[: self._left]
+        self._left -= len(view)
+        return self._writer.write(view) and self._left > 0
+
+    def finish(self, outcome: Outcome) -> None:
+        """Pass on what was held back, if the whole body proves right."""
+        if self._prove is None or outcome.kind is not None:
+            return
+        if len(self._held) != self._prove:
+            self.refused = Garbled(f"a body of another length than {self._prove} bytes")
+            return
+        self._writer.write(memoryview(self._held)[self._skip : self._skip + self._left])

@@ -1,0 +1,301 @@
+"""One object's bytes: who has them, who fetches them, who waits for them.
+
+Knows ranges, parts and readers' plans; nothing of HTTP, links, handles' numbers or inodes.
+
+Theory. An object is a list of *parts*, sorted, never overlapping; `_have` is the set of their
+offsets. A part is
+
+    queued  -> fetching -> full
+       |           |----> cut short: what came stays as a smaller part, the rest is missing again
+       |----> withdrawn: gone
+
+and *wanted* once a reader waited for it. Whoever needs bytes looks at `_have`: what is there is
+being fetched or here, so it only waits; what is missing gets a new part. Hence one fetch a range
+however many wait, without a lock: looking, planning and creating parts never await, and all of it
+runs on the trio thread. The only state shared with worker threads is a part's buffer, its fill
+count and the count at which to wake (see `Part.write`).
+
+A reader pins the parts under its range, waits until each has the bytes it needs (not until it is
+full), and copies nothing if one part holds them all. A part that ended without the bytes: if it
+was wanted when it failed, its error is the reader's; if it was read-ahead that failed or was given
+up, the bytes are simply missing and the reader demands them itself. The reader's deadline is its
+own; a part's deadline is the latest of its readers'.
+
+Read-ahead is admitted only within the budget, demand always. Failed read-ahead is not repeated
+until a demand succeeded. Read-ahead is cancelled only where nobody waits and more than
+`KEEP_BYTES` are to come: cancelling costs the connection.
+
+A changed object ends all: every read of this fetcher, now and later, answers VersionChanged.
+Never await: `_start`, `_finish`, `cancel`, `let_go`, `stop`, `_change`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from up42fs.core.access import Access
+from up42fs.core.ranges import RangeSet, intersect
+from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
+from up42fs.metrics import Metrics
+from up42fs.store.memory_cache import MemoryCache
+from up42fs.store.part import Part
+from up42fs.store.slots import Slots
+from up42fs.store.source import Source
+from up42fs.types import ByteRange, Bytes, Version
+
+#: Read-ahead with no more than this to come is not worth a broken connection.
+KEEP_BYTES = 512 << 10
+
+
+class Fetcher:
+    """The parts of one version of one object."""
+
+    def __init__(
+        self,
+        size: int,
+        source: Source,
+        *,
+        slots: Slots[tuple[Fetcher, Part]],
+        cache: MemoryCache,
+        metrics: Metrics,
+        read_deadline_s: float,
+        on_changed: Callable[[Fetcher, Version | None], None],
+    ) -> None:
+        self.size = size
+        self.handles = 0
+        self._source = source
+        self._slots = slots
+        self._cache = cache
+        self._metrics = metrics
+        self._read_deadline_s = read_deadline_s
+        self._on_changed = on_changed
+        self._parts: list[Part] = []
+        self._have = RangeSet()
+        self._over: Up42fsError | None = None
+        self._may_read_ahead = True
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first answer pinned."""
+        return self._source.pin.version
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that are here."""
+        return sum(part.filled for part in self._parts)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held and no handle is open."""
+        return not self._parts and not self.handles
+
+    async def read(self, access: Access, wanted: ByteRange, window_bytes: int) -> Bytes:
+        """The bytes of `wanted` (within the object), all of them; raises an `Up42fsError`."""
+        self._check()
+        plan = access.on_read(wanted, self._have, window_bytes)
+        self.cancel(plan.cancel)
+        deadline_s = trio.current_time() + self._read_deadline_s
+        for span in plan.demand:
+            self._start(span, deadline_s)
+        for span in plan.ahead if self._may_read_ahead else ():
+            if self._cache.make_room(len(span)):
+                self._start(span, None)
+        parts = self._under(wanted)
+        if _covers(parts, wanted):
+            self._metrics.count("store.hits")
+            return self._joined(parts, wanted)
+        self._metrics.count("store.waits")
+        return await self._wait(wanted, deadline_s)
+
+    def cancel(self, spans: Iterable[ByteRange]) -> None:
+        """Give up read-ahead within `spans` that nobody waits for."""
+        for span in spans:
+            for part in self._under(span):
+                to_come = len(part.span) - part.filled
+                if part.is_over or part.wanted or part.pins or to_come <= KEEP_BYTES:
+                    continue
+                self._metrics.count("store.cancelled")
+                self._stop_part(part)
+
+    def forget(self) -> None:
+        """Drop the bytes that are here and that nobody is reading."""
+        for part in [part for part in self._parts if not part.in_use]:
+            self._cache.remove(part)
+            self.let_go(part)
+
+    def stop(self, error: Up42fsError) -> None:
+        """End every fetch and every read, now and later, with `error`."""
+        self._over = self._over or error
+        for part in list(self._parts):
+            if not part.is_over:
+                self._stop_part(part)
+        self.forget()
+
+    def let_go(self, part: Part) -> None:
+        """Forget `part`, which the cache evicted."""
+        del self._parts[self._index(part)]
+        self._have.discard(part.span)
+        self._metrics.count("store.wasted_bytes", max(0, part.filled - part.delivered))
+
+    # reading -------------------------------------------------------------------------------
+
+    async def _wait(self, wanted: ByteRange, deadline_s: float) -> Bytes:
+        """Wait for the bytes of `wanted`, demanding again what read-ahead failed to bring."""
+        parts: list[Part] = []
+        with trio.move_on_at(deadline_s):
+            while True:
+                with _pinned(self._under(wanted)):  # or the new parts could push them out
+                    for span in self._have.missing(wanted):
+                        self._start(span, deadline_s)
+                    parts = self._under(wanted)
+                    with _pinned(parts):
+                        await self._gather(parts, wanted, deadline_s)
+                self._check()
+                if _covers(parts, wanted):
+                    return self._joined(parts, wanted)
+        raise self._timed_out(parts)
+
+    async def _gather(self, parts: list[Part], wanted: ByteRange, deadline_s: float) -> None:
+        lacking = [part for part in parts if not part.has(wanted.stop)]
+        for part in lacking:
+            self._want(part, deadline_s)
+        for part in lacking:
+            await part.until(wanted.stop)
+            if part.error is not None and not part.has(wanted.stop):
+                self._check()
+                raise type(part.error)(*part.error.args) from part.error
+
+    def _joined(self, parts: list[Part], wanted: ByteRange) -> Bytes:
+        pieces: list[memoryview] = []
+        for part in parts:
+            span = intersect(part.span, wanted)
+            assert span is not None, "parts lie under the range"
+            pieces.append(part.view(span))
+            self._cache.touch(part)
+        self._metrics.count("store.bytes_delivered", len(wanted))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _want(self, part: Part, deadline_s: float) -> None:
+        part.deadline_s = max(part.deadline_s, deadline_s)
+        part.scope.deadline = part.deadline_s
+        if not part.wanted:
+            part.wanted = True
+            self._slots.promote((self, part))
+
+    def _timed_out(self, parts: list[Part]) -> Up42fsError:
+        trouble = next((p.trouble for p in parts if p.trouble is not None), None)
+        if trouble is not None:
+            return self._source.blame(trouble)
+        return self._source.error(
+            DeadlineExceeded, f"its bytes did not come within {self._read_deadline_s:.0f} s"
+        )
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise type(self._over)(*self._over.args) from self._over
+
+    # fetching ------------------------------------------------------------------------------
+
+    def _start(self, span: ByteRange, deadline_s: float | None) -> None:
+        """Create a part for `span`, which is missing; without a deadline it is read-ahead."""
+        wanted = deadline_s is not None
+        if deadline_s is None:
+            deadline_s = -math.inf  # its time begins when it does
+            self._metrics.count("store.prefetched_bytes", len(span))
+        part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
+        self._cache.shrink(len(span))
+        insort(self._parts, part, key=_start_of)
+        self._have.add(span)
+        self._cache.add(part)
+        self._slots.submit((self, part), urgent=wanted)
+
+    async def run(self, part: Part) -> None:
+        """Fetch `part` to its end; the slots call it."""
+        part.begin()
+        if not part.wanted:
+            part.deadline_s = trio.current_time() + self._read_deadline_s
+        part.scope.deadline = part.deadline_s
+        error: Up42fsError | None = None
+        try:
+            with part.scope:
+                await self._source.fetch(part)
+            if part.missing is not None and not part.stopped:
+                error = self._timed_out([part])
+        except Up42fsError as caught:
+            error = caught
+        finally:
+            self._finish(part, error)
+
+    def _finish(self, part: Part, error: Up42fsError | None) -> None:
+        if part.wanted and error is None:
+            self._may_read_ahead = True
+        elif error is not None and not part.wanted:
+            self._may_read_ahead = False
+        whole = part.span
+        part.finish(error if part.wanted or isinstance(error, VersionChanged) else None)
+        if part.filled < len(whole):
+            self._have.discard(ByteRange(whole.start + part.filled, whole.stop))
+        if part.filled:
+            self._cache.recount(part)
+        else:
+            self._cache.remove(part)
+            del self._parts[self._index(part)]
+        if isinstance(error, VersionChanged):
+            self._change(error)
+        elif self._over is not None:
+            self.forget()
+
+    def _stop_part(self, part: Part) -> None:
+        part.stopped = True
+        if self._slots.withdraw((self, part)):
+            self._finish(part, None)
+        else:
+            part.scope.cancel()
+
+    def _change(self, error: VersionChanged) -> None:
+        if self._over is None:
+            self.stop(error)
+            self._on_changed(self, self._source.pin.changed_to)
+
+    # places --------------------------------------------------------------------------------
+
+    def _under(self, span: ByteRange) -> list[Part]:
+        """The parts that overlap `span`, in order."""
+        first = bisect_right(self._parts, span.start, key=_start_of) - 1
+        last = bisect_left(self._parts, span.stop, key=_start_of)
+        return [p for p in self._parts[max(first, 0) : last] if p.span.stop > span.start]
+
+    def _index(self, part: Part) -> int:
+        index = bisect_left(self._parts, part.span.start, key=_start_of)
+        assert self._parts[index] is part, "parts never overlap"
+        return index
+
+
+def _covers(parts: list[Part], wanted: ByteRange) -> bool:
+    """Whether `parts` hold every byte of `wanted`; one that ended early has shrunk."""
+    position = wanted.start
+    for part in parts:
+        if part.span.start > position or not part.has(wanted.stop):
+            return False
+        position = part.span.stop
+    return position >= wanted.stop
+
+
+@contextmanager
+def _pinned(parts: list[Part]) -> Iterator[None]:
+    for part in parts:
+        part.pins += 1
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.pins -= 1
+
+
+def _start_of(part: Part) -> int:
+    return part.span.start

@@ -1,0 +1,241 @@
+"""The byte store: opens objects by ID and reads them by range.
+
+Wires the parts of the read engine and keeps what outlives a handle, per object: its bytes, its
+version, its link. Knows nothing of UP42, inodes or the kernel.
+
+Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` did;
+`bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
+it; `prefetched_bytes` asked ahead, `cancelled` read-aheads, `wasted_bytes` evicted unread;
+`retries` of requests, `signs` of links of which `renewals` replaced one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from weakref import WeakSet
+
+import trio
+
+from up42fs.core.access import KIB, MIB, Access, Tuning
+from up42fs.errors import BadHandle, Unavailable
+from up42fs.metrics import Metrics
+from up42fs.store.answer import VersionPin
+from up42fs.store.fetcher import Fetcher
+from up42fs.store.lease import Leases, boottime_s
+from up42fs.store.memory_cache import MemoryCache
+from up42fs.store.part import Part
+from up42fs.store.ports import Transport
+from up42fs.store.slots import Slots
+from up42fs.store.source import Source
+from up42fs.store.transport import CurlTransport
+from up42fs.types import ByteRange, Bytes, Signer, Version
+
+#: Handles that read ahead share the budget for as long after their last read.
+SHARING_S = 10.0
+#: Objects remembered without bytes or handles, for their pinned version.
+MOST_IDLE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Limits of one store. `memory_bytes` counts parts in flight too."""
+
+    memory_bytes: int = 256 * MIB
+    connections: int = 16
+    read_deadline_s: float = 30.0
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def connections_ahead(self) -> int:
+        """How many of them read-ahead may use at once."""
+        return max(1, self.connections * 3 // 4)
+
+
+class OpenFile:
+    """One open handle of one object."""
+
+    def __init__(
+        self, fetcher: Fetcher, access: Access, windows: _Windows, metrics: Metrics, name: str
+    ) -> None:
+        self._fetcher = fetcher
+        self._access = access
+        self._windows = windows
+        self._metrics = metrics
+        self._name = name
+        self._is_closed = False
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """Exactly `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.
+
+        A memoryview of cached memory where no copy is needed. Raises an `Up42fsError`: never
+        fewer bytes, never bytes of another version than the first read's.
+        """
+        if self._is_closed:
+            raise BadHandle(f"{self._name}: read after close")
+        stop = min(offset + size, self._fetcher.size)
+        if offset < 0 or offset >= stop:
+            return b""
+        self._metrics.count("store.reads")
+        window_bytes = self._windows.share(self._access)
+        return await self._fetcher.read(self._access, ByteRange(offset, stop), window_bytes)
+
+    def close(self) -> None:
+        """Give up what is read ahead for this handle."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._fetcher.handles -= 1
+            self._windows.leave(self._access)
+            self._fetcher.cancel(self._access.on_close().cancel)
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first answer pinned; None before it."""
+        return self._fetcher.version
+
+
+class FileStore:
+    """All objects of one mount. Tasks run in `nursery`; call `aclose` before it ends."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        sign: Signer,
+        settings: StoreSettings,
+        metrics: Metrics,
+        *,
+        on_version: Callable[[str, Version], None] | None = None,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = boottime_s,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._on_version = on_version
+        self._transport = transport or CurlTransport(settings.connections)
+        self._leases = Leases(nursery, sign, metrics, clock)
+        self._cache = MemoryCache(settings.memory_bytes)
+        self._windows = _Windows(settings.memory_bytes // 2)
+        self._chance = chance or random.Random()
+        self._slots: Slots[tuple[Fetcher, Part]] = Slots(
+            nursery, _run, total=settings.connections, ahead=settings.connections_ahead
+        )
+        self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
+        self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
+        self._is_closed = False
+
+    def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
+        """Open an object of `size` bytes; no I/O. `name` is for error messages."""
+        if self._is_closed:
+            raise BadHandle(f"{name}: the mount is being unmounted")
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is None or fetcher.size != size:
+            self._drop(object_id)
+            fetcher = self._fetchers[object_id] = self._new(object_id, size, name)
+        self._fetchers.move_to_end(object_id)
+        fetcher.handles += 1
+        access = Access(size, self._settings.tuning)
+        return OpenFile(fetcher, access, self._windows, self._metrics, name)
+
+    def forget(self, object_id: str) -> None:
+        """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
+        self._drop(object_id)
+        self._leases.forget(object_id)
+
+    def suspend(self) -> None:
+        """Drop all links and connections, also those in use: the machine slept."""
+        self._leases.drop_all()
+        self._transport.reset()
+
+    def cached_bytes(self, object_id: str) -> int:
+        """Bytes of the object in memory."""
+        fetcher = self._fetchers.get(object_id)
+        return fetcher.cached_bytes if fetcher else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes counted against the budget now."""
+        return self._cache.used_bytes
+
+    async def aclose(self) -> None:
+        """End every fetch and read; the store is of no use afterwards."""
+        self._is_closed = True
+        for fetcher in list(self._live):
+            fetcher.stop(Unavailable("the mount is being unmounted"))
+        self._fetchers.clear()
+        self._transport.close()
+        await trio.lowlevel.checkpoint()
+
+    def _new(self, object_id: str, size: int, name: str) -> Fetcher:
+        source = Source(
+            object_id,
+            name,
+            VersionPin(size),
+            leases=self._leases,
+            transport=self._transport,
+            metrics=self._metrics,
+            chance=self._chance,
+        )
+        self._prune()
+
+        def changed(fetcher: Fetcher, version: Version | None) -> None:
+            if self._fetchers.get(object_id) is fetcher:
+                self.forget(object_id)
+            if version is not None and self._on_version is not None:
+                self._on_version(object_id, version)
+
+        fetcher = Fetcher(
+            size,
+            source,
+            slots=self._slots,
+            cache=self._cache,
+            metrics=self._metrics,
+            read_deadline_s=self._settings.read_deadline_s,
+            on_changed=changed,
+        )
+        self._live.add(fetcher)
+        return fetcher
+
+    def _drop(self, object_id: str) -> None:
+        fetcher = self._fetchers.pop(object_id, None)
+        if fetcher is not None:
+            fetcher.forget()
+
+    def _prune(self) -> None:
+        if len(self._fetchers) <= MOST_IDLE:
+            return
+        idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
+        for object_id in idle[: len(idle) // 2]:
+            del self._fetchers[object_id]
+
+
+class _Windows:
+    """Shares the read-ahead budget between the handles that read ahead now."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._last_s: OrderedDict[Access, float] = OrderedDict()
+
+    def share(self, access: Access) -> int:
+        """The read-ahead window of `access`, which is about to read, in bytes."""
+        now_s = trio.current_time()
+        if access.reads_ahead:
+            self._last_s[access] = now_s
+            self._last_s.move_to_end(access)
+        while self._last_s:
+            oldest, last_s = next(iter(self._last_s.items()))
+            if now_s - last_s <= SHARING_S:
+                break
+            del self._last_s[oldest]
+        return max(128 * KIB, self._budget_bytes // max(1, len(self._last_s)))
+
+    def leave(self, access: Access) -> None:
+        """No more reads will come."""
+        self._last_s.pop(access, None)
+
+
+async def _run(job: tuple[Fetcher, Part]) -> None:
+    fetcher, part = job
+    await fetcher.run(part)

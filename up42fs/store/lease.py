@@ -1,0 +1,147 @@
+"""Presigned links: one per object however many readers, renewed ahead, never shown.
+
+Knows the signer and a clock that goes on while the machine sleeps; nothing of requests or bytes.
+
+Theory. A link lives from the moment the *request for it* was sent: that moment is before the
+server's, so the link is never thought to live longer than it does. Per object there is at most
+one lease and at most one signing under way. A lease is served while it lives; from
+`renew_ahead_s` before its end the next use starts a signing behind it. A refused lease is
+discarded only if it is still the current one, so that of many readers holding the same stale link
+the first causes a signing and the others join it. What a signing answers is handed out to those
+who waited for it even if it is already past: the object store has the last word.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from up42fs.core.expiry import renew_ahead_s
+from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.metrics import Metrics
+from up42fs.types import Signer
+
+#: The longest one signing may take, retries included, and the wait after a failed early renewal.
+SIGN_TIMEOUT_S = 30.0
+RENEWAL_PAUSE_S = 5.0
+#: Leases kept; the least recently used go first.
+MOST_LEASES = 4096
+
+
+def boottime_s() -> float:
+    """Seconds since boot, suspend and SIGSTOP included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lease:
+    """A presigned link with its end and the moment to renew it, on the leases' clock."""
+
+    url: str = field(repr=False)
+    expires_at_s: float
+    renew_at_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Signing:
+    done: trio.Event = field(default_factory=trio.Event)
+    lease: Lease | None = None
+    error: Up42fsError | None = None
+
+
+class Leases:
+    """The leases of one store."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        sign: Signer,
+        metrics: Metrics,
+        clock: Callable[[], float] = boottime_s,
+    ) -> None:
+        self._nursery = nursery
+        self._sign = sign
+        self._metrics = metrics
+        self._clock = clock
+        self._leases: OrderedDict[str, Lease] = OrderedDict()
+        self._signings: dict[str, _Signing] = {}
+
+    async def get(self, object_id: str) -> Lease:
+        """A lease that should work now; raises the signer's `Up42fsError`."""
+        lease = self._leases.get(object_id)
+        now_s = self._clock()
+        if lease is not None and now_s < lease.expires_at_s:
+            self._leases.move_to_end(object_id)
+            if now_s >= lease.renew_at_s:
+                self._ensure_signing(object_id)
+            return lease
+        signing = self._ensure_signing(object_id)
+        await signing.done.wait()
+        if signing.lease is None:
+            error = signing.error or Unavailable(f"{object_id}: the link could not be signed")
+            raise type(error)(*error.args) from error
+        return signing.lease
+
+    def discard(self, object_id: str, lease: Lease) -> None:
+        """The store refused `lease`: forget it, unless another has taken its place."""
+        current = self._leases.get(object_id)
+        if current is not None and current.url == lease.url:
+            del self._leases[object_id]
+
+    def forget(self, object_id: str) -> None:
+        """Forget the object's lease."""
+        self._leases.pop(object_id, None)
+
+    def drop_all(self) -> None:
+        """Forget every lease."""
+        self._leases.clear()
+
+    def _ensure_signing(self, object_id: str) -> _Signing:
+        signing = self._signings.get(object_id)
+        if signing is None:
+            signing = self._signings[object_id] = _Signing()
+            self._nursery.start_soon(self._run, object_id, signing)
+        return signing
+
+    async def _run(self, object_id: str, signing: _Signing) -> None:
+        asked_at_s = self._clock()
+        self._metrics.count("store.signs")
+        if object_id in self._leases:
+            self._metrics.count("store.renewals")
+        try:
+            with trio.fail_after(SIGN_TIMEOUT_S):
+                signed = await self._sign(object_id)
+        except trio.TooSlowError:
+            signing.error = DeadlineExceeded(
+                f"{object_id}: UP42 did not sign a link in {SIGN_TIMEOUT_S:.0f} s; try again"
+            )
+        except Up42fsError as error:
+            signing.error = error
+        else:
+            life_s = signed.lifetime_s if math.isfinite(signed.lifetime_s) else 0.0
+            ends_s = asked_at_s + life_s
+            signing.lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
+            self._keep(object_id, signing.lease)
+        finally:
+            del self._signings[object_id]
+            signing.done.set()
+        if signing.error is not None:
+            self._pause(object_id)
+
+    def _keep(self, object_id: str, lease: Lease) -> None:
+        self._leases[object_id] = lease
+        self._leases.move_to_end(object_id)
+        while len(self._leases) > MOST_LEASES:
+            self._leases.popitem(last=False)
+
+    def _pause(self, object_id: str) -> None:
+        # The old lease still works: do not ask again at its every use.
+        lease = self._leases.get(object_id)
+        if lease is not None:
+            again_s = self._clock() + RENEWAL_PAUSE_S
+            self._leases[object_id] = replace(lease, renew_at_s=again_s)

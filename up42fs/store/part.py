@@ -1,0 +1,162 @@
+"""One range of one object in memory: filled from its front, waited for by byte count.
+
+Knows nothing of why it is fetched or what lies beside it; `fetcher` has the theory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from up42fs.core.retry import Failure
+from up42fs.errors import Up42fsError
+from up42fs.types import ByteRange, Bytes
+
+
+class Keeper(Protocol):
+    """Who holds the part."""
+
+    def let_go(self, part: Part) -> None:
+        """Forget `part`: it was evicted."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    need: int
+    event: trio.Event = field(default_factory=trio.Event)
+
+
+class Part:
+    """The bytes of `span`, of which the first `filled` are there.
+
+    `write` may come from a worker thread; everything else belongs to the trio thread.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_keeper",
+        "_token",
+        "_view",
+        "_waiters",
+        "_wake_at",
+        "deadline_s",
+        "delivered",
+        "error",
+        "filled",
+        "is_over",
+        "pins",
+        "scope",
+        "span",
+        "stopped",
+        "trouble",
+        "wanted",
+    )
+
+    def __init__(self, span: ByteRange, keeper: Keeper, *, wanted: bool, deadline_s: float) -> None:
+        self.span = span
+        self.filled = 0
+        self.wanted = wanted
+        self.deadline_s = deadline_s
+        self.stopped = False
+        self.is_over = False  # no more bytes will come
+        self.error: Up42fsError | None = None
+        self.trouble: Failure | None = None
+        self.pins = 0
+        self.delivered = 0
+        self.scope = trio.CancelScope()
+        self._keeper = keeper
+        self._token = trio.lowlevel.current_trio_token()
+        self._waiters: list[_Waiter] = []
+        self._wake_at: float = math.inf
+        self._buffer: bytearray | None = None
+        self._view = memoryview(b"")
+
+    # filling -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Allocate: a queued part costs nothing but its place in the budget."""
+        self._buffer = bytearray(len(self.span))
+        self._view = memoryview(self._buffer)
+
+    @property
+    def missing(self) -> ByteRange | None:
+        """What is still to come; None when full."""
+        start = self.span.start + self.filled
+        return ByteRange(start, self.span.stop) if start < self.span.stop else None
+
+    def write(self, data: Bytes) -> bool:
+        """Append `data`; False if it is not wanted any more or too much. Any thread."""
+        filled = self.filled
+        stop = filled + len(data)
+        if self.stopped or stop > len(self._view):
+            return False
+        self._view[filled:stop] = data
+        self.filled = stop
+        # Publish first, then look: a waiter does it the other way round, so one of us sees.
+        if stop >= self._wake_at:
+            try:
+                self._token.run_sync_soon(self._wake, idempotent=True)
+            except trio.RunFinishedError:
+                return False
+        return True
+
+    def finish(self, error: Up42fsError | None) -> None:
+        """No more bytes will come: keep what is there, release the rest, tell who waits."""
+        self.is_over = True
+        self.stopped = True  # an abandoned worker writes no more
+        self.error = error
+        if 0 < self.filled < len(self.span):
+            self.span = ByteRange(self.span.start, self.span.start + self.filled)
+            self._buffer = bytearray(self._view[: self.filled])
+            self._view = memoryview(self._buffer)
+        for waiter in self._waiters:
+            waiter.event.set()
+
+    # reading -------------------------------------------------------------------------------
+
+    def has(self, stop: int) -> bool:
+        """Whether the part's bytes up to offset `stop` (or its own end) are there."""
+        return self.filled >= min(stop, self.span.stop) - self.span.start
+
+    async def until(self, stop: int) -> None:
+        """Return once the bytes up to offset `stop` are there, or no more will come."""
+        waiter = _Waiter(min(stop, self.span.stop) - self.span.start)
+        self._waiters.append(waiter)
+        self._wake_at = min(self._wake_at, waiter.need)
+        try:
+            if self.filled < waiter.need and not self.is_over:
+                await waiter.event.wait()
+        finally:
+            self._waiters.remove(waiter)
+            self._wake_at = min((w.need for w in self._waiters), default=math.inf)
+
+    def view(self, span: ByteRange) -> memoryview:
+        """The bytes of `span`, which are there; shares the part's memory, read-only."""
+        start = self.span.start
+        self.delivered = min(self.filled, self.delivered + len(span))
+        return self._view[span.start - start : span.stop - start].toreadonly()
+
+    # keeping -------------------------------------------------------------------------------
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes it accounts for, those to come included."""
+        return len(self.span)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it is being fetched or read."""
+        return self.pins > 0 or not self.is_over
+
+    def evict(self) -> None:
+        """Let go of the bytes."""
+        self._keeper.let_go(self)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if self.filled >= waiter.need:
+                waiter.event.set()

@@ -1,0 +1,75 @@
+"""The seam between deciding what to ask the object store and asking it: values and Protocols.
+
+Knows nothing of libcurl, retries or parts. Other transports (processes, another HTTP client) and
+other sinks (a disk cache) plug in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from up42fs.core.retry import Kind
+from up42fs.types import ByteRange, Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRequest:
+    """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it."""
+
+    url: str = field(repr=False)
+    span: ByteRange
+    if_match: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of an answer; header names in lower case, the last of equals."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended.
+
+    `kind` None: the answer ended as HTTP says it should, or the sink had enough. `head` None: no
+    answer. `body_bytes` counts what came over the wire, `error_body` is the start of a body that
+    was not data (status neither 200 nor 206).
+    """
+
+    head: Head | None
+    kind: Kind | None
+    body_bytes: int = 0
+    error_body: bytes = b""
+
+
+class Sink(Protocol):
+    """Where an answer goes. Called from a worker thread, one call at a time; never blocks."""
+
+    def begin(self, head: Head) -> bool:
+        """See the head of a 200 or 206; False refuses the body, of which nothing is then sent."""
+        ...
+
+    def write(self, data: Bytes) -> bool:
+        """Take the next bytes of the body; False wants no more."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends ranged GETs."""
+
+    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
+        """Send `request`; failures are outcomes, only cancellation raises."""
+        ...
+
+    def reset(self) -> None:
+        """Drop idle connections and break those in use: the machine slept."""
+        ...
+
+    def close(self) -> None:
+        """Drop everything; requests in flight end as broken."""
+        ...

@@ -1,0 +1,210 @@
+"""Fetches one part of one object to its end: link, attempts, waits, resumption, blame.
+
+Knows the order of things; what an answer is worth is `answer.judge`'s to say, what follows a
+failure `core.retry.decide`'s. Knows nothing of who waits for the part or what else is cached.
+
+Theory. A part is filled from its front. An attempt asks for what is still missing, so whatever a
+broken answer did bring is kept. An attempt that brought bytes starts the count of failures anew:
+a store that keeps breaking but keeps delivering is slow, not down. The deadline is the part's and
+may move while the fetch runs (another reader joined), so it is read before every decision.
+A part nobody waits for gives up after two failures; the reader who needs it will try itself.
+412 is not believed: the same range is asked for without the condition, and the answer's own head
+shows whether the object changed, and to what.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+import trio
+
+from up42fs.core.expiry import server_time
+from up42fs.core.retry import Fail, Failure, Kind, Plane, Renew, decide
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    NotFound,
+    Offline,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.metrics import Metrics
+from up42fs.store.answer import Final, VersionPin, total_of
+from up42fs.store.delivery import Delivery, Writer
+from up42fs.store.lease import Lease, Leases
+from up42fs.store.ports import Outcome, RangeRequest, Transport
+from up42fs.types import ByteRange, Version
+
+#: Failures in a row after which a part that nobody waits for is given up.
+AHEAD_ATTEMPTS = 2
+#: Wrong answers in a row that are believed to be a mistake.
+GARBLED_ATTEMPTS = 4
+
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
+_CURES: dict[type[Up42fsError], str] = {
+    AccessDenied: "check that this account may download it",
+    DeadlineExceeded: "try again, the line may be too slow or the store busy",
+    InvalidAnswer: "download it from UP42 instead, and report this",
+    NotFound: "it may have been deleted",
+    Offline: "check the network connection and proxy settings",
+    VersionChanged: "open it again to read the new one",
+}
+
+
+class Target(Writer, Protocol):
+    """A part to be filled."""
+
+    @property
+    def missing(self) -> ByteRange | None:
+        """What is still to come; None when it is full."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody wants it any more."""
+        ...
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a reader waits, or waited, for it."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """When to give up, on trio's clock."""
+        ...
+
+    trouble: Failure | None  # the latest failure, for a reader whose time runs out
+
+
+class Source:
+    """Where one object's bytes come from."""
+
+    def __init__(
+        self,
+        object_id: str,
+        name: str,
+        pin: VersionPin,
+        *,
+        leases: Leases,
+        transport: Transport,
+        metrics: Metrics,
+        chance: random.Random,
+    ) -> None:
+        self.pin = pin
+        self._object_id = object_id
+        self._name = name
+        self._leases = leases
+        self._transport = transport
+        self._metrics = metrics
+        self._chance = chance
+        self._is_conditional = True
+
+    async def fetch(self, target: Target) -> None:
+        """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
+        attempt, garbled, renewed = 0, 0, False
+        while (asked := target.missing) is not None and not target.stopped:
+            lease = await self._leases.get(self._object_id)
+            delivery, outcome, conditional = await self._attempt(lease, asked, target)
+            if target.missing != asked:
+                attempt, garbled, renewed = 0, 0, False
+            if target.missing is None or target.stopped:
+                return
+            failure = self._failure(delivery, outcome)
+            if conditional and failure.status == 412:
+                self._is_conditional = False
+                continue
+            attempt += 1
+            garbled += failure.kind is Kind.GARBLED
+            target.trouble = failure
+            if garbled >= GARBLED_ATTEMPTS or (not target.wanted and attempt >= AHEAD_ATTEMPTS):
+                raise self.blame(failure)
+            renewed = await self._next(failure, attempt, renewed, lease, target)
+
+    def blame(self, failure: Failure) -> Up42fsError:
+        """The error of a read that had no more time than `failure` took."""
+        verdict = decide(failure, attempt=99, renewed=True, remaining_s=0.0, jitter=0.0)
+        assert isinstance(verdict, Fail), "nothing else is left without time"
+        return self.error(verdict.error, explain(failure))
+
+    def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
+        """An error that names the object and the cure."""
+        return error(f"{self._name}: {what}; {_CURES.get(error, 'try again later')}")
+
+    async def _attempt(
+        self, lease: Lease, asked: ByteRange, target: Target
+    ) -> tuple[Delivery, Outcome, bool]:
+        if_match = self.pin.if_match if self._is_conditional else None
+        timeout_s = max(0.1, target.deadline_s - trio.current_time())
+        delivery = Delivery(asked, self.pin, target)
+        self._metrics.count("store.requests")
+        self._metrics.count("store.bytes_asked", len(asked))
+        request = RangeRequest(lease.url, asked, if_match, timeout_s)
+        outcome = await self._transport.fetch(request, delivery)
+        self._metrics.count("store.bytes_fetched", outcome.body_bytes)
+        delivery.finish(outcome)
+        if isinstance(delivery.refused, Final):
+            raise self.error(delivery.refused.error, delivery.refused.why)
+        return delivery, outcome, if_match is not None
+
+    def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
+        if delivery.refused is not None:
+            return Failure(Plane.STORE, Kind.GARBLED, code=delivery.refused.why)
+        head = outcome.head
+        if head is None or head.status in (200, 206):
+            return Failure(Plane.STORE, outcome.kind or Kind.BROKEN)
+        total = total_of(head) if head.status == 416 else None
+        if total is not None and total != self.pin.size:
+            self.pin.settle(Version(total, head.headers.get("etag")))
+        code = _CODE.search(outcome.error_body)
+        return Failure(
+            Plane.STORE,
+            Kind.STATUS,
+            status=head.status,
+            code=code.group(1).decode() if code else None,
+            retry_after_s=_retry_after_s(head.headers),
+        )
+
+    async def _next(
+        self, failure: Failure, attempt: int, renewed: bool, lease: Lease, target: Target
+    ) -> bool:
+        """Wait or renew, and return whether a fresh link was tried; raises what is final."""
+        verdict = decide(
+            failure,
+            attempt=attempt,
+            renewed=renewed,
+            remaining_s=target.deadline_s - trio.current_time(),
+            jitter=self._chance.random(),
+        )
+        if isinstance(verdict, Renew):
+            self._leases.discard(self._object_id, lease)
+            return True
+        if isinstance(verdict, Fail):
+            error = verdict.error
+            if error is NotFound and self.pin.version is not None:
+                error = VersionChanged
+            raise self.error(error, explain(failure))
+        self._metrics.count("store.retries")
+        await trio.sleep(verdict.after_s)
+        return renewed
+
+
+def explain(failure: Failure) -> str:
+    """What happened, in words, without anything secret."""
+    if failure.kind is Kind.STATUS:
+        code = f" {failure.code}" if failure.code else ""
+        return f"{failure.plane.value} answered {failure.status}{code}"
+    detail = f" ({failure.code})" if failure.code else ""
+    return f"{failure.plane.value} {failure.kind.value}{detail}"
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    then_s, now_s = server_time(text), server_time(headers.get("date"))
+    return None if then_s is None or now_s is None else max(0.0, then_s - now_s)
