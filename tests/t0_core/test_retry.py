@@ -58,9 +58,7 @@ def verdict(
     retry_after_s: float | None = None,
 ) -> Verdict:
     failure = Failure(plane, kind, status, retry_after_s=retry_after_s)
-    return decide(
-        failure, attempt=attempt, renewed=renewed, remaining_s=remaining_s, jitter=jitter
-    )
+    return decide(failure, attempt=attempt, renewed=renewed, remaining_s=remaining_s, jitter=jitter)
 
 
 @pytest.mark.parametrize("plane", list(Plane))
