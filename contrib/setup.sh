@@ -1,0 +1,84 @@
+# Sourced by contrib/demo and contrib/test: makes this machine and .venv ready, again and again.
+#
+#   setup EXTRA PACKAGE...   install the Debian PACKAGEs that are missing, then .venv with up42fs[EXTRA]
+#
+# A second run finds everything in place and needs no network.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv="$root/.venv"
+
+say() { printf '%s\n' "$*" >&2; }
+
+missing_packages() {
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            printf '%s ' "$package"
+    done
+}
+
+ensure_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian system: make sure these are installed in some form: $*"
+        return
+    fi
+    missing=$(missing_packages "$@")
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ]; then
+        sudo=
+    elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+        sudo=sudo
+    else
+        say "these Debian packages are missing; run:"
+        say "  sudo apt-get update && sudo apt-get install --no-install-recommends -y $missing"
+        exit 1
+    fi
+    say "installing Debian packages: $missing"
+    log=$(mktemp)
+    # $sudo and $missing are lists of words on purpose.
+    # shellcheck disable=SC2086
+    if ! { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        say "installing failed; the whole log is $log"
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+find_python() {
+    for python in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$python" >/dev/null && "$python" -c \
+            'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s' "$python"
+            return
+        fi
+    done
+    say "Python 3.11 or later is needed; on Debian 12 or Ubuntu 24.04: sudo apt-get install python3"
+    exit 1
+}
+
+ensure_venv() {
+    extra=$1
+    python=$(find_python)
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        say "making $venv"
+        rm -rf "$venv"
+        "$python" -m venv "$venv"
+    fi
+    wanted="$extra $(cksum <"$root/pyproject.toml") $root"
+    stamp="$venv/.up42fs-$extra"
+    if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
+        say "installing up42fs[$extra] into $venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[$extra]" >&2
+        printf '%s' "$wanted" >"$stamp"
+    fi
+}
+
+setup() {
+    extra=$1
+    shift
+    ensure_packages "$@"
+    ensure_venv "$extra"
+    PATH="$venv/bin:$PATH"
+    export PATH
+}

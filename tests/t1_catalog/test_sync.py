@@ -1,0 +1,208 @@
+"""The sync loop over scripted listings: what is asked, what is noticed, who waits for what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from strategies import at, make_asset, make_order
+from trio.testing import MockClock
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
+from up42fs.errors import DeadlineExceeded, Unavailable
+
+
+@dataclass
+class Page:
+    items: tuple
+    total: int | None
+    total_pages: int
+
+
+@dataclass
+class Service:
+    """A listing in memory that counts what is asked of it."""
+
+    rows: dict = field(default_factory=dict)
+    page_size: int = 2
+    full_passes: int = 0
+    newest_pages: int = 0
+    fail: Exception | None = None
+    hang: bool = False
+
+    async def everything(self) -> AsyncIterator:
+        self.full_passes += 1
+        if self.hang:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        if self.fail:
+            raise self.fail
+        for row in list(self.rows.values()):
+            yield row
+
+    async def newest(self, page: int) -> Page:
+        self.newest_pages += 1
+        await trio.lowlevel.checkpoint()
+        if self.fail:
+            raise self.fail
+        rows = sorted(self.rows.values(), key=lambda row: row.updated_at, reverse=True)
+        pages = -(-len(rows) // self.page_size)
+        part = rows[page * self.page_size : (page + 1) * self.page_size]
+        return Page(tuple(part), len(rows), pages)
+
+    def put(self, *rows) -> None:
+        self.rows |= {row.id: row for row in rows}
+
+
+@dataclass
+class World:
+    assets: Service
+    orders: Service
+    index: Index
+    sync: Sync
+    deltas: list[Delta]
+
+
+@pytest.fixture
+def world() -> World:
+    index, deltas = Index(), []
+    assets, orders = Service(), Service()
+    assets.put(*(make_asset(n) for n in range(5)))
+    orders.put(make_order(1))
+    sync = Sync(index, assets=assets, orders=orders, on_change=deltas.append, refresh_s=60)
+    return World(assets, orders, index, sync, deltas)
+
+
+async def settle(seconds: float = 61) -> None:
+    await trio.sleep(seconds)
+
+
+async def test_the_first_pass_lists_everything(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    assert len(world.index.assets) == 5
+    assert len(world.index.orders) == 1
+    assert (world.assets.full_passes, world.assets.newest_pages) == (1, 0)
+
+
+async def test_a_refresh_with_nothing_new_is_one_page(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await settle(65)
+    assert (world.assets.full_passes, world.assets.newest_pages) == (1, 1)
+    assert (world.orders.full_passes, world.orders.newest_pages) == (1, 1)
+
+
+async def test_a_refresh_finds_new_and_changed_assets(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    world.assets.put(make_asset(7, updated_at=at(100)), make_asset(1, title="t", updated_at=at(99)))
+    await settle()
+    assert world.index.assets[make_asset(1).id].title == "t"
+    assert make_asset(7).id in world.index.assets
+    assert world.assets.full_passes == 1
+    assert world.deltas[-1].assets == {make_asset(7).id, make_asset(1).id}
+
+
+async def test_a_removal_shows_in_the_total_and_is_found(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    del world.assets.rows[make_asset(2).id]
+    await settle()
+    assert make_asset(2).id not in world.index.assets
+    assert world.assets.full_passes == 2
+
+
+async def test_a_change_that_moved_no_date_is_found_by_the_full_pass(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    world.assets.put(make_asset(0, title="silent"))
+    await settle(60 * (FULL_PASS_EVERY + 1))
+    assert world.index.assets[make_asset(0).id].title == "silent"
+
+
+async def test_waiters_get_the_error_of_a_failed_pass(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    world.assets.fail = Unavailable("UP42 is down")
+    nursery.start_soon(world.sync.run)
+    with pytest.raises(Unavailable, match="UP42 is down"):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(Part.ORDERS, timeout_s=5)
+    world.assets.fail = None
+    await settle()
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert len(world.index.assets) == 5
+
+
+async def test_a_failed_refresh_keeps_the_last_state(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    world.assets.fail = Unavailable("gone for now")
+    await settle(200)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert len(world.index.assets) == 5
+    assert world.sync.status()["assets"]["error"] == "gone for now"
+    world.assets.fail = None
+    await settle()
+    assert world.sync.status()["assets"]["error"] is None
+
+
+async def test_a_bug_in_a_pass_does_not_end_the_loop(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    world.assets.fail = ZeroDivisionError()
+    nursery.start_soon(world.sync.run)
+    with pytest.raises(Unavailable):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    world.assets.fail = None
+    await settle()
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+
+
+async def test_waiting_has_a_deadline(world: World, autojump_clock: MockClock, nursery) -> None:
+    world.assets.hang = True
+    nursery.start_soon(world.sync.run)
+    start = trio.current_time()
+    with pytest.raises(DeadlineExceeded, match="try again"):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert trio.current_time() - start == 5
+
+
+async def test_refresh_now_does_not_wait_for_its_turn(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await settle(1)
+    world.assets.put(make_asset(8, updated_at=at(100)))
+    world.sync.refresh_now()
+    await settle(1)
+    assert make_asset(8).id in world.index.assets
+    assert world.orders.newest_pages == 1
+
+
+async def test_status_tells_progress_before_the_end(world: World, autojump_clock, nursery) -> None:
+    assert world.sync.status()["assets"]["complete"] is False
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert world.sync.status()["assets"] == {
+        "complete": True,
+        "rows_so_far": None,
+        "seconds_since_refresh": 0.0,
+        "error": None,
+    }
