@@ -105,6 +105,6 @@ class SignedUrl:
 class Signer(Protocol):
     """Asks UP42 for a fresh presigned link to an object (contract §3.4)."""
 
-    async def __call__(self, object_id: str) -> SignedUrl:
+    async def __call__(self, object_id: str, /) -> SignedUrl:
         """Return a fresh link; raises an `Up42fsError`."""
         ...

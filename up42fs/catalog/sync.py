@@ -54,7 +54,7 @@ class Listing(Protocol[T_co]):
     """One of the service's two listings."""
 
     def everything(self) -> AsyncIterator[T_co]:
-        """Every row once, oldest first; raises an `Up42fsError`."""
+        """Every row once, in any order; raises an `Up42fsError`."""
         ...
 
     async def newest(self, page: int) -> Rows[T_co]:

@@ -51,6 +51,19 @@ def holds(expression: dict[str, Any], values: Values) -> bool:
     return _compare(name, [_value(arg, values) for arg in args])
 
 
+def equal_to(expression: dict[str, Any], name: str) -> str | None:
+    """Return the text that `expression` plainly requires property `name` to equal, else None."""
+    operands = expression.get("args")
+    if not isinstance(operands, list):
+        return None
+    if expression.get("op") == "and":
+        parts = (equal_to(part, name) for part in operands if isinstance(part, dict))
+        return next((text for text in parts if text is not None), None)
+    is_it = expression.get("op") == "=" and operands[:1] == [{"property": name}]
+    value = operands[1] if is_it and len(operands) == 2 else None
+    return value if isinstance(value, str) else None
+
+
 def _compare(name: str, args: list[Any]) -> bool:
     left = args[0]
     if name == "isnull":

@@ -77,8 +77,7 @@ def sort_keys(
 
 
 def sort_rows(rows: list[Any], keys: list[tuple[Callable[[Any], Any], bool]]) -> list[Any]:
-    """Sort by several keys; ties keep their order by ID, so that pages never overlap."""
-    rows = sorted(rows, key=lambda row: row.id)
+    """Sort `rows` by several keys; ties keep their order of arrival, so pages never overlap."""
     for key, descending in reversed(keys):
         rows.sort(key=key, reverse=descending)
     return rows
@@ -109,7 +108,7 @@ def uuid_value(request: Request, key: str) -> str | None:
 def _nulls_last(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def key(row: Any) -> tuple[bool, Any]:
         found = value(row)
-        return (found is None, found if found is not None else 0)
+        return (True, 0) if found is None else (False, found)
 
     return key
 

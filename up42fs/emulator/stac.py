@@ -159,7 +159,7 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
 
     def compute() -> list[Item]:
         tests = _tests(call, body)
-        rows = [item for item in _all_items(call) if all(test(item) for test in tests)]
+        rows = [item for item in _candidates(call, body) if all(test(item) for test in tests)]
         return _sorted(call, rows, body.get("sortby"))
 
     try:
@@ -167,6 +167,31 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
         return call.storage.query(key, compute)
     except (ValueError, KeyError, TypeError) as error:
         raise ApiError(400, f"Invalid search: {error}") from None
+
+
+def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
+    """Return the items among which a search can find any: few, for the questions clients ask."""
+    collections = call.storage.collections
+    if body.get("collections"):
+        named = [collections[key] for key in body["collections"] if key in collections]
+        return [item for row in sorted(named, key=_newest_first) for item in row.items]
+    expression = cql.unwrap(body.get("filter"))
+    asset_id = cql.equal_to(expression, "asset_id") if expression else None
+    if asset_id is not None:
+        row = collections.get(call.storage.collection_of_asset.get(asset_id, ""))
+        return list(row.items) if row else []
+    order_id = cql.equal_to(expression, "order_id") if expression else None
+    return _all_items(call) if order_id is None else _items_by_order(call).get(order_id, [])
+
+
+def _items_by_order(call: Call) -> dict[str | None, list[Item]]:
+    def compute() -> list[dict[str | None, list[Item]]]:
+        found: dict[str | None, list[Item]] = {}
+        for item in _all_items(call):
+            found.setdefault(call.storage.asset_of_item(item).order_id, []).append(item)
+        return [found]
+
+    return call.storage.query("items by order", compute)[0]
 
 
 def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:

@@ -148,7 +148,7 @@ class Fetcher:
         """Wait for the bytes of `wanted`, demanding again what read-ahead failed to bring."""
         parts: list[Part] = []
         with trio.move_on_at(deadline_s):
-            while True:
+            while trio.current_time() < deadline_s:
                 with _pinned(self._under(wanted)):  # or the new parts could push them out
                     for span in self._have.missing(wanted):
                         self._start(span, deadline_s)
@@ -224,8 +224,9 @@ class Fetcher:
         try:
             with part.scope:
                 await self._source.fetch(part)
-            if part.missing is not None and not part.stopped:
+            if part.missing is not None and not part.wanted and not part.stopped:
                 error = self._timed_out([part])
+            # A wanted part out of time fails nobody: a reader with time left demands it anew.
         except Up42fsError as caught:
             error = caught
         finally:
