@@ -110,7 +110,10 @@ class Fetcher:
             self._metrics.count("store.hits")
             return self._joined(parts, wanted)
         self._metrics.count("store.waits")
-        return await self._wait(wanted, deadline_s)
+        try:
+            return await self._wait(wanted, deadline_s)
+        finally:
+            self._cache.shrink(0)  # what demand took beyond the budget
 
     def cancel(self, spans: Iterable[ByteRange]) -> None:
         """Give up read-ahead within `spans` that nobody waits for."""
@@ -250,6 +253,7 @@ class Fetcher:
             self._change(error)
         elif self._over is not None:
             self.forget()
+        self._cache.shrink(0)
 
     def _stop_part(self, part: Part) -> None:
         part.stopped = True

@@ -1,0 +1,166 @@
+"""A signer and an object store in memory, scripted request by request; time is trio's clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from up42fs.core.retry import Kind
+from up42fs.metrics import Metrics
+from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
+from up42fs.types import ByteRange, SignedUrl, Version
+
+CHUNK = 16 << 10
+
+
+def pattern(size: int, seed: int = 1) -> bytes:
+    """Bytes that differ at every offset that matters."""
+    return random.Random(seed).randbytes(size)
+
+
+@dataclass
+class Fault:
+    """What goes wrong with one request; the defaults are nothing."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    kind: Kind | None = None
+    after_bytes: int | None = None  # then `kind`
+    wait_s: float = 0.0
+    head: dict[str, str | None] = field(default_factory=dict)  # changed or removed headers
+
+
+EXPIRED = Fault(status=400, body=b"<Error><Code>ExpiredToken</Code></Error>")
+
+
+class ScriptedStore:
+    """Both the signer and the transport. `faults(n)` decides about the n-th request, from 0."""
+
+    def __init__(self, objects: dict[str, bytes], faults: Callable[[int], Fault | None]) -> None:
+        self.objects = dict(objects)
+        self.etags = {name: f'"{name}-1"' for name in objects}
+        self.faults = faults
+        self.requests: list[tuple[str, ByteRange, str | None]] = []
+        self.signs: list[str] = []
+        self.life_s = 300.0
+        self.latency_s = 0.05
+        self.chunk_s = 0.001
+        self.active = 0
+        self.most_active = 0
+        self.resets = 0
+        self.sign_error: Exception | None = None
+        self.ignore_conditions = False
+
+    async def sign(self, object_id: str) -> SignedUrl:
+        self.signs.append(object_id)
+        await trio.sleep(0.01)
+        if self.sign_error is not None:
+            raise self.sign_error
+        ends_s = trio.current_time() + self.life_s
+        url = f"https://store/{object_id}?n={len(self.signs)}&ends={ends_s}"
+        return SignedUrl(url, self.life_s)
+
+    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
+        object_id = request.url.split("/")[3].split("?")[0]
+        number = len(self.requests)
+        self.requests.append((object_id, request.span, request.if_match))
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
+        try:
+            with trio.move_on_after(request.timeout_s):
+                return await self._answer(request, sink, object_id, self.faults(number) or Fault())
+            return Outcome(None, Kind.STALLED)
+        finally:
+            self.active -= 1
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def close(self) -> None:
+        self.resets += 1
+
+    async def _answer(
+        self, request: RangeRequest, sink: Sink, object_id: str, fault: Fault
+    ) -> Outcome:
+        await trio.sleep(self.latency_s + fault.wait_s)
+        if fault.status is None and trio.current_time() >= float(request.url.split("ends=")[1]):
+            fault = EXPIRED
+        if fault.status is not None:
+            return Outcome(Head(fault.status, fault.headers), None, error_body=fault.body)
+        if fault.kind is not None and fault.after_bytes is None:
+            return Outcome(None, fault.kind)
+        data = self.objects.get(object_id)
+        if data is None:
+            return Outcome(Head(404, {}), None, error_body=b"<Code>NoSuchKey</Code>")
+        etag = self.etags[object_id]
+        if request.if_match not in (None, etag) and not self.ignore_conditions:
+            return Outcome(Head(412, {}), None)
+        span = request.span
+        if span.start >= len(data):
+            return Outcome(Head(416, {"content-range": f"bytes */{len(data)}"}), None)
+        body = data[span.start : span.stop]
+        headers: dict[str, str] = {
+            "content-range": f"bytes {span.start}-{span.start + len(body) - 1}/{len(data)}",
+            "content-length": str(len(body)),
+            "etag": etag,
+        }
+        for name, value in fault.head.items():
+            headers.pop(name, None)
+            if value is not None:
+                headers[name] = value
+        head = Head(206, headers)
+        return await self._send(head, body, sink, fault)
+
+    async def _send(self, head: Head, body: bytes, sink: Sink, fault: Fault) -> Outcome:
+        if not sink.begin(head):
+            return Outcome(head, None)
+        sent = 0
+        end = len(body) if fault.after_bytes is None else min(fault.after_bytes, len(body))
+        while sent < end:
+            await trio.sleep(self.chunk_s)
+            piece = body[sent : min(end, sent + CHUNK)]
+            sent += len(piece)
+            if not sink.write(piece):
+                return Outcome(head, None, sent)
+        short = sent < len(body)
+        return Outcome(head, (fault.kind or Kind.BROKEN) if short else None, sent)
+
+    def asked(self, object_id: str | None = None) -> int:
+        return sum(len(s) for name, s, _ in self.requests if object_id in (None, name))
+
+
+@dataclass
+class Bench:
+    """A file store over a scripted one."""
+
+    script: ScriptedStore
+    files: FileStore
+    metrics: Metrics
+    versions: list[tuple[str, Version]]
+
+
+def bench(
+    nursery: trio.Nursery,
+    objects: dict[str, bytes],
+    faults: Callable[[int], Fault | None] = lambda _: None,
+    **settings: object,
+) -> Bench:
+    script = ScriptedStore(objects, faults)
+    metrics = Metrics()
+    versions: list[tuple[str, Version]] = []
+    files = FileStore(
+        nursery,
+        script.sign,
+        StoreSettings(**settings),  # type: ignore[arg-type]
+        metrics,
+        on_version=lambda object_id, version: versions.append((object_id, version)),
+        transport=script,
+        clock=trio.current_time,
+        chance=random.Random(7),
+    )
+    return Bench(script, files, metrics, versions)
