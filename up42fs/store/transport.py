@@ -16,7 +16,9 @@ Nothing is written before the head was seen to be final and the sink accepted it
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,7 @@ from up42fs.errors import InvalidAnswer
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
 
 CONNECT_TIMEOUT_S = 10
-#: A line slower than this for so long has stalled.
+#: A line silent for so long, or about as long slower than this, has stalled.
 STALL_BYTES_S = 1024
 STALL_S = 10
 RECEIVE_BYTES = 512 * 1024
@@ -59,6 +61,7 @@ _KINDS = {
     pycurl.E_SSL_CERTPROBLEM: Kind.TLS,
     pycurl.E_SSL_CIPHER: Kind.TLS,
     pycurl.E_FTP_WEIRD_SERVER_REPLY: Kind.GARBLED,
+    pycurl.E_UNSUPPORTED_PROTOCOL: Kind.GARBLED,  # not HTTP/1.x
     pycurl.E_BAD_CONTENT_ENCODING: Kind.GARBLED,
 }
 
@@ -98,14 +101,17 @@ def is_loopback(host: str) -> bool:
 class _Attempt:
     """One request as its worker sees it: parses the head, asks the sink, passes bytes on."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, stall_s: float) -> None:
         self.stop = False
+        self.stalled = False
         self.enough = False
         self.head: Head | None = None
         self.body_bytes = 0
         self.error_body = bytearray()
         self.crash: BaseException | None = None
         self._sink = sink
+        self._stall_s = stall_s
+        self._heard_at_s = math.inf  # until it was sent
         self._status = 0
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -121,10 +127,15 @@ class _Attempt:
 
     def on_progress(self, *_: object) -> int:
         """Called at least once a second; non-zero aborts."""
-        return int(self.stop)
+        # libcurl's own low-speed limit averages over seconds: it is late to notice silence.
+        now_s = time.monotonic()
+        self._heard_at_s = min(self._heard_at_s, now_s)
+        self.stalled = now_s - self._heard_at_s > self._stall_s
+        return int(self.stop or self.stalled)
 
     def _guard(self, handle: Callable[[bytes], bool], data: bytes) -> bool:
         # pycurl would print an exception and go on; it belongs to whoever waits for the fetch.
+        self._heard_at_s = time.monotonic()
         try:
             return not self.stop and handle(data)
         except BaseException as error:
@@ -192,7 +203,7 @@ class CurlTransport:
         host = self._hosts.get(netloc)
         if host is None:
             host = self._hosts[netloc] = _Host(trio.CapacityLimiter(self._connections))
-        attempt = _Attempt(sink)
+        attempt = _Attempt(sink, self._stall_s)
         self._live.add(attempt)
         try:
             kind = await trio.to_thread.run_sync(
@@ -236,11 +247,14 @@ class CurlTransport:
                 host.idle.append(curl)
             else:
                 curl.close()
-        return None
+        # libcurl is content with a head that was cut off; we are not.
+        return None if attempt.head is not None else Kind.BROKEN
 
     def _ended(self, curl: pycurl.Curl, code: int, attempt: _Attempt) -> Kind | None:
         if attempt.enough and not attempt.stop:
             return None
+        if attempt.stalled:
+            return Kind.STALLED
         if code == pycurl.E_OPERATION_TIMEDOUT:
             connected = curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
             return Kind.STALLED if connected else Kind.UNREACHABLE
