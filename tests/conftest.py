@@ -1,0 +1,60 @@
+"""Fixtures of all rings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from harness import DATA, Emulator, Mount, emulator, mounted, why_no_mount
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot run."""
+    reason = why_no_mount()
+    no_data = None if DATA.is_dir() else f"no shared imagery at {DATA} (UP42FS_TEST_DATA)"
+    for item in items:
+        if reason and item.get_closest_marker("mount"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if no_data and item.get_closest_marker("data"):
+            item.add_marker(pytest.mark.skip(reason=no_data))
+
+
+@pytest.fixture(scope="session")
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mounts")
+
+
+@pytest.fixture(scope="session")
+def sample(session_home: Path) -> Iterator[Emulator]:
+    """The emulator with its sample storage; its state must not be changed."""
+    with emulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sample_mount(sample: Emulator, session_home: Path) -> Iterator[Mount]:
+    """The sample storage, mounted; shared by tests that only look."""
+    with mounted(sample.env, home=session_home) as mount:
+        yield mount
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as open_things:
+        yield open_things
+
+
+@pytest.fixture
+def start(stack: ExitStack, tmp_path: Path):
+    """`start("--synthetic", "10") -> Emulator`, ended after the test."""
+    return lambda *arguments: stack.enter_context(emulator(*arguments))
+
+
+@pytest.fixture
+def mount(stack: ExitStack, tmp_path: Path):
+    """`mount(emulator, "-o", "…") -> Mount`, unmounted after the test."""
+    return lambda emulator, *arguments: stack.enter_context(
+        mounted(emulator.env, *arguments, home=tmp_path)
+    )

@@ -1,0 +1,164 @@
+"""Runs the real commands: emulator and mount as a user would start them, in processes of their own.
+
+The mount and its readers must not share a process: a page fault on a mapped file holds the GIL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from up42fs.emulator.remote import Remote
+from up42fs.fuse.mounts import mount_at
+
+UP42FS = (sys.executable, "-m", "up42fs")
+REPOSITORY = Path(__file__).parent.parent
+DATA = Path(os.environ.get("UP42FS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+
+
+def why_no_mount() -> str | None:
+    """Why real mounts cannot be tested here, or None."""
+    if not Path("/dev/fuse").exists():
+        return "no /dev/fuse"
+    return None if shutil.which("fusermount3") else "no fusermount3"
+
+
+@dataclass
+class Emulator:
+    """A running emulator: its environment for our commands, and its control endpoint."""
+
+    env: dict[str, str]
+    remote: Remote
+    process: subprocess.Popen[str]
+    ready: dict[str, str]
+
+    def requests(self, since: int = 0) -> dict[str, int]:
+        """How many requests each route got."""
+        counts: dict[str, int] = {}
+        for request in self.remote.log(since):
+            counts[request["route"]] = counts.get(request["route"], 0) + 1
+        return counts
+
+    def asset(self, name: str) -> str:
+        """ID of the one asset of that name."""
+        found = [a["id"] for a in self.remote.storage()["assets"] if a["name"] == name]
+        assert len(found) == 1, found
+        return str(found[0])
+
+
+@contextmanager
+def emulator(*arguments: str) -> Iterator[Emulator]:
+    """Start an emulator with these flags; ends it afterwards."""
+    process = subprocess.Popen(
+        [*UP42FS, "emulator", "--die-with-parent", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, "the emulator did not start"
+        ready = json.loads(line)
+        yield Emulator(ready["env"], Remote(ready["control_url"]), process, ready)
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@dataclass
+class Mount:
+    """A mount made by the command."""
+
+    path: Path
+    pid: int
+    log: Path
+    env: Mapping[str, str] = field(repr=False)
+
+    def status(self) -> dict:
+        return json.loads((self.path / ".up42fs/status.json").read_text())
+
+    def counters(self) -> dict[str, int]:
+        return self.status()["counters"]
+
+    def find(self, name: str) -> Path:
+        """The one path below assets/ of that name."""
+        return self.path / "assets" / name
+
+
+def environ(env: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without UP42 settings, plus `env`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("UP42_", "XDG_"))}
+    return clean | dict(env)
+
+
+def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 60, **kw):
+    """Run a command to its end, output captured as text."""
+    return subprocess.run(
+        [str(word) for word in command],
+        env=environ(env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        **kw,
+    )
+
+
+def check(*command: str | Path, **kw) -> str:
+    """Like `run`; the command must succeed; returns its standard output."""
+    done = run(*command, **kw)
+    assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+@contextmanager
+def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mount]:
+    """Mount with the command, unmount afterwards; nothing may be left mounted or running."""
+    mountpoint = Path(tempfile.mkdtemp(prefix="mount-", dir=home))
+    log = home / f"{mountpoint.name}.log"
+    done = run(*UP42FS, "mount", mountpoint, "--log-file", log, *arguments, env=env)
+    assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
+    mount = Mount(mountpoint, 0, log, env)
+    mount.pid = mount.status()["pid"]
+    try:
+        yield mount
+    finally:
+        if mount_at(mountpoint) is not None:
+            run(*UP42FS, "unmount", mountpoint, env=env)
+        leftover = mount_at(mountpoint)
+        if leftover is not None:
+            run("fusermount3", "-uz", mountpoint)
+        wait_until(lambda: not is_running(mount.pid), 10, "the mount process ends")
+        assert leftover is None, f"still mounted: {log.read_text()}"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition, timeout_s: float, what: str) -> None:
+    """Poll `condition` until it holds; fails with `what` after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def kib_resident(pid: int) -> int:
+    """Resident memory of a process now, KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
