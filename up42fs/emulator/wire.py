@@ -237,7 +237,8 @@ class Connection:
             await self._send_body(response.body, exchange)
 
     def _head(self, response: Response, length: int) -> bytes:
-        headers = [(name.encode(), value.encode()) for name, value in response.headers]
+        # A file name from a link's query may end in what a header value may not.
+        headers = [(name.encode(), _header_value(value)) for name, value in response.headers]
         if response.has_length and response.status not in (204, 304):
             declared = response.declared_length if response.declared_length is not None else length
             headers.append((b"Content-Length", str(declared).encode()))
@@ -377,3 +378,8 @@ def _pieces(body: bytes | Slice, start: int, stop: int) -> Iterator[bytes | memo
     if isinstance(body, Slice):
         return body.content.pieces(body.start + start, body.start + stop)
     return iter((memoryview(body)[start:stop],))
+
+
+def _header_value(text: str) -> bytes:
+    """`text` as h11 takes it: no line breaks, no blanks at its ends."""
+    return "".join(c if c.isprintable() else " " for c in text).strip().encode()
