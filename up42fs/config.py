@@ -13,9 +13,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from up42fs.errors import ConfigurationError
+
+N = TypeVar("N", int, float)
 
 REGIONS: dict[str, tuple[str, str]] = {
     # Contract §1.1: API host, identity server.
@@ -53,24 +55,31 @@ def _boolean(text: str) -> bool:
 
 
 def _octal(text: str) -> int:
-    value = int(text, 8)
+    value = _number(lambda text: int(text, 8), text, "octal, between 000 and 777")
     if not 0 <= value <= 0o777:
-        raise ValueError("between 000 and 777")
+        raise ValueError("octal, between 000 and 777")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(float, text, "a number above 0")
     if not 0 < value < 1e9:
-        raise ValueError("above 0")
+        raise ValueError("a number above 0")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _number(int, text, "a whole number, 0 or more")
     if not 0 <= value < 1 << 40:
         raise ValueError("a whole number, 0 or more")
     return value
+
+
+def _number(parse: Callable[[str], N], text: str, expected: str) -> N:
+    try:
+        return parse(text)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
 
 
 def _memory(text: str) -> int:
@@ -93,7 +102,7 @@ def _level(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    return expand_home(text).absolute()
 
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -102,9 +111,13 @@ _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def _size(text: str) -> int:
     number = text.strip().upper().removesuffix("B").removesuffix("I")
     unit = number[-1:] if number[-1:].isalpha() else ""
-    if unit not in _SIZE_UNITS:
+    factor = _SIZE_UNITS.get(unit, -1)
+    size = _number(
+        lambda text: float(text) * factor, number.removesuffix(unit), "like 10G, 500M or 0"
+    )
+    if not 0 <= size < 1 << 60:
         raise ValueError("like 10G, 500M or 0")
-    return int(float(number.removesuffix(unit)) * _SIZE_UNITS[unit])
+    return int(size)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -171,7 +184,15 @@ class Settings:
 def default_file(environ: Mapping[str, str]) -> Path:
     """Where the configuration file lies: under `XDG_CONFIG_HOME`, else `~/.config`."""
     base = environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "up42fs" / "config.toml"
+    return expand_home(base) / "up42fs" / "config.toml"
+
+
+def expand_home(text: str) -> Path:
+    """`~` taken for the home directory; left as it stands where there is none (containers)."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def parse_mount_options(text: str) -> dict[str, str]:
@@ -248,13 +269,17 @@ def _read(option: Option, text: str, prefix: str) -> object:
         return option.read(text)
     except ValueError as error:
         where = option.env if prefix == "$" else f"{prefix}{option.name}"
-        raise ConfigurationError(f"{where}: {text!r} will not do: {error}") from None
+        shown = text if len(text) <= 60 else text[:60] + "…"
+        raise ConfigurationError(f"{where}: {shown!r} will not do: {error}") from None
 
 
 def _load_credentials(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text())
-        return {"username": str(found["username"]), "password": str(found["password"])}
+        values = {name: found[name] for name in ("username", "password")}
+        if None in values.values():
+            raise ValueError("null is neither")
+        return {name: str(value) for name, value in values.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f'{path} must be a JSON file {{"username": …, "password": …}}: {error}'

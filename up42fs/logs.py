@@ -10,16 +10,23 @@ from pathlib import Path
 LEVELS = ("debug", "info", "warning", "error")
 
 #: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
-_SECRETS = re.compile(
-    r"(?i)(bearer\s+|(?:x-goog-)?signature=|password=|access_token[\"'=:\s]+|refresh_token[\"'=:\s]+)"
-    r"[^\s\"'&,;)]+"
+_TOKENS = re.compile(
+    r"(?i)(bearer\s+|signature(?:=|%3d)|(?:access|refresh|id)_token[\\\"'=:\s]+)[^\\\s\"'&,;)]+"
 )
+#: A password holds any character: to the closing quote where there are quotes, else to a space.
+_PASSWORDS = re.compile(
+    r"""(?isx) (password (?: = | \\*["']\s*:\s* ))
+    (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'][^"']* | \S+ )"""
+)
+_USERINFO = re.compile(r"(://[^/\s:@]*:)[^\s@]+(?=@)")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def redact(text: str) -> str:
     """`text` without tokens, passwords and link signatures."""
-    return _SECRETS.sub(r"\1<redacted>", text)
+    for secret in (_TOKENS, _PASSWORDS, _USERINFO):
+        text = secret.sub(r"\1<redacted>", text)
+    return text
 
 
 class RedactingFormatter(logging.Formatter):

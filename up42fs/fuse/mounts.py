@@ -5,6 +5,7 @@ A `stat` of a mount whose daemon is this process, or is dead, blocks or fails; t
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class Mount:
 def parse_mountinfo(text: str) -> list[Mount]:
     """Parse /proc/self/mountinfo (proc(5)); later lines lie on top of earlier ones."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # the kernel escapes no other line separator
         before, _, after = line.partition(" - ")
         fields, tail = before.split(" "), after.split(" ")
         if len(fields) < 6 or len(tail) < 2:
@@ -39,13 +40,18 @@ def parse_mountinfo(text: str) -> list[Mount]:
 def mount_at(mountpoint: str | Path) -> Mount | None:
     """What is mounted exactly at `mountpoint` (an absolute, resolved path), topmost first."""
     wanted = str(mountpoint)
-    found = [m for m in parse_mountinfo(_MOUNTINFO.read_text()) if m.mountpoint == wanted]
+    found = [m for m in _table() if m.mountpoint == wanted]
     return found[-1] if found else None
 
 
 def ours() -> list[Mount]:
     """Every up42fs mount this process can see."""
-    return [m for m in parse_mountinfo(_MOUNTINFO.read_text()) if m.fstype == FSTYPE]
+    return [m for m in _table() if m.fstype == FSTYPE]
+
+
+def _table() -> list[Mount]:
+    # Paths are bytes: some other mount's name need not be UTF-8, and may hold a carriage return.
+    return parse_mountinfo(os.fsdecode(_MOUNTINFO.read_bytes()))
 
 
 def _unescape(field: str) -> str:

@@ -1,0 +1,160 @@
+"""Secrets never reach a log: not in a message, an argument, or a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import stat
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from up42fs.logs import RedactingFormatter, redact, set_up
+
+#: Long enough not to be part of the words around it by chance.
+tokens = st.text(string.ascii_letters + string.digits + "-_.~+/%=", min_size=12).map("qZ7".__add__)
+passwords = st.text(
+    st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=8
+).map("qZ7".__add__)
+around = st.sampled_from(["", " ", "x ", "\n", "GET https://h/p?a=b&", "'", '"', "(", "headers: "])
+
+FORMS = (
+    "Signature={}",
+    "signature={}&Expires=170",
+    "X-Goog-Signature={}",
+    "x-goog-signature={}&x=y",
+    "X-Amz-Signature={}",
+    "Authorization: Bearer {}",
+    "bearer {}",
+    "{{'Authorization': 'Bearer {}'}}",
+    "access_token={}&expires_in=300",
+    '{{"access_token": "{}", "expires_in": 300}}',
+    '{{"refresh_token":"{}"}}',
+    "{{'access_token': '{}'}}",
+    '{{\\"access_token\\": \\"{}\\"}}',
+    "grant_type=password&password={}",
+    "proxy http://user:{}@proxy.example:3128",
+    "https://h/?u=Signature%3D{}",
+)
+
+
+@given(before=around, form=st.sampled_from(FORMS), token=tokens, after=around)
+def test_no_token_survives(before: str, form: str, token: str, after: str) -> None:
+    written = redact(before + form.format(token) + after)
+    assert token not in written
+    assert "<redacted>" in written
+
+
+@given(before=around, password=passwords, after=st.sampled_from(["", "\n", '"}']))
+def test_no_password_survives(before: str, password: str, after: str) -> None:
+    body = json.dumps({"username": "me", "password": password}, ensure_ascii=False)
+    for text in (body, repr({"password": password}), f"password={''.join(password.split())}"):
+        written = redact(before + text + after)
+        for piece in _pieces(password):
+            assert piece not in written
+
+
+def _pieces(secret: str) -> list[str]:
+    """Every six characters in a row: half a secret is a secret too."""
+    return [secret[start : start + 6] for start in range(len(secret) - 5)]
+
+
+@given(st.text())
+def test_what_is_no_secret_stays(text: str) -> None:
+    if not any(word in text.lower() for word in ("bearer", "signature", "password", "token")):
+        assert redact(text) == text
+
+
+def test_a_message_about_passwords_stays_readable() -> None:
+    for text in (
+        "-o password= would show the password to every user of this machine",
+        "set UP42_USERNAME and UP42_PASSWORD, or use --credentials FILE",
+        "the access token expired",
+    ):
+        assert redact(text) == text
+
+
+@given(form=st.sampled_from(FORMS), token=tokens)
+def test_no_token_survives_in_a_traceback(form: str, token: str) -> None:
+    stream = io.StringIO()
+    logger = logging.Logger("private")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(RedactingFormatter("%(message)s"))
+    logger.addHandler(handler)
+    try:
+        try:
+            raise ValueError(form.format(token))
+        except ValueError as cause:
+            raise ExceptionGroup("several", [RuntimeError(form.format(token))]) from cause
+    except ExceptionGroup:
+        logger.exception("while asking %s", form.format(token))
+    written = stream.getvalue()
+    assert "Traceback" in written
+    assert written.count("<redacted>") >= 3
+    assert token not in written
+
+
+@pytest.fixture
+def _root_logger() -> Iterator[None]:
+    """Gives the root logger its handlers and level back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    chatty = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "hpack")}
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, old in chatty.items():
+        logging.getLogger(name).setLevel(old)
+
+
+@pytest.mark.usefixtures("_root_logger")
+@pytest.mark.parametrize("existing", [False, True])
+def test_the_file_is_for_its_owner_only(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "state" / "up42fs" / "x.log"
+    if existing:
+        path.parent.mkdir(parents=True)
+        path.write_text("old line\n")
+        path.chmod(0o644)
+    set_up("info", path)
+    logging.getLogger("up42fs.test").info("asked with Bearer %s", "s3cret-token")
+    logging.getLogger("up42fs.test").debug("not at this level")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    written = path.read_text()
+    assert "asked with Bearer <redacted>" in written
+    assert "s3cret" not in written
+    assert "not at this level" not in written
+    assert written.startswith("old line\n") == existing
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_request_lines_of_the_http_client_are_not_logged(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    set_up("debug", path)
+    logging.getLogger("httpx").info("HTTP Request: GET https://h/o?Signature=abc")
+    logging.getLogger("up42fs.test").debug("ours")
+    written = path.read_text()
+    assert "HTTP Request" not in written
+    assert "ours" in written
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_without_a_file_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("warning", None)
+    logging.getLogger("up42fs.test").warning("password=%s", "hunter2")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("WARNING up42fs.test: password=<redacted>\n")
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=str(tmp_path)):
+        set_up("info", tmp_path)
