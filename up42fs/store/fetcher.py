@@ -103,8 +103,9 @@ class Fetcher:
         for span in plan.demand:
             self._start(span, deadline_s)
         for span in plan.ahead if self._may_read_ahead else ():
-            if self._cache.make_room(len(span)):
-                self._start(span, None)
+            if not self._cache.make_room(len(span)):
+                break
+            self._start(span, None)
         parts = self._under(wanted)
         if _covers(parts, wanted):
             self._metrics.count("store.hits")
@@ -236,7 +237,7 @@ class Fetcher:
             self._finish(part, error)
 
     def _finish(self, part: Part, error: Up42fsError | None) -> None:
-        if part.wanted and error is None:
+        if part.wanted and part.missing is None:
             self._may_read_ahead = True
         elif error is not None and not part.wanted:
             self._may_read_ahead = False

@@ -70,8 +70,9 @@ class OpenFile:
     async def read(self, offset: int, size: int) -> Bytes:
         """Exactly `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.
 
-        A memoryview of cached memory where no copy is needed. Raises an `Up42fsError`: never
-        fewer bytes, never bytes of another version than the first read's.
+        A memoryview of cached memory where no copy is needed. A read that need not wait does not
+        yield to other tasks. Raises an `Up42fsError`: never fewer bytes, never bytes of another
+        version than the first read's.
         """
         if self._is_closed:
             raise BadHandle(f"{self._name}: read after close")
