@@ -7,7 +7,6 @@ SIGTERM, at once, and with its parent where asked to.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -24,7 +23,6 @@ from up42fs.emulator.service import Urls
 from up42fs.emulator.synthetic import SyntheticSize
 
 DESCRIPTION = "Run a stand-in for UP42: API, identity server and object store on 127.0.0.1."
-_PR_SET_PDEATHSIG = 1
 _PARENT_POLL_S = 0.5
 
 
@@ -54,8 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until a signal or the parent's end; 0 then, 1 with a reason where it cannot start."""
     parent = os.getppid()
-    if args.die_with_parent:
-        _ask_for_signal_at_parents_end()
     settings = Settings(
         api_port=args.port,
         auth_port=args.auth_port,
@@ -71,11 +67,18 @@ def main(args: argparse.Namespace) -> int:
     try:
         trio.run(_serve_until_told, settings, parent if args.die_with_parent else None)
     except* (OSError, SampleUnavailableError) as group:
-        print(f"up42fs emulator: {group.exceptions[0]}", file=sys.stderr)
+        print(f"up42fs emulator: {_first(group)}", file=sys.stderr)
         status = 1
     except* KeyboardInterrupt:
         pass
     return status
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error that is no group; nurseries wrap them, one around the other."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def ready_line(settings: Settings, urls: Urls) -> str:
@@ -118,12 +121,7 @@ async def _watch_signals(
 
 
 async def _watch_parent(parent: int, scope: trio.CancelScope) -> None:
-    """Where the kernel cannot signal a parent's end, and for one that ended before we asked."""
+    """Poll, because the kernel's own signal comes when the starting *thread* ends: too soon."""
     while os.getppid() == parent:  # noqa: ASYNC110  (the kernel offers no event)
         await trio.sleep(_PARENT_POLL_S)
     scope.cancel()
-
-
-def _ask_for_signal_at_parents_end() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -30,6 +30,12 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+_KNOWN = frozenset(
+    ("isnull", "=", "eq", "<>", "!=", "neq", *_ORDER, "between", "in", "a_overlaps", "a_contains",
+     "like", "s_intersects")
+)  # fmt: skip
+
+
 def unwrap(expression: Any) -> dict[str, Any] | None:
     """Return the operator object in `expression`; None where there is none (old SDKs wrap it)."""
     while isinstance(expression, dict) and "op" not in expression:
@@ -66,6 +72,8 @@ def equal_to(expression: dict[str, Any], name: str) -> str | None:
 
 def _compare(name: str, args: list[Any]) -> bool:
     left = args[0]
+    if name not in _KNOWN:
+        raise CqlError(f"unknown operator {name!r}")
     if name == "isnull":
         return left is None
     if left is None or len(args) < 2:
@@ -93,7 +101,7 @@ def _compare_sets(name: str, left: Any, right: Any) -> bool:
         return re.fullmatch(pattern, str(left), re.DOTALL) is not None
     if name == "s_intersects":
         return intersects_box(right, left)
-    raise CqlError(f"unknown operator {name!r}")
+    raise AssertionError(f"_KNOWN names {name!r}, which nothing evaluates")
 
 
 def _value(arg: Any, values: Values) -> Any:

@@ -257,6 +257,12 @@ _SCENES: dict[str, tuple[tuple[str, tuple[_FileRow, ...], dict[str, Any]], ...]]
     ),
     "dem": (("elevation_berlin", _DEM, {"platform": None, "proj:epsg": None}),),
 }  # fmt: skip
+_BANDS = {
+    "b02.tiff": {"name": "B02", "common_name": "blue", "center_wavelength": 0.4966},
+    "b03.tiff": {"name": "B03", "common_name": "green", "center_wavelength": 0.56},
+    "b04.tiff": {"name": "B04", "common_name": "red", "center_wavelength": 0.6645},
+    "b08.tiff": {"name": "B08", "common_name": "nir", "center_wavelength": 0.8351},
+}
 _KEYWORDS = {"pneo": ("Airbus", "PléiadesNeo"), "s2": ("ESA", "Sentinel-2")}
 
 
@@ -313,7 +319,7 @@ def _item(
     for key, source, file_title, roles, media_type in rows:
         file = StacFile(
             key, stable_id(f"sample file {label} {key}"), media_type, file_title, roles,
-            _raster_fields(facts[source]),
+            _raster_fields(key, facts[source]),
         )  # fmt: skip
         storage.put_stac_file(file, FileContent(directory / source), asset.created_us + 300 * US)
         files.append(file)
@@ -326,7 +332,11 @@ def _item(
     )  # fmt: skip
 
 
-def _raster_fields(fact: dict[str, Any]) -> dict[str, Any]:
+def _raster_fields(key: str, fact: dict[str, Any]) -> dict[str, Any]:
     if "shape" not in fact:
         return {}
-    return {"proj:shape": fact["shape"], "proj:transform": fact["transform"], "gsd": fact["gsd"]}
+    shape, transform = fact["shape"], fact["transform"]
+    fields = {"proj:shape": shape, "proj:transform": transform, "gsd": fact["gsd"]}
+    if key in _BANDS:
+        fields["eo:bands"] = [_BANDS[key]]
+    return fields

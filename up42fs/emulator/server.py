@@ -74,7 +74,7 @@ async def serve(
         storage = await trio.to_thread.run_sync(load_storage, settings)
     async with trio.open_nursery() as nursery:
         listeners = [
-            await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
+            await _listen(port)
             for port in (settings.api_port, settings.auth_port, settings.store_port)
         ]
         urls = Urls(*(f"http://{HOST}:{group[0].socket.getsockname()[1]}" for group in listeners))
@@ -104,6 +104,14 @@ def load_storage(settings: Settings) -> Storage:
     if settings.synthetic is not None:
         return synthetic_storage(account, settings.synthetic)
     return sample_storage(account, settings.sample_dir or default_sample_dir())
+
+
+async def _listen(port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
+    except OSError as error:
+        words = f"cannot listen on {HOST}:{port} ({error.strerror}); choose another port, or 0"
+        raise OSError(error.errno, words) from None
 
 
 async def _accept(
