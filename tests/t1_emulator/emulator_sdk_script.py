@@ -11,7 +11,7 @@ from pathlib import Path
 
 warnings.simplefilter("ignore")  # the SDK's own deprecations
 
-import up42  # noqa: E402
+import up42  # type: ignore[import-untyped]  # noqa: E402
 from up42 import host  # noqa: E402
 
 

@@ -15,7 +15,7 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +51,12 @@ class BytesContent:
     """Bytes held in memory: a simple upload."""
 
     data: bytes
+    md5: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Once: every answer names it.
+        digest = hashlib.md5(self.data, usedforsecurity=False).digest()
+        object.__setattr__(self, "md5", digest)
 
     @property
     def size(self) -> int:
@@ -58,14 +64,9 @@ class BytesContent:
         return len(self.data)
 
     @property
-    def md5(self) -> bytes | None:
-        """MD5 of the bytes."""
-        return hashlib.md5(self.data, usedforsecurity=False).digest()
-
-    @property
     def identity(self) -> str:
         """The MD5, as Google's ETag of a simple upload."""
-        return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
+        return self.md5.hex()
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
         """Yield slices of the bytes, without copies."""
