@@ -135,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("gid", _count, "group shown for every file"),
     Option("umask", _octal, "permission bits to take away, octal"),
     Option("refresh", _positive, "seconds between looks for changes"),
-    Option("memory", _memory, "MiB of memory for data read and read ahead"),
+    Option("memory", _memory, "MiB of memory to use in all, data read ahead included"),
     Option("read_ahead", _count, "kernel read-ahead in KiB, set where permitted"),
     Option("cache_dir", _path, "directory of the disk cache (not in this release)"),
     Option("cache_size", _size, "size of the disk cache, 0 for none (not in this release)"),

@@ -37,6 +37,8 @@ from up42fs.types import Asset, Order, Version
 
 log = logging.getLogger(__name__)
 
+#: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
+PROCESS_MIB = 64
 #: Sign-in and one answer of the API must come within this many seconds, or mounting fails.
 PREFLIGHT_S = 12.0
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
@@ -107,7 +109,8 @@ class _Mount:
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
-            settings = StoreSettings(memory_bytes=self._settings.memory << 20)
+            held_mib = max(self._settings.memory - PROCESS_MIB, self._settings.memory // 4)
+            settings = StoreSettings(memory_bytes=held_mib << 20)
             self._store = FileStore(
                 nursery, self._client.sign, settings, self._metrics, on_version=self._learned
             )

@@ -19,7 +19,6 @@ import trio
 
 from up42fs.errors import (
     NoAttribute,
-    NotFound,
     ReadOnly,
     Up42fsError,
 )
@@ -33,7 +32,7 @@ METADATA_DEADLINE_S = 28.0
 READ_DEADLINE_S = 35.0
 
 #: Errors that are answers, not troubles: not worth a line in the log.
-_ORDINARY = (NoAttribute, NotFound, ReadOnly)
+_ORDINARY = (NoAttribute, ReadOnly)
 
 
 class HasMetrics(Protocol):

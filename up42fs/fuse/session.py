@@ -12,7 +12,8 @@ process. The ways it can freeze or die, and the cure of each (measured, see docs
    does not keep the page cache.
 3. Wrong kernel options end `main()` silently: a session that ends before the mount was seen to
    answer is an error.
-4. `terminate()` waits for the handlers in flight: after a grace period they are cancelled.
+4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will
+   read: after a grace period they are cancelled. The unmount shows as an error on the device.
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
 """
 
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,7 @@ READY_TIMEOUT_S = 10.0
 #: How long handlers in flight may go on after a request to stop, seconds.
 GRACE_S = 3.0
 _ALARM_S = 1.0
+_DEVICE_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Session:
         """Serve requests until unmounted or stopped; reports the mount once it answers."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_stopped, nursery.cancel_scope)
+            nursery.start_soon(self._end_when_disconnected, nursery.cancel_scope)
             nursery.start_soon(self._probe, task_status)
             await pyfuse3.main(max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -120,6 +124,14 @@ class Session:
         await trio.sleep(GRACE_S)
         scope.cancel()
 
+    async def _end_when_disconnected(self, scope: trio.CancelScope) -> None:
+        device = select.poll()
+        device.register(_device_fd(), 0)
+        while not device.poll(0):  # noqa: ASYNC110  (pyfuse3 owns the descriptor's events)
+            await trio.sleep(_DEVICE_POLL_S)
+        await trio.sleep(GRACE_S)
+        scope.cancel()
+
     async def _probe(self, task_status: trio.TaskStatus[Mount]) -> None:
         with trio.move_on_after(READY_TIMEOUT_S):
             await trio.to_thread.run_sync(os.statvfs, self._mountpoint, abandon_on_cancel=True)
@@ -130,6 +142,15 @@ class Session:
         raise Unavailable(
             f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
         )
+
+
+def _device_fd() -> int:
+    """The descriptor of /dev/fuse, which pyfuse3 keeps to itself."""
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if link.readlink() == Path("/dev/fuse"):
+                return int(link.name)
+    raise Unavailable("the FUSE device was closed while mounting; mount again")
 
 
 @contextmanager
