@@ -94,6 +94,12 @@ _MAIN = (
          "NOT_PROCESSED", ["harbour"], "First pass", digits=3, source="TASKING"),
     _Row("harbour-2", "delivery.zip", "deflated.zip", "2025-02-05T11:00:00.200Z", "harbour-old",
          "NOT_PROCESSED", ["harbour"], "Second pass", digits=3, source="TASKING"),
+    _Row("pansharpened", "tempelhof_pansharpened_50cm.tif", "pms.tiff",
+         "2024-04-19T08:00:00.123456Z", "pneo", "NOT_PROCESSED", [_BERLIN], "Pansharpened",
+         content_type="image/tiff", source="PROCESSING"),
+    _Row("visual", "tempelhof_visual.tif", "visual.tiff", "2024-04-19T08:05:00.123Z", "pneo",
+         "NOT_PROCESSED", [_BERLIN], None, digits=3, content_type="image/tiff",
+         source="PROCESSING"),
 )  # fmt: skip
 _WITHOUT_ORDER = (
     _Row("dem", "elevation_berlin.tif", "dem.tiff", "2025-05-20T10:00:00.123456Z",
