@@ -291,6 +291,7 @@ async def test_expiry_in_the_middle_costs_one_signing(
             readers.start_soon(reader, (2 + 2 * number) * MIB)
     assert len(b.script.requests) == 7
     assert b.script.signs == ["a", "a"]
+    assert b.metrics["store.renewals"] == 1
 
 
 async def test_a_long_read_renews_ahead_and_is_never_refused(

@@ -41,12 +41,20 @@ MOST_IDLE = 4096
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Limits of one store. `memory_bytes` counts parts in flight too."""
+    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too."""
 
     memory_bytes: int = 256 * MIB
     connections: int = 16
     read_deadline_s: float = 30.0
     tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def parts_bytes(self) -> int:
+        """What parts may take: less than all, for libcurl's buffers and the allocator's gaps.
+
+        Measured reading 2 GiB in order: the process grows by 14 to 16 MiB more than its parts.
+        """
+        return max(self.memory_bytes - self.connections * MIB, self.memory_bytes * 3 // 4)
 
     @property
     def connections_ahead(self) -> int:
@@ -117,8 +125,8 @@ class FileStore:
         self._on_version = on_version
         self._transport = transport or CurlTransport(settings.connections)
         self._leases = Leases(nursery, sign, metrics, clock)
-        self._cache = MemoryCache(settings.memory_bytes)
-        self._windows = _Windows(settings.memory_bytes // 2)
+        self._cache = MemoryCache(settings.parts_bytes)
+        self._windows = _Windows(settings.parts_bytes // 2)
         self._chance = chance or random.Random()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery, _run, total=settings.connections, ahead=settings.connections_ahead

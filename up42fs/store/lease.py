@@ -92,6 +92,7 @@ class Leases:
         current = self._leases.get(object_id)
         if current is not None and current.url == lease.url:
             del self._leases[object_id]
+            self._metrics.count("store.renewals")  # whoever comes next signs anew
 
     def forget(self, object_id: str) -> None:
         """Forget the object's lease."""

@@ -181,7 +181,6 @@ class Source:
             jitter=self._chance.random(),
         )
         if isinstance(verdict, Renew):
-            self._metrics.count("store.renewals")
             self._leases.discard(self._object_id, lease)
             return True
         if isinstance(verdict, Fail):

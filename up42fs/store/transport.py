@@ -37,7 +37,7 @@ CONNECT_TIMEOUT_S = 10
 #: A line silent for so long, or about as long slower than this, has stalled.
 STALL_BYTES_S = 1024
 STALL_S = 10
-RECEIVE_BYTES = 512 * 1024
+RECEIVE_BYTES = 256 * 1024
 ERROR_BODY_BYTES = 4096
 #: A head larger than this is not one.
 HEAD_BYTES = 64 * 1024
