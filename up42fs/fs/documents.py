@@ -54,7 +54,7 @@ class DocumentCache:
                     kept = cache[node] = await fetch(node)
                 return kept
         finally:
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked():  # else it went to the next asker, who ends it
                 self._locks.pop(key, None)
 
     async def _fetch_json(self, node: Node) -> bytes:

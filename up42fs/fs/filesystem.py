@@ -8,6 +8,9 @@ Rules.
    that needs it waits for it, within `LISTING_TIMEOUT_S`.
 2. A lookup count and the answer that carries it change with no await between them.
 3. A directory handle is a frozen listing; a file handle is one open object of the store.
+4. The kernel may remember only what `apply` would tell it to forget: listed names. What stands
+   under an ID, and a frozen entry whose name means something else by now, is answered with a
+   time to live of 0; an absent ID is NotFound, which the kernel does not remember.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from up42fs.errors import (
 from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import Change, Layout
+from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.nodes import FILE_KINDS, ROOT, Attributes, Kind, Node, Opened, Usage
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.virtual import VirtualFiles
@@ -89,7 +92,7 @@ class Filesystem:
         self._virtual = virtual
         self._layout = Layout(index, virtual.names())
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
-        self._dirs: HandleTable[Snapshot[tuple[str, Node]]] = HandleTable()
+        self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._changed: set[str] = set()
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
@@ -99,13 +102,18 @@ class Filesystem:
     # names ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: int, name: str) -> Attributes | None:
-        """Attributes of `name` in directory `parent`, one reference taken; None if absent."""
+        """Attributes of `name` in directory `parent`, one reference taken; None if absent.
+
+        Raises NotFound for an absent ID: there the kernel must ask again.
+        """
         directory = self._directory(parent)
         await self._listed(directory)
         node = self._layout.find(directory, name)
         if node is None:
+            if is_id(name):
+                raise NotFound(f"{name} is not in UP42 storage")
             return None
-        attributes = self._attributes(node)
+        attributes = self._entry(directory, name, node)
         self._inodes.remember(node)
         return attributes
 
@@ -123,7 +131,8 @@ class Filesystem:
         """Freeze the listing of a directory; returns its handle."""
         directory = self._directory(inode)
         await self._listed(directory)
-        return self._dirs.add(Snapshot(list(self._layout.children(directory).items())))
+        entries = [(directory, *entry) for entry in self._layout.children(directory).items()]
+        return self._dirs.add(Snapshot(entries))
 
     def readdir(self, handle: int, offset: int, take: Take) -> None:
         """Offer the entries from `offset` to `take` until it refuses one.
@@ -131,10 +140,10 @@ class Filesystem:
         `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
         every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
         """
-        for (name, node), after in self._dirs[handle].walk(offset):
+        for (directory, name, node), after in self._dirs[handle].walk(offset):
             if not self._layout.exists(node):
                 continue
-            if not take(name, self._attributes(node), after):
+            if not take(name, self._entry(directory, name, node), after):
                 break
             self._inodes.remember(node)
 
@@ -250,6 +259,12 @@ class Filesystem:
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
 
+    def _entry(self, directory: Node, name: str, node: Node) -> Attributes:
+        attributes = self._attributes(node)
+        if self._layout.lists(directory, name, node):
+            return attributes
+        return attributes._replace(ttl_s=0.0)
+
     def _attributes(self, node: Node) -> Attributes:
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         if node.kind is Kind.VIRTUAL:
@@ -264,7 +279,8 @@ class Filesystem:
         else:
             size, mode = 0, self._dir_mode
         links = self._layout.links(node)
-        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, KERNEL_TTL_S)
+        ttl_s = 0.0 if node.place else KERNEL_TTL_S
+        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s)
 
     def _listed_xattrs(self, node: Node) -> dict[str, str]:
         match node.kind:
@@ -293,6 +309,8 @@ class Filesystem:
             return
         parent = self._inodes.number(change.parent)
         yield from (Invalidation(parent, name) for name in change.names)
+        if change.parent.kind in (Kind.ORDERS, Kind.TAGS):
+            yield Invalidation(parent)  # its link count
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -5,11 +5,13 @@ Knows nothing of inodes, handles or the kernel; it turns the index into director
 Theory. A directory's names depend on all its members (clashes), so a directory is built whole,
 when it is first looked into, and kept until one of its members changes. `apply` compares the old
 and the new names of the directories that were ever built: nothing else can be in the kernel's
-memory. IDs resolve as names too; they are never listed, and listed names win over them.
+memory. IDs resolve as names too; they are never listed, and listed names win over them. No change
+reports what an ID stands for (its spellings are many): the kernel must not remember it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +28,7 @@ _TOP = {
     "cnam": Node(Kind.CNAM),
     "assets": Node(Kind.ASSETS),
 }
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CnamStatus}
 
 
@@ -69,6 +72,12 @@ class Layout:
             return CONTROL
         listed = self.children(parent).get(name)
         return listed if listed is not None else self._alias(parent, name)
+
+    def lists(self, parent: Node, name: str, node: Node) -> bool:
+        """Whether `name` is listed in `parent` and means `node`: then changes are reported."""
+        if (parent, name) == (ROOT, CONTROL_DIR):
+            return node == CONTROL
+        return self.exists(parent) and self.children(parent).get(name) == node
 
     def exists(self, node: Node) -> bool:
         """Whether the storage still has what `node` shows."""
@@ -156,6 +165,11 @@ class Layout:
                 return True
 
 
+def is_id(name: str) -> bool:
+    """Whether `name` has the form of an ID (contract §2.2, §4.2: UUIDs), of whatever case."""
+    return _ID.fullmatch(name) is not None
+
+
 def _touched(node: Node, delta: Delta) -> bool:
     match node.kind:
         case Kind.ORDERS:
@@ -190,8 +204,8 @@ def _asset_entry(asset: Asset) -> names.Entry:
 def _order_entry(order: Order | None, order_id: str) -> names.Entry:
     # An order that `/v2/orders` does not list is newest: learning of it later renames only itself.
     age = order.created_at.timestamp() if order else float("inf")
-    wish = names.safe_name(order.display_name if order else None) or order_id
-    return names.Entry(order_id, (age, order_id), wish)
+    wish = names.safe_name(order.display_name if order else None) or names.safe_name(order_id)
+    return names.Entry(order_id, (age, order_id), wish or "_")
 
 
 def _tag_entry(tag: str, digest: str) -> names.Entry:

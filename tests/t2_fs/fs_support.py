@@ -1,0 +1,189 @@
+"""Stand-ins for what the file system is given: bytes, documents, a catalogue; all in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import trio
+
+from up42fs.catalog.index import Changes, Index
+from up42fs.catalog.sync import Part
+from up42fs.errors import BadHandle
+from up42fs.fs.filesystem import Filesystem, Invalidation
+from up42fs.fs.virtual import VirtualFiles
+from up42fs.types import SignedUrl
+
+T = TypeVar("T")
+
+
+def content(asset_id: str, start: int, stop: int) -> bytes:
+    """Bytes `[start, stop)` of an object: every position and every object tells itself."""
+    seed = int(asset_id[:8], 16)
+    return bytes((seed * 7 + position + (position >> 8)) % 251 for position in range(start, stop))
+
+
+@dataclass
+class MemoryFile:
+    """One open object of `size` bytes."""
+
+    asset_id: str
+    size: int
+    name: str
+    reads: int = 0
+    closed: bool = False
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if self.closed:
+            raise BadHandle("closed")
+        self.reads += 1
+        return content(self.asset_id, offset, max(offset, min(offset + size, self.size)))
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+@dataclass
+class MemoryFiles:
+    """The byte store: nothing is read before a read."""
+
+    opened: list[MemoryFile] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+
+    def open(self, object_id: str, *, size: int, name: str) -> MemoryFile:
+        self.opened.append(MemoryFile(object_id, size, name))
+        return self.opened[-1]
+
+    def forget(self, object_id: str) -> None:
+        self.forgotten.append(object_id)
+
+    def cached_bytes(self, object_id: str) -> int:
+        return self.held.get(object_id, 0)
+
+
+@dataclass
+class CountedDocuments:
+    """UP42's words about an object, each of them counted."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+    fail: list[Exception] = field(default_factory=list)
+    delay_s: float = 1.0
+
+    async def asset_document(self, asset_id: str) -> dict[str, Any]:
+        return await self._answer("asset", asset_id)
+
+    async def order_document(self, order_id: str) -> dict[str, Any]:
+        return await self._answer("order", order_id)
+
+    async def sign(self, asset_id: str) -> SignedUrl:
+        answer = await self._answer("sign", asset_id)
+        return SignedUrl(f"https://store.example/{asset_id}?Signature={answer['count']}", 300.0)
+
+    async def _answer(self, what: str, id_: str) -> dict[str, Any]:
+        self.asked[f"{what} {id_}"] += 1
+        await trio.sleep(self.delay_s)
+        if self.fail:
+            raise self.fail.pop(0)
+        return {"id": id_, "what": what, "count": self.asked[f"{what} {id_}"]}
+
+
+@dataclass
+class Catalogue:
+    """Readiness of the listings: who asked for what; waits until `listed`, or fails."""
+
+    listed: bool = True
+    asked: list[tuple[tuple[Part, ...], float]] = field(default_factory=list)
+    error: Exception | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    async def ready(self, *parts: Part, timeout_s: float) -> None:
+        self.asked.append((parts, timeout_s))
+        if not self.listed:
+            await self.changed.wait()
+        if self.error is not None:
+            raise self.error
+
+    def finish(self, error: Exception | None = None) -> None:
+        self.listed, self.error = error is None, error
+        self.changed.set()
+
+    def status(self) -> Mapping[str, object]:
+        return {}
+
+
+class World:
+    """A file system and everything around it."""
+
+    def __init__(self, *things: Any, listed: bool = True, umask: int = 0o022) -> None:
+        self.index = Index()
+        self.files = MemoryFiles()
+        self.documents = CountedDocuments()
+        self.catalogue = Catalogue(listed)
+        self.counters = "up42fs_x 1\n"
+        self.virtual = VirtualFiles(lambda: {"pid": 7, "text": "ü"}, lambda: self.counters)
+        self.fs = Filesystem(
+            self.index,
+            catalogue=self.catalogue,
+            files=self.files,
+            documents=self.documents,
+            virtual=self.virtual,
+            umask=umask,
+        )
+        self.put(*things)
+
+    def put(self, *things: Any) -> list[Invalidation]:
+        """Assets and orders appear or change."""
+        assets = tuple(thing for thing in things if hasattr(thing, "cnam_status"))
+        orders = tuple(thing for thing in things if not hasattr(thing, "cnam_status"))
+        return self.change(Changes(assets=assets, orders=orders))
+
+    def remove(self, *things: Any) -> list[Invalidation]:
+        """Assets and orders vanish."""
+        assets = frozenset(thing.id for thing in things if hasattr(thing, "cnam_status"))
+        orders = frozenset(thing.id for thing in things if not hasattr(thing, "cnam_status"))
+        return self.change(Changes(removed_assets=assets, removed_orders=orders))
+
+    def change(self, changes: Changes) -> list[Invalidation]:
+        delta = self.index.apply(changes)
+        return self.fs.apply(delta) if delta else []
+
+    async def walk(self, path: str) -> int:
+        """Inode of a path, one reference taken on each of its parts."""
+        inode = 1
+        for name in path.split("/"):
+            found = await self.fs.lookup(inode, name)
+            assert found is not None, f"{name} of {path} is not there"
+            inode = found.inode
+        return inode
+
+    async def list(self, path: str = "") -> list[str]:
+        """Names of a directory; the references that its entries took are given back."""
+        handle = await self.fs.opendir(await self.walk(path) if path else 1)
+        names: list[str] = []
+        inodes: list[int] = []
+
+        def take(name: str, attributes: Any, after: int) -> bool:
+            names.append(name)
+            inodes.append(attributes.inode)
+            return True
+
+        self.fs.readdir(handle, 0, take)
+        self.fs.releasedir(handle)
+        for inode in inodes:
+            self.fs.forget(inode, 1)
+        return names
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that must not wait for anything, outside any event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    raise AssertionError("it waited for something")
