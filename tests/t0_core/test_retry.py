@@ -168,3 +168,27 @@ def test_no_verdict_outlives_the_deadline_or_renews_twice(
         assert kind is Kind.STATUS
     if isinstance(found, Fail):
         assert issubclass(found.error, Up42fsError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts", "error"),
+    [(Kind.TLS, 2, Unavailable), (Kind.GARBLED, 4, InvalidAnswer), (Kind.UNREACHABLE, 2, Offline)],
+)
+def test_what_hardly_passes_is_not_tried_to_the_end(
+    kind: Kind, attempts: int, error: type[Up42fsError]
+) -> None:
+    for attempt in range(1, attempts):
+        assert isinstance(verdict(kind=kind, attempt=attempt), Retry)
+    assert verdict(kind=kind, attempt=attempts) == Fail(error)
+
+
+def test_a_good_token_refused_at_times_is_tried_again() -> None:
+    failure = Failure(Plane.API, Kind.STATUS, 401, may_pass=True)
+
+    def at(attempt: int, *, renewed: bool) -> Verdict:
+        return decide(failure, attempt=attempt, renewed=renewed, remaining_s=99, jitter=0.5)
+
+    assert at(1, renewed=False) == Renew()
+    assert isinstance(at(1, renewed=True), Retry)
+    assert isinstance(at(4, renewed=True), Retry)
+    assert at(5, renewed=True) == Fail(AccessDenied)

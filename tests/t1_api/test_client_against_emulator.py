@@ -296,3 +296,11 @@ async def test_a_silent_server_meets_the_read_timeout() -> None:
                 await client.user_id()
             assert metrics["auth.requests"] > 1
         nursery.cancel_scope.cancel()
+
+
+async def test_stac_answers_although_it_refuses_a_good_token_at_times() -> None:
+    async with running() as bench:
+        await bench.faults(stac_random_401_share=0.4)
+        found = [collection async for collection in bench.client.all_collections()]
+        assert len(found) == SIZE.assets
+        assert bench.metrics["api.retries"] > 0

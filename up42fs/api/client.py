@@ -194,7 +194,7 @@ class Client:
         """`GET .../collections/{id}` (§5.2)."""
         operation = f"reading STAC collection {collection_id}"
         url = f"{self._stac_url}/collections/{links.segment(collection_id)}"
-        answer = await self._send(Call(operation, "GET", url, bearer=self._tokens))
+        answer = await self._send(self._stac_call(operation, NextLink(url)))
         found = schema.parse_collection(answer.document, self._api_url)
         return _only(found, answer.document, collection_id, "STAC collection")
 
@@ -205,7 +205,7 @@ class Client:
             f"{self._stac_url}/collections/{links.segment(collection_id)}"
             f"/items/{links.segment(item_id)}"
         )
-        answer = await self._send(Call(operation, "GET", url, bearer=self._tokens))
+        answer = await self._send(self._stac_call(operation, NextLink(url)))
         found = schema.parse_item(answer.document, self._api_url)
         return _only(found, answer.document, item_id, "STAC item")
 
@@ -291,9 +291,7 @@ class Client:
         params: Mapping[str, Any] | None,
         rows: tuple[str, Callable[[object], T | None]],
     ) -> StacPage[T]:
-        method = "GET" if link.body is None else "POST"
-        call = Call(operation, method, link.url, params, json=link.body, bearer=self._tokens)
-        document = (await self._send(call)).document
+        document = (await self._send(self._stac_call(operation, link, params))).document
         key, parse_row = rows
         content = document.get(key)
         if not isinstance(content, list):
@@ -304,6 +302,19 @@ class Client:
         self._count_skipped(len(content) - len(found), operation)
         onward = links.next_link(document.get("links"), self._api_url, sent_body=link.body)
         return StacPage(found, onward)
+
+    def _stac_call(
+        self, operation: str, link: NextLink, params: Mapping[str, Any] | None = None
+    ) -> Call:
+        return Call(
+            operation,
+            "GET" if link.body is None else "POST",
+            link.url,
+            params,
+            json=link.body,
+            bearer=self._tokens,
+            refused_at_times=True,
+        )
 
     def _count_skipped(self, skipped: int, operation: str) -> None:
         if skipped <= 0:

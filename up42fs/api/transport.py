@@ -17,7 +17,7 @@ import math
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -61,7 +61,10 @@ class Bearer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to make. `operation` is for messages: "listing assets"."""
+    """One request to make. `operation` is for messages: "listing assets".
+
+    `refused_at_times` says that the service is known to answer 401 to a good token (§7.4).
+    """
 
     operation: str
     method: str
@@ -70,6 +73,7 @@ class Call:
     json: Any = None
     form: Mapping[str, str] | None = None
     bearer: Bearer | None = None
+    refused_at_times: bool = False
 
     def __repr__(self) -> str:
         # A form carries a password, parameters and bodies the user's search.
@@ -150,8 +154,9 @@ class Transport:
             outcome = await self._attempt(call, token)
             if isinstance(outcome, Answer):
                 return outcome
+            unsure = call.refused_at_times and outcome.failure.status == HTTPStatus.UNAUTHORIZED
             verdict = retry.decide(
-                outcome.failure,
+                replace(outcome.failure, may_pass=unsure),
                 attempt=attempt,
                 renewed=renewed or token is None,
                 remaining_s=_remaining_s(),

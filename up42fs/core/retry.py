@@ -36,6 +36,13 @@ OFFLINE_ATTEMPTS = 2
 OFFLINE_WAIT_S = 0.2
 
 
+#: Attempts at what hardly ever passes by waiting: a certificate that is refused, an answer that
+#: makes no sense (a captive portal), a good token that STAC refuses (contract §7.4).
+TLS_ATTEMPTS = 2
+GARBLED_ATTEMPTS = 4
+REFUSED_ATTEMPTS = 5
+
+
 class Plane(Enum):
     """Who was being spoken to."""
 
@@ -57,13 +64,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt. `code` is the error code in the body; waits are in seconds."""
+    """One failed attempt. `code` is the error code in the body; waits are in seconds.
+
+    `may_pass` says that this refusal is known to pass although the credential is good.
+    """
 
     plane: Plane
     kind: Kind
     status: int | None = None
     code: str | None = None
     retry_after_s: float | None = None
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,11 @@ _FINAL: dict[int, type[Up42fsError]] = {
     416: VersionChanged,
     422: InvalidArgument,
 }
+_LASTING: dict[Kind, tuple[int, type[Up42fsError]]] = {
+    Kind.UNREACHABLE: (OFFLINE_ATTEMPTS, Offline),
+    Kind.TLS: (TLS_ATTEMPTS, Unavailable),
+    Kind.GARBLED: (GARBLED_ATTEMPTS, InvalidAnswer),
+}
 _STALE_LINK = frozenset({400, 401, 403})
 
 
@@ -109,9 +125,11 @@ def decide(
     `attempt` counts from 1; `renewed` says a fresh credential was already tried; `remaining_s` is
     the time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
     """
-    if failure.kind is Kind.UNREACHABLE and attempt >= OFFLINE_ATTEMPTS:
-        return Fail(Offline)
-    if failure.kind is Kind.STATUS and not _is_passing(failure):
+    lasting = _LASTING.get(failure.kind)
+    if lasting is not None and attempt >= lasting[0]:
+        return Fail(lasting[1])
+    waits_out = failure.may_pass and renewed and attempt < REFUSED_ATTEMPTS
+    if failure.kind is Kind.STATUS and not _is_passing(failure) and not waits_out:
         return _refusal(failure, renewed=renewed)
     wait_s = _wait_s(failure, attempt, jitter)
     if wait_s >= remaining_s:
