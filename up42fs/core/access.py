@@ -21,11 +21,15 @@ come; anything else behind is reading again and does not lengthen the run. A str
 one handle's fetches spare all others; `demand` and `ahead` hold missing bytes only, which is why
 nothing is asked for twice. A read-ahead that failed or was evicted is simply missing again.
 
-Measured with contrib/bench/simulate.py over the recorded traces at 50 ms and 200 Mbit/s (51 random
-cases; time as geometric mean over the best policy of each case): this plan 1.13 and 2744 requests,
-blocks of 1 MiB 1.20 and 2343, of 128 KiB 1.84 and 14989; bytes over the least 2.6, 4.7 and 2.0.
-A run unit of 2 MiB is 6 % faster for 7 % more bytes in the mean, 512 KiB 9 % slower; parts of 2, 4
-or 8 MiB, read-ahead from 256 KiB or 1 MiB and windows of 16 MiB differ by less than 2 %.
+Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s (63 random
+cases; time and bytes as geometric means over the best policy of each case):
+
+    this plan          1.13 of the time, 2.6 of the bytes,  3659 requests, 189 s in all
+    blocks of 1 MiB    1.25              4.2                3283           264 s
+    blocks of 128 KiB  1.99              2.0               20079           600 s
+
+In all, a run unit of 2 MiB is 7 % faster for 3 % more bytes (6 % in the mean) and 512 KiB 10 %
+slower; parts of 8 MiB, read-ahead from 256 KiB or 1 MiB and a window of 16 MiB differ by 2 %.
 Rejected: one window per object (threads tear it), unbounded skips (a decimated read would load the
 file), counting every read as progress (a tool that reads a block again would look like a run).
 """
