@@ -41,8 +41,6 @@ from up42fs.types import ByteRange, Version
 
 #: Failures in a row after which a part that nobody waits for is given up.
 AHEAD_ATTEMPTS = 2
-#: Wrong answers in a row that are believed to be a mistake.
-GARBLED_ATTEMPTS = 4
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _CURES: dict[type[Up42fsError], str] = {
@@ -106,12 +104,12 @@ class Source:
 
     async def fetch(self, target: Target) -> None:
         """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
-        attempt, garbled, renewed = 0, 0, False
+        attempt, renewed = 0, False
         while (asked := target.missing) is not None and not target.stopped:
             lease = await self._leases.get(self._object_id)
             delivery, outcome, conditional = await self._attempt(lease, asked, target)
             if target.missing != asked:
-                attempt, garbled, renewed = 0, 0, False
+                attempt, renewed = 0, False
             if target.missing is None or target.stopped:
                 return
             failure = self._failure(delivery, outcome)
@@ -119,9 +117,8 @@ class Source:
                 self._is_conditional = False
                 continue
             attempt += 1
-            garbled += failure.kind is Kind.GARBLED
             target.trouble = failure
-            if garbled >= GARBLED_ATTEMPTS or (not target.wanted and attempt >= AHEAD_ATTEMPTS):
+            if not target.wanted and attempt >= AHEAD_ATTEMPTS:
                 raise self.blame(failure)
             renewed = await self._next(failure, attempt, renewed, lease, target)
 
