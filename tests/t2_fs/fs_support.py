@@ -13,6 +13,7 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.sync import Part
 from up42fs.errors import BadHandle
 from up42fs.fs.filesystem import Filesystem, Invalidation
+from up42fs.fs.nodes import Attributes
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.types import SignedUrl
 
@@ -156,7 +157,7 @@ class World:
         inode = 1
         for name in path.split("/"):
             found = await self.fs.lookup(inode, name)
-            assert found is not None, f"{name} of {path} is not there"
+            assert isinstance(found, Attributes), f"{name} of {path} is not there"
             inode = found.inode
         return inode
 

@@ -25,6 +25,7 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.fs.filesystem import KERNEL_TTL_S, LISTING_TIMEOUT_S, Invalidation
+from up42fs.fs.nodes import Absent, Attributes
 from up42fs.types import CnamStatus
 
 ORDER = make_order(1, display_name="Munich", tags=("o1", "o2"), workspace_id="ws-o")
@@ -89,7 +90,7 @@ async def test_a_lookup_before_the_first_listing_waits_and_then_knows(
     world.catalogue.finish()
     await wait_all_tasks_blocked()
     assert len(found) == 1
-    assert found[0] is not None
+    assert isinstance(found[0], Attributes)
 
 
 async def test_a_failed_listing_passes_through_and_takes_no_reference() -> None:
@@ -225,17 +226,17 @@ async def test_a_learned_size_of_something_unknown_changes_nothing(world: World)
 
 async def test_what_stat_shows(world: World) -> None:
     asset = await world.fs.lookup(await world.walk("assets"), "scene.zip")
-    assert asset is not None
+    assert isinstance(asset, Attributes)
     assert oct(asset.mode) == "0o100444"
     assert asset.nlink == 2 + 1 + 2
     assert (asset.size, asset.ttl_s) == (10_000, KERNEL_TTL_S)
     assert asset.mtime_ns == asset.ctime_ns == int(ASSET.created_at.timestamp()) * 10**9
     order = await world.fs.lookup(await world.walk("orders"), "Munich")
-    assert order is not None
+    assert isinstance(order, Attributes)
     assert oct(order.mode) == "0o40555"
     assert order.mtime_ns == int(ORDER.created_at.timestamp()) * 10**9
     bare = await world.fs.lookup(await world.walk("assets"), "bare.bin")
-    assert bare is not None
+    assert isinstance(bare, Attributes)
     assert (bare.size, bare.nlink) == (0, 2)
 
 
@@ -275,11 +276,10 @@ async def test_the_kernel_must_not_remember_what_no_change_reports(world: World)
     assets, orders = await world.walk("assets"), await world.walk("orders")
     for parent, id_ in ((assets, ASSET.id), (orders, ORDER.id), (orders, ORDER.id.upper())):
         found = await world.fs.lookup(parent, id_)
-        assert found is not None
+        assert isinstance(found, Attributes)
         assert found.ttl_s == 0
-    with pytest.raises(NotFound, match="is not in UP42 storage"):
-        await world.fs.lookup(assets, make_asset(7).id)
-    assert await world.fs.lookup(assets, "scene.zip.aux.xml") is None
+    assert await world.fs.lookup(assets, make_asset(7).id) == Absent(0.0)
+    assert await world.fs.lookup(assets, "scene.zip.aux.xml") == Absent(KERNEL_TTL_S)
 
 
 async def test_an_entry_renamed_during_a_walk_is_shown_and_not_remembered(world: World) -> None:
@@ -546,7 +546,7 @@ async def test_surrogates_do_no_harm(autojump_clock: MockClock) -> None:
             assert (await world.fs.getxattr(inode, attribute)).decode("utf-8")
     opened = await world.fs.open(await world.walk(f"assets/{asset.id}"), os.O_RDONLY)
     assert len(await world.fs.read(opened.handle, 0, 10)) == 10
-    assert await world.fs.lookup(await world.walk("assets"), "\udcff") is None
+    assert await world.fs.lookup(await world.walk("assets"), "\udcff") == Absent(KERNEL_TTL_S)
 
 
 async def test_the_json_document_may_hold_anything(world: World, autojump_clock: MockClock) -> None:

@@ -24,7 +24,7 @@ from strategies import at, make_order
 from up42fs.core.names import split_extension
 from up42fs.errors import NoAttribute, NotADirectory, NotFound, VersionChanged
 from up42fs.fs.filesystem import Invalidation
-from up42fs.fs.nodes import Attributes
+from up42fs.fs.nodes import Absent, Attributes
 from up42fs.types import Asset, CnamStatus, Order
 
 #: A thing of the model: its kind, the ID of what it shows, and how an order's ID was spelt.
@@ -51,14 +51,13 @@ asset_fields: dict[str, st.SearchStrategy[Any]] = {
     "order_id": st.sampled_from([None, *ORDER_IDS]),
 }
 new_assets = st.builds(Asset, id=st.sampled_from(ASSET_IDS), **asset_fields)
-new_orders = st.builds(
-    make_order,
-    st.integers(0, 2),
-    display_name=st.sampled_from([None, "same", "same", "a/b"]),
-    status=st.sampled_from(["PLACED", "FULFILLED"]),
-    created_at=st.integers(0, 3).map(at),
-    updated_at=st.integers(4, 9).map(at),
-)
+order_fields: dict[str, st.SearchStrategy[Any]] = {
+    "display_name": st.sampled_from([None, "same", "same", "a/b"]),
+    "status": st.sampled_from(["PLACED", "FULFILLED"]),
+    "created_at": st.integers(0, 3).map(at),
+    "updated_at": st.integers(4, 9).map(at),
+}
+new_orders = st.builds(make_order, st.integers(0, 2), **order_fields)
 spell: st.SearchStrategy[Callable[[str], str]] = st.sampled_from([str.lower, str.upper, str.title])
 any_names = st.sampled_from([*NAMES[:2], "b02.tiff", "scene.zip.aux.xml", "a_b.tif", "t", ".", "ü"])
 picks = st.integers(0, 1 << 16)
@@ -285,15 +284,32 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     @precondition(lambda self: self.storage.assets)
     @rule(pick=picks)
     def an_asset_vanishes(self, pick: int) -> None:
-        asset = self._pick(list(self.storage.assets.values()), pick)
+        self.vanish(self._pick(list(self.storage.assets.values()), pick))
+
+    @precondition(lambda self: self.walks)
+    @rule(pick=picks)
+    def the_next_entry_of_a_walk_vanishes(self, pick: int) -> None:
+        walk = self._pick(self.walks, pick)
+        for _, (kind, id_, _) in walk.entries[walk.shown :]:
+            if kind == "asset" and id_ in self.storage.assets:
+                self.vanish(self.storage.assets[id_])
+                return
+
+    def vanish(self, asset: Asset) -> None:
         self.storage.drop(asset.id)
         self.world.files.forgotten.clear()
         self.honour(self.world.remove(asset))
         assert self.world.files.forgotten == [asset.id]
         self.suspicious.discard(asset.id)
 
+    @precondition(lambda self: self.storage.orders)
+    @rule(pick=picks, what=st.sampled_from(sorted(order_fields)), data=st.data())
+    def one_fact_of_an_order_changes(self, pick: int, what: str, data: st.DataObject) -> None:
+        order = self._pick(list(self.storage.orders.values()), pick)
+        self.an_order_arrives(replace(order, **{what: data.draw(order_fields[what])}))
+
     @rule(order=new_orders)
-    def an_order_arrives_or_is_renamed(self, order: Order) -> None:
+    def an_order_arrives(self, order: Order) -> None:
         self.storage.orders[order.id] = order
         self.honour(self.world.put(order))
 
@@ -336,6 +352,17 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     @rule(pick=picks, id_=st.sampled_from([*ASSET_IDS, *ORDER_IDS]), spelt=spell)
     def look_up_an_id(self, pick: int, id_: str, spelt: Callable[[str], str]) -> None:
         self.look_up(self._directory(pick), spelt(id_))
+
+    @precondition(lambda self: self.storage.order_ids())
+    @rule(pick=picks, spelt=st.none() | spell)
+    def stat_an_order(self, pick: int, spelt: Callable[[str], str] | None) -> None:
+        orders = self.look_up(1, "orders")
+        assert orders is not None
+        names = sorted(self.storage.order_ids() if spelt else self.storage.list(TOP["orders"]))
+        name = self._pick(names, pick)
+        inode = self.look_up(orders, spelt(name) if spelt else name)
+        assert inode is not None
+        self.kernel.renew(at_once(self.fs.getattr(inode)))
 
     @rule(path=st.lists(picks, min_size=2, max_size=3))
     def walk_down(self, path: list[int]) -> None:
@@ -396,15 +423,12 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
                 at_once(self.fs.lookup(parent, name))
             return None
         expected = self.storage.find(thing, name)
-        try:
-            attributes = at_once(self.fs.lookup(parent, name))
-        except NotFound:
+        attributes = at_once(self.fs.lookup(parent, name))
+        if isinstance(attributes, Absent):
             assert expected is None
             self.kernel.names.pop((parent, name), None)
-            return None
-        if attributes is None:
-            assert expected is None
-            self.kernel.names[parent, name] = None
+            if attributes.ttl_s > 0:
+                self.kernel.names[parent, name] = None
             return None
         assert expected is not None
         self.meet(parent, name, expected, attributes)
@@ -601,7 +625,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
 
 
 FilesystemAgainstTree.TestCase.settings = settings(
-    max_examples=120,
+    max_examples=250,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -10,7 +10,7 @@ Rules.
 3. A directory handle is a frozen listing; a file handle is one open object of the store.
 4. The kernel may remember only what `apply` would tell it to forget: listed names. What stands
    under an ID, and a frozen entry whose name means something else by now, is answered with a
-   time to live of 0; an absent ID is NotFound, which the kernel does not remember.
+   time to live of 0, and so is an absent ID.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.layout import Change, Layout, is_id
-from up42fs.fs.nodes import FILE_KINDS, ROOT, Attributes, Kind, Node, Opened, Usage
+from up42fs.fs.nodes import FILE_KINDS, ROOT, Absent, Attributes, Kind, Node, Opened, Usage
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.types import Asset, Bytes
@@ -101,18 +101,13 @@ class Filesystem:
 
     # names ---------------------------------------------------------------------------------
 
-    async def lookup(self, parent: int, name: str) -> Attributes | None:
-        """Attributes of `name` in directory `parent`, one reference taken; None if absent.
-
-        Raises NotFound for an absent ID: there the kernel must ask again.
-        """
+    async def lookup(self, parent: int, name: str) -> Attributes | Absent:
+        """Attributes of `name` in directory `parent`, one reference taken; or that it is absent."""
         directory = self._directory(parent)
         await self._listed(directory)
         node = self._layout.find(directory, name)
         if node is None:
-            if is_id(name):
-                raise NotFound(f"{name} is not in UP42 storage")
-            return None
+            return Absent(0.0 if is_id(name) else KERNEL_TTL_S)
         attributes = self._entry(directory, name, node)
         self._inodes.remember(node)
         return attributes

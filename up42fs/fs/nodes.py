@@ -62,6 +62,12 @@ class Attributes(NamedTuple):
         return stat.S_ISDIR(self.mode)
 
 
+class Absent(NamedTuple):
+    """Nothing has this name; the kernel may remember so for `ttl_s` seconds."""
+
+    ttl_s: float
+
+
 class Usage(NamedTuple):
     """What `df` shows: sum of sizes in bytes, and the number of assets."""
 

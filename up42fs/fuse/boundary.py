@@ -58,7 +58,7 @@ def boundary(deadline_s: float) -> Callable[[Handler[S, P, R]], Handler[S, P, R]
             try:
                 with trio.fail_after(deadline_s):
                     return await handler(self, *args, **kwargs)
-            except (pyfuse3.FUSEError, trio.Cancelled):
+            except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
                 raise
             except BaseException as error:
                 number = to_errno(operation, error)

@@ -15,8 +15,8 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, StatvfsData
 
 from up42fs.errors import ReadOnly
-from up42fs.fs.filesystem import KERNEL_TTL_S, Filesystem
-from up42fs.fs.nodes import Attributes
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.metrics import Metrics
 
@@ -45,10 +45,10 @@ class Operations(pyfuse3.Operations):
     @_metadata
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Name to attributes; a miss is answered so that the kernel remembers it."""
-        attributes = await self._fs.lookup(parent_inode, os.fsdecode(name))
-        if attributes is None:
-            return _negative_entry()
-        return self._entry(attributes)
+        found = await self._fs.lookup(parent_inode, os.fsdecode(name))
+        if isinstance(found, Absent):
+            return _negative_entry(found.ttl_s)
+        return self._entry(found)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """References given back; must not raise."""
@@ -133,10 +133,10 @@ class Operations(pyfuse3.Operations):
         return entry
 
 
-def _negative_entry() -> EntryAttributes:
+def _negative_entry(ttl_s: float) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = 0
-    entry.entry_timeout = KERNEL_TTL_S
+    entry.entry_timeout = ttl_s
     return entry
 
 
