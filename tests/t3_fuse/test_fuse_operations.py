@@ -1,0 +1,338 @@
+"""The handlers, called as pyfuse3 would call them, without a kernel."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import pyfuse3
+import pytest
+from fs_support import World, content
+from strategies import make_asset
+
+from up42fs.errors import BadHandle, NoAttribute
+from up42fs.fs.filesystem import KERNEL_TTL_S
+from up42fs.fs.nodes import Absent, Attributes, Opened, Usage
+from up42fs.fuse.operations import BLOCK_SIZE_BYTES, Operations
+from up42fs.metrics import Metrics
+
+CTX = pyfuse3.RequestContext()
+FILE = Attributes(
+    7, 0o100444, 3, 5_000_000_001, 1_700_000_000_123_456_000, 1_800_000_000_000_001_000, 300.0
+)
+DIRECTORY = Attributes(8, 0o40555, 2, 0, 11, 12, 0.0)
+WRITING = (
+    "setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create",
+    "write", "setxattr", "removexattr",
+)  # fmt: skip
+LEFT_OUT = ("access", "flush", "fsync", "fsyncdir", "readlink", "poll")
+
+
+class RecordingFilesystem:
+    """Answers what it was given; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.found: Attributes | Absent = FILE
+        self.usage = Usage(0, 0)
+        self.data: bytes | memoryview = b""
+        self.error: Exception | None = None
+
+    def _asked(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+    async def lookup(self, parent: int, name: str) -> Attributes | Absent:
+        self._asked("lookup", parent, name)
+        return self.found
+
+    def forget(self, inode: int, count: int) -> None:
+        self._asked("forget", inode, count)
+
+    async def getattr(self, inode: int) -> Attributes:
+        self._asked("getattr", inode)
+        assert isinstance(self.found, Attributes)
+        return self.found
+
+    async def opendir(self, inode: int) -> int:
+        self._asked("opendir", inode)
+        return 41
+
+    def readdir(self, handle: int, offset: int, take: Any) -> None:
+        self._asked("readdir", handle, offset)
+
+    def releasedir(self, handle: int) -> None:
+        self._asked("releasedir", handle)
+
+    async def open(self, inode: int, flags: int) -> Opened:
+        self._asked("open", inode, flags)
+        return Opened(42, keep_cache=False, direct_io=True)
+
+    async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
+        self._asked("read", handle, offset, size)
+        return self.data
+
+    def release(self, handle: int) -> None:
+        self._asked("release", handle)
+
+    def statfs(self) -> Usage:
+        self._asked("statfs")
+        return self.usage
+
+    async def getxattr(self, inode: int, name: str) -> bytes:
+        self._asked("getxattr", inode, name)
+        return b"value"
+
+    def listxattr(self, inode: int) -> Iterable[str]:
+        self._asked("listxattr", inode)
+        return {"user.up42.id": 1, "user.xdg.tags": 2}.keys()
+
+
+@pytest.fixture
+def fs() -> RecordingFilesystem:
+    return RecordingFilesystem()
+
+
+@pytest.fixture
+def operations(fs: RecordingFilesystem) -> Operations:
+    return Operations(fs, Metrics(), uid=1234, gid=5678)  # type: ignore[arg-type]
+
+
+async def refusal(awaitable: Any) -> int:
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await awaitable
+    number: int = caught.value.errno
+    return number
+
+
+# entries ---------------------------------------------------------------------------------------
+
+
+async def test_the_fields_of_a_file(operations: Operations, fs: RecordingFilesystem) -> None:
+    for entry in (
+        await operations.lookup(1, b"scene.zip", CTX),
+        await operations.getattr(7, CTX),
+    ):
+        assert isinstance(entry, pyfuse3.EntryAttributes)
+        assert (entry.st_ino, entry.st_mode, entry.st_nlink) == (7, 0o100444, 3)
+        assert (entry.st_uid, entry.st_gid) == (1234, 5678)
+        assert entry.st_size == 5_000_000_001
+        assert entry.st_blksize == BLOCK_SIZE_BYTES == 131_072
+        assert entry.st_blocks == 9_765_626
+        assert entry.st_blocks * 512 >= entry.st_size
+        assert entry.st_mtime_ns == entry.st_atime_ns == FILE.mtime_ns
+        assert entry.st_ctime_ns == FILE.ctime_ns
+        assert entry.entry_timeout == entry.attr_timeout == 300.0
+        assert entry.generation == 0
+    assert fs.calls == [("lookup", 1, "scene.zip"), ("getattr", 7)]
+
+
+async def test_the_fields_of_a_directory_not_to_be_remembered(
+    operations: Operations, fs: RecordingFilesystem
+) -> None:
+    fs.found = DIRECTORY
+    entry = await operations.lookup(1, b"orders", CTX)
+    assert (entry.st_ino, entry.st_mode, entry.st_blocks) == (8, 0o40555, 0)
+    assert entry.entry_timeout == entry.attr_timeout == 0.0
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(0, 0), (1, 1), (512, 1), (513, 2)])
+async def test_blocks_follow_the_size(
+    operations: Operations, fs: RecordingFilesystem, size: int, blocks: int
+) -> None:
+    fs.found = FILE._replace(size=size)
+    assert (await operations.getattr(7, CTX)).st_blocks == blocks
+
+
+@pytest.mark.parametrize("ttl_s", [0.0, KERNEL_TTL_S])
+async def test_a_miss_is_an_answer_that_the_kernel_may_remember(
+    operations: Operations, fs: RecordingFilesystem, ttl_s: float
+) -> None:
+    fs.found = Absent(ttl_s)
+    entry = await operations.lookup(1, b"scene.zip.aux.xml", CTX)
+    assert isinstance(entry, pyfuse3.EntryAttributes)
+    assert entry.st_ino == 0
+    assert entry.entry_timeout == ttl_s
+    assert operations.metrics.snapshot() == {}
+
+
+async def test_names_that_are_no_utf_8_pass(
+    operations: Operations, fs: RecordingFilesystem
+) -> None:
+    await operations.lookup(1, b"\xff\xc3\xbc", CTX)
+    await operations.getxattr(7, b"user.\xff", CTX)
+    assert fs.calls == [("lookup", 1, "\udcffü"), ("getxattr", 7, "user.\udcff")]
+
+
+# handles ---------------------------------------------------------------------------------------
+
+
+async def test_opening(operations: Operations, fs: RecordingFilesystem) -> None:
+    opened = await operations.open(7, os.O_RDONLY, CTX)
+    assert isinstance(opened, pyfuse3.FileInfo)
+    assert (opened.fh, opened.keep_cache, opened.direct_io) == (42, False, True)
+    assert await operations.opendir(8, CTX) == 41
+    assert fs.calls == [("open", 7, os.O_RDONLY), ("opendir", 8)]
+
+
+@pytest.mark.parametrize("data", [b"abc", memoryview(b"xabcx")[1:4], bytearray(b"abc")])
+async def test_reading_hands_on_the_buffer_without_a_copy(
+    operations: Operations, fs: RecordingFilesystem, data: Any
+) -> None:
+    fs.data = data
+    assert await operations.read(42, 10, 3) is data
+    assert memoryview(data).c_contiguous
+    assert fs.calls == [("read", 42, 10, 3)]
+
+
+async def test_what_answers_nothing_answers_none(
+    operations: Operations, fs: RecordingFilesystem
+) -> None:
+    answers = [
+        await operations.forget([(7, 2), (8, 1)]),
+        await operations.release(42),
+        await operations.releasedir(41),
+        await operations.readdir(41, 5, object()),
+    ]
+    assert answers == [None] * 4
+    assert fs.calls == [
+        *(("forget", 7, 2), ("forget", 8, 1), ("release", 42)),
+        *(("releasedir", 41), ("readdir", 41, 5)),
+    ]
+
+
+async def test_an_error_is_its_errno_and_counted(
+    operations: Operations, fs: RecordingFilesystem
+) -> None:
+    fs.error = BadHandle("not open")
+    for awaitable in (
+        operations.lookup(1, b"x", CTX),
+        operations.getattr(7, CTX),
+        operations.opendir(8, CTX),
+        operations.readdir(41, 0, object()),
+        operations.open(7, 0, CTX),
+        operations.read(42, 0, 1),
+        operations.statfs(CTX),
+        operations.getxattr(7, b"user.x", CTX),
+        operations.listxattr(7, CTX),
+    ):
+        assert await refusal(awaitable) == errno.EBADF
+    assert operations.metrics.snapshot() == {"fuse.errors_EBADF": 9}
+
+
+# df, attributes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("used_bytes", "blocks"), [(0, 0), (1, 1), (4096, 1), (4097, 2), (50 << 40, 50 << 28)]
+)
+async def test_df(
+    operations: Operations, fs: RecordingFilesystem, used_bytes: int, blocks: int
+) -> None:
+    fs.usage = Usage(used_bytes, 77)
+    data = await operations.statfs(CTX)
+    assert isinstance(data, pyfuse3.StatvfsData)
+    assert data.f_bsize == data.f_frsize == 4096
+    assert (data.f_blocks, data.f_bfree, data.f_bavail) == (blocks, 0, 0)
+    assert (data.f_files, data.f_ffree, data.f_favail) == (77, 0, 0)
+    assert data.f_namemax == 255
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"security.capability", b"security.selinux", b"security.\xff"),
+        *(b"system.posix_acl_access", b"system.posix_acl_default", b"trusted.overlay.opaque"),
+    ],
+)
+async def test_foreign_attributes_never_reach_the_file_system(
+    operations: Operations, fs: RecordingFilesystem, name: bytes
+) -> None:
+    assert await refusal(operations.getxattr(7, name, CTX)) == errno.ENODATA
+    assert fs.calls == []
+
+
+async def test_attributes(operations: Operations, fs: RecordingFilesystem) -> None:
+    assert await operations.getxattr(7, b"user.up42.id", CTX) == b"value"
+    names = await operations.listxattr(7, CTX)
+    assert names == [b"user.up42.id", b"user.xdg.tags"]
+    assert isinstance(names, list)
+    fs.error = NoAttribute("user.x")
+    assert await refusal(operations.getxattr(7, b"user.x", CTX)) == errno.ENODATA
+
+
+# what is not there -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WRITING)
+async def test_every_writing_handler_is_erofs(
+    operations: Operations, fs: RecordingFilesystem, name: str
+) -> None:
+    parameters = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
+    arguments = [CTX] * (len(parameters) - 1)
+    assert await refusal(getattr(operations, name)(*arguments)) == errno.EROFS
+    assert fs.calls == []
+    assert getattr(operations, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+async def test_what_is_left_out_is_enosys_so_that_the_kernel_stops_asking(
+    operations: Operations, name: str
+) -> None:
+    parameters = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
+    assert name not in vars(Operations)
+    assert await refusal(getattr(operations, name)(*[0] * (len(parameters) - 1))) == errno.ENOSYS
+
+
+def test_every_handler_of_pyfuse3_is_accounted_for() -> None:
+    handlers = {name for name, value in vars(pyfuse3.Operations).items() if callable(value)}
+    handlers = {name for name in handlers if not name.startswith("_")} - {"init", "stacktrace"}
+    assert len(handlers) > 25
+    ours = {name for name, value in vars(Operations).items() if not name.startswith("_")}
+    assert handlers - ours == set(LEFT_OUT)
+    assert set(WRITING) <= ours
+    assert ours - handlers <= {"supports_dot_lookup", "enable_writeback_cache", "metrics"}
+
+
+def test_handlers_take_the_arguments_that_pyfuse3_gives() -> None:
+    for name, value in vars(Operations).items():
+        if name.startswith("_") or name in WRITING or not callable(value):
+            continue
+        base = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
+        assert list(inspect.signature(value).parameters) == list(base), name
+
+
+def test_the_kernel_is_not_asked_for_what_it_must_not_do() -> None:
+    assert Operations.supports_dot_lookup is False
+    assert Operations.enable_writeback_cache is False
+    assert not Operations.enable_acl
+
+
+# the whole, without a kernel -------------------------------------------------------------------
+
+
+async def test_a_file_system_answers_through_the_handlers() -> None:
+    asset = make_asset(3, size=1000, tags=("t",))
+    world = World(asset)
+    operations = Operations(world.fs, Metrics(), uid=1, gid=2)
+    tags = await operations.lookup(1, b"tags", CTX)
+    tag = await operations.lookup(tags.st_ino, b"t", CTX)
+    file = await operations.lookup(tag.st_ino, b"asset3.zip", CTX)
+    assert (file.st_size, file.st_nlink, file.st_uid) == (1000, 3, 1)
+    assert await refusal(operations.open(file.st_ino, os.O_RDWR, CTX)) == errno.EROFS
+    assert await refusal(operations.open(tag.st_ino, os.O_RDONLY, CTX)) == errno.EISDIR
+    assert await refusal(operations.opendir(file.st_ino, CTX)) == errno.ENOTDIR
+    assert await refusal(operations.getattr(999, CTX)) == errno.ENOENT
+    opened = await operations.open(file.st_ino, os.O_RDONLY, CTX)
+    assert bytes(await operations.read(opened.fh, 990, 100)) == content(asset.id, 990, 1000)
+    await operations.release(opened.fh)
+    assert await refusal(operations.read(opened.fh, 0, 1)) == errno.EBADF
+    world.remove(asset)
+    assert await refusal(operations.getattr(file.st_ino, CTX)) == errno.ESTALE
+    assert (await operations.lookup(tags.st_ino, b"t", CTX)).st_ino == 0
+    await operations.forget([(tags.st_ino, 1), (tag.st_ino, 1), (file.st_ino, 1)])
+    assert world.fs.gauges() == {"inodes": 1, "open_files": 0, "open_directories": 0}
