@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Writes what the documentation repeats from the code: the options and the fault switches.
+
+`python contrib/doc_tables.py` rewrites docs/settings.md, and the table in docs/emulator.md between
+its two marks. tests/t0_core/test_docs.py fails where the committed pages differ.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import fields
+from pathlib import Path
+
+from up42fs import config
+from up42fs.emulator.faults import Faults
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SETTINGS, EMULATOR = DOCS / "settings.md", DOCS / "emulator.md"
+BEGIN = "<!-- switches: made by contrib/doc_tables.py -->"
+END = "<!-- end of switches -->"
+
+_INTRO = """\
+# Settings
+
+This page is made by `contrib/doc_tables.py` from the table in `up42fs/config.py`.
+
+A setting has one name everywhere. The first source that has it wins:
+
+1. a long option: `up42fs mount --refresh 30 ~/up42`
+2. a mount option: `-o refresh=30,uid=1000`, also from `/etc/fstab`
+3. the environment variable of the table
+4. the file `~/.config/up42fs/config.toml` (below `$XDG_CONFIG_HOME` where set; another one by
+   `--config FILE`): `refresh = 30`
+5. the default
+
+In long options an underscore is a hyphen: `--log-level`. In `-o` a backslash keeps a comma.
+
+"""
+_NOTES = """
+Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
+
+**The password** is never an argument, because arguments are visible to every user of the machine:
+there is no `--password`, and `-o password=` is refused. It comes from the environment, from
+`credentials`, or from the file, which then should be readable by its owner only.
+The `credentials` file wins unless user name and password both come from its source or an earlier
+one.
+
+**Planned.** `rw`, `cache_dir` and `cache_size` are accepted and do nothing yet. With `rw` the mount
+is read-only all the same, and the log says so.
+
+**Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
+itself (at most three quarters of the setting); the rest holds data read and read ahead.
+
+**Addresses** must be `https`, loopback excepted.
+
+**Other variables.** `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` work for the API and for the
+object store. SOCKS proxies do not. `XDG_STATE_HOME` moves the log of a background mount.
+
+**Mount options that change nothing** are accepted for mount(8), and all that begin with `x-`:
+{ignored}.
+"""
+_DEFAULTS = {
+    "uid": "the mounting user's",
+    "gid": "the mounting user's",
+    "umask": "022",
+    "cache_size": "10G",
+}
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md."""
+    defaults = config.describe() | _DEFAULTS
+    rows = [
+        ["Name", "Meaning", "Default", "Environment"],
+        ["---", "---", "---", "---"],
+        *(_option_row(option, defaults[option.name]) for option in config.OPTIONS),
+    ]
+    names = " ".join(f"`{name}`" for name in sorted(config.IGNORED_MOUNT_OPTIONS))
+    ignored = "\n".join(textwrap.wrap(names, 98, break_on_hyphens=False))
+    return _INTRO + _table(rows) + _NOTES.format(ignored=ignored)
+
+
+def switch_table() -> str:
+    """The fault switches, one row each."""
+    rows = [["Switch", "Default", "Meaning"], ["---", "---", "---"]]
+    for item in fields(Faults):
+        choices = ", ".join(f"`{choice}`" for choice in item.metadata["choices"])
+        words = item.metadata["help"] + (f": {choices}" if choices else "")
+        rows.append([f"`{item.name}`", f"`{item.default}`", words])
+    return _table(rows)
+
+
+def with_switches(page: str) -> str:
+    """`page` with the table between its marks brought up to date."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{switch_table()}\n{END}{after}"
+
+
+def _option_row(option: config.Option, default: str) -> list[str]:
+    if option.flag:
+        default = "yes" if default == "True" else "no"
+    return [
+        f"`{option.name}`",
+        option.help,
+        default,
+        f"`{option.env}`" if option.env else "",
+    ]
+
+
+def _table(rows: list[list[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    SETTINGS.write_text(settings_page(), encoding="utf-8")
+    EMULATOR.write_text(with_switches(EMULATOR.read_text(encoding="utf-8")), encoding="utf-8")

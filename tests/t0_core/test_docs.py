@@ -1,0 +1,145 @@
+"""The documentation agrees with the code: modules, settings, switches, messages, links."""
+
+import ast
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from up42fs import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+NAMES = [page.name for page in PAGES]
+#: Said by the system or by other programs, not by us.
+NOT_OURS = {
+    "/bin/sh: 1: up42fs: not found",
+    "option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf",
+    "Transport endpoint is not connected",
+    "Read-only file system",
+    "Permission denied",
+}
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@cache
+def doc_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("doc_tables", ROOT / "contrib" / "doc_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def modules() -> set[str]:
+    """Dotted names below up42fs of all modules that hold more than a package's docstring."""
+    found = set()
+    for path in (ROOT / "up42fs").rglob("*.py"):
+        parts = path.relative_to(ROOT / "up42fs").with_suffix("").parts
+        if parts[-1] != "__init__" or parts == ("__init__",):
+            found.add(".".join(parts))
+    return found
+
+
+def listed_modules() -> list[str]:
+    section = read(DOCS / "architecture.md").partition("## Modules")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([\w.]+)` \| \S", section, re.MULTILINE)
+
+
+def test_architecture_lists_every_module_once() -> None:
+    listed = listed_modules()
+    assert len(listed) == len(set(listed))
+    assert set(listed) == modules()
+
+
+def test_settings_page_is_what_the_option_table_says() -> None:
+    assert read(doc_tables().SETTINGS) == doc_tables().settings_page(), (
+        "run: python contrib/doc_tables.py"
+    )
+
+
+def test_emulator_page_has_every_switch() -> None:
+    page = read(doc_tables().EMULATOR)
+    assert doc_tables().BEGIN in page
+    assert doc_tables().END in page
+    assert page == doc_tables().with_switches(page), "run: python contrib/doc_tables.py"
+
+
+def test_emulator_page_names_every_operation() -> None:
+    from up42fs.emulator.control import OPERATIONS
+
+    named = re.search(
+        r"^Operations: (.*?)\.$", read(DOCS / "emulator.md"), re.MULTILINE | re.DOTALL
+    )
+    assert named is not None
+    assert set(re.findall(r"`(\w+)`", named[1])) == set(OPERATIONS)
+
+
+@cache
+def our_words() -> str:
+    """Every string constant of the program, implicit concatenations joined."""
+    trees = (ast.parse(read(path)) for path in (ROOT / "up42fs").rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    words = (node.value for node in nodes if isinstance(node.value, str))
+    return "\n".join(re.sub(r"%(?:\.\d)?[sdf]", "\n", word) for word in words)
+
+
+def quoted_messages() -> list[str]:
+    """Code spans of the troubleshooting page that read like a sentence of the program."""
+    page = read(DOCS / "troubleshooting.md")
+    spans = {span for span in re.findall(r"`([^`\n]+)`", page) if is_message(span)}
+    return sorted(spans - NOT_OURS)
+
+
+def is_message(span: str) -> bool:
+    command = re.match(r"(up42fs|echo|cat|kill|ps|fuser|file|export|sudo|gdal\w+|--?\w+) ", span)
+    words = re.findall(r"[a-z']{2,}", span)
+    return command is None and " " in span and "<" not in span and len(words) >= 4
+
+
+def test_there_are_messages_to_check() -> None:
+    assert len(quoted_messages()) > 20
+
+
+@pytest.mark.parametrize("message", quoted_messages())
+def test_quoted_messages_are_the_programs_own(message: str) -> None:
+    for piece in re.split("…|; ", message):
+        piece = piece.strip(" .:;,'\"{}")
+        assert piece in our_words(), piece
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", read(linked), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_pages_name_exist(page: Path) -> None:
+    named = re.findall(r"`((?:contrib|tests|docs|up42fs)/[\w./]+\.\w+|contrib/\w+)`", read(page))
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_no_path_of_a_developers_machine(page: Path) -> None:
+    assert not re.search(r"/(?:work|root|home/\w+)/", read(page))
+
+
+def test_changelog_has_this_version() -> None:
+    assert f"## [{__version__}]" in read(ROOT / "CHANGELOG.md")
