@@ -207,14 +207,19 @@ def parse_mount_options(text: str) -> dict[str, str]:
         if option is None:
             raise ConfigurationError(f"unknown mount option {name!r}; see: up42fs mount --help")
         if option.secret:
-            raise ConfigurationError(
-                f"-o {name}= would show the {name} to every user of this machine; "
-                f"set {option.env} in the environment or use --credentials FILE"
-            )
+            raise ConfigurationError(secret_refusal(f"-o {name}=", option))
         if not has_value and not option.flag:
             raise ConfigurationError(f"mount option {name} needs a value: {name}=…")
         values[name] = value
     return values
+
+
+def secret_refusal(shown: str, option: Option) -> str:
+    """Why the secret `option` cannot be given as the argument `shown`, and how it can."""
+    return (
+        f"{shown} would show the {option.name} to every user of this machine; "
+        f"set {option.env} in the environment or use --credentials FILE"
+    )
 
 
 def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:

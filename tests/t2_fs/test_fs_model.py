@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from strategies import at, make_order
 
 from up42fs.core.names import split_extension
-from up42fs.errors import NoAttribute, NotADirectory, NotFound, VersionChanged
+from up42fs.errors import NoAttribute, NotADirectory, VersionChanged
 from up42fs.fs.filesystem import Invalidation
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.types import Asset, CnamStatus, Order
@@ -226,7 +226,7 @@ class Kernel:
         for item in stale:
             if item.name is None:
                 self.attributes.pop(item.inode, None)
-            else:
+            elif (item.inode, item.name) in self.names:  # else it answers ENOENT, does nothing
                 self.drop_name(item.inode, item.name)
                 self.attributes.pop(item.inode, None)
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from up42fs import __version__
 from up42fs.cli import demo, mount, unmount
 from up42fs.errors import Up42fsError
 
 Command = Callable[[argparse.Namespace], int]
+
+#: Words that are no SOURCE of mount(8): commands, also those of releases to come.
+_COMMANDS = frozenset(
+    {
+        *("mount", "unmount", "demo", "emulator", "login", "logout"),
+        *("doctor", "status", "explain", "warm", "cache"),
+    }
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,15 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = options.command
     try:
         return command(options)
-    except Up42fsError as error:
+    except (Up42fsError, OSError) as error:
         print(f"up42fs: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, its subcommands' parsers likewise."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"up42fs: {message}; see: {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
         description="Mount UP42 storage as a file system.",
         epilog="As mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)",
@@ -66,7 +82,7 @@ def _missing(module: str | None) -> int:
 def _as_subcommand(arguments: list[str]) -> list[str]:
     """Turn mount(8)'s `SOURCE MOUNTPOINT [-o …]` into the `mount` command's form."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
-    if len(words) < 2 or words[0] in ("mount", "unmount", "demo", "emulator"):
+    if len(words) < 2 or words[0] in _COMMANDS:
         return arguments
     source, *rest = arguments
     return ["mount", "--from-mount", source, *rest]

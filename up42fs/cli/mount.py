@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from up42fs import config, logs
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
@@ -55,6 +56,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     defaults = config.describe()
     for option in config.OPTIONS:
         if option.secret:
+            parser.add_argument(
+                "--" + option.name, nargs="?", action=_Refused, help=argparse.SUPPRESS
+            )
             continue
         kwargs: dict[str, object] = {"help": _help(option, defaults[option.name])}
         if option.flag:
@@ -63,6 +67,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             kwargs["metavar"] = option.name.upper()
         parser.add_argument("--" + option.name.replace("_", "-"), dest=option.name, **kwargs)  # type: ignore[arg-type]
     parser.set_defaults(command=main)
+
+
+class _Refused(argparse.Action):
+    """A secret as an argument: refused with the cure, its value not repeated."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        option = next(option for option in config.OPTIONS if option.name == self.dest)
+        parser.error(config.secret_refusal("--" + option.name, option))
 
 
 def main(options: argparse.Namespace) -> int:
@@ -215,7 +227,7 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
 
 def default_log_file(mountpoint: Path) -> Path:
     """Where a background mount logs: under `XDG_STATE_HOME`, one file a mount point."""
-    base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    base = config.expand_home(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
     return base / "up42fs" / (str(mountpoint).strip("/").replace("/", "-") + ".log")
 
 

@@ -1,0 +1,388 @@
+"""The commands as a user types them, as far as they go without a mount."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from up42fs import __version__
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HELPER = REPOSITORY / "contrib" / "mount.up42fs"
+SECRET = "hunter2-hunter2"
+ACCOUNT = {"UP42_USERNAME": "me@example.com", "UP42_PASSWORD": SECRET}
+#: Loopback, and nobody listens there.
+NOWHERE = {"UP42_API_URL": "http://127.0.0.1:1", "UP42_AUTH_URL": "http://127.0.0.1:1"}
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Shell:
+    """Runs the command in an environment of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL") if key in os.environ}
+        self.environ = {**kept, "HOME": str(home), "COLUMNS": "100"}
+
+    def __call__(self, *arguments: str, **environ: str) -> Done:
+        return subprocess.run(
+            [sys.executable, "-m", "up42fs", *arguments],
+            env=self.environ | environ,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+
+@pytest.fixture
+def up42fs(tmp_path: Path) -> Shell:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Shell(home)
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> str:
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    return str(directory)
+
+
+def complaint(done: Done, status: int = 1) -> str:
+    """The one line that a failure says."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("up42fs: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.endswith("\n")
+    assert "Traceback" not in done.stderr
+    assert SECRET not in done.stderr
+    return done.stderr.removeprefix("up42fs: ").rstrip("\n")
+
+
+# help and usage --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", "mount", "unmount", "demo", "emulator"])
+def test_help(up42fs: Shell, command: str) -> None:
+    done = up42fs(*command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: up42fs {command}".rstrip())
+    assert "--password" not in done.stdout or command == "emulator"  # its own, known to all
+
+
+def test_the_help_of_mount_names_every_option(up42fs: Shell) -> None:
+    from up42fs.config import OPTIONS
+
+    text = up42fs("mount", "--help").stdout
+    for option in OPTIONS:
+        assert ("--" + option.name.replace("_", "-") in text) == (not option.secret)
+    assert "UP42_PASSWORD" in text
+
+
+def test_version(up42fs: Shell) -> None:
+    done = up42fs("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"up42fs {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ([], "COMMAND"),
+        (["mout"], "invalid choice: 'mout'"),
+        (["status", "/mnt"], "invalid choice: 'status'"),
+        (["mount"], "MOUNTPOINT"),
+        (["mount", "/mnt", "--no-such-option"], "--no-such-option"),
+        (["mount", "/mnt", "--refresh"], "expected one argument"),
+        (["mount", "/mnt", "/mnt2"], "unrecognized arguments: /mnt2"),
+        (["unmount"], "MOUNTPOINT"),
+        (["emulator", "--port", "many"], "port"),
+        (["eu", "/mnt", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_wrong_usage(up42fs: Shell, arguments: list[str], what: str) -> None:
+    message = complaint(up42fs(*arguments), status=2)
+    assert what in message
+    assert message.endswith("--help")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--password", SECRET], [f"--password={SECRET}"], ["--passw", SECRET]]
+)
+def test_a_password_is_no_argument(up42fs: Shell, mountpoint: str, arguments: list[str]) -> None:
+    message = complaint(up42fs("mount", mountpoint, *arguments), status=2)
+    assert "UP42_PASSWORD" in message
+    assert "--credentials" in message
+
+
+# mount: what is wrong is said before anything is mounted ----------------------------------------
+
+
+def test_a_missing_mount_point(up42fs: Shell, tmp_path: Path) -> None:
+    place = str(tmp_path / "none")
+    assert complaint(up42fs("mount", place)) == f"{place} does not exist; make it: mkdir -p {place}"
+
+
+def test_a_mount_point_that_is_a_file(up42fs: Shell, tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.touch()
+    assert "is not a directory" in complaint(up42fs("mount", str(place)))
+
+
+def test_a_mount_point_that_no_system_call_takes(up42fs: Shell) -> None:
+    assert "File name too long" in complaint(up42fs("mount", "/tmp/" + "x" * 300))
+
+
+def test_a_busy_mount_point(up42fs: Shell) -> None:
+    message = complaint(up42fs("mount", "/proc"))
+    assert message == (
+        "/proc is busy: something is mounted there. Unmount it first: up42fs unmount /proc"
+    )
+
+
+def test_a_machine_without_fusermount3(up42fs: Shell, mountpoint: str, tmp_path: Path) -> None:
+    message = complaint(up42fs("mount", mountpoint, PATH=str(tmp_path)))
+    assert "fusermount3 is missing" in message or "/dev/fuse is missing" in message
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("foreground", [[], ["-f"]])
+def test_no_account(up42fs: Shell, mountpoint: str, foreground: list[str]) -> None:
+    message = complaint(up42fs("mount", mountpoint, *foreground, **NOWHERE))
+    assert message.startswith("no UP42 account given: set UP42_USERNAME and UP42_PASSWORD")
+    assert "--credentials FILE" in message
+    assert "up42fs demo" in message
+    assert os.listdir(mountpoint) == []
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("half", ["UP42_USERNAME", "UP42_PASSWORD"])
+def test_half_an_account(up42fs: Shell, mountpoint: str, half: str) -> None:
+    message = complaint(up42fs("mount", mountpoint, **NOWHERE, **{half: SECRET}))
+    assert message.startswith("no UP42 account given")
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("variable", "url", "foreground"),
+    [
+        ("UP42_API_URL", "http://api.example.com", []),
+        ("UP42_AUTH_URL", "http://10.0.0.1", []),
+        ("UP42_AUTH_URL", "http://api.example.com", ["-f"]),
+        ("UP42_API_URL", "ftp://127.0.0.1", ["-f"]),
+        ("UP42_API_URL", "nonsense", ["-f"]),
+    ],
+)
+def test_only_https_is_spoken(
+    up42fs: Shell, mountpoint: str, variable: str, url: str, foreground: list[str]
+) -> None:
+    environ = NOWHERE | ACCOUNT | {variable: url}
+    message = complaint(up42fs("mount", mountpoint, *foreground, **environ))
+    assert variable in message
+    assert "https" in message
+
+
+@pytest.mark.mount
+def test_nobody_listens(up42fs: Shell, mountpoint: str) -> None:
+    message = complaint(up42fs("mount", mountpoint, **NOWHERE, **ACCOUNT))
+    assert "127.0.0.1" in message
+    log = next((up42fs.home / ".local" / "state" / "up42fs").glob("*.log"))
+    assert log.stat().st_mode & 0o777 == 0o600
+    written = log.read_text()
+    assert message in written
+    assert SECRET not in written
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("foreground", [[], ["-f"]])
+def test_a_log_that_cannot_be_written(
+    up42fs: Shell, mountpoint: str, foreground: list[str]
+) -> None:
+    arguments = ["mount", mountpoint, *foreground, "--log-file", "/proc/none/x.log"]
+    assert "/proc/none" in complaint(up42fs(*arguments, **NOWHERE, **ACCOUNT))
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["-o", f"password={SECRET}"], "-o password= would show the password"),
+        (["-o", f"ro,password={SECRET},uid=1"], "UP42_PASSWORD"),
+        (["-o", f"ro,pasword={SECRET}"], "unknown mount option 'pasword'"),
+        (["-o", "ro", "-o", "refresh=soon"], "-o refresh: 'soon' will not do: a number above 0"),
+        (["-o", "refresh"], "mount option refresh needs a value"),
+        (["--refresh", "-5"], "--refresh: '-5' will not do: a number above 0"),
+        (["--memory", "1"], "--memory: '1' will not do: at least 16"),
+        (["--region", "mars"], "--region: 'mars' will not do: one of eu, sa"),
+        (["--config", "/none.toml"], "/none.toml does not exist"),
+        (["--credentials", "/none.json"], "/none.json must be a JSON file"),
+        (["--umask", "9"], "--umask: '9' will not do: octal"),
+    ],
+)
+def test_settings_that_will_not_do(
+    up42fs: Shell, mountpoint: str, arguments: list[str], what: str
+) -> None:
+    assert what in complaint(up42fs("mount", mountpoint, *arguments, **NOWHERE, **ACCOUNT))
+
+
+@pytest.mark.mount
+def test_a_settings_file_that_will_not_do(up42fs: Shell, mountpoint: str) -> None:
+    path = up42fs.home / ".config" / "up42fs" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("refesh = 3\n")
+    assert f"{path}: unknown setting 'refesh'" in complaint(up42fs("mount", mountpoint))
+
+
+@pytest.mark.mount
+def test_a_credentials_file_is_an_account(up42fs: Shell, mountpoint: str, tmp_path: Path) -> None:
+    path = tmp_path / "credentials.json"
+    path.write_text(json.dumps({"username": "me@example.com", "password": SECRET}))
+    for arguments in (["--credentials", str(path)], ["-o", f"credentials={path}"]):
+        message = complaint(up42fs("mount", mountpoint, *arguments, **NOWHERE))
+        assert "127.0.0.1" in message
+
+
+# as mount(8) calls it ---------------------------------------------------------------------------
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("source", ["eu", "up42"])
+def test_the_form_of_mount_8(up42fs: Shell, mountpoint: str, source: str) -> None:
+    options = "rw,nosuid,nodev,noexec,relatime,_netdev,x-systemd.automount,user,refresh=30"
+    done = up42fs(source, mountpoint, "-o", options, **NOWHERE)
+    assert complaint(done).startswith("no UP42 account given")
+    done = up42fs(source, mountpoint, "-o", options + ",refehs=3", **NOWHERE)
+    assert "unknown mount option 'refehs'" in complaint(done)
+    done = up42fs(source, mountpoint, **NOWHERE)
+    assert complaint(done).startswith("no UP42 account given")
+
+
+@pytest.mark.mount
+def test_the_form_of_mount_8_keeps_secrets_too(up42fs: Shell, mountpoint: str) -> None:
+    done = up42fs("eu", mountpoint, "-o", f"rw,password={SECRET}", **NOWHERE)
+    assert "-o password= would show the password" in complaint(done)
+
+
+def test_what_the_source_means() -> None:
+    import argparse
+
+    from up42fs.cli import mount
+
+    parser = argparse.ArgumentParser()
+    mount.add_parser(parser.add_subparsers())
+
+    def settings(*arguments: str) -> tuple[str, bool]:
+        options = parser.parse_args(["mount", *arguments, "/mnt"])
+        found = mount.settings_of(options, {"XDG_CONFIG_HOME": "/none", "UP42_REGION": "sa"})
+        return found.region, found.rw
+
+    assert settings() == ("sa", False)
+    assert settings("--from-mount", "eu") == ("eu", False)
+    assert settings("--from-mount", "up42") == ("sa", False)
+    assert settings("--from-mount", "eu", "-o", "region=sa") == ("sa", False)
+    assert settings("--from-mount", "eu", "-o", "rw,dev,suid") == ("eu", False)
+    assert settings("-o", "rw") == ("sa", True)
+    assert settings("--rw", "--region", "eu") == ("eu", True)
+
+
+# unmount and demo -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["/proc", "/none", "/"])
+def test_unmounting_what_is_not_ours(up42fs: Shell, place: str) -> None:
+    for lazy in ([], ["--lazy"]):
+        assert complaint(up42fs("unmount", *lazy, place)) == f"{place} is not an up42fs mount"
+
+
+def test_a_demo_where_no_directory_can_be(up42fs: Shell) -> None:
+    assert "/proc/none" in complaint(up42fs("demo", "/proc/none", "--", "true"))
+
+
+# contrib/mount.up42fs ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """Stands in for the command: says each argument in a line of its own."""
+    path = tmp_path / "recorder"
+    path.write_text("#!/bin/sh\nprintf '<%s>\\n' \"$@\"\nexit 7\n")
+    path.chmod(0o755)
+    return path
+
+
+def helper(*arguments: str, script: Path = HELPER, **environ: str) -> Done:
+    return subprocess.run(
+        ["sh", str(script), *arguments],
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["eu", "/mnt"], ["eu", "/mnt"]),
+        (["eu", "/mnt", "-o", "rw"], ["eu", "/mnt", "-o", "rw"]),
+        (["eu", "/mnt", "-sfnv", "-o", "rw,uid=1"], ["eu", "/mnt", "-o", "rw,uid=1"]),
+        (["eu", "/mnt", "-o", "a", "-n", "-o", "b"], ["eu", "/mnt", "-o", "a,b"]),
+        (["eu", "/mnt", "-orw", "-t", "up42fs"], ["eu", "/mnt", "-o", "rw"]),
+        (["eu", "/my disk", "-o", "log_file=/a b"], ["eu", "/my disk", "-o", "log_file=/a b"]),
+        (["eu", "/mnt", "-o", "x=$(id)*"], ["eu", "/mnt", "-o", "x=$(id)*"]),
+    ],
+)
+def test_the_mount_helper_hands_on(recorder: Path, arguments: list[str], passed: list[str]) -> None:
+    done = helper(*arguments, UP42FS=str(recorder))
+    assert done.stdout.splitlines() == [f"<{argument}>" for argument in passed]
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["eu"]])
+def test_the_mount_helper_needs_source_and_place(recorder: Path, arguments: list[str]) -> None:
+    done = helper(*arguments, UP42FS=str(recorder))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "usage: mount.up42fs SOURCE MOUNTPOINT [-o opt,opt...]\n"
+
+
+@pytest.mark.parametrize("arguments", [["-o"], ["-t"]])
+def test_the_mount_helper_refuses_half_an_option(recorder: Path, arguments: list[str]) -> None:
+    done = helper("eu", "/mnt", *arguments, UP42FS=str(recorder))
+    assert done.returncode not in (0, 7)
+    assert done.stdout == ""
+    assert done.stderr
+
+
+def test_the_mount_helper_finds_the_command(recorder: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "sbin" / "mount.up42fs"
+    installed.parent.mkdir()
+    shutil.copy(HELPER, installed)
+    shutil.copy(recorder, tmp_path / "sbin" / "up42fs")
+    path = f"{tmp_path / 'sbin'}:{os.environ['PATH']}"
+    done = helper("eu", "/mnt", script=installed, PATH=path)
+    assert done.stdout.splitlines() == ["<eu>", "</mnt>"]
+
+
+@pytest.mark.mount
+def test_the_mount_helper_and_the_command_together(
+    up42fs: Shell, mountpoint: str, tmp_path: Path
+) -> None:
+    command = tmp_path / "up42fs"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m up42fs "$@"\n')
+    command.chmod(0o755)
+    done = helper(
+        *("eu", mountpoint, "-n", "-o", "rw,noexec"),
+        **{"UP42FS": str(command), "HOME": str(up42fs.home), "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert complaint(done).startswith("no UP42 account given")
