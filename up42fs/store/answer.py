@@ -54,10 +54,12 @@ Judgement = Take | Garbled | Final
 class VersionPin:
     """The one version whose bytes may be used: `size` from the catalogue, the rest as first seen.
 
+    `size` is None where the catalogue does not know it: then the first answer tells.
+
     `changed_to` is the first other version that turned up. Shared by worker threads.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int | None) -> None:
         self.size = size
         self.version: Version | None = None
         self.changed_to: Version | None = None
@@ -66,8 +68,8 @@ class VersionPin:
     def settle(self, seen: Version) -> bool:
         """Pin `seen` if nothing is pinned yet; whether it is the pinned version."""
         with self._lock:
-            if self.version is None and seen.size == self.size:
-                self.version = seen
+            if self.version is None and self.size in (None, seen.size):
+                self.version, self.size = seen, seen.size
             same = self.version == seen
             if not same and self.changed_to is None:
                 self.changed_to = seen
@@ -113,20 +115,20 @@ def _partial(head: Head, asked: ByteRange) -> Judgement:
     version = Version(total, headers.get("etag"))
     length = headers.get("content-length")
     if length is None:
-        return Take(version, prove=len(asked))
+        return Take(version, prove=last + 1 - first)
     if length.strip() != str(last + 1 - first):
         return Garbled(f"a body of {length} bytes for {last + 1 - first}")
     return Take(version)
 
 
-def _whole(head: Head, asked: ByteRange, size: int) -> Judgement:
+def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
     headers = head.headers
     if _is_encoded(headers.get("content-encoding")):
         return Final(InvalidAnswer, "the object store sends it compressed and cannot send ranges")
     length = headers.get("content-length")
     if length is None:
         # Contract §6, Gzip trap: stored compressed, inflated on the way out, Range ignored.
-        if size > SKIP_BYTES:
+        if size is None or size > SKIP_BYTES:
             return Final(
                 InvalidAnswer, "the object store ignores ranges for it (stored compressed?)"
             )

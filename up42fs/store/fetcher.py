@@ -116,6 +116,19 @@ class Fetcher:
         finally:
             self._cache.shrink(0)  # what demand took beyond the budget
 
+    def adopt(self, head: bytes) -> None:
+        """Take over the object's first bytes, which came with its size."""
+        if not head or self._parts:
+            return
+        part = Part(ByteRange(0, len(head)), self, wanted=True, deadline_s=-math.inf)
+        part.begin()
+        part.write(head)
+        part.finish(None)
+        self._parts.append(part)
+        self._have.add(part.span)
+        self._cache.add(part)
+        self._cache.shrink(0)
+
     def cancel(self, spans: Iterable[ByteRange]) -> None:
         """Give up read-ahead within `spans` that nobody waits for."""
         for span in spans:

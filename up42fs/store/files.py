@@ -5,8 +5,9 @@ version, its link. Knows nothing of UP42, inodes or the kernel.
 
 Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` did;
 `bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
-it; `prefetched_bytes` asked ahead, `cancelled` read-aheads, `wasted_bytes` evicted unread;
-`retries` of requests, `signs` of links of which `renewals` replaced one.
+it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
+`wasted_bytes` evicted unread; `retries` of requests, `signs` of links of which `renewals` replaced
+one.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from weakref import WeakSet
 import trio
 
 from up42fs.core.access import KIB, MIB, Access, Tuning
-from up42fs.errors import BadHandle, Unavailable
+from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable
 from up42fs.metrics import Metrics
 from up42fs.store.answer import VersionPin
 from up42fs.store.fetcher import Fetcher
+from up42fs.store.head import Head
 from up42fs.store.lease import Leases, boottime_s
 from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
@@ -133,6 +135,7 @@ class FileStore:
         )
         self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
+        self._probes: dict[str, trio.Lock] = {}
         self._is_closed = False
 
     def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
@@ -142,11 +145,29 @@ class FileStore:
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size:
             self._drop(object_id)
-            fetcher = self._fetchers[object_id] = self._new(object_id, size, name)
+            source = self._source(object_id, name, size)
+            fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
         self._fetchers.move_to_end(object_id)
         fetcher.handles += 1
         access = Access(size, self._settings.tuning)
         return OpenFile(fetcher, access, self._windows, self._metrics, name)
+
+    async def ensure_version(self, object_id: str, *, name: str) -> Version:
+        """The object's version: from memory, else by one link and one GET of its head.
+
+        Askers of one object share the requests, and the head is kept for its reader. Raises an
+        `Up42fsError`.
+        """
+        known = self._known_version(object_id)
+        if known is not None:
+            return known
+        lock = self._probes.setdefault(object_id, trio.Lock())
+        try:
+            async with lock:
+                return self._known_version(object_id) or await self._probe(object_id, name)
+        finally:
+            if not lock.locked():
+                self._probes.pop(object_id, None)
 
     def forget(self, object_id: str) -> None:
         """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
@@ -177,8 +198,30 @@ class FileStore:
         self._transport.close()
         await trio.lowlevel.checkpoint()
 
-    def _new(self, object_id: str, size: int, name: str) -> Fetcher:
-        source = Source(
+    def _known_version(self, object_id: str) -> Version | None:
+        fetcher = self._fetchers.get(object_id)
+        return fetcher.version if fetcher else None
+
+    async def _probe(self, object_id: str, name: str) -> Version:
+        self._metrics.count("store.probes")
+        source = self._source(object_id, name, None)
+        deadline_s = trio.current_time() + self._settings.read_deadline_s
+        head = Head(source.pin, deadline_s)
+        with trio.move_on_at(deadline_s):
+            await source.fetch(head)
+        version = source.pin.version
+        if version is None or head.missing is not None:
+            head.stopped = True
+            if head.trouble is not None:
+                raise source.blame(head.trouble)
+            raise source.error(DeadlineExceeded, "its size did not come in time")
+        self._drop(object_id)
+        fetcher = self._fetchers[object_id] = self._new(object_id, source, version.size)
+        fetcher.adopt(head.content)
+        return version
+
+    def _source(self, object_id: str, name: str, size: int | None) -> Source:
+        return Source(
             object_id,
             name,
             VersionPin(size),
@@ -187,6 +230,8 @@ class FileStore:
             metrics=self._metrics,
             chance=self._chance,
         )
+
+    def _new(self, object_id: str, source: Source, size: int) -> Fetcher:
         self._prune()
 
         def changed(fetcher: Fetcher, version: Version | None) -> None:

@@ -113,6 +113,8 @@ class Source:
             if target.missing is None or target.stopped:
                 return
             failure = self._failure(delivery, outcome)
+            if target.missing is None:  # a 416 that told the size of an empty object
+                return
             if conditional and failure.status == 412:
                 self._is_conditional = False
                 continue

@@ -1,0 +1,124 @@
+"""Sizes nobody knows: learned by one link and one GET, whose bytes are kept."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from store_script import EXPIRED, Bench, Fault, bench, pattern
+from trio.testing import MockClock
+
+from up42fs.core.retry import Kind
+from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Up42fsError
+from up42fs.store.head import HEAD_BYTES
+
+MIB = 1 << 20
+
+
+async def learn(subject: Bench, name: str = "a") -> int:
+    return (await subject.files.ensure_version(name, name=name)).size
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * MIB])
+async def test_a_size_costs_one_link_and_one_range(
+    size: int, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    data = pattern(size)
+    subject = bench(nursery, {"a": data})
+    assert await learn(subject) == size
+    assert await learn(subject) == size
+    assert (len(subject.script.signs), len(subject.script.requests)) == (1, 1)
+    file = subject.files.open("a", size=size, name="a")
+    assert bytes(await file.read(0, 16384)) == data[:16384]
+    assert len(subject.script.requests) == 1
+    assert bytes(await file.read(0, size)) == data
+    assert subject.script.asked() <= max(HEAD_BYTES, size)
+    assert len(subject.script.signs) == 1
+
+
+async def test_many_askers_share_the_requests(autojump_clock, nursery: trio.Nursery) -> None:
+    subject = bench(nursery, {"a": pattern(MIB)})
+    sizes: list[int] = []
+
+    async def ask() -> None:
+        sizes.append(await learn(subject))
+
+    async with trio.open_nursery() as askers:
+        for _ in range(50):
+            askers.start_soon(ask)
+    assert sizes == [MIB] * 50
+    assert (len(subject.script.signs), len(subject.script.requests)) == (1, 1)
+
+
+async def test_sixteen_objects_at_a_time(autojump_clock, nursery: trio.Nursery) -> None:
+    names = [f"o{n}" for n in range(21)]
+    subject = bench(nursery, {name: pattern(10_000) for name in names})
+    started_s = trio.current_time()
+    async with trio.open_nursery() as askers:
+        for name in names:
+            askers.start_soon(learn, subject, name)
+    assert trio.current_time() - started_s < 0.4
+    assert subject.metrics["store.probes"] == 21
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        EXPIRED,
+        Fault(status=503),
+        Fault(kind=Kind.BROKEN),
+        Fault(kind=Kind.BROKEN, after_bytes=5000),
+        Fault(head={"content-range": "bytes 1-131072/99999999"}),
+    ],
+)
+async def test_faults_that_pass(fault: Fault, autojump_clock, nursery: trio.Nursery) -> None:
+    data = pattern(400_000)
+    subject = bench(nursery, {"a": data}, lambda n: fault if n < 2 and fault != EXPIRED else None)
+    if fault is EXPIRED:
+        subject.script.faults = lambda n: fault if n == 0 else None
+    assert await learn(subject) == len(data)
+    file = subject.files.open("a", size=len(data), name="a")
+    assert bytes(await file.read(0, len(data))) == data
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault(status=403), AccessDenied),
+        (Fault(status=404), NotFound),
+        (Fault(head={"content-encoding": "gzip"}), InvalidAnswer),
+    ],
+)
+async def test_faults_that_stay_are_told_and_not_remembered(
+    fault: Fault, error: type[Up42fsError], autojump_clock, nursery: trio.Nursery
+) -> None:
+    subject = bench(nursery, {"a": pattern(5000)}, lambda _: fault)
+    with pytest.raises(error, match="a:"):
+        await learn(subject)
+    subject.script.faults = lambda _: None
+    assert await learn(subject) == 5000
+
+
+async def test_a_silent_store_meets_the_deadline(autojump_clock, nursery: trio.Nursery) -> None:
+    subject = bench(nursery, {"a": pattern(5000)}, lambda _: Fault(wait_s=1000))
+    started_s = trio.current_time()
+    with pytest.raises(Up42fsError):
+        await learn(subject)
+    assert trio.current_time() - started_s <= 31
+
+
+@given(size=st.integers(0, 300_000), cut=st.integers(0, 200_000))
+def test_a_cut_head_is_completed(size: int, cut: int) -> None:
+    data = pattern(size)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            fault = Fault(kind=Kind.BROKEN, after_bytes=cut)
+            subject = bench(nursery, {"a": data}, lambda n: fault if n == 0 else None)
+            assert await learn(subject) == size
+            file = subject.files.open("a", size=size, name="a")
+            assert bytes(await file.read(0, size)) == data
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
