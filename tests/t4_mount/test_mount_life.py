@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -254,8 +255,9 @@ def test_a_crashed_mount_is_cured_by_unmount(sample: Emulator, tmp_path: Path) -
     with mounted(sample.env, home=tmp_path) as there:
         os.kill(there.pid, signal.SIGKILL)
         wait_until(lambda: not is_running(there.pid), 5, "the process is gone")
-        with pytest.raises(OSError, match="Transport endpoint"):
+        with pytest.raises(OSError) as caught:
             os.listdir(there.path)
+        assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
         check(*UP42FS, "unmount", there.path)
         check(*UP42FS, "mount", there.path, env=sample.env)
         assert "assets" in os.listdir(there.path)
