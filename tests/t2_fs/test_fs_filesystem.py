@@ -278,6 +278,9 @@ async def test_the_kernel_must_not_remember_what_no_change_reports(world: World)
         found = await world.fs.lookup(parent, id_)
         assert isinstance(found, Attributes)
         assert found.ttl_s == 0
+    by_id = await world.fs.getattr(await world.walk(f"orders/{ORDER.id}"))
+    listed = await world.fs.getattr(await world.walk("orders/Munich"))
+    assert (by_id.ttl_s, listed.ttl_s) == (0.0, KERNEL_TTL_S)
     assert await world.fs.lookup(assets, make_asset(7).id) == Absent(0.0)
     assert await world.fs.lookup(assets, "scene.zip.aux.xml") == Absent(KERNEL_TTL_S)
 
