@@ -1,0 +1,127 @@
+"""GeoJSON geometries: which ones are sound, what box holds them, what outline a box has.
+
+Knows nothing of STAC or files. Coordinates are longitude and latitude in degrees, optionally with
+a height (RFC 7946). A sound geometry passes through as it came, also where it crosses the
+antimeridian; only boxes are turned into geometries, cut in two there (RFC 7946 §3.1.9, §5.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
+
+#: How deep `coordinates` nest below each type: 0 is one position.
+_DEPTHS = {
+    "Point": 0,
+    "MultiPoint": 1,
+    "LineString": 1,
+    "MultiLineString": 2,
+    "Polygon": 2,
+    "MultiPolygon": 3,
+}
+_FEWEST_POSITIONS = {"LineString": 2, "MultiLineString": 2, "Polygon": 4, "MultiPolygon": 4}
+#: Collections within collections beyond this are an attack, not a footprint.
+_MAX_NESTING = 8
+
+
+def is_number(value: object) -> bool:
+    """A finite JSON number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_geometry(value: object, nesting: int = _MAX_NESTING) -> TypeGuard[dict[str, Any]]:
+    """A GeoJSON geometry object with at least one position, and closed rings."""
+    if not isinstance(value, dict) or nesting == 0:
+        return False
+    kind = value.get("type")
+    if kind == "GeometryCollection":
+        parts = value.get("geometries")
+        return _filled(parts) and all(is_geometry(part, nesting - 1) for part in parts)
+    if not isinstance(kind, str) or kind not in _DEPTHS:
+        return False
+    fewest = _FEWEST_POSITIONS.get(kind, 1)
+    closed = kind.endswith("Polygon")
+    return _sound(value.get("coordinates"), _DEPTHS[kind], fewest, closed)
+
+
+def is_bbox(value: object) -> TypeGuard[Sequence[float]]:
+    """Four or six finite numbers: west, south(, lowest), east, north(, highest)."""
+    return isinstance(value, list | tuple) and len(value) in (4, 6) and all(map(is_number, value))
+
+
+def flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """West, south, east and north of a box of four or six numbers."""
+    if len(bbox) == 6:
+        return bbox[0], bbox[1], bbox[3], bbox[4]
+    west, south, east, north = bbox
+    return west, south, east, north
+
+
+def outline(bbox: Sequence[float]) -> dict[str, Any]:
+    """The geometry of a box; two parts where it crosses the antimeridian (west > east)."""
+    west, south, east, north = flat(bbox)
+    if (west, south) == (east, north):
+        return {"type": "Point", "coordinates": [west, south]}
+    if west <= east:
+        return {"type": "Polygon", "coordinates": _rings(west, south, east, north)}
+    halves = [_rings(west, south, 180.0, north), _rings(-180.0, south, east, north)]
+    return {"type": "MultiPolygon", "coordinates": halves}
+
+
+def bounds(geometry: dict[str, Any]) -> list[float]:
+    """West, south, east, north of a sound geometry; never smaller than what it covers."""
+    positions = list(_positions(geometry))
+    longitudes = [position[0] for position in positions]
+    latitudes = [position[1] for position in positions]
+    return [min(longitudes), min(latitudes), max(longitudes), max(latitudes)]
+
+
+def union(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """One box around all of at least one; around the whole Earth's width if one crosses ±180°."""
+    flats = [flat(box) for box in boxes]
+    west = min(box[0] for box in flats)
+    east = max(box[2] for box in flats)
+    if any(box[0] > box[2] for box in flats):
+        west, east = -180.0, 180.0
+    return [west, min(box[1] for box in flats), east, max(box[3] for box in flats)]
+
+
+def _rings(west: float, south: float, east: float, north: float) -> list[list[list[float]]]:
+    # Counterclockwise, as RFC 7946 §3.1.6 asks.
+    return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
+
+
+def _sound(value: Any, depth: int, fewest: int, closed: bool) -> bool:
+    if depth == 0:
+        return isinstance(value, list) and len(value) >= 2 and all(map(is_number, value))
+    if not _filled(value) or not all(_sound(part, depth - 1, fewest, closed) for part in value):
+        return False
+    if depth > 1:
+        return True
+    return len(value) >= fewest and (not closed or value[0] == value[-1])
+
+
+def _filled(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and bool(value)
+
+
+def _positions(geometry: dict[str, Any]) -> Iterator[list[float]]:
+    if geometry["type"] == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from _positions(part)
+    else:
+        yield from _flatten(geometry["coordinates"], _DEPTHS[geometry["type"]])
+
+
+def _flatten(value: Any, depth: int) -> Iterator[list[float]]:
+    if depth == 0:
+        yield value
+    else:
+        for part in value:
+            yield from _flatten(part, depth - 1)
