@@ -1,0 +1,96 @@
+"""A STAC catalogue in memory that counts what is asked of it, and builders of its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+from strategies import at, make_asset
+
+from up42fs.core.stac import StacAsset, StacCollection, StacItem
+from up42fs.errors import NotFound
+from up42fs.types import Asset, CnamStatus
+
+
+def asset_id(number: int) -> str:
+    return make_asset(number).id
+
+
+def done(number: int, **fields: object) -> Asset:
+    """A transformed asset."""
+    return make_asset(number, cnam_status=CnamStatus.SUCCESSFUL, **fields)
+
+
+def make_item(number: int, of: int | None, *, files: int = 2, **fields: Any) -> StacItem:
+    """An item of asset `of`: `files` transformed ones, or the archive alone for 0."""
+    made = tuple(StacAsset(f"b{n:02d}.tiff", f"file-{number}-{n}") for n in range(files))
+    values: dict[str, Any] = {
+        "id": f"item-{number}",
+        "collection_id": f"collection-{of}",
+        "asset_id": None if of is None else asset_id(of),
+        "assets": made or (StacAsset("data", None if of is None else asset_id(of)),),
+        "created": at(number),
+    }
+    return StacItem(**(values | fields))
+
+
+def make_collection(number: int, of: int | None, **fields: Any) -> StacCollection:
+    values: dict[str, Any] = {
+        "id": f"collection-{number}",
+        "asset_id": None if of is None else asset_id(of),
+        "title": f"SCENE_{number}",
+    }
+    return StacCollection(**(values | fields))
+
+
+@dataclass
+class Stac:
+    """What `api.client.Client` offers of STAC, from memory, one checkpoint a row."""
+
+    collections: list[StacCollection] = field(default_factory=list)
+    items: list[StacItem] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    fail: Exception | None = None
+    hang: bool = False
+    latency_s: float = 0.0
+
+    async def all_collections(self) -> AsyncIterator[StacCollection]:
+        await self._begin("collections")
+        for row in list(self.collections):
+            self.asked["rows"] += 1
+            await trio.lowlevel.checkpoint()
+            yield row
+
+    async def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
+        await self._begin("items")
+        if collection_id not in {row.id for row in self.collections}:
+            raise NotFound(f"no collection {collection_id}")
+        for row in [row for row in self.items if row.collection_id == collection_id]:
+            await trio.lowlevel.checkpoint()
+            yield row
+
+    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        await self._begin("search")
+        for row in [row for row in self.items if _finds(body, row)]:
+            await trio.lowlevel.checkpoint()
+            yield row
+
+    async def _begin(self, what: str) -> None:
+        self.asked[what] += 1
+        await trio.sleep(self.latency_s)
+        if self.hang:
+            await trio.sleep_forever()
+        if self.fail is not None:
+            raise self.fail
+
+
+def _finds(body: Mapping[str, Any], item: StacItem) -> bool:
+    if "collections" in body:
+        return item.collection_id in body["collections"]
+    assert body["filter"]["op"] == "="
+    name, value = body["filter"]["args"]
+    assert name == {"property": "asset_id"}
+    return item.asset_id == value

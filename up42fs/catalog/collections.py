@@ -1,0 +1,111 @@
+"""The storage's STAC collections and the items of each: what one walks through under `stac/`.
+
+Knows nothing of HTTP or directories. Nothing is asked before somebody looks; what is known is
+shown at once and refreshed behind (see `answers`). Items that pass by are told to `Items`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import trio
+
+from up42fs.catalog.answers import Answers
+from up42fs.catalog.flights import Flights
+from up42fs.catalog.items import MOST_KEPT, Items, in_order, weight
+from up42fs.core.stac import StacCollection, StacItem
+from up42fs.metrics import Metrics
+
+#: Age in seconds from which a look starts a refresh.
+REFRESH_S = 60.0
+#: The longest a whole crawl may take, seconds: a request per hundred rows, one after another.
+CRAWL_TIMEOUT_S = 600.0
+
+
+class CollectionSource(Protocol):
+    """Where collections and their items are listed, as `api.client.Client` does."""
+
+    def all_collections(self) -> AsyncIterator[StacCollection]:
+        """Every collection once, newest first; raises an `Up42fsError`."""
+        ...
+
+    def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
+        """Every item of a collection once; raises an `Up42fsError`."""
+        ...
+
+
+class Collections:
+    """The collections, each answer crawled once and then refreshed by age.
+
+    Flights run in `nursery`; `items` is told what passes by; `clock` counts seconds.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        source: CollectionSource,
+        *,
+        metrics: Metrics,
+        items: Items | None = None,
+        refresh_s: float = REFRESH_S,
+        most_kept: int = MOST_KEPT,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._told = items
+        self._all: Answers[None, tuple[StacCollection, ...]] = Answers(
+            Flights(nursery, "listing the STAC collections", timeout_s=CRAWL_TIMEOUT_S),
+            self._crawl,
+            fresh_s=refresh_s,
+            most=1,
+            weigh=lambda _: 1,
+            clock=clock,
+        )
+        self._items: Answers[str, tuple[StacItem, ...]] = Answers(
+            Flights(nursery, "listing the items of a STAC collection", timeout_s=CRAWL_TIMEOUT_S),
+            self._crawl_items,
+            fresh_s=refresh_s,
+            most=most_kept,
+            weigh=weight,
+            clock=clock,
+        )
+
+    async def all(self) -> tuple[StacCollection, ...]:
+        """Every collection, newest first; raises an `Up42fsError`."""
+        return await self._all.get(None)
+
+    async def items(self, collection_id: str) -> tuple[StacItem, ...]:
+        """Every item of a collection, oldest first; raises an `Up42fsError`."""
+        return await self._items.get(collection_id)
+
+    async def items_of_asset(self, asset_id: str) -> tuple[StacItem, ...]:
+        """The items of the collections that came from an asset: a `Fallback` for `Items`.
+
+        Only as current as `all` and `items` are; raises an `Up42fsError`.
+        """
+        found: list[StacItem] = []
+        for collection in await self.all():
+            if collection.asset_id == asset_id:
+                found += await self.items(collection.id)
+        return tuple(found)
+
+    async def _crawl(self, _: None) -> tuple[StacCollection, ...]:
+        self._metrics.count("catalog.collection_crawls")
+        return tuple([collection async for collection in self._source.all_collections()])
+
+    async def _crawl_items(self, collection_id: str) -> tuple[StacItem, ...]:
+        self._metrics.count("catalog.item_crawls")
+        found = in_order([item async for item in self._source.all_items(collection_id)])
+        self._tell(collection_id, found)
+        return found
+
+    def _tell(self, collection_id: str, found: tuple[StacItem, ...]) -> None:
+        """Hand on the items of an asset, if no other collection can have more of them."""
+        collections = self._all.known(None)
+        if self._told is None or collections is None:
+            return
+        sources = {c.asset_id for c in collections if c.id == collection_id}
+        others = {c.asset_id for c in collections if c.id != collection_id}
+        self._told.remember(item for item in found if item.asset_id in sources - others)

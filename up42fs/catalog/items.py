@@ -1,0 +1,186 @@
+"""What transformed files an asset has: its STAC items, asked when somebody looks.
+
+Knows nothing of HTTP, directories or names; it is given a search and the current `Asset`.
+
+Theory. One search on `asset_id` answers for one asset (contract §5.6), whatever number of tasks
+wait for it. Its answer holds until the asset's `updated_at` moves. Two states are *unsettled*:
+IN_PROGRESS, and SUCCESSFUL without a single transformed file, since the status and the items do
+not change in one moment (contract §8): those are searched again after a while.
+Items that passed by elsewhere are taken over by `remember`. They come without an `updated_at`;
+the first `of_asset` after it lends them its own. What could be wrong about that, a transformation
+that ended in between, is what unsettled answers are asked again for.
+A failed search is told to those who wait and not kept; but a *repeated* search that fails leaves
+the items of before, as a failed refresh of the catalogue does.
+Memory is bounded by items and files together: an item with 21 files is 45 kB of Python objects
+(the live Sentinel-2 item of the contract), so that a bound on items alone would be no bound.
+Rejected: looking through the collections for an asset of which the search finds nothing. That is
+one request per hundred collections to learn what the next search tells. Only where the search by
+asset is refused altogether (400) is the collections' way taken, if one is given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+from cachetools import LRUCache
+
+from up42fs.catalog.flights import Flights
+from up42fs.core.stac import StacAsset, StacItem
+from up42fs.errors import InvalidArgument, Up42fsError
+from up42fs.metrics import Metrics
+from up42fs.types import Asset, CnamStatus
+
+log = logging.getLogger(__name__)
+
+#: Unsettled answers are asked again after this many seconds.
+ASK_AGAIN_S = 30.0
+#: The longest one search may take, all its pages together, seconds.
+SEARCH_TIMEOUT_S = 60.0
+#: Items and files kept, about 2 kB each.
+MOST_KEPT = 20_000
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+class ItemSource(Protocol):
+    """Where items are searched, as `api.client.Client` does."""
+
+    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
+        ...
+
+
+#: The items of an asset ID, found without a search by asset.
+Fallback = Callable[[str], Awaitable[Iterable[StacItem]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    items: tuple[StacItem, ...]
+    updated_at: datetime | None
+    asked_at_s: float
+
+
+class Items:
+    """The items of assets. Flights run in `nursery`; `clock` counts seconds."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        source: ItemSource,
+        *,
+        metrics: Metrics,
+        fallback: Fallback | None = None,
+        ask_again_s: float = ASK_AGAIN_S,
+        most_kept: int = MOST_KEPT,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._fallback = fallback
+        self._ask_again_s = ask_again_s
+        self._clock = clock
+        self._kept: LRUCache[str, _Answer] = LRUCache(most_kept, lambda a: weight(a.items))
+        self._flights: Flights[tuple[str, datetime], tuple[StacItem, ...]] = Flights(
+            nursery, "searching the STAC items of an asset", timeout_s=SEARCH_TIMEOUT_S
+        )
+
+    async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
+        """All items of `asset`, oldest first; from memory where that is known to hold.
+
+        Raises an `Up42fsError` where nothing is known and the search fails.
+        """
+        answer = self._valid(asset)
+        if answer is not None and not self._is_due(asset, answer):
+            return answer.items
+        try:
+            # By version too: a search for the asset as it was must not answer for what it is.
+            key = (asset.id, asset.updated_at)
+            return await self._flights.join(key, partial(self._search, asset))
+        except Up42fsError as error:
+            if answer is None or not answer.items:
+                raise
+            log.debug("asset %s: the items known before stay: %s", asset.id, error)
+            self._keep(asset.id, replace(answer, asked_at_s=self._clock()))
+            return answer.items
+
+    def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
+        """The items last heard of, however old; asks nothing. None where nothing is known."""
+        answer = self._kept.get(asset_id)
+        return None if answer is None else answer.items
+
+    def remember(self, items: Iterable[StacItem]) -> None:
+        """Take over items that were learned elsewhere.
+
+        They must be all there are of every asset they name: what was known of it is replaced.
+        """
+        by_asset: dict[str, list[StacItem]] = {}
+        for item in items:
+            if item.asset_id is not None:
+                by_asset.setdefault(item.asset_id, []).append(item)
+        for asset_id, found in by_asset.items():
+            self._keep(asset_id, _Answer(in_order(found), None, self._clock()))
+
+    def _valid(self, asset: Asset) -> _Answer | None:
+        answer = self._kept.get(asset.id)
+        if answer is None or answer.updated_at == asset.updated_at:
+            return answer
+        if answer.updated_at is not None:
+            del self._kept[asset.id]
+            return None
+        adopted = replace(answer, updated_at=asset.updated_at)
+        self._keep(asset.id, adopted)
+        return adopted
+
+    def _is_due(self, asset: Asset, answer: _Answer) -> bool:
+        unsettled = asset.cnam_status is CnamStatus.IN_PROGRESS or (
+            asset.cnam_status is CnamStatus.SUCCESSFUL
+            and not any(map(transformed_files, answer.items))
+        )
+        return unsettled and self._clock() - answer.asked_at_s >= self._ask_again_s
+
+    async def _search(self, asset: Asset) -> tuple[StacItem, ...]:
+        asked_at_s = self._clock()
+        try:
+            self._metrics.count("catalog.item_searches")
+            found = [item async for item in self._source.search(_question(asset.id))]
+        except InvalidArgument:
+            if self._fallback is None:
+                raise
+            self._metrics.count("catalog.item_searches_refused")
+            found = list(await self._fallback(asset.id))
+        items = in_order(item for item in found if item.asset_id == asset.id)
+        self._keep(asset.id, _Answer(items, asset.updated_at, asked_at_s))
+        return items
+
+    def _keep(self, asset_id: str, answer: _Answer) -> None:
+        self._kept.pop(asset_id, None)
+        if weight(answer.items) <= self._kept.maxsize:
+            self._kept[asset_id] = answer
+
+
+def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
+    """The files of an item that are not the delivery itself, also those that cannot be read.
+
+    An item that was not transformed has one file, `data`, whose ID is the asset's (§5.5).
+    """
+    return tuple(file for file in item.assets if file.asset_id != item.asset_id)
+
+
+def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:
+    """Items oldest first by `created`, those without it last; then by ID."""
+    return tuple(sorted(items, key=lambda item: (item.created or _NO_TIME, item.id)))
+
+
+def weight(items: Iterable[StacItem]) -> int:
+    """What items count against a bound on memory: themselves and their files, at least 1."""
+    return 1 + sum(1 + len(item.assets) for item in items)
+
+
+def _question(asset_id: str) -> dict[str, Any]:
+    return {"filter": {"op": "=", "args": [{"property": "asset_id"}, asset_id]}}
