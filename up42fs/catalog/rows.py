@@ -1,0 +1,34 @@
+"""Small help with rows that arrive one by one from a listing.
+
+Knows nothing of what the rows are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def closing(rows: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close `rows` at the end if it is a generator: one left half-read is closed by nobody."""
+    try:
+        yield rows
+    finally:
+        close: Callable[[], Awaitable[None]] | None = getattr(rows, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def take(rows: AsyncIterator[T], most: int) -> list[T]:
+    """The next rows, at most `most` of them; asks for none beyond."""
+    taken: list[T] = []
+    while len(taken) < most:
+        try:
+            taken.append(await anext(rows))
+        except StopAsyncIteration:
+            break
+    return taken
