@@ -40,7 +40,7 @@ _NOTES = """
 Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
 
 **The password** is never an argument, because arguments are visible to every user of the machine:
-there is no `--password`, and `-o password=` is refused. It comes from the environment, from
+`--password` and `-o password=` are refused. It comes from the environment, from
 `credentials`, or from the file, which then should be readable by its owner only.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.
