@@ -20,6 +20,7 @@ NOT_OURS = {
     "/bin/sh: 1: up42fs: not found",
     "option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf",
     "Transport endpoint is not connected",
+    "Software caused connection abort",
     "Read-only file system",
     "Permission denied",
 }
