@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from up42fs.errors import BadHandle
 from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.nodes import Attributes
 from up42fs.fs.virtual import VirtualFiles
-from up42fs.types import SignedUrl
+from up42fs.types import SignedUrl, Version
 
 T = TypeVar("T")
 
@@ -54,6 +54,15 @@ class MemoryFiles:
     opened: list[MemoryFile] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
+    probed: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    on_probe: Callable[[str, int], None] = lambda *_: None
+
+    async def ensure_version(self, object_id: str, *, name: str) -> Version:
+        self.probed.append(object_id)
+        size = self.sizes.get(object_id, 0)
+        self.on_probe(object_id, size)
+        return Version(size)
 
     def open(self, object_id: str, *, size: int, name: str) -> MemoryFile:
         self.opened.append(MemoryFile(object_id, size, name))

@@ -136,6 +136,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("umask", _octal, "permission bits to take away, octal"),
     Option("refresh", _positive, "seconds between looks for changes"),
     Option("memory", _memory, "MiB of memory to use in all, data read ahead included"),
+    Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
     Option("read_ahead", _count, "kernel read-ahead in KiB, set where permitted"),
     Option("cache_dir", _path, "directory of the disk cache (not in this release)"),
     Option("cache_size", _size, "size of the disk cache, 0 for none (not in this release)"),
@@ -164,6 +165,7 @@ class Settings:
     umask: int = 0o022
     refresh: float = 60.0
     memory: int = 256
+    footprints: bool = False
     read_ahead: int = 1024
     cache_dir: Path | None = None
     cache_size: int = 10 << 30
@@ -281,11 +283,12 @@ def _read(option: Option, text: str, prefix: str) -> object:
 def _load_credentials(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text())
-        values = {name: found[name] for name in ("username", "password")}
-        if None in values.values():
-            raise ValueError("null is neither")
+        values = {name: found.get(name) for name in ("username", "password")}
+        for name, value in values.items():
+            if value is None:
+                raise ValueError(f"it has no {name}")
         return {name: str(value) for name, value in values.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f'{path} must be a JSON file {{"username": …, "password": …}}: {error}'
         ) from None

@@ -21,10 +21,16 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
 from up42fs.api.pages import Page
+from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.items import Items
+from up42fs.catalog.searches import Searches
+from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Sync
 from up42fs.config import Settings
-from up42fs.errors import ConfigurationError, DeadlineExceeded, Up42fsError
+from up42fs.core.stac import StacItem
+from up42fs.errors import ConfigurationError, DeadlineExceeded, NotFound, Up42fsError
+from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fuse.mounts import Mount
@@ -78,7 +84,11 @@ async def _preflight(settings: Settings, tokens: TokenSource, client: Client) ->
     try:
         with trio.fail_after(PREFLIGHT_S):
             await tokens.token()
-            await client.assets_page(0, size=1)
+            try:
+                await client.assets_page(0, size=1)
+            except NotFound:
+                # Accounts whose storage is listed by STAC alone (contract, fact 6).
+                await client.collections_page(limit=1)
     except trio.TooSlowError:
         raise DeadlineExceeded(
             f"no answer from {settings.auth} and {settings.api} within {PREFLIGHT_S:.0f} s; "
@@ -99,10 +109,12 @@ class _Mount:
         self._index = Index()
         self._started_s = time.time()
         self._tuned: Tuned | None = None
+        self._assets = AssetListing(_Assets(client), client)
+        self._orders = OrderListing(_Orders(client), client)
         self._sync = Sync(
             self._index,
-            assets=_Assets(client),
-            orders=_Orders(client),
+            assets=self._assets,
+            orders=self._orders,
             on_change=self._changed,
             refresh_s=settings.refresh,
         )
@@ -116,6 +128,7 @@ class _Mount:
             )
             self._filesystem = Filesystem(
                 self._index,
+                branches=self._branches(nursery),
                 catalogue=self._sync,
                 files=self._store,
                 documents=self._client,
@@ -131,6 +144,22 @@ class _Mount:
                 await self._serve_session(nursery, on_ready)
                 await self._store.aclose()
             nursery.cancel_scope.cancel()
+
+    def _branches(self, nursery: trio.Nursery) -> Branches:
+        client, metrics = self._client, self._metrics
+
+        async def through_collections(asset_id: str) -> tuple[StacItem, ...]:
+            return await collections.items_of_asset(asset_id)
+
+        items = Items(nursery, client, metrics=metrics, fallback=through_collections)
+        collections = Collections(nursery, client, metrics=metrics, items=items)
+        return Branches(
+            self._index,
+            items=items,
+            collections=collections,
+            searches=Searches(nursery, client, metrics=metrics),
+            lists_footprints=self._settings.footprints,
+        )
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
         nursery.start_soon(self._handle_signals)
@@ -151,8 +180,10 @@ class _Mount:
     def _changed(self, delta: Delta) -> None:
         self._session.invalidate(self._filesystem.apply(delta))
 
-    def _learned(self, asset_id: str, version: Version) -> None:
-        self._session.invalidate(self._filesystem.learn_size(asset_id, version.size))
+    def _learned(self, object_id: str, version: Version | None) -> None:
+        size = None if version is None else version.size
+        self._session.invalidate(self._filesystem.learn_size(object_id, size))
+        self._sync.refresh_now()
 
     def _status(self) -> dict[str, object]:
         return {
@@ -165,6 +196,7 @@ class _Mount:
             "assets": len(self._index.assets),
             "orders": len(self._index.orders),
             "bytes": self._index.total_bytes,
+            "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
             "catalogue": self._sync.status(),
             "kernel": {
                 "read_ahead_kib": self._tuned.read_ahead_kib if self._tuned else None,

@@ -207,7 +207,8 @@ class Kernel:
 
     def renew(self, attributes: Attributes) -> None:
         self.attributes.pop(attributes.inode, None)
-        if attributes.ttl_s > 0:
+        known_s = attributes.ttl_s if attributes.attr_ttl_s is None else attributes.attr_ttl_s
+        if known_s > 0:
             self.attributes[attributes.inode] = attributes
 
     def drop_name(self, parent: int, name: str) -> None:
@@ -253,6 +254,10 @@ class Walk:
 # the machine -----------------------------------------------------------------------------------
 
 
+#: What the store says of assets whose size UP42 does not tell.
+SIZES = {f"abcdef0{n}-0000-4000-8000-00000000000{n}": 500 * n for n in range(10)}
+
+
 class FilesystemAgainstTree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -264,6 +269,14 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.walks: list[Walk] = []
         self.open: list[tuple[int, int, Thing, int]] = []  # handle, inode, what, size when opened
         self.suspicious: set[str] = set()
+        self.world.files.sizes = SIZES
+        self.world.files.on_probe = self.a_size_is_learned
+
+    def a_size_is_learned(self, asset_id: str, size: int) -> None:
+        asset = self.storage.assets[asset_id]
+        assert asset.size is None, "only what nobody knows is asked for"
+        self.storage.learned[asset_id] = (asset.updated_at, size)
+        self.storage.assets[asset_id] = replace(asset, size=size)
 
     # catalogue -----------------------------------------------------------------------------
 
@@ -300,7 +313,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.world.files.forgotten.clear()
         self.honour(self.world.remove(asset))
         assert self.world.files.forgotten == [asset.id]
-        self.suspicious.discard(asset.id)
+        self.suspicious.add(asset.id)
 
     @precondition(lambda self: self.storage.orders)
     @rule(pick=picks, what=st.sampled_from(sorted(order_fields)), data=st.data())

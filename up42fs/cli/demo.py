@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.fuse.mounts import mount_at
 
+_UP42FS = (sys.executable, "-m", "up42fs")
 _HINTS = """\
 UP42 sample storage is mounted at {mountpoint}. Try in another shell:
 
@@ -46,8 +47,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def main(options: argparse.Namespace) -> int:
     """Run the demo; returns the command's exit status, 0 without one."""
-    with _directory(options.mountpoint) as directory, _emulator(options.data) as environ:
-        _mount(directory, environ)
+    with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary, ExitStack() as stack:
+        directory = _directory(options.mountpoint, Path(temporary))
+        environ = stack.enter_context(_emulator(options.data))
+        _mount(directory, environ, Path(temporary) / "log")
         try:
             if options.run:
                 return _run(options.run, directory)
@@ -58,15 +61,11 @@ def main(options: argparse.Namespace) -> int:
             _unmount(directory)
 
 
-@contextmanager
-def _directory(mountpoint: str | None) -> Iterator[Path]:
-    if mountpoint is None:
-        with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary:
-            yield Path(temporary)
-        return
-    directory = Path(os.path.realpath(mountpoint))
+def _directory(mountpoint: str | None, temporary: Path) -> Path:
+    """Where to mount: as asked, else in the temporary directory."""
+    directory = temporary / "up42" if mountpoint is None else Path(os.path.realpath(mountpoint))
     directory.mkdir(parents=True, exist_ok=True)
-    yield directory
+    return directory
 
 
 @contextmanager
@@ -76,7 +75,7 @@ def _emulator(data: str | None) -> Iterator[dict[str, str]]:
     if not data:
         print("up42fs: starting the emulator (the first start makes sample data)", file=sys.stderr)
     process = subprocess.Popen(
-        [sys.executable, "-m", "up42fs", "emulator", "--die-with-parent", *arguments],
+        [*_UP42FS, "emulator", "--die-with-parent", *arguments],
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -92,9 +91,9 @@ def _emulator(data: str | None) -> Iterator[dict[str, str]]:
         process.wait()
 
 
-def _mount(directory: Path, environ: dict[str, str]) -> None:
+def _mount(directory: Path, environ: dict[str, str], log_file: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "up42fs", "mount", str(directory)],
+        [*_UP42FS, "mount", str(directory), "--log-file", str(log_file)],
         env={**os.environ, **environ},
         check=False,
     )

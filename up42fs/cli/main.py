@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from up42fs import __version__
+from up42fs import __version__, config
 from up42fs.cli import demo, mount, unmount
 from up42fs.errors import Up42fsError
 
@@ -82,10 +82,15 @@ def _missing(module: str | None) -> int:
 def _as_subcommand(arguments: list[str]) -> list[str]:
     """Turn mount(8)'s `SOURCE MOUNTPOINT [-o …]` into the `mount` command's form."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
-    if len(words) < 2 or words[0] in _COMMANDS:
+    if len(words) < 2 or words[0] in _COMMANDS or not _is_source(words[0]):
         return arguments
     source, *rest = arguments
     return ["mount", "--from-mount", source, *rest]
+
+
+def _is_source(word: str) -> bool:
+    """Whether a word is what /etc/fstab may name as device, and not a command mistyped."""
+    return word in config.REGIONS or word.startswith("up42") or word == "none"
 
 
 def _split_command(arguments: list[str]) -> tuple[list[str], list[str]]:

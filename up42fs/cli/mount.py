@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from up42fs import config, logs
+from up42fs.cli.unmount import serving_pid
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mounts import FSTYPE, mount_at
 
 #: The mount answers within this many seconds, or the attempt is ended and undone.
 READY_TIMEOUT_S = 15.0
@@ -119,10 +120,12 @@ def check_mountable(mountpoint: Path) -> None:
         )
     if shutil.which("fusermount3") is None:
         raise ConfigurationError("fusermount3 is missing; install it: sudo apt-get install fuse3")
-    if mount_at(mountpoint) is not None:
+    mounted = mount_at(mountpoint)
+    if mounted is not None:
+        dead = mounted.fstype == FSTYPE and serving_pid(mountpoint) is None
+        what = "an up42fs mount whose process is gone" if dead else "something is mounted there"
         raise ConfigurationError(
-            f"{mountpoint} is busy: something is mounted there. Unmount it first: "
-            f"up42fs unmount {mountpoint}"
+            f"{mountpoint} is busy: {what}. Unmount it first: up42fs unmount {mountpoint}"
         )
     if not mountpoint.exists():
         raise ConfigurationError(f"{mountpoint} does not exist; make it: mkdir -p {mountpoint}")
@@ -210,7 +213,9 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
 
     try:
         settings, mountpoint = _prepare(options)
-        logs.set_up(settings.log_level, settings.log_file or default_log_file(mountpoint))
+        log_file = settings.log_file or default_log_file(mountpoint)
+        logs.set_up(settings.log_level, log_file)
+        _write_errors_to(log_file)
         os.chdir("/")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _serve(settings, mountpoint, ready=lambda: report(ready=True))
@@ -223,6 +228,12 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         report(error=f"unexpected: {logs.redact(repr(error))}")
         raise
     return 0
+
+
+def _write_errors_to(log_file: Path) -> None:
+    """What libfuse, fusermount3 and a stack dump write goes to the log too."""
+    with log_file.open("ab") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
 
 
 def default_log_file(mountpoint: Path) -> Path:

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 MAX_NAME_BYTES = 200
 #: What counts as an extension; longer "extensions" are part of a sentence.
 MAX_EXTENSION_BYTES = 16
+#: After the name of an asset's directory of files, where its plain name is taken.
+FILES_SUFFIX = " (files)"
 #: ID digits in the first suffix tried.
 SUFFIX_DIGITS = 8
 
@@ -120,32 +122,48 @@ def with_suffix(name: str, suffix: str) -> str:
     return _fit(stem, suffix + extension)
 
 
-def assign(entries: Iterable[Entry], taken: Container[str] = ()) -> dict[str, str]:
+def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str]:
     """Unique names for the entries of one directory: ID to name, oldest first.
 
     `taken` are names that something else of the directory already has. IDs must be distinct.
     """
+    return assign_with_files(entries, (), taken)[0]
+
+
+def assign_with_files(
+    entries: Iterable[Entry], with_files: Container[str], taken: Iterable[str] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Like `assign`, and beside it the names of the directories of files: ID to name.
+
+    Those in `with_files` get such a directory: the name without its extension; where that is
+    taken, ` (files)` after it. It is as old as its entry, and follows it in rank.
+    """
     names: dict[str, str] = {}
-    used: set[str] = set()
+    directories: dict[str, str] = {}
+    used = set(taken)
     for entry in sorted(entries, key=lambda entry: entry.age):
-        name = entry.wish
-        if name in used or name in taken:
-            name = _free_name(entry, used, taken)
+        name = names[entry.id] = _free_name(entry.wish, entry.id, used)
         used.add(name)
-        names[entry.id] = name
-    return names
+        if entry.id in with_files:
+            stem = split_extension(name)[0]
+            wish = stem if stem not in used else _fit(stem, FILES_SUFFIX)
+            directory = directories[entry.id] = _free_name(wish, entry.id, used)
+            used.add(directory)
+    return names, directories
 
 
-def _free_name(entry: Entry, used: Container[str], taken: Container[str]) -> str:
-    label = (safe_name(entry.id) or "_")[:64]
+def _free_name(wish: str, id_: str, used: Container[str]) -> str:
+    if wish not in used:
+        return wish
+    label = (safe_name(id_) or "_")[:64]
     for digits in (*range(SUFFIX_DIGITS, len(label), 4), len(label)):
-        name = with_suffix(entry.wish, f" [{label[:digits]}]")
-        if name not in used and name not in taken:
+        name = with_suffix(wish, f" [{label[:digits]}]")
+        if name not in used:
             return name
     attempt = 2
     while True:
-        name = with_suffix(entry.wish, f" [{label} {attempt}]")
-        if name not in used and name not in taken:
+        name = with_suffix(wish, f" [{label} {attempt}]")
+        if name not in used:
             return name
         attempt += 1
 

@@ -3,14 +3,15 @@
 Knows inodes, names and handles; nothing of pyfuse3, HTTP or curl. Raises `errors.*` only.
 
 Rules.
-1. No network in lookup, getattr, readdir, open, statfs or xattr lists: the catalogue answers. The
-   exception is the time before the catalogue's first listing is complete: then a lookup or opendir
-   that needs it waits for it, within `LISTING_TIMEOUT_S`.
+1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers. Exceptions,
+   each once: until the catalogue's first listing is complete whoever needs it waits for it, within
+   `LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or of `search/` is asked for
+   when it is first looked into; a size that UP42 does not tell is learned by `stat` and `open`.
 2. A lookup count and the answer that carries it change with no await between them.
 3. A directory handle is a frozen listing; a file handle is one open object of the store.
 4. The kernel may remember only what `apply` would tell it to forget: listed names. What stands
    under an ID, and a frozen entry whose name means something else by now, is answered with a
-   time to live of 0, and so is an absent ID.
+   time to live of 0; an absent ID is not remembered. What branches show is remembered a minute.
 """
 
 from __future__ import annotations
@@ -33,14 +34,27 @@ from up42fs.errors import (
     ReadOnly,
     VersionChanged,
 )
-from up42fs.fs import xattrs
-from up42fs.fs.documents import DocumentCache
+from up42fs.fs import footprints
+from up42fs.fs.attributes import NodeAttributes
+from up42fs.fs.branches import Branches
 from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import Change, Layout, is_id
-from up42fs.fs.nodes import FILE_KINDS, ROOT, Absent, Attributes, Kind, Node, Opened, Usage
+from up42fs.fs.layout import BRANCH_TTL_S, Change, Layout, is_id
+from up42fs.fs.nodes import (
+    BRANCH_KINDS,
+    FILE_KINDS,
+    ROOT,
+    STORED_KINDS,
+    Absent,
+    Attributes,
+    Kind,
+    Node,
+    Opened,
+    Usage,
+)
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
+from up42fs.fs.sizes import Sizes
 from up42fs.fs.virtual import VirtualFiles
-from up42fs.types import Asset, Bytes
+from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing, seconds.
 LISTING_TIMEOUT_S = 25.0
@@ -61,6 +75,8 @@ _NEEDS: dict[Kind, tuple[Part, ...]] = {
     Kind.TAG: (Part.ASSETS,),
     Kind.STATUS: (Part.ASSETS,),
     Kind.ASSETS: (Part.ASSETS,),
+    Kind.STAC: (Part.ASSETS,),
+    Kind.SEARCH: (Part.ASSETS, Part.ORDERS),
 }
 
 
@@ -83,14 +99,18 @@ class Filesystem:
         files: Files,
         documents: Documents,
         virtual: VirtualFiles,
+        branches: Branches | None = None,
         umask: int = 0o022,
     ) -> None:
         self._index = index
         self._catalogue = catalogue
         self._files = files
-        self._documents = DocumentCache(documents)
         self._virtual = virtual
-        self._layout = Layout(index, virtual.names())
+        self._branches = branches or Branches(index)
+        self._layout = Layout(index, virtual.names(), self._branches.all)
+        registry = self._branches.registry
+        self._sizes = Sizes(index, files, registry)
+        self._xattrs = NodeAttributes(index, files, documents, registry, self._branches.transformed)
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
         self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
@@ -105,9 +125,9 @@ class Filesystem:
         """Attributes of `name` in directory `parent`, one reference taken; or that it is absent."""
         directory = self._directory(parent)
         await self._listed(directory)
-        node = self._layout.find(directory, name)
+        node = self._find(directory, name)
         if node is None:
-            return Absent(0.0 if is_id(name) else KERNEL_TTL_S)
+            return Absent(0.0 if is_id(name) else _ttl_s(directory))
         attributes = self._entry(directory, name, node)
         self._inodes.remember(node)
         return attributes
@@ -117,8 +137,16 @@ class Filesystem:
         self._inodes.forget(inode, count)
 
     async def getattr(self, inode: int) -> Attributes:
-        """Attributes of an inode the kernel holds; raises VersionChanged if it is gone."""
-        return self._attributes(self._node(inode))
+        """Attributes of an inode the kernel holds; raises VersionChanged if it is gone.
+
+        A size nobody knows is learned now: two requests, or an `Up42fsError`.
+        """
+        node = self._node(inode)
+        if node.kind in STORED_KINDS:
+            await self._sizes.ensure(node)
+        elif footprints.is_document(node):
+            await self._branches.footprints.ensure(node, self._layout)
+        return self._attributes(node)
 
     # directories ---------------------------------------------------------------------------
 
@@ -126,7 +154,10 @@ class Filesystem:
         """Freeze the listing of a directory; returns its handle."""
         directory = self._directory(inode)
         await self._listed(directory)
-        entries = [(directory, *entry) for entry in self._layout.children(directory).items()]
+        listed = self._layout.children(directory).items()
+        entries = [(directory, *entry) for entry in listed]
+        if self._branches.lists_footprints and directory.kind in footprints.KINDS:
+            entries.append((directory, footprints.NAME, footprints.document_of(directory)))
         return self._dirs.add(Snapshot(entries))
 
     def readdir(self, handle: int, offset: int, take: Take) -> None:
@@ -149,19 +180,20 @@ class Filesystem:
     # files ---------------------------------------------------------------------------------
 
     async def open(self, inode: int, flags: int) -> Opened:
-        """Open a file for reading; no request is made before the first read."""
+        """Open a file for reading; no request before the first read, where its size is known."""
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
             raise IsADirectory(f"{node.kind.value} is a directory")
         if flags & _WRITING:
             raise ReadOnly("delivered data cannot be written")
-        if node.kind is Kind.VIRTUAL:
-            content = self._virtual.render(node.id)
-            return Opened(self._open.add(content), keep_cache=False, direct_io=True)
-        asset = self._asset(node)
-        opened = self._files.open(asset.id, size=asset.size or 0, name=_label(asset))
-        keep = asset.id not in self._changed
-        self._changed.discard(asset.id)
+        if node.kind not in STORED_KINDS:
+            if footprints.is_document(node):
+                await self._branches.footprints.ensure(node, self._layout)
+            return Opened(self._open.add(self._render(node)), keep_cache=False, direct_io=True)
+        size = await self._sizes.ensure(node)
+        opened = self._files.open(node.id, size=size, name=self._sizes.label(node))
+        keep = node.id not in self._changed
+        self._changed.discard(node.id)
         return Opened(self._open.add(opened), keep_cache=keep, direct_io=False)
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
@@ -187,17 +219,11 @@ class Filesystem:
         """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42."""
         if not name.startswith("user."):
             raise NoAttribute(name)
-        node = self._node(inode)
-        value = self._listed_xattrs(node).get(name)
-        if value is not None:
-            return value.encode(errors="replace")
-        if name.startswith(xattrs.PREFIX) and node.kind in (Kind.ASSET, Kind.ORDER):
-            return await self._unlisted_xattr(node, name)
-        raise NoAttribute(name)
+        return await self._xattrs.get(self._node(inode), name)
 
     def listxattr(self, inode: int) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` shows."""
-        return self._listed_xattrs(self._node(inode)).keys()
+        return self._xattrs.listed(self._node(inode)).keys()
 
     # changes -------------------------------------------------------------------------------
 
@@ -208,6 +234,7 @@ class Filesystem:
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:
                 self._files.forget(asset_id)
+                self._changed.add(asset_id)  # should it come back, kept pages are not trusted
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
         stale += [
@@ -217,10 +244,19 @@ class Filesystem:
         ]
         return stale
 
-    def learn_size(self, asset_id: str, size: int) -> list[Invalidation]:
-        """The object store tells another size than the listing did: believe it."""
-        self._changed.add(asset_id)
-        return self.apply(self._index.learn_size(asset_id, size))
+    def learn_size(self, object_id: str, size: int | None) -> list[Invalidation]:
+        """The object store holds another version than was known: believe it, of `size` bytes.
+
+        None where it did not tell: then only the pages the kernel keeps are given up.
+        """
+        self._changed.add(object_id)
+        if size is None:
+            return []
+        if object_id in self._index.assets:
+            return self.apply(self._index.learn_size(object_id, size))
+        node = Node(Kind.FILE, object_id)
+        self._sizes.learn(node, size)
+        return [Invalidation(self._inodes.number(node))] if self._inodes.holds(node) else []
 
     def gauges(self) -> dict[str, int]:
         """What is open or remembered now, for `status.json`."""
@@ -246,58 +282,60 @@ class Filesystem:
             raise NotADirectory(f"{node.kind.value} {node.id} is a file")
         return node
 
-    def _asset(self, node: Node) -> Asset:
-        return self._index.assets[node.id]
-
     async def _listed(self, directory: Node) -> None:
         needs = _NEEDS.get(directory.kind)
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
+        await self._layout.prepare(directory)
+
+    def _find(self, directory: Node, name: str) -> Node | None:
+        has_footprints = self._branches.transformed and directory.kind in footprints.KINDS
+        if has_footprints and name == footprints.NAME:
+            return footprints.document_of(directory)
+        return self._layout.find(directory, name)
 
     def _entry(self, directory: Node, name: str, node: Node) -> Attributes:
         attributes = self._attributes(node)
         if self._layout.lists(directory, name, node):
-            return attributes
+            return attributes._replace(ttl_s=min(attributes.ttl_s, _ttl_s(directory)))
+        if node.kind is Kind.ASSET:
+            return attributes._replace(ttl_s=0.0, attr_ttl_s=attributes.ttl_s)
         return attributes._replace(ttl_s=0.0)
 
     def _attributes(self, node: Node) -> Attributes:
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
-        if node.kind is Kind.VIRTUAL:
-            size = len(self._virtual.render(node.id))
-            return Attributes(inode, self._file_mode, 1, size, self._born_ns, self._born_ns, 0.0)
+        size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns = ctime_ns = self._born_ns
-        times = self._layout.times(node)
+        times = None if node.kind in (Kind.VIRTUAL, Kind.DOCUMENT) else self._layout.times(node)
         if times is not None:
             mtime_ns, ctime_ns = map(_nanoseconds, times)
-        if node.kind is Kind.ASSET:
-            size, mode = self._asset(node).size or 0, self._file_mode
-        else:
-            size, mode = 0, self._dir_mode
-        links = self._layout.links(node)
-        ttl_s = 0.0 if node.place else KERNEL_TTL_S
-        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s)
+        links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
+        mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
+        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
 
-    def _listed_xattrs(self, node: Node) -> dict[str, str]:
+    def _measure(self, node: Node) -> tuple[int, float, float | None]:
+        """Size, and for how long the kernel may remember the name and the attributes."""
         match node.kind:
-            case Kind.ASSET:
-                asset = self._asset(node)
-                order = self._index.orders.get(asset.order_id) if asset.order_id else None
-                return xattrs.of_asset(asset, order, asset.name or asset.title or "")
-            case Kind.ORDER:
-                return xattrs.of_order(node.id, self._index.orders.get(node.id))
-            case Kind.TAG:
-                return xattrs.of_tag(node.id)
+            case Kind.VIRTUAL:
+                return len(self._render(node)), 0.0, None
+            case Kind.DOCUMENT:
+                made = self._branches.render(node)
+                return (len(made), BRANCH_TTL_S, None) if made is not None else (0, 0.0, None)
+            case Kind.ASSET | Kind.FILE:
+                size = self._sizes.known(node)
+                return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
+            case Kind.ORDER if node.place:
+                return 0, 0.0, None
             case _:
-                return {}
+                return 0, _ttl_s(node), None
 
-    async def _unlisted_xattr(self, node: Node, name: str) -> bytes:
-        if name == xattrs.JSON:
-            return await self._documents.json(node)
-        if node.kind is Kind.ASSET and name == xattrs.DOWNLOAD_URL:
-            return await self._documents.download_url(node)
-        if node.kind is Kind.ASSET and name == xattrs.CACHED:
-            return str(self._files.cached_bytes(node.id)).encode()
-        raise NoAttribute(name)
+    def _render(self, node: Node) -> bytes:
+        if node.kind is Kind.VIRTUAL:
+            return self._virtual.render(node.id)
+        made = self._branches.render(node)
+        if made is None:
+            raise VersionChanged("the document is about something no longer in UP42 storage")
+        return made
 
     def _stale_names(self, change: Change) -> Iterator[Invalidation]:
         if not self._inodes.holds(change.parent):
@@ -313,5 +351,5 @@ def _nanoseconds(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
-def _label(asset: Asset) -> str:
-    return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
+def _ttl_s(directory: Node) -> float:
+    return BRANCH_TTL_S if directory.kind in BRANCH_KINDS else KERNEL_TTL_S

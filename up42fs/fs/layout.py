@@ -7,20 +7,26 @@ when it is first looked into, and kept until one of its members changes. `apply`
 and the new names of the directories that were ever built: nothing else can be in the kernel's
 memory. IDs resolve as names too; they are never listed, and listed names win over them. No change
 reports what an ID stands for (its spellings are many): the kernel must not remember it.
+What stands below an asset, in `stac/` and in `search/` is defined by branches: they say what must
+be known before such a directory can be built, and build it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from typing import Protocol
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.core import names
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
 from up42fs.types import Asset, CnamStatus, Order
+
+#: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
+BRANCH_TTL_S = 60.0
 
 _TOP = {
     "orders": Node(Kind.ORDERS),
@@ -28,6 +34,8 @@ _TOP = {
     "cnam": Node(Kind.CNAM),
     "assets": Node(Kind.ASSETS),
 }
+#: Directories whose members are assets.
+ASSET_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS, Kind.QUERY})
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CnamStatus}
 
@@ -40,24 +48,106 @@ class Change:
     names: tuple[str, ...]
 
 
+class Branch(Protocol):
+    """A part of the tree that is not made of the index alone."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The nodes it answers for."""
+        ...
+
+    @property
+    def top(self) -> Mapping[str, Node]:
+        """What it adds to the mount point."""
+        ...
+
+    async def prepare(self, node: Node) -> bool:
+        """Make `children(node)` possible; whether it differs from before. May ask UP42."""
+        ...
+
+    def children(self, node: Node) -> dict[str, Node]:
+        """Names of a prepared directory."""
+        ...
+
+    def members(self, node: Node) -> Iterable[Asset]:
+        """The assets of a prepared directory of assets."""
+        ...
+
+    def find(self, parent: Node, name: str) -> Node | None:
+        """What an unlisted name means in a prepared directory."""
+        ...
+
+    def exists(self, node: Node) -> bool:
+        """Whether `node` is (still) there, as far as is known without asking."""
+        ...
+
+    def links(self, node: Node) -> int:
+        """Its link count."""
+        ...
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """When it was made and changed, None where the tree itself is meant."""
+        ...
+
+
 class Layout:
     """Directories of named nodes over an index."""
 
-    def __init__(self, index: Index, virtual_names: Iterable[str]) -> None:
+    def __init__(
+        self, index: Index, virtual_names: Iterable[str], branches: Sequence[Branch] = ()
+    ) -> None:
         self._index = index
+        self._branches = {kind: branch for branch in branches for kind in branch.kinds}
+        self._top = dict(_TOP)
+        for branch in branches:
+            self._top |= branch.top
+        self._has_files = Kind.FILES in self._branches
         self._built: dict[Node, dict[str, Node]] = {}
         self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
         self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
-            Kind.ROOT: lambda _: _TOP,
+            Kind.ROOT: lambda _: self._top,
             Kind.CNAM: lambda _: _STATUSES,
             Kind.CONTROL: lambda _: self._virtual,
             Kind.ORDERS: lambda _: self._orders(),
             Kind.TAGS: lambda _: self._tags(),
-            Kind.ASSETS: lambda _: _named(self._index.assets.values()),
-            Kind.ORDER: lambda node: _named(self._index.of_order(node.id)),
-            Kind.TAG: lambda node: _named(self._index.with_tag(node.id)),
-            Kind.STATUS: lambda node: _named(self._index.with_status(CnamStatus(node.id))),
         }
+        self._builders |= {kind: branch.children for kind, branch in self._branches.items()}
+        for kind in ASSET_DIRS:
+            self._builders[kind] = lambda node: self._named(node, self.members(node))
+
+    async def prepare(self, node: Node) -> None:
+        """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42."""
+        branch = self._branches.get(node.kind)
+        if branch is not None and await branch.prepare(node):
+            self._built.pop(node, None)
+
+    def members(self, node: Node) -> Iterable[Asset]:
+        """The assets of a directory of assets."""
+        match node.kind:
+            case Kind.ORDER:
+                return self._index.of_order(node.id)
+            case Kind.TAG:
+                return self._index.with_tag(node.id)
+            case Kind.STATUS:
+                return self._index.with_status(CnamStatus(node.id))
+            case Kind.QUERY:
+                return self._branches[node.kind].members(node)
+            case _:
+                return self._index.assets.values()
+
+    def _named(self, parent: Node, assets: Iterable[Asset]) -> dict[str, Node]:
+        """Assets of a directory by name, each transformed one followed by its files."""
+        found = {asset.id: asset for asset in assets}
+        transformed = [id_ for id_, asset in found.items() if self._has_files and has_files(asset)]
+        assigned, directories = names.assign_with_files(
+            map(_asset_entry, found.values()), frozenset(transformed)
+        )
+        listed: dict[str, Node] = {}
+        for id_, name in assigned.items():
+            listed[name] = Node(Kind.ASSET, id_)
+            if id_ in directories:
+                listed[directories[id_]] = Node(Kind.FILES, id_, str(parent))
+        return listed
 
     def children(self, node: Node) -> Mapping[str, Node]:
         """Listed names of a directory and their nodes, in listing order."""
@@ -71,7 +161,10 @@ class Layout:
         if parent == ROOT and name == CONTROL_DIR:
             return CONTROL
         listed = self.children(parent).get(name)
-        return listed if listed is not None else self._alias(parent, name)
+        if listed is not None:
+            return listed
+        branch = self._branches.get(parent.kind)
+        return branch.find(parent, name) if branch is not None else self._alias(parent, name)
 
     def lists(self, parent: Node, name: str, node: Node) -> bool:
         """Whether `name` is listed in `parent` and means `node`: then changes are reported."""
@@ -81,6 +174,9 @@ class Layout:
 
     def exists(self, node: Node) -> bool:
         """Whether the storage still has what `node` shows."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.exists(node)
         match node.kind:
             case Kind.ASSET:
                 return node.id in self._index.assets
@@ -94,7 +190,10 @@ class Layout:
                 return True
 
     def links(self, node: Node) -> int:
-        """Link count: listed names of an asset; of a directory, itself and its subdirectories."""
+        """Link count: an asset's names in the four views; a directory and its subdirectories."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.links(node)
         match node.kind:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
@@ -103,11 +202,16 @@ class Layout:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
                 return 1
+            case kind if kind in ASSET_DIRS and self._has_files:
+                return 2 + sum(map(has_files, self.members(node)))
             case _:
                 return 2
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.times(node)
         thing: Asset | Order | None = None
         if node.kind is Kind.ASSET:
             thing = self._index.assets[node.id]
@@ -120,7 +224,10 @@ class Layout:
         for node in [node for node in self._built if _touched(node, delta)]:
             old = self._built.pop(node)
             if not self.exists(node):
-                yield Change(node, tuple(old))
+                # Kept as empty: should it come back, what the kernel knows as absent is reported.
+                self._built[node] = {}
+                if old:
+                    yield Change(node, tuple(old))
                 continue
             new = self.children(node)
             changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
@@ -144,7 +251,7 @@ class Layout:
         match parent.kind:
             case Kind.ORDERS if id_ in self._index.order_ids():
                 return Node(Kind.ORDER, id_, name)
-            case Kind.ASSETS | Kind.ORDER | Kind.TAG | Kind.STATUS:
+            case kind if kind in ASSET_DIRS:
                 node = Node(Kind.ASSET, id_)
                 return node if self._is_member(parent, id_) else None
             case _:
@@ -165,6 +272,11 @@ class Layout:
                 return True
 
 
+def has_files(asset: Asset) -> bool:
+    """Whether an asset has a directory of transformed files beside it."""
+    return asset.cnam_status is CnamStatus.SUCCESSFUL
+
+
 def is_id(name: str) -> bool:
     """Whether `name` has the form of an ID (contract §2.2, §4.2: UUIDs), of whatever case."""
     return _ID.fullmatch(name) is not None
@@ -176,7 +288,7 @@ def _touched(node: Node, delta: Delta) -> bool:
             return bool(delta.orders)
         case Kind.TAGS:
             return bool(delta.tags)
-        case Kind.ASSETS:
+        case Kind.ASSETS | Kind.QUERY:
             return bool(delta.assets)
         case Kind.ORDER:
             return node.id in delta.orders
@@ -184,12 +296,10 @@ def _touched(node: Node, delta: Delta) -> bool:
             return node.id in delta.tags
         case Kind.STATUS:
             return CnamStatus(node.id) in delta.statuses
+        case Kind.FILES | Kind.ITEM:
+            return node.id.partition("/")[0] in delta.assets
         case _:
             return False
-
-
-def _named(assets: Iterable[Asset]) -> dict[str, Node]:
-    return _assign(Kind.ASSET, map(_asset_entry, assets))
 
 
 def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:

@@ -23,6 +23,15 @@ class Kind(StrEnum):
     ASSET = "asset"
     CONTROL = "control"
     VIRTUAL = "virtual"
+    FILES = "files"  # an asset's directory of transformed files
+    ITEM = "item"  # one item of several in it
+    FILE = "file"  # a transformed file; its ID is the STAC asset's
+    DOCUMENT = "document"  # a JSON file made here: item.json, catalog.json, …
+    STAC = "stac"
+    COLLECTION = "collection"
+    STAC_ITEM = "stac-item"
+    SEARCH = "search"
+    QUERY = "query"
 
 
 class Node(NamedTuple):
@@ -42,11 +51,19 @@ class Node(NamedTuple):
 
 ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)
-FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL})
+FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT})
+#: Directories of which no change is pushed to the kernel.
+BRANCH_KINDS = frozenset({Kind.STAC, Kind.COLLECTION, Kind.STAC_ITEM, Kind.SEARCH, Kind.QUERY})
+#: Files whose bytes lie in UP42 storage.
+STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 
 
 class Attributes(NamedTuple):
-    """What `stat` shows. Times in nanoseconds since 1970, `size` in bytes, `ttl_s` in seconds."""
+    """What `stat` shows. Times in nanoseconds since 1970, `size` in bytes.
+
+    The kernel may remember the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, as
+    long as the name where that is None.
+    """
 
     inode: int
     mode: int
@@ -55,6 +72,7 @@ class Attributes(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     ttl_s: float
+    attr_ttl_s: float | None = None
 
     @property
     def is_dir(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from up42fs.catalog.sync import Part
-from up42fs.types import Bytes, SignedUrl
+from up42fs.types import Bytes, SignedUrl, Version
 
 
 class OpenFile(Protocol):
@@ -26,6 +26,10 @@ class Files(Protocol):
 
     def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages."""
+        ...
+
+    async def ensure_version(self, object_id: str, *, name: str) -> Version:
+        """The object's version, its size in it: a link and a range where nobody knows it."""
         ...
 
     def forget(self, object_id: str) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from up42fs.core.names import mime_type
+from up42fs.core.stac import StacAsset, StacItem
 from up42fs.types import Asset, Order
 
 PREFIX = "user.up42."
 #: Readable, not listed: they cost a request, or are a secret that `getfattr -d` must not print.
 JSON = PREFIX + "json"
+STAC_JSON = PREFIX + "stac.json"
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
 
@@ -48,6 +50,39 @@ def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
     return _present({PREFIX + key: value for key, value in own.items()} | desktop)
 
 
+def of_file(
+    file_id: str,
+    stac: StacAsset,
+    name: str,
+    item: StacItem,
+    asset: Asset | None,
+    order: Order | None,
+) -> dict[str, str]:
+    """Listed attributes of a transformed file; `asset` is the delivery it was made from."""
+    own = {
+        "id": file_id,
+        "kind": "file",
+        "name": stac.key,
+        "content_type": stac.media_type,
+        "stac.title": stac.title,
+        "stac.roles": ",".join(stac.roles),
+    }
+    listed = {PREFIX + key: value for key, value in own.items()}
+    desktop = {"user.mime_type": mime_type(name, stac.media_type)}
+    return _delivery(asset, order) | _stac(item) | _present(listed | desktop)
+
+
+def of_item_directory(asset: Asset, order: Order | None, item: StacItem | None) -> dict[str, str]:
+    """Listed attributes of an asset's directory; `item` is the one it shows, where that is so."""
+    own = {
+        "id": item.id if item else asset.id,
+        "kind": "item",
+        "name": item.title if item else None,
+    }
+    stac = _stac(item) if item else {}
+    return _delivery(asset, order) | stac | _present({PREFIX + k: v for k, v in own.items()})
+
+
 def of_order(order_id: str, order: Order | None) -> dict[str, str]:
     """Listed attributes of an order's directory; `order` is None if UP42 does not list it."""
     own: dict[str, str | None] = {"id": order_id, "kind": "order", "order_id": order_id}
@@ -73,6 +108,38 @@ def of_order(order_id: str, order: Order | None) -> dict[str, str]:
 def of_tag(tag: str) -> dict[str, str]:
     """Listed attributes of a tag's directory."""
     return {PREFIX + "kind": "tag", PREFIX + "name": tag, PREFIX + "tags": tag}
+
+
+def _delivery(asset: Asset | None, order: Order | None) -> dict[str, str]:
+    """What a transformed file or its directory shares with the delivery."""
+    if asset is None:
+        return {}
+    shared = of_asset(asset, order, "")
+    for own in ("id", "kind", "name", "content_type"):
+        shared.pop(PREFIX + own, None)
+    shared.pop("user.mime_type", None)
+    return shared
+
+
+def _stac(item: StacItem) -> dict[str, str]:
+    bbox = ",".join(f"{degrees:.12g}" for degrees in item.bbox or ())
+    own = {
+        "item_id": item.id,
+        "collection_id": item.collection_id,
+        "datetime": _stamp(item.datetime) if item.datetime else None,
+        "platform": item.platform,
+        "constellation": item.constellation,
+        "gsd": _number(item.gsd),
+        "cloud_cover": _number(item.cloud_cover),
+        "epsg": _number(item.epsg),
+        "bbox": bbox,
+        "title": item.title,
+    }
+    return _present({PREFIX + "stac." + key: value for key, value in own.items()})
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.12g}"
 
 
 def _present(attributes: dict[str, str | None]) -> dict[str, str]:

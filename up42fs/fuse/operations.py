@@ -129,7 +129,9 @@ class Operations(pyfuse3.Operations):
         entry.st_blocks = -(-attributes.size // 512)
         entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
         entry.st_ctime_ns = attributes.ctime_ns
-        entry.entry_timeout = entry.attr_timeout = attributes.ttl_s
+        entry.entry_timeout = attributes.ttl_s
+        known_s = attributes.attr_ttl_s
+        entry.attr_timeout = attributes.ttl_s if known_s is None else known_s
         return entry
 
 

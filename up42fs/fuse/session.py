@@ -81,7 +81,7 @@ class Session:
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; "
-                "the line above, if any, is fusermount3's reason"
+                "fusermount3's reason stands above, or in the log of a background mount"
             ) from None
         try:
             with _alarm():

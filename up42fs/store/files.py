@@ -117,7 +117,7 @@ class FileStore:
         settings: StoreSettings,
         metrics: Metrics,
         *,
-        on_version: Callable[[str, Version], None] | None = None,
+        on_version: Callable[[str, Version | None], None] | None = None,
         transport: Transport | None = None,
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
@@ -237,7 +237,7 @@ class FileStore:
         def changed(fetcher: Fetcher, version: Version | None) -> None:
             if self._fetchers.get(object_id) is fetcher:
                 self.forget(object_id)
-            if version is not None and self._on_version is not None:
+            if self._on_version is not None:
                 self._on_version(object_id, version)
 
         fetcher = Fetcher(

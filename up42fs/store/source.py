@@ -113,7 +113,7 @@ class Source:
             if target.missing is None or target.stopped:
                 return
             failure = self._failure(delivery, outcome)
-            if target.missing is None:  # a 416 that told the size of an empty object
+            if self.pin.size == 0:  # a 416 told so: there is nothing to fetch
                 return
             if conditional and failure.status == 412:
                 self._is_conditional = False

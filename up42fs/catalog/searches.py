@@ -1,0 +1,70 @@
+"""The part of a search that only UP42's STAC search can answer: where, when, how cloudy.
+
+Knows what to ask and how long to believe the answer; nothing of directories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+import trio
+
+from up42fs.catalog.answers import Answers
+from up42fs.catalog.flights import Flights
+from up42fs.core.query import Query, parse_query
+from up42fs.core.stac import StacItem
+from up42fs.metrics import Metrics
+
+#: Age in seconds from which a look starts a refresh, and the longest one search may take.
+REFRESH_S = 60.0
+SEARCH_TIMEOUT_S = 120.0
+#: Rows of a page; the source may ask for fewer where UP42 refuses so many.
+PAGE_ROWS = 100
+#: Searches remembered.
+MOST = 256
+
+
+class SearchSource(Protocol):
+    """Where items are searched, as `api.client.Client` does."""
+
+    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        """Every item that `body` finds, once; raises an `Up42fsError`."""
+        ...
+
+
+class Searches:
+    """Asset IDs by query, asked once and refreshed by age. Flights run in `nursery`."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        source: SearchSource,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._answers: Answers[str, frozenset[str]] = Answers(
+            Flights(nursery, "searching the storage", timeout_s=SEARCH_TIMEOUT_S),
+            self._search,
+            fresh_s=REFRESH_S,
+            most=MOST,
+            weigh=lambda _: 1,
+            clock=clock,
+        )
+
+    async def asset_ids(self, query: Query) -> frozenset[str] | None:
+        """Assets with an item that matches; None where no term needs STAC. May raise."""
+        if not query.needs_search:
+            return None
+        return await self._answers.get(query.canonical())
+
+    async def _search(self, canonical: str) -> frozenset[str]:
+        query = parse_query(canonical)
+        body = query.stac_body(PAGE_ROWS) if query else None
+        assert body is not None, "only such queries are asked"
+        self._metrics.count("catalog.searches")
+        found = [item.asset_id async for item in self._source.search(body)]
+        return frozenset(asset_id for asset_id in found if asset_id)

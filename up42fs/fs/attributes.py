@@ -1,0 +1,106 @@
+"""Extended attributes by node: which are listed, and where the unlisted ones come from.
+
+Knows what each kind of node shows; the values are made by `xattrs`, requests by `documents`.
+"""
+
+from __future__ import annotations
+
+from up42fs.catalog.index import Index
+from up42fs.core.stac import StacItem
+from up42fs.errors import NoAttribute
+from up42fs.fs import xattrs
+from up42fs.fs.documents import DocumentCache
+from up42fs.fs.nodes import STORED_KINDS, Kind, Node
+from up42fs.fs.ports import Documents, Files
+from up42fs.fs.transformed import FileRegistry, Transformed, to_json
+from up42fs.types import Asset, Order
+
+
+class NodeAttributes:
+    """The extended attributes of one mount's nodes."""
+
+    def __init__(
+        self,
+        index: Index,
+        files: Files,
+        documents: Documents,
+        registry: FileRegistry,
+        transformed: Transformed | None,
+    ) -> None:
+        self._index = index
+        self._files = files
+        self._documents = DocumentCache(documents)
+        self._registry = registry
+        self._transformed = transformed
+
+    def listed(self, node: Node) -> dict[str, str]:
+        """What `getfattr -d` shows; asks nothing."""
+        match node.kind:
+            case Kind.ASSET:
+                asset = self._index.assets[node.id]
+                return xattrs.of_asset(asset, self._order(asset), asset.name or asset.title or "")
+            case Kind.FILE:
+                return self._of_file(node)
+            case Kind.FILES | Kind.ITEM:
+                asset = self._index.assets[node.id.partition("/")[0]]
+                item = self._item(node)
+                return xattrs.of_item_directory(asset, self._order(asset), item)
+            case Kind.ORDER:
+                return xattrs.of_order(node.id, self._index.orders.get(node.id))
+            case Kind.TAG:
+                return xattrs.of_tag(node.id)
+            case _:
+                return {}
+
+    async def get(self, node: Node, name: str) -> bytes:
+        """One attribute's value; raises NoAttribute. Only unlisted ones may ask UP42."""
+        value = self.listed(node).get(name)
+        if value is not None:
+            return value.encode(errors="replace")
+        if name.startswith(xattrs.PREFIX):
+            return await self._unlisted(node, name)
+        raise NoAttribute(name)
+
+    async def _unlisted(self, node: Node, name: str) -> bytes:
+        described = self._described(node)
+        if name == xattrs.JSON and described is not None:
+            return await self._documents.json(described)
+        if name == xattrs.STAC_JSON:
+            item = self._item(node)
+            if item is not None:
+                return to_json(item.document).rstrip()
+        if node.kind in STORED_KINDS:
+            if name == xattrs.DOWNLOAD_URL:
+                return await self._documents.download_url(node)
+            if name == xattrs.CACHED:
+                return str(self._files.cached_bytes(node.id)).encode()
+        raise NoAttribute(name)
+
+    def _described(self, node: Node) -> Node | None:
+        """The asset or order whose API object is meant."""
+        if node.kind in (Kind.ASSET, Kind.ORDER):
+            return node
+        asset_id = node.id.partition("/")[0]
+        if node.kind is Kind.FILE:
+            file = self._registry.get(node.id)
+            asset_id = file.asset_id or "" if file else ""
+        return Node(Kind.ASSET, asset_id) if asset_id in self._index.assets else None
+
+    def _of_file(self, node: Node) -> dict[str, str]:
+        file = self._registry.get(node.id)
+        if file is None:
+            return {}
+        asset = self._index.assets.get(file.asset_id or "")
+        order = self._order(asset) if asset else None
+        return xattrs.of_file(node.id, file.stac, file.name, file.item, asset, order)
+
+    def _item(self, node: Node) -> StacItem | None:
+        if node.kind is Kind.FILE:
+            file = self._registry.get(node.id)
+            return file.item if file else None
+        if node.kind in (Kind.FILES, Kind.ITEM) and self._transformed is not None:
+            return self._transformed.item_of(node)
+        return None
+
+    def _order(self, asset: Asset) -> Order | None:
+        return self._index.orders.get(asset.order_id) if asset.order_id else None

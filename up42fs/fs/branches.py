@@ -1,0 +1,44 @@
+"""The parts of the tree beside the four views, put together: files, `stac/`, `search/`, documents.
+
+Knows which branch answers for what; nothing of how.
+"""
+
+from __future__ import annotations
+
+from up42fs.catalog.index import Index
+from up42fs.fs.footprints import PREFIX, Footprints
+from up42fs.fs.layout import Branch
+from up42fs.fs.nodes import Node
+from up42fs.fs.search import Search, Searches
+from up42fs.fs.static import CollectionsOfStorage, StaticCatalogue
+from up42fs.fs.transformed import FileRegistry, ItemsOfAssets, Transformed
+
+
+class Branches:
+    """What a mount shows beside orders, tags, states and assets; nothing without sources."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        items: ItemsOfAssets | None = None,
+        collections: CollectionsOfStorage | None = None,
+        searches: Searches | None = None,
+        lists_footprints: bool = False,
+    ) -> None:
+        self.registry = FileRegistry(index)
+        self.lists_footprints = lists_footprints and items is not None
+        self.transformed = Transformed(index, items, self.registry) if items else None
+        self.static = StaticCatalogue(collections, self.registry) if collections else None
+        search = Search(index, searches) if searches else None
+        self.footprints = Footprints(items)
+        found: list[Branch | None] = [self.transformed, self.static, search]
+        self.all: list[Branch] = [branch for branch in found if branch is not None]
+
+    def render(self, node: Node) -> bytes | None:
+        """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""
+        if node.id.startswith(PREFIX):
+            return self.footprints.known(node)
+        if node.id.startswith("item/"):
+            return self.transformed.document(node.id) if self.transformed else None
+        return self.static.document(node.id) if self.static else None

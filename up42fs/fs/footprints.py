@@ -1,0 +1,107 @@
+"""`footprints.geojson`: the outlines of what a directory shows, made when somebody opens it.
+
+Knows which items a directory's assets have; how they become GeoJSON is `core.footprints`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+from cachetools import TTLCache
+
+from up42fs.core.footprints import FootprintEntry, feature_collection
+from up42fs.core.stac import StacItem
+from up42fs.errors import Up42fsError
+from up42fs.fs.layout import Layout
+from up42fs.fs.nodes import Kind, Node
+from up42fs.fs.transformed import ItemsOfAssets, to_json
+from up42fs.types import Asset
+
+log = logging.getLogger(__name__)
+
+NAME = "footprints.geojson"
+KINDS = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY})
+PREFIX = "footprints/"
+#: Seconds a document is kept, and how many assets' items are asked for at a time.
+KEPT_S = 60.0
+PARALLEL = 8
+
+
+def is_document(node: Node) -> bool:
+    """Whether a node is a directory's footprints."""
+    return node.kind is Kind.DOCUMENT and node.id.startswith(PREFIX)
+
+
+def document_of(directory: Node) -> Node:
+    """The node of a directory's footprints."""
+    return Node(Kind.DOCUMENT, f"{PREFIX}{directory.kind.value}/{directory.id}")
+
+
+def directory_of(document: Node) -> Node:
+    """The directory whose footprints a node shows."""
+    kind, _, id_ = document.id.removeprefix(PREFIX).partition("/")
+    return Node(Kind(kind), id_)
+
+
+class Footprints:
+    """Documents by directory, kept for a minute."""
+
+    def __init__(self, items: ItemsOfAssets | None) -> None:
+        self._items = items
+        self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
+
+    def known(self, document: Node) -> bytes | None:
+        """The document if it was made within the last minute."""
+        return self._kept.get(document)
+
+    async def ensure(self, document: Node, layout: Layout) -> bytes:
+        """The document; asks for the items of the directory's assets. Raises `Up42fsError`."""
+        made = self._kept.get(document)
+        if made is None:
+            directory = directory_of(document)
+            await layout.prepare(directory)
+            paths = {
+                node.id: name
+                for name, node in layout.children(directory).items()
+                if node.kind is Kind.ASSET
+            }
+            made = self._kept[document] = await self._make(
+                directory, list(layout.members(directory)), paths
+            )
+        return made
+
+    async def _make(self, directory: Node, assets: list[Asset], paths: dict[str, str]) -> bytes:
+        found: dict[str, tuple[StacItem, ...]] = {}
+        limiter = trio.CapacityLimiter(PARALLEL)
+
+        async def ask(asset: Asset) -> None:
+            if self._items is None:
+                return
+            async with limiter:
+                try:
+                    found[asset.id] = await self._items.of_asset(asset)
+                except Up42fsError as error:
+                    log.warning("footprints: asset %s is left out: %s", asset.id, error)
+
+        await _all(assets, ask)
+        entries = [
+            FootprintEntry(
+                id=asset.id,
+                path=paths.get(asset.id, asset.id),
+                item=item,
+                title=asset.title,
+                collection=asset.collection,
+                status=asset.cnam_status.value,
+            )
+            for asset in assets
+            for item in (found.get(asset.id) or (None,))
+        ]
+        return to_json(feature_collection(entries, name=directory.id))
+
+
+async def _all(assets: list[Asset], ask: Callable[[Asset], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for asset in assets:
+            nursery.start_soon(ask, asset)
