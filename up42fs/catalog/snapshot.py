@@ -1,0 +1,236 @@
+"""The catalogue on disk: what the storage held when it was last looked at, in SQLite.
+
+Knows rows and files; nothing of HTTP, names or who asks. Blocking: call it from a worker thread.
+
+Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence
+1. every trouble with the file (missing, not ours, of a newer format, damaged, disk full) ends in
+   the same two ways: what cannot be read is forgotten and rebuilt, what cannot be written turns
+   the snapshot off; both are told once, and neither keeps a mount from working;
+2. one file per API host, account and workspace: rows of two accounts never meet. Its name is a
+   hash of these, its mode 0600;
+3. a transaction per batch of changes: a crash leaves the state before or after it. The flag that a
+   listing was complete is part of the same transaction as its rows.
+Two mounts of one account share the file; SQLite serialises them, and both write the same truth.
+Rejected: pickle (a damaged or foreign file would run code), JSON (100 000 rows written for one).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+from up42fs.types import Asset, CnamStatus, Order
+
+log = logging.getLogger(__name__)
+
+#: Raise it whenever the meaning of a column changes: older files are then rebuilt.
+FORMAT = 1
+#: How long a writer waits for another mount's transaction, seconds.
+BUSY_TIMEOUT_S = 5.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = frozenset({"created_at", "updated_at"})
+_SEPARATOR = "\x1f"
+
+Row = TypeVar("Row", Asset, Order)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a snapshot holds. The flags say whether a listing was ever read to its end."""
+
+    assets: tuple[Asset, ...] = ()
+    orders: tuple[Order, ...] = ()
+    assets_complete: bool = False
+    orders_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to write and IDs to remove, and the listings that are complete with them."""
+
+    assets: Sequence[Asset] = ()
+    orders: Sequence[Order] = ()
+    removed_assets: Sequence[str] = ()
+    removed_orders: Sequence[str] = ()
+    complete: frozenset[str] = frozenset()
+
+
+def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
+    """The file of one account at one host below `directory`."""
+    identity = _SEPARATOR.join((api, username.casefold(), workspace or ""))
+    return directory / f"catalogue-{blake2b(identity.encode(), digest_size=12).hexdigest()}.sqlite"
+
+
+class Snapshot:
+    """One snapshot file; every method may be called from any one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: sqlite3.Connection | None = None
+        self._is_off = False
+
+    def load(self) -> Stored:
+        """What the file holds; nothing where it cannot be used. Never raises."""
+        try:
+            return self._load()
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            log.warning(
+                "the stored catalogue %s cannot be used (%s): rebuilding", self._path, error
+            )
+            self._remove()
+            return Stored()
+
+    def save(self, batch: Batch) -> None:
+        """Write a batch; turns the snapshot off, with one warning, if that fails. Never raises."""
+        if self._is_off:
+            return
+        try:
+            self._save(self._open(), batch)
+        except (sqlite3.Error, OSError) as error:
+            self._is_off = True
+            log.warning(
+                "the catalogue cannot be stored in %s (%s): the next mount will list it anew",
+                self._path, error,
+            )  # fmt: skip
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+    def _load(self) -> Stored:
+        if not self._path.exists():
+            return Stored()
+        database = self._open()
+        return Stored(
+            assets=tuple(_rows(database, Asset)),
+            orders=tuple(_rows(database, Order)),
+            assets_complete=_is_complete(database, "assets"),
+            orders_complete=_is_complete(database, "orders"),
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is not None:
+            return self._database
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.close(descriptor)
+        database = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
+        )
+        try:
+            _prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        return database
+
+    def _save(self, database: sqlite3.Connection, batch: Batch) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            _put(database, Asset, batch.assets)
+            _put(database, Order, batch.orders)
+            _remove(database, "asset", batch.removed_assets)
+            _remove(database, "order_", batch.removed_orders)
+            marks = [(name,) for name in sorted(batch.complete)]
+            database.executemany("INSERT OR REPLACE INTO complete VALUES (?)", marks)
+        except BaseException:
+            with suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+    def _remove(self) -> None:
+        self.close()
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            with suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink()
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    found = database.execute("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise ValueError(f"it was written by a newer up42fs (format {found})")
+    if found not in (0, FORMAT):
+        raise ValueError(f"its format {found} is no longer read")
+    # One process writes little at a time; losing the last batch in a power cut costs a request.
+    database.execute("PRAGMA synchronous = OFF")
+    if found == 0:
+        database.execute("BEGIN IMMEDIATE")
+        for kind in (Asset, Order):
+            columns = ", ".join(f'"{name}"' for name in _columns(kind)[1:])
+            database.execute(
+                f'CREATE TABLE IF NOT EXISTS {_table(kind)} ("id" TEXT PRIMARY KEY, {columns})'
+            )
+        database.execute("CREATE TABLE IF NOT EXISTS complete (listing TEXT PRIMARY KEY)")
+        database.execute(f"PRAGMA user_version = {FORMAT}")
+        database.execute("COMMIT")
+
+
+def _table(kind: type[Asset] | type[Order]) -> str:
+    return "asset" if kind is Asset else "order_"
+
+
+def _columns(kind: type[Asset] | type[Order]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _rows(database: sqlite3.Connection, kind: type[Row]) -> Iterable[Row]:
+    columns = _columns(kind)
+    times = [index for index, name in enumerate(columns) if name in _TIMES]
+    tags = columns.index("tags")
+    status = columns.index("cnam_status") if kind is Asset else None
+    names = ", ".join(f'"{name}"' for name in columns)
+    for row in database.execute(f"SELECT {names} FROM {_table(kind)}"):  # noqa: S608
+        values: list[Any] = list(row)
+        for index in times:
+            values[index] = _EPOCH + timedelta(microseconds=values[index])
+        values[tags] = tuple(values[tags].split(_SEPARATOR)) if values[tags] else ()
+        if status is not None:
+            values[status] = CnamStatus(values[status])
+        yield kind(*values)
+
+
+def _put(database: sqlite3.Connection, kind: type[Row], rows: Sequence[Row]) -> None:
+    columns = _columns(kind)
+    marks = ", ".join("?" for _ in columns)
+    database.executemany(
+        f"INSERT OR REPLACE INTO {_table(kind)} VALUES ({marks})",  # noqa: S608
+        ([_value(getattr(row, name)) for name in columns] for row in rows),
+    )
+
+
+def _value(value: object) -> object:
+    match value:
+        case datetime():
+            return (value - _EPOCH) // timedelta(microseconds=1)
+        case tuple():
+            return _SEPARATOR.join(value)
+        case CnamStatus():
+            return value.value
+        case str():
+            return value.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
+        case _:
+            return value
+
+
+def _remove(database: sqlite3.Connection, table: str, ids: Sequence[str]) -> None:
+    database.executemany(f"DELETE FROM {table} WHERE id = ?", [(id_,) for id_ in ids])  # noqa: S608
+
+
+def _is_complete(database: sqlite3.Connection, listing: str) -> bool:
+    found = database.execute("SELECT 1 FROM complete WHERE listing = ?", (listing,))
+    return found.fetchone() is not None
