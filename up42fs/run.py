@@ -140,7 +140,7 @@ class _Mount:
             )
             options = MountOptions(self._source(), allow_other=self._settings.allow_other)
             self._session = Session(operations, self._mountpoint, options)
-            with self._session.mounted():
+            async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
                 await self._store.aclose()
             nursery.cancel_scope.cancel()
@@ -167,7 +167,9 @@ class _Mount:
         nursery.start_soon(self._watch_sleep)
         async with trio.open_nursery() as session:
             mount: Mount = await session.start(self._session.serve)
-            self._tuned = await trio.to_thread.run_sync(tune, mount, self._settings.read_ahead)
+            self._tuned = await trio.to_thread.run_sync(
+                tune, mount, self._settings.read_ahead, self._session.negotiated
+            )
             log.info("mounted %s at %s", self._source(), self._mountpoint)
             on_ready()
 
@@ -201,6 +203,7 @@ class _Mount:
             "kernel": {
                 "read_ahead_kib": self._tuned.read_ahead_kib if self._tuned else None,
                 "max_background": self._tuned.max_background if self._tuned else None,
+                "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
             },
             "open": self._filesystem.gauges(),
             "counters": self._metrics.snapshot(),

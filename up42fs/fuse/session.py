@@ -15,6 +15,9 @@ process. The ways it can freeze or die, and the cure of each (measured, see docs
 4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will
    read: after a grace period they are cancelled. The unmount shows as an error on the device.
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
+6. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
+   and nothing else; and `main()` ends the queue of 2 when it returns. Nothing is invalidated
+   before the mount is there: until then the kernel has nothing to forget.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyfuse3
@@ -33,8 +36,11 @@ import trio
 
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.filesystem import Invalidation
+from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.mounts import Mount, mount_at
+from up42fs.fuse.negotiate import HandshakeFailed, negotiate
 from up42fs.fuse.operations import Operations
+from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +50,22 @@ MAX_TASKS = 512
 READY_TIMEOUT_S = 10.0
 #: How long handlers in flight may go on after a request to stop, seconds.
 GRACE_S = 3.0
+#: Set to `off`, it leaves the handshake to libfuse: for tests, and to see whose fault something is.
+HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
 _ALARM_S = 1.0
 _DEVICE_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How the kernel is asked to mount; always read-only, nosuid, nodev."""
+    """How the kernel is asked to mount; always read-only, nosuid, nodev.
+
+    `negotiates` is whether the handshake is ours, or libfuse's with its defaults.
+    """
 
     source: str
     allow_other: bool = False
+    negotiates: bool = field(default_factory=lambda: os.environ.get(HANDSHAKE_VARIABLE) != "off")
 
     def to_fuse(self) -> set[str]:
         """Options in libfuse's words."""
@@ -72,22 +84,48 @@ class Session:
         self._mountpoint = mountpoint
         self._options = options
         self._stopping = trio.Event()
+        self._is_mounted = False
+        #: What the kernel agreed to; None where libfuse's defaults hold.
+        self.negotiated: Negotiated | None = None
 
-    @contextmanager
-    def mounted(self) -> Iterator[None]:
-        """Mount on entry, unmount on exit whatever happens."""
-        try:
-            pyfuse3.init(self._operations, str(self._mountpoint), self._options.to_fuse())
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot mount at {self._mountpoint}: {error}; "
-                "fusermount3's reason stands above, or in the log of a background mount"
-            ) from None
+    @asynccontextmanager
+    async def mounted(self) -> AsyncIterator[None]:
+        """Mount on entry, unmount on exit whatever happens; raises ConfigurationError."""
+        close = await self._mount()
+        self._is_mounted = True
         try:
             with _alarm():
                 yield
         finally:
-            pyfuse3.close(unmount=True)
+            self._is_mounted = False
+            close()
+
+    async def _mount(self) -> Callable[[], None]:
+        """Mount in the better way that works here; returns what unmounts."""
+        options = self._options.to_fuse()
+        reason = "fusermount3's reason stands above, or in the log of a background mount"
+        if self._options.negotiates:
+            try:
+                attached = await negotiate(
+                    self._operations,
+                    self._mountpoint,
+                    options,
+                    max_background=MAX_BACKGROUND,
+                    congestion_threshold=CONGESTION_THRESHOLD,
+                )
+            except HandshakeFailed as error:
+                reason = str(error)
+                log.info("mounting with libfuse's defaults, which are slower: %s", reason)
+            else:
+                self.negotiated = attached.negotiated
+                return attached.close
+        try:
+            pyfuse3.init(self._operations, str(self._mountpoint), options)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot mount at {self._mountpoint}: {error}; {reason}"
+            ) from None
+        return lambda: pyfuse3.close(unmount=True)
 
     async def serve(
         self, *, task_status: trio.TaskStatus[Mount] = trio.TASK_STATUS_IGNORED
@@ -107,6 +145,8 @@ class Session:
 
     def invalidate(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget names and attributes; never blocks."""
+        if not self._is_mounted:
+            return
         for item in stale:
             if item.name is not None:
                 pyfuse3.invalidate_entry_async(

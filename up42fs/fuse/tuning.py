@@ -1,7 +1,8 @@
-"""Kernel settings of one mount that FUSE's handshake leaves at poor defaults.
+"""Kernel settings of one mount: which are wanted, and those that can be set once it answers.
 
-Knows the files under /sys and nothing else. Both settings are tried after the mount answers
-(written earlier they are reset) and neither is needed: without permission the mount works, slower.
+Knows the files under /sys and nothing else; what the handshake can settle is settled by
+`negotiate`. The rest is tried after the mount answers (written earlier it is reset) and is not
+needed: without permission the mount works, slower.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.mounts import Mount
 
 log = logging.getLogger(__name__)
@@ -18,7 +20,7 @@ log = logging.getLogger(__name__)
 #: 1024 is the most that does not hurt mmap readers (docs/performance.md). Root only.
 READ_AHEAD_KIB = 1024
 #: Background requests in flight for the whole mount; the default 12 starves parallel readers.
-#: The mount's owner may raise it.
+#: Agreed on in the handshake; without it, the mount's owner may raise it where /sys shows it.
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
 
@@ -28,20 +30,35 @@ _CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What the kernel uses now, as read back from it; None where it cannot be seen."""
+    """What the kernel uses now.
+
+    `read_ahead_kib` and `max_background` are read back where the kernel shows them, else
+    `max_background` is what was negotiated; None where neither can be had.
+    """
 
     read_ahead_kib: int | None
     max_background: int | None
+    parallel_dirops: bool
 
 
-def tune(mount: Mount, read_ahead_kib: int = READ_AHEAD_KIB) -> Tuned:
-    """Set what may be set, and report what holds. Blocking, quick; run it in a thread."""
+def tune(
+    mount: Mount, read_ahead_kib: int = READ_AHEAD_KIB, negotiated: Negotiated | None = None
+) -> Tuned:
+    """Set what may be set, and report what holds. Blocking, quick; run it in a thread.
+
+    `negotiated` is what the handshake agreed on, None where it was libfuse's own.
+    """
     read_ahead = _BDI / mount.device / "read_ahead_kb"
     connection = _CONNECTIONS / mount.device.partition(":")[2]
     _write(read_ahead, read_ahead_kib)
-    _write(connection / "max_background", MAX_BACKGROUND)
-    _write(connection / "congestion_threshold", CONGESTION_THRESHOLD)
-    tuned = Tuned(_read(read_ahead), _read(connection / "max_background"))
+    if negotiated is None:
+        _write(connection / "max_background", MAX_BACKGROUND)
+        _write(connection / "congestion_threshold", CONGESTION_THRESHOLD)
+    max_background = _read(connection / "max_background")
+    if max_background is None and negotiated is not None:
+        max_background = negotiated.max_background
+    has_dirops = negotiated is not None and negotiated.parallel_dirops
+    tuned = Tuned(_read(read_ahead), max_background, has_dirops)
     if tuned.read_ahead_kib is not None and tuned.read_ahead_kib < read_ahead_kib:
         log.info(
             "kernel read-ahead stays at %d KiB; for faster copies run: echo %d | sudo tee %s",

@@ -1,0 +1,71 @@
+"""The two messages of FUSE's handshake as bytes: what the kernel offers, what is answered.
+
+Pure; knows the layout of `fuse_init_in` and `fuse_init_out` (include/uapi/linux/fuse.h, version 7)
+and nothing of descriptors or libfuse. Only fields that libfuse need not know about are changed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+#: Lookups and listings of one directory may run at the same time.
+PARALLEL_DIROPS = 1 << 18
+
+_FUSE_INIT = 26
+_MAJOR = 7
+#: len, opcode, unique, nodeid, uid, gid, pid, and the extensions' length; then `fuse_init_in`:
+#: major, minor, max_readahead, flags.
+_REQUEST = struct.Struct("=IIQQIIIIIIII")
+#: len, error, unique; then `fuse_init_out` as far as it matters here: major, minor, max_readahead,
+#: flags, max_background, congestion_threshold. What follows is passed on as it is.
+_REPLY = struct.Struct("=IiQIIIIHH")
+
+
+class BadMessage(ValueError):
+    """Not the message that stands at this place of a handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What one mount agreed on with the kernel beyond libfuse's defaults."""
+
+    max_background: int
+    congestion_threshold: int
+    parallel_dirops: bool
+
+
+def parse_offer(request: bytes) -> int:
+    """The flags that the kernel offers in its FUSE_INIT; raises BadMessage for anything else."""
+    if len(request) < _REQUEST.size:
+        raise BadMessage(f"the kernel's first request is cut off at {len(request)} bytes")
+    length, opcode, *_, major, _minor, _readahead, flags = _REQUEST.unpack_from(request)
+    if length != len(request) or opcode != _FUSE_INIT or major != _MAJOR:
+        raise BadMessage(f"the kernel began with request {opcode} of version {major}")
+    return int(flags)
+
+
+def raise_limits(
+    request: bytes, reply: bytes, *, max_background: int, congestion_threshold: int
+) -> tuple[bytes, Negotiated]:
+    """Patch libfuse's `reply` to FUSE_INIT; both limits are 1 to 65535 requests.
+
+    Nothing is asked that the kernel did not offer. Raises BadMessage where either message is not
+    what it should be, a refusal by libfuse included.
+    """
+    offered = parse_offer(request)
+    if len(reply) < _REPLY.size:
+        raise BadMessage(f"libfuse's first reply is cut off at {len(reply)} bytes")
+    length, error, unique, major, minor, readahead, flags, _, _ = _REPLY.unpack_from(reply)
+    if error or length != len(reply) or major != _MAJOR or unique != _unique(request):
+        raise BadMessage(f"libfuse answered with error {-error}, version {major}")
+    flags |= offered & PARALLEL_DIROPS
+    head = _REPLY.pack(
+        length, error, unique, major, minor, readahead, flags, max_background, congestion_threshold
+    )
+    agreed = Negotiated(max_background, congestion_threshold, bool(flags & PARALLEL_DIROPS))
+    return head + reply[_REPLY.size :], agreed
+
+
+def _unique(request: bytes) -> int:
+    return int(_REQUEST.unpack_from(request)[2])
