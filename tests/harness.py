@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from up42fs.fuse.mounts import mount_at
 UP42FS = (sys.executable, "-m", "up42fs")
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("UP42FS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+#: What GDAL says of each raster of the imagery on a local disk.
+EXPECTED = DATA / "_expected"
 
 
 def why_no_mount() -> str | None:
@@ -124,7 +127,10 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
     """Mount with the command, unmount afterwards; nothing may be left mounted or running."""
     mountpoint = Path(tempfile.mkdtemp(prefix="mount-", dir=home))
     log = home / f"{mountpoint.name}.log"
-    done = run(*UP42FS, "mount", mountpoint, "--log-file", log, *arguments, env=env)
+    # A cache of its own, unless the test says otherwise: every mount starts cold.
+    cache = home / f"{mountpoint.name}.cache"
+    own = [] if "--cache-dir" in arguments else ["--cache-dir", str(cache)]
+    done = run(*UP42FS, "mount", mountpoint, "--log-file", log, *own, *arguments, env=env)
     assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
     mount = Mount(mountpoint, 0, log, env)
     mount.pid = mount.status()["pid"]
@@ -162,3 +168,12 @@ def kib_resident(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise AssertionError("no VmRSS")
+
+
+def comparable(info: dict) -> dict:
+    """`gdalinfo`'s answer without what depends on where the file lies."""
+    files = [Path(name).name for name in info.get("files", [])]
+    kept = {key: value for key, value in info.items() if key not in ("description", "files")}
+    text = json.dumps(kept | {"files": sorted(files)}, sort_keys=True)
+    # DIMAP shows its own path in the names of its subdatasets.
+    return json.loads(re.sub(r'DIMAP:\\"[^"]*/', r'DIMAP:\\"', text))

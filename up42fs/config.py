@@ -173,6 +173,14 @@ class Settings:
     log_file: Path | None = None
 
     @property
+    def storage_dir(self) -> Path | None:
+        """Where this mount keeps things on disk; None if it shall not (`cache_size=0`)."""
+        if self.cache_size == 0:
+            return None
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        return self.cache_dir or base / "up42fs"
+
+    @property
     def api(self) -> str:
         """Address of the API, without a slash at its end."""
         return (self.api_url or REGIONS[self.region][0]).rstrip("/")

@@ -22,14 +22,23 @@ from up42fs.api.client import Client
 from up42fs.api.connection import make_http
 from up42fs.api.pages import Page
 from up42fs.catalog.collections import Collections
-from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
+from up42fs.catalog.snapshot import Snapshot, Stored, snapshot_path
 from up42fs.catalog.stac_listing import AssetListing, OrderListing
-from up42fs.catalog.sync import Sync
+from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
 from up42fs.core.stac import StacItem
-from up42fs.errors import ConfigurationError, DeadlineExceeded, NotFound, Up42fsError
+from up42fs.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    NotFound,
+    Offline,
+    Unavailable,
+    Up42fsError,
+)
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.virtual import VirtualFiles
@@ -47,6 +56,8 @@ log = logging.getLogger(__name__)
 PROCESS_MIB = 64
 #: Sign-in and one answer of the API must come within this many seconds, or mounting fails.
 PREFLIGHT_S = 12.0
+#: The same where a stored catalogue can be shown meanwhile.
+PREFLIGHT_KNOWN_S = 3.0
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
 SLEPT_S = 10.0
 _TICK_S = 2.0
@@ -75,14 +86,25 @@ async def _serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], No
     async with make_http() as http:
         tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
         client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
-        await _preflight(settings, tokens, client)
-        parts = _Mount(settings, mountpoint, client, metrics)
+        snapshot = _snapshot(settings)
+        stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
+        is_known = stored.assets_complete and stored.orders_complete
+        try:
+            limit_s = PREFLIGHT_KNOWN_S if is_known else PREFLIGHT_S
+            await _preflight(settings, tokens, client, limit_s)
+        except (Offline, DeadlineExceeded, Unavailable) as error:
+            if not is_known:
+                raise
+            log.warning("mounting what is known of the storage: %s", error)
+        parts = _Mount(settings, mountpoint, client, metrics, snapshot, stored)
         await parts.run(on_ready)
 
 
-async def _preflight(settings: Settings, tokens: TokenSource, client: Client) -> None:
+async def _preflight(
+    settings: Settings, tokens: TokenSource, client: Client, limit_s: float
+) -> None:
     try:
-        with trio.fail_after(PREFLIGHT_S):
+        with trio.fail_after(limit_s):
             await tokens.token()
             try:
                 await client.assets_page(0, size=1)
@@ -91,7 +113,7 @@ async def _preflight(settings: Settings, tokens: TokenSource, client: Client) ->
                 await client.collections_page(limit=1)
     except trio.TooSlowError:
         raise DeadlineExceeded(
-            f"no answer from {settings.auth} and {settings.api} within {PREFLIGHT_S:.0f} s; "
+            f"no answer from {settings.auth} and {settings.api} within {limit_s:.0f} s; "
             "check the network, HTTPS_PROXY and UP42_REGION"
         ) from None
 
@@ -100,13 +122,20 @@ class _Mount:
     """The objects of one mount and the tasks that drive them."""
 
     def __init__(
-        self, settings: Settings, mountpoint: Path, client: Client, metrics: Metrics
+        self,
+        settings: Settings,
+        mountpoint: Path,
+        client: Client,
+        metrics: Metrics,
+        snapshot: Snapshot | None,
+        stored: Stored,
     ) -> None:
         self._settings = settings
         self._mountpoint = mountpoint
         self._client = client
         self._metrics = metrics
         self._index = Index()
+        self._index.apply(Changes(assets=stored.assets, orders=stored.orders))
         self._started_s = time.time()
         self._tuned: Tuned | None = None
         self._assets = AssetListing(_Assets(client), client)
@@ -117,7 +146,9 @@ class _Mount:
             orders=self._orders,
             on_change=self._changed,
             refresh_s=settings.refresh,
+            known=[part for part in Part if getattr(stored, f"{part.value}_complete")],
         )
+        self._recorder = Recorder(snapshot, self._index, self._sync.is_synced) if snapshot else None
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -143,6 +174,8 @@ class _Mount:
             async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
                 await self._store.aclose()
+                if self._recorder is not None:
+                    await self._recorder.flush()
             nursery.cancel_scope.cancel()
 
     def _branches(self, nursery: trio.Nursery) -> Branches:
@@ -164,6 +197,8 @@ class _Mount:
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
         nursery.start_soon(self._handle_signals)
         nursery.start_soon(self._sync.run)
+        if self._recorder is not None:
+            nursery.start_soon(self._recorder.run)
         nursery.start_soon(self._watch_sleep)
         async with trio.open_nursery() as session:
             mount: Mount = await session.start(self._session.serve)
@@ -180,6 +215,8 @@ class _Mount:
         return f"up42:{self._settings.region}"
 
     def _changed(self, delta: Delta) -> None:
+        if self._recorder is not None:
+            self._recorder.note(delta)
         self._session.invalidate(self._filesystem.apply(delta))
 
     def _learned(self, object_id: str, version: Version | None) -> None:
@@ -254,6 +291,18 @@ class _Orders:
 
     async def newest(self, page: int) -> Page[Order]:
         return await self.client.orders_page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
+
+
+def _snapshot(settings: Settings) -> Snapshot | None:
+    if settings.storage_dir is None:
+        return None
+    path = snapshot_path(
+        settings.storage_dir / "catalogue",
+        api=settings.api,
+        username=settings.username or "",
+        workspace=settings.workspace,
+    )
+    return Snapshot(path)
 
 
 def _credentials(settings: Settings) -> Credentials:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import DATA, Emulator, Mount, check, emulator, mounted, run
+from harness import DATA, EXPECTED, Emulator, Mount, check, comparable, emulator, mounted, run
 
 from up42fs.emulator.storage import stable_id
 
 pytestmark = [pytest.mark.mount, pytest.mark.data]
 
-EXPECTED = DATA / "_expected"
 RASTERS = sorted(
     path.relative_to(EXPECTED).with_suffix("")
     for path in EXPECTED.rglob("*.json")
@@ -69,7 +67,7 @@ def test_every_file_copies_byte_for_byte(data_mount: Mount, tmp_path: Path) -> N
         for path in DATA.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
-    copies = list((tmp_path / "copy").iterdir())
+    copies = [path for path in (tmp_path / "copy").iterdir() if path.is_file()]
     assert len(copies) == len(originals) > 100
     for copy in copies:
         found = os.getxattr(data_mount.find(copy.name), "user.up42.id").decode()
@@ -85,15 +83,6 @@ def test_gdal_sees_the_same_pixels(tree: Path, raster: Path) -> None:
         return
     shown = json.loads(done.stdout)
     assert comparable(shown) == comparable(expected)
-
-
-def comparable(info: dict) -> dict:
-    """`gdalinfo`'s answer without what depends on where the file lies."""
-    files = [Path(name).name for name in info.get("files", [])]
-    kept = {key: value for key, value in info.items() if key not in ("description", "files")}
-    text = json.dumps(kept | {"files": sorted(files)}, sort_keys=True)
-    # DIMAP shows its own path in the names of its subdatasets.
-    return json.loads(re.sub(r'DIMAP:\\"[^"]*/', r'DIMAP:\\"', text))
 
 
 def test_rasterio_reads_windows_and_overviews(tree: Path) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -91,10 +91,14 @@ class Sync:
         orders: Listing[Order],
         on_change: Callable[[Delta], None],
         refresh_s: float,
+        known: Collection[Part] = (),
     ) -> None:
+        """`known` listings are in the index already, complete when they were stored."""
         self._index = index
         self._listings: dict[Part, Listing[Any]] = {Part.ASSETS: assets, Part.ORDERS: orders}
-        self._states = {part: _State() for part in Part}
+        self._states = {part: _State(synced=part in known) for part in Part}
+        for part in known:
+            self._states[part].refreshes = 1  # the next look is a small one
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
@@ -122,6 +126,10 @@ class Sync:
             "it goes on in the background: try again"
         )
 
+    def is_synced(self, part: Part) -> bool:
+        """Whether a listing is complete."""
+        return self._states[part].synced
+
     def refresh_now(self) -> None:
         """Refresh without waiting for the next turn."""
         self._wanted.set()
@@ -134,7 +142,9 @@ class Sync:
                 "complete": state.synced,
                 "rows_so_far": None if state.synced else state.partial_rows,
                 "seconds_since_refresh": (
-                    round(now_s - state.synced_at_s, 1) if state.synced else None
+                    round(now_s - state.synced_at_s, 1)
+                    if math.isfinite(state.synced_at_s)
+                    else None
                 ),
                 "error": str(state.error) if state.error else None,
             }

@@ -1,0 +1,135 @@
+"""A mount that was there before lists at once, and without a network at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from harness import UP42FS, Emulator, check, emulator, mounted, run, wait_until
+
+pytestmark = pytest.mark.mount
+
+
+def tree(mountpoint: Path) -> list[str]:
+    """The four views, without what stands inside the assets' directories."""
+    shown = "%P %s %i\n"
+    found = check("find", "assets", "-maxdepth", "1", "-printf", shown, cwd=mountpoint)
+    views = ("orders", "tags", "cnam")
+    found += check("find", *views, "-maxdepth", "2", "-printf", shown, cwd=mountpoint)
+    return sorted(found.splitlines())
+
+
+def snapshot_file(cache: Path) -> Path:
+    (found,) = (cache / "catalogue").glob("*.sqlite")
+    return found
+
+
+def mount_once(running: Emulator, cache: Path, home: Path) -> list[str]:
+    with mounted(running.env, "--cache-dir", str(cache), home=home) as mount:
+        return tree(mount.path)
+
+
+def test_the_second_mount_lists_before_it_asks(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "500,20,10")
+    cache = tmp_path / "cache"
+    before = mount_once(running, cache, tmp_path)
+    running.remote.faults(fail_route="assets.list", fail_skip=1, stall_before_headers_s=20.0)
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        position = running.remote.position()
+        assert tree(mount.path) == before
+        assert [r for r in running.remote.log(position) if r["route"] == "assets.list"] == []
+
+
+def test_it_is_refreshed_behind(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "50,5,3")
+    cache = tmp_path / "cache"
+    mount_once(running, cache, tmp_path)
+    running.remote.storage("add_asset", name="meanwhile.bin", size=10)
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        wait_until((mount.path / "assets/meanwhile.bin").exists, 5, "the new asset appears")
+        routes = running.requests()
+        assert (
+            len(check("find", mount.path / "assets", "-maxdepth", "1", "-type", "f").splitlines())
+            == 51
+        )
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        assert (mount.path / "assets/meanwhile.bin").stat().st_size == 10
+    assert routes["assets.list"] <= 6
+
+
+def test_mounting_and_listing_offline(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with emulator("--synthetic", "50,5,3") as running:
+        before = mount_once(running, cache, tmp_path)
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        assert tree(mount.path) == before
+        check("getfattr", "-d", "--absolute-names", *(mount.path / "assets").iterdir())
+        name = next(n for n in os.listdir(mount.path / "assets") if n.endswith(".zip"))
+        started_s = time.monotonic()
+        with pytest.raises(OSError, match="unreachable"):
+            mount.find(name).read_bytes()
+        assert time.monotonic() - started_s < 1.5
+        assert "mounting what is known" in mount.log.read_text()
+
+
+def test_mounting_while_the_network_is_silent(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with emulator("--synthetic", "50,5,3") as running:
+        before = mount_once(running, cache, tmp_path)
+        os.kill(running.process.pid, signal.SIGSTOP)
+        try:
+            with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+                assert tree(mount.path) == before
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+
+
+def test_a_wrong_password_is_refused_although_the_storage_is_known(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "5,1,1")
+    cache = tmp_path / "cache"
+    mount_once(running, cache, tmp_path)
+    (tmp_path / "mnt").mkdir()
+    wrong = running.env | {"UP42_PASSWORD": "wrong"}
+    done = run(*UP42FS, "mount", tmp_path / "mnt", "--cache-dir", cache, env=wrong)
+    assert done.returncode == 1
+    assert "password" in done.stderr
+
+
+def test_a_damaged_snapshot_is_rebuilt(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "50,5,3")
+    cache = tmp_path / "cache"
+    before = mount_once(running, cache, tmp_path)
+    path = snapshot_file(cache)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(path.read_bytes()[:5000])
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        assert tree(mount.path) == before
+        assert mount.log.read_text().count("rebuilding") == 1
+    database = sqlite3.connect(snapshot_file(cache))
+    assert database.execute("SELECT count(*) FROM asset").fetchone() == (50,)
+    database.close()
+
+
+def test_cache_size_0_keeps_nothing(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "5,1,1")
+    cache = tmp_path / "cache"
+    arguments = ("--cache-dir", str(cache), "--cache-size", "0")
+    with mounted(running.env, *arguments, home=tmp_path) as mount:
+        assert "assets" in os.listdir(mount.path)
+    assert not cache.exists()
+
+
+def test_two_mounts_share_it(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "50,5,3")
+    cache = ("--cache-dir", str(tmp_path / "cache"))
+    with (
+        mounted(running.env, *cache, home=tmp_path) as first,
+        mounted(running.env, *cache, home=tmp_path) as second,
+    ):
+        assert tree(first.path) == tree(second.path)
+        for mount in (first, second):
+            assert "cannot be stored" not in mount.log.read_text()

@@ -1,0 +1,70 @@
+"""Writes what changed in the catalogue to its snapshot, behind everything else.
+
+Knows when to write; what a snapshot is, is `snapshot`'s. Changes are gathered for a moment and
+written as one transaction in a worker thread, so that a first listing of many rows costs few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.snapshot import Batch, Snapshot
+from up42fs.catalog.sync import Part
+
+#: How long changes are gathered, seconds.
+GATHER_S = 0.5
+#: How long the last write may hold up an unmount, seconds.
+FLUSH_TIMEOUT_S = 5.0
+
+
+class Recorder:
+    """Keeps one snapshot true to one index."""
+
+    def __init__(self, snapshot: Snapshot, index: Index, is_synced: Callable[[Part], bool]) -> None:
+        self._snapshot = snapshot
+        self._index = index
+        self._is_synced = is_synced
+        self._assets: set[str] = set()
+        self._orders: set[str] = set()
+        self._changed = trio.Event()
+
+    def note(self, delta: Delta) -> None:
+        """Remember what has to be written."""
+        self._assets |= delta.assets
+        self._orders |= delta.orders
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write for ever; started once. Cancelled at unmount, when `flush` writes the rest."""
+        while True:
+            await self._changed.wait()
+            await trio.sleep(GATHER_S)
+            await self._write()
+
+    async def flush(self) -> None:
+        """Write what is left and let go of the file."""
+        with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
+            scope.shield = True
+            await self._write()
+            await trio.to_thread.run_sync(self._snapshot.close)
+
+    async def _write(self) -> None:
+        self._changed = trio.Event()
+        batch = self._take()
+        # Not abandoned when cancelled: half a write would be rolled back, but block the next one.
+        await trio.to_thread.run_sync(self._snapshot.save, batch)
+
+    def _take(self) -> Batch:
+        assets, orders = self._index.assets, self._index.orders
+        batch = Batch(
+            assets=[assets[id_] for id_ in self._assets if id_ in assets],
+            orders=[orders[id_] for id_ in self._orders if id_ in orders],
+            removed_assets=[id_ for id_ in self._assets if id_ not in assets],
+            removed_orders=[id_ for id_ in self._orders if id_ not in orders],
+            complete=frozenset(part.value for part in Part if self._is_synced(part)),
+        )
+        self._assets, self._orders = set(), set()
+        return batch
