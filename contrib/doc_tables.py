@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes what the documentation repeats from the code: the options and the fault switches.
+"""Writes what the documentation repeats from the code: options, fault switches, search fields.
 
-`python contrib/doc_tables.py` rewrites docs/settings.md, and the table in docs/emulator.md between
-its two marks. tests/t0_core/test_docs.py fails where the committed pages differ.
+`python contrib/doc_tables.py` rewrites docs/settings.md, and the tables in docs/emulator.md and
+docs/search.md between their two marks. tests/t0_core/test_docs.py fails where the committed pages
+differ.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from dataclasses import fields
 from pathlib import Path
 
 from up42fs import config
+from up42fs.core import query
 from up42fs.emulator.faults import Faults
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SETTINGS, EMULATOR = DOCS / "settings.md", DOCS / "emulator.md"
+SETTINGS, EMULATOR, SEARCH = (DOCS / f"{name}.md" for name in ("settings", "emulator", "search"))
 BEGIN = "<!-- switches: made by contrib/doc_tables.py -->"
 END = "<!-- end of switches -->"
+FIELDS_BEGIN = "<!-- fields: made by contrib/doc_tables.py -->"
+FIELDS_END = "<!-- end of fields -->"
 
 _INTRO = """\
 # Settings
@@ -90,11 +94,37 @@ def switch_table() -> str:
     return _table(rows)
 
 
+def field_table() -> str:
+    """The fields of a search, one row each."""
+    head = ["Field", "Operators", "Value", "Meaning", "Answered by", "Example"]
+    return _table([head, ["---"] * len(head), *map(_field_row, query.FIELDS)])
+
+
 def with_switches(page: str) -> str:
-    """`page` with the table between its marks brought up to date."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{switch_table()}\n{END}{after}"
+    """The emulator's page with its table brought up to date."""
+    return _between(page, BEGIN, switch_table(), END)
+
+
+def with_fields(page: str) -> str:
+    """The page about searches with its table brought up to date."""
+    return _between(page, FIELDS_BEGIN, field_table(), FIELDS_END)
+
+
+def _between(page: str, begin: str, table: str, end: str) -> str:
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
+
+
+def _field_row(field: query.Field) -> list[str]:
+    return [
+        f"`{field.name}`",
+        " ".join(f"`{operator}`" for operator in field.operators),
+        field.kind.value,
+        field.meaning,
+        field.source.value,
+        f"`{field.example}`",
+    ]
 
 
 def _option_row(option: config.Option, default: str) -> list[str]:
@@ -115,3 +145,4 @@ def _table(rows: list[list[str]]) -> str:
 if __name__ == "__main__":
     SETTINGS.write_text(settings_page(), encoding="utf-8")
     EMULATOR.write_text(with_switches(EMULATOR.read_text(encoding="utf-8")), encoding="utf-8")
+    SEARCH.write_text(with_fields(SEARCH.read_text(encoding="utf-8")), encoding="utf-8")

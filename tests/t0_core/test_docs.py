@@ -1,4 +1,4 @@
-"""The documentation agrees with the code: modules, settings, switches, messages, links."""
+"""The documentation agrees with the code: modules, settings, searches, messages, links."""
 
 import ast
 import importlib.util
@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from up42fs import __version__
+from up42fs.core.query import FIELDS, Field, parse_query
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -82,6 +83,47 @@ def test_emulator_page_names_every_operation() -> None:
     )
     assert named is not None
     assert set(re.findall(r"`(\w+)`", named[1])) == set(OPERATIONS)
+
+
+def test_search_page_has_every_field() -> None:
+    page = read(doc_tables().SEARCH)
+    assert doc_tables().FIELDS_BEGIN in page
+    assert doc_tables().FIELDS_END in page
+    assert page == doc_tables().with_fields(page), "run: python contrib/doc_tables.py"
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=[field.name for field in FIELDS])
+def test_examples_of_search_fields_are_queries_about_them(field: Field) -> None:
+    query = parse_query(field.example)
+    assert query is not None
+    assert [term.field for term in query.terms] == [field.name]
+
+
+def search_names(section: str) -> list[str]:
+    """What stands in code spans of a section of the page about searches."""
+    page = read(DOCS / "search.md").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    spans = re.findall(r"`([^`\n]+)`", page)
+    return [span for span in spans if re.match(r"\w+\s*[<>=]", span)]
+
+
+@pytest.mark.parametrize("name", search_names("Values"))
+def test_searches_that_the_page_explains_are_queries(name: str) -> None:
+    assert parse_query(name) is not None
+
+
+@pytest.mark.parametrize("name", search_names("No queries"))
+def test_names_that_the_page_calls_no_queries_are_none(name: str) -> None:
+    assert parse_query(name) is None
+
+
+def test_there_are_searches_to_check() -> None:
+    assert min(len(search_names("Values")), len(search_names("No queries"))) > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_searches_in_sessions_are_queries(page: Path) -> None:
+    for name in re.findall(r"search/([^/<'\"`\n][^/'\"`\n]*[<>=][^'\"`\n]*)['\"`]", read(page)):
+        assert parse_query(name) is not None, name
 
 
 @cache
