@@ -69,7 +69,7 @@ ensure_venv() {
     stamp="$venv/.up42fs-$extra"
     if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
         say "installing up42fs[$extra] into $venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[$extra]" >&2
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check -e "$root[$extra]" >&2
         printf '%s' "$wanted" >"$stamp"
     fi
 }

@@ -58,21 +58,14 @@ def render(asset: Asset) -> dict[str, Any]:
 
 def _list(call: Call) -> Response:
     _refuse_if_gone(call)
-    request, faults = call.request, call.faults
-    page, size = pages.page_number_and_size(
-        request, faults.max_page_size, faults.page_size_error_above
+    return pages.one_page(
+        call,
+        "assets",
+        call.storage.assets.values(),
+        tests=_filters(call.request),
+        sortable=SORTABLE,
+        render=render,
     )
-    keys = pages.sort_keys(request, SORTABLE, "createdAt,desc")
-    tests = _filters(request)
-    paging = ("page", "size")
-    question = tuple(pair for pair in request.query if pair[0] not in paging)
-
-    def compute() -> list[Asset]:
-        rows = [a for a in call.storage.assets.values() if all(test(a) for test in tests)]
-        return pages.sort_rows(rows, keys)
-
-    rows = call.storage.query(("assets", question), compute)
-    return json_response(pages.envelope(rows, page, size, render))
 
 
 def _filters(request: Request) -> list[Callable[[Asset], bool]]:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from up42fs.emulator.clock import parse_us
+from up42fs.emulator.clock import US, parse_us
 from up42fs.emulator.content import BytesContent, Content, PatternContent
 from up42fs.emulator.faults import BadSwitchError
 from up42fs.emulator.service import ApiError, Call, Route, json_response
-from up42fs.emulator.storage import Asset, Order, stable_id
+from up42fs.emulator.storage import Asset, Collection, Item, Order, StacFile, stable_id
 from up42fs.emulator.wire import Response
 
 PREFIX = "/_emulator"
@@ -194,6 +194,51 @@ def _set_cnam_status(call: Call, *, id: str, status: str) -> dict[str, Any]:  # 
     return _asset_row(call.storage.set_cnam_status(id, status, call.service.now_us()))
 
 
+def _put_items(
+    call: Call, *, asset_id: str, items: list[dict[str, Any]], collection: str = "first"
+) -> dict[str, Any]:
+    """Give an asset these items in one of its collections, instead of those that are there.
+
+    Of an item: `title`, `files`, `bbox`, `properties`. Of a file: `key`, `media_type`, `href` (a
+    link instead of the file's own), `id` (of a file that is there), else `size` or
+    `content_base64`, and whatever else its JSON shall say.
+    """
+    storage, now_us = call.storage, call.service.now_us()
+    asset = storage.assets[asset_id]
+    known = storage.collections_of_asset.get(asset_id, []) if collection == "first" else []
+    collection_id = next(iter(known), stable_id(f"{collection} collection {asset_id}"))
+    made = [
+        Item(
+            stable_id(f"put item {collection_id} {number}"),
+            collection_id,
+            row.get("title", f"Scene {number}"),
+            asset.created_us - 3600 * US,
+            tuple(row.get("bbox", (13.3, 52.4, 13.5, 52.6))),
+            tuple(_put_file(call, f"{collection_id} {number}", file) for file in row["files"]),
+            row.get("properties", {}),
+        )
+        for number, row in enumerate(items)
+    ]
+    storage.put_collection(
+        Collection(collection_id, asset_id, asset.name or asset_id, now_us, made, True)
+    )
+    return {"id": collection_id, "items": [item.id for item in made]}
+
+
+def _put_file(call: Call, place: str, row: dict[str, Any]) -> StacFile:
+    row = dict(row)
+    key, size = row.pop("key"), row.pop("size", 1000)
+    content = row.pop("content_base64", None)
+    known = row.pop("id", None)
+    media_type, roles = row.pop("media_type", "image/tiff"), tuple(row.pop("roles", ("data",)))
+    file_id = known or stable_id(f"put file {place} {key}")
+    file = StacFile(key, file_id, media_type, row.pop("title", None), roles, row)
+    if known is None:
+        seed = int(file.id[:4], 16)
+        call.storage.put_stac_file(file, _content(seed, size, content), call.service.now_us())
+    return file
+
+
 def _add_order(
     call: Call,
     *,
@@ -229,6 +274,7 @@ OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "remove_object": _remove_object,
     "replace_object": _replace_object,
     "set_metadata": _set_metadata,
+    "put_items": _put_items,
     "set_cnam_status": _set_cnam_status,
     "add_order": _add_order,
     "progress_order": _progress_order,

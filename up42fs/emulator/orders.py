@@ -48,21 +48,14 @@ def render(call: Call, order: Order) -> dict[str, Any]:
 
 
 def _list(call: Call) -> Response:
-    request, faults = call.request, call.faults
-    page, size = pages.page_number_and_size(
-        request, faults.max_page_size, faults.page_size_error_above
+    return pages.one_page(
+        call,
+        "orders",
+        call.storage.orders.values(),
+        tests=_filters(call.request),
+        sortable=SORTABLE,
+        render=lambda order: render(call, order),
     )
-    keys = pages.sort_keys(request, SORTABLE, "createdAt,desc")
-    tests = _filters(request)
-    paging = ("page", "size")
-    question = tuple(pair for pair in request.query if pair[0] not in paging)
-
-    def compute() -> list[Order]:
-        rows = [o for o in call.storage.orders.values() if all(test(o) for test in tests)]
-        return pages.sort_rows(rows, keys)
-
-    rows = call.storage.query(("orders", question), compute)
-    return json_response(pages.envelope(rows, page, size, lambda order: render(call, order)))
 
 
 def _filters(request: Request) -> list[Callable[[Order], bool]]:

@@ -1,17 +1,19 @@
 """Paging and sorting of the two v2 lists, as Spring Data does it (contract §2.1).
 
-Pure: rows and query values in, one page out.
+Rows and query values in, one page out; what may be asked for is the lists' own business.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from up42fs.emulator.clock import parse_us
-from up42fs.emulator.service import ApiError
-from up42fs.emulator.wire import Request
+from up42fs.emulator.service import ApiError, Call, json_response
+from up42fs.emulator.wire import Request, Response
+
+Row = TypeVar("Row")
 
 DEFAULT_SIZE = 20
 
@@ -26,6 +28,28 @@ def page_number_and_size(
         raise ApiError(400, f"size: must be less than or equal to {error_above}")
     # Spring falls back to its defaults for values below the least one.
     return max(0, page), min(size if size >= 1 else DEFAULT_SIZE, largest)
+
+
+def one_page(
+    call: Call,
+    kind: str,
+    rows: Iterable[Row],
+    *,
+    tests: Sequence[Callable[[Row], bool]],
+    sortable: dict[str, Callable[[Any], Any]],
+    render: Callable[[Row], dict[str, Any]],
+) -> Response:
+    """Answer a list request: the rows that pass `tests`, sorted, one page of them."""
+    request, faults = call.request, call.faults
+    page, size = page_number_and_size(request, faults.max_page_size, faults.page_size_error_above)
+    keys = sort_keys(request, sortable, "createdAt,desc")
+    question = tuple(pair for pair in request.query if pair[0] not in ("page", "size"))
+
+    def compute() -> list[Row]:
+        return sort_rows([row for row in rows if all(test(row) for test in tests)], keys)
+
+    found = call.storage.query((kind, question), compute)
+    return json_response(envelope(found, page, size, render))
 
 
 def envelope(

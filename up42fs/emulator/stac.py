@@ -178,8 +178,9 @@ def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
     expression = cql.unwrap(body.get("filter"))
     asset_id = cql.equal_to(expression, "asset_id") if expression else None
     if asset_id is not None:
-        row = collections.get(call.storage.collection_of_asset.get(asset_id, ""))
-        return list(row.items) if row else []
+        of_asset = call.storage.collections_of_asset.get(asset_id, ())
+        rows = sorted((collections[key] for key in of_asset), key=_newest_first)
+        return [item for row in rows for item in row.items]
     order_id = cql.equal_to(expression, "order_id") if expression else None
     return _all_items(call) if order_id is None else _items_by_order(call).get(order_id, [])
 

@@ -162,7 +162,7 @@ class Storage:
         self.items: dict[str, Item] = {}
         self.objects: dict[str, StoredObject] = {}
         self.objects_by_file: dict[str, StoredObject] = {}
-        self.collection_of_asset: dict[str, str] = {}
+        self.collections_of_asset: dict[str, list[str]] = {}
         self._queries: dict[object, list[Any]] = {}
 
     # -- questions
@@ -215,7 +215,9 @@ class Storage:
         for item in old.items if old else ():
             self.items.pop(item.id, None)
         self.collections[collection.id] = collection
-        self.collection_of_asset[collection.asset_id] = collection.id
+        of_asset = self.collections_of_asset.setdefault(collection.asset_id, [])
+        if collection.id not in of_asset:
+            of_asset.append(collection.id)
         for item in collection.items:
             self.items[item.id] = item
         self.changed()
@@ -257,8 +259,7 @@ class Storage:
         """Remove an asset, its collection, items and objects; KeyError for an unknown one."""
         del self.assets[asset_id]
         self._remove_object(asset_id)
-        collection_id = self.collection_of_asset.pop(asset_id, None)
-        if collection_id is not None:
+        for collection_id in self.collections_of_asset.pop(asset_id, []):
             self._remove_collection_rows(collection_id)
         self.changed()
 
@@ -316,7 +317,7 @@ class Storage:
                     self._remove_object(file.id)
 
     def _ensure_transformed(self, asset: Asset, now_us: int) -> None:
-        collection_id = self.collection_of_asset.get(asset.id)
+        collection_id = next(iter(self.collections_of_asset.get(asset.id, [])), None)
         collection = self.collections.get(collection_id or "")
         if collection is not None and collection.is_transformed:
             return
