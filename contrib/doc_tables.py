@@ -49,8 +49,9 @@ Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.
 
-**Planned.** `rw`, `cache_dir` and `cache_size` are accepted and do nothing yet. With `rw` the mount
-is read-only all the same, and the log says so.
+**Planned.** `rw` is accepted and does nothing yet: the mount is read-only all the same, and the log
+says so. The disk cache of data is not in this release: `cache_dir` says where the
+[catalogue](semantics.md#the-stored-catalogue) is stored, and `cache_size=0` that it is not.
 
 **Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
