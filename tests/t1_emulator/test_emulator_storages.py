@@ -72,7 +72,7 @@ def test_the_sample_has_all_interesting_assets(sample: Storage) -> None:
     assert len({asset.workspace_id for asset in assets}) == 2
     # SUCCESSFUL and only SUCCESSFUL deliveries are transformed; all have a collection.
     for asset in assets:
-        collection = sample.collections[sample.collection_of_asset[asset.id]]
+        collection = sample.collections[sample.collections_of_asset[asset.id][0]]
         assert collection.is_transformed == (asset.status == "SUCCESSFUL")
         assert collection.items
 
@@ -203,7 +203,7 @@ def test_a_folder_becomes_orders_tags_and_assets(tmp_path: Path) -> None:
     assert {scene.status for scene in scenes} == {"SUCCESSFUL"}
     assert len({scene.order_id for scene in scenes}) == 1
     for scene in (*scenes, *_assets(storage, name="image.jp2")):
-        (item,) = storage.collections[storage.collection_of_asset[scene.id]].items
+        (item,) = storage.collections[storage.collections_of_asset[scene.id][0]].items
         (file,) = item.files
         assert (file.key, file.id != scene.id) == (scene.name, True)
         assert _bytes(storage, file.id) == _bytes(storage, scene.id)
