@@ -12,6 +12,7 @@ import trio
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.sync import Part
 from up42fs.errors import BadHandle
+from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.nodes import Attributes
 from up42fs.fs.virtual import VirtualFiles
@@ -55,6 +56,7 @@ class MemoryFiles:
     forgotten: list[str] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
@@ -63,6 +65,9 @@ class MemoryFiles:
         size = self.sizes.get(object_id, 0)
         self.on_probe(object_id, size)
         return Version(size)
+
+    def start_version(self, object_id: str, *, name: str) -> None:
+        self.begun.append(object_id)
 
     def open(self, object_id: str, *, size: int, name: str) -> MemoryFile:
         self.opened.append(MemoryFile(object_id, size, name))
@@ -128,7 +133,14 @@ class Catalogue:
 class World:
     """A file system and everything around it."""
 
-    def __init__(self, *things: Any, listed: bool = True, umask: int = 0o022) -> None:
+    def __init__(
+        self,
+        *things: Any,
+        listed: bool = True,
+        umask: int = 0o022,
+        branches: Callable[[Index], Branches] = Branches,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
         self.index = Index()
         self.files = MemoryFiles()
         self.documents = CountedDocuments()
@@ -141,7 +153,9 @@ class World:
             files=self.files,
             documents=self.documents,
             virtual=self.virtual,
+            branches=branches(self.index),
             umask=umask,
+            clock=clock,
         )
         self.put(*things)
 

@@ -261,7 +261,7 @@ SIZES = {f"abcdef0{n}-0000-4000-8000-00000000000{n}": 500 * n for n in range(10)
 class FilesystemAgainstTree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(clock=lambda: 0.0)
         self.fs = self.world.fs
         self.storage = Storage()
         self.kernel = Kernel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from up42fs.catalog.index import Index
 from up42fs.fs.footprints import PREFIX, Footprints
 from up42fs.fs.layout import Branch
-from up42fs.fs.nodes import Node
+from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.search import Search, Searches
 from up42fs.fs.static import CollectionsOfStorage, StaticCatalogue
 from up42fs.fs.transformed import FileRegistry, ItemsOfAssets, Transformed
@@ -34,6 +34,12 @@ class Branches:
         self.footprints = Footprints(items)
         found: list[Branch | None] = [self.transformed, self.static, search]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
+
+    def is_settled(self, directory: Node) -> bool:
+        """Whether what is absent in a prepared directory may be remembered as absent."""
+        if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
+            return True
+        return self.transformed.is_settled(directory)
 
     def render(self, node: Node) -> bytes | None:
         """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import trio
+
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.listing import Snapshot
@@ -101,6 +103,7 @@ class Filesystem:
         virtual: VirtualFiles,
         branches: Branches | None = None,
         umask: int = 0o022,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._index = index
         self._catalogue = catalogue
@@ -109,7 +112,7 @@ class Filesystem:
         self._branches = branches or Branches(index)
         self._layout = Layout(index, virtual.names(), self._branches.all)
         registry = self._branches.registry
-        self._sizes = Sizes(index, files, registry)
+        self._sizes = Sizes(index, files, registry, clock)
         self._xattrs = NodeAttributes(index, files, documents, registry, self._branches.transformed)
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
         self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
@@ -127,7 +130,8 @@ class Filesystem:
         await self._listed(directory)
         node = self._find(directory, name)
         if node is None:
-            return Absent(0.0 if is_id(name) else _ttl_s(directory))
+            lasts = self._branches.is_settled(directory) and not is_id(name)
+            return Absent(_ttl_s(directory) if lasts else 0.0)
         attributes = self._entry(directory, name, node)
         self._inodes.remember(node)
         return attributes
@@ -156,6 +160,7 @@ class Filesystem:
         await self._listed(directory)
         listed = self._layout.children(directory).items()
         entries = [(directory, *entry) for entry in listed]
+        self._sizes.listed(node for _, node in listed)
         if self._branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((directory, footprints.NAME, footprints.document_of(directory)))
         return self._dirs.add(Snapshot(entries))

@@ -27,6 +27,9 @@ from up42fs.types import Asset, CnamStatus, Order
 
 #: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
 BRANCH_TTL_S = 60.0
+#: Link count of a directory whose subdirectories nobody has counted. Two would tell `find` that it
+#: has none; one tells nothing, as on btrfs.
+UNCOUNTED = 1
 
 _TOP = {
     "orders": Node(Kind.ORDERS),
@@ -288,8 +291,10 @@ def _touched(node: Node, delta: Delta) -> bool:
             return bool(delta.orders)
         case Kind.TAGS:
             return bool(delta.tags)
-        case Kind.ASSETS | Kind.QUERY:
+        case Kind.ASSETS:
             return bool(delta.assets)
+        case Kind.QUERY:
+            return bool(delta.assets or delta.orders)
         case Kind.ORDER:
             return node.id in delta.orders
         case Kind.TAG:

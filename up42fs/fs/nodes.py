@@ -53,7 +53,17 @@ ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)
 FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT})
 #: Directories of which no change is pushed to the kernel.
-BRANCH_KINDS = frozenset({Kind.STAC, Kind.COLLECTION, Kind.STAC_ITEM, Kind.SEARCH, Kind.QUERY})
+BRANCH_KINDS = frozenset(
+    {
+        Kind.FILES,
+        Kind.ITEM,
+        Kind.STAC,
+        Kind.COLLECTION,
+        Kind.STAC_ITEM,
+        Kind.SEARCH,
+        Kind.QUERY,
+    }
+)
 #: Files whose bytes lie in UP42 storage.
 STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 

@@ -32,6 +32,10 @@ class Files(Protocol):
         """The object's version, its size in it: a link and a range where nobody knows it."""
         ...
 
+    def start_version(self, object_id: str, *, name: str) -> None:
+        """Begin to learn the version of an object that will soon be asked for; no waiting."""
+        ...
+
     def forget(self, object_id: str) -> None:
         """Drop what is held of an object that changed or vanished."""
         ...

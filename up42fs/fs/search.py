@@ -12,8 +12,12 @@ from typing import Protocol
 
 from up42fs.catalog.index import Index
 from up42fs.core.query import Query, parse_query
+from up42fs.fs.layout import UNCOUNTED
 from up42fs.fs.nodes import Kind, Node
 from up42fs.types import Asset
+
+#: What no search can answer.
+_NEVER = frozenset({""})
 
 
 class Searches(Protocol):
@@ -37,10 +41,15 @@ class Search:
 
     async def prepare(self, node: Node) -> bool:
         """Run the query; whether its members must be looked at anew."""
-        query = parse_query(node.id) if node.kind is Kind.QUERY else None
-        if query is not None:
-            self._found[node.id] = await self._searches.asset_ids(query)
-        return True
+        if node.kind is Kind.SEARCH:
+            return True
+        query = parse_query(node.id)
+        if query is None:
+            return False
+        found = await self._searches.asset_ids(query)
+        changed = self._found.get(node.id, _NEVER) != found
+        self._found[node.id] = found
+        return changed
 
     def children(self, node: Node) -> dict[str, Node]:
         """The queries used in this mount (a QUERY's own children are its members)."""
@@ -67,8 +76,8 @@ class Search:
         return node.kind is Kind.SEARCH or parse_query(node.id) is not None
 
     def links(self, node: Node) -> int:
-        """A directory and its subdirectories, as far as they are known."""
-        return 2 + (len(self._found) if node.kind is Kind.SEARCH else 0)
+        """Not counted: a query adds itself, and what it finds changes unannounced."""
+        return UNCOUNTED
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """The tree's own."""

@@ -4,39 +4,63 @@ Knows which nodes have bytes in storage and what their sizes are; nothing of how
 
 Theory. Plain listings ask for no size, so they must not cost requests: an unknown size is shown as
 0 with no time to live, and the kernel asks again before it uses it (`stat`, `open`, a read at the
-end). One size is two requests, a link and a range. A second question about a file of the same item
-within `LISTING_S` is `ls -l`, which asks one file after another: then the sizes of all of them are
-learned at once, as many at a time as the store allows.
+end). One size is two requests, a link and a range. A second question about the same *company*
+within `LISTING_S` is `ls -l`, which asks one file after another: then the others are begun at once,
+and whoever asked waits for its own size only: one file that stalls or fails holds up no other.
+Company are the files of an item; for assets (STAC-only accounts) those listed with it last, of
+which the next `AHEAD` are begun, since a directory may hold any number. Each is begun once in one
+listing.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import trio
+from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
-from up42fs.errors import NotFound, Up42fsError
+from up42fs.errors import NotFound
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.ports import Files
 from up42fs.fs.transformed import FileRegistry
 
-log = logging.getLogger(__name__)
-
-#: Two questions about files of one item within this many seconds are a listing.
+#: Two questions about one company within this many seconds are a listing.
 LISTING_S = 2.0
+#: How many sizes are asked ahead of the one that is asked for.
+AHEAD = 64
+#: Listings remembered.
+MOST_LISTINGS = 64
+
+
+@dataclass(slots=True)
+class _Listing:
+    """One who asks for sizes one after another."""
+
+    first: Node
+    asked_s: float
+    begun: set[str] = field(default_factory=set)
 
 
 class Sizes:
     """Sizes in bytes of assets and transformed files."""
 
-    def __init__(self, index: Index, files: Files, registry: FileRegistry) -> None:
+    def __init__(
+        self,
+        index: Index,
+        files: Files,
+        registry: FileRegistry,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
         self._index = index
+        self._clock = clock
         self._files = files
         self._registry = registry
         self._learned: dict[str, int] = {}
-        self._asked: dict[str, tuple[str, float]] = {}
+        self._listings: LRUCache[str, _Listing] = LRUCache(MOST_LISTINGS)
+        #: By asset ID: the assets it was last listed with, and its place among them.
+        self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
     def known(self, node: Node) -> int | None:
         """The size, None while nobody knows it."""
@@ -49,17 +73,22 @@ class Sizes:
         known = self.known(node)
         if known is not None:
             return known
-        siblings = self._listed_with(node)
-        if not siblings:
-            return await self._learn(node)
-        async with trio.open_nursery() as nursery:
-            for sibling in siblings:
-                nursery.start_soon(self._try_to_learn, sibling)
-        return await self._learn(node)
+        for other in self._next_after(node):
+            self._files.start_version(other.id, name=self.label(other))
+        version = await self._files.ensure_version(node.id, name=self.label(node))
+        self.learn(node, version.size)
+        return version.size
+
+    def listed(self, nodes: Iterable[Node]) -> None:
+        """These stand in one directory, in this order, which somebody lists now."""
+        unknown = [n for n in nodes if n.kind is Kind.ASSET and self.known(n) is None]
+        for place, node in enumerate(unknown):
+            self._together[node.id] = (unknown, place)
 
     def learn(self, node: Node, size: int) -> None:
         """The object store told the size."""
         if node.kind is Kind.ASSET:
+            self._together.pop(node.id, None)
             self._index.learn_size(node.id, size)
         else:
             self._learned[node.id] = size
@@ -74,30 +103,31 @@ class Sizes:
             raise NotFound(f"file {node.id} is no longer in UP42 storage")
         return file.label
 
-    async def _learn(self, node: Node) -> int:
-        known = self.known(node)
-        if known is None:
-            version = await self._files.ensure_version(node.id, name=self.label(node))
-            known = version.size
-            self.learn(node, known)
-        return known
-
-    async def _try_to_learn(self, node: Node) -> None:
-        try:
-            await self._learn(node)
-        except Up42fsError as error:
-            log.debug("the size of %s was not learned: %s", node.id, error)
-
-    def _listed_with(self, node: Node) -> Iterable[Node]:
+    def _next_after(self, node: Node) -> list[Node]:
         """The files to learn about together with `node`; none for a single question."""
+        name, company = self._company(node)
+        now_s = self._clock()
+        listing = self._listings.get(name)
+        if listing is None or now_s - listing.asked_s > LISTING_S:
+            self._listings[name] = _Listing(node, now_s)
+            return []
+        listing.asked_s = now_s
+        if listing.first == node:
+            return []
+        begin = [n for n in company if n.id not in listing.begun and self._is_unknown(n)]
+        listing.begun |= {other.id for other in begin}
+        return [other for other in begin if other != node]
+
+    def _company(self, node: Node) -> tuple[str, Sequence[Node]]:
+        """What tells a company from others, and those of it to be asked with `node`."""
         file = self._registry.get(node.id)
-        if file is None:
-            return ()
-        now_s = trio.current_time()
-        other, asked_s = self._asked.get(file.item.id, (node.id, now_s))
-        self._asked[file.item.id] = (node.id, now_s)
-        if other == node.id or now_s - asked_s > LISTING_S:
-            return ()
-        ids = self._registry.siblings(node.id)
-        nodes = [Node(Kind.FILE, id_) for id_ in ids]
-        return [sibling for sibling in nodes if self.known(sibling) is None]
+        if file is not None:
+            siblings = [Node(Kind.FILE, id_) for id_ in self._registry.siblings(node.id)]
+            return file.item.id, siblings
+        together, place = self._together.get(node.id, ((node,), 0))
+        return together[0].id, together[place : place + AHEAD]
+
+    def _is_unknown(self, node: Node) -> bool:
+        if node.kind is Kind.ASSET and node.id not in self._index.assets:
+            return False
+        return self.known(node) is None

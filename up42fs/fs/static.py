@@ -12,6 +12,7 @@ from typing import Protocol
 
 from up42fs.core import static_stac
 from up42fs.core.stac import StacCollection, StacItem
+from up42fs.fs.layout import UNCOUNTED
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.transformed import FileRegistry, item_times, readable_files, to_json
 from up42fs.types import Asset
@@ -98,12 +99,13 @@ class StaticCatalogue:
                 return True
 
     def links(self, node: Node) -> int:
-        """A directory and its subdirectories, as far as they are known."""
+        """A directory and its subdirectories, where they are known."""
         match node.kind:
             case Kind.STAC:
-                return 2 + len(self._names)
+                return 2 + len(self._names) if self._all else UNCOUNTED
             case Kind.COLLECTION:
-                return 2 + len(self._item_names.get(node.id, ()))
+                names = self._item_names.get(node.id)
+                return UNCOUNTED if names is None else 2 + len(names)
             case _:
                 return 2
 

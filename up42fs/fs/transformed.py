@@ -22,7 +22,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import transformed_files
 from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
-from up42fs.fs.layout import has_files
+from up42fs.fs.layout import UNCOUNTED, has_files
 from up42fs.fs.nodes import Kind, Node
 from up42fs.types import Asset
 
@@ -176,8 +176,12 @@ class Transformed:
             if asset is None:
                 return 1
             return 2 + (asset.order_id is not None) + len(set(asset.tags))
-        items = self._items.known(node.id.partition("/")[0]) or ()
-        return 2 + (len(items) if node.kind is Kind.FILES and len(items) > 1 else 0)
+        if node.kind is Kind.ITEM:
+            return 2
+        items = self._items.known(node.id)
+        if items is None:
+            return UNCOUNTED
+        return 2 + (len(items) if len(items) > 1 else 0)
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """Those of the delivery: its files came with it."""
@@ -195,6 +199,10 @@ class Transformed:
         if item_id:
             return next((item for item in items if item.id == item_id), None)
         return items[0] if len(items) == 1 else None
+
+    def is_settled(self, node: Node) -> bool:
+        """Whether a directory shows files: until then its items are asked again and again."""
+        return any(map(transformed_files, self._shown.get(node) or ()))
 
     def document(self, document_id: str) -> bytes | None:
         """An item.json, self-contained, hrefs beside it; None if it was never listed."""

@@ -15,13 +15,14 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
 import trio
 
 from up42fs.core.access import KIB, MIB, Access, Tuning
-from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable
+from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.store.answer import VersionPin
 from up42fs.store.fetcher import Fetcher
@@ -122,6 +123,7 @@ class FileStore:
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
     ) -> None:
+        self._nursery = nursery
         self._settings = settings
         self._metrics = metrics
         self._on_version = on_version
@@ -169,6 +171,11 @@ class FileStore:
             if not lock.locked():
                 self._probes.pop(object_id, None)
 
+    def start_version(self, object_id: str, *, name: str) -> None:
+        """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
+        if self._known_version(object_id) is None and object_id not in self._probes:
+            self._nursery.start_soon(self._ask_ahead, object_id, name)
+
     def forget(self, object_id: str) -> None:
         """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
         self._drop(object_id)
@@ -201,6 +208,10 @@ class FileStore:
     def _known_version(self, object_id: str) -> Version | None:
         fetcher = self._fetchers.get(object_id)
         return fetcher.version if fetcher else None
+
+    async def _ask_ahead(self, object_id: str, name: str) -> None:
+        with suppress(Up42fsError):  # who asks for it hears of it
+            await self.ensure_version(object_id, name=name)
 
     async def _probe(self, object_id: str, name: str) -> Version:
         self._metrics.count("store.probes")
