@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 from strategies import make_asset
 from up42fs.catalog.snapshot import Batch, Snapshot
+from datetime import UTC, datetime
 from pathlib import Path
 snapshot = Snapshot(Path({str(path)!r}))
 print("go", flush=True)
@@ -177,3 +179,12 @@ for n in range(10_000):
     found = reload(path).assets
     assert found
     assert len(found) % 2 == 0
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_times_survive_to_the_microsecond(tmp_path_factory, moment: datetime) -> None:
+    path = tmp_path_factory.mktemp("snapshot") / "c.sqlite"
+    snapshot = Snapshot(path)
+    snapshot.save(Batch(assets=[make_asset(1, created_at=moment)]))
+    snapshot.close()
+    assert reload(path).assets[0].created_at == moment

@@ -78,10 +78,10 @@ def safe_name(raw: str | None) -> str | None:
 
 def split_extension(name: str) -> tuple[str, str]:
     """Split into stem and extension (with its dot); a leading dot starts no extension."""
-    lower = name.lower()
-    for double in _DOUBLE_EXTENSIONS:
-        if lower.endswith(double) and len(name) > len(double):
-            return name[: -len(double)], name[-len(double) :]
+    if name.lower().endswith(_DOUBLE_EXTENSIONS):
+        double = name.lower().rfind(".", 0, name.rfind("."))
+        if double > 0:
+            return name[:double], name[double:]
     dot = name.rfind(".")
     extension = name[dot:]
     if dot <= 0 or len(extension) < 2 or not extension[1:].isalnum():
@@ -175,6 +175,8 @@ def _safe_character(character: str) -> str:
 
 
 def _fit(stem: str, tail: str) -> str:
+    if len(stem) + len(tail) <= MAX_NAME_BYTES // 4:  # a character is at most four bytes
+        return stem + tail
     room = MAX_NAME_BYTES - len(tail.encode())
     raw = stem.encode()
     if len(raw) > room:
