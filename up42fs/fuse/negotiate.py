@@ -96,8 +96,8 @@ async def negotiate(
             try:
                 mount = mount_at(mountpoint)
                 request = await _read_first_request(device_fd)
-                with _Stand(operations) as stand:
-                    reply = await stand.exchange(request)
+                with StandIn(operations) as stand_in:
+                    reply = await stand_in.exchange(request)
                     patched, negotiated = raise_limits(
                         request,
                         reply,
@@ -105,7 +105,7 @@ async def negotiate(
                         congestion_threshold=congestion_threshold,
                     )
                     os.write(device_fd, patched)
-                    return Attached(mountpoint, mount, stand.become(device_fd), negotiated)
+                    return Attached(mountpoint, mount, stand_in.become(device_fd), negotiated)
             finally:
                 os.close(device_fd)
     except BaseException as error:
@@ -133,10 +133,12 @@ async def _mount(mountpoint: Path, options: AbstractSet[str]) -> int:
         if done.returncode:
             lines = os.fsdecode(done.stderr).strip().splitlines()
             raise HandshakeFailed(lines[-1] if lines else f"fusermount3: status {done.returncode}")
-        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        descriptors = socket.recv_fds(ours, 1, 1, flags)[1]
+        theirs.close()
+        ours.setblocking(False)  # `recv_fds` ignores its flags in Python 3.11
+        descriptors = socket.recv_fds(ours, 1, 1)[1]
     if not descriptors:
         raise HandshakeFailed("fusermount3 handed over no device")
+    os.set_inheritable(descriptors[0], False)
     return descriptors[0]
 
 
@@ -145,13 +147,13 @@ async def _read_first_request(device_fd: int) -> bytes:
     return os.read(device_fd, _MESSAGE_BYTES)
 
 
-class _Stand:
+class StandIn:
     """The socket that stands for the device while libfuse answers the first request."""
 
     def __init__(self, operations: pyfuse3.Operations) -> None:
         self._operations = operations
 
-    def __enter__(self) -> _Stand:
+    def __enter__(self) -> StandIn:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._libfuse_fd = theirs.detach()
         try:

@@ -1,0 +1,177 @@
+"""The handshake: its two messages as bytes, libfuse's answer, and what happens when it fails."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pyfuse3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from up42fs.fuse.init_reply import (
+    PARALLEL_DIROPS,
+    BadMessage,
+    Negotiated,
+    parse_offer,
+    raise_limits,
+)
+from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.negotiate import HandshakeFailed, StandIn, negotiate
+
+U16 = st.integers(0, 2**16 - 1)
+U32 = st.integers(0, 2**32 - 1)
+U64 = st.integers(0, 2**64 - 1)
+LIMIT = st.integers(1, 2**16 - 1)
+#: Field by field, as linux/fuse.h has it; the last of both have grown and may grow again.
+REQUEST = "=IIQQIIIHH IIII"
+REPLY = "=IiQ IIIIHHIIHHI"
+
+
+def init_request(flags: int, unique: int = 2, *, tail: bytes = bytes(48), **other: int) -> bytes:
+    size = struct.calcsize(REQUEST) + len(tail)
+    head = (other.get("size", size), other.get("opcode", 26), unique, 0, 0, 0, 0, 0, 0)
+    body = (other.get("major", 7), 40, 131072, flags)
+    return struct.pack(REQUEST, *head, *body) + tail
+
+
+def init_reply(flags: int, unique: int = 2, *, tail: bytes = bytes(28), **other: int) -> bytes:
+    size = struct.calcsize(REPLY) + len(tail)
+    head = (other.get("size", size), other.get("error", 0), unique)
+    body = (other.get("major", 7), 40, 131072, flags, 0, 0, 1 << 20, 1, 256, 0, 0)
+    return struct.pack(REPLY, *head, *body) + tail
+
+
+# the messages ----------------------------------------------------------------------------------
+
+
+@given(offered=U32, answered=U32, unique=U64, background=LIMIT, congestion=LIMIT, data=st.data())
+def test_only_the_three_settings_change(
+    offered: int, answered: int, unique: int, background: int, congestion: int, data: st.DataObject
+) -> None:
+    tail = data.draw(st.binary(max_size=60))
+    reply = init_reply(answered, unique, tail=tail)
+    patched, agreed = raise_limits(
+        init_request(offered, unique, tail=tail),
+        reply,
+        max_background=background,
+        congestion_threshold=congestion,
+    )
+    before, after = struct.unpack_from(REPLY, reply), struct.unpack_from(REPLY, patched)
+    assert len(patched) == len(reply)
+    assert patched[struct.calcsize(REPLY) :] == tail
+    assert after[7:9] == (background, congestion)
+    assert after[6] == answered | (offered & PARALLEL_DIROPS)
+    assert after[:6] + after[9:] == before[:6] + before[9:]
+    assert agreed == Negotiated(background, congestion, bool(after[6] & PARALLEL_DIROPS))
+
+
+@given(request=st.binary(max_size=200), reply=st.binary(max_size=200))
+def test_noise_is_refused(request: bytes, reply: bytes) -> None:
+    with pytest.raises(BadMessage):
+        raise_limits(request, reply, max_background=64, congestion_threshold=48)
+
+
+@given(flags=U32, cut=st.integers(1, 79))
+def test_cut_messages_are_refused(flags: int, cut: int) -> None:
+    request, reply = init_request(flags), init_reply(flags)
+    with pytest.raises(BadMessage):
+        raise_limits(request[:-cut], reply, max_background=64, congestion_threshold=48)
+    with pytest.raises(BadMessage):
+        raise_limits(request, reply[:-cut], max_background=64, congestion_threshold=48)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply", "word"),
+    [
+        (init_request(0, opcode=1), init_reply(0), "request 1"),
+        (init_request(0, major=8), init_reply(0), "version 8"),
+        (init_request(0, size=7), init_reply(0), "version 7"),
+        (init_request(0), init_reply(0, error=-71), "error 71"),
+        (init_request(0), init_reply(0, major=6), "version 6"),
+        (init_request(0, 4), init_reply(0, 2), "error 0"),
+        (init_request(0), init_reply(0, size=7), "error 0"),
+    ],
+)
+def test_other_messages_are_refused_with_the_reason(
+    request_: bytes, reply: bytes, word: str
+) -> None:
+    with pytest.raises(BadMessage, match=word):
+        raise_limits(request_, reply, max_background=64, congestion_threshold=48)
+
+
+@given(flags=U32, unique=U64)
+def test_the_offer_is_read(flags: int, unique: int) -> None:
+    assert parse_offer(init_request(flags, unique)) == flags
+
+
+# libfuse's answer, without a kernel ------------------------------------------------------------
+
+
+async def test_libfuse_answers_and_can_be_asked_again() -> None:
+    """With the flags of Linux 6.18; twice, since a mount that failed is tried plainly."""
+    for unique in (2, 9):
+        request = init_request(0x73FFFFFB, unique)
+        with StandIn(pyfuse3.Operations()) as stand_in:
+            reply = await stand_in.exchange(request)
+            patched, agreed = raise_limits(
+                request, reply, max_background=64, congestion_threshold=48
+            )
+            device, kernel = os.pipe()
+            descriptor = stand_in.become(device)
+            os.close(device)
+            assert os.path.samestat(os.fstat(descriptor), os.fstat(kernel))
+            assert not os.get_inheritable(descriptor)
+        assert agreed == Negotiated(64, 48, True)
+        assert struct.unpack_from(REPLY, patched)[2] == unique
+        pyfuse3.close(unmount=False)
+        os.close(kernel)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+async def test_an_old_kernel_is_refused_by_libfuse_and_nothing_stays_open() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    request = init_request(0, major=6)
+    with pytest.raises(BadMessage), StandIn(pyfuse3.Operations()) as stand_in:
+        raise_limits(
+            request,
+            await stand_in.exchange(request),
+            max_background=64,
+            congestion_threshold=48,
+        )
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+# failing -----------------------------------------------------------------------------------------
+
+FAKES: dict[str, tuple[str | None, str]] = {
+    "refusing": ("#!/bin/sh\necho 'fusermount3: because' >&2\nexit 1\n", "fusermount3: because"),
+    "mute": ("#!/bin/sh\nexit 3\n", "status 3"),
+    "without a device": ("#!/bin/sh\nexit 0\n", "no device"),
+    "hanging": ("#!/bin/sh\nexec /bin/sleep 60\n", "more than 3 s"),
+    "missing": (None, "fusermount3"),
+}
+
+
+@pytest.mark.parametrize("fake", FAKES)
+async def test_a_fusermount3_that_does_not_do_is_one_kind_of_error(
+    fake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    script, reason = FAKES[fake]
+    if script is not None:
+        (tmp_path / "fusermount3").write_text(script)
+        (tmp_path / "fusermount3").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    # The clock must not run ahead of a process that is about to end by itself.
+    autojump_clock.autojump_threshold = 0.01 if fake == "hanging" else float("inf")
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(HandshakeFailed, match=reason):
+        await negotiate(
+            pyfuse3.Operations(), tmp_path, {"ro"}, max_background=64, congestion_threshold=48
+        )
+    assert mount_at(tmp_path) is None
+    assert sorted(os.listdir("/proc/self/fd")) == before
