@@ -161,6 +161,11 @@ class Access:
         last = self._streams[-1] if self._streams else None
         return last is not None and last.run_bytes >= self._tuning.ahead_from_bytes
 
+    @property
+    def run_bytes(self) -> int:
+        """How many bytes the run that the last read belongs to has read going up."""
+        return self._streams[-1].run_bytes if self._streams else 0
+
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
         window_bytes = min(window_bytes, self._tuning.window_bytes)

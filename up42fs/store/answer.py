@@ -75,6 +75,16 @@ class VersionPin:
                 self.changed_to = seen
             return same
 
+    def assume(self, known: Version) -> bool:
+        """Pin `known`, unasked, if nothing is pinned yet; whether it is the pinned version.
+
+        Unlike what `settle` is told, another version than the pinned one is no change: it is old.
+        """
+        with self._lock:
+            if self.version is None and self.size in (None, known.size):
+                self.version, self.size = known, known.size
+            return self.version == known
+
     @property
     def if_match(self) -> str | None:
         """The pinned ETag where it is strong, as `If-Match` takes it (contract §6, Conditions)."""

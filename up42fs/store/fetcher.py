@@ -21,6 +21,9 @@ was wanted when it failed, its error is the reader's; if it was read-ahead that 
 up, the bytes are simply missing and the reader demands them itself. The reader's deadline is its
 own; a part's deadline is the latest of its readers'.
 
+What a disk cache holds is asked before the first plan; then the plan's ranges are cut into pieces
+that it fills and pieces that the network fills, each a part of its own.
+
 Read-ahead is admitted only within the budget, demand always. Failed read-ahead is not repeated
 until a demand succeeded. Read-ahead is cancelled only where nobody waits and more than
 `KEEP_BYTES` are to come: cancelling costs the connection.
@@ -42,14 +45,16 @@ from up42fs.core.access import Access
 from up42fs.core.ranges import RangeSet, intersect
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
 from up42fs.metrics import Metrics
+from up42fs.store.disk_first import ObjectSource
 from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.slots import Slots
-from up42fs.store.source import Source
 from up42fs.types import ByteRange, Bytes, Version
 
 #: Read-ahead with no more than this to come is not worth a broken connection.
 KEEP_BYTES = 512 << 10
+#: A run longer than this is a scan: its bytes are not likely to be read again.
+SCAN_BYTES = 64 << 20
 
 
 class Fetcher:
@@ -58,7 +63,7 @@ class Fetcher:
     def __init__(
         self,
         size: int,
-        source: Source,
+        source: ObjectSource,
         *,
         slots: Slots[tuple[Fetcher, Part]],
         cache: MemoryCache,
@@ -68,7 +73,7 @@ class Fetcher:
     ) -> None:
         self.size = size
         self.handles = 0
-        self._source = source
+        self.source = source
         self._slots = slots
         self._cache = cache
         self._metrics = metrics
@@ -82,7 +87,13 @@ class Fetcher:
     @property
     def version(self) -> Version | None:
         """The version that the first answer pinned."""
-        return self._source.pin.version
+        return self.source.pin.version
+
+    @property
+    def spans(self) -> list[ByteRange]:
+        """The ranges that are here."""
+        filled = [(part.span.start, part.filled) for part in self._parts]
+        return [ByteRange(start, start + count) for start, count in filled if count]
 
     @property
     def cached_bytes(self) -> int:
@@ -97,15 +108,19 @@ class Fetcher:
     async def read(self, access: Access, wanted: ByteRange, window_bytes: int) -> Bytes:
         """The bytes of `wanted` (within the object), all of them; raises an `Up42fsError`."""
         self._check()
+        deadline_s = trio.current_time() + self._read_deadline_s
+        if not self.source.is_ready and self._have.missing(wanted):
+            await self.source.ready()
+            self._check()
         plan = access.on_read(wanted, self._have, window_bytes)
         self.cancel(plan.cancel)
-        deadline_s = trio.current_time() + self._read_deadline_s
-        for span in plan.demand:
-            self._start(span, deadline_s)
-        for span in plan.ahead if self._may_read_ahead else ():
+        in_scan = access.run_bytes > SCAN_BYTES
+        for span in self._cut(plan.demand, wanted):
+            self._start(span, deadline_s, in_scan=in_scan)
+        for span in self._cut(plan.ahead, None) if self._may_read_ahead else ():
             if not self._cache.make_room(len(span)):
                 break
-            self._start(span, None)
+            self._start(span, None, in_scan=in_scan)
         parts = self._under(wanted)
         if _covers(parts, wanted):
             self._metrics.count("store.hits")
@@ -207,8 +222,8 @@ class Fetcher:
     def _timed_out(self, parts: list[Part]) -> Up42fsError:
         trouble = next((p.trouble for p in parts if p.trouble is not None), None)
         if trouble is not None:
-            return self._source.blame(trouble)
-        return self._source.error(
+            return self.source.blame(trouble)
+        return self.source.error(
             DeadlineExceeded, f"its bytes did not come within {self._read_deadline_s:.0f} s"
         )
 
@@ -218,13 +233,17 @@ class Fetcher:
 
     # fetching ------------------------------------------------------------------------------
 
-    def _start(self, span: ByteRange, deadline_s: float | None) -> None:
+    def _cut(self, spans: Iterable[ByteRange], wanted: ByteRange | None) -> list[ByteRange]:
+        return [piece for span in spans for piece in self.source.cut(span, wanted)]
+
+    def _start(self, span: ByteRange, deadline_s: float | None, *, in_scan: bool = False) -> None:
         """Create a part for `span`, which is missing; without a deadline it is read-ahead."""
         wanted = deadline_s is not None
         if deadline_s is None:
             deadline_s = -math.inf  # its time begins when it does
             self._metrics.count("store.prefetched_bytes", len(span))
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
+        part.in_scan = in_scan
         self._cache.shrink(len(span))
         insort(self._parts, part, key=_start_of)
         self._have.add(span)
@@ -240,7 +259,7 @@ class Fetcher:
         error: Up42fsError | None = None
         try:
             with part.scope:
-                await self._source.fetch(part)
+                await self.source.fetch(part)
             if part.missing is not None and not part.wanted and not part.stopped:
                 error = self._timed_out([part])
             # A wanted part out of time fails nobody: a reader with time left demands it anew.
@@ -279,7 +298,7 @@ class Fetcher:
     def _change(self, error: VersionChanged) -> None:
         if self._over is None:
             self.stop(error)
-            self._on_changed(self, self._source.pin.changed_to)
+            self._on_changed(self, self.source.pin.changed_to)
 
     # places --------------------------------------------------------------------------------
 

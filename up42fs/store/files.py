@@ -7,7 +7,8 @@ Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` d
 `bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
 it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
 `wasted_bytes` evicted unread; `retries` of requests, `signs` of links of which `renewals` replaced
-one.
+one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` kept, `disk_skipped_bytes` not
+kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakSet
 
 import trio
@@ -25,6 +27,10 @@ from up42fs.core.access import KIB, MIB, Access, Tuning
 from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.store.answer import VersionPin
+from up42fs.store.cache_room import CacheRoom
+from up42fs.store.cell_files import CellFiles
+from up42fs.store.disk_cache import DiskCache, Runner, in_thread
+from up42fs.store.disk_first import DiskFirst, NetworkOnly, ObjectSource
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.head import Head
 from up42fs.store.lease import Leases, boottime_s
@@ -44,11 +50,18 @@ MOST_IDLE = 4096
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too."""
+    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too.
+
+    `cache_dir` None or `cache_bytes` 0: nothing is kept on disk. `cache_key` tells accounts that
+    share the directory from each other: 8 to 64 hexadecimal digits.
+    """
 
     memory_bytes: int = 256 * MIB
     connections: int = 16
     read_deadline_s: float = 30.0
+    cache_dir: Path | None = None
+    cache_bytes: int = 10 << 30
+    cache_key: str = "0" * 16
     tuning: Tuning = field(default_factory=Tuning)
 
     @property
@@ -94,6 +107,12 @@ class OpenFile:
         window_bytes = self._windows.share(self._access)
         return await self._fetcher.read(self._access, ByteRange(offset, stop), window_bytes)
 
+    async def ensure_cached_bytes(self) -> int:
+        """Bytes of the object in memory or on disk."""
+        if not self._fetcher.source.is_ready:
+            await self._fetcher.source.ready()
+        return self._fetcher.source.held_in(self._fetcher.spans)
+
     def close(self) -> None:
         """Give up what is read ahead for this handle."""
         if not self._is_closed:
@@ -122,6 +141,7 @@ class FileStore:
         transport: Transport | None = None,
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
+        run_disk: Runner = in_thread,
     ) -> None:
         self._nursery = nursery
         self._settings = settings
@@ -130,6 +150,7 @@ class FileStore:
         self._transport = transport or CurlTransport(settings.connections)
         self._leases = Leases(nursery, sign, metrics, clock)
         self._cache = MemoryCache(settings.parts_bytes)
+        self._disk = _disk(nursery, settings, metrics, run_disk)
         self._windows = _Windows(settings.parts_bytes // 2)
         self._chance = chance or random.Random()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
@@ -140,22 +161,28 @@ class FileStore:
         self._probes: dict[str, trio.Lock] = {}
         self._is_closed = False
 
-    def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
-        """Open an object of `size` bytes; no I/O. `name` is for error messages."""
+    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> OpenFile:
+        """Open an object of `size` bytes; no I/O. `name` is for error messages.
+
+        `stamp` is the catalogue's mark of the object's state (see `disk_first`).
+        """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size:
             self._drop(object_id)
-            source = self._source(object_id, name, size)
+            source = self._with_disk(object_id, self._source(object_id, name, size), stamp)
             fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
+        fetcher.source.stamp = stamp
         self._fetchers.move_to_end(object_id)
         fetcher.handles += 1
         access = Access(size, self._settings.tuning)
         return OpenFile(fetcher, access, self._windows, self._metrics, name)
 
-    async def ensure_version(self, object_id: str, *, name: str) -> Version:
-        """The object's version: from memory, else by one link and one GET of its head.
+    async def ensure_version(
+        self, object_id: str, *, name: str, stamp: str | None = None
+    ) -> Version:
+        """The object's version: from memory or disk, else by one link and one GET of its head.
 
         Askers of one object share the requests, and the head is kept for its reader. Raises an
         `Up42fsError`.
@@ -166,18 +193,24 @@ class FileStore:
         lock = self._probes.setdefault(object_id, trio.Lock())
         try:
             async with lock:
-                return self._known_version(object_id) or await self._probe(object_id, name)
+                known = self._known_version(object_id) or await self._kept(object_id, stamp)
+                return known or await self._probe(object_id, name, stamp)
         finally:
             if not lock.locked():
                 self._probes.pop(object_id, None)
 
-    def start_version(self, object_id: str, *, name: str) -> None:
+    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
         if self._known_version(object_id) is None and object_id not in self._probes:
-            self._nursery.start_soon(self._ask_ahead, object_id, name)
+            self._nursery.start_soon(self._ask_ahead, object_id, name, stamp)
 
     def forget(self, object_id: str) -> None:
         """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is not None:
+            fetcher.source.forget()
+        if self._disk is not None:
+            self._disk.remove(object_id)
         self._drop(object_id)
         self._leases.forget(object_id)
 
@@ -191,6 +224,20 @@ class FileStore:
         fetcher = self._fetchers.get(object_id)
         return fetcher.cached_bytes if fetcher else 0
 
+    async def ensure_cached_bytes(
+        self, object_id: str, *, size: int, name: str, stamp: str | None = None
+    ) -> int:
+        """Bytes of the object in memory or on disk: those that need no request."""
+        file = self.open(object_id, size=size, name=name, stamp=stamp)
+        try:
+            return await file.ensure_cached_bytes()
+        finally:
+            file.close()
+
+    def disk_status(self) -> dict[str, object] | None:
+        """State of the disk cache; None without one."""
+        return self._disk.status() if self._disk else None
+
     @property
     def memory_bytes(self) -> int:
         """Bytes counted against the budget now."""
@@ -201,6 +248,8 @@ class FileStore:
         self._is_closed = True
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
+        if self._disk is not None:
+            await self._disk.aclose()
         self._fetchers.clear()
         self._transport.close()
         await trio.lowlevel.checkpoint()
@@ -209,11 +258,17 @@ class FileStore:
         fetcher = self._fetchers.get(object_id)
         return fetcher.version if fetcher else None
 
-    async def _ask_ahead(self, object_id: str, name: str) -> None:
+    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None) -> None:
         with suppress(Up42fsError):  # who asks for it hears of it
-            await self.ensure_version(object_id, name=name)
+            await self.ensure_version(object_id, name=name, stamp=stamp)
 
-    async def _probe(self, object_id: str, name: str) -> Version:
+    async def _kept(self, object_id: str, stamp: str | None) -> Version | None:
+        label = await self._disk.label(object_id) if self._disk else None
+        if label is None or (label.object_id, label.stamp) != (object_id, stamp):
+            return None
+        return label.version
+
+    async def _probe(self, object_id: str, name: str, stamp: str | None) -> Version:
         self._metrics.count("store.probes")
         source = self._source(object_id, name, None)
         deadline_s = trio.current_time() + self._settings.read_deadline_s
@@ -227,8 +282,10 @@ class FileStore:
                 raise source.blame(head.trouble)
             raise source.error(DeadlineExceeded, "its size did not come in time")
         self._drop(object_id)
-        fetcher = self._fetchers[object_id] = self._new(object_id, source, version.size)
+        kept = self._with_disk(object_id, source, stamp)
+        fetcher = self._fetchers[object_id] = self._new(object_id, kept, version.size)
         fetcher.adopt(head.content)
+        kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(head.content))
         return version
 
     def _source(self, object_id: str, name: str, size: int | None) -> Source:
@@ -242,7 +299,12 @@ class FileStore:
             chance=self._chance,
         )
 
-    def _new(self, object_id: str, source: Source, size: int) -> Fetcher:
+    def _with_disk(self, object_id: str, source: Source, stamp: str | None) -> ObjectSource:
+        if self._disk is None:
+            return NetworkOnly(source)
+        return DiskFirst(source, self._disk, object_id, stamp)
+
+    def _new(self, object_id: str, source: ObjectSource, size: int) -> Fetcher:
         self._prune()
 
         def changed(fetcher: Fetcher, version: Version | None) -> None:
@@ -299,6 +361,23 @@ class _Windows:
     def leave(self, access: Access) -> None:
         """No more reads will come."""
         self._last_s.pop(access, None)
+
+
+def _disk(
+    nursery: trio.Nursery, settings: StoreSettings, metrics: Metrics, run: Runner
+) -> DiskCache | None:
+    if settings.cache_dir is None or not settings.cache_bytes:
+        return None
+    blocks = settings.cache_dir / "blocks"
+    return DiskCache(
+        nursery,
+        CellFiles(blocks, settings.cache_key, metrics),
+        CacheRoom(blocks, settings.cache_bytes, metrics),
+        metrics,
+        directory=settings.cache_dir,
+        queue_bytes=settings.parts_bytes // 4,
+        run=run,
+    )
 
 
 async def _run(job: tuple[Fetcher, Part]) -> None:

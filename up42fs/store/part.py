@@ -47,6 +47,7 @@ class Part:
         "delivered",
         "error",
         "filled",
+        "in_scan",
         "is_over",
         "pins",
         "scope",
@@ -61,6 +62,7 @@ class Part:
         self.filled = 0
         self.wanted = wanted
         self.deadline_s = deadline_s
+        self.in_scan = False  # asked by a run so long that it is read for once
         self.stopped = False
         self.is_over = False  # no more bytes will come
         self.error: Up42fsError | None = None
@@ -136,8 +138,12 @@ class Part:
 
     def view(self, span: ByteRange) -> memoryview:
         """The bytes of `span`, which are there; shares the part's memory, read-only."""
-        start = self.span.start
         self.delivered = min(self.filled, self.delivered + len(span))
+        return self.peek(span)
+
+    def peek(self, span: ByteRange) -> memoryview:
+        """The bytes of `span`, which are there, for others than readers."""
+        start = self.span.start
         return self._view[span.start - start : span.stop - start].toreadonly()
 
     # keeping -------------------------------------------------------------------------------

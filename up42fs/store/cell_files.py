@@ -1,0 +1,334 @@
+"""The files of the disk cache: opened, verified, filled, stamped. Blocking, for worker threads.
+
+Knows the file system and the cells' format; nothing of the network, readers, budgets or tasks.
+
+Theory. One sparse file an object, named by a hash of its ID, holding one version. A file is opened
+by name for each operation and closed after it: another process may have replaced, cut or deleted
+it since, and then there is nothing here, which is never wrong. Another version begins a new file
+under the same name; whoever still has the old one open writes where nobody looks. Data is written
+before its record, nothing is synchronised: what a crash left out of order does not verify.
+Everything below the directory is opened relative to it and never through a symbolic link; what is
+not a plain file of ours with one name is removed. Directories are 0700, files 0600.
+Raises OSError; a file that is not there is not an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from up42fs.core.cells import (
+    CELL_BYTES,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Cells,
+    Held,
+    Label,
+    encode_header,
+    leading,
+    merge,
+    parse_header,
+)
+from up42fs.core.ranges import coalesce, floor_to
+from up42fs.metrics import Metrics
+from up42fs.types import ByteRange, Version
+
+#: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
+LOAD_BYTES = 1 << 20
+
+_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which bytes may be used: those of `version`; where it is None, those of `size` and `stamp`.
+
+    `size` None: any.
+    """
+
+    object_id: str
+    size: int | None
+    stamp: str | None
+    version: Version | None = None
+
+    def allows(self, label: Label) -> bool:
+        """Whether the file's bytes are the ones."""
+        if label.object_id != self.object_id:
+            return False
+        if self.version is not None:
+            return label.version == self.version
+        return label.stamp == self.stamp and self.size in (None, label.version.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The version of a file's bytes, and the ranges it claims to hold, sorted and apart."""
+
+    version: Version
+    spans: tuple[ByteRange, ...]
+
+
+class CellFiles:
+    """The cached files of one account, in the directory `key` below `blocks`."""
+
+    def __init__(self, blocks: Path, key: str, metrics: Metrics) -> None:
+        self._blocks = blocks
+        self._key = key
+        self._metrics = metrics
+
+    # loading -------------------------------------------------------------------------------
+
+    def label(self, object_id: str) -> Label | None:
+        """What is known of an object's version; None for nothing."""
+        with self._opened(object_id) as fd:
+            return None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
+
+    def survey(self, wanted: Wanted) -> Survey | None:
+        """What the object's file claims to hold, unverified; None where it may not be used."""
+        with self._opened(wanted.object_id) as fd:
+            cells = self._cells(fd, wanted)
+            if fd is None or cells is None:
+                return None
+            found = self._records(fd, cells, range(cells.count))
+            spans = coalesce(one.span for one in found if one)
+            return Survey(cells.version, tuple(spans))
+
+    def load(self, wanted: Wanted, span: ByteRange) -> memoryview | None:
+        """The verified bytes from `span.start` on, as many as are there, at most `LOAD_BYTES`.
+
+        None where the file may not be used. A cell that does not verify is crossed out, so that it
+        can be filled again.
+        """
+        with self._opened(wanted.object_id) as fd:
+            cells = self._cells(fd, wanted)
+            if fd is None or cells is None:
+                return None
+            near = floor_to(span.start, CELL_BYTES) + LOAD_BYTES
+            span = ByteRange(span.start, min(span.stop, near))
+            run = leading(self._records(fd, cells, cells.under(span)), span.start)
+            if not run:
+                return memoryview(b"")
+            data = self._verified(fd, cells, run)
+            return data[span.start - run[0].span.start :][: len(span)]
+
+    def touch(self, object_id: str) -> None:
+        """Mark the file as used now: the time of its last change orders eviction."""
+        with self._opened(object_id) as fd:
+            if fd is not None:
+                os.utime(fd)
+
+    # filling -------------------------------------------------------------------------------
+
+    def store(self, label: Label, span: ByteRange | None, data: memoryview) -> list[ByteRange]:
+        """Keep `label` and `data`, the bytes of `span`; returns the ranges written.
+
+        Where the file holds another version it begins anew.
+        """
+        with self._opened(label.object_id, label) as fd:
+            if fd is None or span is None:
+                return []
+            cells = Cells(label)
+            numbers = cells.under(span)
+            records = self._records(fd, cells, numbers)
+            written: list[ByteRange] = []
+            for index, piece in enumerate(cells.pieces(span)):
+                start = piece.start - span.start
+                kept = self._keep(fd, cells, records[index], piece, data[start:][: len(piece)])
+                if kept is not None:
+                    records[index] = kept
+                    written.append(piece)
+            if written:
+                texts = (cells.encode(one) if one else bytes(RECORD_BYTES) for one in records)
+                _write(fd, b"".join(texts), HEADER_BYTES + numbers.start * RECORD_BYTES)
+            return coalesce(written)
+
+    def used_bytes(self, object_id: str) -> int:
+        """What the object's file takes on disk."""
+        with self._opened(object_id) as fd:
+            return 0 if fd is None else os.fstat(fd).st_blocks * 512
+
+    def remove(self, object_id: str) -> None:
+        """Delete what is kept of an object."""
+        with self._rooted() as root:
+            _unlink(_name(object_id), root)
+
+    # cells ---------------------------------------------------------------------------------
+
+    def _cells(self, fd: int | None, wanted: Wanted) -> Cells | None:
+        label = None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
+        return Cells(label) if label is not None and wanted.allows(label) else None
+
+    def _records(self, fd: int, cells: Cells, numbers: range) -> list[Held | None]:
+        offset = HEADER_BYTES + numbers.start * RECORD_BYTES
+        text = os.pread(fd, len(numbers) * RECORD_BYTES, offset)
+        found = cells.parse(text, numbers.start)
+        return found + [None] * (len(numbers) - len(found))
+
+    def _verified(self, fd: int, cells: Cells, run: list[Held]) -> memoryview:
+        """The bytes of a gapless `run` of cells, up to the first one that does not verify."""
+        if not run:
+            return memoryview(b"")
+        start, stop = run[0].span.start, run[-1].span.stop
+        data = memoryview(os.pread(fd, stop - start, cells.data_offset + start))
+        for one in run:
+            piece = data[one.span.start - start : one.span.stop - start]
+            if len(piece) < len(one.span) or cells.checksum(one.cell, one.span, piece) != one.crc:
+                self._metrics.count("store.disk_bad_cells")
+                _write(fd, bytes(RECORD_BYTES), HEADER_BYTES + one.cell * RECORD_BYTES)
+                return data[: one.span.start - start]
+        return data
+
+    def _keep(
+        self, fd: int, cells: Cells, old: Held | None, piece: ByteRange, data: memoryview
+    ) -> Held | None:
+        """Write `data` to its place; the cell's new record, None where it stays as it is."""
+        cell = piece.start // CELL_BYTES
+        union = merge(old, piece)
+        if union is None:
+            return None
+        whole: bytes | memoryview = data
+        if union != piece:
+            assert old is not None, "there was something to join"
+            rest = self._verified(fd, cells, [old])
+            if rest:
+                before = rest[: max(0, piece.start - old.span.start)]
+                after = rest[max(0, piece.stop - old.span.start) :]
+                whole = b"".join((before, data, after))
+            else:
+                union = piece
+        _write(fd, data, cells.data_offset + piece.start)
+        return Held(cell, union, cells.checksum(cell, union, whole))
+
+    # files ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _opened(self, object_id: str, label: Label | None = None) -> Iterator[int | None]:
+        """The object's file, None if there is none; with `label` it is made to be that version's.
+
+        Closed at the end, where file systems over a network tell of bytes they could not keep.
+        """
+        name = _name(object_id)
+        with self._rooted() as root:
+            fd = _open(name, root) if label is None else _open_labelled(name, root, label)
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    @contextmanager
+    def _rooted(self) -> Iterator[int]:
+        blocks = ensure_blocks(self._blocks)
+        try:
+            root = ensure_directory(self._key, blocks)
+        finally:
+            os.close(blocks)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+
+def ensure_blocks(path: Path) -> int:
+    """Open the directory of all accounts' files, made if need be; raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ensure_directory(str(path), None)
+
+
+def ensure_directory(name: str, parent: int | None) -> int:
+    """Open a directory of ours, made if need be; nobody else can look into it. Raises OSError."""
+    try:
+        fd = os.open(name, _DIR_FLAGS, dir_fd=parent)
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        fd = os.open(name, _DIR_FLAGS, dir_fd=parent)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user", name)
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            os.fchmod(fd, 0o700)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open(name: str, root: int) -> int | None:
+    try:
+        fd = os.open(name, _FILE_FLAGS, dir_fd=root)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            _unlink(name, root)
+            return None
+        raise
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    _unlink(name, root)
+    return None
+
+
+def _open_labelled(name: str, root: int, label: Label) -> int | None:
+    """The file of the label's version, begun anew if it is another's; None: it must wait."""
+    header = encode_header(label)
+    fd = _open(name, root)
+    if fd is not None:
+        try:
+            if _relabel(fd, header, label):
+                return fd
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+        _unlink(name, root)
+    try:
+        fd = os.open(name, _FILE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
+    except FileExistsError:
+        return None  # another mount was quicker
+    try:
+        _write(fd, header, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _relabel(fd: int, header: bytes, label: Label) -> bool:
+    """Whether the file is the label's version; its stamp then is the label's."""
+    known = os.pread(fd, HEADER_BYTES, 0)
+    if known == header:
+        return True
+    old = parse_header(known)
+    if old is None or (old.object_id, old.version) != (label.object_id, label.version):
+        return False
+    _write(fd, header, 0)
+    return True
+
+
+def _name(object_id: str) -> str:
+    return hashlib.sha256(object_id.encode(errors="surrogatepass")).hexdigest()[:40]
+
+
+def _unlink(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+def _write(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,269 @@
+"""The disk cache as tasks see it: loads at once, keeps behind, and is off after the first error.
+
+Knows budgets, queues and failures; the files are `cell_files`' business, whose bytes may be used
+`disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
+
+Theory. The cache is a convenience, so nothing may fail or wait because of it. Bytes to keep queue
+up in memory, up to `queue_bytes`; a fetch that finds the queue full waits `PATIENCE_S` at most,
+once: while the queue is congested later ones are not kept. An error of the file system, a load of
+more than `SLOW_S` or a queue without progress for as long turns the cache off for this mount, with
+one warning: what fails once in a disk fails again. Reads then go on as if nothing were on disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import trio
+
+from up42fs.core.cells import Label, is_cacheable
+from up42fs.metrics import Metrics
+from up42fs.store.cache_room import CacheRoom
+from up42fs.store.cell_files import CellFiles, Survey, Wanted
+from up42fs.types import ByteRange
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Loads at once.
+LOADERS = 4
+#: The longest a fetch waits for its bytes to be queued, seconds.
+PATIENCE_S = 0.25
+#: A disk that takes longer is of no use, seconds.
+SLOW_S = 5.0
+#: The longest unmounting waits for what is queued, seconds.
+FLUSH_S = 5.0
+#: A file in use is marked so at most this often, seconds.
+TOUCH_S = 60.0
+#: Marks remembered.
+MOST_TOUCHED = 4096
+
+
+class Runner(Protocol):
+    """Runs a blocking job elsewhere."""
+
+    async def __call__(self, job: Callable[[], T], limiter: trio.CapacityLimiter, /) -> T:
+        """The job's result; its exceptions are raised here."""
+        ...
+
+
+async def in_thread(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    """Run `job` in a worker thread; on cancellation it finds nobody."""
+    return await trio.to_thread.run_sync(job, limiter=limiter, abandon_on_cancel=True)
+
+
+class DiskCache:
+    """The cached bytes of one account, shared with other mounts. Tasks run in `nursery`."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        files: CellFiles,
+        room: CacheRoom,
+        metrics: Metrics,
+        *,
+        directory: Path,
+        queue_bytes: int,
+        run: Runner = in_thread,
+    ) -> None:
+        self.is_on = True
+        self._nursery = nursery
+        self._files = files
+        self._room = room
+        self._metrics = metrics
+        self._directory = directory
+        self._queue_bytes = queue_bytes
+        self._run = run
+        self._loaders = trio.CapacityLimiter(LOADERS)
+        self._writer = trio.CapacityLimiter(1)
+        self._reason: str | None = None
+        self._jobs = 0
+        self._pending_bytes = 0
+        self._is_congested = False
+        self._progress = trio.Event()
+        self._progress_s = -SLOW_S
+        self._touched: OrderedDict[str, float] = OrderedDict()
+
+    def status(self) -> dict[str, object]:
+        """What `status.json` says of it."""
+        return {
+            "directory": str(self._directory),
+            "limit_bytes": self._room.cap_bytes,
+            "used_bytes": self._room.used_bytes,
+            "queued_bytes": self._pending_bytes,
+            "off_because": self._reason,
+        }
+
+    # loading -------------------------------------------------------------------------------
+
+    async def label(self, object_id: str) -> Label | None:
+        """What is known of an object's version."""
+        return await self._load(lambda: self._files.label(object_id))
+
+    async def survey(self, wanted: Wanted) -> Survey | None:
+        """What is held of an object, unverified; None where nothing may be used."""
+        return await self._load(lambda: self._files.survey(wanted))
+
+    async def load(self, wanted: Wanted, span: ByteRange) -> memoryview | None:
+        """Verified bytes from `span.start` on; None where nothing may be used."""
+        touch = self._is_to_touch(wanted.object_id)
+
+        def job() -> memoryview | None:
+            if touch:
+                self._files.touch(wanted.object_id)
+            return self._files.load(wanted, span)
+
+        data = await self._load(job)
+        if data:
+            self._metrics.count("store.disk_hits_bytes", len(data))
+        return data
+
+    async def _load(self, job: Callable[[], T]) -> T | None:
+        if not self.is_on:
+            return None
+        with trio.move_on_after(SLOW_S):
+            try:
+                return await self._run(job, self._loaders)
+            except OSError as error:
+                self._turn_off(_words(error))
+                return None
+        self._turn_off(f"it did not answer within {SLOW_S:.0f} s")
+        return None
+
+    def _is_to_touch(self, object_id: str) -> bool:
+        now_s = trio.current_time()
+        if now_s - self._touched.get(object_id, -TOUCH_S) < TOUCH_S:
+            return False
+        self._touched[object_id] = now_s
+        if len(self._touched) > MOST_TOUCHED:
+            self._touched.popitem(last=False)
+        return True
+
+    # keeping -------------------------------------------------------------------------------
+
+    async def wait_for_room(self, wanted_bytes: int) -> None:
+        """Return once so many bytes can be queued, or it is not worth waiting."""
+        with trio.move_on_after(PATIENCE_S):
+            while self.is_on and not self._is_congested and self._lacks_room(wanted_bytes):
+                await self._progress.wait()
+            return
+        self._is_congested = True
+        if trio.current_time() - self._progress_s > SLOW_S:
+            self._turn_off(f"it kept nothing within {SLOW_S:.0f} s")
+
+    def keep(
+        self,
+        label: Label,
+        span: ByteRange | None,
+        data: memoryview,
+        *,
+        is_scan: bool,
+        is_valid: Callable[[], bool],
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        """Write `data`, the bytes of `span`, behind; not at all where there is no room for them.
+
+        `is_valid`, asked from a worker thread just before, can still call it off; `on_kept` gets
+        the ranges that are on disk afterwards. Without `span` the label alone is kept.
+        """
+        if not self.is_on or not is_cacheable(label):
+            return
+        if span is not None and self._lacks_room(len(span)):
+            self._metrics.count("store.disk_skipped_bytes", len(span))
+            return
+
+        def job() -> list[ByteRange]:
+            return self._store(label, span, data, is_scan) if is_valid() else []
+
+        self._submit(job, len(data), on_kept)
+
+    def remove(self, object_id: str) -> None:
+        """Delete what is kept of an object."""
+
+        def job() -> list[ByteRange]:
+            self._files.remove(object_id)
+            return []
+
+        if self.is_on:
+            self._submit(job, 0, lambda _: None)
+
+    async def aclose(self) -> None:
+        """Wait, for a while, until everything is written that was asked for."""
+        with trio.move_on_after(FLUSH_S):
+            while self._jobs and self.is_on:
+                await self._progress.wait()
+        self.is_on = False
+
+    def _store(
+        self, label: Label, span: ByteRange | None, data: memoryview, is_scan: bool
+    ) -> list[ByteRange]:
+        file_bytes = self._files.used_bytes(label.object_id)
+        if not self._room.admit(len(data), file_bytes=file_bytes, is_scan=is_scan):
+            self._metrics.count("store.disk_skipped_bytes", len(data))
+            return []
+        kept = self._files.store(label, span, data)
+        self._metrics.count("store.disk_writes_bytes", sum(map(len, kept)))
+        return kept
+
+    def _lacks_room(self, wanted_bytes: int) -> bool:
+        # One span always fits an empty queue.
+        return self._pending_bytes > 0 and self._pending_bytes + wanted_bytes > self._queue_bytes
+
+    def _submit(
+        self,
+        job: Callable[[], list[ByteRange]],
+        size_bytes: int,
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        if not self._jobs:
+            self._progress_s = trio.current_time()
+        self._jobs += 1
+        self._pending_bytes += size_bytes
+        self._nursery.start_soon(self._change, job, size_bytes, on_kept)
+
+    async def _change(
+        self,
+        job: Callable[[], list[ByteRange]],
+        size_bytes: int,
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        try:
+            kept = await self._run(lambda: job() if self.is_on else [], self._writer)
+        except OSError as error:
+            self._turn_off(_words(error))
+        else:
+            on_kept(kept)
+        finally:
+            self._jobs -= 1
+            self._pending_bytes -= size_bytes
+            if self._pending_bytes <= self._queue_bytes // 2:
+                self._is_congested = False
+            self._progress_s = trio.current_time()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def _turn_off(self, why: str) -> None:
+        if not self.is_on:
+            return
+        self.is_on = False
+        self._reason = why
+        self._wake()
+        log.warning(
+            "the disk cache in %s is off until the next mount: %s; files are read from UP42. "
+            "Check the disk, or choose another with cache_dir, or none with cache_size=0",
+            self._directory, why,
+        )  # fmt: skip
+
+
+def _words(error: OSError) -> str:
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"{error.strerror or type(error).__name__} ({name})"
