@@ -60,23 +60,27 @@ class MemoryFiles:
     sizes: dict[str, int] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
-    async def ensure_version(self, object_id: str, *, name: str) -> Version:
+    async def ensure_version(
+        self, object_id: str, *, name: str, stamp: str | None = None
+    ) -> Version:
         self.probed.append(object_id)
         size = self.sizes.get(object_id, 0)
         self.on_probe(object_id, size)
         return Version(size)
 
-    def start_version(self, object_id: str, *, name: str) -> None:
+    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         self.begun.append(object_id)
 
-    def open(self, object_id: str, *, size: int, name: str) -> MemoryFile:
+    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> MemoryFile:
         self.opened.append(MemoryFile(object_id, size, name))
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:
         self.forgotten.append(object_id)
 
-    def cached_bytes(self, object_id: str) -> int:
+    async def ensure_cached_bytes(
+        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
+    ) -> int:
         return self.held.get(object_id, 0)
 
 

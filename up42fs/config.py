@@ -138,8 +138,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory", _memory, "MiB of memory to use in all, data read ahead included"),
     Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
     Option("read_ahead", _count, "kernel read-ahead in KiB, set where permitted"),
-    Option("cache_dir", _path, "directory of the disk cache (not in this release)"),
-    Option("cache_size", _size, "size of the disk cache, 0 for none (not in this release)"),
+    Option(
+        "cache_dir", _path, "directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache"
+    ),
+    Option(
+        "cache_size", _size, "size of the disk cache, 0 for none; a tenth of the disk stays free"
+    ),
     Option("log_level", _level, "debug, info, warning or error"),
     Option("log_file", _path, "file to log to"),
 )
@@ -177,7 +181,7 @@ class Settings:
         """Where this mount keeps things on disk; None if it shall not (`cache_size=0`)."""
         if self.cache_size == 0:
             return None
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        base = expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
         return self.cache_dir or base / "up42fs"
 
     @property

@@ -6,6 +6,7 @@ Knows every layer and decides nothing else: what to do when is each layer's own 
 from __future__ import annotations
 
 import faulthandler
+import hashlib
 import logging
 import os
 import signal
@@ -153,7 +154,12 @@ class _Mount:
     async def run(self, on_ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             held_mib = max(self._settings.memory - PROCESS_MIB, self._settings.memory // 4)
-            settings = StoreSettings(memory_bytes=held_mib << 20)
+            settings = StoreSettings(
+                memory_bytes=held_mib << 20,
+                cache_dir=self._settings.storage_dir,
+                cache_bytes=self._settings.cache_size,
+                cache_key=_account_key(self._settings),
+            )
             self._store = FileStore(
                 nursery, self._client.sign, settings, self._metrics, on_version=self._learned
             )
@@ -242,6 +248,7 @@ class _Mount:
                 "max_background": self._tuned.max_background if self._tuned else None,
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
             },
+            "disk_cache": self._store.disk_status(),
             "open": self._filesystem.gauges(),
             "counters": self._metrics.snapshot(),
         }
@@ -303,6 +310,12 @@ def _snapshot(settings: Settings) -> Snapshot | None:
         workspace=settings.workspace,
     )
     return Snapshot(path)
+
+
+def _account_key(settings: Settings) -> str:
+    """Tells accounts whose cached bytes lie in one directory from each other."""
+    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def _credentials(settings: Settings) -> Credentials:

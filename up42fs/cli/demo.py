@@ -93,7 +93,10 @@ def _emulator(data: str | None) -> Iterator[dict[str, str]]:
 
 def _mount(directory: Path, environ: dict[str, str], log_file: Path) -> None:
     done = subprocess.run(
-        [*_UP42FS, "mount", str(directory), "--log-file", str(log_file)],
+        [
+            *(*_UP42FS, "mount", str(directory), "--log-file", str(log_file)),
+            *("--cache-dir", str(log_file.parent / "cache")),  # sample data is not worth keeping
+        ],
         env={**os.environ, **environ},
         check=False,
     )

@@ -12,6 +12,7 @@ from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.nodes import STORED_KINDS, Kind, Node
 from up42fs.fs.ports import Documents, Files
+from up42fs.fs.sizes import Sizes
 from up42fs.fs.transformed import FileRegistry, Transformed, to_json
 from up42fs.types import Asset, Order
 
@@ -23,12 +24,14 @@ class NodeAttributes:
         self,
         index: Index,
         files: Files,
+        sizes: Sizes,
         documents: Documents,
         registry: FileRegistry,
         transformed: Transformed | None,
     ) -> None:
         self._index = index
         self._files = files
+        self._sizes = sizes
         self._documents = DocumentCache(documents)
         self._registry = registry
         self._transformed = transformed
@@ -73,8 +76,14 @@ class NodeAttributes:
             if name == xattrs.DOWNLOAD_URL:
                 return await self._documents.download_url(node)
             if name == xattrs.CACHED:
-                return str(self._files.cached_bytes(node.id)).encode()
+                return str(await self._cached_bytes(node)).encode()
         raise NoAttribute(name)
+
+    async def _cached_bytes(self, node: Node) -> int:
+        sizes = self._sizes
+        return await self._files.ensure_cached_bytes(
+            node.id, size=sizes.known(node), name=sizes.label(node), stamp=sizes.stamp(node)
+        )
 
     def _described(self, node: Node) -> Node | None:
         """The asset or order whose API object is meant."""

@@ -113,7 +113,9 @@ class Filesystem:
         self._layout = Layout(index, virtual.names(), self._branches.all)
         registry = self._branches.registry
         self._sizes = Sizes(index, files, registry, clock)
-        self._xattrs = NodeAttributes(index, files, documents, registry, self._branches.transformed)
+        self._xattrs = NodeAttributes(
+            index, files, self._sizes, documents, registry, self._branches.transformed
+        )
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
         self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
@@ -196,7 +198,9 @@ class Filesystem:
                 await self._branches.footprints.ensure(node, self._layout)
             return Opened(self._open.add(self._render(node)), keep_cache=False, direct_io=True)
         size = await self._sizes.ensure(node)
-        opened = self._files.open(node.id, size=size, name=self._sizes.label(node))
+        opened = self._files.open(
+            node.id, size=size, name=self._sizes.label(node), stamp=self._sizes.stamp(node)
+        )
         keep = node.id not in self._changed
         self._changed.discard(node.id)
         return Opened(self._open.add(opened), keep_cache=keep, direct_io=False)

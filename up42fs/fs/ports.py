@@ -24,15 +24,20 @@ class OpenFile(Protocol):
 class Files(Protocol):
     """The byte store (see `store.files.FileStore`)."""
 
-    def open(self, object_id: str, *, size: int, name: str) -> OpenFile:
-        """Open an object of `size` bytes; no I/O. `name` is for error messages."""
+    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> OpenFile:
+        """Open an object of `size` bytes; no I/O. `name` is for error messages.
+
+        `stamp` is another one whenever the object may have changed; None where nobody knows.
+        """
         ...
 
-    async def ensure_version(self, object_id: str, *, name: str) -> Version:
+    async def ensure_version(
+        self, object_id: str, *, name: str, stamp: str | None = None
+    ) -> Version:
         """The object's version, its size in it: a link and a range where nobody knows it."""
         ...
 
-    def start_version(self, object_id: str, *, name: str) -> None:
+    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         """Begin to learn the version of an object that will soon be asked for; no waiting."""
         ...
 
@@ -40,8 +45,10 @@ class Files(Protocol):
         """Drop what is held of an object that changed or vanished."""
         ...
 
-    def cached_bytes(self, object_id: str) -> int:
-        """Bytes of the object held locally."""
+    async def ensure_cached_bytes(
+        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
+    ) -> int:
+        """Bytes of the object held locally, in memory or on disk."""
         ...
 
 

@@ -74,8 +74,10 @@ class Sizes:
         if known is not None:
             return known
         for other in self._next_after(node):
-            self._files.start_version(other.id, name=self.label(other))
-        version = await self._files.ensure_version(node.id, name=self.label(node))
+            self._files.start_version(other.id, name=self.label(other), stamp=self.stamp(other))
+        version = await self._files.ensure_version(
+            node.id, name=self.label(node), stamp=self.stamp(node)
+        )
         self.learn(node, version.size)
         return version.size
 
@@ -92,6 +94,14 @@ class Sizes:
             self._index.learn_size(node.id, size)
         else:
             self._learned[node.id] = size
+
+    def stamp(self, node: Node) -> str | None:
+        """What changes when the file's bytes may have: when UP42 last updated what it is of."""
+        if node.kind is Kind.ASSET:
+            return self._index.assets[node.id].updated_at.isoformat()
+        file = self._registry.get(node.id)
+        updated = file.item.updated if file is not None else None
+        return updated.isoformat() if updated is not None else None
 
     def label(self, node: Node) -> str:
         """How messages call the file."""

@@ -225,9 +225,14 @@ class FileStore:
         return fetcher.cached_bytes if fetcher else 0
 
     async def ensure_cached_bytes(
-        self, object_id: str, *, size: int, name: str, stamp: str | None = None
+        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
     ) -> int:
         """Bytes of the object in memory or on disk: those that need no request."""
+        if size is None:
+            version = self._known_version(object_id) or await self._kept(object_id, stamp)
+            if version is None:
+                return 0
+            size = version.size
         file = self.open(object_id, size=size, name=name, stamp=stamp)
         try:
             return await file.ensure_cached_bytes()
