@@ -92,5 +92,5 @@ def _finds(body: Mapping[str, Any], item: StacItem) -> bool:
         return item.collection_id in body["collections"]
     assert body["filter"]["op"] == "="
     name, value = body["filter"]["args"]
-    assert name == {"property": "asset_id"}
-    return item.asset_id == value
+    found = {"asset_id": item.asset_id, "order_id": item.order_id}
+    return found[name["property"]] == value

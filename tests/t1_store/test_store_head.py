@@ -37,6 +37,11 @@ async def test_a_size_costs_one_link_and_one_range(
     assert len(subject.script.signs) == 1
 
 
+async def test_an_empty_object_whose_416_tells_no_total(autojump_clock, nursery) -> None:
+    subject = bench(nursery, {"a": b""}, lambda _: Fault(status=416))
+    assert await learn(subject) == 0
+
+
 async def test_many_askers_share_the_requests(autojump_clock, nursery: trio.Nursery) -> None:
     subject = bench(nursery, {"a": pattern(MIB)})
     sizes: list[int] = []

@@ -109,6 +109,23 @@ class Items:
             self._keep(asset.id, replace(answer, asked_at_s=self._clock()))
             return answer.items
 
+    async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
+        """Learn the items of all `assets` of an order by one search, where several are unknown.
+
+        Raises an `Up42fsError`; what is known already stays.
+        """
+        unknown = [asset for asset in assets if self._valid(asset) is None]
+        if len(unknown) < 2:
+            return
+        asked_at_s = self._clock()
+        self._metrics.count("catalog.item_searches")
+        by_asset: dict[str | None, list[StacItem]] = {}
+        async for item in self._source.search(_question("order_id", order_id)):
+            by_asset.setdefault(item.asset_id, []).append(item)
+        for asset in unknown:
+            items = in_order(by_asset.get(asset.id, ()))
+            self._keep(asset.id, _Answer(items, asset.updated_at, asked_at_s))
+
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
         """The items last heard of, however old; asks nothing. None where nothing is known."""
         answer = self._kept.get(asset_id)
@@ -148,7 +165,7 @@ class Items:
         asked_at_s = self._clock()
         try:
             self._metrics.count("catalog.item_searches")
-            found = [item async for item in self._source.search(_question(asset.id))]
+            found = [item async for item in self._source.search(_question("asset_id", asset.id))]
         except InvalidArgument:
             if self._fallback is None:
                 raise
@@ -182,5 +199,5 @@ def weight(items: Iterable[StacItem]) -> int:
     return 1 + sum(1 + len(item.assets) for item in items)
 
 
-def _question(asset_id: str) -> dict[str, Any]:
-    return {"filter": {"op": "=", "args": [{"property": "asset_id"}, asset_id]}}
+def _question(queryable: str, value: str) -> dict[str, Any]:
+    return {"filter": {"op": "=", "args": [{"property": queryable}, value]}}

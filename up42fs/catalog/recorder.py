@@ -23,10 +23,17 @@ FLUSH_TIMEOUT_S = 5.0
 class Recorder:
     """Keeps one snapshot true to one index."""
 
-    def __init__(self, snapshot: Snapshot, index: Index, is_synced: Callable[[Part], bool]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        index: Index,
+        is_synced: Callable[[Part], bool],
+        gather_s: float = GATHER_S,
+    ) -> None:
         self._snapshot = snapshot
         self._index = index
         self._is_synced = is_synced
+        self._gather_s = gather_s
         self._assets: set[str] = set()
         self._orders: set[str] = set()
         self._changed = trio.Event()
@@ -41,7 +48,7 @@ class Recorder:
         """Write for ever; started once. Cancelled at unmount, when `flush` writes the rest."""
         while True:
             await self._changed.wait()
-            await trio.sleep(GATHER_S)
+            await trio.sleep(self._gather_s)
             await self._write()
 
     async def flush(self) -> None:

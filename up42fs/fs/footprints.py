@@ -57,7 +57,10 @@ class Footprints:
         return self._kept.get(document)
 
     async def ensure(self, document: Node, layout: Layout) -> bytes:
-        """The document; asks for the items of the directory's assets. Raises `Up42fsError`."""
+        """The document; asks for the items of the directory's assets. Raises `Up42fsError`.
+
+        An order's items are one search; of other directories one an asset.
+        """
         made = self._kept.get(document)
         if made is None:
             directory = directory_of(document)
@@ -68,20 +71,26 @@ class Footprints:
                 if node.kind is Kind.ASSET
             }
             made = self._kept[document] = await self._make(
-                directory, list(layout.members(directory)), paths
+                directory, layout.label(directory), list(layout.members(directory)), paths
             )
         return made
 
-    async def _make(self, directory: Node, assets: list[Asset], paths: dict[str, str]) -> bytes:
+    async def _make(
+        self, directory: Node, label: str, assets: list[Asset], paths: dict[str, str]
+    ) -> bytes:
         found: dict[str, tuple[StacItem, ...]] = {}
         limiter = trio.CapacityLimiter(PARALLEL)
 
+        items = self._items
+        if items is None:
+            return b""
+        if directory.kind is Kind.ORDER:
+            await items.learn_order(directory.id, assets)
+
         async def ask(asset: Asset) -> None:
-            if self._items is None:
-                return
             async with limiter:
                 try:
-                    found[asset.id] = await self._items.of_asset(asset)
+                    found[asset.id] = await items.of_asset(asset)
                 except Up42fsError as error:
                     log.warning("footprints: asset %s is left out: %s", asset.id, error)
 
@@ -98,7 +107,7 @@ class Footprints:
             for asset in assets
             for item in (found.get(asset.id) or (None,))
         ]
-        return to_json(feature_collection(entries, name=directory.id))
+        return to_json(feature_collection(entries, name=label))
 
 
 async def _all(assets: list[Asset], ask: Callable[[Asset], Awaitable[None]]) -> None:

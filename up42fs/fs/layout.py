@@ -124,6 +124,11 @@ class Layout:
         if branch is not None and await branch.prepare(node):
             self._built.pop(node, None)
 
+    def label(self, node: Node) -> str:
+        """What a person calls a directory of assets: display name, tag, query."""
+        order = self._index.orders.get(node.id) if node.kind is Kind.ORDER else None
+        return (order.display_name if order else None) or node.id
+
     def members(self, node: Node) -> Iterable[Asset]:
         """The assets of a directory of assets."""
         match node.kind:

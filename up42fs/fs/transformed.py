@@ -38,6 +38,10 @@ class ItemsOfAssets(Protocol):
         """All items of an asset; raises an `Up42fsError`."""
         ...
 
+    async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
+        """Learn the items of all assets of an order at once; raises an `Up42fsError`."""
+        ...
+
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
         """The items last heard of; None where nothing is known."""
         ...

@@ -157,6 +157,8 @@ class Source:
         if head is None or head.status in (200, 206):
             return Failure(Plane.STORE, outcome.kind or Kind.BROKEN)
         total = total_of(head) if head.status == 416 else None
+        if head.status == 416 and self.pin.size is None:
+            total = 0  # its first byte was asked for, and there is none (contract §6)
         if total is not None and total != self.pin.size:
             self.pin.settle(Version(total, head.headers.get("etag")))
         code = _CODE.search(outcome.error_body)
