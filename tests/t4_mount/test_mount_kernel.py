@@ -1,0 +1,230 @@
+"""What the kernel lets through with our handshake and without it, and falling back from one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyfuse3
+import pytest
+from harness import REPOSITORY, Emulator, Mount, check, environ, mounted
+
+from up42fs.emulator import pattern_bytes
+from up42fs.errors import ConfigurationError
+from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.session import HANDSHAKE_VARIABLE, MountOptions, Session
+
+pytestmark = pytest.mark.mount
+
+MIB = 1 << 20
+SCRIPT = Path(__file__).with_name("kernel_script.py")
+#: Of libfuse and the kernel, for the whole mount.
+DEFAULT_MAX_BACKGROUND = 12
+READERS = 40
+REAL_FUSERMOUNT = shutil.which("fusermount3") or ""
+
+
+@pytest.fixture(params=["ours", "libfuse's"])
+def handshake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(HANDSHAKE_VARIABLE, "off" if request.param == "libfuse's" else "")
+    return str(request.param)
+
+
+def read_apart(path: Path, size: int = 4096) -> None:
+    """READERS reads at once, too far from each other for the kernel's read-ahead to join them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        with ThreadPoolExecutor(READERS) as pool:
+            answers = pool.map(
+                lambda n: len(os.pread(descriptor, size, n * MIB + MIB // 2)), range(READERS)
+            )
+            assert list(answers) == [size] * READERS
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def waiting(mountpoint: Path, wanted: int) -> Iterator[dict]:
+    """The mount of `kernel_script.py`; the answer holds what it printed, all of it at the end."""
+    mountpoint.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(mountpoint), str(wanted)],
+        env=environ({}) | {"PYTHONPATH": str(REPOSITORY) + ":" + os.environ.get("PYTHONPATH", "")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        answer = json.loads(process.stdout.readline())
+        yield answer
+        check("fusermount3", "-u", mountpoint)
+        answer |= json.loads(process.stdout.readline())
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        if mount_at(mountpoint) is not None:
+            check("fusermount3", "-uz", mountpoint)
+
+
+def test_reads_under_way_at_once(handshake: str, tmp_path: Path) -> None:
+    with waiting(tmp_path / "mnt", READERS) as seen:
+        read_apart(tmp_path / "mnt/file")
+    if handshake == "ours":
+        assert seen["reads"] == READERS
+        assert seen["max_background"] == 64
+    elif seen["max_background"] is None:  # else /sys has let it be raised
+        assert seen["reads"] == DEFAULT_MAX_BACKGROUND
+
+
+def test_lookups_in_one_directory_at_once(handshake: str, tmp_path: Path) -> None:
+    directory = tmp_path / "mnt/dir"
+    with waiting(tmp_path / "mnt", 4) as seen:
+        assert directory.is_dir()
+        with ThreadPoolExecutor(4) as pool:
+            assert [s.st_size for s in pool.map(os.stat, [directory / n for n in "1234"])] == [
+                0
+            ] * 4
+    assert seen["lookups"] == (4 if handshake == "ours" else 1)
+
+
+def test_a_listing_does_not_wait_for_a_lookup(tmp_path: Path) -> None:
+    """The lookup never finds company: it ends after its patience, the listing long before."""
+    directory = tmp_path / "mnt/dir"
+    with waiting(tmp_path / "mnt", 2) as seen, ThreadPoolExecutor(1) as pool:
+        assert directory.is_dir()
+        slow = pool.submit(os.stat, directory / "1")
+        assert os.listdir(directory) == []
+        assert not slow.done()
+        slow.result()
+    assert seen["lookups"] == 1
+
+
+def big_file(start) -> Emulator:
+    emulator = start("--synthetic", "1")
+    emulator.remote.storage("add_asset", name="big.bin", size=64 * MIB, seed=5)
+    return emulator
+
+
+def test_status_shows_what_holds(start, handshake: str, mount) -> None:
+    there: Mount = mount(big_file(start))
+    kernel = there.status()["kernel"]
+    assert kernel["parallel_dirops"] == (handshake == "ours")
+    shown = Path("/sys/fs/fuse/connections").is_dir() and any(
+        Path("/sys/fs/fuse/connections").iterdir()
+    )
+    if handshake == "ours" or shown:
+        assert kernel["max_background"] == 64
+    else:
+        assert kernel["max_background"] is None
+    if os.getuid() == 0:
+        assert kernel["read_ahead_kib"] == 1024
+
+
+def test_reads_reach_the_store_side_by_side(start, handshake: str, mount) -> None:
+    """As many ranges as the store's connections allow, not as few as the kernel's default."""
+    emulator = big_file(start)
+    there: Mount = mount(emulator)
+    path = there.find("big.bin")
+    with path.open("rb", buffering=0) as file:  # the link and the head
+        assert os.pread(file.fileno(), 9, 0) == pattern_bytes(5, 0, 9)
+    before = emulator.remote.position()
+    emulator.remote.faults(store_latency_s=0.5)
+    read_apart(path)
+    asked = emulator.remote.log(before, route="store.get")
+    at_once = sum(1 for get in asked if get["t_s"] < asked[0]["t_s"] + 0.45)
+    if handshake == "ours":
+        assert at_once > DEFAULT_MAX_BACKGROUND
+    elif there.status()["kernel"]["max_background"] is None:
+        assert at_once == DEFAULT_MAX_BACKGROUND
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may: runs in test_it_needs_no_root")
+@pytest.mark.parametrize("negotiates", [True, False])
+async def test_what_fusermount3_refuses_is_said(
+    negotiates: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mnt").mkdir()
+    options = MountOptions("test", allow_other=True, negotiates=negotiates)
+    session = Session(pyfuse3.Operations(), tmp_path / "mnt", options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError) as caught:
+        async with session.mounted():
+            pass
+    assert "user_allow_other" in (str(caught.value) if negotiates else capfd.readouterr().err)
+    assert mount_at(tmp_path / "mnt") is None
+
+
+# falling back ------------------------------------------------------------------------------------
+
+FAKES = {
+    "refuses": "exit 1",
+    "hands over nothing": "exit 0",
+    "hangs": "exec sleep 60",
+    "mounts and then fails": f'{REAL_FUSERMOUNT} "$@"; exit 1',
+}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="libfuse mounts by itself as root only")
+@pytest.mark.parametrize("fake", FAKES)
+def test_a_failed_handshake_is_a_plain_mount(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: str
+) -> None:
+    """fusermount3 fails while it is asked for the device; it unmounts as ever."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/fusermount3"
+    program.write_text(
+        f'#!/bin/sh\n[ -z "$_FUSE_COMMFD" ] && exec {REAL_FUSERMOUNT} "$@"\n{FAKES[fake]}\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    emulator = big_file(start)
+    with mounted(emulator.env, home=tmp_path) as there:
+        assert there.status()["kernel"]["parallel_dirops"] is False
+        assert there.log.read_text().count("libfuse's defaults") == 1
+        assert there.find("big.bin").stat().st_size == 64 * MIB
+        own = [line for line in Path("/proc/self/mounts").read_text().splitlines()
+               if str(there.path) in line]  # fmt: skip
+        assert len(own) == 1
+
+
+def interpreter_for_others() -> str | None:
+    """A Python that any user may run and that has this one's version, so its extensions load."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in (Path(sys.executable).resolve(), Path("/usr/bin") / version):
+        if path.exists() and all(p.stat().st_mode & 0o001 for p in (path, *path.parents)):
+            return str(path)
+    return None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.skipif(interpreter_for_others() is None, reason="no Python that others may run")
+def test_it_needs_no_root() -> None:
+    """Tests of this file again as `nobody`, with a /dev/fuse for everybody as distributions have.
+
+    In a mount namespace of its own, through the setuid fusermount3.
+    """
+    script = (
+        "mknod -m 666 $1/fuse c 10 229 && mount --bind $1/fuse /dev/fuse && shift && exec "
+        'setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    )
+    interpreter = interpreter_for_others()
+    assert interpreter is not None
+    paths = [p for p in sys.path if p and "site-packages" in p] + [str(REPOSITORY)]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        Path(home).chmod(0o777)
+        done = check(
+            *("unshare", "-m", "sh", "-c", script, "sh", home, interpreter, "-m", "pytest"),
+            *("-q", "-p", "no:cacheprovider", f"--basetemp={home}/tests", __file__),
+            *("-k", "under_way_at_once or in_one_directory or does_not_wait or is_said"),
+            env={"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    assert "7 passed" in done
