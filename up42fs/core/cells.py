@@ -177,7 +177,7 @@ def cut(
     missing = held.missing(span)
     fetched = coalesce(missing, worth_bytes - 1)
     if wanted is not None:
-        kept = subtract(wanted, missing)
+        kept = [one for one in subtract(span, missing) if intersect(one, wanted)]
         fetched = [part for one in fetched for part in subtract(one, kept)]
         fetched = [one for one in fetched if any(intersect(one, hole) for hole in missing)]
     loaded = subtract(span, fetched)

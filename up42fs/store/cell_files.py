@@ -100,11 +100,12 @@ class CellFiles:
             spans = coalesce(one.span for one in found if one)
             return Survey(cells.version, tuple(spans))
 
-    def load(self, wanted: Wanted, span: ByteRange) -> memoryview | None:
-        """The verified bytes from `span.start` on, as many as are there, at most `LOAD_BYTES`.
+    def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
+        """Read the bytes from `span.start` on into `into`, as many as are there and verify.
 
-        None where the file may not be used. A cell that does not verify is crossed out, so that it
-        can be filled again.
+        Returns how many they are, at most `LOAD_BYTES` and the length of `into`; what lies beyond
+        them in `into` is rubbish. None where the file may not be used. A cell that does not verify
+        is crossed out, so that it can be filled again.
         """
         with self._opened(wanted.object_id) as fd:
             cells = self._cells(fd, wanted)
@@ -114,9 +115,15 @@ class CellFiles:
             span = ByteRange(span.start, min(span.stop, near))
             run = leading(self._records(fd, cells, cells.under(span)), span.start)
             if not run:
-                return memoryview(b"")
-            data = self._verified(fd, cells, run)
-            return data[span.start - run[0].span.start :][: len(span)]
+                return 0
+            start, stop = run[0].span.start, run[-1].span.stop
+            if start == span.start and stop <= span.stop:
+                return self._verify(fd, cells, run, into[: stop - start])
+            data = memoryview(bytearray(stop - start))  # checksums are of more than is asked for
+            verified = self._verify(fd, cells, run, data)
+            piece = data[:verified][span.start - start :][: len(span)]
+            into[: len(piece)] = piece
+            return len(piece)
 
     def touch(self, object_id: str) -> None:
         """Mark the file as used now: the time of its last change orders eviction."""
@@ -171,19 +178,17 @@ class CellFiles:
         found = cells.parse(text, numbers.start)
         return found + [None] * (len(numbers) - len(found))
 
-    def _verified(self, fd: int, cells: Cells, run: list[Held]) -> memoryview:
-        """The bytes of a gapless `run` of cells, up to the first one that does not verify."""
-        if not run:
-            return memoryview(b"")
-        start, stop = run[0].span.start, run[-1].span.stop
-        data = memoryview(os.pread(fd, stop - start, cells.data_offset + start))
+    def _verify(self, fd: int, cells: Cells, run: list[Held], into: memoryview) -> int:
+        """Read a gapless `run` of cells; how many bytes of it come before one that is bad."""
+        start = run[0].span.start
+        data = into[: os.preadv(fd, [into], cells.data_offset + start)]
         for one in run:
             piece = data[one.span.start - start : one.span.stop - start]
             if len(piece) < len(one.span) or cells.checksum(one.cell, one.span, piece) != one.crc:
                 self._metrics.count("store.disk_bad_cells")
                 _write(fd, bytes(RECORD_BYTES), HEADER_BYTES + one.cell * RECORD_BYTES)
-                return data[: one.span.start - start]
-        return data
+                return one.span.start - start
+        return len(into)
 
     def _keep(
         self, fd: int, cells: Cells, old: Held | None, piece: ByteRange, data: memoryview
@@ -196,8 +201,8 @@ class CellFiles:
         whole: bytes | memoryview = data
         if union != piece:
             assert old is not None, "there was something to join"
-            rest = self._verified(fd, cells, [old])
-            if rest:
+            rest = memoryview(bytearray(len(old.span)))
+            if self._verify(fd, cells, [old], rest):
                 before = rest[: max(0, piece.start - old.span.start)]
                 after = rest[max(0, piece.stop - old.span.start) :]
                 whole = b"".join((before, data, after))

@@ -110,19 +110,22 @@ class DiskCache:
         """What is held of an object, unverified; None where nothing may be used."""
         return await self._load(lambda: self._files.survey(wanted))
 
-    async def load(self, wanted: Wanted, span: ByteRange) -> memoryview | None:
-        """Verified bytes from `span.start` on; None where nothing may be used."""
+    async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
+        """Read verified bytes from `span.start` on; their number, None where there are none to use.
+
+        Once the cache is off, or if cancelled, an abandoned worker may still write to `into`.
+        """
         touch = self._is_to_touch(wanted.object_id)
 
-        def job() -> memoryview | None:
+        def job() -> int | None:
             if touch:
                 self._files.touch(wanted.object_id)
-            return self._files.load(wanted, span)
+            return self._files.load(wanted, span, into)
 
-        data = await self._load(job)
-        if data:
-            self._metrics.count("store.disk_hits_bytes", len(data))
-        return data
+        loaded = await self._load(job)
+        if loaded:
+            self._metrics.count("store.disk_hits_bytes", loaded)
+        return loaded
 
     async def _load(self, job: Callable[[], T]) -> T | None:
         if not self.is_on:

@@ -50,6 +50,18 @@ class KeptTarget(Target, Protocol):
         """Whether a run asked for it that is so long that it is read for once."""
         ...
 
+    def space(self) -> memoryview:
+        """Where the bytes still to come belong."""
+        ...
+
+    def fill(self, count: int) -> bool:
+        """The next `count` bytes are in their place."""
+        ...
+
+    def stop(self) -> None:
+        """No more bytes will come."""
+        ...
+
     def peek(self, span: ByteRange) -> memoryview:
         """The bytes of `span`, which are there."""
         ...
@@ -207,11 +219,13 @@ class DiskFirst:
         self._held.clear()
 
     async def _load(self, target: KeptTarget, asked: ByteRange) -> None:
-        data = await self._disk.load(self._wanted(), asked)
-        if data is None:
+        loaded = await self._disk.load(self._wanted(), asked, target.space())
+        if loaded is None:
             self._held.clear()  # evicted, or another mount holds another version to be true
-        elif data:
-            target.write(data)
+            if not self._disk.is_on:
+                target.stop()  # a worker that hangs may still write here: begin elsewhere
+        elif loaded:
+            target.fill(loaded)
         else:
             assert self.pin.version is not None, "or nothing would be held"
             cells = Cells(Label(self._object_id, self.pin.version))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Protocol
 
 import trio
@@ -14,6 +15,10 @@ import trio
 from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError
 from up42fs.types import ByteRange, Bytes
+
+
+#: Parts of as many bytes are mapped: smaller ones are not worth the system calls.
+MAPPED_BYTES = 512 << 10
 
 
 class Keeper(Protocol):
@@ -37,7 +42,6 @@ class Part:
     """
 
     __slots__ = (
-        "_buffer",
         "_keeper",
         "_token",
         "_view",
@@ -74,15 +78,15 @@ class Part:
         self._token = trio.lowlevel.current_trio_token()
         self._waiters: list[_Waiter] = []
         self._wake_at: float = math.inf
-        self._buffer: bytearray | None = None
         self._view = memoryview(b"")
 
     # filling -------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Allocate: a queued part costs nothing but its place in the budget."""
-        self._buffer = bytearray(len(self.span))
-        self._view = memoryview(self._buffer)
+        size = len(self.span)
+        # Pages of a mapping are zeroed as they are filled, in the thread that fills them.
+        self._view = memoryview(mmap(-1, size) if size >= MAPPED_BYTES else bytearray(size))
 
     @property
     def missing(self) -> ByteRange | None:
@@ -97,7 +101,17 @@ class Part:
         if self.stopped or stop > len(self._view):
             return False
         self._view[filled:stop] = data
-        self.filled = stop
+        return self.fill(len(data))
+
+    def space(self) -> memoryview:
+        """Where the bytes still to come belong, for one writer that then calls `fill`."""
+        return self._view[self.filled :]
+
+    def fill(self, count: int) -> bool:
+        """The next `count` bytes are in their place; False if they are not wanted any more."""
+        if self.stopped:
+            return False
+        stop = self.filled = self.filled + count
         # Publish first, then look: a waiter does it the other way round, so one of us sees.
         if stop >= self._wake_at:
             try:
@@ -106,6 +120,10 @@ class Part:
                 return False
         return True
 
+    def stop(self) -> None:
+        """Take no more bytes; whoever needs them will ask anew."""
+        self.stopped = True
+
     def finish(self, error: Up42fsError | None) -> None:
         """No more bytes will come: keep what is there, release the rest, tell who waits."""
         self.is_over = True
@@ -113,8 +131,7 @@ class Part:
         self.error = error
         if 0 < self.filled < len(self.span):
             self.span = ByteRange(self.span.start, self.span.start + self.filled)
-            self._buffer = bytearray(self._view[: self.filled])
-            self._view = memoryview(self._buffer)
+            self._view = memoryview(bytearray(self._view[: self.filled]))
         for waiter in self._waiters:
             waiter.event.set()
 
