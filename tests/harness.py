@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from up42fs.emulator.remote import Remote
 from up42fs.fuse.mounts import mount_at
 
@@ -177,3 +179,15 @@ def comparable(info: dict) -> dict:
     text = json.dumps(kept | {"files": sorted(files)}, sort_keys=True)
     # DIMAP shows its own path in the names of its subdatasets.
     return json.loads(re.sub(r'DIMAP:\\"[^"]*/', r'DIMAP:\\"', text))
+
+
+def why_no_namespace() -> str | None:
+    """Why a mount namespace cannot be made here (not root, a chroot), or None."""
+    if os.getuid() != 0:
+        return "needs root"
+    done = run("unshare", "-m", "true")
+    return None if done.returncode == 0 else "no mount namespaces here"
+
+
+#: For tests that mount in a namespace of their own.
+IN_A_NAMESPACE = pytest.mark.skipif(why_no_namespace() is not None, reason=str(why_no_namespace()))

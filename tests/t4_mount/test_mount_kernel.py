@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyfuse3
 import pytest
-from harness import REPOSITORY, Emulator, Mount, check, environ, mounted
+from harness import IN_A_NAMESPACE, REPOSITORY, Emulator, Mount, check, environ, mounted
 
 from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
@@ -205,7 +205,7 @@ def interpreter_for_others() -> str | None:
     return None
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@IN_A_NAMESPACE
 @pytest.mark.skipif(interpreter_for_others() is None, reason="no Python that others may run")
 def test_it_needs_no_root() -> None:
     """Tests of this file again as `nobody`, with a /dev/fuse for everybody as distributions have.

@@ -47,6 +47,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def main(options: argparse.Namespace) -> int:
     """Run the demo; returns the command's exit status, 0 without one."""
+    # Also where this was started in the background of a script, which ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary, ExitStack() as stack:
         directory = _directory(options.mountpoint, Path(temporary))
         environ = stack.enter_context(_emulator(options.data))
@@ -54,8 +57,7 @@ def main(options: argparse.Namespace) -> int:
         try:
             if options.run:
                 return _run(options.run, directory)
-            print(_HINTS.format(mountpoint=directory, quoted=shlex.quote(str(directory))))
-            _wait_for_interrupt()
+            _wait_for_interrupt(directory)
             return 0
         finally:
             _unmount(directory)
@@ -113,10 +115,10 @@ def _run(command: Sequence[str], directory: Path) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _wait_for_interrupt() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+def _wait_for_interrupt(directory: Path) -> None:
     with suppress(KeyboardInterrupt):
+        hints = _HINTS.format(mountpoint=directory, quoted=shlex.quote(str(directory)))
+        print(hints, flush=True)
         while True:
             signal.pause()
 
