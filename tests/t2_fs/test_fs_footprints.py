@@ -1,0 +1,125 @@
+"""`footprints.geojson`: what it shows, when it is made, where it is listed."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import trio
+from fs_support import World
+from stac_support import SQUARE, Stac, done, item_of, read, stac_world
+from strategies import make_asset, make_order
+from trio.testing import MockClock
+
+from up42fs.errors import Unavailable
+from up42fs.fs.footprints import KEPT_S, NAME, PARALLEL
+from up42fs.fs.nodes import Absent, Attributes
+
+ORDER = make_order(1, display_name="Munich")
+ONE = done(
+    1, name="one.zip", order_id=ORDER.id, tags=("t", "both"), title="The first", collection="phr"
+)
+TWO = done(2, name="one.zip", order_id=ORDER.id, tags=("both",))
+BARE = make_asset(3, name="bare.zip", order_id=ORDER.id)
+ITEMS = (item_of(ONE, 1), item_of(TWO, 2), item_of(TWO, 3, ("a.tif",)))
+
+
+@pytest.fixture
+def stac(autojump_clock: MockClock) -> Stac:
+    return Stac(ITEMS, wait_s=0.5)
+
+
+@pytest.fixture
+def world(stac: Stac) -> World:
+    return stac_world(stac, ORDER, ONE, TWO, BARE)
+
+
+async def test_it_shows_the_outline_of_every_item(world: World) -> None:
+    document = json.loads(await read(world, f"orders/Munich/{NAME}"))
+    rows = [feature["properties"] for feature in document["features"]]
+    assert [(row["id"], row["path"]) for row in rows] == [
+        (ONE.id, "one.zip"),
+        (TWO.id, "one [00000002].zip"),
+        (TWO.id, "one [00000002].zip"),
+    ]
+    assert rows[0]["title"] == "The first"
+    assert rows[0]["collection"] == "phr"
+    assert rows[0]["cloud_cover"] == 7.5
+    assert rows[0]["datetime"].startswith("2024-05-01T10:00:00")
+    assert all(feature["geometry"] == SQUARE for feature in document["features"])
+    assert document["up42fs:without_outline"] == 1
+    assert {row["path"] for row in rows} < set(await world.list("orders/Munich"))
+
+
+async def test_it_shows_only_what_is_in_the_directory(world: World, stac: Stac) -> None:
+    for path in (f"tags/t/{NAME}", f"search/tag=t/{NAME}"):
+        rows = json.loads(await read(world, path))["features"]
+        assert [row["properties"]["id"] for row in rows] == [ONE.id]
+    stac.found["cloud<10"] = frozenset({TWO.id})
+    rows = json.loads(await read(world, f"search/cloud<10/{NAME}"))["features"]
+    assert {row["properties"]["id"] for row in rows} == {TWO.id}
+
+
+async def test_it_is_hidden_unless_wished(world: World, stac: Stac) -> None:
+    listing = stac_world(stac, ORDER, ONE, TWO, BARE, lists_footprints=True)
+    for path in ("orders/Munich", "tags/t", "search/tag=t"):
+        assert NAME not in await world.list(path)
+        assert (await listing.list(path))[-1] == NAME
+    for path in ("assets", "cnam/SUCCESSFUL", "orders", "assets/one", "stac", "search"):
+        assert NAME not in await listing.list(path)
+        found = await listing.fs.lookup(await listing.walk(path), NAME)
+        assert isinstance(found, Absent), path
+    assert not [what for what in stac.asked if f"asset {TWO.id}" in what]
+
+
+async def test_looking_it_up_asks_nothing_and_stat_makes_it(world: World, stac: Stac) -> None:
+    inode = await world.walk(f"orders/Munich/{NAME}")
+    assert not stac.asked
+    size = (await world.fs.getattr(inode)).size
+    assert size > 100
+    assert stac.asked == {f"order {ORDER.id}": 1}
+    found = await world.fs.lookup(await world.walk("orders/Munich"), NAME)
+    assert isinstance(found, Attributes)
+    assert found.size == size
+
+
+async def test_it_is_made_once_a_minute(world: World, stac: Stac) -> None:
+    before = await read(world, f"orders/Munich/{NAME}")
+    stac.put(*ITEMS[:1])
+    assert await read(world, f"orders/Munich/{NAME}") == before
+    await trio.sleep(KEPT_S + 1)
+    inode = await world.walk(f"orders/Munich/{NAME}")
+    opened = await world.fs.open(inode, 0)  # as a program that opens it without stat
+    again = bytes(await world.fs.read(opened.handle, 0, 1 << 20))
+    assert len(json.loads(again)["features"]) == 1
+
+
+async def test_what_cannot_be_asked_is_left_out_with_a_word(
+    world: World, stac: Stac, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    stac.fail[TWO.id] = Unavailable("UP42 is down")
+    document = json.loads(await read(world, f"tags/both/{NAME}"))
+    assert [row["properties"]["id"] for row in document["features"]] == [ONE.id]
+    (message,) = caplog.messages
+    assert TWO.id in message
+
+
+async def test_an_order_that_cannot_be_asked_is_told(world: World, stac: Stac) -> None:
+    stac.fail["order"] = Unavailable("UP42 is down")
+    inode = await world.walk(f"orders/Munich/{NAME}")
+    with pytest.raises(Unavailable):
+        await world.fs.getattr(inode)
+    stac.fail.clear()
+    assert (await world.fs.getattr(inode)).size > 100
+
+
+async def test_items_are_asked_in_parallel_but_not_all_at_once(autojump_clock: MockClock) -> None:
+    assets = [done(n, name=f"{n}.zip", tags=("all",)) for n in range(4 * PARALLEL)]
+    stac = Stac(tuple(item_of(asset, n) for n, asset in enumerate(assets)), wait_s=1.0)
+    world = stac_world(stac, *assets)
+    started_s = trio.current_time()
+    document = json.loads(await read(world, f"tags/all/{NAME}"))
+    assert len(document["features"]) == 4 * PARALLEL
+    assert trio.current_time() - started_s == pytest.approx(4.0)

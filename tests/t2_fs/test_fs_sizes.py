@@ -1,0 +1,142 @@
+"""Sizes that UP42 does not tell: what is asked when, and what is begun ahead."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from fs_support import World
+from stac_support import Stac, done, file_id, item_of, stac_world
+from strategies import make_asset
+from trio.testing import MockClock
+
+from up42fs.errors import Unavailable
+from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.sizes import AHEAD, LISTING_S
+
+ASSET = done(1, name="one.zip")
+KEYS = tuple(f"b{n:02d}.tiff" for n in range(21))
+FILES = [file_id(1, n) for n in range(21)]
+
+
+@pytest.fixture
+def world(autojump_clock: MockClock) -> World:
+    stac = Stac((item_of(ASSET, 1, KEYS), item_of(done(2, name="two.zip"), 2, KEYS)))
+    world = stac_world(stac, ASSET, done(2, name="two.zip"))
+    world.files.sizes = {id_: 1000 + n for n, id_ in enumerate(FILES)}
+    return world
+
+
+async def stat(world: World, path: str) -> int:
+    return (await world.fs.getattr(await world.walk(path))).size
+
+
+async def test_listing_asks_for_no_size(world: World) -> None:
+    await world.list("assets")
+    await world.list("assets/one")
+    for key in KEYS:
+        await world.walk(f"assets/one/{key}")
+    assert world.files.probed == world.files.begun == []
+
+
+async def test_one_question_is_one_size(world: World) -> None:
+    assert await stat(world, "assets/one/b03.tiff") == 1003
+    assert await stat(world, "assets/one/b03.tiff") == 1003
+    assert world.files.probed == [FILES[3]]
+    assert world.files.begun == []
+
+
+async def test_the_second_file_begins_all_others_once(world: World) -> None:
+    for n, key in enumerate(KEYS):
+        assert await stat(world, f"assets/one/{key}") == 1000 + n
+        await trio.sleep(0.1)
+    assert world.files.probed == FILES
+    assert sorted(world.files.begun) == FILES[2:]
+
+
+async def test_questions_far_apart_are_no_listing(world: World) -> None:
+    for key in KEYS[:5]:
+        await stat(world, f"assets/one/{key}")
+        await trio.sleep(LISTING_S + 0.1)
+    assert world.files.begun == []
+
+
+async def test_items_are_listings_of_their_own(world: World) -> None:
+    await stat(world, "assets/one/b00.tiff")
+    await stat(world, "assets/two/b00.tiff")
+    assert world.files.begun == []
+
+
+async def test_open_learns_the_size_too(world: World) -> None:
+    opened = await world.fs.open(await world.walk("assets/one/b05.tiff"), 0)
+    assert world.files.opened[-1].size == 1005
+    assert world.files.probed == [FILES[5]]
+    assert not opened.direct_io
+    assert await stat(world, "assets/one/b05.tiff") == 1005
+    assert world.files.probed == [FILES[5]]
+
+
+async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(world: World) -> None:
+    def lose(object_id: str, _: int) -> None:
+        if object_id in FILES[3:6]:
+            raise Unavailable("lost")
+
+    world.files.on_probe = lose
+    for n, key in enumerate(KEYS):
+        if n in range(3, 6):
+            with pytest.raises(Unavailable):
+                await stat(world, f"assets/one/{key}")
+        else:
+            assert await stat(world, f"assets/one/{key}") == 1000 + n
+    assert sorted(world.files.begun) == FILES[2:]
+    assert world.files.probed == FILES
+    world.files.on_probe = lambda *_: None
+    assert await stat(world, "assets/one/b04.tiff") == 1004
+
+
+async def test_another_version_is_believed_and_told_to_the_kernel(world: World) -> None:
+    inode = await world.walk("assets/one/b00.tiff")
+    assert (await world.fs.getattr(inode)).size == 1000
+    assert world.fs.learn_size(FILES[0], 5) == [Invalidation(inode)]
+    assert (await world.fs.getattr(inode)).size == 5
+    assert not (await world.fs.open(inode, 0)).keep_cache
+    assert (await world.fs.open(inode, 0)).keep_cache
+    assert world.fs.learn_size(file_id(7, 7), 5) == []
+
+
+async def test_assets_of_unknown_size_are_begun_as_they_are_listed(
+    autojump_clock: MockClock,
+) -> None:
+    assets = [make_asset(n, name=f"{n:03d}.zip", size=None) for n in range(200)]
+    known = make_asset(500, name="known.zip", size=7)
+    world = stac_world(Stac(), *assets, known)
+    world.files.sizes = {asset.id: 10_000 + n for n, asset in enumerate(assets)}
+    await world.list("assets")
+    assert await stat(world, "assets/000.zip") == 10_000
+    assert world.files.begun == []
+    assert await stat(world, "assets/001.zip") == 10_001
+    assert world.files.begun == [asset.id for asset in assets[2 : 1 + AHEAD]]
+    for n in range(2, 200):
+        assert await stat(world, f"assets/{n:03d}.zip") == 10_000 + n
+    assert await stat(world, "assets/known.zip") == 7
+    assert len(world.files.begun) == len(set(world.files.begun)) == 198
+    assert len(world.files.probed) == 200
+
+
+async def test_assets_that_were_not_listed_are_single_questions(
+    autojump_clock: MockClock,
+) -> None:
+    assets = [make_asset(n, name=f"{n}.zip", size=None) for n in range(9)]
+    world = stac_world(Stac(), *assets)
+    for n in range(9):
+        await stat(world, f"assets/{n}.zip")
+    assert world.files.begun == []
+
+
+async def test_what_left_the_storage_is_not_begun(autojump_clock: MockClock) -> None:
+    assets = [make_asset(n, name=f"{n}.zip", size=None) for n in range(5)]
+    world = stac_world(Stac(), *assets)
+    await world.list("assets")
+    await stat(world, "assets/0.zip")
+    world.remove(assets[3])
+    await stat(world, "assets/1.zip")
+    assert world.files.begun == [assets[2].id, assets[4].id]
