@@ -10,6 +10,7 @@ import trio
 
 from up42fs.core.retry import Kind
 from up42fs.metrics import Metrics
+from up42fs.store.disk_cache import Runner, in_thread
 from up42fs.store.files import FileStore, StoreSettings
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
 from up42fs.types import ByteRange, SignedUrl, Version
@@ -148,6 +149,7 @@ def bench(
     nursery: trio.Nursery,
     objects: dict[str, bytes],
     faults: Callable[[int], Fault | None] = lambda _: None,
+    run_disk: Runner = in_thread,
     **settings: object,
 ) -> Bench:
     script = ScriptedStore(objects, faults)
@@ -162,5 +164,6 @@ def bench(
         transport=script,
         clock=trio.current_time,
         chance=random.Random(7),
+        run_disk=run_disk,
     )
     return Bench(script, files, metrics, versions)

@@ -181,6 +181,18 @@ class Damage(RuleBasedStateMachine):
             self.root.rmdir()
 
     @invariant()
+    def nothing_lies(self) -> None:
+        """Whatever is said to be there is right, or found not to be."""
+        for label in LABELS:
+            survey = self.mounts[0].survey(wanted(label))
+            for span in survey.spans if survey else ():
+                for piece in Cells(label).pieces(span):
+                    data = load(self.mounts[0], wanted(label), piece)
+                    truth = bytes_of(label)[piece.start : piece.stop]
+                    assert data is not None
+                    assert data == truth[: len(data)]
+
+    @invariant()
     def nothing_else_is_touched(self) -> None:
         assert self.outside.read_bytes() == b"somebody else's"
 

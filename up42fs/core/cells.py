@@ -48,10 +48,15 @@ class Label:
 
 
 def is_cacheable(label: Label) -> bool:
-    """Whether the version can be told from others, which takes a strong ETag, and fits a header."""
+    """Whether the label fits a header and its version can be told from others.
+
+    That takes a strong ETag, except of an object without bytes.
+    """
     etag = label.version.etag or ""
     if len(label.object_id) + len(etag) + len(label.stamp or "") > 512:
         return False
+    if label.version.size == 0:
+        return True
     return len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
 
 
@@ -82,8 +87,8 @@ def parse_header(header: bytes) -> Label | None:
         fields = json.loads(lines[1])
         if fields["cell"] != CELL_BYTES:
             return None
-        version = Version(int(fields["size"]), str(fields["etag"]))
-        return Label(str(fields["object"]), version, fields["stamp"])
+        version = Version(fields["size"], fields["etag"])
+        return Label(fields["object"], version, fields["stamp"])
     except (ValueError, KeyError, TypeError):
         return None  # another release's
 

@@ -7,7 +7,8 @@ two sums our own writes are added. Beyond the cap, or where the file system has 
 free, the files used longest ago are deleted: whoever is reading one finds nothing there.
 A scan (a long run read in order) is read once and seldom again. It may fill what is empty, up to a
 quarter of the cache for one file, and push out what nobody used for a day, but nothing younger.
-What is read otherwise may take half of the cache for one file.
+What is read otherwise may take half of the cache for one file, the end of a file comes on top: it
+is where archives have their directory.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from up42fs.metrics import Metrics
@@ -32,6 +34,14 @@ MEASURE_S = 60.0
 STALE_S = 86_400.0
 
 _OURS = re.compile(r"[0-9a-f]{8,64}")
+
+
+class Use(Enum):
+    """What bytes were read for; the value is the part of the cache that one file may take."""
+
+    END = 1.0
+    READ = 0.5
+    SCAN = 0.25
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,12 +88,12 @@ class CacheRoom:
         self._measured_s = -math.inf
         self._full_until_s = -math.inf
 
-    def admit(self, wanted_bytes: int, *, file_bytes: int, is_scan: bool) -> bool:
+    def admit(self, wanted_bytes: int, *, file_bytes: int, use: Use) -> bool:
         """Whether `wanted_bytes` may be written to a file of `file_bytes`; evicts for them.
 
         Counts them as written.
         """
-        if file_bytes + wanted_bytes > self.cap_bytes // (4 if is_scan else 2):
+        if file_bytes + wanted_bytes > self.cap_bytes * use.value:
             return False
         now_s = self._clock()
         if not self._measured_s <= now_s < self._measured_s + MEASURE_S:
@@ -91,7 +101,7 @@ class CacheRoom:
         if not self._is_floor_kept(wanted_bytes, now_s):
             return False
         if self.used_bytes + wanted_bytes > self.cap_bytes:
-            if is_scan and now_s - self._oldest_s < STALE_S:
+            if use is Use.SCAN and now_s - self._oldest_s < STALE_S:
                 return False
             files = self._measure()
             # A little more than needed, or every write would look for victims.

@@ -22,8 +22,9 @@ from typing import Protocol, TypeVar
 import trio
 
 from up42fs.core.cells import Label, is_cacheable
+from up42fs.core.ranges import intersect
 from up42fs.metrics import Metrics
-from up42fs.store.cache_room import CacheRoom
+from up42fs.store.cache_room import CacheRoom, Use
 from up42fs.store.cell_files import CellFiles, Survey, Wanted
 from up42fs.types import ByteRange
 
@@ -39,6 +40,8 @@ PATIENCE_S = 0.25
 SLOW_S = 5.0
 #: The longest unmounting waits for what is queued, seconds.
 FLUSH_S = 5.0
+#: The end of an object that is kept if it can be: directories of archives.
+END_BYTES = 128 << 10
 #: A file in use is marked so at most this often, seconds.
 TOUCH_S = 60.0
 #: Marks remembered.
@@ -166,7 +169,7 @@ class DiskCache:
         span: ByteRange | None,
         data: memoryview,
         *,
-        is_scan: bool,
+        use: Use,
         is_valid: Callable[[], bool],
         on_kept: Callable[[list[ByteRange]], None],
     ) -> None:
@@ -182,7 +185,7 @@ class DiskCache:
             return
 
         def job() -> list[ByteRange]:
-            return self._store(label, span, data, is_scan) if is_valid() else []
+            return self._store(label, span, data, use) if is_valid() else []
 
         self._submit(job, len(data), on_kept)
 
@@ -204,12 +207,18 @@ class DiskCache:
         self.is_on = False
 
     def _store(
-        self, label: Label, span: ByteRange | None, data: memoryview, is_scan: bool
+        self, label: Label, span: ByteRange | None, data: memoryview, use: Use
     ) -> list[ByteRange]:
         file_bytes = self._files.used_bytes(label.object_id)
-        if not self._room.admit(len(data), file_bytes=file_bytes, is_scan=is_scan):
-            self._metrics.count("store.disk_skipped_bytes", len(data))
-            return []
+        if not self._room.admit(len(data), file_bytes=file_bytes, use=use):
+            end = _end(span, label.version.size)
+            kept_bytes = len(end) if end else 0
+            if not self._room.admit(kept_bytes, file_bytes=file_bytes, use=Use.END):
+                end, kept_bytes = None, 0
+            self._metrics.count("store.disk_skipped_bytes", len(data) - kept_bytes)
+            if end is None or span is None:
+                return []
+            data, span = data[end.start - span.start :][:kept_bytes], end
         kept = self._files.store(label, span, data)
         self._metrics.count("store.disk_writes_bytes", sum(map(len, kept)))
         return kept
@@ -265,6 +274,11 @@ class DiskCache:
             "Check the disk, or choose another with cache_dir, or none with cache_size=0",
             self._directory, why,
         )  # fmt: skip
+
+
+def _end(span: ByteRange | None, size: int) -> ByteRange | None:
+    """What of `span` belongs to the end of an object."""
+    return intersect(span, ByteRange(max(0, size - END_BYTES), size)) if span else None
 
 
 def _words(error: OSError) -> str:

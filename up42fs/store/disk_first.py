@@ -31,6 +31,7 @@ from up42fs.core.ranges import RangeSet, intersect
 from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError, VersionChanged
 from up42fs.store.answer import VersionPin
+from up42fs.store.cache_room import Use
 from up42fs.store.cell_files import Wanted
 from up42fs.store.disk_cache import DiskCache
 from up42fs.store.source import Source, Target
@@ -38,8 +39,6 @@ from up42fs.types import ByteRange, Bytes, Version
 
 #: Cached bytes amid missing ones that are worth a request less of the network, in bytes.
 WORTH_BYTES = 512 << 10
-#: The end of an object that is kept whatever reads it: directories of archives.
-TAIL_BYTES = 128 << 10
 
 
 class KeptTarget(Target, Protocol):
@@ -211,7 +210,7 @@ class DiskFirst:
         """Keep bytes that an answer brought otherwise; without `span` only the version."""
         version = self.pin.version
         if version is not None and not self._is_over:
-            self._keep(Label(self._object_id, version, self.stamp), span, data, is_scan=False)
+            self._keep(Label(self._object_id, version, self.stamp), span, data, Use.READ)
 
     def forget(self) -> None:
         """Keep and use no more: the object changed or vanished."""
@@ -250,21 +249,17 @@ class DiskFirst:
         if version is None or self._is_over:
             return
         label = Label(self._object_id, version, stamp)
-        tail = intersect(span, ByteRange(max(0, version.size - TAIL_BYTES), version.size))
-        if target.in_scan and tail is not None:
-            self._keep(label, tail, target.peek(tail), is_scan=False)
-        self._keep(label, span, target.peek(span), is_scan=target.in_scan)
+        use = Use.SCAN if target.in_scan else Use.READ
+        self._keep(label, span, target.peek(span), use)
 
-    def _keep(
-        self, label: Label, span: ByteRange | None, data: memoryview, *, is_scan: bool
-    ) -> None:
+    def _keep(self, label: Label, span: ByteRange | None, data: memoryview, use: Use) -> None:
         def on_kept(spans: list[ByteRange]) -> None:
             for one in () if self._is_over else spans:
                 self._held.add(one)
 
         self._disk.keep(
             label, span, data,
-            is_scan=is_scan, is_valid=lambda: not self._is_over, on_kept=on_kept,
+            use=use, is_valid=lambda: not self._is_over, on_kept=on_kept,
         )  # fmt: skip
 
     def _wanted(self) -> Wanted:

@@ -114,13 +114,13 @@ class Fetcher:
             self._check()
         plan = access.on_read(wanted, self._have, window_bytes)
         self.cancel(plan.cancel)
-        in_scan = access.run_bytes > SCAN_BYTES
+        scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
         for span in self._cut(plan.demand, wanted):
-            self._start(span, deadline_s, in_scan=in_scan)
+            self._start(span, deadline_s, in_scan=span.stop > scan_from)
         for span in self._cut(plan.ahead, None) if self._may_read_ahead else ():
             if not self._cache.make_room(len(span)):
                 break
-            self._start(span, None, in_scan=in_scan)
+            self._start(span, None, in_scan=span.stop > scan_from)
         parts = self._under(wanted)
         if _covers(parts, wanted):
             self._metrics.count("store.hits")

@@ -46,6 +46,8 @@ from up42fs.types import ByteRange, Bytes, Signer, Version
 SHARING_S = 10.0
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
+#: Turns of the event loop in which cancelled fetches end and hand over what they brought.
+_ENDING_TICKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,9 @@ class FileStore:
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
         if self._disk is not None:
+            for _ in range(_ENDING_TICKS):
+                if self._slots.running:
+                    await trio.lowlevel.checkpoint()
             await self._disk.aclose()
         self._fetchers.clear()
         self._transport.close()

@@ -16,7 +16,6 @@ from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError
 from up42fs.types import ByteRange, Bytes
 
-
 #: Parts of as many bytes are mapped: smaller ones are not worth the system calls.
 MAPPED_BYTES = 512 << 10
 
