@@ -70,8 +70,11 @@ class Footprints:
                 for name, node in layout.children(directory).items()
                 if node.kind is Kind.ASSET
             }
+            oldest_first = sorted(
+                layout.members(directory), key=lambda asset: (asset.created_at, asset.id)
+            )
             made = self._kept[document] = await self._make(
-                directory, layout.label(directory), list(layout.members(directory)), paths
+                directory, layout.label(directory), oldest_first, paths
             )
         return made
 
