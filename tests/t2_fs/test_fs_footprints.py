@@ -26,7 +26,7 @@ ITEMS = (item_of(ONE, 1), item_of(TWO, 2), item_of(TWO, 3, ("a.tif",)))
 
 
 @pytest.fixture
-def stac(autojump_clock: MockClock) -> Stac:
+def stac() -> Stac:
     return Stac(ITEMS, wait_s=0.5)
 
 
@@ -35,7 +35,7 @@ def world(stac: Stac) -> World:
     return stac_world(stac, ORDER, ONE, TWO, BARE)
 
 
-async def test_it_shows_the_outline_of_every_item(world: World) -> None:
+async def test_it_shows_the_outline_of_every_item(world: World, autojump_clock: MockClock) -> None:
     document = json.loads(await read(world, f"orders/Munich/{NAME}"))
     rows = [feature["properties"] for feature in document["features"]]
     assert [(row["id"], row["path"]) for row in rows] == [
@@ -52,7 +52,9 @@ async def test_it_shows_the_outline_of_every_item(world: World) -> None:
     assert {row["path"] for row in rows} < set(await world.list("orders/Munich"))
 
 
-async def test_it_shows_only_what_is_in_the_directory(world: World, stac: Stac) -> None:
+async def test_it_shows_only_what_is_in_the_directory(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
     for path in (f"tags/t/{NAME}", f"search/tag=t/{NAME}"):
         rows = json.loads(await read(world, path))["features"]
         assert [row["properties"]["id"] for row in rows] == [ONE.id]
@@ -61,7 +63,9 @@ async def test_it_shows_only_what_is_in_the_directory(world: World, stac: Stac) 
     assert {row["properties"]["id"] for row in rows} == {TWO.id}
 
 
-async def test_it_is_hidden_unless_wished(world: World, stac: Stac) -> None:
+async def test_it_is_hidden_unless_wished(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
     listing = stac_world(stac, ORDER, ONE, TWO, BARE, lists_footprints=True)
     for path in ("orders/Munich", "tags/t", "search/tag=t"):
         assert NAME not in await world.list(path)
@@ -73,7 +77,9 @@ async def test_it_is_hidden_unless_wished(world: World, stac: Stac) -> None:
     assert not [what for what in stac.asked if f"asset {TWO.id}" in what]
 
 
-async def test_looking_it_up_asks_nothing_and_stat_makes_it(world: World, stac: Stac) -> None:
+async def test_looking_it_up_asks_nothing_and_stat_makes_it(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
     inode = await world.walk(f"orders/Munich/{NAME}")
     assert not stac.asked
     size = (await world.fs.getattr(inode)).size
@@ -84,7 +90,9 @@ async def test_looking_it_up_asks_nothing_and_stat_makes_it(world: World, stac: 
     assert found.size == size
 
 
-async def test_it_is_made_once_a_minute(world: World, stac: Stac) -> None:
+async def test_it_is_made_once_a_minute(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
     before = await read(world, f"orders/Munich/{NAME}")
     stac.put(*ITEMS[:1])
     assert await read(world, f"orders/Munich/{NAME}") == before
@@ -96,7 +104,7 @@ async def test_it_is_made_once_a_minute(world: World, stac: Stac) -> None:
 
 
 async def test_what_cannot_be_asked_is_left_out_with_a_word(
-    world: World, stac: Stac, caplog: pytest.LogCaptureFixture
+    world: World, stac: Stac, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
     stac.fail[TWO.id] = Unavailable("UP42 is down")
@@ -106,7 +114,9 @@ async def test_what_cannot_be_asked_is_left_out_with_a_word(
     assert TWO.id in message
 
 
-async def test_an_order_that_cannot_be_asked_is_told(world: World, stac: Stac) -> None:
+async def test_an_order_that_cannot_be_asked_is_told(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
     stac.fail["order"] = Unavailable("UP42 is down")
     inode = await world.walk(f"orders/Munich/{NAME}")
     with pytest.raises(Unavailable):

@@ -19,7 +19,7 @@ FILES = [file_id(1, n) for n in range(21)]
 
 
 @pytest.fixture
-def world(autojump_clock: MockClock) -> World:
+def world() -> World:
     stac = Stac((item_of(ASSET, 1, KEYS), item_of(done(2, name="two.zip"), 2, KEYS)))
     world = stac_world(stac, ASSET, done(2, name="two.zip"))
     world.files.sizes = {id_: 1000 + n for n, id_ in enumerate(FILES)}
@@ -30,7 +30,7 @@ async def stat(world: World, path: str) -> int:
     return (await world.fs.getattr(await world.walk(path))).size
 
 
-async def test_listing_asks_for_no_size(world: World) -> None:
+async def test_listing_asks_for_no_size(world: World, autojump_clock: MockClock) -> None:
     await world.list("assets")
     await world.list("assets/one")
     for key in KEYS:
@@ -38,14 +38,16 @@ async def test_listing_asks_for_no_size(world: World) -> None:
     assert world.files.probed == world.files.begun == []
 
 
-async def test_one_question_is_one_size(world: World) -> None:
+async def test_one_question_is_one_size(world: World, autojump_clock: MockClock) -> None:
     assert await stat(world, "assets/one/b03.tiff") == 1003
     assert await stat(world, "assets/one/b03.tiff") == 1003
     assert world.files.probed == [FILES[3]]
     assert world.files.begun == []
 
 
-async def test_the_second_file_begins_all_others_once(world: World) -> None:
+async def test_the_second_file_begins_all_others_once(
+    world: World, autojump_clock: MockClock
+) -> None:
     for n, key in enumerate(KEYS):
         assert await stat(world, f"assets/one/{key}") == 1000 + n
         await trio.sleep(0.1)
@@ -53,20 +55,20 @@ async def test_the_second_file_begins_all_others_once(world: World) -> None:
     assert sorted(world.files.begun) == FILES[2:]
 
 
-async def test_questions_far_apart_are_no_listing(world: World) -> None:
+async def test_questions_far_apart_are_no_listing(world: World, autojump_clock: MockClock) -> None:
     for key in KEYS[:5]:
         await stat(world, f"assets/one/{key}")
         await trio.sleep(LISTING_S + 0.1)
     assert world.files.begun == []
 
 
-async def test_items_are_listings_of_their_own(world: World) -> None:
+async def test_items_are_listings_of_their_own(world: World, autojump_clock: MockClock) -> None:
     await stat(world, "assets/one/b00.tiff")
     await stat(world, "assets/two/b00.tiff")
     assert world.files.begun == []
 
 
-async def test_open_learns_the_size_too(world: World) -> None:
+async def test_open_learns_the_size_too(world: World, autojump_clock: MockClock) -> None:
     opened = await world.fs.open(await world.walk("assets/one/b05.tiff"), 0)
     assert world.files.opened[-1].size == 1005
     assert world.files.probed == [FILES[5]]
@@ -75,7 +77,9 @@ async def test_open_learns_the_size_too(world: World) -> None:
     assert world.files.probed == [FILES[5]]
 
 
-async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(world: World) -> None:
+async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(
+    world: World, autojump_clock: MockClock
+) -> None:
     def lose(object_id: str, _: int) -> None:
         if object_id in FILES[3:6]:
             raise Unavailable("lost")
@@ -93,7 +97,9 @@ async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(world: W
     assert await stat(world, "assets/one/b04.tiff") == 1004
 
 
-async def test_another_version_is_believed_and_told_to_the_kernel(world: World) -> None:
+async def test_another_version_is_believed_and_told_to_the_kernel(
+    world: World, autojump_clock: MockClock
+) -> None:
     inode = await world.walk("assets/one/b00.tiff")
     assert (await world.fs.getattr(inode)).size == 1000
     assert world.fs.learn_size(FILES[0], 5) == [Invalidation(inode)]
