@@ -120,6 +120,7 @@ class Filesystem:
         self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._changed: set[str] = set()
+        self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
         self._file_mode = _FILE_MODE & ~(umask & 0o777)
         self._born_ns = int(datetime.now(UTC).timestamp() * 1e9)
@@ -198,10 +199,11 @@ class Filesystem:
                 await self._branches.footprints.ensure(node, self._layout)
             return Opened(self._open.add(self._render(node)), keep_cache=False, direct_io=True)
         size = await self._sizes.ensure(node)
-        opened = self._files.open(
-            node.id, size=size, name=self._sizes.label(node), stamp=self._sizes.stamp(node)
-        )
-        keep = node.id not in self._changed
+        stamp = self._sizes.stamp(node)
+        opened = self._files.open(node.id, size=size, name=self._sizes.label(node), stamp=stamp)
+        # Where the file may be another now, kept pages would be mixed with new ones.
+        keep = node.id not in self._changed and self._stamps.get(node.id, stamp) == stamp
+        self._stamps[node.id] = stamp
         self._changed.discard(node.id)
         return Opened(self._open.add(opened), keep_cache=keep, direct_io=False)
 

@@ -9,7 +9,9 @@ far as anyone has seen (contract §6, inferred), so a cached version is believed
 long as the catalogue still says the same of the object: its size and its *stamp*, the time of its
 last update there. Titles and tags move that time too: then the version is *doubtful*, and nothing
 cached is used until an answer of the store has named the same ETag, with which the new stamp is
-kept. A version that was believed is pinned like one that was answered: requests for other bytes
+kept. The same where the stamp moves while mounted: whoever opens the object then, asks. (It could
+be read from memory, but that is how an old version would get a new stamp.) A version that was
+believed is pinned like one that was answered: requests for other bytes
 carry `If-Match`, and if the store holds another the read fails as changed, the cached file is
 deleted, and whoever opens the object again gets the new one.
 
@@ -85,6 +87,10 @@ class ObjectSource(Protocol):
         """Learn what is held already; fails never."""
         ...
 
+    def doubts(self, stamp: str | None) -> bool:
+        """Whether the catalogue's `stamp` calls for another look at the object's version."""
+        ...
+
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
         """`span` in pieces to be filled each on its own; see `core.cells.cut`."""
         ...
@@ -128,6 +134,10 @@ class NetworkOnly:
 
     async def ready(self) -> None:
         """There is nothing to learn."""
+
+    def doubts(self, stamp: str | None) -> bool:  # noqa: ARG002
+        """What was answered is kept to while it is in memory."""
+        return False
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:  # noqa: ARG002
         """One request each."""
@@ -183,6 +193,10 @@ class DiskFirst:
                     self._held.add(span)
             self._is_surveyed, self._surveyed = True, version
 
+    def doubts(self, stamp: str | None) -> bool:
+        """Whether the catalogue's `stamp` calls for another look at the object's version."""
+        return stamp != self.stamp and self._disk.is_on
+
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
         """`span` in pieces, each to be loaded or fetched."""
         if not self._disk.is_on:
@@ -234,6 +248,7 @@ class DiskFirst:
         stamp = self.stamp
         try:
             await self._source.fetch(_Until(target, span.stop))
+            await self.ready()  # the answer may have cleared a doubt; the reader has its bytes
             await self._disk.wait_for_room(len(span))
         except VersionChanged:
             self.forget()

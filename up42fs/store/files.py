@@ -171,7 +171,7 @@ class FileStore:
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self._fetchers.get(object_id)
-        if fetcher is None or fetcher.size != size:
+        if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
             self._drop(object_id)
             source = self._with_disk(object_id, self._source(object_id, name, size), stamp)
             fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
