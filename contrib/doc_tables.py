@@ -50,8 +50,10 @@ The `credentials` file wins unless user name and password both come from its sou
 one.
 
 **Planned.** `rw` is accepted and does nothing yet: the mount is read-only all the same, and the log
-says so. The disk cache of data is not in this release: `cache_dir` says where the
-[catalogue](semantics.md#the-stored-catalogue) is stored, and `cache_size=0` that it is not.
+says so.
+
+**On disk.** Below `cache_dir` lie the [stored catalogue](semantics.md#the-stored-catalogue) and the
+[disk cache](semantics.md#the-disk-cache). `cache_size` bounds the disk cache; 0 turns both off.
 
 **Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
