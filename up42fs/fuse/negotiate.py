@@ -28,6 +28,7 @@ install), calling libfuse by ctypes (its structures change from version to versi
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -41,6 +42,8 @@ import trio
 
 from up42fs.fuse.init_reply import Negotiated, raise_limits
 from up42fs.fuse.mounts import Mount, mount_at
+
+log = logging.getLogger(__name__)
 
 #: The whole handshake takes at most this long, seconds; it takes 20 ms.
 HANDSHAKE_TIMEOUT_S = 3.0
@@ -201,9 +204,14 @@ def _is_connected(device_fd: int) -> bool:
 
 def _unmount(mountpoint: Path) -> None:
     command = ["fusermount3", "-u", "-q", "-z", "--", str(mountpoint)]
-    subprocess.run(  # noqa: S603  (the mount point is an argument after `--`)
-        command, stdin=subprocess.DEVNULL, timeout=_UNMOUNT_TIMEOUT_S, check=False
-    )
+    try:
+        subprocess.run(  # noqa: S603  (the mount point is an argument after `--`)
+            command, stdin=subprocess.DEVNULL, timeout=_UNMOUNT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning(
+            "%s is still mounted: %s; run: up42fs unmount %s", mountpoint, error, mountpoint
+        )
 
 
 def _reason(error: Exception) -> str:
