@@ -10,7 +10,8 @@ from strategies import make_asset
 from trio.testing import MockClock
 
 from up42fs.errors import Unavailable
-from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.filesystem import KERNEL_TTL_S, Invalidation
+from up42fs.fs.nodes import Attributes
 from up42fs.fs.sizes import AHEAD, LISTING_S
 
 ASSET = done(1, name="one.zip")
@@ -146,3 +147,16 @@ async def test_what_left_the_storage_is_not_begun(autojump_clock: MockClock) -> 
     world.remove(assets[3])
     await stat(world, "assets/1.zip")
     assert world.files.begun == [assets[2].id, assets[4].id]
+
+
+async def test_an_unknown_size_is_not_remembered_under_an_id_either() -> None:
+    asset = make_asset(1, name="1.zip", size=None)
+    world = stac_world(Stac(), asset)
+    world.files.sizes = {asset.id: 70}
+    found = await world.fs.lookup(await world.walk("assets"), asset.id)
+    assert isinstance(found, Attributes)
+    assert (found.size, found.ttl_s, found.attr_ttl_s) == (0, 0.0, 0.0)
+    await world.fs.getattr(found.inode)
+    found = await world.fs.lookup(await world.walk("assets"), asset.id)
+    assert isinstance(found, Attributes)
+    assert (found.size, found.ttl_s, found.attr_ttl_s) == (70, 0.0, KERNEL_TTL_S)

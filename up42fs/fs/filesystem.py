@@ -310,7 +310,9 @@ class Filesystem:
         if self._layout.lists(directory, name, node):
             return attributes._replace(ttl_s=min(attributes.ttl_s, _ttl_s(directory)))
         if node.kind is Kind.ASSET:
-            return attributes._replace(ttl_s=0.0, attr_ttl_s=attributes.ttl_s)
+            attr_ttl_s = attributes.attr_ttl_s
+            lasts_s = attributes.ttl_s if attr_ttl_s is None else attr_ttl_s
+            return attributes._replace(ttl_s=0.0, attr_ttl_s=lasts_s)
         return attributes._replace(ttl_s=0.0)
 
     def _attributes(self, node: Node) -> Attributes:
