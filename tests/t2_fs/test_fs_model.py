@@ -269,6 +269,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.walks: list[Walk] = []
         self.open: list[tuple[int, int, Thing, int]] = []  # handle, inode, what, size when opened
         self.suspicious: set[str] = set()
+        self.stamps: dict[str, Any] = {}  # of assets when they were last opened
         self.world.files.sizes = SIZES
         self.world.files.on_probe = self.a_size_is_learned
 
@@ -523,8 +524,11 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             assert (opened.keep_cache, opened.direct_io) == (False, True)
             size = len(self.world.virtual.render(id_))
         else:
-            assert (opened.keep_cache, opened.direct_io) == (id_ not in self.suspicious, False)
+            stamp = self.storage.assets[id_].updated_at
+            keep = id_ not in self.suspicious and self.stamps.get(id_, stamp) == stamp
+            assert (opened.keep_cache, opened.direct_io) == (keep, False)
             self.suspicious.discard(id_)
+            self.stamps[id_] = stamp
             size = self.storage.assets[id_].size or 0
         self.open.append((opened.handle, inode, thing, size))
 
