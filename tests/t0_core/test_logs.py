@@ -55,8 +55,9 @@ def test_no_password_survives(before: str, password: str, after: str) -> None:
     body = json.dumps({"username": "me", "password": password}, ensure_ascii=False)
     for text in (body, repr({"password": password}), f"password={''.join(password.split())}"):
         written = redact(before + text + after)
+        around_it = redact(before + "password=" + after)  # `https:` may stand there by right
         for piece in _pieces(password):
-            assert piece not in written
+            assert piece not in written or piece in around_it
 
 
 def _pieces(secret: str) -> list[str]:
