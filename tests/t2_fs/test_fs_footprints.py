@@ -12,7 +12,7 @@ from stac_support import SQUARE, Stac, done, item_of, read, stac_world
 from strategies import make_asset, make_order
 from trio.testing import MockClock
 
-from up42fs.errors import Unavailable
+from up42fs.errors import InvalidArgument, Unavailable
 from up42fs.fs.footprints import KEPT_S, NAME, PARALLEL
 from up42fs.fs.nodes import Absent, Attributes
 
@@ -123,6 +123,15 @@ async def test_an_order_that_cannot_be_asked_is_told(
         await world.fs.getattr(inode)
     stac.fail.clear()
     assert (await world.fs.getattr(inode)).size > 100
+
+
+async def test_where_orders_cannot_be_searched_each_asset_is_asked(
+    world: World, stac: Stac, autojump_clock: MockClock
+) -> None:
+    told = json.loads(await read(world, f"orders/Munich/{NAME}"))
+    other = stac_world(stac, *world.index.assets.values(), *world.index.orders.values())
+    stac.fail["order"] = InvalidArgument("no such queryable")
+    assert json.loads(await read(other, f"orders/Munich/{NAME}")) == told
 
 
 async def test_items_are_asked_in_parallel_but_not_all_at_once(autojump_clock: MockClock) -> None:

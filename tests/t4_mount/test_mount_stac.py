@@ -170,3 +170,14 @@ def test_a_listing_younger_than_a_minute_is_not_asked_again(start, mount) -> Non
     before = running.remote.position()
     assert len(os.listdir(fresh.path / "stac")) == 3
     assert "stac.collections" not in running.requests(before)
+
+
+def test_documents_have_the_times_of_what_they_describe(sample_mount, sample, mount) -> None:
+    """So that rsync takes nothing for changed after a remount."""
+    other = mount(sample)
+    for pattern in ("assets/*/item.json", "stac/*/*/*.json"):
+        documents = sorted(sample_mount.path.glob(pattern))
+        assert documents
+        for document in documents:
+            again = other.path / document.relative_to(sample_mount.path)
+            assert document.stat().st_mtime_ns == again.stat().st_mtime_ns, document

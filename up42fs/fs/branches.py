@@ -5,6 +5,8 @@ Knows which branch answers for what; nothing of how.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from up42fs.catalog.index import Index
 from up42fs.fs.footprints import PREFIX, Footprints
 from up42fs.fs.layout import Branch
@@ -40,6 +42,15 @@ class Branches:
         if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
             return True
         return self.transformed.is_settled(directory)
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """When what a DOCUMENT describes was made and changed; None where it is the tree."""
+        kind, _, id_ = node.id.partition("/")
+        if kind == "item" and self.transformed is not None:
+            return self.transformed.times(Node(Kind.FILES, id_))
+        if kind == "stac-item" and self.static is not None:
+            return self.static.times(Node(Kind.STAC_ITEM, id_))
+        return None
 
     def render(self, node: Node) -> bytes | None:
         """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""

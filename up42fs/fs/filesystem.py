@@ -319,12 +319,21 @@ class Filesystem:
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns = ctime_ns = self._born_ns
-        times = None if node.kind in (Kind.VIRTUAL, Kind.DOCUMENT) else self._layout.times(node)
+        times = self._times(node)
         if times is not None:
             mtime_ns, ctime_ns = map(_nanoseconds, times)
         links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
         mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
         return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
+
+    def _times(self, node: Node) -> tuple[datetime, datetime] | None:
+        match node.kind:
+            case Kind.VIRTUAL:
+                return None
+            case Kind.DOCUMENT:
+                return self._branches.times(node)
+            case _:
+                return self._layout.times(node)
 
     def _measure(self, node: Node) -> tuple[int, float, float | None]:
         """Size, and for how long the kernel may remember the name and the attributes."""

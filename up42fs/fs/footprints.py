@@ -13,7 +13,7 @@ from cachetools import TTLCache
 
 from up42fs.core.footprints import FootprintEntry, feature_collection
 from up42fs.core.stac import StacItem
-from up42fs.errors import Up42fsError
+from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.fs.layout import Layout
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.transformed import ItemsOfAssets, to_json
@@ -88,7 +88,10 @@ class Footprints:
         if items is None:
             return b""
         if directory.kind is Kind.ORDER:
-            await items.learn_order(directory.id, assets)
+            try:
+                await items.learn_order(directory.id, assets)
+            except InvalidArgument as error:  # an account that may not search by order
+                log.debug("footprints of order %s: one search an asset: %s", directory.id, error)
 
         async def ask(asset: Asset) -> None:
             async with limiter:
