@@ -177,6 +177,8 @@ class _Mount:
             )
             options = MountOptions(self._source(), allow_other=self._settings.allow_other)
             self._session = Session(operations, self._mountpoint, options)
+            # Before there is a mount that an early signal could leave behind.
+            await nursery.start(self._handle_signals)
             async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
                 await self._store.aclose()
@@ -201,7 +203,6 @@ class _Mount:
         )
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
-        nursery.start_soon(self._handle_signals)
         nursery.start_soon(self._sync.run)
         if self._recorder is not None:
             nursery.start_soon(self._recorder.run)
@@ -253,8 +254,11 @@ class _Mount:
             "counters": self._metrics.snapshot(),
         }
 
-    async def _handle_signals(self) -> None:
+    async def _handle_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._sync.refresh_now()

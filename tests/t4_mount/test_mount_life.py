@@ -318,3 +318,23 @@ def test_the_log_holds_no_secret(sample: Emulator, mount) -> None:
     for secret in ("Signature=", "Bearer ", "access_token", sample.ready["password"] + " "):
         assert secret not in text.replace("Signature=<redacted>", "")
     assert there.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_signal_at_any_moment_leaves_no_mount(sample: Emulator, mountpoint: Path) -> None:
+    """SIGTERM in the first moments: nothing stays mounted, whatever had been done by then."""
+    for moment in range(12):
+        process = subprocess.Popen(
+            [*UP42FS, "mount", "-f", str(mountpoint)],
+            env=environ(sample.env),
+            stderr=subprocess.DEVNULL,
+        )
+        if moment % 2:
+            wait_until(
+                lambda p=process: mount_at(mountpoint) is not None or p.poll() is not None,
+                15,
+                "the mount appears",
+            )
+        time.sleep(moment * 0.01)
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+        assert mount_at(mountpoint) is None, moment
