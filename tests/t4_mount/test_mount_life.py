@@ -328,13 +328,11 @@ def test_a_signal_at_any_moment_leaves_no_mount(sample: Emulator, mountpoint: Pa
             env=environ(sample.env),
             stderr=subprocess.DEVNULL,
         )
-        if moment % 2:
-            wait_until(
-                lambda p=process: mount_at(mountpoint) is not None or p.poll() is not None,
-                15,
-                "the mount appears",
-            )
-        time.sleep(moment * 0.01)
+        if moment % 3:
+            while mount_at(mountpoint) is None and process.poll() is None:
+                pass  # not a moment later than it appears
+        if moment % 3 < 2:
+            time.sleep(moment * 0.003)
         process.send_signal(signal.SIGTERM)
         process.wait(15)
         assert mount_at(mountpoint) is None, moment
