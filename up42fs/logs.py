@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-LEVELS = ("debug", "info", "warning", "error")
-
 #: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
 _TOKENS = re.compile(
     r"(?i)(bearer\s+|signature(?:=|%3d)|(?:access|refresh|id)_token[\\\"'=:\s]+)[^\\\s\"'&,;)]+"

@@ -76,6 +76,10 @@ class Index:
         """Assets of an order."""
         return self._pick(self._by_order.get(order_id, ()))
 
+    def order_of(self, asset: Asset) -> Order | None:
+        """The order an asset came with, where it has one that UP42 lists."""
+        return self._orders.get(asset.order_id) if asset.order_id else None
+
     def with_tag(self, tag: str) -> Iterable[Asset]:
         """Assets that carry a tag."""
         return self._pick(self._by_tag.get(tag, ()))

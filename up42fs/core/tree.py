@@ -35,7 +35,6 @@ class InodeTable(Generic[K]):
     """Numbers of the nodes the kernel knows, with their lookup counts."""
 
     def __init__(self, root: K) -> None:
-        self._root = root
         self._keys: dict[int, K] = {ROOT_INODE: root}
         self._numbers: dict[K, int] = {root: ROOT_INODE}
         self._counts: dict[int, int] = {}

@@ -14,7 +14,6 @@ from up42fs.fs.nodes import STORED_KINDS, Kind, Node
 from up42fs.fs.ports import Documents, Files
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.transformed import FileRegistry, Transformed, to_json
-from up42fs.types import Asset, Order
 
 
 class NodeAttributes:
@@ -41,13 +40,15 @@ class NodeAttributes:
         match node.kind:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
-                return xattrs.of_asset(asset, self._order(asset), asset.name or asset.title or "")
+                return xattrs.of_asset(
+                    asset, self._index.order_of(asset), asset.name or asset.title or ""
+                )
             case Kind.FILE:
                 return self._of_file(node)
             case Kind.FILES | Kind.ITEM:
                 asset = self._index.assets[node.id.partition("/")[0]]
                 item = self._item(node)
-                return xattrs.of_item_directory(asset, self._order(asset), item)
+                return xattrs.of_item_directory(asset, self._index.order_of(asset), item)
             case Kind.ORDER:
                 return xattrs.of_order(node.id, self._index.orders.get(node.id))
             case Kind.TAG:
@@ -100,7 +101,7 @@ class NodeAttributes:
         if file is None:
             return {}
         asset = self._index.assets.get(file.asset_id or "")
-        order = self._order(asset) if asset else None
+        order = self._index.order_of(asset) if asset else None
         return xattrs.of_file(node.id, file.stac, file.name, file.item, asset, order)
 
     def _item(self, node: Node) -> StacItem | None:
@@ -110,6 +111,3 @@ class NodeAttributes:
         if node.kind in (Kind.FILES, Kind.ITEM) and self._transformed is not None:
             return self._transformed.item_of(node)
         return None
-
-    def _order(self, asset: Asset) -> Order | None:
-        return self._index.orders.get(asset.order_id) if asset.order_id else None

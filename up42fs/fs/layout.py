@@ -204,8 +204,7 @@ class Layout:
             return branch.links(node)
         match node.kind:
             case Kind.ASSET:
-                asset = self._index.assets[node.id]
-                return 2 + (asset.order_id is not None) + len(set(asset.tags))
+                return view_names(self._index.assets[node.id])
             case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
@@ -278,6 +277,11 @@ class Layout:
                 return asset.cnam_status == parent.id
             case _:
                 return True
+
+
+def view_names(asset: Asset) -> int:
+    """How many names an asset has in the four views: two, one for its order, one for each tag."""
+    return 2 + (asset.order_id is not None) + len(set(asset.tags))
 
 
 def has_files(asset: Asset) -> bool:

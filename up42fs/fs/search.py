@@ -84,5 +84,4 @@ class Search:
         return None
 
     def _matches(self, query: Query, asset: Asset) -> bool:
-        order = self._index.orders.get(asset.order_id) if asset.order_id else None
-        return query.matches(asset, order)
+        return query.matches(asset, self._index.order_of(asset))

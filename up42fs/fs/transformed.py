@@ -22,7 +22,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import transformed_files
 from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
-from up42fs.fs.layout import UNCOUNTED, has_files
+from up42fs.fs.layout import UNCOUNTED, has_files, view_names
 from up42fs.fs.nodes import Kind, Node
 from up42fs.types import Asset
 
@@ -179,7 +179,7 @@ class Transformed:
             asset = self._index.assets.get(file.asset_id) if file and file.asset_id else None
             if asset is None:
                 return 1
-            return 2 + (asset.order_id is not None) + len(set(asset.tags))
+            return view_names(asset)
         if node.kind is Kind.ITEM:
             return 2
         items = self._items.known(node.id)
