@@ -43,7 +43,7 @@ def data(session_home: Path) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def data_mount(data: Emulator, session_home: Path) -> Iterator[Mount]:
-    with mounted(data.env, home=session_home) as mount:
+    with mounted(data.env, "-o", "refresh=3600", home=session_home) as mount:
         yield mount
 
 

@@ -482,7 +482,7 @@ def data(session_home: Path) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def files_of_data(data: Emulator, session_home: Path) -> Iterator[dict[str, Path]]:
     """Every transformed file of the imagery as the mount shows it, by ID."""
-    with mounted(data.env, home=session_home) as mount:
+    with mounted(data.env, "-o", "refresh=3600", home=session_home) as mount:
         found = {}
         for document in (mount.path / "cnam/SUCCESSFUL").rglob("item.json"):
             for name in set(os.listdir(document.parent)) - {"item.json"}:
