@@ -35,7 +35,8 @@ A setting has one name everywhere. The first source that has it wins:
 3. the environment variable of the table
 4. the file `~/.config/up42fs/config.toml` (below `$XDG_CONFIG_HOME` where set; another one by
    `--config FILE`): `refresh = 30`
-5. the default
+5. for the account alone: what `up42fs login` kept
+6. the default
 
 In long options an underscore is a hyphen: `--log-level`. In `-o` a backslash keeps a comma.
 
@@ -46,6 +47,7 @@ Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
 **The password** is never an argument, because arguments are visible to every user of the machine:
 `--password` and `-o password=` are refused. It comes from the environment, from
 `credentials`, or from the file, which then should be readable by its owner only.
+Better is `up42fs login`, which keeps it in the system's keyring.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.
 

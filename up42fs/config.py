@@ -147,6 +147,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("log_level", _level, "debug, info, warning or error"),
     Option("log_file", _path, "file to log to"),
 )
+#: Settings that say which UP42 is meant; who gives one of them means none of a login's.
+_PLACES = ("region", "api_url", "auth_url")
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -258,10 +260,16 @@ def resolve(
     mount_options: Mapping[str, str],
     environ: Mapping[str, str],
     file: Mapping[str, str],
+    login: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Merge the sources by precedence and read the values; raises ConfigurationError."""
+    """Merge the sources by precedence and read the values; raises ConfigurationError.
+
+    `login` says where the signed-in account is, used where no source says where to go.
+    """
     environment = {o.name: environ[o.env] for o in OPTIONS if o.env and environ.get(o.env)}
-    layers = (("--", arguments), ("-o ", mount_options), ("$", environment), ("", file))
+    layers = [("--", arguments), ("-o ", mount_options), ("$", environment), ("", file)]
+    if login and not any(name in layer for _, layer in layers for name in _PLACES):
+        layers.append(("login: ", login))
     values: dict[str, Any] = {}
     ranks: dict[str, int] = {}
     for option in OPTIONS:

@@ -18,9 +18,8 @@ from pathlib import Path
 import trio
 
 from up42fs import __version__
-from up42fs.api.auth import Credentials, TokenSource
+from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
 from up42fs.api.pages import Page
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Changes, Delta, Index
@@ -32,14 +31,7 @@ from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
 from up42fs.core.stac import StacItem
-from up42fs.errors import (
-    ConfigurationError,
-    DeadlineExceeded,
-    NotFound,
-    Offline,
-    Unavailable,
-    Up42fsError,
-)
+from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.virtual import VirtualFiles
@@ -55,9 +47,7 @@ log = logging.getLogger(__name__)
 
 #: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
 PROCESS_MIB = 64
-#: Sign-in and one answer of the API must come within this many seconds, or mounting fails.
-PREFLIGHT_S = 12.0
-#: The same where a stored catalogue can be shown meanwhile.
+#: Sign-in and one answer of the API within this many seconds, or the stored catalogue is shown.
 PREFLIGHT_KNOWN_S = 3.0
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
 SLEPT_S = 10.0
@@ -82,41 +72,20 @@ def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) ->
 
 
 async def _serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
-    credentials = _credentials(settings)
     metrics = Metrics()
-    async with make_http() as http:
-        tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
-        client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
+    async with connect(settings, metrics) as connection:
         snapshot = _snapshot(settings)
         stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
         is_known = stored.assets_complete and stored.orders_complete
         try:
             limit_s = PREFLIGHT_KNOWN_S if is_known else PREFLIGHT_S
-            await _preflight(settings, tokens, client, limit_s)
+            await connection.preflight(limit_s)
         except (Offline, DeadlineExceeded, Unavailable) as error:
             if not is_known:
                 raise
             log.warning("mounting what is known of the storage: %s", error)
-        parts = _Mount(settings, mountpoint, client, metrics, snapshot, stored)
+        parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored)
         await parts.run(on_ready)
-
-
-async def _preflight(
-    settings: Settings, tokens: TokenSource, client: Client, limit_s: float
-) -> None:
-    try:
-        with trio.fail_after(limit_s):
-            await tokens.token()
-            try:
-                await client.assets_page(0, size=1)
-            except NotFound:
-                # Accounts whose storage is listed by STAC alone (contract, fact 6).
-                await client.collections_page(limit=1)
-    except trio.TooSlowError:
-        raise DeadlineExceeded(
-            f"no answer from {settings.auth} and {settings.api} within {limit_s:.0f} s; "
-            "check the network, HTTPS_PROXY and UP42_REGION"
-        ) from None
 
 
 class _Mount:
@@ -320,15 +289,6 @@ def _account_key(settings: Settings) -> str:
     """Tells accounts whose cached bytes lie in one directory from each other."""
     identity = f"{settings.api}\0{(settings.username or '').casefold()}"
     return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]
-
-
-def _credentials(settings: Settings) -> Credentials:
-    if not settings.username or not settings.password:
-        raise ConfigurationError(
-            "no UP42 account given: set UP42_USERNAME and UP42_PASSWORD, "
-            "or use --credentials FILE; to look around without an account: up42fs demo"
-        )
-    return Credentials(settings.username, settings.password)
 
 
 def _boottime_s() -> float:

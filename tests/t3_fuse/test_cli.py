@@ -159,7 +159,9 @@ def test_a_machine_without_fusermount3(up42fs: Shell, mountpoint: str, tmp_path:
 @pytest.mark.parametrize("foreground", [[], ["-f"]])
 def test_no_account(up42fs: Shell, mountpoint: str, foreground: list[str]) -> None:
     message = complaint(up42fs("mount", mountpoint, *foreground, **NOWHERE))
-    assert message.startswith("no UP42 account given: set UP42_USERNAME and UP42_PASSWORD")
+    assert message.startswith(
+        "no UP42 account given: run up42fs login, or set UP42_USERNAME and UP42_PASSWORD"
+    )
     assert "--credentials FILE" in message
     assert "up42fs demo" in message
     assert os.listdir(mountpoint) == []

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.fuse.mounts import mount_at
@@ -31,14 +32,20 @@ UP42 sample storage is mounted at {mountpoint}. Try in another shell:
 Ctrl-C unmounts and ends the emulator."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "demo",
         help="mount sample storage, no account needed",
         usage="up42fs demo [-h] [--data DIR] [MOUNTPOINT] [-- COMMAND…]",
-        description="Start the emulator with sample storage and mount it. With a COMMAND: run it "
+        formatter_class=Formatter,
+        description="Start the emulator with sample storage and mount it. With a COMMAND: run it\n"
         "with the mount as working directory, unmount, exit with its status.",
+        epilog=examples(
+            "up42fs demo",
+            "up42fs demo -- ls -l orders",
+            "up42fs demo --data ~/imagery ~/mnt",
+        ),
     )
     parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
     parser.add_argument("--data", metavar="DIR", help="serve the files below DIR instead")

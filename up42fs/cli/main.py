@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from up42fs import __version__, config
-from up42fs.cli import demo, mount, unmount
+from up42fs.cli import demo, login, mount, unmount
+from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers
 from up42fs.errors import Up42fsError
 
 Command = Callable[[argparse.Namespace], int]
@@ -47,11 +48,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
+        formatter_class=Formatter,
         description="Mount UP42 storage as a file system.",
-        epilog="As mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)",
+        epilog=_epilog(),
     )
     parser.add_argument("--version", action="version", version=f"up42fs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    login.add_parser(commands)
     mount.add_parser(commands)
     unmount.add_parser(commands)
     demo.add_parser(commands)
@@ -59,7 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_emulator(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _epilog() -> str:
+    statuses = "\n".join(f"  {number:<5} {meaning}" for number, meaning in EXIT_STATUSES.items())
+    return (
+        "as mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)\n\n"
+        f"exit status (demo -- COMMAND: that of COMMAND):\n{statuses}"
+    )
+
+
+def _add_emulator(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("emulator", help="run the UP42 stand-in alone")
     try:
         from up42fs.emulator import command

@@ -19,9 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 from up42fs import config, logs
+from up42fs.cli.options import Formatter, Subparsers, add_options, examples
+from up42fs.cli.options import settings_of as merge
 from up42fs.cli.unmount import serving_pid
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mounts import FSTYPE, mount_at
@@ -32,13 +33,20 @@ _READY_FD = "_UP42FS_READY_FD"
 _FUSE_DEVICE = Path("/dev/fuse")
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declare the command and one long option for every entry of the option table."""
     parser = commands.add_parser(
         "mount",
         help="mount UP42 storage",
-        description="Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the "
-        "mount answers. Account: UP42_USERNAME and UP42_PASSWORD, or --credentials FILE.",
+        formatter_class=Formatter,
+        description="Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the\n"
+        "mount answers. Account: as signed in by up42fs login, or UP42_USERNAME and\n"
+        "UP42_PASSWORD, or --credentials FILE.",
+        epilog=examples(
+            "up42fs mount ~/up42",
+            "up42fs mount --foreground --log-level debug ~/up42",
+            "up42fs mount -o refresh=30,cache_size=50G ~/up42",
+        ),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument("-f", "--foreground", action="store_true", help="serve in this process")
@@ -50,32 +58,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="OPT,…",
         help="any of the options below, in mount(8)'s form: -o refresh=30,uid=0",
     )
-    parser.add_argument("--config", metavar="FILE", help="settings file instead of the default")
     parser.add_argument("--from-mount", metavar="SOURCE", help=argparse.SUPPRESS)
     for ignored in ("-s", "-n", "-v", "-w", "-r"):
         parser.add_argument(ignored, action="store_true", help=argparse.SUPPRESS)
-    defaults = config.describe()
-    for option in config.OPTIONS:
-        if option.secret:
-            parser.add_argument(
-                "--" + option.name, nargs="?", action=_Refused, help=argparse.SUPPRESS
-            )
-            continue
-        kwargs: dict[str, object] = {"help": _help(option, defaults[option.name])}
-        if option.flag:
-            kwargs |= {"action": "store_const", "const": "yes"}
-        else:
-            kwargs["metavar"] = option.name.upper()
-        parser.add_argument("--" + option.name.replace("_", "-"), dest=option.name, **kwargs)  # type: ignore[arg-type]
+    add_options(parser)
     parser.set_defaults(command=main)
-
-
-class _Refused(argparse.Action):
-    """A secret as an argument: refused with the cure, its value not repeated."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        option = next(option for option in config.OPTIONS if option.name == self.dest)
-        parser.error(config.secret_refusal("--" + option.name, option))
 
 
 def main(options: argparse.Namespace) -> int:
@@ -98,17 +85,11 @@ def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
 
 
 def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> config.Settings:
-    """Merge arguments, `-o`, environment and file; raises ConfigurationError."""
-    chosen = vars(options)
-    arguments = {o.name: chosen[o.name] for o in config.OPTIONS if chosen.get(o.name) is not None}
+    """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
     mount_options = config.parse_mount_options(",".join(options.mount_options))
     if options.from_mount is not None:
         mount_options = _from_mount(options.from_mount, mount_options)
-    path = Path(options.config) if options.config else config.default_file(environ)
-    file = config.load_file(path, must_exist=options.config is not None)
-    return config.resolve(
-        arguments=arguments, mount_options=mount_options, environ=environ, file=file
-    )
+    return merge(options, environ, mount_options)
 
 
 def check_mountable(mountpoint: Path) -> None:
@@ -240,10 +221,3 @@ def default_log_file(mountpoint: Path) -> Path:
     """Where a background mount logs: under `XDG_STATE_HOME`, one file a mount point."""
     base = config.expand_home(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
     return base / "up42fs" / (str(mountpoint).strip("/").replace("/", "-") + ".log")
-
-
-def _help(option: config.Option, default: str) -> str:
-    notes = [f"${option.env}"] if option.env else []
-    if default and not option.flag and option.name not in ("uid", "gid"):
-        notes.append(f"default {0o022:03o}" if option.name == "umask" else f"default {default}")
-    return option.help + (f" ({'; '.join(notes)})" if notes else "")

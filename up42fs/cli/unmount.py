@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.nodes import CONTROL_DIR
 from up42fs.fuse.mounts import FSTYPE, mount_at
@@ -21,9 +22,15 @@ STATUS_TIMEOUT_S = 2.0
 EXIT_TIMEOUT_S = 10.0
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declare the command."""
-    parser = commands.add_parser("unmount", help="take a mount away")
+    parser = commands.add_parser(
+        "unmount",
+        help="take a mount away",
+        formatter_class=Formatter,
+        description="Unmount, and wait until the mount's process is gone.",
+        epilog=examples("up42fs unmount ~/up42", "up42fs unmount --lazy ~/up42"),
+    )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument(
         "-z", "--lazy", action="store_true", help="even if busy: gone when its last user leaves"

@@ -1,0 +1,98 @@
+"""One UP42 account over the network: its client, and whether and as what it is signed in.
+
+Wires the API's parts for whoever needs an account without a mount: `login`, `doctor`, `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from up42fs.api.auth import Credentials, TokenSource
+from up42fs.api.client import Client
+from up42fs.api.connection import make_http
+from up42fs.api.pages import Page
+from up42fs.config import Settings
+from up42fs.errors import ConfigurationError, DeadlineExceeded, NotFound
+from up42fs.metrics import Metrics
+from up42fs.types import Asset, Order
+
+#: Sign-in and the first answers must come within this many seconds.
+PREFLIGHT_S = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What talks to UP42 for one account."""
+
+    settings: Settings
+    tokens: TokenSource
+    client: Client
+
+    async def preflight(self, limit_s: float = PREFLIGHT_S) -> None:
+        """Sign in and get one answer; raises an `Up42fsError` if not within `limit_s` seconds."""
+        try:
+            with trio.fail_after(limit_s):
+                await self.tokens.token()
+                try:
+                    await self.client.assets_page(0, size=1)
+                except NotFound:
+                    # Accounts whose storage is listed by STAC alone (contract, fact 6).
+                    await self.client.collections_page(limit=1)
+        except trio.TooSlowError:
+            raise DeadlineExceeded(
+                f"no answer from {self.settings.auth} and {self.settings.api} within "
+                f"{limit_s:.0f} s; check the network, HTTPS_PROXY and UP42_REGION"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """How much an account holds; None where UP42 does not count it for this account."""
+
+    orders: int | None
+    assets: int | None
+
+    def __str__(self) -> str:
+        counts = ((self.orders, "order"), (self.assets, "asset"))
+        said = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts if n is not None]
+        return ", ".join(said) or "its storage is listed by STAC alone"
+
+
+@asynccontextmanager
+async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
+    """A connection for the account of `settings`; raises ConfigurationError if there is none."""
+    credentials = credentials_of(settings)
+    async with make_http() as http:
+        tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
+        client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
+        yield Connection(settings, tokens, client)
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """User name and password; raises ConfigurationError with the ways to give them."""
+    if not settings.username or not settings.password:
+        raise ConfigurationError(
+            "no UP42 account given: run up42fs login, or set UP42_USERNAME and UP42_PASSWORD, "
+            "or use --credentials FILE; to look around without an account: up42fs demo"
+        )
+    return Credentials(settings.username, settings.password)
+
+
+async def sign_in(settings: Settings) -> Holdings:
+    """Sign in and count; raises an `Up42fsError` with the reason of a failure."""
+    async with connect(settings, Metrics()) as connection:
+        await connection.preflight()
+        client = connection.client
+        orders = await _total(client.orders_page(0, size=1))
+        return Holdings(orders, await _total(client.assets_page(0, size=1)))
+
+
+async def _total(answer: Awaitable[Page[Order]] | Awaitable[Page[Asset]]) -> int | None:
+    try:
+        return (await answer).total
+    except NotFound:
+        return None

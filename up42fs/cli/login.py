@@ -1,0 +1,126 @@
+"""`up42fs login` and `logout`: ask for an account, check it, keep it; forget it."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from dataclasses import replace
+
+from up42fs import config
+from up42fs.cli.options import Formatter, Subparsers, add_options, examples
+from up42fs.errors import ConfigurationError
+from up42fs.logins import Login, Logins, default_path
+
+_PLACES = ("region", "api_url", "auth_url")
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare both commands."""
+    parser = commands.add_parser(
+        "login",
+        help="sign in once, for all mounts to come",
+        formatter_class=Formatter,
+        description="Ask for user name and password, sign in, and keep both: the password in the\n"
+        "system's keyring, or where there is none in a file that only you can read.\n"
+        "Without a terminal the password is the first line of standard input.",
+        epilog=examples(
+            "up42fs login",
+            "up42fs login --region sa --username me@example.com",
+            "pass show up42 | up42fs login --username me@example.com --no-keyring",
+        ),
+    )
+    parser.add_argument(
+        "--no-keyring",
+        action="store_true",
+        help="keep the password in the file: for machines on which no desktop is running",
+    )
+    add_options(parser, ("username", "password", *_PLACES))
+    parser.set_defaults(command=login)
+    parser = commands.add_parser(
+        "logout",
+        help="forget the account that signed in",
+        formatter_class=Formatter,
+        description="Forget the account, and its password. Mounts that are running keep it.",
+        epilog=examples("up42fs logout", "up42fs logout --region sa"),
+    )
+    add_options(parser, _PLACES)
+    parser.set_defaults(command=logout)
+
+
+def login(options: argparse.Namespace) -> int:
+    """Sign in and keep the account; returns 0. Raises an `Up42fsError`, then nothing is kept."""
+    import trio
+
+    from up42fs.account import sign_in
+
+    settings = _place(options)
+    username = settings.username or _ask_name()
+    settings = replace(settings, username=username, password=_ask_password(username))
+    holdings = trio.run(sign_in, settings)
+    logins = Logins(default_path(os.environ))
+    in_keyring = logins.add(settings, use_keyring=not options.no_keyring)
+    where = "the system's keyring" if in_keyring else str(default_path(os.environ))
+    print(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
+    print(f"The password is kept in {where}.")
+    print("Next: mkdir -p ~/up42 && up42fs mount ~/up42")
+    return 0
+
+
+def logout(options: argparse.Namespace) -> int:
+    """Forget the account; returns 0. Raises ConfigurationError where there is none."""
+    logins = Logins(default_path(os.environ))
+    settings = _place(options, logins)
+    gone = logins.remove(settings)
+    if gone is None:
+        raise ConfigurationError(f"nobody is signed in at {settings.auth}; nothing to forget")
+    print(f"Signed out {_who(gone)}; its password is forgotten here.")
+    return 0
+
+
+def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.Settings:
+    """Where to sign in, and as whom if that was said: no password from anywhere but the user."""
+    arguments = {
+        name: value
+        for name in ("username", *_PLACES)
+        if (value := getattr(options, name, None)) is not None
+    }
+    path = config.default_file(os.environ) if options.config is None else options.config
+    file = config.load_file(config.expand_home(str(path)), must_exist=options.config is not None)
+    found = config.resolve(
+        arguments=arguments,
+        mount_options={},
+        environ={k: v for k, v in os.environ.items() if k != "UP42_PASSWORD"},
+        file={name: value for name, value in file.items() if name in ("username", *_PLACES)},
+        login=logins.place() if logins else None,
+    )
+    return replace(found, password=None)
+
+
+def _ask_name() -> str:
+    if sys.stdin.isatty():
+        name = input("UP42 user name (e-mail address): ").strip()
+        if name:
+            return name
+    raise ConfigurationError("no user name given: use --username, or set UP42_USERNAME")
+
+
+def _ask_password(username: str) -> str:
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {username}: ")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise ConfigurationError(
+            "no password given: type it when asked, or send it to standard input"
+        )
+    return password
+
+
+def _named(settings: config.Settings) -> str:
+    return settings.api if settings.api_url else settings.region
+
+
+def _who(login: Login) -> str:
+    return f"{login.username} ({_named(login.place)})"

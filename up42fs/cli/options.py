@@ -1,0 +1,92 @@
+"""Settings as arguments of commands: the long options, and how all sources are merged."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from up42fs import config
+from up42fs.logins import Logins, default_path
+
+#: The settings that say which account is meant.
+ACCOUNT = frozenset(
+    {"username", "password", "credentials", "region", "workspace", "api_url", "auth_url"}
+)
+
+Subparsers = argparse._SubParsersAction
+#: Exit statuses of all commands, as `--help` and the documentation tell them.
+EXIT_STATUSES: Mapping[int, str] = {
+    0: "done; nothing wrong",
+    1: "failed, for the reason on standard error; doctor: a check failed",
+    2: "wrong usage",
+    130: "stopped by Ctrl-C",
+}
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of examples as they are."""
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: examples, then where exit statuses stand."""
+    shown = "\n".join(f"  {line}" for line in lines)
+    return f"examples:\n{shown}\n\nexit status: see up42fs --help"
+
+
+def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
+    """One long option for every entry of the option table, or for those of `names`."""
+    parser.add_argument("--config", metavar="FILE", help="settings file instead of the default")
+    defaults = config.describe()
+    for option in config.OPTIONS:
+        if names is not None and option.name not in names:
+            continue
+        if option.secret:
+            parser.add_argument(
+                "--" + option.name, nargs="?", action=_Refused, help=argparse.SUPPRESS
+            )
+            continue
+        kwargs: dict[str, object] = {"help": _help(option, defaults[option.name])}
+        if option.flag:
+            kwargs |= {"action": "store_const", "const": "yes"}
+        else:
+            kwargs["metavar"] = option.name.upper()
+        parser.add_argument("--" + option.name.replace("_", "-"), dest=option.name, **kwargs)  # type: ignore[arg-type]
+
+
+class _Refused(argparse.Action):
+    """A secret as an argument: refused with the cure, its value not repeated."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        option = next(option for option in config.OPTIONS if option.name == self.dest)
+        parser.error(config.secret_refusal("--" + option.name, option))
+
+
+def settings_of(
+    options: argparse.Namespace,
+    environ: Mapping[str, str] = os.environ,
+    mount_options: Mapping[str, str] | None = None,
+) -> config.Settings:
+    """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
+    chosen = vars(options)
+    arguments = {o.name: chosen[o.name] for o in config.OPTIONS if chosen.get(o.name) is not None}
+    path = Path(options.config) if options.config else config.default_file(environ)
+    file = config.load_file(path, must_exist=options.config is not None)
+    logins = Logins(default_path(environ))
+    settings = config.resolve(
+        arguments=arguments,
+        mount_options=mount_options or {},
+        environ=environ,
+        file=file,
+        login=logins.place(),
+    )
+    return logins.complete(settings)
+
+
+def _help(option: config.Option, default: str) -> str:
+    notes = [f"${option.env}"] if option.env else []
+    if default and not option.flag and option.name not in ("uid", "gid"):
+        notes.append(f"default {0o022:03o}" if option.name == "umask" else f"default {default}")
+    return option.help + (f" ({'; '.join(notes)})" if notes else "")
