@@ -239,10 +239,19 @@ async def test_large_files_go_whole_and_in_parts(start: Start, tmp_path: Path) -
 # -- synthetic
 
 
+def test_some_are_transformed_with_as_many_files_as_asked() -> None:
+    storage = synthetic_storage(ACCOUNT, SyntheticSize(1000, 5, 3, transformed=77, files=12))
+    done = {asset.id for asset in storage.assets.values() if asset.status == "SUCCESSFUL"}
+    items = [item for c in storage.collections.values() if c.asset_id in done for item in c.items]
+    assert len(done) == len(items) == 77
+    assert {len({file.key for file in item.files}) for item in items} == {12}
+
+
 def test_synthetic_sizes_are_parsed() -> None:
     assert SyntheticSize.parse("100,5,2") == SyntheticSize(100, 5, 2)
     assert SyntheticSize.parse("2000") == SyntheticSize(2000, 100, 20)
-    for bad in ("", "x", "-1", "1,2,3,4"):
+    assert SyntheticSize.parse("100,5,2,7,12") == SyntheticSize(100, 5, 2, 7, 12)
+    for bad in ("", "x", "-1", "1,2,3,4,5,6"):
         with pytest.raises(ValueError, match=r".+"):
             SyntheticSize.parse(bad)
 

@@ -182,7 +182,14 @@ def test_unlisted_attributes_are_readable(sample: Emulator, sample_mount: Mount)
     assert json.loads(os.getxattr(order, "user.up42.json"))["id"] == order_id
 
 
-@pytest.mark.parametrize("name", ["user.up42.nothing", "user.other", "security.selinux"])
+@pytest.mark.parametrize("name", ["security.selinux", "system.posix_acl_access"])
+def test_foreign_attributes_are_not_supported(sample_mount: Mount, name: str) -> None:
+    with pytest.raises(OSError) as caught:
+        os.getxattr(sample_mount.path / "assets", name)
+    assert caught.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("name", ["user.up42.nothing", "user.other"])
 def test_unknown_attributes_have_no_data(sample_mount: Mount, name: str) -> None:
     with pytest.raises(OSError) as caught:
         os.getxattr(sample_mount.path / "assets", name)

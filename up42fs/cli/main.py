@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
     arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
     arguments, run = _split_command(arguments)
-    options = _parser().parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
+    parser = _parser(is_emulator=arguments[:1] == ["emulator"])
+    options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
     command: Command = options.command
     try:
         return command(options)
@@ -45,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"up42fs: {message}; see: {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, is_emulator: bool = False) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
         formatter_class=Formatter,
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     mount.add_parser(commands)
     unmount.add_parser(commands)
     demo.add_parser(commands)
-    _add_emulator(commands)
+    _add_emulator(commands, is_meant=is_emulator)
     return parser
 
 
@@ -70,8 +71,10 @@ def _epilog() -> str:
     )
 
 
-def _add_emulator(commands: Subparsers[argparse.ArgumentParser]) -> None:
+def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
     parser = commands.add_parser("emulator", help="run the UP42 stand-in alone")
+    if not is_meant:
+        return  # its servers take longer to load than a mount takes to answer
     try:
         from up42fs.emulator import command
     except ModuleNotFoundError as error:

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--synthetic",
         type=SyntheticSize.parse,
-        metavar="ASSETS[,ORDERS[,TAGS]]",
-        help="serve that many generated rows",
+        metavar="ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]]",
+        help="serve that many generated rows, TRANSFORMED of the assets with FILES files each",
     )
     parser.add_argument(
         "--sample-dir", type=Path, metavar="DIR", help="where the sample storage is made and kept"

@@ -17,26 +17,39 @@ LAST_US = parse_us("2026-06-01T00:00:00Z")
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 #: Of ten assets, how the transformation went.
 _STATUSES = ("SUCCESSFUL", "NOT_PROCESSED") * 4 + ("FAILED", "IN_PROGRESS")
+_UNTRANSFORMED = ("NOT_PROCESSED", "FAILED")
 _PRODUCTS = (("airbus", "phr"), ("airbus", "pneo"), ("esa", "sentinel-2"), ("airbus", "spot"))
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSize:
-    """How many of each."""
+    """How many of each; of `assets`, `transformed` with `files` each (None: four of ten)."""
 
     assets: int
     orders: int
     tags: int
+    transformed: int | None = None
+    files: int = 2
 
     @classmethod
     def parse(cls, text: str) -> SyntheticSize:
-        """Parse `ASSETS[,ORDERS[,TAGS]]`; ValueError for anything else."""
+        """Parse `ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]]`; ValueError for anything else."""
         counts = [int(part) for part in text.split(",")]
-        if not 1 <= len(counts) <= 3 or min(counts) < 0:
-            raise ValueError(f"not ASSETS[,ORDERS[,TAGS]]: {text}")
+        if not 1 <= len(counts) <= 5 or min(counts) < 0:
+            raise ValueError(f"not ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]]: {text}")
         assets = counts[0]
         orders = counts[1] if len(counts) > 1 else assets // 20
-        return cls(assets, orders, counts[2] if len(counts) > 2 else assets // 100)
+        tags = counts[2] if len(counts) > 2 else assets // 100
+        return cls(assets, orders, tags, *counts[3:])
+
+    def status(self, n: int) -> str:
+        """How the transformation of the asset of number `n` went."""
+        if self.transformed is None:
+            return _STATUSES[n % 10]
+        if (n * self.transformed) // self.assets != ((n + 1) * self.transformed) // self.assets:
+            return "SUCCESSFUL"
+        # A few are always in the making, however many there are.
+        return "IN_PROGRESS" if n % 5000 == 7 else _UNTRANSFORMED[n % 2]
 
 
 def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
@@ -49,7 +62,8 @@ def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
         storage.orders[order.id] = order
     tags = [f"tag {n:04d}" for n in range(size.tags)]
     for n in range(size.assets):
-        _add_asset(storage, rng, n, FIRST_US + n * step_us, orders, tags)
+        asset = _add_asset(storage, rng, n, FIRST_US + n * step_us, orders, tags, size.status(n))
+        _add_collection(storage, rng, n, asset, size.files)
     storage.changed()
     return storage
 
@@ -69,28 +83,31 @@ def _add_asset(
     created_us: int,
     orders: list[Order],
     tags: list[str],
-) -> None:
+    status: str,
+) -> Asset:
     account = storage.account
     order = rng.choice(orders) if orders else None
     producer, collection = _PRODUCTS[n % len(_PRODUCTS)]
     asset = Asset(
         _id(rng), created_us, created_us + rng.randrange(3600) * US, account.workspace_id,
-        account.account_id, name=f"{producer}_{n:06d}.zip", status=_STATUSES[n % 10],
+        account.account_id, name=f"{producer}_{n:06d}.zip", status=status,
         order_id=order.id if order else None, producer=producer, collection=collection,
         title=f"Scene {n:06d}" if n % 3 else None,
         tags=sorted(rng.sample(tags, min(len(tags), n % 4))),
     )  # fmt: skip
     storage.put_asset(asset, PatternContent(n % 16, rng.randrange(1 << 20, 4 << 30)))
-    _add_collection(storage, rng, n, asset)
+    return asset
 
 
-def _add_collection(storage: Storage, rng: random.Random, n: int, asset: Asset) -> None:
+def _add_collection(
+    storage: Storage, rng: random.Random, n: int, asset: Asset, file_count: int
+) -> None:
     is_transformed = asset.status == "SUCCESSFUL"
     title = f"SCENE_{n:06d}"
     west, south = rng.uniform(-170, 170), rng.uniform(-60, 60)
     collection_id = _id(rng)
     if is_transformed:
-        files = tuple(StacFile(f"{key}.tiff", _id(rng), COG) for key in ("pan", "ms"))
+        files = tuple(StacFile(f"{key}.tiff", _id(rng), COG) for key in _keys(file_count))
         for file in files:
             storage.put_stac_file(file, PatternContent(n % 16, 3 << 20), asset.created_us)
     else:
@@ -103,6 +120,10 @@ def _add_collection(storage: Storage, rng: random.Random, n: int, asset: Asset) 
     storage.put_collection(
         Collection(collection_id, asset.id, title, asset.created_us, [item], is_transformed)
     )
+
+
+def _keys(count: int) -> list[str]:
+    return ["pan", "ms", *(f"b{n:02d}" for n in range(1, count - 1))][:count]
 
 
 def _id(rng: random.Random) -> str:

@@ -23,7 +23,8 @@ from up42fs.metrics import Metrics
 #: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
 BLOCK_SIZE_BYTES = 128 * 1024
 _STATFS_BLOCK_BYTES = 4096
-#: Attributes of these namespaces are asked for by every `ls -l` and are never there.
+#: Namespaces that are not supported here, as on FAT: `ls -l` takes "not supported" for the whole
+#: file system and asks once, where "no such attribute" makes it ask three times for every entry.
 _FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
 
 _metadata = boundary(METADATA_DEADLINE_S)
@@ -109,7 +110,7 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """An attribute's value."""
         if name.startswith(_FOREIGN_XATTRS):
-            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         return await self._fs.getxattr(inode, os.fsdecode(name))
 
     @_metadata
