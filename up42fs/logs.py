@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import deque
+from datetime import UTC, datetime
 from pathlib import Path
 
 #: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
@@ -33,6 +35,29 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line to write."""
         return redact(super().format(record))
+
+
+class Recent(logging.Handler):
+    """Keeps the latest warnings and errors, redacted, for who asks the mount how it is."""
+
+    def __init__(self, most: int = 20) -> None:
+        super().__init__(logging.WARNING)
+        self._latest: deque[dict[str, str]] = deque(maxlen=most)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        self._latest.append(
+            {
+                "time": moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "level": record.levelname,
+                "message": redact(record.getMessage()),
+            }
+        )
+
+    def latest(self) -> list[dict[str, str]]:
+        """The records, oldest first: time (UTC), level, message."""
+        return list(self._latest)
 
 
 def set_up(level: str, log_file: Path | None) -> None:

@@ -28,11 +28,3 @@ class Metrics:
         """All counters by name, sorted."""
         with self._lock:
             return dict(sorted(self._counts.items()))
-
-    def prometheus(self) -> str:
-        """The counters in Prometheus' text format."""
-        lines = []
-        for name, value in self.snapshot().items():
-            metric = "up42fs_" + name.replace(".", "_")
-            lines += [f"# TYPE {metric} counter", f"{metric} {value}"]
-        return "\n".join(lines) + "\n" if lines else ""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs import __version__
+from up42fs import __version__, logs
 from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
 from up42fs.api.pages import Page
@@ -30,6 +30,7 @@ from up42fs.catalog.snapshot import Snapshot, Stored, snapshot_path
 from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
+from up42fs.core import exposition
 from up42fs.core.stac import StacItem
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.branches import Branches
@@ -62,16 +63,22 @@ def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) ->
     Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
     """
     faulthandler.register(signal.SIGUSR1)
+    recent = logs.Recent()
+    logging.getLogger(__package__).addHandler(recent)
     try:
-        trio.run(_serve, settings, mountpoint, on_ready)
+        trio.run(_serve, settings, mountpoint, on_ready, recent)
     except BaseExceptionGroup as group:
         ours = _first(group)
         if ours is None:
             raise
         raise ours from None
+    finally:
+        logging.getLogger(__package__).removeHandler(recent)
 
 
-async def _serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings, mountpoint: Path, on_ready: Callable[[], None], recent: logs.Recent
+) -> None:
     metrics = Metrics()
     async with connect(settings, metrics) as connection:
         snapshot = _snapshot(settings)
@@ -84,7 +91,7 @@ async def _serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], No
             if not is_known:
                 raise
             log.warning("mounting what is known of the storage: %s", error)
-        parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored)
+        parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored, recent)
         await parts.run(on_ready)
 
 
@@ -99,7 +106,9 @@ class _Mount:
         metrics: Metrics,
         snapshot: Snapshot | None,
         stored: Stored,
+        recent: logs.Recent,
     ) -> None:
+        self._recent = recent
         self._settings = settings
         self._mountpoint = mountpoint
         self._client = client
@@ -138,7 +147,7 @@ class _Mount:
                 catalogue=self._sync,
                 files=self._store,
                 documents=self._client,
-                virtual=VirtualFiles(self._status, self._metrics.prometheus),
+                virtual=VirtualFiles(self._status, lambda: exposition.render(self._status())),
                 umask=self._settings.umask,
             )
             operations = Operations(
@@ -206,6 +215,7 @@ class _Mount:
             "pid": os.getpid(),
             "mountpoint": str(self._mountpoint),
             "api": self._settings.api,
+            "account": self._settings.username,
             "workspace": self._settings.workspace,
             "mounted_seconds": round(time.time() - self._started_s),
             "assets": len(self._index.assets),
@@ -218,9 +228,11 @@ class _Mount:
                 "max_background": self._tuned.max_background if self._tuned else None,
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
             },
+            "store": self._store.gauges(),
             "disk_cache": self._store.disk_status(),
             "open": self._filesystem.gauges(),
             "counters": self._metrics.snapshot(),
+            "recent_errors": self._recent.latest(),
         }
 
     async def _handle_signals(

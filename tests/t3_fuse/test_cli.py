@@ -70,15 +70,19 @@ def complaint(done: Done, status: int = 1) -> str:
     return done.stderr.removeprefix("up42fs: ").rstrip("\n")
 
 
+COMMANDS = ["", "login", "logout", "mount", "unmount", "status", "demo", "emulator"]
+
 # help and usage --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", "mount", "unmount", "demo", "emulator"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(up42fs: Shell, command: str) -> None:
     done = up42fs(*command.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: up42fs {command}".rstrip())
     assert "--password" not in done.stdout or command == "emulator"  # its own, known to all
+    assert command in ("", "emulator") or f"examples:\n  up42fs {command}" in done.stdout
+    assert "exit status" in done.stdout or command == "emulator"
 
 
 def test_the_help_of_mount_names_every_option(up42fs: Shell) -> None:
@@ -100,7 +104,8 @@ def test_version(up42fs: Shell) -> None:
     [
         ([], "COMMAND"),
         (["mout"], "invalid choice: 'mout'"),
-        (["status", "/mnt"], "invalid choice: 'status'"),
+        (["stats", "/mnt"], "invalid choice: 'stats'"),
+        (["status", "/mnt", "/mnt2"], "unrecognized arguments: /mnt2"),
         (["mount"], "MOUNTPOINT"),
         (["mount", "/mnt", "--no-such-option"], "--no-such-option"),
         (["mount", "/mnt", "--refresh"], "expected one argument"),

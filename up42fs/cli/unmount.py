@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from up42fs.cli.mounts import read_status
 from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.nodes import CONTROL_DIR
 from up42fs.fuse.mounts import FSTYPE, mount_at
 
-#: How long the mount may take to tell its process ID, and the process to end, seconds.
-STATUS_TIMEOUT_S = 2.0
+#: How long the process may take to end, seconds.
 EXIT_TIMEOUT_S = 10.0
 
 
@@ -67,18 +63,9 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 def serving_pid(mountpoint: Path) -> int | None:
     """Process ID of the mount, or None if it does not tell in time (dead or frozen)."""
-    found: list[int] = []
-
-    def ask() -> None:
-        with suppress(OSError, ValueError, KeyError):
-            status = json.loads((mountpoint / CONTROL_DIR / "status.json").read_text())
-            found.append(int(status["pid"]))
-
-    # A frozen mount blocks its reader for good: ask from a thread that nobody waits for.
-    asker = threading.Thread(target=ask, daemon=True)
-    asker.start()
-    asker.join(STATUS_TIMEOUT_S)
-    return found[0] if found else None
+    status = read_status(mountpoint)
+    pid = status.get("pid") if status else None
+    return pid if isinstance(pid, int) else None
 
 
 def _wait_for_exit(pid: int) -> None:

@@ -245,6 +245,15 @@ class FileStore:
         """State of the disk cache; None without one."""
         return self._disk.status() if self._disk else None
 
+    def gauges(self) -> dict[str, int]:
+        """What is held now: links, bytes in memory and the most there may be, requests running."""
+        return {
+            "leases": len(self._leases),
+            "memory_bytes": self._cache.used_bytes,
+            "memory_limit_bytes": self._settings.parts_bytes,
+            "requests_running": self._slots.running,
+        }
+
     @property
     def memory_bytes(self) -> int:
         """Bytes counted against the budget now."""

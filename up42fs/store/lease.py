@@ -71,6 +71,9 @@ class Leases:
         self._leases: OrderedDict[str, Lease] = OrderedDict()
         self._signings: dict[str, _Signing] = {}
 
+    def __len__(self) -> int:
+        return len(self._leases)
+
     async def get(self, object_id: str) -> Lease:
         """A lease that should work now; raises the signer's `Up42fsError`."""
         lease = self._leases.get(object_id)

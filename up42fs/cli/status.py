@@ -1,0 +1,80 @@
+"""`up42fs status`: what mounts say of themselves; live in a terminal, else once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from up42fs.cli.mounts import chosen, need_status, read_status
+from up42fs.cli.options import Formatter, Subparsers, examples
+
+#: Pause between two looks, seconds.
+_INTERVAL_S = 1.0
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "status",
+        help="what a mount holds, did and costs",
+        formatter_class=Formatter,
+        description="Show how mounts are: account, freshness, requests, bytes, caches, errors.\n"
+        "In a terminal the picture moves until Ctrl-C. Without MOUNTPOINT: all mounts.\n"
+        "Costs no request. For Prometheus there is MOUNTPOINT/.up42fs/metrics.",
+        epilog=examples(
+            "up42fs status",
+            "up42fs status --once ~/up42",
+            "up42fs status --json ~/up42 | jq .counters",
+        ),
+    )
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "--json", action="store_true", help="the mount's document; without MOUNTPOINT a list"
+    )
+    parser.add_argument("--once", action="store_true", help="one picture, also in a terminal")
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Show the status; returns 0. Raises an `Up42fsError` where no mount is or none answers."""
+    places = chosen(options.mountpoint)
+    if options.json:
+        documents = [need_status(place) for place in places]
+        print(json.dumps(documents[0] if options.mountpoint else documents, indent=2))
+    elif options.once or not sys.stdout.isatty():
+        _show_once(places)
+    else:
+        _show_live(places)
+    return 0
+
+
+def _show_once(places: list[Path]) -> None:
+    from rich.console import Console
+
+    from up42fs.cli.status_view import picture
+
+    console = Console(highlight=False)
+    for place in places:
+        console.print(picture(need_status(place)))
+
+
+def _show_live(places: list[Path]) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from up42fs.cli.status_view import picture
+
+    with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+        while True:
+            pictures = []
+            for place in places:
+                document = read_status(place)
+                gone = Text(f"{place} does not answer", style="bold red")
+                pictures.append(picture(document) if document else gone)
+            live.update(Group(*pictures), refresh=True)
+            time.sleep(_INTERVAL_S)

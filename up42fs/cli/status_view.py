@@ -1,0 +1,147 @@
+"""A mount's status document as a table for people. Knows the document, not where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+Document = Mapping[str, Any]
+_ERRORS = "fuse.errors_"
+
+
+def picture(status: Document) -> Table:
+    """The document as a table of two columns."""
+    title = f"[bold]{escape(str(status.get('mountpoint')))}[/]"
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows(status):
+        table.add_row(name, text)
+    return table
+
+
+def rows(status: Document) -> Iterator[tuple[str, str]]:
+    """Each line's name and text, in `rich` markup."""
+    counters = status.get("counters", {})
+    yield "account", _account(status)
+    since = duration(status.get("mounted_seconds") or 0)
+    yield "mounted", f"for {since}, by process {status.get('pid')}"
+    yield "storage", _storage(status)
+    yield "freshness", _freshness(status.get("catalogue", {}))
+    yield "open now", _open(status)
+    yield "requests", _requests(counters)
+    yield "bytes", _traffic(counters)
+    yield "reads", _reads(counters)
+    yield "memory", _memory(status.get("store") or {})
+    yield "disk cache", _disk(status.get("disk_cache"), counters)
+    yield "links", _links(counters, status.get("store") or {})
+    yield "errors", _errors(counters)
+    for entry in (status.get("recent_errors") or [])[-3:]:
+        yield "", f"[dim]{entry['time']}[/] {escape(entry['message'])}"
+
+
+def _account(status: Document) -> str:
+    where = f" (workspace {status['workspace']})" if status.get("workspace") else ""
+    return escape(f"{status.get('account')} at {status.get('api')}{where}")
+
+
+def _storage(status: Document) -> str:
+    counts = f"{status.get('assets', 0)} assets, {status.get('orders', 0)} orders"
+    return f"{counts}, {_bytes(status.get('bytes'))}"
+
+
+def _freshness(catalogue: Document) -> str:
+    said = []
+    for part, state in catalogue.items():
+        age_s = state.get("seconds_since_refresh")
+        text = f"{part} {duration(age_s)} ago" if age_s is not None else f"{part} never refreshed"
+        if not state.get("complete"):
+            text = f"[yellow]{part} incomplete, {state.get('rows_so_far') or 0} so far[/]"
+        if state.get("error"):
+            text += f" [red]({escape(str(state['error']))})[/]"
+        said.append(text)
+    return "; ".join(said)
+
+
+def _open(status: Document) -> str:
+    gauges = status.get("open", {})
+    running = (status.get("store") or {}).get("requests_running", 0)
+    return (
+        f"{gauges.get('open_files', 0)} files, {gauges.get('open_directories', 0)} directories; "
+        f"{running} requests running"
+    )
+
+
+def _requests(counters: Document) -> str:
+    retries = counters.get("store.retries", 0)
+    text = (
+        f"{counters.get('store.requests', 0)} to the store, "
+        f"{counters.get('api.requests', 0)} to the API, "
+        f"{counters.get('auth.requests', 0)} to sign in"
+    )
+    return text + (f", [yellow]{retries} retries[/]" if retries else "")
+
+
+def _traffic(counters: Document) -> str:
+    fetched = counters.get("store.bytes_fetched", 0)
+    text = f"{_bytes(counters.get('store.bytes_delivered', 0))} read, {_bytes(fetched)} fetched"
+    wasted = counters.get("store.wasted_bytes", 0)
+    if fetched and wasted:
+        text += f", {wasted / fetched:.0%} of them for nothing"
+    return text
+
+
+def _reads(counters: Document) -> str:
+    reads = counters.get("store.reads", 0)
+    if not reads:
+        return "none yet"
+    return f"{reads}, {counters.get('store.hits', 0) / reads:.0%} answered without waiting"
+
+
+def _memory(store: Document) -> str:
+    return f"{_bytes(store.get('memory_bytes'))} of {_bytes(store.get('memory_limit_bytes'))}"
+
+
+def _disk(disk: Document | None, counters: Document) -> str:
+    if disk is None:
+        return "none"
+    if disk.get("off_because"):
+        return f"[red]off: {escape(str(disk['off_because']))}[/]"
+    text = f"{_bytes(disk.get('used_bytes'))} of {_bytes(disk.get('limit_bytes'))}"
+    saved = counters.get("store.disk_hits_bytes", 0)
+    asked = saved + counters.get("store.bytes_fetched", 0)
+    return text + (f", {saved / asked:.0%} of what was needed came from it" if asked else "")
+
+
+def _links(counters: Document, store: Document) -> str:
+    return (
+        f"{store.get('leases', 0)} held, {counters.get('store.signs', 0)} signed, "
+        f"{counters.get('store.renewals', 0)} renewed"
+    )
+
+
+def _errors(counters: Document) -> str:
+    found = {k.removeprefix(_ERRORS): n for k, n in counters.items() if k.startswith(_ERRORS)}
+    if not found:
+        return "none"
+    return "[red]" + ", ".join(f"{name} {count}" for name, count in found.items()) + "[/]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest units that matter: `5 s`, `3 min`, `2 h 10 min`, `3 d 4 h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _bytes(count: int | None) -> str:
+    return decimal(count or 0)
