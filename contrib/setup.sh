@@ -1,10 +1,11 @@
-# Sourced by contrib/demo and contrib/test: makes this machine and .venv ready, again and again.
+# Sourced by contrib/demo, contrib/test and contrib/bench/run: makes this machine and .venv ready, again and again.
 #
 #   setup EXTRA PACKAGE...   install the Debian PACKAGEs that are missing, then .venv with up42fs[EXTRA]
 #
 # A second run finds everything in place and needs no network.
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")" && pwd)
+while [ ! -e "$root/pyproject.toml" ]; do root=$(dirname "$root"); done
 venv="$root/.venv"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -150,3 +150,12 @@ def test_pystac_client_works_against_it(sample_dir: Path) -> None:
         assert seen["by_text_filter"] == seen["by_json_filter"] != []
         assert 0 < len(seen["in_box"]) < len(seen["items"])
         assert seen["child"] in summary["collections"]
+
+
+def test_links_to_another_store_need_its_secret(tmp_path: Path) -> None:
+    flags = ("--external-store", "http://127.0.0.1:1", "--data", str(tmp_path))
+    for left in (flags, flags[:2]):
+        done = subprocess.run([*COMMAND, *left], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 1
+        assert "UP42_EMULATOR_STORE_SECRET" in done.stderr
+        assert done.stdout == ""

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from up42fs.emulator import faults
+from up42fs.emulator.external import SECRET_ENV, ExternalStore
 from up42fs.emulator.sample_files import SampleUnavailableError
 from up42fs.emulator.server import Settings, serve
 from up42fs.emulator.service import Urls
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample-dir", type=Path, metavar="DIR", help="where the sample storage is made and kept"
     )
+    parser.add_argument(
+        "--external-store",
+        metavar="URL",
+        help="let links lead to another server that shows the files of --data",
+    )
     parser.add_argument("--username", default=Settings().username, help="default: %(default)s")
     parser.add_argument("--password", default=Settings().password, help="default: %(default)s")
     parser.add_argument(
@@ -52,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until a signal or the parent's end; 0 then, 1 with a reason where it cannot start."""
     parent = os.getppid()
+    secret = os.environ.get(SECRET_ENV, "")
+    if args.external_store and not (args.data and secret):
+        print(f"up42fs emulator: --external-store needs --data and {SECRET_ENV}", file=sys.stderr)
+        return 1
+    external = None
+    if args.external_store:
+        external = ExternalStore(args.external_store, args.data, secret)
     settings = Settings(
         api_port=args.port,
         auth_port=args.auth_port,
@@ -59,6 +72,7 @@ def main(args: argparse.Namespace) -> int:
         data_dir=args.data,
         sample_dir=args.sample_dir,
         synthetic=args.synthetic,
+        external=external,
         username=args.username,
         password=args.password,
         faults=faults.from_arguments(args),

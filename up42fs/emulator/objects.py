@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from up42fs.emulator import links
 from up42fs.emulator.clock import US, format_http, to_us
+from up42fs.emulator.content import FileContent
 from up42fs.emulator.faults import Faults
 from up42fs.emulator.service import Call, Route, Service
 from up42fs.emulator.storage import StoredObject
@@ -43,6 +44,9 @@ class _Identity:
 def sign(service: Service, stored: StoredObject) -> str:
     """Return a fresh link to the object, by the switches in force."""
     faults = service.faults
+    if service.external is not None and isinstance(stored.content, FileContent):
+        expires_at_s = service.now_s() + faults.link_life_s
+        return service.external.link(stored.content.path, expires_at_s)
     text = disposition(stored, _is_on(faults.quoted_disposition, stored.file_id))
     path, store_url = stored.url_path, service.urls.store_url
     if faults.link_style == "v4":

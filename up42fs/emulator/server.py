@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from up42fs.emulator import assets, auth, control, objects, orders, stac
+from up42fs.emulator.external import ExternalStore
 from up42fs.emulator.faults import FaultBox, Faults
 from up42fs.emulator.folder import folder_storage
 from up42fs.emulator.journal import Record
@@ -45,7 +46,8 @@ class Settings:
     """What to serve and where; port 0 takes any free one.
 
     The storage is `data_dir` (a directory of files), or `synthetic` (generated rows), or the
-    sample storage, kept in `sample_dir` (default: the user's cache directory).
+    sample storage, kept in `sample_dir` (default: the user's cache directory). With `external`,
+    links lead there and not to the store served here.
     """
 
     api_port: int = 0
@@ -54,6 +56,7 @@ class Settings:
     data_dir: Path | None = None
     sample_dir: Path | None = None
     synthetic: SyntheticSize | None = None
+    external: ExternalStore | None = None
     username: str = "demo@up42fs.example"
     password: str = field(default="demo", repr=False)
     faults: Faults = field(default_factory=Faults)
@@ -78,7 +81,7 @@ async def serve(
             for port in (settings.api_port, settings.auth_port, settings.store_port)
         ]
         urls = Urls(*(f"http://{HOST}:{group[0].socket.getsockname()[1]}" for group in listeners))
-        service = Service(storage, FaultBox(settings.faults), urls)
+        service = Service(storage, FaultBox(settings.faults), urls, external=settings.external)
         connection_ids = itertools.count(1)
         for plane, group in zip(_planes(service), listeners, strict=True):
             accept = partial(_accept, plane, connection_ids)

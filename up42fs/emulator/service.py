@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from up42fs.emulator.clock import US, format_http
+from up42fs.emulator.external import ExternalStore
 from up42fs.emulator.faults import FaultBox, Faults
 from up42fs.emulator.journal import Journal
 from up42fs.emulator.storage import Storage
@@ -59,6 +60,7 @@ class Service:
     journal: Journal = field(default_factory=Journal)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     tokens_valid_from_s: float = 0.0
+    external: ExternalStore | None = None
 
     @property
     def faults(self) -> Faults:

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""up42fs beside its peers on one object store: requests, bytes, seconds, processor, memory.
+
+    contrib/bench/run [--only REGEX] [--subjects a,b] [--repeat N] [--leg LEG] [--data DIR]
+
+`contrib/bench/README.md` says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import report
+import subjects
+from cases import Case, cases
+from figures import Key, Results
+from measure import Run, measure
+from scenes import SIZES, ensure
+from sites import LEGS, Site, site, store
+
+DEFAULT_WORK = Path("~/.cache/up42fs-bench")
+#: A run that took longer is not repeated.
+SLOW_S = 60.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    size = SIZES[args.size]
+    chosen = [case for case in cases(size) if re.search(args.only, f"{case.name} {case.title}")]
+    if args.list:
+        for case in chosen:
+            print(f"{case.name:16} {case.title} ({', '.join(case.legs)})")
+        return 0
+    names = available(args.subjects.split(","))
+    folder = ensure(args.work.expanduser().resolve(), size, args.data)
+    results = Results()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-store-")))
+        served = stack.enter_context(store(folder, home, secrets.token_urlsafe(16)))
+        sites: dict[str, Site] = {}
+        for case in chosen:
+            for leg in [args.leg] if args.leg else case.legs:
+                if leg not in sites:
+                    sites[leg] = stack.enter_context(site(LEGS[leg], served))
+                for subject, run in turns(case, sites[leg], names, args.repeat):
+                    results.add(Key(case.name, leg), subject, run)
+                    progress(case, leg, subject, run)
+    mounts = [name for name in names if name.startswith("up42fs")]
+    return conclude(results, chosen, mounts[0] if mounts else names[0], args)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="contrib/bench/run", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="cases whose name or title matches"
+    )
+    parser.add_argument("--list", action="store_true", help="print the cases and their legs")
+    parser.add_argument(
+        "--subjects",
+        default=",".join(subjects.DEFAULT),
+        help="of %(default)s, …; mounts with options: up42fs:read_ahead=128+memory=64",
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="turns; medians are shown")
+    parser.add_argument(
+        "--leg", choices=LEGS, help="this way to the store instead of each case's own"
+    )
+    parser.add_argument("--size", choices=SIZES, default="full", help="of the scenes")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="real imagery to make the scenes of"
+    )
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where scenes are kept")
+    parser.add_argument("--out", type=Path, help="folder for results.json, .md and .svg")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write only the JSON, there")
+    return parser.parse_args(arguments)
+
+
+def available(wanted: Iterable[str]) -> list[str]:
+    """The subjects that can run here; says which cannot."""
+    found = []
+    for subject in wanted:
+        needs = subjects.missing(subject)
+        if needs is None:
+            found.append(subject)
+        else:
+            print(f"{subject} is left out, it needs {needs}", file=sys.stderr)
+    return found
+
+
+def turns(case: Case, where: Site, names: list[str], repeat: int) -> Iterator[tuple[str, Run]]:
+    """Every subject in turn, again and again; those that fail or are slow but once."""
+    left = [name for name in names if fits(case, name)]
+    for _ in range(repeat):
+        for name in list(left):
+            try:
+                run = measure(case, name, where)
+            except (subprocess.SubprocessError, RuntimeError) as error:
+                print(f"{case.name}, {name}: {error}", file=sys.stderr)
+                left.remove(name)
+                continue
+            if run.seconds > SLOW_S:
+                left.remove(name)
+            yield name, run
+
+
+def fits(case: Case, subject: str) -> bool:
+    """Whether a subject can do a case at all."""
+    name = subject.partition(":")[0]
+    if case.subjects is not None and name not in case.subjects:
+        return False
+    kind = "url" if name == "curl" else "vsi" if name in subjects.VSICURL else "file"
+    return kind in case.kinds
+
+
+def progress(case: Case, leg: str, subject: str, run: Run) -> None:
+    print(
+        f"{case.name:16} {leg:8} {subject:16} {run.requests:5} requests {run.links:3} links"
+        f" {run.bytes / 1e6:9.2f} MB {run.seconds:7.2f} s,"
+        f" CPU {run.cpu_s:.2f} + {run.mount_cpu_s:.2f} s, peak {run.peak_bytes / 1e6:.0f} MB",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def conclude(results: Results, chosen: list[Case], subject: str, args: argparse.Namespace) -> int:
+    """Print and write; 1 where a subject gave other bytes than the disk."""
+    text = report.markdown(results, chosen, subject)
+    print(text)
+    found = json.dumps(report.as_json(results, subject), indent=1)
+    if args.json:
+        args.json.write_text(found)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "results.json").write_text(found)
+        (args.out / "results.md").write_text(text)
+        report.plot(results, chosen, subject, args.out / "results.svg")
+    return 1 if "**differs**" in text else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

