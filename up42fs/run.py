@@ -214,6 +214,7 @@ class _Mount:
             "version": __version__,
             "pid": os.getpid(),
             "mountpoint": str(self._mountpoint),
+            "log_file": str(self._settings.log_file) if self._settings.log_file else None,
             "api": self._settings.api,
             "account": self._settings.username,
             "workspace": self._settings.workspace,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
         _mount(directory, environ, Path(temporary) / "log")
         try:
             if options.run:
-                return _run(options.run, directory)
+                return _run(options.run, directory, environ)
             _wait_for_interrupt(directory)
             return 0
         finally:
@@ -113,9 +113,12 @@ def _mount(directory: Path, environ: dict[str, str], log_file: Path) -> None:
         raise Unavailable("the demo storage was not mounted; the reason stands above")
 
 
-def _run(command: Sequence[str], directory: Path) -> int:
+def _run(command: Sequence[str], directory: Path, environ: Mapping[str, str]) -> int:
+    """Run it with the demo's account at hand, so that our other commands work inside too."""
     try:
-        status = subprocess.run(command, cwd=directory, check=False).returncode
+        status = subprocess.run(
+            command, cwd=directory, env={**os.environ, **environ}, check=False
+        ).returncode
     except OSError as error:
         print(f"up42fs: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127

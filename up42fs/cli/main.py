@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from up42fs import __version__, config
-from up42fs.cli import demo, login, mount, status, unmount
+from up42fs.cli import demo, doctor, login, mount, status, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers
 from up42fs.errors import Up42fsError
 
@@ -59,6 +59,7 @@ def _parser(*, is_emulator: bool = False) -> argparse.ArgumentParser:
     mount.add_parser(commands)
     unmount.add_parser(commands)
     status.add_parser(commands)
+    doctor.add_parser(commands)
     demo.add_parser(commands)
     _add_emulator(commands, is_meant=is_emulator)
     return parser

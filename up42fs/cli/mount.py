@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from up42fs import config, logs
@@ -199,7 +200,7 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         _write_errors_to(log_file)
         os.chdir("/")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _serve(settings, mountpoint, ready=lambda: report(ready=True))
+        _serve(replace(settings, log_file=log_file), mountpoint, lambda: report(ready=True))
     except (Up42fsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         report(error=logs.redact(str(error)))

@@ -1,0 +1,129 @@
+"""`up42fs doctor`: every check, a line each, with its cure; an archive for support."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from up42fs import config
+from up42fs.cli.mounts import read_status
+from up42fs.cli.options import ACCOUNT, Formatter, Subparsers, add_options, examples, settings_of
+from up42fs.fuse.mounts import FSTYPE, Mount, mount_at, ours
+
+if TYPE_CHECKING:
+    from up42fs.doctor.finding import Finding
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="find out what keeps up42fs from working well",
+        formatter_class=Formatter,
+        description="Look at all that a mount needs, a line each: ok, warn or fail, and the cure.\n"
+        "MOUNTPOINT may be mounted or not yet; without it every mount is looked at.\n"
+        "Reads at most 8 MB from UP42, to measure the speed.",
+        epilog=examples(
+            "up42fs doctor",
+            "up42fs doctor ~/up42",
+            "up42fs doctor --bundle up42fs-support.tar.gz ~/up42",
+        ),
+    )
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    parser.add_argument("--json", action="store_true", help="the findings as a list")
+    parser.add_argument(
+        "--bundle",
+        metavar="FILE",
+        help="write findings, status, log and versions to a .tar.gz, without secrets and names",
+    )
+    parser.add_argument("--local", action="store_true", help="leave UP42 and the network out")
+    add_options(parser, ACCOUNT | {"allow_other", "cache_dir", "cache_size"})
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Examine and report; returns 0, or 1 if a check failed."""
+    import trio
+
+    place = Path(os.path.realpath(options.mountpoint)) if options.mountpoint else None
+    return trio.run(_examine, options, settings_of(options), place)
+
+
+async def _examine(
+    options: argparse.Namespace, settings: config.Settings, place: Path | None
+) -> int:
+    from up42fs.doctor import bundle
+    from up42fs.doctor.finding import Level, Machine
+
+    machine = Machine()
+    mounts = {mount: read_status(Path(mount.mountpoint)) for mount in _mounts(place)}
+    findings = []
+    checks = _checks(machine, settings, place, mounts, is_local=options.local)
+    async with aclosing(checks):
+        async for finding in checks:
+            findings.append(finding)
+            if not options.json:
+                _show(finding)
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    if options.bundle:
+        statuses = [status for status in mounts.values() if status]
+        names = bundle.write(Path(options.bundle), machine, settings, findings, statuses)
+        if not options.json:
+            print(
+                f"Wrote {options.bundle}: {', '.join(names)}. Look through it before you send it."
+            )
+    return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
+
+
+def _mounts(place: Path | None) -> list[Mount]:
+    if place is None:
+        return ours()
+    mount = mount_at(place)
+    return [mount] if mount is not None and mount.fstype == FSTYPE else []
+
+
+async def _checks(
+    machine: Any,
+    settings: config.Settings,
+    place: Path | None,
+    mounts: Mapping[Mount, Mapping[str, Any] | None],
+    *,
+    is_local: bool,
+) -> AsyncGenerator[Finding, None]:
+    from up42fs.doctor import desktop, mounted, network
+    from up42fs.doctor import machine as of_machine
+
+    for finding in of_machine.examine(machine, settings, place):
+        yield finding
+    for finding in desktop.examine(machine, place):
+        yield finding
+    if place is not None and not mounts:
+        for finding in mounted.unmounted(place):
+            yield finding
+    for mount, status in mounts.items():
+        for finding in mounted.examine(machine, mount, status):
+            yield finding
+    if not is_local:
+        async with aclosing(network.examine(settings)) as found:
+            async for finding in found:
+                yield finding
+
+
+def _show(finding: Finding) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    line = Text(f"{finding.level.value:<5}", style=_STYLES[finding.level.value])
+    console.print(line + Text(f"{finding.check}: {finding.words}", style=""))
+    if finding.cure:
+        console.print(Text(f"      cure: {finding.cure}", style="italic"))

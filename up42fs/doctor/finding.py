@@ -1,0 +1,93 @@
+"""What one check found, and the machine it looked at. Values, and reads that cannot fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `cure` is one line too, empty where all is well."""
+
+    check: str
+    level: Level
+    words: str
+    cure: str = ""
+
+
+def ok(check: str, words: str) -> Finding:
+    """All is well."""
+    return Finding(check, Level.OK, words)
+
+
+def warn(check: str, words: str, cure: str) -> Finding:
+    """It works, but could be better."""
+    return Finding(check, Level.WARN, words, cure)
+
+
+def fail(check: str, words: str, cure: str) -> Finding:
+    """It cannot work."""
+    return Finding(check, Level.FAIL, words, cure)
+
+
+def run_command(command: Sequence[str]) -> str | None:
+    """What a command prints; None where it is missing, fails or takes longer than 5 s."""
+    try:
+        done = subprocess.run(  # noqa: S603  (our own words, no shell)
+            command, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout + done.stderr if done.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine under examination: everything a check may look at, so that tests can lie."""
+
+    root: Path = Path("/")
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    uid: int = field(default_factory=os.getuid)
+    which: Callable[[str], str | None] = shutil.which
+    run: Callable[[Sequence[str]], str | None] = run_command
+    statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
+
+    def path(self, absolute: str) -> Path:
+        """Where the file `absolute` is found."""
+        return self.root / absolute.lstrip("/")
+
+    def read(self, absolute: str) -> str | None:
+        """The file's text, None where it cannot be read."""
+        try:
+            return self.path(absolute).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    @property
+    def home(self) -> str:
+        """The user's home directory."""
+        return self.environ.get("HOME") or "/"
+
+    def programs(self) -> set[str]:
+        """Names of the programs that run (15 characters at most, as the kernel keeps them)."""
+        found = set()
+        for path in self.path("/proc").glob("[0-9]*/comm"):
+            try:
+                found.add(path.read_text(encoding="utf-8", errors="replace").strip())
+            except OSError:
+                continue  # ended meanwhile
+        return found

@@ -1,0 +1,252 @@
+"""Checks of the way to UP42: proxy, names, TLS, clock, account, links, ranges, speed.
+
+Asks as a mount would, through the same client and the same read engine.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+import trio
+
+from up42fs.account import Connection, connect, credentials_of
+from up42fs.api.connection import make_http
+from up42fs.api.links import require_secure
+from up42fs.config import Settings
+from up42fs.doctor.finding import Finding, Level, fail, ok, warn
+from up42fs.errors import ConfigurationError, NotFound, Up42fsError
+from up42fs.metrics import Metrics
+from up42fs.store.files import FileStore, StoreSettings
+from up42fs.types import Asset
+
+#: Each step ends within this many seconds.
+STEP_TIMEOUT_S = 15.0
+#: Links live 300 s; a clock further off than this makes tools that look at them stumble.
+MOST_SKEW_S = 60.0
+#: What is read to measure speed, bytes, and the least that is well, bytes a second.
+SPEED_BYTES = 8 << 20
+LEAST_SPEED = 1_000_000
+_RANGE_BYTES = 128 << 10
+
+
+async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Every check of the network, until one fails that the rest needs."""
+    failed = False
+    try:
+        async with make_http() as http:
+            for url in dict.fromkeys((settings.auth, settings.api)):
+                async for finding in _host(http, url):
+                    failed = failed or finding.level is Level.FAIL
+                    yield finding
+    except ConfigurationError as error:
+        yield fail("proxy", *_split(error))
+        return
+    if failed:
+        return
+    try:
+        credentials_of(settings)
+    except ConfigurationError as error:
+        yield fail("account", *_split(error, "up42fs login"))
+        return
+    async for finding in _account(settings):
+        yield finding
+
+
+async def _host(http: httpx.AsyncClient, url: str) -> AsyncGenerator[Finding, None]:
+    host = urlsplit(url).hostname or url
+    try:
+        require_secure(url, setting="UP42_API_URL or UP42_AUTH_URL")
+    except Up42fsError as error:
+        yield fail("address", *_split(error))
+        return
+    proxy = _proxy(url)
+    if proxy is None:
+        finding = await _name(host, urlsplit(url).port or 443)
+        yield finding
+        if finding.cure:
+            return
+    else:
+        yield ok("proxy", f"{host} is reached through {urlsplit(proxy).hostname}")
+    async for finding in _answer(http, url, host, proxy):
+        yield finding
+
+
+async def _name(host: str, port: int) -> Finding:
+    try:
+        with trio.fail_after(STEP_TIMEOUT_S):
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, trio.TooSlowError) as error:
+        reason = getattr(error, "strerror", None) or "no answer in time"
+        return fail(
+            "name service",
+            f"{host} has no address: {reason}",
+            "check the network connection: resolvectl query " + host,
+        )
+    return ok("name service", f"{host} is {found[0][4][0]}")
+
+
+async def _answer(
+    http: httpx.AsyncClient, url: str, host: str, proxy: str | None
+) -> AsyncGenerator[Finding, None]:
+    through = f" through the proxy {urlsplit(proxy).hostname}" if proxy else ""
+    try:
+        with trio.fail_after(STEP_TIMEOUT_S):
+            answer = await http.get(url + "/")
+    except (httpx.HTTPError, trio.TooSlowError) as error:
+        yield _no_answer(host, through, proxy, error)
+        return
+    is_plain = url.startswith("http:")
+    yield ok("connection", f"{host} answers" + (" (loopback, no TLS)" if is_plain else through))
+    yield _clock(host, answer)
+
+
+def _no_answer(host: str, through: str, proxy: str | None, error: Exception) -> Finding:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE" in str(cause):
+            reason = getattr(cause, "verify_message", None) or "its certificate is not trusted"
+            return fail(
+                "tls",
+                f"{host}: {reason}",
+                "set SSL_CERT_FILE to a PEM file with your company's certificate, "
+                "and check this machine's clock: timedatectl",
+            )
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ProxyError) and "407" in str(error):
+        return fail(
+            "proxy",
+            f"the proxy {urlsplit(proxy or '').hostname} wants a user name and password",
+            "set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT",
+        )
+    if isinstance(error, httpx.ProxyError) or (proxy and isinstance(error, httpx.ConnectError)):
+        return fail(
+            "proxy",
+            f"the proxy {urlsplit(proxy or '').hostname} does not connect to {host}",
+            "correct HTTPS_PROXY, or unset it: unset HTTPS_PROXY",
+        )
+    reason = "no answer in time" if isinstance(error, trio.TooSlowError) else type(error).__name__
+    return fail(
+        "connection",
+        f"{host} cannot be reached{through}: {reason}",
+        "check firewall and network; where a proxy is needed: export HTTPS_PROXY=http://HOST:PORT",
+    )
+
+
+def _clock(host: str, answer: httpx.Response) -> Finding:
+    try:
+        moment = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        return ok("clock", f"{host} does not tell the time")
+    skew_s = time.time() - moment
+    if abs(skew_s) > MOST_SKEW_S:
+        return warn(
+            "clock",
+            f"this machine is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} {host}",
+            "sudo timedatectl set-ntp true",
+        )
+    return ok("clock", f"within {MOST_SKEW_S:.0f} s of {host}")
+
+
+async def _account(settings: Settings) -> AsyncGenerator[Finding, None]:
+    async with connect(settings, Metrics()) as connection:
+        try:
+            await connection.preflight(STEP_TIMEOUT_S)
+            page = await connection.client.assets_page(0, size=50)
+        except NotFound:
+            yield ok("account", f"{settings.username} is signed in; only STAC lists its storage")
+            return
+        except Up42fsError as error:
+            yield fail("account", *_split(error))
+            return
+        yield ok("account", f"{settings.username} is signed in, {page.total} assets")
+        readable = [asset for asset in page.items if asset.size]
+        if not readable:
+            yield ok("links", "no asset to try them with")
+            return
+        largest = max(readable, key=lambda asset: asset.size or 0)
+        async for finding in _bytes(connection, largest):
+            yield finding
+
+
+async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding, None]:
+    label = asset.name or asset.id
+    try:
+        with trio.fail_after(STEP_TIMEOUT_S):
+            link = await connection.client.sign(asset.id)
+    except (Up42fsError, trio.TooSlowError) as error:
+        yield fail("links", *_split(error))
+        return
+    yield ok("links", f"UP42 signs links; they lead to {urlsplit(link.url).hostname}")
+    try:
+        finding = await _ranges(connection, asset, label)
+    except (Up42fsError, trio.TooSlowError) as error:
+        yield fail("ranges", *_split(error))
+        return
+    yield finding
+    if not finding.cure:
+        yield await _speed(connection, asset, label)
+
+
+async def _ranges(connection: Connection, asset: Asset, label: str) -> Finding:
+    started_s = time.monotonic()
+    await _read(connection, asset, label, min(_RANGE_BYTES, asset.size or 0))
+    took_ms = (time.monotonic() - started_s) * 1000
+    return ok("ranges", f"the first bytes of {label} came after {took_ms:.0f} ms, with a new link")
+
+
+async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
+    wanted = min(SPEED_BYTES, asset.size or 0)
+    started_s = time.monotonic()
+    try:
+        await _read(connection, asset, label, wanted)
+    except (Up42fsError, trio.TooSlowError) as error:
+        return fail("speed", *_split(error))
+    rate = wanted / (time.monotonic() - started_s)
+    words = f"{rate / 1e6:.1f} MB/s, reading {wanted / 1e6:.1f} MB of {label}"
+    if rate < LEAST_SPEED and wanted > 1 << 20:
+        return warn("speed", words, "read ahead of your work: up42fs warm PATH")
+    return ok("speed", words)
+
+
+async def _read(connection: Connection, asset: Asset, label: str, count: int) -> None:
+    settings = StoreSettings(memory_bytes=64 << 20, cache_dir=None)
+    failure: Up42fsError | None = None
+    with trio.fail_after(STEP_TIMEOUT_S + 5):
+        async with trio.open_nursery() as nursery:
+            store = FileStore(nursery, connection.client.sign, settings, Metrics())
+            try:
+                file = store.open(asset.id, size=asset.size or 0, name=label)
+                for offset in range(0, count, 1 << 20):
+                    await file.read(offset, min(1 << 20, count - offset))
+            except Up42fsError as error:
+                failure = error  # raised outside, where it is not wrapped in a group
+            finally:
+                with trio.CancelScope(shield=True):
+                    await store.aclose()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy of the environment for `url`; credentials may be in it."""
+    host = urlsplit(url).hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get(urlsplit(url).scheme) or proxies.get("all")
+
+
+def _split(error: BaseException, cure: str = "") -> tuple[str, str]:
+    """Our errors end in their cure, after a semicolon."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time", "check the network connection"
+    words, _, told = str(error).partition("; ")
+    return words, cure or told or "try again in a minute"
