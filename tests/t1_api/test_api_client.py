@@ -549,3 +549,34 @@ async def test_limits_and_proxies_of_the_http_client(monkeypatch: pytest.MonkeyP
         assert http._transport_for_url(httpx.URL("https://api.up42.com")) is not own
         for url in ("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"):
             assert http._transport_for_url(httpx.URL(url)) is own
+
+
+@pytest.mark.parametrize("failure", [({}, 503), ({}, 429), httpx.ReadError("reset"), ({}, 504)])
+async def test_an_update_that_may_have_been_carried_out_is_not_repeated(failure: Any) -> None:
+    bench = Bench(script(failure, (ASSET, 200)))
+    with pytest.raises(Unavailable):
+        await bench.client.update_asset(ID, title="x")
+    assert len(bench.service.requests) == 1
+
+
+async def test_a_stale_token_is_renewed_for_an_update() -> None:
+    bench = Bench(script(({}, 401), (ASSET, 200)))
+    await bench.client.update_asset(ID, title="x")
+    assert len(bench.service.requests) == 2
+
+
+async def test_an_items_update_is_a_patch_made_once(autojump_clock: MockClock) -> None:
+    item = {"id": "scene", "properties": {"up42-user:title": "x", "up42-user:tags": ["a"]}}
+    # A good token that STAC refuses (contract §7.4) was not let in: that is asked again.
+    bench = Bench(script(({}, 401), ({}, 401), (item, 200), ({}, 503)))
+    found = await bench.client.update_item("col", "scene", title="x", tags=("a",))
+    assert (found.user_title, found.user_tags) == ("x", ("a",))
+    request = bench.service.requests[-1]
+    assert (request.method, request.url.path) == (
+        "PATCH",
+        "/v2/assets/stac/collections/col/items/scene",
+    )
+    assert json.loads(request.content) == {"up42-user:title": "x", "up42-user:tags": ["a"]}
+    with pytest.raises(Unavailable):
+        await bench.client.update_item("col", "scene", tags=())
+    assert json.loads(bench.service.requests[-1].content) == {"up42-user:tags": []}

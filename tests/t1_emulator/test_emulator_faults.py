@@ -20,6 +20,7 @@ from emulator_support import (
 
 from up42fs.emulator import Faults, pattern_bytes
 from up42fs.emulator.faults import BadSwitchError, FaultBox
+from up42fs.emulator.storage import stable_id
 
 BIG_DATA = pattern_bytes(BIG_SEED, 0, BIG_BYTES)
 
@@ -286,3 +287,39 @@ async def test_refused_head_and_bad_content_types(emulator: Emulator) -> None:
     assert (await emulator.client.head(url)).status_code == 403
     assert (await emulator.client.get(url)).headers["content-type"] == "text/html"
     assert (await emulator.api("GET", "/v2/assets")).headers["content-type"] == "text/html"
+
+
+# -- edits: what the service did, whatever the client hears of it
+
+
+async def _tags(emulator: Emulator) -> list[str] | None:
+    storage = await emulator.control("GET", "/storage")
+    return next(row["tags"] for row in storage["assets"] if row["id"] == BIG)
+
+
+async def _edit(emulator: Emulator, by_stac: bool, tag: str) -> httpx.Response:
+    if not by_stac:
+        return await emulator.api("POST", f"/v2/assets/{BIG}/metadata", json={"tags": [tag]})
+    path = f"/v2/assets/stac/collections/{stable_id('collection')}/items/{stable_id('item')}"
+    return await emulator.api("PATCH", path, json={"up42-user:tags": [tag]})
+
+
+@pytest.mark.parametrize("by_stac", [False, True], ids=["post", "patch"])
+async def test_an_edit_is_lost_or_carried_out_by_switch(emulator: Emulator, by_stac: bool) -> None:
+    route = "stac.update" if by_stac else "assets.update"
+    await emulator.faults(fail_route=route)
+    for status in (400, 403, 404, 409, 429, 500, 504):
+        await emulator.faults(fail_status=status, fail_next=1)
+        assert (await _edit(emulator, by_stac, f"lost {status}")).status_code == status
+        assert f"lost {status}" not in (await _tags(emulator) or [])
+        await emulator.faults(fail_status=status, fail_next=1, fail_applied=True)
+        assert (await _edit(emulator, by_stac, f"kept {status}")).status_code == status
+        assert await _tags(emulator) == [f"kept {status}"]
+        await emulator.faults(fail_applied=False)
+    await emulator.faults(fail_status=None, fail_next=2)
+    for switch, applied in (("drop_request", False), ("reset_before_headers", True)):
+        await emulator.faults(fail_next=1, **{switch: True})
+        with pytest.raises(httpx.TransportError):
+            await _edit(emulator, by_stac, switch)
+        assert (await _tags(emulator) == [switch]) is applied
+        await emulator.faults(**{switch: False})

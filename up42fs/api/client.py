@@ -157,17 +157,14 @@ class Client:
         """`POST /v2/assets/{id}/metadata`: what is not given keeps its value (§3.2).
 
         Title None and tags () clear them. Raises InvalidArgument with UP42's words for values it
-        does not take. Setting values twice is setting them once, so the POST is retried.
+        does not take. Made once: between two attempts somebody else may have changed the tags, and
+        the second would take that back. On Unavailable it may have been carried out or not.
         """
-        body: dict[str, Any] = {}
-        if not isinstance(title, Unset):
-            body["title"] = title
-        if not isinstance(tags, Unset):
-            body["tags"] = list(tags)
+        body = _given("", title, tags)
         operation = f"changing title or tags of asset {asset_id}"
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
-        answer = await self._send(Call(operation, "POST", url, json=body, bearer=self._tokens))
-        document = answer.document
+        call = Call(operation, "POST", url, json=body, bearer=self._tokens, once=True)
+        document = (await self._send(call)).document
         return _only(schema.parse_asset(document), document, asset_id, "asset")
 
     async def user_id(self) -> str:
@@ -201,13 +198,33 @@ class Client:
     async def item(self, collection_id: str, item_id: str) -> StacItem:
         """`GET .../collections/{id}/items/{id}` (§5.3)."""
         operation = f"reading STAC item {item_id}"
-        url = (
-            f"{self._stac_url}/collections/{links.segment(collection_id)}"
-            f"/items/{links.segment(item_id)}"
-        )
+        url = self._item_url(collection_id, item_id)
         answer = await self._send(self._stac_call(operation, NextLink(url)))
         found = schema.parse_item(answer.document, self._api_url)
         return _only(found, answer.document, item_id, "STAC item")
+
+    async def update_item(
+        self,
+        collection_id: str,
+        item_id: str,
+        *,
+        title: str | Unset | None = Unset.UNSET,
+        tags: Sequence[str] | Unset = Unset.UNSET,
+    ) -> StacItem:
+        """`PATCH .../collections/{id}/items/{id}`: like `update_asset`, made once too (§5.7)."""
+        operation = f"changing title or tags of STAC item {item_id}"
+        call = Call(
+            operation,
+            "PATCH",
+            self._item_url(collection_id, item_id),
+            json=_given("up42-user:", title, tags),
+            bearer=self._tokens,
+            refused_at_times=True,
+            once=True,
+        )
+        document = (await self._send(call)).document
+        found = schema.parse_item(document, self._api_url)
+        return _only(found, document, item_id, "STAC item")
 
     async def items_page(
         self, collection_id: str, after: NextLink | None = None, *, limit: int = 100
@@ -256,6 +273,10 @@ class Client:
         return asset_id
 
     # Shared
+
+    def _item_url(self, collection_id: str, item_id: str) -> str:
+        collection = f"{self._stac_url}/collections/{links.segment(collection_id)}"
+        return f"{collection}/items/{links.segment(item_id)}"
 
     def _page_params(self, page: int, size: int, sort: str) -> dict[str, Any]:
         params: dict[str, Any] = {"page": page, "size": size, "sort": sort}
@@ -324,6 +345,18 @@ class Client:
         level = logging.DEBUG if operation in self._warned else logging.WARNING
         self._warned.add(operation)
         log.log(level, "%s: %d rows without an ID were left out", operation, skipped)
+
+
+def _given(
+    prefix: str, title: str | Unset | None, tags: Sequence[str] | Unset
+) -> dict[str, str | list[str] | None]:
+    """The body that sets what is given and leaves the rest out."""
+    body: dict[str, str | list[str] | None] = {}
+    if not isinstance(title, Unset):
+        body[prefix + "title"] = title
+    if not isinstance(tags, Unset):
+        body[prefix + "tags"] = list(tags)
+    return body
 
 
 def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -> T:

@@ -64,6 +64,8 @@ class Call:
     """One request to make. `operation` is for messages: "listing assets".
 
     `refused_at_times` says that the service is known to answer 401 to a good token (§7.4).
+    `once` says that the caller must look before the request is made again: what might pass raises
+    Unavailable, and whether the request was carried out is not known then.
     """
 
     operation: str
@@ -74,6 +76,7 @@ class Call:
     form: Mapping[str, str] | None = None
     bearer: Bearer | None = None
     refused_at_times: bool = False
+    once: bool = False
 
     def __repr__(self) -> str:
         # A form carries a password, parameters and bodies the user's search.
@@ -168,6 +171,8 @@ class Transport:
                 self._renew(call, token)
                 renewed = True
                 continue
+            if call.once and not unsure:
+                raise self._error(call, outcome, Unavailable) from _cause(outcome)
             self._metrics.count(f"{self._prefix}.retries")
             await trio.sleep(verdict.after_s)
             attempt += 1

@@ -68,6 +68,8 @@ class Faults:
     # what strikes them
     fail_status: int | None = _switch(None, "answer with this status")
     fail_body: str | None = _switch(None, "instead of an error body", ("html", "empty"))
+    fail_applied: bool = _switch(False, "carry the request out before fail_status is answered")
+    drop_request: bool = _switch(False, "reset the connection, the request not carried out")
     retry_after: str | None = _switch(
         None, "Retry-After of that answer: seconds, or 'date:SECONDS'"
     )
@@ -96,7 +98,7 @@ class Faults:
         return Effects(
             latency_s=latency_s,
             rate_bytes_s=min((rate for rate in rates if rate), default=None),
-            reset_before_headers=self.reset_before_headers,
+            reset_before_headers=self.reset_before_headers or self.drop_request,
             stall_before_headers_s=self.stall_before_headers_s,
             cut_body_at=self.cut_body_at,
             short_body=self.short_body,
@@ -153,7 +155,7 @@ def _matches(faults: Faults, plane: str, route: str, object_id: str | None) -> b
 
 
 _STRIKE_NAMES = (
-    "fail_status", "reset_before_headers", "stall_before_headers_s", "short_body",
+    "fail_status", "drop_request", "reset_before_headers", "stall_before_headers_s", "short_body",
     "too_long_body", "drip_bytes_s", "wrong_content_range", "wrong_total",
     "ignore_range", "other_etag", "bad_content_type",
 )  # fmt: skip

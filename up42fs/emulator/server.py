@@ -148,7 +148,9 @@ class Plane:
 
     def _decide(self, route: Route | None, call: Call) -> Response:
         faults = call.strikes
-        if faults.fail_status is not None:
+        if faults.fail_applied:
+            self._respond(route, call)
+        if faults.fail_status is not None or faults.drop_request:
             return struck_response(faults, call.service.now_us(), call.service.box.random)
         response = self._respond(route, call)
         if faults.bad_content_type and self.name != "store":
@@ -206,7 +208,7 @@ class Plane:
             t_s=self.service.now_s(),
             connection_id=request.connection_id,
             range=request.headers.get("range"),
-            object_id=params.get("id"),
+            object_id=params.get("id") or params.get("item"),
         )
         if self.name == "store":
             stored = self.service.storage.objects.get(objects.object_path(request))
