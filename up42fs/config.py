@@ -217,7 +217,7 @@ def parse_mount_options(text: str) -> dict[str, str]:
     for part in text.replace("\\,", "\0").split(","):
         name, has_value, value = part.strip().replace("\0", ",").partition("=")
         name = name.replace("-", "_")
-        if not name or name in IGNORED_MOUNT_OPTIONS or name.startswith("x_"):
+        if not name or name in IGNORED_MOUNT_OPTIONS or name.lower().startswith("x_"):
             continue
         option = _BY_NAME.get(name)
         if option is None:

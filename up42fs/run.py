@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -39,7 +39,7 @@ from up42fs.fs.virtual import VirtualFiles
 from up42fs.fuse.mounts import Mount
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
-from up42fs.fuse.tuning import Tuned, tune
+from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.metrics import Metrics
 from up42fs.store.files import FileStore, StoreSettings
 from up42fs.types import Asset, Order, Version
@@ -53,6 +53,8 @@ PREFLIGHT_KNOWN_S = 3.0
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
 SLEPT_S = 10.0
 _TICK_S = 2.0
+#: When to try again to set the kernel's read-ahead.
+_TUNING_PAUSES_S = (0.5, 1.0, 3.0)
 #: Rows a refresh asks for: enough to meet known ground in one page, quick to send.
 _NEWEST_ROWS = 100
 
@@ -192,6 +194,20 @@ class _Mount:
             )
             log.info("mounted %s at %s", self._source(), self._mountpoint)
             on_ready()
+            nursery.start_soon(self._tune_again, mount)
+
+    async def _tune_again(self, mount: Mount) -> None:
+        """A rule of udev (contrib/udev) permits it a moment after the mount is there."""
+        wanted_kib = self._settings.read_ahead
+        for pause_s in _TUNING_PAUSES_S:
+            tuned = self._tuned
+            if tuned is None or tuned.read_ahead_kib is None or tuned.read_ahead_kib >= wanted_kib:
+                return
+            await trio.sleep(pause_s)
+            now_kib = await trio.to_thread.run_sync(raise_read_ahead, mount, wanted_kib)
+            self._tuned = replace(tuned, read_ahead_kib=now_kib)
+            if now_kib == wanted_kib:
+                log.info("kernel read-ahead is %d KiB now", wanted_kib)
 
     def _source(self) -> str:
         """What `mount` and `df` show as the device."""

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
     arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
     arguments, run = _split_command(arguments)
-    parser = _parser(is_emulator=arguments[:1] == ["emulator"])
+    parser = make_parser(is_emulator=arguments[:1] == ["emulator"])
     options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
     command: Command = options.command
     try:
@@ -46,7 +46,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"up42fs: {message}; see: {self.prog} --help\n")
 
 
-def _parser(*, is_emulator: bool = False) -> argparse.ArgumentParser:
+def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
+    """The parser of all commands; completions and manual pages are made from it too."""
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
         formatter_class=Formatter,

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from up42fs import config, logs
+from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.unmount import serving_pid
@@ -74,7 +75,10 @@ def main(options: argparse.Namespace) -> int:
     settings, mountpoint = _prepare(options)
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file)
-        _serve(settings, mountpoint, ready=lambda: None)
+        _serve(
+            settings, mountpoint, ready=lambda: notify(READY="1", STATUS=f"{mountpoint} answers")
+        )
+        notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
 

@@ -67,6 +67,13 @@ def tune(
     return tuned
 
 
+def raise_read_ahead(mount: Mount, read_ahead_kib: int) -> int | None:
+    """Try once more to set it: udev may have permitted it meanwhile. What it is now, or None."""
+    path = _BDI / mount.device / "read_ahead_kb"
+    _write(path, read_ahead_kib)
+    return _read(path)
+
+
 def _write(path: Path, value: int) -> None:
     try:
         path.write_text(str(value))

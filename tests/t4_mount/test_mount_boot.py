@@ -1,0 +1,260 @@
+"""Mounting at boot and on the desktop: what contrib/install puts, tried as far as a machine can."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import IN_A_NAMESPACE, REPOSITORY, UP42FS, Emulator, check, environ, run, wait_until
+
+from up42fs.config import OPTIONS
+from up42fs.fuse.mounts import mount_at
+
+INSTALL = REPOSITORY / "contrib" / "install"
+READ_AHEAD = REPOSITORY / "contrib" / "udev" / "up42fs-read-ahead"
+FSTAB_GENERATOR = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
+COMMANDS = ("login", "logout", "mount", "unmount", "status", "doctor", "demo", "emulator")
+
+
+def install(destination: Path, *arguments: str) -> str:
+    venv = str(Path(sys.executable).parent.parent)
+    env = {"UP42FS_VENV": venv, "DESTDIR": str(destination), "HOME": "/home/me"}
+    return check(INSTALL, *arguments, env=env)
+
+
+def files(root: Path) -> dict[str, str]:
+    """Every file below `root`, by its path."""
+    return {
+        "/" + str(path.relative_to(root)): os.readlink(path) if path.is_symlink() else ""
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("root")
+    install(root)
+    return root
+
+
+# the installer ----------------------------------------------------------------------------------
+
+
+def test_what_was_put_can_be_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/mount.nfs").touch()
+    install(tmp_path)
+    assert len(files(tmp_path)) > 10
+    install(tmp_path)  # again is no different
+    assert os.access(tmp_path / "sbin/mount.up42fs", os.X_OK)
+    install(tmp_path, "--remove")
+    assert files(tmp_path) == {"/sbin/mount.nfs": ""}
+    assert [path.name for path in tmp_path.iterdir()] == ["sbin"]
+    done = run(INSTALL, "--remove", env={"DESTDIR": str(tmp_path)})
+    assert done.returncode == 1
+    assert "nothing is installed" in done.stderr
+
+
+def test_a_user_puts_nothing_outside_the_home_directory(tmp_path: Path) -> None:
+    install(tmp_path, "--user")
+    put = files(tmp_path)
+    assert all(path.startswith("/home/me/.local/") for path in put)
+    assert put["/home/me/.local/bin/up42fs"].endswith("/bin/up42fs")
+    install(tmp_path, "--user", "--remove")
+    assert files(tmp_path) == {}
+
+
+def test_the_installer_explains_itself() -> None:
+    assert "--remove" in check(INSTALL, "--help")
+    assert run(INSTALL, "--nonsense").returncode == 2
+
+
+# manual pages and completions -------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff")
+@pytest.mark.parametrize("page", ["man1/up42fs.1", "man8/mount.up42fs.8"])
+def test_manual_pages_are_sound(installed: Path, page: str) -> None:
+    done = run("groff", "-man", "-ww", "-Tascii", installed / "usr/local/share/man" / page)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = re.sub(r"\x1b\[\d+m|.\x08", "", done.stdout)
+    for option in OPTIONS:
+        name = option.name if page.startswith("man8") else "--" + option.name.replace("_", "-")
+        is_there = re.search(rf"^ +{re.escape(name)}\b", shown, re.M) is not None
+        # The emulator's accounts are no secret: its --password stands in up42fs(1).
+        assert is_there == (not option.secret or page.startswith("man1")), name
+    if page.startswith("man1"):
+        for command in COMMANDS:
+            assert f"up42fs {command}" in shown
+
+
+def complete(installed: Path, *words: str) -> list[str]:
+    script = installed / "usr/local/share/bash-completion/completions/up42fs"
+    line = " ".join(words)
+    program = (
+        f'source "{script}"; COMP_WORDS=({line} ""); COMP_CWORD={len(words)}; '
+        f'COMP_LINE="{line} "; COMP_POINT=${{#COMP_LINE}}; COMPREPLY=(); '
+        '_shtab_up42fs; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    return check("bash", "-c", program).split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_and_options(installed: Path) -> None:
+    assert set(COMMANDS) <= set(complete(installed, "up42fs"))
+    assert {"eu", "sa"} <= set(complete(installed, "up42fs", "login", "--region"))
+
+
+@pytest.mark.parametrize(
+    ("shell", "path"),
+    [
+        ("zsh", "zsh/site-functions/_up42fs"),
+        ("fish", "fish/vendor_completions.d/up42fs.fish"),
+    ],
+)
+def test_other_shells_take_their_completions(installed: Path, shell: str, path: str) -> None:
+    script = installed / "usr/local/share" / path
+    text = script.read_text()
+    assert all(command in text for command in COMMANDS)
+    if shutil.which(shell):
+        check(shell, "-n", script)
+
+
+# systemd ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+@pytest.mark.parametrize(
+    ("kind", "unit", "name"),
+    [
+        ("--system", "system/up42fs@.service", "up42fs@mnt-up42.service"),
+        ("--user", "user/up42fs.service", "up42fs.service"),
+    ],
+)
+def test_units_are_sound(installed: Path, tmp_path: Path, kind: str, unit: str, name: str) -> None:
+    text = (installed / "usr/local/lib/systemd" / unit).read_text()
+    text = text.replace("/usr/local/bin/up42fs", f"{installed}/usr/local/bin/up42fs")
+    (tmp_path / name).write_text(text.replace("man:up42fs(1)", "https://example.com"))
+    env = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    done = run("systemd-analyze", "verify", kind, tmp_path / name, env=env)
+    said = [line for line in done.stderr.splitlines() if "up42fs" in line]
+    assert (done.returncode, said) == (0, []), done.stderr
+
+
+@pytest.mark.mount
+def test_a_service_tells_when_it_is_ready(sample: Emulator, tmp_path: Path) -> None:
+    """Type=notify: READY once the mount answers, STOPPING at its end."""
+    (tmp_path / "mnt").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(20)
+        process = subprocess.Popen(
+            [*UP42FS, "mount", "--foreground", "--cache-size", "0", str(tmp_path / "mnt")],
+            env=environ(sample.env | {"NOTIFY_SOCKET": str(tmp_path / "notify")}),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert b"READY=1" in channel.recv(4096).split(b"\n")
+            assert "assets" in os.listdir(tmp_path / "mnt")
+            process.terminate()
+            assert channel.recv(4096) == b"STOPPING=1"
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert mount_at(tmp_path / "mnt") is None
+
+
+FSTAB_OPTIONS = "umask=027,_netdev,nofail,x-systemd.automount"
+
+
+@pytest.mark.skipif(not FSTAB_GENERATOR.exists(), reason="no systemd-fstab-generator")
+def test_the_fstab_line_makes_an_automount(tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"eu /mnt/up42 up42fs {FSTAB_OPTIONS} 0 0\n")
+    units = tmp_path / "units"
+    units.mkdir()
+    check(FSTAB_GENERATOR, units, units, units, env={"SYSTEMD_FSTAB": str(fstab)})
+    assert (units / "mnt-up42.automount").exists()
+    mount = (units / "mnt-up42.mount").read_text()
+    assert "Type=up42fs" in mount
+    assert list(units.glob("remote-fs.target.*/mnt-up42.automount"))
+
+
+# mount(8) ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_place(installed: Path, tmp_path: Path) -> list[str]:
+    """A command that runs a script where /usr/sbin also has what was installed."""
+    overlay = (
+        f"mount -t overlay overlay -o lowerdir={installed}/sbin:/usr/sbin /usr/sbin && "
+        f"mount --bind {installed}/usr/local/bin /usr/local/bin && "
+    )
+    return ["unshare", "-m", "sh", "-c", overlay + 'exec sh -ec "$0" sh "$@"']
+
+
+@IN_A_NAMESPACE
+@pytest.mark.mount
+@pytest.mark.skipif(not Path("/sbin").is_symlink(), reason="/sbin is no link to /usr/sbin")
+def test_fstab_and_mount_8_through_the_helper(
+    sample: Emulator, in_place: list[str], tmp_path: Path
+) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    credentials = tmp_path / "credentials.json"
+    account = {name: sample.ready[name] for name in ("username", "password")}
+    credentials.write_text(json.dumps(account))
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"up42 {place} up42fs {FSTAB_OPTIONS},credentials={credentials} 0 0\n")
+    servers = {k: v for k, v in sample.env.items() if k.endswith("_URL")}
+    script = 'mount -T "$1" "$2" && findmnt -no FSTYPE "$2" && stat -c %a "$2/assets"; umount "$2"'
+    said = check(*in_place, script, fstab, place, env={**servers, "HOME": str(tmp_path)})
+    assert said.split() == ["fuse.up42fs", "550"]
+    script = 'mount -t up42fs up42 "$2" -o credentials="$1" && ls "$2"; umount "$2"'
+    said = check(*in_place, script, credentials, place, env={**servers, "HOME": str(tmp_path)})
+    assert "assets" in said.split()
+
+
+# udev -------------------------------------------------------------------------------------------
+
+
+def mountinfo(root: Path, *lines: str) -> None:
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/mountinfo").write_text("\n".join(lines) + "\n")
+
+
+OTHER = "30 1 0:50 / /x rw - fuse.rclone r rw,user_id=7,group_id=7"
+OURS = "31 1 0:51 / /mnt/up42 rw,nosuid - fuse.up42fs up42:eu ro,user_id=4711,group_id=5"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_udev_gives_the_owner_the_read_ahead(tmp_path: Path) -> None:
+    mountinfo(tmp_path, OTHER, OURS)
+    for device in ("0:50", "0:51"):
+        (tmp_path / f"sys/class/bdi/{device}").mkdir(parents=True)
+        (tmp_path / f"sys/class/bdi/{device}/read_ahead_kb").write_text("128")
+        check(READ_AHEAD, device, env={"UP42FS_ROOT": str(tmp_path)})
+    assert (tmp_path / "sys/class/bdi/0:51/read_ahead_kb").stat().st_uid == 4711
+    assert (tmp_path / "sys/class/bdi/0:50/read_ahead_kb").stat().st_uid == 0
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_read_ahead_is_set_when_it_becomes_possible(sample: Emulator, mount) -> None:
+    there = mount(sample)
+    mounted = mount_at(there.path)
+    assert mounted is not None
+    path = Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb")
+    if not os.access(path, os.W_OK):
+        pytest.skip("read-ahead cannot be set here")
+    wait_until(lambda: path.read_text() == "1024\n", 10, "the read-ahead is raised")
+    assert there.status()["kernel"]["read_ahead_kib"] == 1024
