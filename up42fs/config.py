@@ -101,6 +101,12 @@ def _level(text: str) -> str:
     return text
 
 
+def _form(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError("text or json")
+    return text
+
+
 def _path(text: str) -> Path:
     return expand_home(text).absolute()
 
@@ -146,6 +152,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("log_level", _level, "debug, info, warning or error"),
     Option("log_file", _path, "file to log to"),
+    Option("log_format", _form, "text, or json: an object a line"),
 )
 #: Settings that say which UP42 is meant; who gives one of them means none of a login's.
 _PLACES = ("region", "api_url", "auth_url")
@@ -177,6 +184,7 @@ class Settings:
     cache_size: int = 10 << 30
     log_level: str = "info"
     log_file: Path | None = None
+    log_format: str = "text"
 
     @property
     def storage_dir(self) -> Path | None:

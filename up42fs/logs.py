@@ -1,8 +1,15 @@
-"""Logging of one process: where to, how much, and that no secret gets there."""
+"""Logging of one process: where to, how much, in which form, and that no secret gets there.
+
+One event is one line; what needs more, as tracebacks do, goes on below. Under systemd, where
+standard error is the journal, a line begins with its priority (sd-daemon(3)) and leaves the time
+to the journal.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 import sys
 from collections import deque
@@ -32,9 +39,61 @@ def redact(text: str) -> str:
 class RedactingFormatter(logging.Formatter):
     """Formats a record, traceback included, and takes the secrets out of the result."""
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message, indented from its second line on: so nothing in it looks like an event."""
+        return super().formatMessage(record).replace("\n", "\n    ")
+
     def format(self, record: logging.LogRecord) -> str:
         """The line to write."""
         return redact(super().format(record))
+
+
+class JournalFormatter(RedactingFormatter):
+    """Lines for the journal, each with its priority."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines to write."""
+        priority = _priority(record.levelno)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line to write."""
+        entry = {
+            "time": _utc(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            entry["traceback"] = redact(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _utc(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _priority(level: int) -> int:
+    """syslog's priority of a level."""
+    for least, priority in ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
+        if level >= least:
+            return priority
+    return 7
+
+
+def _is_journal() -> bool:
+    """Whether standard error leads to systemd's journal (JOURNAL_STREAM, systemd.exec(5))."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))
 
 
 class Recent(logging.Handler):
@@ -46,10 +105,9 @@ class Recent(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record."""
-        moment = datetime.fromtimestamp(record.created, UTC)
         self._latest.append(
             {
-                "time": moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "time": _utc(record),
                 "level": record.levelname,
                 "message": redact(record.getMessage()),
             }
@@ -60,8 +118,11 @@ class Recent(logging.Handler):
         return list(self._latest)
 
 
-def set_up(level: str, log_file: Path | None) -> None:
-    """Log to `log_file`, else to standard error. Raises OSError if the file cannot be opened."""
+def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
+    """Log to `log_file`, else to standard error; `form` is text or json.
+
+    Raises OSError if the file cannot be opened.
+    """
     handler: logging.Handler
     if log_file is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -69,10 +130,22 @@ def set_up(level: str, log_file: Path | None) -> None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(log_file, encoding="utf-8", delay=False)
         log_file.chmod(0o600)
-    handler.setFormatter(RedactingFormatter(_FORMAT))
+    if form == "json":
+        handler.setFormatter(JsonFormatter())
+    elif log_file is None and _is_journal():
+        handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(RedactingFormatter(_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # These print request lines, and request lines carry signed links.
     for chatty in ("httpx", "httpcore", "hpack"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def toggle_debug() -> str:
+    """Debug messages of ours on, or back to the level that was set up; returns the level now."""
+    ours = logging.getLogger(__package__)
+    ours.setLevel(logging.NOTSET if ours.level == logging.DEBUG else logging.DEBUG)
+    return logging.getLevelName(ours.getEffectiveLevel()).lower()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs import __version__, logs
+from up42fs import __version__, logs, signals
 from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
 from up42fs.api.pages import Page
@@ -158,7 +158,7 @@ class _Mount:
             options = MountOptions(self._source(), allow_other=self._settings.allow_other)
             self._session = Session(operations, self._mountpoint, options)
             # Before there is a mount that an early signal could leave behind.
-            await nursery.start(self._handle_signals)
+            await nursery.start(signals.listen, self._session.stop, self._sync.refresh_now)
             async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
                 await self._store.aclose()
@@ -251,18 +251,6 @@ class _Mount:
             "counters": self._metrics.snapshot(),
             "recent_errors": self._recent.latest(),
         }
-
-    async def _handle_signals(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    self._sync.refresh_now()
-                    continue
-                log.info("%s: unmounting", signal.Signals(number).name)
-                self._session.stop()
 
     async def _watch_sleep(self) -> None:
         """After a suspend every link and connection is dead; say so before a reader finds out."""

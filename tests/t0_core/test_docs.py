@@ -143,7 +143,10 @@ def quoted_messages() -> list[str]:
 
 
 def is_message(span: str) -> bool:
-    command = re.match(r"(up42fs|echo|cat|kill|ps|fuser|file|export|sudo|gdal\w+|--?\w+) ", span)
+    programs = (
+        "up42fs|journalctl|systemctl|echo|cat|kill|ps|fuser|file|export|sudo|gdal\\w+|--?\\w+"
+    )
+    command = re.match(f"({programs}) ", span)
     words = re.findall(r"[a-z']{2,}", span)
     return command is None and " " in span and "<" not in span and len(words) >= 4
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.logs import RedactingFormatter, redact, set_up
+from up42fs.logs import Recent, RedactingFormatter, redact, set_up, toggle_debug
 
 #: Long enough not to be part of the words around it by chance.
 tokens = st.text(string.ascii_letters + string.digits + "-_.~+/%=", min_size=12).map("qZ7".__add__)
@@ -159,3 +159,85 @@ def test_without_a_file_it_goes_to_standard_error(capsys: pytest.CaptureFixture[
 def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=str(tmp_path)):
         set_up("info", tmp_path)
+
+
+# forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_an_event_is_an_object_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    set_up("info", path, "json")
+    logger = logging.getLogger("up42fs.test")
+    logger.warning("a\nb %s", "Signature=s3cret")
+    try:
+        raise ValueError("Bearer s3cret")
+    except ValueError:
+        logger.exception("failed")
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["message"] == "a\nb Signature=<redacted>"
+    assert (first["level"], first["logger"]) == ("warning", "up42fs.test")
+    assert first["time"].endswith("Z")
+    assert "traceback" not in first
+    assert second["traceback"].endswith("ValueError: Bearer <redacted>")
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_no_message_looks_like_another_event(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    set_up("info", path)
+    logging.getLogger("up42fs.test").warning("said: %s", "no\n2026-01-01 ERROR up42fs: forged")
+    assert [line[:4] for line in path.read_text().splitlines()][1] == "    "
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_the_journal_gets_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "journal").open("w") as journal:
+        monkeypatch.setattr("sys.stderr", journal)
+        state = (tmp_path / "journal").stat()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
+        set_up("debug", None)
+        for level in ("error", "warning", "info", "debug"):
+            getattr(logging.getLogger("up42fs.test"), level)("about a.zip")
+    assert (tmp_path / "journal").read_text().splitlines() == [
+        f"<{priority}>up42fs.test: about a.zip" for priority in (3, 4, 6, 7)
+    ]
+
+
+@pytest.mark.usefixtures("_root_logger")
+@pytest.mark.parametrize("stream", ["", "1:2", "nonsense"])
+def test_standard_error_that_is_no_journal(
+    stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", stream)
+    set_up("info", None)
+    logging.getLogger("up42fs.test").info("x")
+    assert capsys.readouterr().err.endswith("INFO up42fs.test: x\n")
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_debug_messages_come_and_go(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    set_up("warning", path)
+    logger = logging.getLogger("up42fs.test")
+    assert toggle_debug() == "debug"
+    logger.debug("heard")
+    assert toggle_debug() == "warning"
+    logger.debug("not heard")
+    assert "up42fs.test: heard" in path.read_text()
+    assert "not heard" not in path.read_text()
+
+
+def test_the_latest_troubles_are_kept_without_secrets() -> None:
+    recent = Recent(most=2)
+    logger = logging.Logger("private")
+    logger.addHandler(recent)
+    for number in range(4):
+        logger.warning("trouble %d, Signature=abc", number)
+        logger.info("no trouble")
+    kept = recent.latest()
+    assert [entry["message"] for entry in kept] == [
+        "trouble 2, Signature=<redacted>",
+        "trouble 3, Signature=<redacted>",
+    ]
+    assert kept[0]["level"] == "WARNING"

@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
         return _serve_as_child(options, int(ready_fd))
     settings, mountpoint = _prepare(options)
     if options.foreground:
-        logs.set_up(settings.log_level, settings.log_file)
+        logs.set_up(settings.log_level, settings.log_file, settings.log_format)
         _serve(
             settings, mountpoint, ready=lambda: notify(READY="1", STATUS=f"{mountpoint} answers")
         )
@@ -200,7 +200,7 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
     try:
         settings, mountpoint = _prepare(options)
         log_file = settings.log_file or default_log_file(mountpoint)
-        logs.set_up(settings.log_level, log_file)
+        logs.set_up(settings.log_level, log_file, settings.log_format)
         _write_errors_to(log_file)
         os.chdir("/")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,70 @@
+"""What a mount's process does on signals: end, refresh, tell where it stands, say more.
+
+Knows nothing of mounts: it is given what to do.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import signal
+from collections.abc import Callable, Iterator
+
+import trio
+
+from up42fs import logs
+
+log = logging.getLogger(__name__)
+
+#: Not below ours: a dump is wanted at any level, and is no error to be remembered.
+_tasks = logging.getLogger("tasks")
+_HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+async def listen(
+    on_stop: Callable[[], None],
+    on_refresh: Callable[[], None],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """SIGTERM, SIGINT: stop. SIGHUP: refresh. SIGUSR1: dump. SIGUSR2: debug messages on or off.
+
+    SIGUSR1 writes the stacks of all threads to standard error at once, even where the loop
+    hangs, and then the tree of tasks to the log.
+    """
+    _tasks.setLevel(logging.INFO)
+    faulthandler.unregister(signal.SIGUSR1)
+    with trio.open_signal_receiver(*_HEARD) as signals:
+        faulthandler.register(signal.SIGUSR1, chain=True)
+        try:
+            task_status.started()
+            async for number in signals:
+                match number:
+                    case signal.SIGHUP:
+                        on_refresh()
+                    case signal.SIGUSR1:
+                        _tasks.info("where each waits:\n%s", "\n".join(task_tree()))
+                    case signal.SIGUSR2:
+                        log.warning("logging from %s on", logs.toggle_debug())
+                    case _:
+                        log.info("%s: unmounting", signal.Signals(number).name)
+                        on_stop()
+        finally:
+            faulthandler.unregister(signal.SIGUSR1)
+
+
+def task_tree() -> Iterator[str]:
+    """Every task of this loop, indented by its nursery's depth, and where each one waits."""
+    root = trio.lowlevel.current_root_task()
+    if root is not None:
+        yield from _lines(root, 0)
+
+
+def _lines(task: trio.lowlevel.Task, depth: int) -> Iterator[str]:
+    frames = [
+        f"{frame.f_code.co_qualname} {frame.f_code.co_filename.rpartition('up42fs/')[2]}:{line}"
+        for frame, line in task.iter_await_frames()
+    ]
+    yield f"{'  ' * depth}{task.name}: " + " > ".join(frames[-3:])
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _lines(child, depth + 1)
