@@ -248,7 +248,11 @@ class Walk:
     inode: int
     entries: list[tuple[str, Thing]]
     offsets: list[int] = field(default_factory=lambda: [0])
-    shown: int = 0
+    #: Told since the walk began (again); not there when it passed; and where each name stands.
+    shown: set[str] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
+    places: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
 
 
 # the machine -----------------------------------------------------------------------------------
@@ -304,7 +308,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     @rule(pick=picks)
     def the_next_entry_of_a_walk_vanishes(self, pick: int) -> None:
         walk = self._pick(self.walks, pick)
-        for _, (kind, id_, _) in walk.entries[walk.shown :]:
+        for kind, id_, _ in (t for name, t in walk.entries if name not in walk.shown):
             if kind == "asset" and id_ in self.storage.assets:
                 self.vanish(self.storage.assets[id_])
                 return
@@ -483,23 +487,30 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
                 return False
             assert after > walk.offsets[-1]
             walk.offsets.append(after)
+            walk.after[name] = after
             taken.append((name, attributes))
             return True
 
         self.fs.readdir(walk.handle, walk.offsets[-1], take)
         frozen = dict(walk.entries)
+        gone = {name for name, thing in walk.entries if not self.storage.exists(thing)}
         for name, attributes in taken:
             self.meet(walk.inode, name, frozen[name], attributes)
-        still = [(n, t) for n, t in walk.entries[walk.shown :] if self.storage.exists(t)]
-        assert [name for name, _ in taken] == [name for name, _ in still[:room]]
-        if taken:
-            walk.shown = walk.entries.index((taken[-1][0], frozen[taken[-1][0]])) + 1
+            # Any order, but in one walk always the same: a name has one place.
+            assert walk.places.setdefault(name, walk.after[name]) == walk.after[name]
+        names = [name for name, _ in taken]
+        assert len(set(names) | walk.shown) == len(names) + len(walk.shown), "told twice"
+        assert gone.isdisjoint(names)
+        walk.shown |= set(names)
+        walk.missed |= gone
+        if len(taken) < room:
+            assert frozen.keys() - walk.shown <= walk.missed, "left out"
 
     @precondition(lambda self: self.walks)
     @rule(pick=picks)
     def rewind(self, pick: int) -> None:
         walk = self._pick(self.walks, pick)
-        walk.offsets, walk.shown = [0], 0
+        walk.offsets, walk.shown, walk.missed = [0], set(), set()
 
     @precondition(lambda self: self.walks)
     @rule(pick=picks)

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from up42fs.types import Asset, CnamStatus, Order
+
+G = TypeVar("G", str, CnamStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,19 @@ class Changes:
 
 @dataclass(slots=True)
 class Delta:
-    """What an `apply` changed: objects by ID, and groups whose members came, went or changed."""
+    """What an `apply` changed: objects by ID, and groups whose members came, went or changed.
+
+    `was` has the assets as they were, None for new ones. `renames_orders` and `renames_tags` say
+    that what is listed as orders or tags, or how an order is called, may be another now.
+    """
 
     assets: set[str] = field(default_factory=set)
     orders: set[str] = field(default_factory=set)
     tags: set[str] = field(default_factory=set)
     statuses: set[CnamStatus] = field(default_factory=set)
+    was: dict[str, Asset | None] = field(default_factory=dict)
+    renames_orders: bool = False
+    renames_tags: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.assets or self.orders)
@@ -45,19 +55,23 @@ class Index:
         self._orders: dict[str, Order] = {}
         self._by_order: dict[str, set[str]] = {}
         self._by_tag: dict[str, set[str]] = {}
-        self._by_status: dict[CnamStatus, set[str]] = {status: set() for status in CnamStatus}
+        self._by_status: dict[CnamStatus, set[str]] = {}
         self._learned: dict[str, tuple[datetime, int]] = {}
         self._total_bytes = 0
+        self._unsized = 0
+        #: Every asset by ID.
+        self.assets: Mapping[str, Asset] = MappingProxyType(self._assets)
+        #: Every order UP42 listed, by ID, with or without assets.
+        self.orders: Mapping[str, Order] = MappingProxyType(self._orders)
 
     @property
-    def assets(self) -> Mapping[str, Asset]:
-        """Every asset by ID."""
-        return MappingProxyType(self._assets)
+    def unsized(self) -> int:
+        """How many assets have no known size."""
+        return self._unsized
 
-    @property
-    def orders(self) -> Mapping[str, Order]:
-        """Every order UP42 listed, by ID, with or without assets."""
-        return MappingProxyType(self._orders)
+    def count(self, status: CnamStatus) -> int:
+        """How many assets are in a CNAM status."""
+        return len(self._by_status.get(status, ()))
 
     @property
     def total_bytes(self) -> int:
@@ -86,7 +100,7 @@ class Index:
 
     def with_status(self, status: CnamStatus) -> Iterable[Asset]:
         """Assets in a CNAM status."""
-        return self._pick(self._by_status[status])
+        return self._pick(self._by_status.get(status, ()))
 
     def apply(self, changes: Changes) -> Delta:
         """Take over `changes`; unchanged objects among them cost nothing and are not reported."""
@@ -95,9 +109,11 @@ class Index:
             if self._orders.get(order.id) != order:
                 self._orders[order.id] = order
                 delta.orders.add(order.id)
+                delta.renames_orders = True
         for order_id in changes.removed_orders:
             if self._orders.pop(order_id, None) is not None:
                 delta.orders.add(order_id)
+                delta.renames_orders = True
         for asset in changes.assets:
             self._put(self._with_learned_size(asset), delta)
         for asset_id in changes.removed_assets:
@@ -126,40 +142,30 @@ class Index:
         old = self._assets.get(asset.id)
         if old == asset:
             return
-        if old is not None:
-            self._unlink(old, delta)
         self._assets[asset.id] = asset
-        self._link(asset, delta)
-        delta.assets.add(asset.id)
+        self._regroup(asset.id, old, asset, delta)
 
     def _drop(self, asset_id: str, delta: Delta) -> None:
         old = self._assets.pop(asset_id, None)
         self._learned.pop(asset_id, None)
         if old is not None:
-            self._unlink(old, delta)
-            delta.assets.add(asset_id)
+            self._regroup(asset_id, old, None, delta)
 
-    def _link(self, asset: Asset, delta: Delta) -> None:
-        self._total_bytes += asset.size or 0
-        self._by_status[asset.cnam_status].add(asset.id)
-        delta.statuses.add(asset.cnam_status)
-        if asset.order_id is not None:
-            self._by_order.setdefault(asset.order_id, set()).add(asset.id)
-            delta.orders.add(asset.order_id)
-        for tag in asset.tags:
-            self._by_tag.setdefault(tag, set()).add(asset.id)
-            delta.tags.add(tag)
-
-    def _unlink(self, asset: Asset, delta: Delta) -> None:
-        self._total_bytes -= asset.size or 0
-        self._by_status[asset.cnam_status].discard(asset.id)
-        delta.statuses.add(asset.cnam_status)
-        if asset.order_id is not None:
-            _discard(self._by_order, asset.order_id, asset.id)
-            delta.orders.add(asset.order_id)
-        for tag in asset.tags:
-            _discard(self._by_tag, tag, asset.id)
-            delta.tags.add(tag)
+    def _regroup(self, asset_id: str, old: Asset | None, new: Asset | None, delta: Delta) -> None:
+        """Bring groups and totals to what an asset is now, and note what that touches."""
+        delta.assets.add(asset_id)
+        delta.was.setdefault(asset_id, old)
+        for asset, sign in ((old, -1), (new, 1)):
+            if asset is not None:
+                self._total_bytes += sign * (asset.size or 0)
+                self._unsized += sign * (asset.size is None)
+        was, now = _groups(old), _groups(new)
+        delta.statuses |= was.statuses | now.statuses
+        delta.orders |= was.orders | now.orders
+        delta.tags |= was.tags | now.tags
+        _move(self._by_status, asset_id, was.statuses, now.statuses)
+        delta.renames_orders |= _move(self._by_order, asset_id, was.orders, now.orders)
+        delta.renames_tags |= _move(self._by_tag, asset_id, was.tags, now.tags)
 
     def _pick(self, ids: Iterable[str]) -> Iterable[Asset]:
         return [self._assets[asset_id] for asset_id in ids]
@@ -168,10 +174,37 @@ class Index:
         return f"<Index {len(self._assets)} assets, {len(self._orders)} orders>"
 
 
-def _discard(groups: dict[str, set[str]], group: str, member: str) -> None:
-    members = groups.get(group)
-    if members is None:
-        return
-    members.discard(member)
-    if not members:
-        del groups[group]
+class _Groups(NamedTuple):
+    statuses: frozenset[CnamStatus] = frozenset()
+    orders: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+
+_NO_GROUPS = _Groups()
+
+
+def _groups(asset: Asset | None) -> _Groups:
+    """What an asset is found under."""
+    if asset is None:
+        return _NO_GROUPS
+    orders = _NO_GROUPS.orders if asset.order_id is None else frozenset((asset.order_id,))
+    return _Groups(frozenset((asset.cnam_status,)), orders, frozenset(asset.tags))
+
+
+def _move(groups: dict[G, set[str]], member: str, old: frozenset[G], new: frozenset[G]) -> bool:
+    """Take a member from `old` groups to `new` ones; whether a group came or went with it."""
+    listed = False
+    for group in old - new:
+        members = groups[group]
+        members.discard(member)
+        if not members:
+            del groups[group]
+            listed = True
+    for group in new - old:
+        members_now = groups.get(group)
+        if members_now is None:
+            groups[group] = {member}
+            listed = True
+        else:
+            members_now.add(member)
+    return listed

@@ -82,7 +82,7 @@ class Snapshot:
         """What the file holds; nothing where it cannot be used. Never raises."""
         try:
             return self._load()
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError) as error:
             log.warning(
                 "the stored catalogue %s cannot be used (%s): rebuilding", self._path, error
             )

@@ -14,8 +14,10 @@ Rejected: numbering ` (2)` by listing order (renames on every change), hashing e
 
 from __future__ import annotations
 
+import itertools
+import re
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, MutableSet
 from dataclasses import dataclass
 
 #: Longest name in bytes of UTF-8. Linux allows 255; the rest is room for tools that append
@@ -28,6 +30,8 @@ FILES_SUFFIX = " (files)"
 #: ID digits in the first suffix tried.
 SUFFIX_DIGITS = 8
 
+#: Most names: safe as they stand.
+_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]{0,98}[A-Za-z0-9_.+-])?")
 _DOUBLE_EXTENSIONS = (".tar.gz", ".tar.bz2", ".tar.xz", ".aux.xml")
 #: Control characters, surrogates and line separators: unprintable, or not UTF-8 at all.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -68,6 +72,8 @@ def safe_name(raw: str | None) -> str | None:
     """`raw` as one path component of at most 200 bytes, or None if nothing usable is left."""
     if not raw:
         return None
+    if _PLAIN.fullmatch(raw):
+        return raw  # itself: names of large directories then cost no memory of their own
     if not (raw.isascii() and raw.isprintable() and "/" not in raw):
         raw = "".join(map(_safe_character, unicodedata.normalize("NFC", raw)))
     text = raw.strip()
@@ -127,45 +133,41 @@ def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str
 
     `taken` are names that something else of the directory already has. IDs must be distinct.
     """
-    return assign_with_files(entries, (), taken)[0]
-
-
-def assign_with_files(
-    entries: Iterable[Entry], with_files: Container[str], taken: Iterable[str] = ()
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Like `assign`, and beside it the names of the directories of files: ID to name.
-
-    Those in `with_files` get such a directory: the name without its extension; where that is
-    taken, ` (files)` after it. It is as old as its entry, and follows it in rank.
-    """
     names: dict[str, str] = {}
-    directories: dict[str, str] = {}
     used = set(taken)
     for entry in sorted(entries, key=lambda entry: entry.age):
-        name = names[entry.id] = _free_name(entry.wish, entry.id, used)
+        name = names[entry.id] = free_name(entry.wish, entry.id, used)
         used.add(name)
-        if entry.id in with_files:
-            stem = split_extension(name)[0]
-            wish = stem if stem not in used else _fit(stem, FILES_SUFFIX)
-            directory = directories[entry.id] = _free_name(wish, entry.id, used)
-            used.add(directory)
-    return names, directories
+    return names
 
 
-def _free_name(wish: str, id_: str, used: Container[str]) -> str:
-    if wish not in used:
-        return wish
+def files_name(stem: str) -> str:
+    """What an asset's directory of files is called where its plain name, `stem`, is taken."""
+    return _fit(stem, FILES_SUFFIX)
+
+
+def free_name(
+    wish: str, id_: str, used: Container[str], refused: MutableSet[str] | None = None
+) -> str:
+    """`wish`, or the first name made of it and the ID that is not `used`.
+
+    Names that were wanted and not free are added to `refused`.
+    """
+    for name in _names_wanted(wish, id_):
+        if name not in used:
+            return name
+        if refused is not None:
+            refused.add(name)
+    raise AssertionError("names without end")
+
+
+def _names_wanted(wish: str, id_: str) -> Iterator[str]:
+    yield wish
     label = (safe_name(id_) or "_")[:64]
     for digits in (*range(SUFFIX_DIGITS, len(label), 4), len(label)):
-        name = with_suffix(wish, f" [{label[:digits]}]")
-        if name not in used:
-            return name
-    attempt = 2
-    while True:
-        name = with_suffix(wish, f" [{label} {attempt}]")
-        if name not in used:
-            return name
-        attempt += 1
+        yield with_suffix(wish, f" [{label[:digits]}]")
+    for attempt in itertools.count(2):
+        yield with_suffix(wish, f" [{label} {attempt}]")
 
 
 def _safe_character(character: str) -> str:

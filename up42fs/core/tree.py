@@ -51,9 +51,10 @@ class InodeTable(Generic[K]):
 
     def remember(self, key: K) -> int:
         """Take one reference on `key` and return its number."""
-        number = self.number(key)
-        self._keys[number] = key
-        self._numbers[key] = number
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self.number(key)
+            self._keys[number] = key
         self._counts[number] = self._counts.get(number, 0) + 1
         return number
 

@@ -40,7 +40,7 @@ from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
 from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import BRANCH_TTL_S, Change, Layout, is_id
+from up42fs.fs.layout import BRANCH_TTL_S, Change, Layout, is_id, view_names
 from up42fs.fs.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
@@ -56,7 +56,7 @@ from up42fs.fs.nodes import (
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.virtual import VirtualFiles
-from up42fs.types import Bytes
+from up42fs.types import Asset, Bytes
 
 #: How long a lookup or opendir waits for the first listing, seconds.
 LISTING_TIMEOUT_S = 25.0
@@ -67,6 +67,7 @@ KERNEL_TTL_S = 300.0
 #: Offers one directory entry to the kernel; False when its buffer is full.
 Take = Callable[[str, Attributes, int], bool]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIR_MODE = stat.S_IFDIR | 0o555
 _FILE_MODE = stat.S_IFREG | 0o444
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
@@ -117,7 +118,7 @@ class Filesystem:
             index, files, self._sizes, documents, registry, self._branches.transformed
         )
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
-        self._dirs: HandleTable[Snapshot[tuple[Node, str, Node]]] = HandleTable()
+        self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._changed: set[str] = set()
         self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
@@ -161,12 +162,12 @@ class Filesystem:
         """Freeze the listing of a directory; returns its handle."""
         directory = self._directory(inode)
         await self._listed(directory)
-        listed = self._layout.children(directory).items()
-        entries = [(directory, *entry) for entry in listed]
-        self._sizes.listed(node for _, node in listed)
+        entries = list(self._layout.children(directory).items())
+        if self._index.unsized:
+            self._sizes.listed(node for _, node in entries)
         if self._branches.lists_footprints and directory.kind in footprints.KINDS:
-            entries.append((directory, footprints.NAME, footprints.document_of(directory)))
-        return self._dirs.add(Snapshot(entries))
+            entries.append((footprints.NAME, footprints.document_of(directory)))
+        return self._dirs.add((directory, Snapshot(entries)))
 
     def readdir(self, handle: int, offset: int, take: Take) -> None:
         """Offer the entries from `offset` to `take` until it refuses one.
@@ -174,10 +175,20 @@ class Filesystem:
         `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
         every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
         """
-        for (directory, name, node), after in self._dirs[handle].walk(offset):
-            if not self._layout.exists(node):
+        directory, entries = self._dirs[handle]
+        listed = self._layout.children(directory) if self._layout.exists(directory) else {}
+        assets, ttl_s = self._index.assets, _ttl_s(directory)
+        for (name, node), after in entries.walk(offset):
+            if node.kind is Kind.ASSET:  # most by far: no call that can be spared
+                asset = assets.get(node.id)
+                if asset is None:
+                    continue
+                attributes = self._of_asset(node, asset, ttl_s if listed.get(name) == node else 0.0)
+            elif self._layout.exists(node):
+                attributes = self._entry(directory, name, node)
+            else:
                 continue
-            if not take(name, self._entry(directory, name, node), after):
+            if not take(name, attributes, after):
                 break
             self._inodes.remember(node)
 
@@ -309,13 +320,24 @@ class Filesystem:
         attributes = self._attributes(node)
         if self._layout.lists(directory, name, node):
             return attributes._replace(ttl_s=min(attributes.ttl_s, _ttl_s(directory)))
-        if node.kind is Kind.ASSET:
-            attr_ttl_s = attributes.attr_ttl_s
-            lasts_s = attributes.ttl_s if attr_ttl_s is None else attr_ttl_s
-            return attributes._replace(ttl_s=0.0, attr_ttl_s=lasts_s)
         return attributes._replace(ttl_s=0.0)
 
+    def _of_asset(self, node: Node, asset: Asset, ttl_s: float) -> Attributes:
+        """An asset under a name that the kernel may remember for `ttl_s` seconds."""
+        return Attributes(
+            self._inodes.number(node),
+            self._file_mode,
+            view_names(asset),
+            asset.size or 0,
+            _nanoseconds(asset.created_at),
+            _nanoseconds(asset.updated_at),
+            ttl_s,
+            KERNEL_TTL_S if asset.size is not None else 0.0,
+        )
+
     def _attributes(self, node: Node) -> Attributes:
+        if node.kind is Kind.ASSET:
+            return self._of_asset(node, self._index.assets[node.id], KERNEL_TTL_S)
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns = ctime_ns = self._born_ns
@@ -343,7 +365,7 @@ class Filesystem:
             case Kind.DOCUMENT:
                 made = self._branches.render(node)
                 return (len(made), BRANCH_TTL_S, None) if made is not None else (0, 0.0, None)
-            case Kind.ASSET | Kind.FILE:
+            case Kind.FILE:
                 size = self._sizes.known(node)
                 return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
             case Kind.ORDER if node.place:
@@ -369,8 +391,9 @@ class Filesystem:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    # Whole microseconds first: a float of nanoseconds since 1970 has no exact microseconds.
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    # By integers: a float of nanoseconds since 1970 has no exact microseconds.
+    since = moment - _EPOCH
+    return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
 def _ttl_s(directory: Node) -> float:

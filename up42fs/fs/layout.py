@@ -3,10 +3,13 @@
 Knows nothing of inodes, handles or the kernel; it turns the index into directories of named nodes.
 
 Theory. A directory's names depend on all its members (clashes), so a directory is built whole,
-when it is first looked into, and kept until one of its members changes. `apply` compares the old
-and the new names of the directories that were ever built: nothing else can be in the kernel's
-memory. IDs resolve as names too; they are never listed, and listed names win over them. No change
-reports what an ID stands for (its spellings are many): the kernel must not remember it.
+when it is first looked into, and kept. A change of some assets is taken over by the directories
+they are in (`roster`), at the cost of the change; what cannot be is built anew. `apply` tells which
+names mean something else in the directories that were ever built: nothing else can be in the
+kernel's memory. What branches show is remembered by the kernel for a minute only, so of it
+just the directories last looked into are kept. IDs resolve as names too; they are never listed, and
+listed names win over them. No change reports what an ID stands for (its spellings are many): the
+kernel must not remember it.
 What stands below an asset, in `stac/` and in `search/` is defined by branches: they say what must
 be known before such a directory can be built, and build it.
 """
@@ -14,15 +17,18 @@ be known before such a directory can be built, and build it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Protocol
 
+from cachetools import LRUCache
+
 from up42fs.catalog.index import Delta, Index
 from up42fs.core import names
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
+from up42fs.fs.roster import Roster
 from up42fs.types import Asset, CnamStatus, Order
 
 #: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
@@ -37,8 +43,13 @@ _TOP = {
     "cnam": Node(Kind.CNAM),
     "assets": Node(Kind.ASSETS),
 }
-#: Directories whose members are assets.
-ASSET_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS, Kind.QUERY})
+#: Directories whose members the catalogue knows, and all whose members are assets.
+VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS})
+ASSET_DIRS = VIEW_DIRS | {Kind.QUERY}
+#: Directories of branches kept built.
+MOST_BRANCH_DIRS = 256
+#: More changed assets than these are not worth taking over one by one.
+MOST_ONE_BY_ONE = 256
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CnamStatus}
 
@@ -105,7 +116,10 @@ class Layout:
         for branch in branches:
             self._top |= branch.top
         self._has_files = Kind.FILES in self._branches
-        self._built: dict[Node, dict[str, Node]] = {}
+        self._rosters: dict[Node, Roster] = {}
+        self._lists: dict[Node, dict[str, Node]] = {}
+        self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
+        self._assets: dict[str, Node] = {}
         self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
         self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
             Kind.ROOT: lambda _: self._top,
@@ -115,14 +129,13 @@ class Layout:
             Kind.TAGS: lambda _: self._tags(),
         }
         self._builders |= {kind: branch.children for kind, branch in self._branches.items()}
-        for kind in ASSET_DIRS:
-            self._builders[kind] = lambda node: self._named(node, self.members(node))
+        self._builders[Kind.QUERY] = lambda node: self._roster(node).names
 
     async def prepare(self, node: Node) -> None:
         """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42."""
         branch = self._branches.get(node.kind)
         if branch is not None and await branch.prepare(node):
-            self._built.pop(node, None)
+            self._passing.pop(node, None)
 
     def label(self, node: Node) -> str:
         """What a person calls a directory of assets: display name, tag, query."""
@@ -143,25 +156,30 @@ class Layout:
             case _:
                 return self._index.assets.values()
 
-    def _named(self, parent: Node, assets: Iterable[Asset]) -> dict[str, Node]:
-        """Assets of a directory by name, each transformed one followed by its files."""
-        found = {asset.id: asset for asset in assets}
-        transformed = [id_ for id_, asset in found.items() if self._has_files and has_files(asset)]
-        assigned, directories = names.assign_with_files(
-            map(_asset_entry, found.values()), frozenset(transformed)
-        )
-        listed: dict[str, Node] = {}
-        for id_, name in assigned.items():
-            listed[name] = Node(Kind.ASSET, id_)
-            if id_ in directories:
-                listed[directories[id_]] = Node(Kind.FILES, id_, str(parent))
-        return listed
+    def asset(self, asset_id: str) -> Node:
+        """The node of an asset, the same object wherever it is listed."""
+        node = self._assets.get(asset_id)
+        if node is None:
+            node = self._assets[asset_id] = Node(Kind.ASSET, asset_id)
+        return node
+
+    def _roster(self, node: Node) -> Roster:
+        return Roster(self.members(node), self.asset, str(node) if self._has_files else None)
 
     def children(self, node: Node) -> Mapping[str, Node]:
-        """Listed names of a directory and their nodes, in listing order."""
-        built = self._built.get(node)
+        """Listed names of a directory and their nodes, oldest first as far as they have an age."""
+        roster = self._rosters.get(node)
+        if roster is not None:
+            return roster.names
+        if node.kind in VIEW_DIRS:
+            roster = self._rosters[node] = self._roster(node)
+            return roster.names
+        kept: MutableMapping[Node, dict[str, Node]] = (
+            self._passing if node.kind in self._branches else self._lists
+        )
+        built = kept.get(node)
         if built is None:
-            built = self._built[node] = self._builders[node.kind](node)
+            built = kept[node] = self._builders[node.kind](node)
         return built
 
     def find(self, parent: Node, name: str) -> Node | None:
@@ -209,10 +227,19 @@ class Layout:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
                 return 1
-            case kind if kind in ASSET_DIRS and self._has_files:
-                return 2 + sum(map(has_files, self.members(node)))
+            case kind if kind in VIEW_DIRS and self._has_files:
+                return 2 + self._directories(node)
             case _:
                 return 2
+
+    def _directories(self, node: Node) -> int:
+        """How many directories of files stand in a directory of assets."""
+        roster = self._rosters.get(node)
+        if roster is not None:
+            return roster.directories
+        if node.kind is Kind.ASSETS or node.id == CnamStatus.SUCCESSFUL:
+            return self._index.count(CnamStatus.SUCCESSFUL)
+        return 0 if node.kind is Kind.STATUS else sum(map(has_files, self.members(node)))
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
@@ -227,19 +254,41 @@ class Layout:
         return None if thing is None else (thing.created_at, thing.updated_at)
 
     def apply(self, delta: Delta) -> Iterator[Change]:
-        """Rebuild what `delta` touches; yields the names that now mean something else."""
-        for node in [node for node in self._built if _touched(node, delta)]:
-            old = self._built.pop(node)
-            if not self.exists(node):
+        """Follow `delta` in what was built; yields the names that now mean something else."""
+        for node in [node for node in self._rosters if _touched(node, delta)]:
+            yield from _change(node, self._follow(node, delta))
+        for kept in (self._lists, self._passing):
+            for node in [node for node in kept if _touched(node, delta)]:
+                old = kept.pop(node)
                 # Kept as empty: should it come back, what the kernel knows as absent is reported.
-                self._built[node] = {}
-                if old:
-                    yield Change(node, tuple(old))
-                continue
-            new = self.children(node)
-            changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-            if changed:
-                yield Change(node, tuple(sorted(changed)))
+                new = self.children(node) if self.exists(node) else kept.setdefault(node, {})
+                yield from _change(node, _differences(old, new))
+        for asset_id in delta.assets:
+            if asset_id not in self._index.assets:
+                self._assets.pop(asset_id, None)
+
+    def _follow(self, node: Node, delta: Delta) -> Iterable[str]:
+        """Bring a roster to what the index holds now; which names mean something else."""
+        roster = self._rosters[node]
+        before: dict[str, Node | None] = {}
+        one_by_one = self.exists(node) and len(delta.assets) <= MOST_ONE_BY_ONE
+        if one_by_one and all(
+            roster.change(*members, before) for members in self._member_changes(node, delta)
+        ):
+            return [name for name, was in before.items() if roster.names.get(name) != was]
+        old: dict[str, Node | None] = {**roster.names, **before}
+        new = self._rosters[node] = self._roster(node)
+        return _differences(old, new.names)
+
+    def _member_changes(
+        self, node: Node, delta: Delta
+    ) -> Iterator[tuple[Asset | None, Asset | None]]:
+        for asset_id in delta.assets:
+            was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
+            was = was if was is not None and _belongs(was, node) else None
+            now = now if now is not None and _belongs(now, node) else None
+            if was is not None or now is not None:
+                yield was, now
 
     def _orders(self) -> dict[str, Node]:
         orders = self._index.orders
@@ -266,22 +315,36 @@ class Layout:
 
     def _is_member(self, parent: Node, asset_id: str) -> bool:
         asset = self._index.assets.get(asset_id)
-        if asset is None:
-            return False
-        match parent.kind:
-            case Kind.ORDER:
-                return asset.order_id == parent.id
-            case Kind.TAG:
-                return parent.id in asset.tags
-            case Kind.STATUS:
-                return asset.cnam_status == parent.id
-            case _:
-                return True
+        return asset is not None and _belongs(asset, parent)
+
+
+def _belongs(asset: Asset, directory: Node) -> bool:
+    """Whether an asset is a member of one of the views."""
+    match directory.kind:
+        case Kind.ORDER:
+            return asset.order_id == directory.id
+        case Kind.TAG:
+            return directory.id in asset.tags
+        case Kind.STATUS:
+            return asset.cnam_status == directory.id
+        case _:
+            return True
+
+
+def _differences(old: Mapping[str, Node | None], new: Mapping[str, Node]) -> list[str]:
+    return [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+
+
+def _change(node: Node, changed: Iterable[str]) -> Iterator[Change]:
+    names_ = tuple(sorted(changed))
+    if names_:
+        yield Change(node, names_)
 
 
 def view_names(asset: Asset) -> int:
     """How many names an asset has in the four views: two, one for its order, one for each tag."""
-    return 2 + (asset.order_id is not None) + len(set(asset.tags))
+    tags = asset.tags
+    return 2 + (asset.order_id is not None) + (len(set(tags)) if len(tags) > 1 else len(tags))
 
 
 def has_files(asset: Asset) -> bool:
@@ -297,9 +360,9 @@ def is_id(name: str) -> bool:
 def _touched(node: Node, delta: Delta) -> bool:
     match node.kind:
         case Kind.ORDERS:
-            return bool(delta.orders)
+            return delta.renames_orders
         case Kind.TAGS:
-            return bool(delta.tags)
+            return delta.renames_tags
         case Kind.ASSETS:
             return bool(delta.assets)
         case Kind.QUERY:
@@ -318,11 +381,6 @@ def _touched(node: Node, delta: Delta) -> bool:
 
 def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:
     return {name: Node(kind, id_) for id_, name in names.assign(entries).items()}
-
-
-def _asset_entry(asset: Asset) -> names.Entry:
-    wish = names.asset_name(asset.name, asset.title, asset.content_type, asset.id)
-    return names.Entry(asset.id, (asset.created_at.timestamp(), asset.id), wish)
 
 
 def _order_entry(order: Order | None, order_id: str) -> names.Entry:

@@ -70,8 +70,11 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Entries with attributes until the kernel's buffer is full."""
 
+        entry = self._blank_entry()  # one for all: the reply is written entry by entry
+
         def take(name: str, attributes: Attributes, after: int) -> bool:
-            return pyfuse3.readdir_reply(token, os.fsencode(name), self._entry(attributes), after)
+            _fill(entry, attributes)
+            return pyfuse3.readdir_reply(token, os.fsencode(name), entry, after)
 
         self._fs.readdir(fh, start_id, take)
 
@@ -119,21 +122,29 @@ class Operations(pyfuse3.Operations):
         return [os.fsencode(name) for name in self._fs.listxattr(inode)]
 
     def _entry(self, attributes: Attributes) -> EntryAttributes:
+        entry = self._blank_entry()
+        _fill(entry, attributes)
+        return entry
+
+    def _blank_entry(self) -> EntryAttributes:
         entry = EntryAttributes()
-        entry.st_ino = attributes.inode
-        entry.st_mode = attributes.mode
-        entry.st_nlink = attributes.nlink
         entry.st_uid = self._uid
         entry.st_gid = self._gid
-        entry.st_size = attributes.size
         entry.st_blksize = BLOCK_SIZE_BYTES
-        entry.st_blocks = -(-attributes.size // 512)
-        entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
-        entry.st_ctime_ns = attributes.ctime_ns
-        entry.entry_timeout = attributes.ttl_s
-        known_s = attributes.attr_ttl_s
-        entry.attr_timeout = attributes.ttl_s if known_s is None else known_s
         return entry
+
+
+def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
+    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s = attributes
+    entry.st_ino = inode
+    entry.st_mode = mode
+    entry.st_nlink = nlink
+    entry.st_size = size
+    entry.st_blocks = -(-size // 512)
+    entry.st_atime_ns = entry.st_mtime_ns = mtime_ns
+    entry.st_ctime_ns = ctime_ns
+    entry.entry_timeout = ttl_s
+    entry.attr_timeout = ttl_s if attr_ttl_s is None else attr_ttl_s
 
 
 def _negative_entry(ttl_s: float) -> EntryAttributes:
