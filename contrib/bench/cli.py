@@ -25,11 +25,11 @@ from cases import Case, cases
 from figures import Key, Results
 from measure import Run, measure
 from scenes import SIZES, ensure
-from sites import LEGS, Site, site, store
+from sites import LEGS, Leg, Site, site, store
 
 DEFAULT_WORK = Path("~/.cache/up42fs-bench")
 #: A run that took longer is not repeated.
-SLOW_S = 60.0
+SLOW_S = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,7 +99,7 @@ def available(wanted: Iterable[str]) -> list[str]:
 
 def turns(case: Case, where: Site, names: list[str], repeat: int) -> Iterator[tuple[str, Run]]:
     """Every subject in turn, again and again; those that fail or are slow but once."""
-    left = [name for name in names if fits(case, name)]
+    left = [name for name in names if fits(case, name, where.leg)]
     for _ in range(repeat):
         for name in list(left):
             try:
@@ -113,9 +113,11 @@ def turns(case: Case, where: Site, names: list[str], repeat: int) -> Iterator[tu
             yield name, run
 
 
-def fits(case: Case, subject: str) -> bool:
-    """Whether a subject can do a case at all."""
+def fits(case: Case, subject: str, leg: Leg) -> bool:
+    """Whether a subject can do a case at all, and would be used for it on that leg."""
     name = subject.partition(":")[0]
+    if leg.shared_mbit and name in subjects.FOR_WIDE_LINES:
+        return False
     if case.subjects is not None and name not in case.subjects:
         return False
     kind = "url" if name == "curl" else "vsi" if name in subjects.VSICURL else "file"

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ def measure(case: Case, subject: str, site: Site) -> Run:
             if case.again == "mount":
                 _time(case, way, names, home, "1")
             with _counted(site, way) as counts:
-                timed = _time(case, way, names, home, "2")
+                timed = _time(case, way, names, home, "2", counts.begin)
         time.sleep(SETTLE_S)
         served = [one for one in counts.served() if one.status < 300]
     work_bytes = sum((site.store.folder / name).stat().st_size for name in names)
@@ -92,14 +92,18 @@ def measure(case: Case, subject: str, site: Site) -> Run:
 
 
 class _Counts:
-    """What the store, the API and the system saw of a span of time."""
+    """What the store, the API and the system saw since the clock began to run."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._position, self._began_s = site.store.position(), time.time()
-        self._log_position = site.remote.position()
+    def __init__(self, site: Site, pid: int | None) -> None:
+        self._site, self._pid = site, pid
         self.links, self.mount_cpu_s = 0, 0.0
         self.memory: list[int] = []
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._log_position = self._site.remote.position()
+        self._position, self._began_s = self._site.store.position(), time.time()
+        self._cpu_s = cpu_s(self._pid) if self._pid else 0.0
 
     def served(self) -> list[Any]:
         """Requests that set out within the span, whenever they ended."""
@@ -107,22 +111,21 @@ class _Counts:
         arrival_s = self._began_s + self._site.leg.delay_ms / 1e3 * 0.9
         return self._site.store.served_since(self._position, arrival_s)
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Nobody waits for what a mount still does, but it is paid for."""
+        time.sleep(SETTLE_S)
+        if self._pid:
+            self.mount_cpu_s = cpu_s(self._pid) - self._cpu_s
         log = self._site.remote.log(self._log_position)
         self.links = sum(1 for record in log if record["route"].endswith(".sign"))
 
 
 @contextmanager
 def _counted(site: Site, way: Reach) -> Iterator[_Counts]:
-    counts = _Counts(site)
-    before_s = cpu_s(way.pid) if way.pid else 0.0
+    counts = _Counts(site, way.pid)
     with sampled_memory(way.pid) as counts.memory:
         yield counts
-        if way.pid:
-            # Nobody waits for what a mount still does, but it is paid for.
-            time.sleep(SETTLE_S)
-            counts.mount_cpu_s = cpu_s(way.pid) - before_s
-    counts.close()
+        counts.end()
 
 
 def growth(samples: Sequence[int]) -> float:
@@ -133,12 +136,20 @@ def growth(samples: Sequence[int]) -> float:
     return max(samples[-quarter:]) / max(max(samples[quarter : 2 * quarter]), 1)
 
 
-def _time(case: Case, way: Reach, names: Sequence[str], home: Path, turn: str) -> _Timed:
+def _time(
+    case: Case,
+    way: Reach,
+    names: Sequence[str],
+    home: Path,
+    turn: str,
+    begin: Callable[[], None] = lambda: None,
+) -> _Timed:
+    """Run the program of a case; `begin` is called when its clock begins to run."""
     out = home / f"out-{turn}"
     argv, env = case.argv(way, names, str(out)), clean_environ() | way.env
     used_s = _children_cpu_s()
     run = _staged if case.staged else _plain
-    seconds, said = run(argv, env)
+    seconds, said = run(argv, env, begin)
     cpu = _children_cpu_s() - used_s
     digest = tree_digest(out) if out.exists() else hashlib.sha256(said).hexdigest()
     if out.is_dir():
@@ -147,8 +158,9 @@ def _time(case: Case, way: Reach, names: Sequence[str], home: Path, turn: str) -
     return _Timed(seconds, cpu, digest)
 
 
-def _plain(argv: list[str], env: dict[str, str]) -> tuple[float, bytes]:
+def _plain(argv: list[str], env: dict[str, str], begin: Callable[[], None]) -> tuple[float, bytes]:
     with tempfile.TemporaryFile() as said:
+        begin()
         began_s = time.monotonic()
         with _bounded(argv, env, stdout=said) as process:
             process.wait()
@@ -157,12 +169,13 @@ def _plain(argv: list[str], env: dict[str, str]) -> tuple[float, bytes]:
         return seconds, said.read()
 
 
-def _staged(argv: list[str], env: dict[str, str]) -> tuple[float, bytes]:
+def _staged(argv: list[str], env: dict[str, str], begin: Callable[[], None]) -> tuple[float, bytes]:
     """The clock runs from where the program says `ready`."""
     pipe = subprocess.PIPE
     with _bounded(argv, env, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        begin()
         began_s = time.monotonic()
         said, _ = process.communicate(b"\n")
         return time.monotonic() - began_s, said

@@ -37,7 +37,9 @@ RCLONE: dict[str, tuple[str, ...]] = {
     "rclone-streams": ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M"),
     "rclone-small": ("--vfs-read-chunk-size", "128k", "--buffer-size", "0"),
 }
-#: Fair to leave out where it was not asked for; `up42fs:read_ahead=128+memory=64` sets options.
+#: Asks for 64 MB at once, of which most is thrown away: lost time where connections share a line.
+FOR_WIDE_LINES = ("rclone-streams",)
+#: What runs where nothing else is asked for; `up42fs:read_ahead=128+memory=64` sets options.
 DEFAULT = (
     *("disk", "up42fs", "vsicurl", "vsicurl-tuned", "rclone", "rclone-full", "rclone-streams"),
     "curl",
