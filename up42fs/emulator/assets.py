@@ -166,7 +166,7 @@ def _sign(call: Call) -> Response:
     stored = call.storage.objects_by_file.get(call.params["id"])
     if stored is None:
         raise ApiError(404, f"Asset {call.params['id']} not found.")
-    return json_response({"url": objects.sign(call.service, stored)})
+    return json_response({"url": objects.sign(call.service, stored, call.strikes)})
 
 
 def _refuse_if_gone(call: Call) -> None:

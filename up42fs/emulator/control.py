@@ -264,7 +264,13 @@ def _progress_order(call: Call, *, id: str, status: str) -> dict[str, Any]:  # n
 
 def _revoke_tokens(call: Call) -> dict[str, Any]:
     """All tokens issued so far stop working: 401 until the client signs in again."""
-    call.service.tokens_valid_from_s = call.service.now_s()
+    call.service.revoke_tokens()
+    return {}
+
+
+def _revoke_links(call: Call) -> dict[str, Any]:
+    """All links signed so far stop working: 403 until the client asks for another."""
+    call.service.revoke_links()
     return {}
 
 
@@ -279,6 +285,7 @@ OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "add_order": _add_order,
     "progress_order": _progress_order,
     "revoke_tokens": _revoke_tokens,
+    "revoke_links": _revoke_links,
 }
 
 ROUTES = (

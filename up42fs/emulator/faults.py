@@ -86,6 +86,13 @@ class Faults:
     ignore_range: bool = _switch(False, "200 and the whole object to a ranged request")
     other_etag: bool = _switch(False, "the object has another ETag than before")
     bad_content_type: bool = _switch(False, "the answer's Content-Type is wrong")
+    body_encoding: str | None = _switch(
+        None, "send the body gzipped, or only labelled so", ("gzip", "label")
+    )
+    redirect_to: str | None = _switch(None, "302 to the same path of this other origin")
+    link_origin: str | None = _switch(None, "links name this origin instead of the store's")
+    expired_link: bool = _switch(False, "links have ended when they are signed")
+    altered_link: bool = _switch(False, "links have a wrong signature")
 
     def effects(self, plane: str, struck: bool) -> Effects:
         """Return what the wire does to an answer on `plane`."""
@@ -157,7 +164,8 @@ def _matches(faults: Faults, plane: str, route: str, object_id: str | None) -> b
 _STRIKE_NAMES = (
     "fail_status", "drop_request", "reset_before_headers", "stall_before_headers_s", "short_body",
     "too_long_body", "drip_bytes_s", "wrong_content_range", "wrong_total",
-    "ignore_range", "other_etag", "bad_content_type",
+    "ignore_range", "other_etag", "bad_content_type", "body_encoding", "redirect_to",
+    "link_origin", "expired_link", "altered_link",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ class Record:
 
     `path` has no query; `query` is the query of an API request, `range` the Range header;
     `object_id` the asset or STAC asset it is about. `status` is None while no answer was decided
-    and 0 where the connection was reset instead.
+    and 0 where the connection was reset instead. `struck` tells that a fault switch hit it.
     """
 
     position: int
@@ -35,6 +35,7 @@ class Record:
     object_id: str | None = None
     status: int | None = None
     bytes_sent: int = 0
+    struck: bool = False
 
     def count(self, sent_bytes: int) -> None:
         """Add body bytes as they leave."""

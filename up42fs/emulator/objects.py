@@ -41,20 +41,19 @@ class _Identity:
 # -- links, for the API
 
 
-def sign(service: Service, stored: StoredObject) -> str:
-    """Return a fresh link to the object, by the switches in force."""
-    faults = service.faults
+def sign(service: Service, stored: StoredObject, strikes: Faults | None = None) -> str:
+    """Return a fresh link to the object, by the switches in force and those that strike."""
+    faults, strikes = service.faults, strikes or Faults()
     if service.external is not None and isinstance(stored.content, FileContent):
         expires_at_s = service.now_s() + faults.link_life_s
         return service.external.link(stored.content.path, expires_at_s)
     text = disposition(stored, _is_on(faults.quoted_disposition, stored.file_id))
-    path, store_url = stored.url_path, service.urls.store_url
+    path, store_url = stored.url_path, strikes.link_origin or service.urls.store_url
+    secret = b"another" if strikes.altered_link else service.link_secret
+    signed_us = service.now_us() - (2 * int(faults.link_life_s) * US if strikes.expired_link else 0)
     if faults.link_style == "v4":
-        return links.make_v4(
-            service.secret, store_url, path, text, service.now_us(), faults.link_life_s
-        )
-    expires_at_s = service.now_s() + faults.link_life_s
-    return links.make_v2(service.secret, store_url, path, text, expires_at_s)
+        return links.make_v4(secret, store_url, path, text, signed_us, faults.link_life_s)
+    return links.make_v2(secret, store_url, path, text, signed_us / US + faults.link_life_s)
 
 
 def disposition(stored: StoredObject, quoted: bool) -> str | None:
@@ -83,7 +82,7 @@ def _serve(call: Call) -> Response:
     path = path.removeprefix(REDIRECTED)
     try:
         links.check(
-            call.service.secret, request, path, call.service.now_s(), faults.expired_wording
+            call.service.link_secret, request, path, call.service.now_s(), faults.expired_wording
         )
         if request.method == "HEAD" and faults.head_refused:
             raise links.LinkRefusedError(403, "AccessDenied", "Access denied.")

@@ -6,6 +6,7 @@ writes the journal, asks the switches, and hands answers to the wire.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import logging
 from collections.abc import Callable
@@ -141,6 +142,7 @@ class Plane:
             return Exchange(self._respond(route, call))
         record = service.journal.add(self._record(request, route, params))
         call.struck = service.box.strike(self.name, record.route, record.object_id)
+        record.struck = call.struck
         effects = service.faults.effects(self.name, call.struck)
         response = self._decide(route, call)
         record.status = 0 if effects.reset_before_headers else response.status
@@ -152,13 +154,13 @@ class Plane:
             self._respond(route, call)
         if faults.fail_status is not None or faults.drop_request:
             return struck_response(faults, call.service.now_us(), call.service.box.random)
+        if faults.redirect_to is not None:
+            return Response(302, (("Location", faults.redirect_to + call.request.raw_target),))
         response = self._respond(route, call)
         if faults.bad_content_type and self.name != "store":
             kept = tuple(pair for pair in response.headers if pair[0] != "Content-Type")
-            response = Response(
-                response.status, (*kept, ("Content-Type", "text/html")), response.body
-            )
-        return response
+            response = replace(response, headers=(*kept, ("Content-Type", "text/html")))
+        return _encoded(response, faults.body_encoding)
 
     def _respond(self, route: Route | None, call: Call) -> Response:
         shape = call.faults.error_shape
@@ -216,6 +218,16 @@ class Plane:
         else:
             record.query = request.raw_query or None
         return record
+
+
+def _encoded(response: Response, encoding: str | None) -> Response:
+    """The answer with its body gzipped (where it is in memory), or only labelled so."""
+    if encoding is None or not len(response.body):
+        return response
+    body = response.body
+    if encoding == "gzip" and isinstance(body, bytes):
+        body = gzip.compress(body)
+    return replace(response, headers=(*response.headers, ("Content-Encoding", "gzip")), body=body)
 
 
 def _planes(service: Service) -> tuple[Plane, Plane, Plane]:

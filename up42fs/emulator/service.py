@@ -59,13 +59,21 @@ class Service:
     urls: Urls
     journal: Journal = field(default_factory=Journal)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    tokens_valid_from_s: float = 0.0
+    link_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     external: ExternalStore | None = None
 
     @property
     def faults(self) -> Faults:
         """The switches in force."""
         return self.box.faults
+
+    def revoke_tokens(self) -> None:
+        """Make every token issued so far worthless."""
+        self.secret = secrets.token_bytes(32)
+
+    def revoke_links(self) -> None:
+        """Make every link signed so far worthless."""
+        self.link_secret = secrets.token_bytes(32)
 
     def now_s(self) -> float:
         """The servers' clock, in Unix seconds: all planes share it, `date_skew_s` included."""
