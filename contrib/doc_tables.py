@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes what the documentation repeats from the code: options, fault switches, search fields.
 
-`python contrib/doc_tables.py` rewrites docs/settings.md, and the tables in docs/emulator.md and
-docs/search.md between their two marks. tests/t0_core/test_docs.py fails where the committed pages
-differ.
+`python contrib/doc_tables.py` rewrites docs/settings.md, and the tables in docs/emulator.md,
+docs/search.md and docs/faults.md between their two marks. tests/t0_core/test_docs.py fails where
+the committed pages differ.
 """
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from dataclasses import fields
 from pathlib import Path
@@ -16,10 +17,17 @@ from up42fs import config
 from up42fs.core import query
 from up42fs.emulator.faults import Faults
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "bench"))
+import fault_table
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SETTINGS, EMULATOR, SEARCH = (DOCS / f"{name}.md" for name in ("settings", "emulator", "search"))
+SETTINGS, EMULATOR, SEARCH, FAULTS = (
+    DOCS / f"{name}.md" for name in ("settings", "emulator", "search", "faults")
+)
 BEGIN = "<!-- switches: made by contrib/doc_tables.py -->"
 END = "<!-- end of switches -->"
+MATRIX_BEGIN = "<!-- matrix: made by contrib/doc_tables.py -->"
+MATRIX_END = "<!-- end of matrix -->"
 FIELDS_BEGIN = "<!-- fields: made by contrib/doc_tables.py -->"
 FIELDS_END = "<!-- end of fields -->"
 
@@ -115,6 +123,11 @@ def with_fields(page: str) -> str:
     return _between(page, FIELDS_BEGIN, field_table(), FIELDS_END)
 
 
+def with_matrix(page: str) -> str:
+    """The page about faults with its tables brought up to date."""
+    return _between(page, MATRIX_BEGIN, fault_table.markdown(), MATRIX_END)
+
+
 def _between(page: str, begin: str, table: str, end: str) -> str:
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
@@ -150,4 +163,5 @@ def _table(rows: list[list[str]]) -> str:
 if __name__ == "__main__":
     SETTINGS.write_text(settings_page(), encoding="utf-8")
     EMULATOR.write_text(with_switches(EMULATOR.read_text(encoding="utf-8")), encoding="utf-8")
+    FAULTS.write_text(with_matrix(FAULTS.read_text(encoding="utf-8")), encoding="utf-8")
     SEARCH.write_text(with_fields(SEARCH.read_text(encoding="utf-8")), encoding="utf-8")

@@ -75,6 +75,13 @@ def test_emulator_page_has_every_switch() -> None:
     assert page == doc_tables().with_switches(page), "run: python contrib/doc_tables.py"
 
 
+def test_fault_page_has_the_matrix() -> None:
+    page = read(doc_tables().FAULTS)
+    assert doc_tables().MATRIX_BEGIN in page
+    assert doc_tables().MATRIX_END in page
+    assert page == doc_tables().with_matrix(page), "run: python contrib/doc_tables.py"
+
+
 def test_emulator_page_names_every_operation() -> None:
     from up42fs.emulator.control import OPERATIONS
 

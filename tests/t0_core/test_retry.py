@@ -31,19 +31,19 @@ from up42fs.errors import (
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504, 520, 599)
 FINAL = {
-    301: InvalidAnswer,
-    304: InvalidAnswer,
     400: InvalidArgument,
     403: AccessDenied,
     404: NotFound,
-    405: InvalidAnswer,
     409: VersionChanged,
     410: NotFound,
-    412: VersionChanged,
-    416: VersionChanged,
     422: InvalidArgument,
-    451: InvalidAnswer,
 }
+#: What nobody means who was asked what we ask: a redirect, a sign-in page, a proxy's refusal.
+NONSENSE = [
+    *((plane, status) for plane in Plane for status in (301, 302, 304, 405, 451)),
+    *((Plane.API, status) for status in (412, 416)),
+    *((Plane.AUTH, status) for status in (404, 409, 410, 412, 416, 422)),
+]
 
 
 def verdict(
@@ -72,6 +72,16 @@ def test_what_the_api_means_is_final_at_the_first_attempt(
     status: int, error: type[Up42fsError]
 ) -> None:
     assert verdict(status) == Fail(error)
+
+
+@pytest.mark.parametrize(("plane", "status"), NONSENSE)
+def test_what_a_plane_cannot_mean_is_tried_again_and_never_taken_for_a_missing_object(
+    plane: Plane, status: int
+) -> None:
+    tries = [verdict(status, plane=plane, attempt=n, renewed=True) for n in (1, 2, 3, 4)]
+    assert all(isinstance(tried, Retry) for tried in tries[:3])
+    assert tries[3] == Fail(InvalidAnswer)
+    assert verdict(status, plane=plane, remaining_s=0.0) == Fail(InvalidAnswer)
 
 
 @pytest.mark.parametrize(

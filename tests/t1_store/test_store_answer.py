@@ -86,6 +86,22 @@ def test_an_answer_that_lost_its_etag_is_not_trusted() -> None:
     assert isinstance(judge(partial(etag=None), ASKED, pin), Garbled)
 
 
+@pytest.mark.parametrize("size", [SIZE, None])
+def test_a_sign_in_page_is_not_taken_for_a_new_version(size: int | None) -> None:
+    """A captive portal answers 200 with a page; its length is not the object's."""
+    pin = VersionPin(size)
+    page = Head(200, {"content-length": "57", "content-type": "text/html"})
+    assert isinstance(judge(page, ASKED, pin), Garbled)
+    assert (pin.version, pin.changed_to, pin.size) == (None, None, size)
+
+
+def test_a_store_without_etags_is_believed_where_the_size_is_right() -> None:
+    whole = Head(200, {"content-length": str(SIZE)})
+    assert isinstance(judge(whole, ASKED, VersionPin(SIZE)), Take)
+    assert isinstance(judge(partial(etag=None), ASKED, VersionPin(SIZE)), Take)
+    assert isinstance(judge(partial(etag=None), ASKED, VersionPin(None)), Take)
+
+
 def test_no_length_means_the_body_must_prove_itself() -> None:
     assert judge(partial(content_length=None), ASKED, VersionPin(SIZE)) == Take(
         Version(SIZE, '"a"'), prove=100

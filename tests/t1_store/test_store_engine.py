@@ -23,6 +23,7 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
+from up42fs.store.failed_read import REPEATED_S
 from up42fs.store.files import OpenFile
 from up42fs.types import ByteRange, Version
 
@@ -230,6 +231,32 @@ async def test_a_store_that_misjudges_the_condition_is_asked_without_it(
     assert [condition for _, _, condition in b.script.requests] == [None, '"a-1"', None, None]
 
 
+async def test_412_where_no_condition_was_sent_is_somebody_elses_answer(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    b = bench(nursery, {"a": DATA}, first(Fault(status=412), Fault(status=412)))
+    handle = b.files.open("a", size=len(DATA), name="a")
+    assert await handle.read(0, 10) == DATA[:10]
+    b.script.faults = every(Fault(status=412))
+    with pytest.raises(InvalidAnswer, match="cannot be right"):
+        await handle.read(4 * MIB, 10)
+
+
+@pytest.mark.parametrize("kind", [Kind.UNREACHABLE, Kind.TLS])
+async def test_a_link_to_a_host_out_of_reach_is_not_kept(
+    nursery: trio.Nursery, autojump_clock: Clock, kind: Kind
+) -> None:
+    """The next link may name another host: whoever reads next asks for one."""
+    b = bench(nursery, {"a": DATA}, every(Fault(kind=kind)))
+    handle = b.files.open("a", size=len(DATA), name="a")
+    for signs in (1, 2):
+        with pytest.raises(Up42fsError):
+            await handle.read(0, 10)
+        assert len(b.script.signs) == signs
+    b.script.faults = lambda _: None
+    assert await handle.read(0, 10) == DATA[:10]
+
+
 @pytest.mark.parametrize("real", [len(DATA) + 1, len(DATA) - 1, 100])
 async def test_another_size_than_the_catalogues_is_told_and_then_right(
     nursery: trio.Nursery, autojump_clock: Clock, real: int
@@ -388,6 +415,7 @@ async def test_a_store_that_keeps_failing_ends_in_an_honest_error_in_time(
     assert trio.current_time() - begin <= 30.1
     assert "store/a" not in str(caught.value)
     b.script.faults = lambda _: None  # and nothing is remembered against it
+    await trio.sleep(REPEATED_S)
     assert await handle.read(0, 10) == DATA[:10]
 
 

@@ -39,6 +39,7 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 
 REALM = "/realms/public/protocol/openid-connect"
 CLIENT_ID = "up42-api"
@@ -46,9 +47,9 @@ DEFAULT_LIFE_S = 300.0
 RENEW_AHEAD_S = 30.0
 RENEW_AHEAD_SHARE = 0.2
 #: How long a refusal of the credentials is repeated without asking again, seconds.
-REFUSAL_KEPT_S = 60.0
+REFUSAL_KEPT_S = patient_s(60.0)
 #: After a failed renewal ahead of time, pause before the next, seconds.
-RENEWAL_PAUSE_S = 5.0
+RENEWAL_PAUSE_S = patient_s(5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import httpx
 
 from up42fs import __version__
 from up42fs.errors import ConfigurationError
+from up42fs.patience import patient_s
 
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = patient_s(10.0)
+READ_TIMEOUT_S = patient_s(15.0)
 KEEP_IDLE_S = 30.0
 #: Loopback is never reached through a proxy, whatever the environment says.
 _DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")

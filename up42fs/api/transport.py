@@ -2,7 +2,7 @@
 
 Knows nothing of endpoints or what the JSON means.
 
-Theory. A call is a sequence of attempts inside one ceiling (30 s) and the caller's own deadline.
+Theory. A call is a sequence of attempts inside one ceiling (25 s) and the caller's own deadline.
 Each attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the
 host's pace, in this order: a token is fetched through another transport and must not hold a slot.
 What follows a failure is `core.retry.decide`'s to say. A 429, and any refusal that carries
@@ -39,9 +39,11 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 
-#: The longest one call may take, all attempts together, seconds.
-CEILING_S = 30.0
+#: The longest one call may take, all attempts together: less than a program waits for metadata
+#: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.
+CEILING_S = patient_s(25.0)
 CONCURRENCY = 16
 REQUESTS_PER_S = 50.0
 BURST = 32

@@ -22,11 +22,12 @@ from cachetools import LRUCache
 
 from up42fs.catalog.flights import Flights
 from up42fs.errors import NotFound, Up42fsError
+from up42fs.patience import patient_s
 
 log = logging.getLogger(__name__)
 
 #: Pause before a failed refresh is tried again, seconds.
-PAUSE_AFTER_FAILURE_S = 5.0
+PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

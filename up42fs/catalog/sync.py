@@ -25,6 +25,7 @@ import trio
 
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.patience import patient_s
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ FULL_PASS_EVERY = 60
 #: Pages of newest-updated rows read before a full pass is cheaper.
 MAX_NEWEST_PAGES = 10
 #: Pause after a failed pass, seconds; the retries inside it took their own time already.
-PAUSE_AFTER_FAILURE_S = 5.0
+PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
 
 class Rows(Protocol[T_co]):

@@ -7,7 +7,9 @@ credential* (401 on the API, 400/401/403 on a presigned link), or *final*. Waiti
 0.25 s to 4 s with full jitter: many readers of one mount fail at the same moment and must not
 return at the same moment. A wait that would outlive the operation's deadline is not begun: the
 reader learns the truth while it still can be told. A credential is renewed once per request;
-when the fresh one is refused too, the refusal is meant.
+when the fresh one is refused too, the refusal is meant. What a plane can mean is listed in
+`_MEANT`; a status beyond that (a redirect, 404 of the identity server, 412 where no condition was
+sent) is somebody else's answer, and tried again like any other that cannot be right.
 Rejected: a retry budget per host (one mount is one user), and retrying 4xx (UP42 means them).
 """
 
@@ -109,6 +111,12 @@ _FINAL: dict[int, type[Up42fsError]] = {
     416: VersionChanged,
     422: InvalidArgument,
 }
+#: Refusals that a plane is known to mean (contract §1.2, §6, §7).
+_MEANT: dict[Plane, frozenset[int]] = {
+    Plane.API: frozenset({400, 401, 403, 404, 409, 410, 422}),
+    Plane.AUTH: frozenset({400, 401, 403}),
+    Plane.STORE: frozenset({400, 401, 403, 404, 409, 410, 412, 416}),
+}
 _LASTING: dict[Kind, tuple[int, type[Up42fsError]]] = {
     Kind.UNREACHABLE: (OFFLINE_ATTEMPTS, Offline),
     Kind.TLS: (TLS_ATTEMPTS, Unavailable),
@@ -125,11 +133,11 @@ def decide(
     `attempt` counts from 1; `renewed` says a fresh credential was already tried; `remaining_s` is
     the time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
     """
-    lasting = _LASTING.get(failure.kind)
+    lasting = _LASTING.get(Kind.GARBLED if _is_nonsense(failure) else failure.kind)
     if lasting is not None and attempt >= lasting[0]:
         return Fail(lasting[1])
     waits_out = failure.may_pass and renewed and attempt < REFUSED_ATTEMPTS
-    if failure.kind is Kind.STATUS and not _is_passing(failure) and not waits_out:
+    if lasting is None and _is_refusal(failure) and not waits_out:
         return _refusal(failure, renewed=renewed)
     wait_s = _wait_s(failure, attempt, jitter)
     if wait_s >= remaining_s:
@@ -147,6 +155,15 @@ def _is_passing(failure: Failure) -> bool:
     return status in (408, 425, 429) or status >= 500
 
 
+def _is_refusal(failure: Failure) -> bool:
+    return failure.kind is Kind.STATUS and not _is_passing(failure)
+
+
+def _is_nonsense(failure: Failure) -> bool:
+    """Whether the status is none that this plane can mean."""
+    return _is_refusal(failure) and failure.status not in _MEANT[failure.plane]
+
+
 def _refusal(failure: Failure, *, renewed: bool) -> Verdict:
     status = failure.status or 0
     stale = _STALE_LINK if failure.plane is Plane.STORE else {401}
@@ -154,7 +171,7 @@ def _refusal(failure: Failure, *, renewed: bool) -> Verdict:
         return Renew()
     if failure.plane is Plane.STORE and status == 400:
         return Fail(AccessDenied)
-    return Fail(_FINAL.get(status, InvalidAnswer))
+    return Fail(_FINAL[status])
 
 
 def _wait_s(failure: Failure, attempt: int, jitter: float) -> float:
@@ -167,4 +184,5 @@ def _wait_s(failure: Failure, attempt: int, jitter: float) -> float:
 def _timed_out(failure: Failure) -> type[Up42fsError]:
     if failure.kind is Kind.STALLED:
         return DeadlineExceeded
-    return InvalidAnswer if failure.kind is Kind.GARBLED else Unavailable
+    nonsense = failure.kind is Kind.GARBLED or _is_nonsense(failure)
+    return InvalidAnswer if nonsense else Unavailable

@@ -56,10 +56,11 @@ from up42fs.fs.nodes import (
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.virtual import VirtualFiles
+from up42fs.patience import patient_s
 from up42fs.types import Asset, Bytes
 
 #: How long a lookup or opendir waits for the first listing, seconds.
-LISTING_TIMEOUT_S = 25.0
+LISTING_TIMEOUT_S = patient_s(25.0)
 #: How long the kernel may remember names and attributes, seconds. Long, because every change is
 #: pushed to it by invalidation; finite, in case an invalidation is lost.
 KERNEL_TTL_S = 300.0

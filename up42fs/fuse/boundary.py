@@ -23,13 +23,14 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 
 log = logging.getLogger(__name__)
 
 #: Every handler answers within this many seconds, a read within its own, longer span: FUSE
 #: clients in most calls cannot be interrupted, and a mount that waits blocks suspend and `df`.
-METADATA_DEADLINE_S = 28.0
-READ_DEADLINE_S = 35.0
+METADATA_DEADLINE_S = patient_s(28.0)
+READ_DEADLINE_S = patient_s(35.0)
 
 #: Errors that are answers, not troubles: not worth a line in the log.
 _ORDINARY = (NoAttribute, ReadOnly)

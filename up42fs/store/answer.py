@@ -98,6 +98,9 @@ def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
     if not isinstance(judgement, Take):
         return judgement
     known, seen = pin.version, judgement.version
+    if head.status == 200 and seen.etag is None and seen.size != pin.size:
+        # A sign-in page has a length too: to believe it would show its bytes as the file's.
+        return Garbled("not the range, another size than known, and no ETag")
     if known is not None and known.size == seen.size and known.etag and not seen.etag:
         return Garbled("the answer names no ETag, earlier ones did")
     if not pin.settle(seen):

@@ -23,14 +23,16 @@ from weakref import WeakSet
 
 import trio
 
-from up42fs.core.access import KIB, MIB, Access, Tuning
+from up42fs.core.access import MIB, Access, Tuning
 from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 from up42fs.store.answer import VersionPin
 from up42fs.store.cache_room import CacheRoom
 from up42fs.store.cell_files import CellFiles
 from up42fs.store.disk_cache import DiskCache, Runner, in_thread
 from up42fs.store.disk_first import DiskFirst, NetworkOnly, ObjectSource
+from up42fs.store.failed_read import FailedReads
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.head import Head
 from up42fs.store.lease import Leases, boottime_s
@@ -40,10 +42,11 @@ from up42fs.store.ports import Transport
 from up42fs.store.slots import Slots
 from up42fs.store.source import Source
 from up42fs.store.transport import CurlTransport
+from up42fs.store.windows import Windows
 from up42fs.types import ByteRange, Bytes, Signer, Version
 
-#: Handles that read ahead share the budget for as long after their last read.
-SHARING_S = 10.0
+#: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
+SIZE_DEADLINE_S = patient_s(25.0)
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
 #: Turns of the event loop in which cancelled fetches end and hand over what they brought.
@@ -60,7 +63,7 @@ class StoreSettings:
 
     memory_bytes: int = 256 * MIB
     connections: int = 16
-    read_deadline_s: float = 30.0
+    read_deadline_s: float = patient_s(30.0)
     cache_dir: Path | None = None
     cache_bytes: int = 10 << 30
     cache_key: str = "0" * 16
@@ -84,13 +87,14 @@ class OpenFile:
     """One open handle of one object."""
 
     def __init__(
-        self, fetcher: Fetcher, access: Access, windows: _Windows, metrics: Metrics, name: str
+        self, fetcher: Fetcher, access: Access, windows: Windows, metrics: Metrics, name: str
     ) -> None:
         self._fetcher = fetcher
         self._access = access
         self._windows = windows
         self._metrics = metrics
         self._name = name
+        self._failed = FailedReads()
         self._is_closed = False
 
     async def read(self, offset: int, size: int) -> Bytes:
@@ -106,8 +110,14 @@ class OpenFile:
         if offset < 0 or offset >= stop:
             return b""
         self._metrics.count("store.reads")
+        wanted, began_at_s = ByteRange(offset, stop), trio.current_time()
+        self._failed.check(wanted, began_at_s)
         window_bytes = self._windows.share(self._access)
-        return await self._fetcher.read(self._access, ByteRange(offset, stop), window_bytes)
+        try:
+            return await self._fetcher.read(self._access, wanted, window_bytes)
+        except Up42fsError as error:
+            self._failed.note(wanted, error, began_at_s, trio.current_time())
+            raise
 
     async def ensure_cached_bytes(self) -> int:
         """Bytes of the object in memory or on disk."""
@@ -153,7 +163,7 @@ class FileStore:
         self._leases = Leases(nursery, sign, metrics, clock)
         self._cache = MemoryCache(settings.parts_bytes)
         self._disk = _disk(nursery, settings, metrics, run_disk)
-        self._windows = _Windows(settings.parts_bytes // 2)
+        self._windows = Windows(settings.parts_bytes // 2)
         self._chance = chance or random.Random()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery, _run, total=settings.connections, ahead=settings.connections_ahead
@@ -290,7 +300,7 @@ class FileStore:
     async def _probe(self, object_id: str, name: str, stamp: str | None) -> Version:
         self._metrics.count("store.probes")
         source = self._source(object_id, name, None)
-        deadline_s = trio.current_time() + self._settings.read_deadline_s
+        deadline_s = trio.current_time() + min(self._settings.read_deadline_s, SIZE_DEADLINE_S)
         head = Head(source.pin, deadline_s)
         with trio.move_on_at(deadline_s):
             await source.fetch(head)
@@ -355,31 +365,6 @@ class FileStore:
         idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
         for object_id in idle[: len(idle) // 2]:
             del self._fetchers[object_id]
-
-
-class _Windows:
-    """Shares the read-ahead budget between the handles that read ahead now."""
-
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget_bytes = budget_bytes
-        self._last_s: OrderedDict[Access, float] = OrderedDict()
-
-    def share(self, access: Access) -> int:
-        """The read-ahead window of `access`, which is about to read, in bytes."""
-        now_s = trio.current_time()
-        if access.reads_ahead:
-            self._last_s[access] = now_s
-            self._last_s.move_to_end(access)
-        while self._last_s:
-            oldest, last_s = next(iter(self._last_s.items()))
-            if now_s - last_s <= SHARING_S:
-                break
-            del self._last_s[oldest]
-        return max(128 * KIB, self._budget_bytes // max(1, len(self._last_s)))
-
-    def leave(self, access: Access) -> None:
-        """No more reads will come."""
-        self._last_s.pop(access, None)
 
 
 def _disk(

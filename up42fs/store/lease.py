@@ -24,11 +24,12 @@ import trio
 from up42fs.core.expiry import renew_ahead_s
 from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 from up42fs.types import Signer
 
 #: The longest one signing may take, retries included, and the wait after a failed early renewal.
-SIGN_TIMEOUT_S = 30.0
-RENEWAL_PAUSE_S = 5.0
+SIGN_TIMEOUT_S = patient_s(30.0)
+RENEWAL_PAUSE_S = patient_s(5.0)
 #: Leases kept; the least recently used go first.
 MOST_LEASES = 4096
 

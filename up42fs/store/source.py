@@ -115,9 +115,11 @@ class Source:
             failure = self._failure(delivery, outcome)
             if self.pin.size == 0:  # a 416 told so: there is nothing to fetch
                 return
-            if conditional and failure.status == 412:
-                self._is_conditional = False
-                continue
+            if failure.status == 412:
+                if conditional:
+                    self._is_conditional = False
+                    continue
+                failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
             attempt += 1
             target.trouble = failure
             if not target.wanted and attempt >= AHEAD_ATTEMPTS:
@@ -143,7 +145,11 @@ class Source:
         self._metrics.count("store.requests")
         self._metrics.count("store.bytes_asked", len(asked))
         request = RangeRequest(lease.url, asked, if_match, timeout_s)
-        outcome = await self._transport.fetch(request, delivery)
+        try:
+            outcome = await self._transport.fetch(request, delivery)
+        except InvalidAnswer:  # the link itself must not be used
+            self._leases.discard(self._object_id, lease)
+            raise
         self._metrics.count("store.bytes_fetched", outcome.body_bytes)
         delivery.finish(outcome)
         if isinstance(delivery.refused, Final):
@@ -186,6 +192,8 @@ class Source:
             return True
         if isinstance(verdict, Fail):
             error = verdict.error
+            if failure.kind in (Kind.UNREACHABLE, Kind.TLS):  # the next link may name another host
+                self._leases.discard(self._object_id, lease)
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
             raise self.error(error, explain(failure))

@@ -31,12 +31,13 @@ import trio
 from up42fs import __version__
 from up42fs.core.retry import Kind
 from up42fs.errors import InvalidAnswer
+from up42fs.patience import patient_s
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
 
-CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = max(1, round(patient_s(10)))
 #: A line silent for so long, or about as long slower than this, has stalled.
 STALL_BYTES_S = 1024
-STALL_S = 10
+STALL_S = max(1, round(patient_s(10)))
 RECEIVE_BYTES = 256 * 1024
 ERROR_BODY_BYTES = 4096
 #: A head larger than this is not one.

@@ -1,0 +1,437 @@
+"""Runs cells of the fault matrix on real mounts, several mounts at a time.
+
+A *pair* is an emulator, a mount of it, and two programs that use the mount: one does what the cell
+says, the other looks meanwhile whether what is known still answers. Every cell has an asset of its
+own. Knows the table's words and nothing of what should come of a fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fault_table import OK, READS, Cell, Fault
+
+from up42fs.catalog.snapshot import snapshot_path
+from up42fs.emulator import Faults
+from up42fs.emulator.remote import Remote
+from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S
+from up42fs.fuse.mounts import mount_at
+from up42fs.patience import HURRY_VARIABLE
+
+UP42FS = (sys.executable, "-m", "up42fs")
+READER = Path(__file__).with_name("fault_reader.py")
+#: Every deadline of the mounts is divided by this (see `up42fs.patience`).
+HURRY = 5.0
+#: What a loaded machine may add to a deadline, and to an answer from memory, seconds.
+SLACK_S = 8.0
+MEMORY_S = 10.0
+#: How long a mount may take to be its old self: a refusal is remembered for a minute (in a hurry
+#: less), a store that says "in 9 s" is left alone for so long.
+HEAL_S = 30.0
+FILE_BYTES = 300_000
+_READY_S = 60.0
+DEFAULTS = asdict(Faults())
+
+
+class HangError(Exception):
+    """A call on the mount did not return."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one cell. `probe_s` is the slowest answer from memory meanwhile."""
+
+    cell: Cell
+    outcome: str
+    seconds: float
+    probe_s: float
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        return not self.troubles and self.outcome in self.cell.expected.split(" or ")
+
+
+class Reader:
+    """One program on the mount."""
+
+    def __init__(self) -> None:
+        self._process = self._start()
+
+    @staticmethod
+    def _start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(READER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, call: str, **arguments: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"call": call, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self, timeout_s: float) -> tuple[str, float]:
+        """(outcome, seconds); raises HangError after killing the program."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        if select.select([stdout], [], [], timeout_s)[0]:
+            line = stdout.readline()
+            if line:
+                told = json.loads(line)
+                return str(told["outcome"]), float(told["seconds"])
+        self.restart()
+        raise HangError(f"no answer in {timeout_s:.0f} s")
+
+    def call(self, call: str, timeout_s: float, **arguments: Any) -> tuple[str, float]:
+        self.ask(call, **arguments)
+        return self.answer(timeout_s)
+
+    def restart(self) -> None:
+        """Start anew: an answer may be on its way."""
+        self.close()
+        self._process = self._start()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@dataclass
+class Place:
+    """Where a cell's asset lies, and what it holds."""
+
+    asset_id: str
+    path: str
+    directory: str
+    seed: int
+    size: int
+
+
+class Pair:
+    """An emulator with an asset for each cell, its mount, and two programs that use it."""
+
+    def __init__(
+        self, ready: Mapping[str, Any], mountpoint: Path, pid: int, places: Mapping[Cell, Place]
+    ) -> None:
+        self.ready = ready
+        self.remote = Remote(ready["control_url"])
+        self.mountpoint = mountpoint
+        self.pid = pid
+        self._places = places
+        self._reader, self._bystander = Reader(), Reader()
+        self._fresh = 0
+
+    def close(self) -> None:
+        self._reader.close()
+        self._bystander.close()
+
+    def run(self, cell: Cell) -> Verdict:
+        """Bring the fault about, do the operation, take the fault away, look for damage."""
+        place, troubles = self._places[cell], list[str]()
+        outcome, seconds, probe_s = "hang", 0.0, 0.0
+        try:
+            self._prepare(cell, place)
+            since = self.remote.position()
+            if cell.fault.at != "host":
+                self.remote.faults(**self._switches(cell))
+            outcome, seconds, probe_s = self._operate(cell, place, troubles)
+            if cell.is_noticed and not any(row["struck"] for row in self.remote.log(since)):
+                troubles.append("the fault struck nothing")
+            if self._goes_on(cell, outcome):
+                troubles.append("the fault did not pass")
+        except HangError as error:
+            troubles.append(str(error))
+            self._reader.restart()
+        if cell.fault.at != "host":
+            self.remote.faults(**DEFAULTS)
+            troubles += self._damage(cell, place)
+        return Verdict(cell, outcome, seconds, probe_s, tuple(troubles))
+
+    def _goes_on(self, cell: Cell, outcome: str) -> bool:
+        """Whether a passing fault was over without having hit all it should; reads ask little."""
+        if cell.lasts or outcome != OK or not cell.is_noticed or cell.operation in READS:
+            return False
+        harmless = cell.fault.on[cell.plane].lasting == OK
+        return not harmless and self.remote.faults()["fail_next"] != 0
+
+    def _prepare(self, cell: Cell, place: Place) -> None:
+        """What the program had done before the fault came."""
+        if cell.fault.at == "host":
+            return
+        needs_link = cell.plane != "store" or cell.fault.at == "links"
+        if cell.operation in ("sequential", "random"):
+            if needs_link:
+                self.remote.faults(link_life_s=1.0)
+            self._expect_ok("begin", path=place.path, seed=place.seed, size=place.size)
+            if needs_link:
+                time.sleep(1.1)
+                self.remote.faults(link_life_s=300.0)
+        if cell.plane == "store" and cell.operation in ("stat", "ls"):
+            self._expect_ok("ls", path=place.directory, names=["item.json", "pan.tiff"])
+        if cell.plane == "auth":
+            self.remote.storage("revoke_tokens")
+
+    def _expect_ok(self, call: str, **arguments: Any) -> None:
+        outcome, _ = self._reader.call(call, READ_DEADLINE_S, **arguments)
+        if outcome != OK:
+            raise HangError(f"{call} before the fault: {outcome}")
+
+    def _switches(self, cell: Cell) -> dict[str, Any]:
+        switches = {k: self._address(v) for k, v in cell.fault.switches.items()}
+        if cell.fault.at == "nature":
+            return switches
+        switches["fail_plane"] = "api" if cell.fault.at == "links" else cell.plane
+        if cell.fault.at == "links":
+            switches["fail_route"] = "assets.sign"
+        if not cell.lasts:
+            switches["fail_next"] = cell.fault.on[cell.plane].strikes
+        return switches
+
+    def _address(self, value: Any) -> Any:
+        if value == "@auth":
+            return self.ready["auth_url"]
+        return _tls(self.ready) if value == "@store_tls" else value
+
+    def _operate(self, cell: Cell, place: Place, troubles: list[str]) -> tuple[str, float, float]:
+        deadline_s = READ_DEADLINE_S if cell.operation in READS else METADATA_DEADLINE_S
+        limit_s = deadline_s / HURRY + SLACK_S
+        if cell.operation == "refresh":
+            return self._refresh(place)
+        self._reader.ask(*(asked := self._call(cell, place))[:1], **asked[1])
+        probe_s = 0.0
+        for _ in range(2):
+            told, took_s = self._bystander.call(
+                "probe", MEMORY_S, root=str(self.mountpoint), path=place.path
+            )
+            probe_s = max(probe_s, took_s)
+            if told != OK:
+                troubles.append(f"from memory: {told}")
+        outcome, seconds = self._reader.answer(limit_s)
+        return outcome, seconds, probe_s
+
+    def _refresh(self, place: Place) -> tuple[str, float, float]:
+        """A refresh meets the fault; what is known stays, and goes on being shown."""
+        self._fresh += 1
+        self.remote.storage("add_asset", name=f"fresh-{self._fresh}.bin", size=1000)
+        os.kill(self.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        outcome, seconds = self._bystander.call(
+            "probe", MEMORY_S, root=str(self.mountpoint), path=place.path
+        )
+        return outcome, seconds, seconds
+
+    def _call(self, cell: Cell, place: Place) -> tuple[str, dict[str, Any]]:
+        if cell.operation in READS:
+            return cell.operation, {"path": place.path, "seed": place.seed, "size": place.size}
+        if cell.operation == "stat":
+            return "stat", {"path": f"{place.directory}/pan.tiff", "size": FILE_BYTES}
+        if cell.operation == "ls":
+            return "ls", {"path": place.directory, "names": ["item.json", "pan.tiff"]}
+        call = "known_xattr" if cell.plane == "store" else "xattr"
+        return call, {"path": place.path, "asset_id": place.asset_id}
+
+    def _damage(self, cell: Cell, place: Place) -> list[str]:
+        """What is still wrong once the fault is gone, after some time to heal."""
+        self._reader.call("end", MEMORY_S, path=place.path)
+        checks: list[tuple[str, dict[str, Any]]] = [
+            ("whole", {"path": place.path, "seed": place.seed, "size": place.size}),
+            ("ls", {"path": place.directory, "names": ["item.json", "pan.tiff"]}),
+            ("stat", {"path": f"{place.directory}/pan.tiff", "size": FILE_BYTES}),
+            ("xattr", {"path": place.path, "asset_id": place.asset_id}),
+        ]
+        if cell.operation == "refresh":
+            new = f"{self.mountpoint}/assets/fresh-{self._fresh}.bin"
+            checks.append(("stat", {"path": new, "size": 1000}))
+        deadline_s = time.monotonic() + HEAL_S
+        troubles = [trouble for check in checks if (trouble := self._healed(check, deadline_s))]
+        if mount_at(self.mountpoint) is None:
+            troubles.append("the mount is gone")
+        return troubles
+
+    def _healed(self, check: tuple[str, dict[str, Any]], deadline_s: float) -> str | None:
+        call, arguments = check
+        while True:
+            try:
+                outcome, _ = self._reader.call(call, READ_DEADLINE_S, **arguments)
+            except HangError as error:
+                return f"{call} afterwards: {error}"
+            if outcome == OK:
+                return None
+            if outcome.startswith("wrong: wrong bytes") or time.monotonic() > deadline_s:
+                return f"{call} afterwards: {outcome}"
+            time.sleep(0.3)
+
+
+def _tls(ready: Mapping[str, Any]) -> str:
+    """An address that is said to speak TLS, and does not."""
+    return str(ready["store_url"]).replace("http:", "https:")
+
+
+# -- pairs in being ------------------------------------------------------------------------------
+
+
+@contextmanager
+def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
+    """Start the pair for `cells`; everything is ended and unmounted afterwards."""
+    with ExitStack() as stack:
+        ready = stack.enter_context(_emulator())
+        remote = Remote(ready["control_url"])
+        mountpoint = home / "mnt"
+        mountpoint.mkdir()
+        places = {
+            cell: _add(remote, mountpoint, n, cell.fault.size) for n, cell in enumerate(cells)
+        }
+        env = dict(ready["env"])
+        host = cells[0].fault if cells[0].fault.at == "host" else None
+        if host is not None:
+            with _mounted(env, mountpoint, home):
+                _wait_for(lambda: _knows(mountpoint, len(places)), "the stored catalogue")
+            env = _dead_host(env, cells[0].plane, host, ready, home)
+        pid = stack.enter_context(_mounted(env, mountpoint, home))
+        running = Pair(ready, mountpoint, pid, places)
+        stack.callback(running.close)
+        yield running
+
+
+@contextmanager
+def _emulator() -> Iterator[dict[str, Any]]:
+    process = subprocess.Popen(
+        [*UP42FS, "emulator", "--die-with-parent", "--synthetic", "6,2,2"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
+    name, seed = f"cell-{number:03d}", number % 200
+    asset_id = str(remote.storage("add_asset", name=f"{name}.zip", size=size, seed=seed)["id"])
+    file = {"key": "pan.tiff", "size": FILE_BYTES}
+    remote.storage("put_items", asset_id=asset_id, items=[{"title": name, "files": [file]}])
+    remote.storage("set_cnam_status", id=asset_id, status="SUCCESSFUL")
+    assets = mountpoint / "assets"
+    return Place(asset_id, str(assets / f"{name}.zip"), str(assets / name), seed, size)
+
+
+@contextmanager
+def _mounted(env: Mapping[str, str], mountpoint: Path, home: Path) -> Iterator[int]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("UP42", "XDG_"))}
+    clean |= {**env, HURRY_VARIABLE: f"{HURRY:g}"}
+    command = [*UP42FS, "mount", str(mountpoint), "-o", "refresh=3600", "--cache-dir"]
+    command += [str(home / "cache"), "--log-file", str(home / "log"), "--log-level", "debug"]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=_READY_S)
+    if done.returncode != 0:
+        raise RuntimeError(f"cannot mount: {done.stderr}")
+    pid = json.loads((mountpoint / ".up42fs/status.json").read_text())["pid"]
+    try:
+        yield int(pid)
+    finally:
+        subprocess.run([*UP42FS, "unmount", str(mountpoint)], capture_output=True, timeout=_READY_S)
+        if mount_at(mountpoint) is not None:
+            subprocess.run(["fusermount3", "-uz", str(mountpoint)], capture_output=True)
+
+
+def _knows(mountpoint: Path, count: int) -> bool:
+    names = [name for name in os.listdir(mountpoint / "assets") if name.startswith("cell-")]
+    return len(names) == 2 * count
+
+
+def _dead_host(
+    env: dict[str, str], plane: str, fault: Fault, ready: Mapping[str, Any], home: Path
+) -> dict[str, str]:
+    """Environment of a mount that knows its storage and cannot reach one of its hosts."""
+    host = str(fault.switches["host"])
+    if host == "@store_tls":
+        host = _tls(ready)
+    changed = env | {f"UP42_{plane.upper()}_URL": host}
+    stored, wanted = (
+        snapshot_path(
+            home / "cache/catalogue", api=e["UP42_API_URL"], username=e["UP42_USERNAME"],
+            workspace=None,
+        )
+        for e in (env, changed)
+    )  # fmt: skip
+    if stored != wanted:
+        stored.rename(wanted)
+    return changed
+
+
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + _READY_S
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"waited in vain for {what}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="faults-") as home:
+        yield Path(home)
+
+
+def run(
+    cells: Sequence[Cell], pairs: int, told: Callable[[Verdict], None] = lambda _: None
+) -> list[Verdict]:
+    """Run all `cells` on `pairs` mounts at a time; `told` hears of each as it ends."""
+    jobs: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
+    for job in _jobs(cells, pairs):
+        jobs.put(job)
+    verdicts, errors, lock = list[Verdict](), list[BaseException](), threading.Lock()
+
+    def work() -> None:
+        while not jobs.empty() and not errors:
+            try:
+                mine = jobs.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                with _home() as home, pair(mine, home) as running:
+                    for cell in mine:
+                        verdict = running.run(cell)
+                        with lock:
+                            verdicts.append(verdict)
+                            told(verdict)
+            except BaseException as error:
+                errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(pairs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if errors:
+        raise errors[0]
+    order = {cell: number for number, cell in enumerate(cells)}
+    return sorted(verdicts, key=lambda verdict: order[verdict.cell])
+
+
+def _jobs(cells: Sequence[Cell], pairs: int) -> list[Sequence[Cell]]:
+    """Cells that share a mount: those of a dead host by themselves, the others dealt out."""
+    hosts: dict[tuple[str, Fault], list[Cell]] = {}
+    plain: list[Cell] = []
+    for cell in cells:
+        if cell.fault.at == "host":
+            hosts.setdefault((cell.plane, cell.fault), []).append(cell)
+        else:
+            plain.append(cell)
+    dealt = [plain[number::pairs] for number in range(pairs)]
+    return [job for job in (*dealt, *hosts.values()) if job]

@@ -1,0 +1,67 @@
+"""The fault matrix: its table covers what it says, and its short form holds on real mounts.
+
+The whole of it runs by `contrib/bench/faults.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "contrib" / "bench"
+PAIRS = 6
+
+
+@pytest.fixture(scope="module", params=["fault_table"])
+def table(request: pytest.FixtureRequest) -> ModuleType:
+    return module(request.param)
+
+
+def module(name: str) -> ModuleType:
+    """A script of contrib/bench; they import each other by name."""
+    if str(BENCH) not in sys.path:
+        sys.path.insert(0, str(BENCH))
+    return importlib.import_module(name)
+
+
+def test_the_table_covers_planes_faults_and_operations(table: ModuleType) -> None:
+    cells = table.cells()
+    assert len(cells) >= 300
+    assert len({cell.name for cell in cells}) == len(cells)
+    for plane in table.PLANES:
+        seen = {cell.operation for cell in cells if cell.plane == plane}
+        left_out = {operation for place, operation in table.LEFT_OUT if place == plane}
+        assert seen | left_out == set(table.OPERATIONS)
+        assert {cell.lasts for cell in cells if cell.plane == plane} == {True, False}
+    for fault in table.FAULTS:
+        assert {c.plane for c in cells if c.fault is fault} == set(fault.on), fault.name
+
+
+def test_the_short_form_has_every_fault_on_every_plane(table: ModuleType) -> None:
+    short = table.short_form(table.cells())
+    groups = {(cell.plane, cell.fault, cell.lasts) for cell in table.cells()}
+    assert {(cell.plane, cell.fault, cell.lasts) for cell in short} == groups
+    assert len(short) == len(groups)
+    assert {cell.operation for cell in short} == set(table.OPERATIONS)
+
+
+@pytest.mark.mount
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_wrong_byte_no_hang_the_right_error(table: ModuleType) -> None:
+    verdicts = module("fault_run").run(table.short_form(table.cells()), PAIRS)
+    bad = [
+        f"{v.cell.name}: expected {v.cell.expected}, got {v.outcome} in {v.seconds:.1f} s: "
+        f"{'; '.join(v.troubles)}"
+        for v in verdicts
+        if not v.is_good
+    ]
+    assert not bad, "\n".join(bad)
+    # df, two listings, stat and listxattr together, half of the time in less than a second even
+    # where the machine has much else to do.
+    assert statistics.median(v.probe_s for v in verdicts) < 1
