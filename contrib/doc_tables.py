@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -68,6 +69,9 @@ says so.
 **Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
 
+**Crowds.** By default: {crowd}. These may look at attributes, and read the first 1 MiB and the last
+128 KiB of a file; what lies between is refused to them with `Permission denied`, and counted.
+
 **Addresses** must be `https`, loopback excepted.
 
 **Other variables.** `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` work for the API and for the
@@ -81,6 +85,7 @@ _DEFAULTS = {
     "gid": "the mounting user's",
     "umask": "022",
     "cache_size": "10G",
+    "crowd": "indexers and thumbnailers of desktops",
 }
 
 
@@ -92,9 +97,14 @@ def settings_page() -> str:
         ["---", "---", "---", "---"],
         *(_option_row(option, defaults[option.name]) for option in config.OPTIONS),
     ]
-    names = " ".join(f"`{name}`" for name in sorted(config.IGNORED_MOUNT_OPTIONS))
-    ignored = "\n".join(textwrap.wrap(names, 98, break_on_hyphens=False))
-    return _INTRO + _table(rows) + _NOTES.format(ignored=ignored)
+    ignored = _wrapped(sorted(config.IGNORED_MOUNT_OPTIONS))
+    crowd = _wrapped(config.CROWD)
+    return _INTRO + _table(rows) + _NOTES.format(ignored=ignored, crowd=crowd)
+
+
+def _wrapped(names: Iterable[str]) -> str:
+    spans = " ".join(f"`{name}`" for name in names)
+    return "\n".join(textwrap.wrap(spans, 98, break_on_hyphens=False))
 
 
 def switch_table() -> str:

@@ -24,6 +24,13 @@ REGIONS: dict[str, tuple[str, str]] = {
     "eu": ("https://api.up42.com", "https://auth.up42.com"),
     "sa": ("https://api.sa.up42.com", "https://auth.sa.up42.com"),
 }
+#: Programs that open every file they find: indexers of GNOME, KDE and others, and thumbnailers.
+CROWD = (
+    *("tracker-miner-fs-3", "tracker-extract-3", "localsearch-3", "localsearch-extractor-3"),
+    *("baloo_file", "baloo_file_extractor", "updatedb", "updatedb.plocate", "updatedb.mlocate"),
+    *("recollindex", "tumblerd", "gdk-pixbuf-thumbnailer", "gnome-thumbnail-font"),
+    *("totem-video-thumbnailer", "evince-thumbnailer", "ffmpegthumbnailer"),
+)
 #: Standard mount options that mount(8) and /etc/fstab pass along and that change nothing here.
 IGNORED_MOUNT_OPTIONS = frozenset(
     {
@@ -150,6 +157,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "cache_size", _size, "size of the disk cache, 0 for none; a tenth of the disk stays free"
     ),
+    Option(
+        "crowd", str, "programs that may read heads of files only, with ':' between; empty for none"
+    ),
     Option("log_level", _level, "debug, info, warning or error"),
     Option("log_file", _path, "file to log to"),
     Option("log_format", _form, "text, or json: an object a line"),
@@ -182,6 +192,7 @@ class Settings:
     read_ahead: int = 1024
     cache_dir: Path | None = None
     cache_size: int = 10 << 30
+    crowd: str = ":".join(CROWD)
     log_level: str = "info"
     log_file: Path | None = None
     log_format: str = "text"

@@ -14,6 +14,7 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── InvalidArgument             EINVAL
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
+    │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
     ├── VersionChanged              ESTALE       the object is not the one that was opened
     ├── Offline                     ENETUNREACH  no route to UP42
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
@@ -89,6 +90,10 @@ class AccessDenied(Up42fsError):
     """UP42 refuses this account the operation."""
 
     errno = errno.EACCES
+
+
+class CrowdRefused(AccessDenied):
+    """A program that opens every file it finds may read heads only."""
 
 
 class VersionChanged(Up42fsError):

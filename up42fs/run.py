@@ -35,7 +35,9 @@ from up42fs.core.stac import StacItem
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.ledger import Ledger
 from up42fs.fs.virtual import VirtualFiles
+from up42fs.fs.watch import Watch
 from up42fs.fuse.mounts import Mount
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
@@ -111,6 +113,8 @@ class _Mount:
         recent: logs.Recent,
     ) -> None:
         self._recent = recent
+        crowd = frozenset(filter(None, settings.crowd.split(":")))
+        self._watch = Watch(Ledger(), metrics, crowd)
         self._settings = settings
         self._mountpoint = mountpoint
         self._client = client
@@ -150,6 +154,7 @@ class _Mount:
                 files=self._store,
                 documents=self._client,
                 virtual=VirtualFiles(self._status, lambda: exposition.render(self._status())),
+                watch=self._watch,
                 umask=self._settings.umask,
             )
             operations = Operations(
@@ -248,6 +253,7 @@ class _Mount:
             "store": self._store.gauges(),
             "disk_cache": self._store.disk_status(),
             "open": self._filesystem.gauges(),
+            "top_files": self._watch.ledger.top(),
             "counters": self._metrics.snapshot(),
             "recent_errors": self._recent.latest(),
         }

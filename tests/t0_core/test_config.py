@@ -49,6 +49,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("7", 7.0)],
     "cache_size": [("0", 0), ("500M", 500 << 20), ("10GiB", 10 << 30), ("1.5k", 1536)],
     "log_level": [(level, level) for level in ("debug", "warning", "error", "info")],
+    "crowd": [("", ""), ("a:b", "a:b"), ("c", "c"), ("a", "a")],
     "log_format": [(form, form) for form in ("json", "text", "json", "text")],
 }
 PLAIN = [option for option in OPTIONS if option.name != "credentials"]

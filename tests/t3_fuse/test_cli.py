@@ -70,7 +70,18 @@ def complaint(done: Done, status: int = 1) -> str:
     return done.stderr.removeprefix("up42fs: ").rstrip("\n")
 
 
-COMMANDS = ["", "login", "logout", "mount", "unmount", "status", "doctor", "demo", "emulator"]
+COMMANDS = [
+    "",
+    "login",
+    "logout",
+    "mount",
+    "unmount",
+    "status",
+    "explain",
+    "doctor",
+    "demo",
+    "emulator",
+]
 
 # help and usage --------------------------------------------------------------------------------
 

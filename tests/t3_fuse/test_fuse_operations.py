@@ -17,6 +17,7 @@ from up42fs.errors import BadHandle, NoAttribute
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.nodes import Absent, Attributes, Opened, Usage
 from up42fs.fuse.operations import BLOCK_SIZE_BYTES, Operations
+from up42fs.fuse.readers import UNKNOWN
 from up42fs.metrics import Metrics
 
 CTX = pyfuse3.RequestContext()
@@ -68,8 +69,8 @@ class RecordingFilesystem:
     def releasedir(self, handle: int) -> None:
         self._asked("releasedir", handle)
 
-    async def open(self, inode: int, flags: int) -> Opened:
-        self._asked("open", inode, flags)
+    async def open(self, inode: int, flags: int, program: str) -> Opened:
+        self._asked("open", inode, flags, program)
         return Opened(42, keep_cache=False, direct_io=True)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
@@ -176,7 +177,7 @@ async def test_opening(operations: Operations, fs: RecordingFilesystem) -> None:
     assert isinstance(opened, pyfuse3.FileInfo)
     assert (opened.fh, opened.keep_cache, opened.direct_io) == (42, False, True)
     assert await operations.opendir(8, CTX) == 41
-    assert fs.calls == [("open", 7, os.O_RDONLY), ("opendir", 8)]
+    assert fs.calls == [("open", 7, os.O_RDONLY, UNKNOWN), ("opendir", 8)]
 
 
 @pytest.mark.parametrize("data", [b"abc", memoryview(b"xabcx")[1:4], bytearray(b"abc")])

@@ -20,7 +20,17 @@ from up42fs.fuse.mounts import mount_at
 INSTALL = REPOSITORY / "contrib" / "install"
 READ_AHEAD = REPOSITORY / "contrib" / "udev" / "up42fs-read-ahead"
 FSTAB_GENERATOR = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
-COMMANDS = ("login", "logout", "mount", "unmount", "status", "doctor", "demo", "emulator")
+COMMANDS = (
+    "login",
+    "logout",
+    "mount",
+    "unmount",
+    "status",
+    "explain",
+    "doctor",
+    "demo",
+    "emulator",
+)
 
 
 def install(destination: Path, *arguments: str) -> str:

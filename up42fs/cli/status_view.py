@@ -40,6 +40,10 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "disk cache", _disk(status.get("disk_cache"), counters)
     yield "links", _links(counters, status.get("store") or {})
     yield "errors", _errors(counters)
+    if counters.get("fs.crowd_opens"):
+        yield "crowds", _crowds(counters)
+    for number, file in enumerate((status.get("top_files") or [])[:5]):
+        yield "" if number else "most read", _file(file)
     for entry in (status.get("recent_errors") or [])[-3:]:
         yield "", f"[dim]{entry['time']}[/] {escape(entry['message'])}"
 
@@ -129,6 +133,21 @@ def _errors(counters: Document) -> str:
     if not found:
         return "none"
     return "[red]" + ", ".join(f"{name} {count}" for name, count in found.items()) + "[/]"
+
+
+def _crowds(counters: Document) -> str:
+    return (
+        f"{counters['fs.crowd_opens']} opens by indexers and thumbnailers, "
+        f"{counters.get('fs.crowd_refused', 0)} reads beyond heads refused"
+    )
+
+
+def _file(file: Document) -> str:
+    programs = ", ".join(list(file["programs"])[:3])
+    return escape(
+        f"{_bytes(file['bytes_read'])} in {file['reads']} reads, {file['waited_seconds']:.1f} s "
+        f"waited: {file['name'].partition(' (asset ')[0]}, by {programs}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -124,6 +124,11 @@ class RangeSet:
         """How many bytes the set holds."""
         return sum(self._stops) - sum(self._starts)
 
+    @property
+    def count(self) -> int:
+        """How many ranges it is held as."""
+        return len(self._starts)
+
     def __iter__(self) -> Iterator[ByteRange]:
         pairs = list(zip(self._starts, self._stops, strict=True))
         return (ByteRange(start, stop) for start, stop in pairs)

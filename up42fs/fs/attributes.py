@@ -5,11 +5,15 @@ Knows what each kind of node shows; the values are made by `xattrs`, requests by
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from up42fs.catalog.index import Index
 from up42fs.core.stac import StacItem
 from up42fs.errors import NoAttribute
 from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
+from up42fs.fs.ledger import Ledger
 from up42fs.fs.nodes import STORED_KINDS, Kind, Node
 from up42fs.fs.ports import Documents, Files
 from up42fs.fs.sizes import Sizes
@@ -27,7 +31,9 @@ class NodeAttributes:
         documents: Documents,
         registry: FileRegistry,
         transformed: Transformed | None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self._index = index
         self._files = files
         self._sizes = sizes
@@ -78,6 +84,8 @@ class NodeAttributes:
                 return await self._documents.download_url(node)
             if name == xattrs.CACHED:
                 return str(await self._cached_bytes(node)).encode()
+            if name == xattrs.EXPLAIN:
+                return json.dumps(await self._explain(node)).encode()
         raise NoAttribute(name)
 
     async def _cached_bytes(self, node: Node) -> int:
@@ -85,6 +93,17 @@ class NodeAttributes:
         return await self._files.ensure_cached_bytes(
             node.id, size=sizes.known(node), name=sizes.label(node), stamp=sizes.stamp(node)
         )
+
+    async def _explain(self, node: Node) -> dict[str, Any]:
+        """What the file cost and why, as far as it is remembered."""
+        account = self._ledger.explain(node.id) if self._ledger else None
+        return {
+            "id": node.id,
+            "name": self._sizes.label(node),
+            "size": self._sizes.known(node),
+            "cached_bytes": await self._cached_bytes(node),
+            **(account or {}),
+        }
 
     def _described(self, node: Node) -> Node | None:
         """The asset or order whose API object is meant."""

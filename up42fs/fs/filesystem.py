@@ -56,6 +56,7 @@ from up42fs.fs.nodes import (
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.virtual import VirtualFiles
+from up42fs.fs.watch import Watch
 from up42fs.patience import patient_s
 from up42fs.types import Asset, Bytes
 
@@ -104,6 +105,7 @@ class Filesystem:
         documents: Documents,
         virtual: VirtualFiles,
         branches: Branches | None = None,
+        watch: Watch | None = None,
         umask: int = 0o022,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
@@ -111,12 +113,19 @@ class Filesystem:
         self._catalogue = catalogue
         self._files = files
         self._virtual = virtual
+        self._watch = watch
         self._branches = branches or Branches(index)
         self._layout = Layout(index, virtual.names(), self._branches.all)
         registry = self._branches.registry
         self._sizes = Sizes(index, files, registry, clock)
         self._xattrs = NodeAttributes(
-            index, files, self._sizes, documents, registry, self._branches.transformed
+            index,
+            files,
+            self._sizes,
+            documents,
+            registry,
+            self._branches.transformed,
+            watch.ledger if watch else None,
         )
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
         self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
@@ -199,8 +208,11 @@ class Filesystem:
 
     # files ---------------------------------------------------------------------------------
 
-    async def open(self, inode: int, flags: int) -> Opened:
-        """Open a file for reading; no request before the first read, where its size is known."""
+    async def open(self, inode: int, flags: int, program: str = "?") -> Opened:
+        """Open a file for reading; no request before the first read, where its size is known.
+
+        `program` is who opens it, as the kernel names it.
+        """
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
             raise IsADirectory(f"{node.kind.value} is a directory")
@@ -212,7 +224,10 @@ class Filesystem:
             return Opened(self._open.add(self._render(node)), keep_cache=False, direct_io=True)
         size = await self._sizes.ensure(node)
         stamp = self._sizes.stamp(node)
-        opened = self._files.open(node.id, size=size, name=self._sizes.label(node), stamp=stamp)
+        label = self._sizes.label(node)
+        opened = self._files.open(node.id, size=size, name=label, stamp=stamp)
+        if self._watch is not None:
+            opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
         # Where the file may be another now, kept pages would be mixed with new ones.
         keep = node.id not in self._changed and self._stamps.get(node.id, stamp) == stamp
         self._stamps[node.id] = stamp

@@ -18,6 +18,7 @@ JSON = PREFIX + "json"
 STAC_JSON = PREFIX + "stac.json"
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
+EXPLAIN = PREFIX + "explain"
 
 
 def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:

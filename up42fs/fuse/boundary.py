@@ -18,6 +18,7 @@ import pyfuse3
 import trio
 
 from up42fs.errors import (
+    CrowdRefused,
     NoAttribute,
     ReadOnly,
     Up42fsError,
@@ -33,7 +34,7 @@ METADATA_DEADLINE_S = patient_s(28.0)
 READ_DEADLINE_S = patient_s(35.0)
 
 #: Errors that are answers, not troubles: not worth a line in the log.
-_ORDINARY = (NoAttribute, ReadOnly)
+_ORDINARY = (NoAttribute, ReadOnly, CrowdRefused)
 
 
 class HasMetrics(Protocol):

@@ -18,6 +18,7 @@ from up42fs.errors import ReadOnly
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
 
 #: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
@@ -85,7 +86,7 @@ class Operations(pyfuse3.Operations):
     @_metadata
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open for reading; no request goes out before the first read."""
-        opened = await self._fs.open(inode, flags)
+        opened = await self._fs.open(inode, flags, program_of(ctx.pid))
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
 
     @boundary(READ_DEADLINE_S)

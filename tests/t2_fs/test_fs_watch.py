@@ -1,0 +1,180 @@
+"""Accounts of what was read, and crowds that may read heads only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from up42fs.cli.explain import MAP_CELLS, file_map, lines
+from up42fs.config import CROWD
+from up42fs.errors import CrowdRefused, Unavailable
+from up42fs.fs import ledger as ledger_module
+from up42fs.fs.ledger import Ledger
+from up42fs.fs.watch import HEAD_BYTES, TAIL_BYTES, Watch
+from up42fs.metrics import Metrics
+from up42fs.types import ByteRange
+
+MIB = 1 << 20
+SIZE = 20 * MIB
+
+
+class File:
+    """Answers every read, after a second on the clock."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self.size = size
+        self.now_s = 0.0
+        self.reads: list[tuple[int, int]] = []
+        self.fails = False
+        self.closed = False
+
+    async def read(self, offset: int, size: int) -> bytes:
+        self.now_s += 1.0
+        if self.fails:
+            raise Unavailable("no")
+        self.reads.append((offset, size))
+        return bytes(max(0, min(size, self.size - offset)))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def watched(file: File, program: str, metrics: Metrics | None = None, ledger: Ledger | None = None):
+    watch = Watch(
+        ledger or Ledger(), metrics or Metrics(), frozenset(CROWD), clock=lambda: file.now_s
+    )
+    return watch, watch.open(file, "id", name="a.tif", size=file.size, program=program)
+
+
+async def test_reads_are_accounted_for() -> None:
+    file = File()
+    watch, opened = watched(file, "gdalinfo")
+    await opened.read(0, 100)
+    await opened.read(50, 100)
+    await opened.read(SIZE - 10, 100)
+    await opened.read(SIZE + 10, 100)
+    file.fails = True
+    with pytest.raises(Unavailable):
+        await opened.read(0, 1)
+    opened.close()
+    told = watch.ledger.explain("id")
+    assert told == {
+        "name": "a.tif",
+        "size": SIZE,
+        "programs": {"gdalinfo": 1},
+        "reads": 3,
+        "refused": 0,
+        "bytes_read": 210,
+        "bytes_touched": 160,
+        "waited_seconds": 3.0,
+        "slowest_seconds": 1.0,
+        "errors": {"Unavailable": 1},
+        "ranges": [[0, 150], [SIZE - 10, SIZE]],
+    }
+    assert file.closed
+    assert watch.ledger.explain("other") is None
+
+
+def test_another_version_is_another_account() -> None:
+    ledger = Ledger()
+    ledger.open("id", name="a", size=1, program="x").note_read(ByteRange(0, 1), 0.0)
+    assert ledger.open("id", name="a", size=1, program="y").reads == 1
+    assert ledger.open("id", name="a", size=2, program="y").reads == 0
+
+
+def test_the_most_read_come_first() -> None:
+    ledger = Ledger()
+    for number in range(20):
+        account = ledger.open(str(number), name=f"{number}", size=100, program="cp")
+        if number:
+            account.note_read(ByteRange(0, number), 0.0)
+    assert [entry["name"] for entry in ledger.top(3)] == ["19", "18", "17"]
+    assert len(ledger.top(100)) == 19
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 10**6)), max_size=200))
+def test_memory_stays_small_and_nothing_read_is_lost(reads: list[tuple[int, int]]) -> None:
+    account = Ledger().open("id", name="a", size=2 * 10**9, program="x")
+    limit, ledger_module.MOST_SPANS = ledger_module.MOST_SPANS, 8
+    try:
+        for start, length in reads:
+            account.note_read(ByteRange(start, start + length), 0.1)
+            assert account.spans.covers(ByteRange(start, start + length))
+            assert len(list(account.spans)) <= 8
+    finally:
+        ledger_module.MOST_SPANS = limit
+
+
+def test_what_is_told_fits_into_an_attribute() -> None:
+    ledger = Ledger()
+    account = ledger.open("id", name="n" * 250, size=10**13, program="x" * 15)
+    for number in range(3000):
+        account.note_read(ByteRange(number * 10**9, number * 10**9 + 10**6), 1.0)
+    assert len(json.dumps(ledger.explain("id"))) < 65536
+
+
+# crowds -----------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_reads_heads_and_tails_only() -> None:
+    file = File()
+    metrics = Metrics()
+    watch, opened = watched(file, "tracker-extract"[:15], metrics)
+    await opened.read(0, 4096)
+    await opened.read(HEAD_BYTES - 4096, 4096)
+    await opened.read(SIZE - TAIL_BYTES, TAIL_BYTES)
+    assert len(file.reads) == 3
+    for offset, size in ((HEAD_BYTES - 1, 2), (SIZE // 2, 1), (0, SIZE)):
+        with pytest.raises(CrowdRefused, match=r"a\.tif.*crowd"):
+            await opened.read(offset, size)
+    assert len(file.reads) == 3
+    assert metrics.snapshot() == {"fs.crowd_opens": 1, "fs.crowd_refused": 3}
+    told = watch.ledger.explain("id")
+    assert told is not None
+    assert told["refused"] == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, HEAD_BYTES])
+async def test_a_small_file_is_all_head(size: int) -> None:
+    _, opened = watched(File(size), "tumblerd")
+    assert len(await opened.read(0, 2 * MIB)) == size
+
+
+@pytest.mark.parametrize("program", ["gdalinfo", "qgis", "cp", "?", "python3"])
+async def test_others_read_all(program: str) -> None:
+    _, opened = watched(File(), program)
+    assert len(await opened.read(0, SIZE)) == SIZE
+
+
+def test_names_are_compared_as_the_kernel_keeps_them() -> None:
+    for name in CROWD:
+        metrics = Metrics()
+        watched(File(), name.encode()[:15].decode(), metrics)
+        assert metrics["fs.crowd_opens"] == 1, name
+
+
+# the map ----------------------------------------------------------------------------------------
+
+
+@given(
+    size=st.integers(1, 10**12),
+    cuts=st.lists(st.integers(0, 10**12), max_size=12),
+)
+def test_the_map_shows_what_was_read(size: int, cuts: list[int]) -> None:
+    points = sorted({min(cut, size) for cut in cuts})
+    ranges = [[a, b] for a, b in zip(points[::2], points[1::2], strict=False)]
+    shown = file_map(ranges, size, MAP_CELLS)
+    assert len(shown) == min(MAP_CELLS, size)
+    assert file_map([[0, size]], size, MAP_CELLS) == "█" * len(shown)
+    assert file_map([], size, MAP_CELLS) == " " * len(shown)
+    for start, stop in ranges:
+        cell = start * len(shown) // size
+        assert shown[cell] != " ", (start, stop)
+
+
+def test_an_explanation_of_a_file_nobody_opened() -> None:
+    text = "\n".join(lines({"name": "a.tif", "size": None, "cached_bytes": 0}))
+    assert "by nobody" in text

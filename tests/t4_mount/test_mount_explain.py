@@ -1,0 +1,109 @@
+"""`up42fs explain` and crowd control on real mounts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import UP42FS, Emulator, Mount, check, run
+
+from up42fs.fuse.readers import UNKNOWN, program_of
+
+pytestmark = pytest.mark.mount
+
+
+@pytest.fixture(scope="module")
+def big():
+    from harness import emulator
+
+    with emulator("--synthetic", "3") as running:
+        yield running
+
+
+def archive(there: Mount) -> Path:
+    return max((there.path / "assets").glob("*.zip"), key=lambda path: path.stat().st_size)
+
+
+def test_who_read_what(big: Emulator, mount) -> None:
+    there: Mount = mount(big)
+    path = archive(there)
+    size = path.stat().st_size
+    before = sum(big.requests().values())
+    assert "by nobody" in check(*UP42FS, "explain", path)
+    assert sum(big.requests().values()) == before
+    check("sh", "-c", 'exec head -c 5000 "$0" >/dev/null', path)
+    check("sh", "-c", 'exec cat "$0" >/dev/null', path)
+    said = check(*UP42FS, "explain", path)
+    assert path.name in said
+    assert "head 1, cat 1" in said or "cat 1, head 1" in said
+    assert "100% of the file" in said
+    assert "|" + "█" * 64 + "|" in said
+    told = json.loads(check(*UP42FS, "explain", "--json", path))
+    assert told["ranges"] == [[0, size]]
+    assert told["bytes_read"] >= size
+    top = there.status()["top_files"]
+    assert path.name in top[0]["name"]
+    assert "cat" in check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+
+
+def test_what_cannot_be_explained(sample_mount: Mount, tmp_path: Path) -> None:
+    done = run(*UP42FS, "explain", sample_mount.path / "assets")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not a delivered file" in done.stderr
+    done = run(*UP42FS, "explain", tmp_path)
+    assert "does not lie in an up42fs mount" in done.stderr
+    done = run(*UP42FS, "explain", sample_mount.path / "assets/none")
+    assert "No such file" in done.stderr
+
+
+@pytest.fixture
+def indexer(tmp_path: Path) -> Path:
+    """`cat`, under the name of a program that crowds."""
+    path = tmp_path / "tracker-extract-3"
+    shutil.copy(shutil.which("cat") or "/bin/cat", path)
+    return path
+
+
+def test_a_crowd_pulls_no_file(big: Emulator, mount, indexer: Path) -> None:
+    there: Mount = mount(big)
+    path = archive(there)
+    assert path.stat().st_size > 4 << 20
+    done = run("sh", "-c", '"$0" "$1" | wc -c', indexer, path)
+    assert "Permission denied" in done.stderr
+    assert int(done.stdout) <= 1 << 20
+    counters = there.counters()
+    assert counters["fs.crowd_opens"] == 1
+    assert counters["fs.crowd_refused"] >= 1
+    assert counters["store.bytes_fetched"] < 3 << 20
+    assert counters["fuse.errors_EACCES"] >= 1
+    assert there.log.read_text().count("may read heads of files only") == 1
+    said = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    assert "1 opens by indexers and thumbnailers" in said
+    check("cmp", path, path)  # everybody else reads on, also what was refused just now
+
+
+def test_crowds_can_be_let_in(big: Emulator, mount, indexer: Path) -> None:
+    there: Mount = mount(big, "-o", "crowd=")
+    path = archive(there)
+    assert check("sh", "-c", '"$0" "$1" | wc -c', indexer, path).strip() == str(path.stat().st_size)
+
+
+def test_programs_have_names() -> None:
+    import os
+    import threading
+
+    assert program_of(0) == program_of(-1) == program_of(1 << 29) == UNKNOWN
+    own = Path("/proc/self/comm").read_text().strip()
+    assert program_of(os.getpid()) == own
+    found: list[str] = []
+
+    def ask() -> None:
+        Path("/proc/thread-self/comm").write_text("another-name")
+        found.append(program_of(threading.get_native_id()))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert found == [own]

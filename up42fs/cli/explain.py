@@ -1,0 +1,121 @@
+"""`up42fs explain`: what a file cost since the mount was made, and why."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from up42fs.cli.mounts import mount_of
+from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.errors import ConfigurationError
+from up42fs.fs.xattrs import EXPLAIN
+
+#: Width of the map of a file, cells.
+MAP_CELLS = 64
+_SHADES = " ░▒▓█"
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="what a file cost, and why",
+        formatter_class=Formatter,
+        description="Tell who opened a file of a mount, what was read of it, how long that took\n"
+        "and what it cost in requests and bytes, since the mount was made. Costs no request.",
+        epilog=examples(
+            "up42fs explain ~/up42/assets/scene.tif", "up42fs explain --json scene.tif | jq .reads"
+        ),
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--json", action="store_true", help="an object for each file, a line each")
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Explain each file; returns 0. Raises an `Up42fsError` where one is no file of a mount."""
+    for path in options.paths:
+        document = explanation(path)
+        if options.json:
+            print(json.dumps(document))
+        else:
+            print("\n".join(lines(document)))
+    return 0
+
+
+def explanation(path: str) -> Mapping[str, Any]:
+    """What the mount remembers of the file at `path`; raises ConfigurationError."""
+    mount_of(path)
+    try:
+        document: Mapping[str, Any] = json.loads(os.getxattr(path, EXPLAIN))
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise ConfigurationError(
+                f"{path} is not a delivered file, and cost nothing that could be explained"
+            ) from None
+        raise
+    return document
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The document for people, a line for each fact."""
+    size = document["size"] or 0
+    yield f"{document['name']}"
+    yield f"  size     {size:,} bytes, {_share(document['cached_bytes'], size)} of them held here"
+    if not document.get("programs"):
+        yield "  opened   by nobody since the mount was made"
+        return
+    programs = ", ".join(f"{name} {n}" for name, n in document["programs"].items())
+    yield f"  opened   by {programs}"
+    touched = document["bytes_touched"]
+    yield (
+        f"  read     {document['reads']} reads, {document['bytes_read']:,} bytes; "
+        f"{_share(touched, size)} of the file"
+    )
+    yield (
+        f"  waited   {document['waited_seconds']:.2f} s in all, "
+        f"{document['slowest_seconds']:.2f} s for the slowest read"
+    )
+    yield from _costs(document)
+    if document["refused"]:
+        yield f"  refused  {document['refused']} reads of crowds (see the option crowd)"
+    if document["errors"]:
+        yield "  errors   " + ", ".join(f"{name} {n}" for name, n in document["errors"].items())
+    cells = file_map(document["ranges"], size, MAP_CELLS)
+    yield f"  map      |{cells}| a cell is {max(1, size // MAP_CELLS):,} bytes"
+
+
+def _costs(document: Mapping[str, Any]) -> Iterator[str]:
+    cost = document.get("store")
+    if not cost:
+        return
+    fetched, asked = cost.get("bytes_fetched", 0), document["bytes_touched"]
+    why = f"{fetched / asked:.1f} times what was read" if asked and fetched else "nothing"
+    yield f"  fetched  {fetched:,} bytes in {cost.get('requests', 0)} requests: {why}"
+    yield (
+        f"  links    {cost.get('signs', 0)} signed, {cost.get('renewals', 0)} renewed; "
+        f"{cost.get('retries', 0)} retries"
+    )
+
+
+def file_map(ranges: Sequence[Sequence[int]], size: int, cells: int) -> str:
+    """How much of each `cells`-th of the file was read, as shades."""
+    cells = max(1, min(cells, size))
+    starts = [-(-cell * size // cells) for cell in range(cells + 1)]
+    filled = [0] * cells
+    for start, stop in ranges:
+        for cell in range(start * cells // max(1, size), min(cells, -(-stop * cells // size))):
+            filled[cell] += max(0, min(stop, starts[cell + 1]) - max(start, starts[cell]))
+    steps = len(_SHADES) - 1
+    widths = (after - before for before, after in itertools.pairwise(starts))
+    parts = zip(filled, widths, strict=True)
+    return "".join(_SHADES[-(-part * steps // max(1, width))] for part, width in parts)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
