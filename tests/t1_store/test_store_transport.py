@@ -18,8 +18,9 @@ import trio
 
 from up42fs.core.retry import Kind
 from up42fs.errors import InvalidAnswer
+from up42fs.store.addresses import check_url, find_ca_file, is_loopback
 from up42fs.store.ports import Head, RangeRequest
-from up42fs.store.transport import CurlTransport, check_url, find_ca_file, is_loopback
+from up42fs.store.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
 BODY = bytes(range(256)) * 400
@@ -93,9 +94,36 @@ class Collector:
         self.began.set()
         return self._accept
 
+    def space(self) -> memoryview | None:
+        return None
+
     def write(self, data: Bytes) -> bool:
         self.data += data
         return self._most is None or len(self.data) < self._most
+
+    def fill(self, count: int) -> bool:
+        raise AssertionError("there is no place")
+
+
+class Placed(Collector):
+    """The same, written to directly."""
+
+    def __init__(self, *, accept: bool = True, most: int | None = None) -> None:
+        super().__init__(accept=accept, most=most)
+        self.memory = bytearray(len(SPAN) + 1)
+
+    def space(self) -> memoryview | None:
+        return memoryview(self.memory)
+
+    def write(self, data: Bytes) -> bool:
+        raise AssertionError("it has a place")
+
+    def fill(self, count: int) -> bool:
+        self.data += self.memory[len(self.data) : len(self.data) + count]
+        return self._most is None or len(self.data) < self._most
+
+
+SINKS = pytest.mark.parametrize("new_sink", [Collector, Placed])
 
 
 def request(server: Server, timeout_s: float = 20.0, if_match: str | None = None) -> RangeRequest:
@@ -117,12 +145,14 @@ def sending(data: bytes, *, then: str = "keep") -> Reply:
     return reply
 
 
+@SINKS
 async def test_the_request_carries_what_the_store_allows_and_no_more(
     nursery: trio.Nursery,
+    new_sink: type[Collector],
 ) -> None:
     server = await start(nursery, good)
     transport = CurlTransport(4)
-    sink = Collector()
+    sink = new_sink()
     outcome = await transport.fetch(request(server, if_match='"a"'), sink)
     assert outcome.kind is None
     assert outcome.body_bytes == len(SPAN)
@@ -139,7 +169,7 @@ async def test_the_request_carries_what_the_store_allows_and_no_more(
         "Accept-Encoding": "identity",
         "If-Match": '"a"',
     }
-    await transport.fetch(request(server), Collector())
+    await transport.fetch(request(server), new_sink())
     assert "If-Match" not in server.sent()
     transport.close()
 
@@ -162,20 +192,26 @@ async def test_connections_are_kept_and_bounded(nursery: trio.Nursery) -> None:
     transport.close()
 
 
-async def test_a_refused_body_never_reaches_the_sink(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_a_refused_body_never_reaches_the_sink(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     server = await start(nursery, good)
     transport = CurlTransport(1)
-    sink = Collector(accept=False)
+    sink = new_sink(accept=False)
     outcome = await transport.fetch(request(server), sink)
     assert outcome.kind is None
     assert sink.data == b""
     transport.close()
 
 
-async def test_a_satisfied_sink_ends_the_request(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_a_satisfied_sink_ends_the_request(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     server = await start(nursery, sending(GOOD_HEAD + WANTED[:40_000], then="hang"))
     transport = CurlTransport(1)
-    sink = Collector(most=20_000)
+    sink = new_sink(most=20_000)
     outcome = await transport.fetch(request(server), sink)
     assert outcome.kind is None
     assert WANTED.startswith(sink.data)
@@ -183,21 +219,27 @@ async def test_a_satisfied_sink_ends_the_request(nursery: trio.Nursery) -> None:
     transport.close()
 
 
-async def test_bytes_beyond_the_promised_length_are_cut_off(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_bytes_beyond_the_promised_length_are_cut_off(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     server = await start(nursery, sending(GOOD_HEAD + WANTED + b"too much", then="close"))
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     outcome = await transport.fetch(request(server), sink)
     assert sink.data == WANTED
     assert outcome.kind is None
     transport.close()
 
 
-async def test_a_head_before_the_head_is_passed_over(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_a_head_before_the_head_is_passed_over(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nContent-Range: bytes 0-0/1\r\nLink: x\r\n\r\n"
     server = await start(nursery, sending(early + GOOD_HEAD + WANTED))
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     await transport.fetch(request(server), sink)
     assert [h.status for h in sink.heads] == [206]
     assert "link" not in sink.heads[0].headers
@@ -225,21 +267,25 @@ BROKEN = [
 ]
 
 
+@SINKS
 @pytest.mark.parametrize(("reply", "kind", "got"), BROKEN)
-async def test_broken_answers(nursery: trio.Nursery, reply: Reply, kind: Kind, got: int) -> None:
+async def test_broken_answers(
+    nursery: trio.Nursery, new_sink: type[Collector], reply: Reply, kind: Kind, got: int
+) -> None:
     server = await start(nursery, reply)
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     outcome = await transport.fetch(request(server), sink)
     assert outcome.kind is kind
     assert sink.data == WANTED[:got]
     transport.close()
 
 
-async def test_a_stalled_body_is_given_up(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_a_stalled_body_is_given_up(nursery: trio.Nursery, new_sink: type[Collector]) -> None:
     server = await start(nursery, sending(GOOD_HEAD + WANTED[:30_000], then="hang"))
     transport = CurlTransport(1, stall_s=1)
-    sink = Collector()
+    sink = new_sink()
     with trio.fail_after(8):
         outcome = await transport.fetch(request(server), sink)
     assert outcome.kind is Kind.STALLED
@@ -268,12 +314,15 @@ async def test_nobody_listens() -> None:
     transport.close()
 
 
-async def test_error_answers_bring_their_body_and_no_data(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_error_answers_bring_their_body_and_no_data(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     xml = b"<Error><Code>ExpiredToken</Code></Error>"
     answer = head(f"Content-Length: {len(xml)}", "Retry-After: 7", status="400 Bad Request")
     server = await start(nursery, sending(answer + xml))
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     outcome = await transport.fetch(request(server), sink)
     assert outcome.head is not None
     assert outcome.head.status == 400
@@ -294,17 +343,20 @@ async def test_redirects_are_not_followed(nursery: trio.Nursery) -> None:
     transport.close()
 
 
-async def test_cancellation_is_not_held_up_and_the_worker_ends(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_cancellation_is_not_held_up_and_the_worker_ends(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     server = await start(nursery, sending(GOOD_HEAD + WANTED[:100], then="hang"))
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     async with trio.open_nursery() as fetching:
         fetching.start_soon(transport.fetch, request(server), sink)
         assert await trio.to_thread.run_sync(sink.began.wait, 10)
         fetching.cancel_scope.cancel()
     # One connection at most: the next fetch can only begin once the abandoned worker has ended.
     server.reply = good
-    after = Collector()
+    after = new_sink()
     with trio.fail_after(8):
         outcome = await transport.fetch(request(server), after)
     assert (outcome.kind, after.data) == (None, WANTED)
@@ -312,10 +364,13 @@ async def test_cancellation_is_not_held_up_and_the_worker_ends(nursery: trio.Nur
     transport.close()
 
 
-async def test_reset_breaks_what_is_under_way(nursery: trio.Nursery) -> None:
+@SINKS
+async def test_reset_breaks_what_is_under_way(
+    nursery: trio.Nursery, new_sink: type[Collector]
+) -> None:
     server = await start(nursery, sending(GOOD_HEAD + WANTED[:100], then="hang"))
     transport = CurlTransport(1)
-    sink = Collector()
+    sink = new_sink()
     kinds: list[Kind | None] = []
 
     async def fetch() -> None:
@@ -417,14 +472,17 @@ async def start_tls(nursery: trio.Nursery, certificate: Path, reply: Reply) -> t
     return server, port
 
 
-async def test_tls_with_the_users_certificates(nursery: trio.Nursery, certificate: Path) -> None:
+@SINKS
+async def test_tls_with_the_users_certificates(
+    nursery: trio.Nursery, new_sink: type[Collector], certificate: Path
+) -> None:
     server, _ = await start_tls(nursery, certificate, good)
     stranger = CurlTransport(1, environ={})
-    outcome = await stranger.fetch(request(server), Collector())
+    outcome = await stranger.fetch(request(server), new_sink())
     assert outcome.kind is Kind.TLS
     assert server.heads == []
     friend = CurlTransport(1, environ={"SSL_CERT_FILE": str(certificate)})
-    sink = Collector()
+    sink = new_sink()
     assert (await friend.fetch(request(server), sink)).kind is None
     assert sink.data == WANTED
     stranger.close()

@@ -20,6 +20,17 @@ class Writer(Protocol):
         """Append `data`; False if nobody wants it any more. Any thread, never blocks."""
         ...
 
+    def space(self) -> memoryview | None:
+        """Where the bytes still to come belong, if they can be written there directly.
+
+        It is longer than they are by a byte at least, which may be written to.
+        """
+        ...
+
+    def fill(self, count: int) -> bool:
+        """The next `count` bytes are in their place; False if nobody wants more."""
+        ...
+
 
 class Delivery:
     """A sink for the bytes of `asked`, which go to `writer` once they are known to be right."""
@@ -42,6 +53,18 @@ class Delivery:
             return False
         self._skip, self._prove = judgement.skip, judgement.prove
         return True
+
+    def space(self) -> memoryview | None:
+        """The place of the bytes asked for and a byte more, where the body is nothing else."""
+        if self._skip or self._prove is not None:
+            return None
+        space = self._writer.space()
+        return None if space is None or len(space) <= self._left else space[: self._left + 1]
+
+    def fill(self, count: int) -> bool:
+        """So many more bytes are in their place; False if nobody wants more."""
+        self._left -= count
+        return self._writer.fill(count)
 
     def write(self, data: Bytes) -> bool:
         """Take the next bytes of the body; False once there are enough."""

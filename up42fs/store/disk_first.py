@@ -232,7 +232,7 @@ class DiskFirst:
         self._held.clear()
 
     async def _load(self, target: KeptTarget, asked: ByteRange) -> None:
-        loaded = await self._disk.load(self._wanted(), asked, target.space())
+        loaded = await self._disk.load(self._wanted(), asked, target.space()[: len(asked)])
         if loaded is None:
             self._held.clear()  # evicted, or another mount holds another version to be true
             if not self._disk.is_on:
@@ -315,3 +315,9 @@ class _Until:
 
     def write(self, data: Bytes) -> bool:
         return self._target.write(data)
+
+    def space(self) -> memoryview | None:
+        return self._target.space()
+
+    def fill(self, count: int) -> bool:
+        return self._target.fill(count)

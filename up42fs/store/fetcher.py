@@ -45,6 +45,7 @@ from up42fs.core.access import Access
 from up42fs.core.ranges import RangeSet, intersect
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
 from up42fs.metrics import Metrics
+from up42fs.store.buffers import Buffers
 from up42fs.store.disk_first import ObjectSource
 from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
@@ -67,6 +68,7 @@ class Fetcher:
         *,
         slots: Slots[tuple[Fetcher, Part]],
         cache: MemoryCache,
+        buffers: Buffers,
         metrics: Metrics,
         read_deadline_s: float,
         on_changed: Callable[[Fetcher, Version | None], None],
@@ -76,6 +78,7 @@ class Fetcher:
         self.source = source
         self._slots = slots
         self._cache = cache
+        self._buffers = buffers
         self._metrics = metrics
         self._read_deadline_s = read_deadline_s
         self._on_changed = on_changed
@@ -136,7 +139,7 @@ class Fetcher:
         if not head or self._parts:
             return
         part = Part(ByteRange(0, len(head)), self, wanted=True, deadline_s=-math.inf)
-        part.begin()
+        part.begin(self._buffers)
         part.write(head)
         part.finish(None)
         self._parts.append(part)
@@ -252,7 +255,7 @@ class Fetcher:
 
     async def run(self, part: Part) -> None:
         """Fetch `part` to its end; the slots call it."""
-        part.begin()
+        part.begin(self._buffers)
         if not part.wanted:
             part.deadline_s = trio.current_time() + self._read_deadline_s
         part.scope.deadline = part.deadline_s

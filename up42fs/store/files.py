@@ -28,6 +28,7 @@ from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.store.answer import VersionPin
+from up42fs.store.buffers import Buffers
 from up42fs.store.cache_room import CacheRoom
 from up42fs.store.cell_files import CellFiles
 from up42fs.store.disk_cache import DiskCache, Runner, in_thread
@@ -162,6 +163,7 @@ class FileStore:
         self._transport = transport or CurlTransport(settings.connections)
         self._leases = Leases(nursery, sign, metrics, clock)
         self._cache = MemoryCache(settings.parts_bytes)
+        self._buffers = Buffers(settings.parts_bytes // 8)
         self._disk = _disk(nursery, settings, metrics, run_disk)
         self._windows = Windows(settings.parts_bytes // 2)
         self._chance = chance or random.Random()
@@ -347,6 +349,7 @@ class FileStore:
             source,
             slots=self._slots,
             cache=self._cache,
+            buffers=self._buffers,
             metrics=self._metrics,
             read_deadline_s=self._settings.read_deadline_s,
             on_changed=changed,

@@ -42,3 +42,11 @@ class Head:
         if not self.stopped:
             self._bytes += data
         return not self.stopped
+
+    def space(self) -> memoryview | None:
+        """No place: how many bytes will come is not known."""
+        return None
+
+    def fill(self, count: int) -> bool:  # noqa: ARG002
+        """Nothing is written to a place."""
+        raise AssertionError("there is no place")

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from mmap import mmap
 from typing import Protocol
 
 import trio
 
 from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError
+from up42fs.store.buffers import Buffers, capacity
 from up42fs.types import ByteRange, Bytes
-
-#: Parts of as many bytes are mapped: smaller ones are not worth the system calls.
-MAPPED_BYTES = 512 << 10
 
 
 class Keeper(Protocol):
@@ -81,11 +78,9 @@ class Part:
 
     # filling -------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Allocate: a queued part costs nothing but its place in the budget."""
-        size = len(self.span)
-        # Pages of a mapping are zeroed as they are filled, in the thread that fills them.
-        self._view = memoryview(mmap(-1, size) if size >= MAPPED_BYTES else bytearray(size))
+    def begin(self, buffers: Buffers) -> None:
+        """Get memory: a queued part costs nothing but its place in the budget."""
+        self._view = buffers.take(len(self.span))
 
     @property
     def missing(self) -> ByteRange | None:
@@ -97,13 +92,13 @@ class Part:
         """Append `data`; False if it is not wanted any more or too much. Any thread."""
         filled = self.filled
         stop = filled + len(data)
-        if self.stopped or stop > len(self._view):
+        if self.stopped or stop > len(self.span):
             return False
         self._view[filled:stop] = data
         return self.fill(len(data))
 
     def space(self) -> memoryview:
-        """Where the bytes still to come belong, for one writer that then calls `fill`."""
+        """Where the bytes still to come belong, and a byte more; then call `fill`."""
         return self._view[self.filled :]
 
     def fill(self, count: int) -> bool:
@@ -167,7 +162,7 @@ class Part:
     @property
     def held_bytes(self) -> int:
         """Bytes it accounts for, those to come included."""
-        return len(self.span)
+        return capacity(len(self.span))
 
     @property
     def in_use(self) -> bool:

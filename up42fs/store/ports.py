@@ -48,14 +48,29 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Where an answer goes. Called from a worker thread, one call at a time; never blocks."""
+    """Where an answer goes. Called from a worker thread, one call at a time; never blocks.
+
+    After `begin` the body comes by `write`, or, where `space` offers a place, into that, and `fill`
+    tells how far.
+    """
 
     def begin(self, head: Head) -> bool:
         """See the head of a 200 or 206; False refuses the body, of which nothing is then sent."""
         ...
 
+    def space(self) -> memoryview | None:
+        """Where the whole of the accepted body belongs, if it can be written there directly.
+
+        One byte longer than the body, and the last of it is rubbish: C's streams end with a zero.
+        """
+        ...
+
     def write(self, data: Bytes) -> bool:
         """Take the next bytes of the body; False wants no more."""
+        ...
+
+    def fill(self, count: int) -> bool:
+        """The next `count` bytes of the body are in their place; False wants no more."""
         ...
 
 

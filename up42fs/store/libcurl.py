@@ -1,0 +1,227 @@
+"""libcurl's transfers, several in one thread, with bodies that pass Python by.
+
+Knows libcurl's C interface and nothing of requests, links or sinks. pycurl brings the library and
+its constants; what is called here it does not offer.
+
+Theory. pycurl hands over a body in pieces of 16 KiB, one TLS record each, and takes the
+interpreter's lock for every one, which the thread that answers the kernel needs. So libcurl's own
+functions are called through ctypes: a multi handle drives all transfers of one thread, and once an
+answer's head was accepted, its body is written by the C library: `fwrite` to a stream that
+`fmemopen` made of the part's memory. `Transfer.placed` then asks how far the stream has come. Until
+a place was given, a body goes through Python (`on_body`): errors, odd answers.
+
+Memory that a stream was made of must outlive it: `Transfer` keeps it until `end`, and a transfer
+that is running ends only in the thread that drives it, outside of `Multi.perform`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_long, c_size_t, c_void_p
+from typing import Any
+
+import pycurl
+
+_IONBF = 2  # stdio.h: no buffer of its own
+_MAXCONNECTS = 6  # CURLMOPT_MAXCONNECTS
+_DONE = 1  # CURLMSG_DONE
+_PASS = 1 << 28  # more than libcurl ever hands over
+
+
+class _Message(ctypes.Structure):
+    """`CURLMsg`."""
+
+    _fields_ = (("what", c_int), ("easy", c_void_p), ("result", c_int))
+
+
+def _load() -> ctypes.CDLL:
+    """The library that pycurl uses, wherever it comes from: symbols are sought in its needs."""
+    extension = sys.modules.get("pycurl._pycurl", pycurl)
+    library = ctypes.CDLL(str(extension.__file__))
+    return library if hasattr(library, "curl_multi_poll") else ctypes.CDLL("libcurl.so.4")
+
+
+def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
+    function = library[name]
+    function.restype = result
+    function.argtypes = arguments or None
+    return function
+
+
+_CURL = _load()
+_LIBC = ctypes.CDLL(None)
+#: Calls that are over at once keep the interpreter's lock.
+_QUICK = ctypes.PyDLL(_CURL._name)
+_QUICK_C = ctypes.PyDLL(None)
+
+_easy_init = _function(_QUICK, "curl_easy_init", c_void_p)
+_easy_setopt = _QUICK["curl_easy_setopt"]  # variadic
+_easy_getinfo = _function(_QUICK, "curl_easy_getinfo", c_int, c_void_p, c_int, c_void_p)
+_easy_cleanup = _function(_CURL, "curl_easy_cleanup", None, c_void_p)
+_slist_append = _function(_QUICK, "curl_slist_append", c_void_p, c_void_p, c_char_p)
+_slist_free_all = _function(_QUICK, "curl_slist_free_all", None, c_void_p)
+_multi_init = _function(_QUICK, "curl_multi_init", c_void_p)
+_multi_setopt = _QUICK["curl_multi_setopt"]  # variadic
+_multi_add = _function(_CURL, "curl_multi_add_handle", c_int, c_void_p, c_void_p)
+_multi_remove = _function(_CURL, "curl_multi_remove_handle", c_int, c_void_p, c_void_p)
+_multi_perform = _function(_CURL, "curl_multi_perform", c_int, c_void_p, c_void_p)
+_multi_poll = _function(_CURL, "curl_multi_poll", c_int, c_void_p, c_void_p, c_int, c_int, c_void_p)
+_multi_wakeup = _function(_QUICK, "curl_multi_wakeup", c_int, c_void_p)
+_multi_read = _function(_QUICK, "curl_multi_info_read", POINTER(_Message), c_void_p, c_void_p)
+_multi_cleanup = _function(_CURL, "curl_multi_cleanup", c_int, c_void_p)
+_fmemopen = _function(_QUICK_C, "fmemopen", c_void_p, c_void_p, c_size_t, c_char_p)
+_setvbuf = _function(_QUICK_C, "setvbuf", c_int, c_void_p, c_void_p, c_int, c_size_t)
+_ftell = _function(_QUICK_C, "ftell", c_long, c_void_p)
+_fclose = _function(_QUICK_C, "fclose", c_int, c_void_p)
+_fwrite = ctypes.cast(_LIBC.fwrite, c_void_p)
+
+#: size_t (*)(char *data, size_t size, size_t count, void *user)
+_Callback = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_size_t, c_size_t, c_void_p)
+Value = int | str | bytes | None
+
+_function(_CURL, "curl_global_init", c_int, c_long)(3)  # all; counted, so twice does no harm
+
+
+class Transfer:
+    """An easy handle, used for one request after another.
+
+    `on_header` takes a header line, `on_body` a piece of a body without a place; both return
+    whether to go on, must not raise, and are called in the thread that drives the transfer.
+    """
+
+    def __init__(self, on_header: Callable[[bytes], bool], on_body: Callable[[bytes], bool]):
+        self._easy = _easy_init()
+        if not self._easy:
+            raise MemoryError("libcurl has no memory for a transfer")
+        self._headers: int | None = None
+        self._stream: int | None = None
+        self._place: Any = None  # what the stream writes to
+        self._on_header = _Callback(_taking(on_header))
+        self._on_body = _Callback(_taking(on_body))
+        self.set(pycurl.HEADERFUNCTION, self._on_header)
+        self.set(pycurl.WRITEFUNCTION, self._on_body)
+
+    @property
+    def key(self) -> int:
+        """What `Multi.ended` names it by."""
+        return int(self._easy)
+
+    def set(self, option: int, value: Any) -> None:
+        """Set an option: an int, a text, a callback, or None for its default."""
+        if isinstance(value, int):
+            given: Any = c_long(value)
+        elif isinstance(value, str | bytes):
+            given = c_char_p(value.encode() if isinstance(value, str) else value)
+        else:
+            given = value if value is not None else c_void_p()
+        status = _easy_setopt(c_void_p(self._easy), c_int(option), given)
+        if status:
+            raise ValueError(f"libcurl refuses option {option}: error {status}")
+
+    def set_headers(self, lines: list[str]) -> None:
+        """The request's header lines."""
+        old, self._headers = self._headers, None
+        for line in lines:
+            self._headers = _slist_append(self._headers, line.encode("latin-1"))
+        self.set(pycurl.HTTPHEADER, c_void_p(self._headers))
+        _slist_free_all(old)
+
+    def place(self, memory: memoryview) -> None:
+        """Write the body that comes to `memory`, whose end is its end. From `on_header`."""
+        self._place = (ctypes.c_char * len(memory)).from_buffer(memory)
+        self._stream = _fmemopen(ctypes.addressof(self._place), len(memory), b"w")
+        if not self._stream:
+            raise MemoryError("no stream for a body")
+        _setvbuf(self._stream, None, _IONBF, 0)
+        self.set(pycurl.WRITEDATA, c_void_p(self._stream))
+        self.set(pycurl.WRITEFUNCTION, _fwrite)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the body has a place."""
+        return self._stream is not None
+
+    @property
+    def placed(self) -> int:
+        """Bytes written to the place so far."""
+        return int(_ftell(self._stream)) if self._stream else 0
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the connection stands and the request is on its way."""
+        seconds = c_double()
+        _easy_getinfo(self._easy, pycurl.PRETRANSFER_TIME, byref(seconds))
+        return seconds.value > 0
+
+    def end(self) -> None:
+        """Let go of the place, and of the link; the transfer is not running."""
+        self.set(pycurl.URL, None)
+        if self._stream:
+            self.set(pycurl.WRITEFUNCTION, self._on_body)
+            _fclose(self._stream)
+            self._stream = None
+        self._place = None
+
+    def close(self) -> None:
+        """Free it; not of use any more."""
+        _easy_cleanup(self._easy)
+        _slist_free_all(self._headers)
+        self._easy = self._headers = None
+
+
+class Multi:
+    """Drives transfers. One thread's, but for `wake`."""
+
+    def __init__(self, connections: int) -> None:
+        self._multi = _multi_init()
+        if not self._multi:
+            raise MemoryError("libcurl has no memory for transfers")
+        self._running = c_int()
+        _multi_setopt(c_void_p(self._multi), c_int(_MAXCONNECTS), c_long(connections))
+
+    def add(self, transfer: Transfer) -> None:
+        """Begin a transfer."""
+        _check(_multi_add(self._multi, transfer.key))
+
+    def remove(self, transfer: Transfer) -> None:
+        """End a transfer; one that was not over loses its connection."""
+        _check(_multi_remove(self._multi, transfer.key))
+
+    def perform(self) -> None:
+        """Move what can be moved now."""
+        _check(_multi_perform(self._multi, byref(self._running)))
+
+    def wait(self, timeout_ms: int) -> None:
+        """Return when something can be moved, after `wake`, or in time."""
+        _check(_multi_poll(self._multi, None, 0, timeout_ms, None))
+
+    def wake(self) -> None:
+        """End the wait, or the next one. Any thread."""
+        _multi_wakeup(self._multi)
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """Keys of transfers that are over, with libcurl's results (0 is success)."""
+        left = c_int()
+        while message := _multi_read(self._multi, byref(left)):
+            if message.contents.what == _DONE:
+                yield int(message.contents.easy), int(message.contents.result)
+
+    def close(self) -> None:
+        """Close all connections; it drives no transfer any more."""
+        multi, self._multi = self._multi, None
+        _multi_cleanup(multi)
+
+
+def _taking(take: Callable[[bytes], bool]) -> Callable[[int, int, int, int], int]:
+    def callback(data: int, size: int, count: int, _user: int) -> int:
+        length = size * count
+        return length if take(ctypes.string_at(data, length)) else (0 if length else _PASS)
+
+    return callback
+
+
+def _check(status: int) -> None:
+    if status:
+        raise RuntimeError(f"libcurl's multi interface failed: error {status}")
