@@ -60,8 +60,9 @@ Better is `up42fs login`, which keeps it in the system's keyring.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.
 
-**Planned.** `rw` is accepted and does nothing yet: the mount is read-only all the same, and the log
-says so.
+**Edits.** With `rw`, titles and tags can be [edited](editing.md); data never. Of `ro` and `rw` the
+source of higher rank decides, in one source `ro`. mount(8) says `rw` for every mount that is not
+`ro`: called by it, `rw` counts for nothing, and a line of `/etc/fstab` says `edit`.
 
 **On disk.** Below `cache_dir` lie the [stored catalogue](semantics.md#the-stored-catalogue) and the
 [disk cache](semantics.md#the-disk-cache). `cache_size` bounds the disk cache; 0 turns both off.

@@ -18,8 +18,8 @@ _FILES = (
     ("~/.config/up42fs/config.toml", "settings by name, as in: refresh = 30"),
     ("~/.config/up42fs/logins.json", "the account that signed in; its password if no keyring"),
     ("~/.cache/up42fs/", "the stored catalogue and the disk cache"),
-    ("~/.local/state/up42fs/", "logs of background mounts"),
-    ("MOUNTPOINT/.up42fs/", "never listed: README, status.json, metrics of a running mount"),
+    ("~/.local/state/up42fs/", "logs of background mounts, journals of edits"),
+    ("MOUNTPOINT/.up42fs/", "never listed: README, status.json, metrics, changes"),
 )
 
 

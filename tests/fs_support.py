@@ -15,6 +15,7 @@ from up42fs.errors import BadHandle
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.nodes import Attributes
+from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.types import SignedUrl, Version
 
@@ -142,6 +143,7 @@ class World:
         *things: Any,
         listed: bool = True,
         umask: int = 0o022,
+        tag_directories: TagDirectories | None = None,
         branches: Callable[[Index], Branches] = Branches,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
@@ -158,6 +160,7 @@ class World:
             documents=self.documents,
             virtual=self.virtual,
             branches=branches(self.index),
+            tag_directories=tag_directories,
             umask=umask,
             clock=clock,
         )

@@ -8,6 +8,7 @@ argument: arguments are visible to every user of the machine.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -142,7 +143,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("api_url", str, "address of the API instead of the region's", env="UP42_API_URL"),
     Option("auth_url", str, "address of the identity server likewise", env="UP42_AUTH_URL"),
     Option("ro", _boolean, "read-only (the default)", flag=True),
-    Option("rw", _boolean, "allow edits of titles and tags (not in this release)", flag=True),
+    Option("rw", _boolean, "allow edits of titles and tags", flag=True),
+    Option("edit", _boolean, "the same in /etc/fstab, where mount(8) says rw by itself", flag=True),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
     Option("uid", _count, "owner shown for every file"),
     Option("gid", _count, "group shown for every file"),
@@ -182,6 +184,7 @@ class Settings:
     auth_url: str | None = None
     ro: bool = True
     rw: bool = False
+    edit: bool = False
     allow_other: bool = False
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
@@ -220,6 +223,16 @@ def default_file(environ: Mapping[str, str]) -> Path:
     """Where the configuration file lies: under `XDG_CONFIG_HOME`, else `~/.config`."""
     base = environ.get("XDG_CONFIG_HOME") or "~/.config"
     return expand_home(base) / "up42fs" / "config.toml"
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Where logs and the journals of edits lie: under `XDG_STATE_HOME`, else `~/.local/state`."""
+    return expand_home(environ.get("XDG_STATE_HOME") or "~/.local/state") / "up42fs"
+
+
+def file_stem(mountpoint: Path) -> str:
+    """A mount point as part of a file name."""
+    return str(mountpoint).strip("/").replace("/", "-")
 
 
 def expand_home(text: str) -> Path:
@@ -297,10 +310,21 @@ def resolve(
                 values[option.name] = _read(option, layer[option.name], prefix)
                 ranks[option.name] = rank
                 break
+    values |= _writability(values, ranks)
     lowest = max(ranks.get("username", len(layers)), ranks.get("password", len(layers)))
     if ranks.get("credentials", len(layers)) < lowest:
         values |= _load_credentials(values["credentials"])
     return Settings(**values)
+
+
+def _writability(values: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, bool]:
+    """`ro` and `rw` as they hold: the source of higher rank decides, in the same one `ro`."""
+    wishes = [ranks[name] for name in ("rw", "edit") if values.get(name)]
+    if values.get("ro") is False:
+        wishes.append(ranks["ro"])
+    refusal = ranks["ro"] if values.get("ro") else math.inf
+    writable = min(wishes, default=math.inf) < refusal
+    return {"ro": not writable, "rw": writable, "edit": writable}
 
 
 def describe() -> dict[str, str]:

@@ -12,6 +12,10 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── NoAttribute                 ENODATA      no such extended attribute
     ├── ReadOnly                    EROFS        a write reached a read-only mount
     ├── InvalidArgument             EINVAL
+    ├── NotEditable                 EPERM        it can be read, not set
+    ├── Unsupported                 ENOTSUP      an extended attribute that nobody keeps
+    ├── AlreadyExists               EEXIST
+    ├── NotEmpty                    ENOTEMPTY
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
@@ -78,6 +82,30 @@ class InvalidArgument(Up42fsError):
     """A value UP42 or the kernel would refuse."""
 
     errno = errno.EINVAL
+
+
+class NotEditable(Up42fsError):
+    """It can be read, not set."""
+
+    errno = errno.EPERM
+
+
+class Unsupported(Up42fsError):
+    """An extended attribute that UP42 has no place for."""
+
+    errno = errno.ENOTSUP
+
+
+class AlreadyExists(Up42fsError):
+    """The name is taken."""
+
+    errno = errno.EEXIST
+
+
+class NotEmpty(Up42fsError):
+    """A directory that still has members."""
+
+    errno = errno.ENOTEMPTY
 
 
 class BadHandle(Up42fsError):

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import trio
 
-from up42fs import __version__, logs, signals
+from up42fs import __version__, config, logs, signals
 from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
 from up42fs.api.pages import Page
 from up42fs.catalog.collections import Collections
+from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.snapshot import Snapshot, Stored, snapshot_path
@@ -33,9 +35,15 @@ from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
+from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
+from up42fs.fs.editing import Editing
+from up42fs.fs.edits import Edits
 from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.interlock import Interlock
+from up42fs.fs.journal import Journal
 from up42fs.fs.ledger import Ledger
+from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.fuse.mounts import Mount
@@ -125,6 +133,7 @@ class _Mount:
         self._tuned: Tuned | None = None
         self._assets = AssetListing(_Assets(client), client)
         self._orders = OrderListing(_Orders(client), client)
+        self._edited = Edited()
         self._sync = Sync(
             self._index,
             assets=self._assets,
@@ -132,10 +141,30 @@ class _Mount:
             on_change=self._changed,
             refresh_s=settings.refresh,
             known=[part for part in Part if getattr(stored, f"{part.value}_complete")],
+            edited=self._edited,
         )
         self._recorder = Recorder(snapshot, self._index, self._sync.is_synced) if snapshot else None
+        self._edits = self._make_edits() if settings.rw else None
+
+    def _make_edits(self) -> Edits:
+        stac = StacMetadata(self._client)
+        source = AssetMetadata(
+            ListedMetadata(self._client), stac, lambda: self._assets.mode == "stac"
+        )
+        return Edits(
+            self._index,
+            source,
+            journal=Journal(_journal_path(self._settings, self._mountpoint)),
+            locks=Interlock(interlock.default_path(), self._settings.api),
+            edited=self._edited,
+            publish=self._publish,
+            refresh=self._sync.refresh_now,
+        )
 
     async def run(self, on_ready: Callable[[], None]) -> None:
+        edits, tag_directories = self._edits, TagDirectories()
+        if edits is not None:
+            await trio.to_thread.run_sync(edits.journal.load)
         async with trio.open_nursery() as nursery:
             held_mib = max(self._settings.memory - PROCESS_MIB, self._settings.memory // 4)
             settings = StoreSettings(
@@ -153,14 +182,28 @@ class _Mount:
                 catalogue=self._sync,
                 files=self._store,
                 documents=self._client,
-                virtual=VirtualFiles(self._status, lambda: exposition.render(self._status())),
+                virtual=VirtualFiles(
+                    self._status,
+                    lambda: exposition.render(self._status()),
+                    edits.journal.render if edits else None,
+                ),
                 watch=self._watch,
+                tag_directories=tag_directories if edits else None,
                 umask=self._settings.umask,
             )
-            operations = Operations(
-                self._filesystem, self._metrics, uid=self._settings.uid, gid=self._settings.gid
+            editing = (
+                Editing(self._filesystem, self._index, edits, tag_directories) if edits else None
             )
-            options = MountOptions(self._source(), allow_other=self._settings.allow_other)
+            operations = Operations(
+                self._filesystem,
+                self._metrics,
+                uid=self._settings.uid,
+                gid=self._settings.gid,
+                editing=editing,
+            )
+            options = MountOptions(
+                self._source(), allow_other=self._settings.allow_other, edits=edits is not None
+            )
             self._session = Session(operations, self._mountpoint, options)
             # Before there is a mount that an early signal could leave behind.
             await nursery.start(signals.listen, self._session.stop, self._sync.refresh_now)
@@ -225,6 +268,12 @@ class _Mount:
             self._recorder.note(delta)
         self._session.invalidate(self._filesystem.apply(delta))
 
+    async def _publish(self, delta: Delta) -> None:
+        """An edit changed the index: the kernel has followed when this returns."""
+        if self._recorder is not None:
+            self._recorder.note(delta)
+        await self._session.invalidated(self._filesystem.apply(delta))
+
     def _learned(self, object_id: str, version: Version | None) -> None:
         size = None if version is None else version.size
         self._session.invalidate(self._filesystem.learn_size(object_id, size))
@@ -252,6 +301,7 @@ class _Mount:
             },
             "store": self._store.gauges(),
             "disk_cache": self._store.disk_status(),
+            "edits": self._edits.status() if self._edits else None,
             "open": self._filesystem.gauges(),
             "top_files": self._watch.ledger.top(),
             "counters": self._metrics.snapshot(),
@@ -306,6 +356,12 @@ def _snapshot(settings: Settings) -> Snapshot | None:
         workspace=settings.workspace,
     )
     return Snapshot(path)
+
+
+def _journal_path(settings: Settings, mountpoint: Path) -> Path:
+    """Where the edits of this account through this mount point are kept."""
+    name = f"{config.file_stem(mountpoint)}-{_account_key(settings)[:8]}.changes"
+    return config.state_dir(os.environ) / name
 
 
 def _account_key(settings: Settings) -> str:

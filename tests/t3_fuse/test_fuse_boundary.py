@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from up42fs import errors
-from up42fs.errors import CrowdRefused, NoAttribute, NotFound, ReadOnly, Unavailable, Up42fsError
+from up42fs.errors import (
+    AlreadyExists,
+    CrowdRefused,
+    NoAttribute,
+    NotEmpty,
+    NotFound,
+    ReadOnly,
+    Unavailable,
+    Unsupported,
+    Up42fsError,
+)
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary, to_errno
 from up42fs.logs import RedactingFormatter
 from up42fs.metrics import Metrics
@@ -87,7 +97,7 @@ async def test_each_of_our_errors_is_its_errno(
     assert await errno_of(handlers, kind("asset x cannot be read")) == kind.errno
     name = errno.errorcode[kind.errno]
     assert handlers.metrics.snapshot() == {f"fuse.errors_{name}": 1}
-    if kind in (NoAttribute, ReadOnly, CrowdRefused):
+    if kind in (NoAttribute, ReadOnly, CrowdRefused, Unsupported, AlreadyExists, NotEmpty):
         assert caplog.records == []
     else:
         (record,) = caplog.records

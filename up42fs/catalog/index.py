@@ -57,6 +57,7 @@ class Index:
         self._by_tag: dict[str, set[str]] = {}
         self._by_status: dict[CnamStatus, set[str]] = {}
         self._learned: dict[str, tuple[datetime, int]] = {}
+        self._edited: dict[str, tuple[datetime, datetime]] = {}
         self._total_bytes = 0
         self._unsized = 0
         #: Every asset by ID.
@@ -120,12 +121,28 @@ class Index:
             self._drop(asset_id, delta)
         return delta
 
+    def apply_edit(self, before: Asset, after: Asset) -> Delta:
+        """Take over an asset of which nothing but title and tags was edited, here and just now.
+
+        `before` is the state that was edited: what is known of its bytes holds for `after`.
+        """
+        delta = Delta()
+        self._put(self._with_learned_size(before), delta)
+        self._edited[after.id] = (after.updated_at, self.bytes_time(before))
+        self._put(self._with_learned_size(after), delta)
+        return delta
+
+    def bytes_time(self, asset: Asset) -> datetime:
+        """When its bytes may have changed last: `updated_at`, if no edit of ours moved that."""
+        edited_at, bytes_time = self._edited.get(asset.id, (None, asset.updated_at))
+        return bytes_time if edited_at == asset.updated_at else asset.updated_at
+
     def learn_size(self, asset_id: str, size: int) -> Delta:
         """Believe the object store's size over the listing's until the asset is updated."""
         asset = self._assets.get(asset_id)
         delta = Delta()
         if asset is not None and asset.size != size:
-            self._learned[asset_id] = (asset.updated_at, size)
+            self._learned[asset_id] = (self.bytes_time(asset), size)
             self._put(replace(asset, size=size), delta)
         return delta
 
@@ -133,7 +150,7 @@ class Index:
         learned = self._learned.get(asset.id)
         if learned is None:
             return asset
-        if learned[0] == asset.updated_at:
+        if learned[0] == self.bytes_time(asset):
             return replace(asset, size=learned[1])
         del self._learned[asset.id]
         return asset
@@ -148,6 +165,7 @@ class Index:
     def _drop(self, asset_id: str, delta: Delta) -> None:
         old = self._assets.pop(asset_id, None)
         self._learned.pop(asset_id, None)
+        self._edited.pop(asset_id, None)
         if old is not None:
             self._regroup(asset_id, old, None, delta)
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
+from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.patience import patient_s
@@ -93,8 +94,13 @@ class Sync:
         on_change: Callable[[Delta], None],
         refresh_s: float,
         known: Collection[Part] = (),
+        edited: Edited | None = None,
     ) -> None:
-        """`known` listings are in the index already, complete when they were stored."""
+        """`known` listings are in the index already, complete when they were stored.
+
+        What was `edited` here is not taken back by rows that were asked for before.
+        """
+        self._edited = edited or Edited()
         self._index = index
         self._listings: dict[Part, Listing[Any]] = {Part.ASSETS: assets, Part.ORDERS: orders}
         self._states = {part: _State(synced=part in known) for part in Part}
@@ -199,34 +205,38 @@ class Sync:
 
     async def _full_pass(self, part: Part, state: _State) -> None:
         rows: dict[str, Asset | Order] = {}
+        asked_s = trio.current_time()
         async for row in self._listings[part].everything():
             rows[row.id] = row
             state.partial_rows = len(rows)
         gone = self._known(part).keys() - rows.keys()
-        self._apply(part, tuple(rows.values()), frozenset(gone))
+        self._apply(part, tuple(rows.values()), frozenset(gone), asked_s)
 
     async def _refresh(self, part: Part) -> bool:
         """Read what changed since; False when only a full pass can tell what happened."""
         known = self._known(part)
+        asked_s = trio.current_time()
         changed: list[Asset | Order] = []
         for number in range(MAX_NEWEST_PAGES):
             page = await self._listings[part].newest(number)
             changed += (row for row in page.items if known.get(row.id) != row)
             familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])
             if familiar or number + 1 >= page.total_pages:
-                self._apply(part, tuple(changed), frozenset())
+                self._apply(part, tuple(changed), frozenset(), asked_s)
                 return page.total is None or page.total == len(self._known(part))
         return False
 
     def _known(self, part: Part) -> Mapping[str, Asset | Order]:
         return self._index.assets if part is Part.ASSETS else self._index.orders
 
-    def _apply(self, part: Part, rows: tuple[Any, ...], gone: frozenset[str]) -> None:
-        changes = (
-            Changes(assets=rows, removed_assets=gone)
-            if part is Part.ASSETS
-            else Changes(orders=rows, removed_orders=gone)
-        )
+    def _apply(
+        self, part: Part, rows: tuple[Any, ...], gone: frozenset[str], asked_s: float
+    ) -> None:
+        if part is Part.ASSETS:
+            rows, gone = self._edited.settle(rows, gone, asked_s)
+            changes = Changes(assets=rows, removed_assets=gone)
+        else:
+            changes = Changes(orders=rows, removed_orders=gone)
         delta = self._index.apply(changes)
         if delta:
             self._on_change(delta)

@@ -67,6 +67,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     size = document["size"] or 0
     yield f"{document['name']}"
     yield f"  size     {size:,} bytes, {_share(document['cached_bytes'], size)} of them held here"
+    if document.get("edit_failed"):
+        yield f"  edit     the last one failed: {document['edit_failed']}"
     if not document.get("programs"):
         yield "  opened   by nobody since the mount was made"
         return

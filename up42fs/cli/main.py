@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from up42fs import __version__, config
-from up42fs.cli import demo, doctor, explain, login, mount, status, unmount
+from up42fs.cli import demo, doctor, explain, login, mount, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers
 from up42fs.errors import Up42fsError
 
@@ -18,7 +18,7 @@ Command = Callable[[argparse.Namespace], int]
 _COMMANDS = frozenset(
     {
         *("mount", "unmount", "demo", "emulator", "login", "logout"),
-        *("doctor", "status", "explain", "warm", "cache"),
+        *("doctor", "status", "undo", "explain", "warm", "cache"),
     }
 )
 
@@ -62,6 +62,7 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     status.add_parser(commands)
     explain.add_parser(commands)
     doctor.add_parser(commands)
+    undo.add_parser(commands)
     demo.add_parser(commands)
     _add_emulator(commands, is_meant=is_emulator)
     return parser

@@ -130,10 +130,6 @@ def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
 def _serve(settings: config.Settings, mountpoint: Path, ready: Callable[[], None]) -> None:
     from up42fs import run
 
-    if settings.rw:
-        logging.getLogger(__name__).warning(
-            "titles and tags cannot be edited in this release: mounting read-only"
-        )
     run.serve(settings, mountpoint, ready)
 
 
@@ -224,5 +220,4 @@ def _write_errors_to(log_file: Path) -> None:
 
 def default_log_file(mountpoint: Path) -> Path:
     """Where a background mount logs: under `XDG_STATE_HOME`, one file a mount point."""
-    base = config.expand_home(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
-    return base / "up42fs" / (str(mountpoint).strip("/").replace("/", "-") + ".log")
+    return config.state_dir(os.environ) / (config.file_stem(mountpoint) + ".log")

@@ -128,6 +128,14 @@ def with_suffix(name: str, suffix: str) -> str:
     return _fit(stem, suffix + extension)
 
 
+def is_name_of(name: str, wish: str, id_: str) -> bool:
+    """Whether `name` is one that an entry with this wish and ID may have in some directory."""
+    label = (safe_name(id_) or "_")[:64]
+    lengths = (*range(SUFFIX_DIGITS, len(label), 4), len(label))
+    suffixed = (with_suffix(wish, f" [{label[:digits]}]") for digits in lengths)
+    return name == wish or name.lower() == id_ or name in suffixed
+
+
 def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str]:
     """Unique names for the entries of one directory: ID to name, oldest first.
 

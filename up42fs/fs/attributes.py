@@ -6,6 +6,7 @@ Knows what each kind of node shows; the values are made by `xattrs`, requests by
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from up42fs.catalog.index import Index
@@ -18,6 +19,7 @@ from up42fs.fs.nodes import STORED_KINDS, Kind, Node
 from up42fs.fs.ports import Documents, Files
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.transformed import FileRegistry, Transformed, to_json
+from up42fs.types import Asset
 
 
 class NodeAttributes:
@@ -34,6 +36,8 @@ class NodeAttributes:
         ledger: Ledger | None = None,
     ) -> None:
         self._ledger = ledger
+        #: Why the last edit of an asset failed, by its ID; set where edits are made.
+        self.last_failure: Callable[[str], str | None] = lambda _: None
         self._index = index
         self._files = files
         self._sizes = sizes
@@ -74,7 +78,8 @@ class NodeAttributes:
     async def _unlisted(self, node: Node, name: str) -> bytes:
         described = self._described(node)
         if name == xattrs.JSON and described is not None:
-            return await self._documents.json(described)
+            asset = self.asset_of(described)
+            return await self._documents.json(described, asset.updated_at if asset else None)
         if name == xattrs.STAC_JSON:
             item = self._item(node)
             if item is not None:
@@ -97,13 +102,30 @@ class NodeAttributes:
     async def _explain(self, node: Node) -> dict[str, Any]:
         """What the file cost and why, as far as it is remembered."""
         account = self._ledger.explain(node.id) if self._ledger else None
+        asset = self.asset_of(node)
+        failure = self.last_failure(asset.id) if asset else None
         return {
             "id": node.id,
             "name": self._sizes.label(node),
             "size": self._sizes.known(node),
             "cached_bytes": await self._cached_bytes(node),
+            "edit_failed": failure,
             **(account or {}),
         }
+
+    def asset_of(self, node: Node) -> Asset | None:
+        """The asset whose title and tags a node shows."""
+        match node.kind:
+            case Kind.ASSET:
+                asset_id: str | None = node.id
+            case Kind.FILES | Kind.ITEM:
+                asset_id = node.id.partition("/")[0]
+            case Kind.FILE:
+                file = self._registry.get(node.id)
+                asset_id = file.asset_id if file else None
+            case _:
+                return None
+        return self._index.assets.get(asset_id or "")
 
     def _described(self, node: Node) -> Node | None:
         """The asset or order whose API object is meant."""

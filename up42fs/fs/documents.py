@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import trio
 from cachetools import TTLCache
@@ -21,37 +22,40 @@ DOCUMENT_TTL_S = 30.0
 LINK_TTL_S = 5.0
 MAX_KEPT = 256
 
+#: What an answer is about: a node, as it was at a moment.
+_Key = tuple[Node, datetime | None]
+
 
 class DocumentCache:
     """Short-lived, single-flight answers about nodes."""
 
     def __init__(self, source: Documents) -> None:
         self._source = source
-        self._json: TTLCache[Node, bytes] = TTLCache(MAX_KEPT, DOCUMENT_TTL_S, trio.current_time)
-        self._links: TTLCache[Node, bytes] = TTLCache(MAX_KEPT, LINK_TTL_S, trio.current_time)
-        self._locks: dict[tuple[Node, int], trio.Lock] = {}
+        self._json: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, DOCUMENT_TTL_S, trio.current_time)
+        self._links: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, LINK_TTL_S, trio.current_time)
+        self._locks: dict[tuple[_Key, int], trio.Lock] = {}
 
-    async def json(self, node: Node) -> bytes:
-        """The full API object of an asset or order, as JSON."""
-        return await self._get(self._json, node, self._fetch_json)
+    async def json(self, node: Node, updated_at: datetime | None = None) -> bytes:
+        """The full API object of an asset or order, as JSON; asked anew when it was updated."""
+        return await self._get(self._json, (node, updated_at), self._fetch_json)
 
     async def download_url(self, node: Node) -> bytes:
         """A fresh presigned link to an asset."""
-        return await self._get(self._links, node, self._fetch_link)
+        return await self._get(self._links, (node, None), self._fetch_link)
 
     async def _get(
         self,
-        cache: TTLCache[Node, bytes],
-        node: Node,
+        cache: TTLCache[_Key, bytes],
+        about: _Key,
         fetch: Callable[[Node], Awaitable[bytes]],
     ) -> bytes:
-        key = (node, id(cache))
+        key = (about, id(cache))
         lock = self._locks.setdefault(key, trio.Lock())
         try:
             async with lock:
-                kept = cache.get(node)
+                kept = cache.get(about)
                 if kept is None:
-                    kept = cache[node] = await fetch(node)
+                    kept = cache[about] = await fetch(about[0])
                 return kept
         finally:
             if not lock.locked():  # else it went to the next asker, who ends it

@@ -17,17 +17,15 @@ Rules.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.listing import Snapshot
-from up42fs.core.tree import ROOT_INODE, InodeTable
+from up42fs.core.tree import InodeTable
 from up42fs.errors import (
     IsADirectory,
     NoAttribute,
@@ -40,9 +38,8 @@ from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
 from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import BRANCH_TTL_S, Change, Layout, is_id, view_names
+from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.nodes import (
-    BRANCH_KINDS,
     FILE_KINDS,
     ROOT,
     STORED_KINDS,
@@ -55,23 +52,20 @@ from up42fs.fs.nodes import (
 )
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
 from up42fs.fs.sizes import Sizes
+from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
+from up42fs.fs.stats import Stats
+from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.patience import patient_s
-from up42fs.types import Asset, Bytes
+from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing, seconds.
 LISTING_TIMEOUT_S = patient_s(25.0)
-#: How long the kernel may remember names and attributes, seconds. Long, because every change is
-#: pushed to it by invalidation; finite, in case an invalidation is lost.
-KERNEL_TTL_S = 300.0
 
 #: Offers one directory entry to the kernel; False when its buffer is full.
 Take = Callable[[str, Attributes, int], bool]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DIR_MODE = stat.S_IFDIR | 0o555
-_FILE_MODE = stat.S_IFREG | 0o444
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _NEEDS: dict[Kind, tuple[Part, ...]] = {
     Kind.ORDERS: (Part.ASSETS, Part.ORDERS),
@@ -106,19 +100,20 @@ class Filesystem:
         virtual: VirtualFiles,
         branches: Branches | None = None,
         watch: Watch | None = None,
+        tag_directories: TagDirectories | None = None,
         umask: int = 0o022,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
+        """With `tag_directories` titles and tags can be edited, and modes say so."""
         self._index = index
         self._catalogue = catalogue
         self._files = files
-        self._virtual = virtual
         self._watch = watch
         self._branches = branches or Branches(index)
-        self._layout = Layout(index, virtual.names(), self._branches.all)
+        self._layout = Layout(index, virtual.names(), self._branches.all, tag_directories)
         registry = self._branches.registry
         self._sizes = Sizes(index, files, registry, clock)
-        self._xattrs = NodeAttributes(
+        self.xattrs = NodeAttributes(
             index,
             files,
             self._sizes,
@@ -132,9 +127,16 @@ class Filesystem:
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._changed: set[str] = set()
         self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
-        self._dir_mode = _DIR_MODE & ~(umask & 0o777)
-        self._file_mode = _FILE_MODE & ~(umask & 0o777)
-        self._born_ns = int(datetime.now(UTC).timestamp() * 1e9)
+        self._stats = Stats(
+            index,
+            self._inodes,
+            layout=self._layout,
+            branches=self._branches,
+            sizes=self._sizes,
+            virtual=virtual,
+            tag_directories=tag_directories,
+            umask=umask,
+        )
 
     # names ---------------------------------------------------------------------------------
 
@@ -145,10 +147,8 @@ class Filesystem:
         node = self._find(directory, name)
         if node is None:
             lasts = self._branches.is_settled(directory) and not is_id(name)
-            return Absent(_ttl_s(directory) if lasts else 0.0)
-        attributes = self._entry(directory, name, node)
-        self._inodes.remember(node)
-        return attributes
+            return Absent(self._stats.ttl_s(directory) if lasts else 0.0)
+        return self.admit(directory, name, node)
 
     def forget(self, inode: int, count: int) -> None:
         """The kernel gives back `count` references."""
@@ -164,7 +164,23 @@ class Filesystem:
             await self._sizes.ensure(node)
         elif footprints.is_document(node):
             await self._branches.footprints.ensure(node, self._layout)
-        return self._attributes(node)
+        return self._stats.of(node)
+
+    async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
+        """A directory, and what `name` means in it."""
+        directory = self._directory(parent)
+        await self._listed(directory)
+        return directory, self._find(directory, name)
+
+    def node(self, inode: int) -> Node:
+        """What an inode that the kernel holds stands for; raises VersionChanged if it is gone."""
+        return self._node(inode)
+
+    def admit(self, directory: Node, name: str, node: Node) -> Attributes:
+        """The kernel learns that `name` is `node`: its attributes, one reference taken."""
+        attributes = self._stats.entry(directory, name, node)
+        self._inodes.remember(node)
+        return attributes
 
     # directories ---------------------------------------------------------------------------
 
@@ -187,15 +203,17 @@ class Filesystem:
         """
         directory, entries = self._dirs[handle]
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
-        assets, ttl_s = self._index.assets, _ttl_s(directory)
+        assets, ttl_s = self._index.assets, self._stats.ttl_s(directory)
         for (name, node), after in entries.walk(offset):
             if node.kind is Kind.ASSET:  # most by far: no call that can be spared
                 asset = assets.get(node.id)
                 if asset is None:
                     continue
-                attributes = self._of_asset(node, asset, ttl_s if listed.get(name) == node else 0.0)
+                attributes = self._stats.of_asset(
+                    node, asset, ttl_s if listed.get(name) == node else 0.0
+                )
             elif self._layout.exists(node):
-                attributes = self._entry(directory, name, node)
+                attributes = self._stats.entry(directory, name, node)
             else:
                 continue
             if not take(name, attributes, after):
@@ -221,7 +239,9 @@ class Filesystem:
         if node.kind not in STORED_KINDS:
             if footprints.is_document(node):
                 await self._branches.footprints.ensure(node, self._layout)
-            return Opened(self._open.add(self._render(node)), keep_cache=False, direct_io=True)
+            return Opened(
+                self._open.add(self._stats.render(node)), keep_cache=False, direct_io=True
+            )
         size = await self._sizes.ensure(node)
         stamp = self._sizes.stamp(node)
         label = self._sizes.label(node)
@@ -257,11 +277,11 @@ class Filesystem:
         """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42."""
         if not name.startswith("user."):
             raise NoAttribute(name)
-        return await self._xattrs.get(self._node(inode), name)
+        return await self.xattrs.get(self._node(inode), name)
 
     def listxattr(self, inode: int) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` shows."""
-        return self._xattrs.listed(self._node(inode)).keys()
+        return self.xattrs.listed(self._node(inode)).keys()
 
     # changes -------------------------------------------------------------------------------
 
@@ -332,85 +352,11 @@ class Filesystem:
             return footprints.document_of(directory)
         return self._layout.find(directory, name)
 
-    def _entry(self, directory: Node, name: str, node: Node) -> Attributes:
-        attributes = self._attributes(node)
-        if self._layout.lists(directory, name, node):
-            return attributes._replace(ttl_s=min(attributes.ttl_s, _ttl_s(directory)))
-        return attributes._replace(ttl_s=0.0)
-
-    def _of_asset(self, node: Node, asset: Asset, ttl_s: float) -> Attributes:
-        """An asset under a name that the kernel may remember for `ttl_s` seconds."""
-        return Attributes(
-            self._inodes.number(node),
-            self._file_mode,
-            view_names(asset),
-            asset.size or 0,
-            _nanoseconds(asset.created_at),
-            _nanoseconds(asset.updated_at),
-            ttl_s,
-            KERNEL_TTL_S if asset.size is not None else 0.0,
-        )
-
-    def _attributes(self, node: Node) -> Attributes:
-        if node.kind is Kind.ASSET:
-            return self._of_asset(node, self._index.assets[node.id], KERNEL_TTL_S)
-        inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
-        size, ttl_s, attr_ttl_s = self._measure(node)
-        mtime_ns = ctime_ns = self._born_ns
-        times = self._times(node)
-        if times is not None:
-            mtime_ns, ctime_ns = map(_nanoseconds, times)
-        links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
-        mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
-        return Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
-
-    def _times(self, node: Node) -> tuple[datetime, datetime] | None:
-        match node.kind:
-            case Kind.VIRTUAL:
-                return None
-            case Kind.DOCUMENT:
-                return self._branches.times(node)
-            case _:
-                return self._layout.times(node)
-
-    def _measure(self, node: Node) -> tuple[int, float, float | None]:
-        """Size, and for how long the kernel may remember the name and the attributes."""
-        match node.kind:
-            case Kind.VIRTUAL:
-                return len(self._render(node)), 0.0, None
-            case Kind.DOCUMENT:
-                made = self._branches.render(node)
-                return (len(made), BRANCH_TTL_S, None) if made is not None else (0, 0.0, None)
-            case Kind.FILE:
-                size = self._sizes.known(node)
-                return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
-            case Kind.ORDER if node.place:
-                return 0, 0.0, None
-            case _:
-                return 0, _ttl_s(node), None
-
-    def _render(self, node: Node) -> bytes:
-        if node.kind is Kind.VIRTUAL:
-            return self._virtual.render(node.id)
-        made = self._branches.render(node)
-        if made is None:
-            raise VersionChanged("the document is about something no longer in UP42 storage")
-        return made
-
     def _stale_names(self, change: Change) -> Iterator[Invalidation]:
         if not self._inodes.holds(change.parent):
             return
         parent = self._inodes.number(change.parent)
-        yield from (Invalidation(parent, name) for name in change.names)
+        if self._stats.ttl_s(change.parent):
+            yield from (Invalidation(parent, name) for name in change.names)
         if change.parent.kind in (Kind.ORDERS, Kind.TAGS):
             yield Invalidation(parent)  # its link count
-
-
-def _nanoseconds(moment: datetime) -> int:
-    # By integers: a float of nanoseconds since 1970 has no exact microseconds.
-    since = moment - _EPOCH
-    return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
-
-
-def _ttl_s(directory: Node) -> float:
-    return BRANCH_TTL_S if directory.kind in BRANCH_KINDS else KERNEL_TTL_S

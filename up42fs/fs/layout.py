@@ -29,6 +29,7 @@ from up42fs.catalog.index import Delta, Index
 from up42fs.core import names
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
 from up42fs.fs.roster import Roster
+from up42fs.fs.tag_directories import TagDirectories
 from up42fs.types import Asset, CnamStatus, Order
 
 #: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
@@ -108,9 +109,14 @@ class Layout:
     """Directories of named nodes over an index."""
 
     def __init__(
-        self, index: Index, virtual_names: Iterable[str], branches: Sequence[Branch] = ()
+        self,
+        index: Index,
+        virtual_names: Iterable[str],
+        branches: Sequence[Branch] = (),
+        tag_directories: TagDirectories | None = None,
     ) -> None:
         self._index = index
+        self._empty_tags = tag_directories or TagDirectories()
         self._branches = {kind: branch for branch in branches for kind in branch.kinds}
         self._top = dict(_TOP)
         for branch in branches:
@@ -209,7 +215,7 @@ class Layout:
             case Kind.ORDER:
                 return node.id in self._index.order_ids()
             case Kind.TAG:
-                return node.id in self._index.tags()
+                return node.id in self._index.tags() or node.id in self._empty_tags.held
             case Kind.VIRTUAL:
                 return node.id in self._virtual
             case _:
@@ -255,6 +261,7 @@ class Layout:
 
     def apply(self, delta: Delta) -> Iterator[Change]:
         """Follow `delta` in what was built; yields the names that now mean something else."""
+        self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
         for node in [node for node in self._rosters if _touched(node, delta)]:
             yield from _change(node, self._follow(node, delta))
         for kept in (self._lists, self._passing):
@@ -298,7 +305,8 @@ class Layout:
         )
 
     def _tags(self) -> dict[str, Node]:
-        by_digest = {_digest(tag): tag for tag in self._index.tags()}
+        tags = {*self._index.tags(), *self._empty_tags.held}
+        by_digest = {_digest(tag): tag for tag in tags}
         named = names.assign(_tag_entry(tag, digest) for digest, tag in by_digest.items())
         return {name: Node(Kind.TAG, by_digest[digest]) for digest, name in named.items()}
 

@@ -72,7 +72,8 @@ class Attributes(NamedTuple):
     """What `stat` shows. Times in nanoseconds since 1970, `size` in bytes.
 
     The kernel may remember the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, as
-    long as the name where that is None.
+    long as the name where that is None. `generation` tells apart directories that had the same
+    inode one after the other: the kernel takes a removed one for dead.
     """
 
     inode: int
@@ -83,6 +84,7 @@ class Attributes(NamedTuple):
     ctime_ns: int
     ttl_s: float
     attr_ttl_s: float | None = None
+    generation: int = 0
 
     @property
     def is_dir(self) -> bool:

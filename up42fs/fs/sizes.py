@@ -98,7 +98,7 @@ class Sizes:
     def stamp(self, node: Node) -> str | None:
         """What changes when the file's bytes may have: when UP42 last updated what it is of."""
         if node.kind is Kind.ASSET:
-            return self._index.assets[node.id].updated_at.isoformat()
+            return self._index.bytes_time(self._index.assets[node.id]).isoformat()
         file = self._registry.get(node.id)
         updated = file.item.updated if file is not None else None
         return updated.isoformat() if updated is not None else None

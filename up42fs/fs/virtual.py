@@ -13,6 +13,7 @@ This directory is made by up42fs; nothing in it lies in UP42 storage.
 
 status.json   what is mounted, how fresh it is, what was read and fetched
 metrics       the same counters in Prometheus' text format
+changes       with -o rw: edits of titles and tags; take one back by: up42fs undo MOUNTPOINT
 
 Attributes of any asset:      getfattr -d FILE
 The API's own description:    getfattr -n user.up42.json --only-values FILE
@@ -25,13 +26,18 @@ class VirtualFiles:
     """Named documents rendered when they are opened."""
 
     def __init__(
-        self, status: Callable[[], Mapping[str, object]], metrics: Callable[[], str]
+        self,
+        status: Callable[[], Mapping[str, object]],
+        metrics: Callable[[], str],
+        changes: Callable[[], bytes] | None = None,
     ) -> None:
         self._renderers: dict[str, Callable[[], bytes]] = {
             "README": lambda: README,
             "metrics": lambda: metrics().encode(),
             "status.json": lambda: (json.dumps(status(), indent=2) + "\n").encode(),
         }
+        if changes is not None:
+            self._renderers["changes"] = changes
 
     def names(self) -> Iterable[str]:
         """Names of all documents."""

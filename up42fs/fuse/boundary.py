@@ -18,9 +18,12 @@ import pyfuse3
 import trio
 
 from up42fs.errors import (
+    AlreadyExists,
     CrowdRefused,
     NoAttribute,
+    NotEmpty,
     ReadOnly,
+    Unsupported,
     Up42fsError,
 )
 from up42fs.metrics import Metrics
@@ -34,7 +37,7 @@ METADATA_DEADLINE_S = patient_s(28.0)
 READ_DEADLINE_S = patient_s(35.0)
 
 #: Errors that are answers, not troubles: not worth a line in the log.
-_ORDINARY = (NoAttribute, ReadOnly, CrowdRefused)
+_ORDINARY = (NoAttribute, ReadOnly, CrowdRefused, Unsupported, AlreadyExists, NotEmpty)
 
 
 class HasMetrics(Protocol):

@@ -15,6 +15,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, StatvfsData
 
 from up42fs.errors import ReadOnly
+from up42fs.fs.editing import Editing
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
@@ -37,8 +38,18 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, filesystem: Filesystem, metrics: Metrics, *, uid: int, gid: int) -> None:
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        metrics: Metrics,
+        *,
+        uid: int,
+        gid: int,
+        editing: Editing | None = None,
+    ) -> None:
+        """Without `editing` nothing can be changed."""
         super().__init__()
+        self._writing = editing
         self.metrics = metrics
         self._fs = filesystem
         self._uid = uid
@@ -122,6 +133,64 @@ class Operations(pyfuse3.Operations):
         """Names of the listed attributes."""
         return [os.fsencode(name) for name in self._fs.listxattr(inode)]
 
+    @_metadata
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        """Title and tags of an asset."""
+        editing = self._editing()
+        if not name.startswith(b"user."):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        await editing.setxattr(inode, os.fsdecode(name), value)
+
+    @_metadata
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Clears title or tags."""
+        await self._editing().removexattr(inode, os.fsdecode(name))
+
+    @_metadata
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """A tag that no asset has yet."""
+        return self._entry(await self._editing().mkdir(parent_inode, os.fsdecode(name)))
+
+    @_metadata
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """An empty tag goes."""
+        await self._editing().rmdir(parent_inode, os.fsdecode(name))
+
+    @_metadata
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        """An asset gets a tag."""
+        editing = self._editing()
+        return self._entry(await editing.link(inode, new_parent_inode, os.fsdecode(new_name)))
+
+    @_metadata
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """An asset loses a tag."""
+        await self._editing().unlink(parent_inode, os.fsdecode(name))
+
+    @_metadata
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        """An asset changes tags, or a tag its name."""
+        await self._editing().rename(
+            parent_inode_old, os.fsdecode(name_old), parent_inode_new, os.fsdecode(name_new), flags
+        )
+
+    def _editing(self) -> Editing:
+        if self._writing is None:
+            raise ReadOnly("mounted read-only; titles and tags can be edited with -o rw")
+        return self._writing
+
     def _entry(self, attributes: Attributes) -> EntryAttributes:
         entry = self._blank_entry()
         _fill(entry, attributes)
@@ -136,8 +205,9 @@ class Operations(pyfuse3.Operations):
 
 
 def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
-    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s = attributes
+    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation = attributes
     entry.st_ino = inode
+    entry.generation = generation
     entry.st_mode = mode
     entry.st_nlink = nlink
     entry.st_size = size
@@ -164,10 +234,7 @@ def _refuse(name: str) -> Callable[..., Awaitable[None]]:
     return refuse
 
 
-for _name in (
-    "setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create",
-    "write", "setxattr", "removexattr",
-):  # fmt: skip
+for _name in ("setattr", "mknod", "symlink", "create", "write"):
     setattr(Operations, _name, _refuse(_name))
 
 assert pyfuse3.ENOATTR == errno.ENODATA

@@ -50,6 +50,8 @@ MAX_TASKS = 512
 READY_TIMEOUT_S = 10.0
 #: How long handlers in flight may go on after a request to stop, seconds.
 GRACE_S = 3.0
+#: How long an edit waits for the kernel to forget old names, seconds.
+FORGET_TIMEOUT_S = 2.0
 #: Set to `off`, it leaves the handshake to libfuse: for tests, and to see whose fault something is.
 HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
 _ALARM_S = 1.0
@@ -58,19 +60,20 @@ _DEVICE_POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How the kernel is asked to mount; always read-only, nosuid, nodev.
+    """How the kernel is asked to mount; always nosuid, nodev, and read-only unless `edits`.
 
     `negotiates` is whether the handshake is ours, or libfuse's with its defaults.
     """
 
     source: str
     allow_other: bool = False
+    edits: bool = False
     negotiates: bool = field(default_factory=lambda: os.environ.get(HANDSHAKE_VARIABLE) != "off")
 
     def to_fuse(self) -> set[str]:
         """Options in libfuse's words."""
         options = {
-            "ro", "nosuid", "nodev", "noatime", "default_permissions",
+            "rw" if self.edits else "ro", "nosuid", "nodev", "noatime", "default_permissions",
             f"fsname={self.source}", "subtype=up42fs",
         }  # fmt: skip
         return options | ({"allow_other"} if self.allow_other else set())
@@ -158,6 +161,21 @@ class Session:
             except OSError as error:
                 log.debug("inode %d was not invalidated: %s", item.inode, error)
 
+    async def invalidated(self, stale: Sequence[Invalidation]) -> None:
+        """Make the kernel forget, and return when it has, or after `FORGET_TIMEOUT_S`.
+
+        For edits: who made one must not see the old names. The names must be of directories that
+        the kernel does not hold locked for the call that is answered (see 2 above).
+        """
+        self.invalidate([item for item in stale if item.name is None])
+        names = [(item.inode, os.fsencode(item.name)) for item in stale if item.name is not None]
+        if not names or not self._is_mounted:
+            return
+        with trio.move_on_after(FORGET_TIMEOUT_S):
+            await trio.to_thread.run_sync(_forget_names, names, abandon_on_cancel=True)
+            return
+        log.info("the kernel has not forgotten %d names in time", len(names))
+
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
         pyfuse3.terminate()
@@ -182,6 +200,12 @@ class Session:
         raise Unavailable(
             f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
         )
+
+
+def _forget_names(names: Sequence[tuple[int, bytes]]) -> None:
+    for inode, name in names:
+        with suppress(OSError):  # what the kernel does not know, it need not forget
+            pyfuse3.invalidate_entry(inode, name)
 
 
 def _device_fd() -> int:

@@ -1,0 +1,360 @@
+"""Edits carried out: nothing lost, nothing twice, no wrong success, whatever answers get lost."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from edits_support import FAULTS, EditedWorld
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import make_asset
+from trio.testing import MockClock
+
+from up42fs.core.changes import Change, parse_lines, still_done, to_line
+from up42fs.core.edits import Edit, Metadata, retag
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.fs.edits import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
+from up42fs.fs.interlock import Interlock
+from up42fs.fs.journal import Journal
+
+ONE, TWO = make_asset(1, tags=("a", "b"), title="one"), make_asset(2, tags=("b",))
+TAGS = st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map(tuple)
+
+
+def instantly(run, *arguments) -> None:
+    trio.run(run, *arguments, clock=MockClock(autojump_threshold=0))
+
+
+def state(world: EditedWorld, asset_id: str = ONE.id) -> Metadata:
+    asset = world.service.assets[asset_id]
+    return Metadata(asset.title, asset.tags)
+
+
+# one edit
+
+
+async def test_an_edit_is_one_read_and_one_write(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    await world.edits.change(ONE.id, Edit(add=("c",)), "test")
+    assert state(world).tags == ("a", "b", "c") == world.index.assets[ONE.id].tags
+    assert (len(world.service.reads), len(world.service.writes)) == (1, 1)
+    assert world.edits.status() == {"made": 1, "failed": {}}
+    assert world.refreshes == 0
+
+
+async def test_a_tag_added_elsewhere_a_moment_ago_survives(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    world.service.console(ONE.id, tags=("a", "b", "console"))
+    await world.edits.change(ONE.id, retag(("a", "b"), ("a", "mine")), "test")
+    assert set(state(world).tags) == {"a", "console", "mine"}
+    assert set(world.index.assets[ONE.id].tags) == {"a", "console", "mine"}
+
+
+async def test_what_is_so_already_is_not_written(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    world.service.console(ONE.id, tags=("a", "b", "c"))
+    await world.edits.change(ONE.id, Edit(add=("c",)), "test")
+    assert world.service.writes == []
+    assert world.index.assets[ONE.id].tags == ("a", "b", "c")
+    assert world.edits.journal.changes == ()
+
+
+async def test_two_edits_of_one_asset_follow_each_other(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(world.edits.change, ONE.id, Edit(add=(f"t{number}",)), "test")
+    assert set(state(world).tags) == {"a", "b", *(f"t{number}" for number in range(8))}
+
+
+@given(TAGS, TAGS, st.lists(st.sampled_from(sorted(FAULTS)), max_size=4), st.data())
+@settings(max_examples=300, deadline=None)
+def test_whatever_becomes_of_the_answers(shown, wanted, script: Sequence[str], data) -> None:
+    others = [data.draw(TAGS) for _ in range(6)]
+
+    async def run() -> None:
+        world = EditedWorld(make_asset(1, tags=shown))
+        edit = retag(shown, wanted)
+        world.service.script.extend(script)
+        added: set[str] = set()
+
+        def console(asset_id: str) -> None:
+            """Before each read somebody else adds a tag."""
+            tag = f"console{len(world.service.reads)}"
+            if len(world.service.reads) < len(others) and others[len(world.service.reads)]:
+                tags = world.service.assets[asset_id].tags
+                world.service.console(asset_id, tags=(*tags, tag))
+                added.add(tag)
+
+        world.service.before_read = console
+        error: Up42fsError | None = None
+        try:
+            await world.edits.change(ONE.id, edit, "test")
+        except Up42fsError as caught:
+            error = caught
+        after = state(world)
+        assert added <= set(after.tags), "somebody else's tag was lost"
+        assert len(world.service.applied) <= 1, "an edit was carried out twice"
+        final = next((word for word in script if word in ("refused", "denied", "gone")), None)
+        if error is None:
+            assert edit.applied(after) == after, "success, and it is not so"
+            assert edit.applied(Metadata(None, world.index.assets[ONE.id].tags)).tags == (
+                world.index.assets[ONE.id].tags
+            )
+            journal = world.edits.journal.changes
+            assert len(journal) == len(world.service.applied)
+        else:
+            assert final is not None
+            assert world.edits.last_failure(ONE.id) == str(error)
+            assert world.refreshes == 1
+            if not world.service.applied:
+                assert set(after.tags) == set(shown) | added
+            assert world.index.assets[ONE.id].tags == shown, "the old state is shown"
+
+    instantly(run)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("refused", InvalidArgument), ("denied", AccessDenied), ("gone", NotFound)],
+)
+async def test_a_refusal_is_final(autojump_clock, fault: str, error: type[Exception]) -> None:
+    world = EditedWorld(ONE)
+    world.service.script.extend([fault])
+    with pytest.raises(error):
+        await world.edits.change(ONE.id, Edit(title="x"), "test")
+    assert len(world.service.writes) == 1
+    assert world.index.assets[ONE.id] == ONE
+    assert world.edits.journal.changes == ()
+    await world.edits.change(ONE.id, Edit(title="y"), "test")
+    assert world.edits.last_failure(ONE.id) is None
+
+
+async def test_failures_go_on_until_the_deadline(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    world.service.script.extend(["lost"] * 1000)
+    began_s = trio.current_time()
+    with pytest.raises(Unavailable):
+        await world.edits.change(ONE.id, Edit(title="x"), "test")
+    assert 5 < trio.current_time() - began_s <= EDIT_TIMEOUT_S
+    assert len(world.service.writes) > 5
+    assert state(world).title == "one"
+
+
+async def test_a_hung_service_is_given_up(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    world.service.delay_s = math.inf
+    with pytest.raises(DeadlineExceeded, match=ONE.id):
+        await world.edits.change(ONE.id, Edit(title="x"), "test")
+    assert trio.current_time() < 1000
+    assert world.refreshes == 1
+
+
+async def test_conflicts_are_believed_after_a_while(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    world.service.script.extend(["conflict"] * 1000)
+    with pytest.raises(VersionChanged):
+        await world.edits.change(ONE.id, Edit(title="x"), "test")
+    assert len(world.service.writes) == 5
+
+
+async def test_an_answer_that_does_not_hold_the_edit_is_no_success(autojump_clock) -> None:
+    world = EditedWorld(ONE)
+    write = world.service.write
+
+    async def drops_new_tags(fresh, wanted):
+        return await write(fresh, Metadata(wanted.title, fresh.metadata.tags))
+
+    world.service.write = drops_new_tags  # type: ignore[method-assign]
+    with pytest.raises(InvalidAnswer):
+        await world.edits.change(ONE.id, Edit(add=("c",)), "test")
+    assert world.index.assets[ONE.id].tags == ("a", "b")
+
+
+async def test_a_listing_that_knows_something_newer_stays(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    write = world.service.write
+
+    async def slow_answer(fresh, wanted):
+        answer = await write(fresh, wanted)
+        world.service.console(ONE.id, tags=(*wanted.tags, "newer"))
+        world.put(world.service.assets[ONE.id])
+        return answer
+
+    world.service.write = slow_answer  # type: ignore[method-assign]
+    await world.edits.change(ONE.id, Edit(add=("c",)), "test")
+    assert world.index.assets[ONE.id].tags == ("a", "b", "c", "newer")
+
+
+# several at once
+
+
+async def test_some_fail_and_the_rest_is_done(autojump_clock: MockClock) -> None:
+    assets = [make_asset(number, tags=("old",)) for number in range(10)]
+    world = EditedWorld(*assets)
+    del world.service.assets[assets[3].id]
+    edit = Edit(add=("new",), remove=frozenset({"old"}))
+    with pytest.raises(NotFound, match="9 of 10"):
+        await world.edits.change_all({asset.id: edit for asset in assets}, "rename")
+    assert [a.tags for a in world.service.assets.values()] == [("new",)] * 9
+    assert {change.operation for change in world.edits.journal.changes} == {1}
+    await world.edits.undo(1)
+    assert [a.tags for a in world.service.assets.values()] == [("old",)] * 9
+
+
+async def test_time_runs_out_for_some(autojump_clock: MockClock) -> None:
+    assets = [make_asset(number, tags=("old",)) for number in range(40)]
+    world = EditedWorld(*assets)
+    world.service.delay_s = 2.0
+    edit = Edit(add=("new",), remove=frozenset({"old"}))
+    began_s = trio.current_time()
+    with pytest.raises(DeadlineExceeded, match=r"24 of 40"):
+        await world.edits.change_all({asset.id: edit for asset in assets}, "rename")
+    assert trio.current_time() - began_s == pytest.approx(ALL_TIMEOUT_S)
+    shown = [asset.tags for asset in world.index.assets.values()]
+    assert shown.count(("new",)) == 24
+
+
+# the journal
+
+
+CHANGES = st.lists(
+    st.builds(
+        Change,
+        operation=st.integers(1, 4),
+        when=st.just("2026-01-01T00:00:00Z"),
+        what=st.text(max_size=5),
+        asset=st.sampled_from("xy"),
+        name=st.text(max_size=5),
+        before=st.builds(Metadata, st.none() | st.text(max_size=3), TAGS),
+        after=st.builds(Metadata, st.none() | st.text(max_size=3), TAGS),
+        undoes=st.none() | st.integers(1, 4),
+    ),
+    max_size=8,
+)
+
+
+@given(CHANGES, st.binary(max_size=20))
+def test_the_journal_is_read_as_it_was_written(changes: list[Change], damage: bytes) -> None:
+    data = b"".join(map(to_line, changes))
+    assert parse_lines(data + b'{"half": "a lin') == changes
+    assert parse_lines(damage.replace(b"\n", b"") + b"\n" + data)[-len(changes) :] == changes or (
+        not changes
+    )
+    assert len(data.splitlines()) == len(changes)
+
+
+@given(CHANGES)
+def test_what_was_undone_is_not_undone_again(changes: list[Change]) -> None:
+    left = still_done(changes)
+    numbers = [group[0].operation for group in left]
+    assert numbers == sorted(set(numbers), reverse=True)
+    undone = {(change.undoes, change.asset) for change in changes if change.undoes}
+    for group in left:
+        assert all(change.undoes is None for change in group)
+        assert not {(change.operation, change.asset) for change in group} & undone
+    kept = {(c.operation, c.asset) for c in changes if c.undoes is None} - undone
+    assert {(change.operation, change.asset) for group in left for change in group} == kept
+
+
+async def test_undo_across_mounts(autojump_clock: MockClock, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "mount.changes"
+    world = EditedWorld(ONE, journal=path)
+    await world.edits.change(ONE.id, Edit(title="mistake", add=("c",)), "test")
+    path.write_bytes(path.read_bytes() + b'{"torn')
+    assert path.stat().st_mode & 0o777 == 0o600
+    world.service.console(ONE.id, tags=("a", "b", "c", "console"))
+    other = EditedWorld(*world.service.assets.values(), journal=path)
+    await other.edits.undo(1)
+    assert state(other) == Metadata("one", ("a", "b", "console"))
+    with pytest.raises(InvalidArgument, match="1"):
+        await other.edits.undo(1)
+    third = Journal(path)
+    third.load()
+    assert [(c.operation, c.undoes) for c in third.changes] == [(1, None), (2, 1)]
+    assert third.begin() == 3
+
+
+async def test_undo_leaves_a_title_that_changed_since(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE)
+    await world.edits.change(ONE.id, Edit(title="mistake", add=("c",)), "test")
+    world.service.console(ONE.id, title="by somebody")
+    with pytest.raises(VersionChanged, match="by somebody"):
+        await world.edits.undo(1)
+    assert state(world) == Metadata("by somebody", ("a", "b", "c"))
+    world.service.console(ONE.id, title="one")
+    await world.edits.undo(1)
+    assert state(world) == Metadata("one", ("a", "b"))
+
+
+async def test_undoing_what_somebody_took_back_already_is_done(autojump_clock) -> None:
+    world = EditedWorld(ONE)
+    await world.edits.change(ONE.id, Edit(add=("c",)), "test")
+    world.service.console(ONE.id, tags=("a", "b"))
+    await world.edits.undo(1)
+    assert still_done(world.edits.journal.changes) == []
+
+
+async def test_a_journal_that_cannot_be_written_costs_one_warning(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    world = EditedWorld(ONE, journal=tmp_path / "file" / "x.changes")
+    caplog.clear()
+    for number in range(3):
+        await world.edits.change(ONE.id, Edit(add=(f"t{number}",)), "test")
+    assert len(caplog.records) == 1
+    assert len(world.edits.journal.changes) == 3
+    await world.edits.undo(2)
+
+
+# other mounts
+
+
+async def test_locks_of_one_machine_hold_processes_apart(tmp_path: Path) -> None:
+    """POSIX locks are a process's: the other one must be another."""
+    path = tmp_path / "run" / "edits.lock"
+    mine = Interlock(path, "api")
+    script = (
+        "import sys, trio\nfrom pathlib import Path\nfrom up42fs.fs.interlock import Interlock\n"
+        "async def main():\n"
+        "    other = Interlock(Path(sys.argv[1]), 'api')\n"
+        "    async with other.held('free'):\n        pass\n"
+        "    with trio.move_on_after(0.2):\n"
+        "        async with other.held('taken'):\n            print('held')\n"
+        "            return\n"
+        "    print('waited')\n"
+        "trio.run(main)\n"
+    )
+
+    async def other() -> str:
+        done = await trio.run_process(
+            [sys.executable, "-c", script, str(path)], capture_stdout=True
+        )
+        return done.stdout.decode().strip()
+
+    async with mine.held("taken"):
+        assert await other() == "waited"
+    assert await other() == "held"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_in_somebody_elses_directory_is_not_used(tmp_path: Path, caplog) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    Interlock(tmp_path / "link" / "edits.lock", "api")
+    assert "not held apart" in caplog.text

@@ -1,0 +1,77 @@
+"""`up42fs undo`: takes back the latest edits made through a mount."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from up42fs.cli.mounts import chosen, need_status
+from up42fs.cli.options import Subparsers
+from up42fs.core.changes import Change, parse_lines, still_done
+from up42fs.core.edits import Metadata
+from up42fs.errors import ConfigurationError, Unavailable
+from up42fs.fs.editing import CHANGES, UNDO
+from up42fs.fs.nodes import CONTROL_DIR
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "undo",
+        help="take back edits of titles and tags",
+        description="Take back the latest edits made through a mount with -o rw, as "
+        ".up42fs/changes has them; what one command changed is one edit. What others changed "
+        "since stays, and a title that was changed again too.",
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("count", nargs="?", type=_count, default=1, metavar="N", help="how many")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
+    parser.set_defaults(command=main)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
+
+
+def main(options: argparse.Namespace) -> int:
+    """Undo, the latest first; returns 0. Raises an `Up42fsError` at the first that fails."""
+    (mountpoint,) = chosen(options.mountpoint)
+    if need_status(mountpoint).get("edits") is None:
+        raise ConfigurationError(f"{mountpoint} is mounted read-only; edits need -o rw")
+    journal = mountpoint / CONTROL_DIR / CHANGES
+    operations = still_done(parse_lines(journal.read_bytes()))[: options.count]
+    if not operations:
+        print("nothing to undo")
+    for changes in operations:
+        if not options.dry_run:
+            _undo(mountpoint, journal, changes)
+        print(
+            f"{'would undo' if options.dry_run else 'undid'} {changes[0].when}: {changes[0].what}"
+        )
+        for change in changes:
+            print(f"  {change.name}: {describe(change.after, change.before)}")
+    return 0
+
+
+def _undo(mountpoint: Path, journal: Path, changes: Sequence[Change]) -> None:
+    try:
+        os.setxattr(journal, UNDO, str(changes[0].operation).encode())
+    except OSError as error:
+        failed = need_status(mountpoint)["edits"]["failed"]
+        why = next((failed[c.asset] for c in changes if c.asset in failed), error.strerror)
+        raise Unavailable(f"{changes[0].what!r} was not undone on all assets: {why}") from None
+
+
+def describe(now: Metadata, then: Metadata) -> str:
+    """What changes from `now` to `then`, in words."""
+    words = [f"+{tag}" for tag in then.tags if tag not in now.tags]
+    words += [f"-{tag}" for tag in now.tags if tag not in then.tags]
+    said = [f"tags {' '.join(words)}"] if words else []
+    if now.title != then.title:
+        said.append(f"title {then.title!r}" if then.title is not None else "no title")
+    return ", ".join(said) or "nothing"

@@ -1,0 +1,92 @@
+"""One edit of an asset at a time among all mounts of one user on one machine.
+
+An edit reads the newest state and writes a whole list of tags: two that do so at once lose a tag,
+and UP42 offers no condition to write under. Within a mount a lock in memory is enough; between
+mounts it is a lock on one byte of a file, whose place is made of the asset. The kernel gives the
+lock back when a mount dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import trio
+
+log = logging.getLogger(__name__)
+
+#: How often a lock that another mount holds is tried again, seconds.
+RETRY_S = 0.01
+
+
+class Interlock:
+    """Locks by asset, of one API (`scope`) and one user; none where no file can be had."""
+
+    def __init__(self, path: Path | None, scope: str) -> None:
+        self._scope = scope
+        self._locks: dict[str, trio.Lock] = {}
+        # Never closed: closing any descriptor of the file would give back every lock on it.
+        self._descriptor = None if path is None else _open(path)
+
+    @asynccontextmanager
+    async def held(self, asset_id: str) -> AsyncIterator[None]:
+        """Hold the lock of one asset; whoever waits is bounded by their own deadline."""
+        lock = self._locks.setdefault(asset_id, trio.Lock())
+        try:
+            async with lock, self._held_by_process(asset_id):
+                yield
+        finally:
+            if not lock.locked():  # else it went to the next one, who ends it
+                self._locks.pop(asset_id, None)
+
+    @asynccontextmanager
+    async def _held_by_process(self, asset_id: str) -> AsyncIterator[None]:
+        if self._descriptor is None:
+            yield
+            return
+        digest = blake2b(f"{self._scope}\0{asset_id}".encode(errors="replace"), digest_size=7)
+        place = int.from_bytes(digest.digest(), "big")
+        while not _try_lock(self._descriptor, place):  # noqa: ASYNC110  (another process holds it)
+            await trio.sleep(RETRY_S)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+
+
+def default_path() -> Path:
+    """A file that all mounts of this user find, on a disk of this machine."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return Path(runtime) / "up42fs" / "edits.lock"
+    return Path(tempfile.gettempdir()) / f"up42fs-{os.getuid()}" / "edits.lock"
+
+
+def _open(path: Path) -> int | None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.parent.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{path.parent} belongs to somebody else")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        log.warning(
+            "edits are not held apart from those of other mounts on this machine: %s", error
+        )
+        return None
+
+
+def _try_lock(descriptor: int, place: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+    except (BlockingIOError, PermissionError):  # lockf(3) allows either
+        return False
+    return True

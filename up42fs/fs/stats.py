@@ -1,0 +1,148 @@
+"""What `stat` shows of a node, and for how long the kernel may remember it.
+
+Knows where the numbers come from; nothing of handles or requests. Everything is from memory.
+
+The kernel may remember names and attributes for long, because every change is pushed to it by
+invalidation. Where edits are allowed it may not remember the names they change: the handler of an
+edit cannot wait until the kernel forgot names of a directory that is locked for that very call.
+"""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime
+
+from up42fs.catalog.index import Index
+from up42fs.core.tree import ROOT_INODE, InodeTable
+from up42fs.errors import VersionChanged
+from up42fs.fs.branches import Branches
+from up42fs.fs.layout import BRANCH_TTL_S, Layout, view_names
+from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, ROOT, Attributes, Kind, Node
+from up42fs.fs.sizes import Sizes
+from up42fs.fs.tag_directories import TagDirectories
+from up42fs.fs.virtual import VirtualFiles
+from up42fs.types import Asset
+
+#: How long the kernel may remember names and attributes, seconds; finite, in case an invalidation
+#: is lost.
+KERNEL_TTL_S = 300.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIR_MODE = stat.S_IFDIR | 0o555
+_FILE_MODE = stat.S_IFREG | 0o444
+_EDITED_KINDS = frozenset({Kind.TAGS, Kind.TAG, Kind.SEARCH, Kind.QUERY})
+
+
+class Stats:
+    """Attributes of the nodes of one mount."""
+
+    def __init__(
+        self,
+        index: Index,
+        inodes: InodeTable[Node],
+        *,
+        layout: Layout,
+        branches: Branches,
+        sizes: Sizes,
+        virtual: VirtualFiles,
+        tag_directories: TagDirectories | None,
+        umask: int,
+    ) -> None:
+        """With `tag_directories` titles and tags can be edited, and modes say so."""
+        self._index = index
+        self._inodes = inodes
+        self._layout = layout
+        self._branches = branches
+        self._sizes = sizes
+        self._virtual = virtual
+        self._tag_directories = tag_directories
+        # Writable where edits are allowed, data too: so it is us who answer EROFS, not the kernel
+        # EACCES, and what may be edited is not refused before we hear of it.
+        writable = 0 if tag_directories is None else 0o222
+        self._dir_mode = (_DIR_MODE | writable) & ~(umask & 0o777)
+        self._file_mode = (_FILE_MODE | writable) & ~(umask & 0o777)
+        self._born_ns = _nanoseconds(datetime.now(UTC))
+
+    def entry(self, directory: Node, name: str, node: Node) -> Attributes:
+        """A node under a name of a directory, which the kernel may remember if it is listed."""
+        attributes = self.of(node)
+        lasts_s = self.ttl_s(directory)
+        if self._layout.lists(directory, name, node):
+            return attributes._replace(ttl_s=min(attributes.ttl_s, lasts_s))
+        return attributes._replace(ttl_s=0.0)
+
+    def of_asset(self, node: Node, asset: Asset, ttl_s: float) -> Attributes:
+        """An asset under a name that the kernel may remember for `ttl_s` seconds."""
+        return Attributes(
+            self._inodes.number(node),
+            self._file_mode,
+            view_names(asset),
+            asset.size or 0,
+            _nanoseconds(asset.created_at),
+            _nanoseconds(asset.updated_at),
+            ttl_s,
+            KERNEL_TTL_S if asset.size is not None else 0.0,
+        )
+
+    def of(self, node: Node) -> Attributes:
+        """What `stat` shows of a node; asks nothing."""
+        if node.kind is Kind.ASSET:
+            return self.of_asset(node, self._index.assets[node.id], KERNEL_TTL_S)
+        inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
+        size, ttl_s, attr_ttl_s = self._measure(node)
+        mtime_ns = ctime_ns = self._born_ns
+        times = self._times(node)
+        if times is not None:
+            mtime_ns, ctime_ns = map(_nanoseconds, times)
+        links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
+        mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
+        shown = Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
+        if node.kind is Kind.TAG and self._tag_directories is not None:
+            return shown._replace(generation=self._tag_directories.generation(node.id))
+        return shown
+
+    def _times(self, node: Node) -> tuple[datetime, datetime] | None:
+        match node.kind:
+            case Kind.VIRTUAL:
+                return None
+            case Kind.DOCUMENT:
+                return self._branches.times(node)
+            case _:
+                return self._layout.times(node)
+
+    def _measure(self, node: Node) -> tuple[int, float, float | None]:
+        """Size, and for how long the kernel may remember the name and the attributes."""
+        match node.kind:
+            case Kind.VIRTUAL:
+                return len(self.render(node)), 0.0, None
+            case Kind.DOCUMENT:
+                made = self._branches.render(node)
+                return (len(made), BRANCH_TTL_S, None) if made is not None else (0, 0.0, None)
+            case Kind.FILE:
+                size = self._sizes.known(node)
+                return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
+            case Kind.ORDER if node.place:
+                return 0, 0.0, None
+            case _:
+                return 0, self.ttl_s(node), None
+
+    def render(self, node: Node) -> bytes:
+        """The content of a document or virtual file; raises VersionChanged."""
+        if node.kind is Kind.VIRTUAL:
+            return self._virtual.render(node.id)
+        made = self._branches.render(node)
+        if made is None:
+            raise VersionChanged("the document is about something no longer in UP42 storage")
+        return made
+
+    def ttl_s(self, directory: Node) -> float:
+        """How long the kernel may remember a directory's names, seconds."""
+        if self._tag_directories is not None and directory.kind in _EDITED_KINDS:
+            return 0.0
+        return BRANCH_TTL_S if directory.kind in BRANCH_KINDS else KERNEL_TTL_S
+
+
+def _nanoseconds(moment: datetime) -> int:
+    # By integers: a float of nanoseconds since 1970 has no exact microseconds.
+    since = moment - _EPOCH
+    return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
