@@ -132,6 +132,8 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
     # A cache of its own, unless the test says otherwise: every mount starts cold.
     cache = home / f"{mountpoint.name}.cache"
     own = [] if "--cache-dir" in arguments else ["--cache-dir", str(cache)]
+    # The crawl for items would count as requests of whatever test runs then.
+    env = {"UP42FS_CRAWL_AFTER_S": "3600"} | dict(env)
     done = run(*UP42FS, "mount", mountpoint, "--log-file", log, *own, *arguments, env=env)
     assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
     mount = Mount(mountpoint, 0, log, env)

@@ -87,6 +87,7 @@ class Stac:
     found: dict[str, frozenset[str]] = field(default_factory=dict)
     fail: dict[str, Exception] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
+    learned: dict[str, dict[str, int]] = field(default_factory=dict)
     wait_s: float = 0.0
     _answers: dict[str, tuple[StacItem, ...]] = field(default_factory=dict)
 
@@ -100,6 +101,15 @@ class Stac:
             await self._ask(f"asset {asset.id}")
             self._answers[asset.id] = tuple(i for i in self.rows if i.asset_id == asset.id)
         return self._answers[asset.id]
+
+    async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
+        return await self.of_asset(asset)
+
+    def sizes(self, asset_id: str) -> dict[str, int]:
+        return self.learned.get(asset_id, {})
+
+    def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        self.learned.setdefault(asset_id, {})[object_id] = size
 
     async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
         unknown = [asset for asset in assets if asset.id not in self._answers]

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import trio
@@ -22,12 +23,14 @@ from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
 from up42fs.api.pages import Page
 from up42fs.catalog.collections import Collections
+from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
+from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot, Stored, snapshot_path
 from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Part, Sync
@@ -65,6 +68,10 @@ SLEPT_S = 10.0
 _TICK_S = 2.0
 #: When to try again to set the kernel's read-ahead.
 _TUNING_PAUSES_S = (0.5, 1.0, 3.0)
+#: Seconds between the first complete listing and the crawl for items, and how to change that: for
+#: tests that count requests.
+CRAWL_AFTER_S = 3.0
+CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
 #: Rows a refresh asks for: enough to meet known ground in one page, quick to send.
 _NEWEST_ROWS = 100
 
@@ -128,6 +135,11 @@ class _Mount:
         self._client = client
         self._metrics = metrics
         self._index = Index()
+        self._index.restore_sizes(
+            (row.object_id, datetime.fromisoformat(row.stamp), row.size)
+            for row in stored.sizes
+            if row.stamp
+        )
         self._index.apply(Changes(assets=stored.assets, orders=stored.orders))
         self._started_s = time.time()
         self._tuned: Tuned | None = None
@@ -144,6 +156,8 @@ class _Mount:
             edited=self._edited,
         )
         self._recorder = Recorder(snapshot, self._index, self._sync.is_synced) if snapshot else None
+        self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
+        self._crawl: ItemCrawl | None = None
         self._edits = self._make_edits() if settings.rw else None
 
     def _make_edits(self) -> Edits:
@@ -220,7 +234,9 @@ class _Mount:
         async def through_collections(asset_id: str) -> tuple[StacItem, ...]:
             return await collections.items_of_asset(asset_id)
 
-        items = Items(nursery, client, metrics=metrics, fallback=through_collections)
+        items = self._items = Items(
+            nursery, client, metrics=metrics, fallback=through_collections, shelf=self._shelf
+        )
         collections = Collections(nursery, client, metrics=metrics, items=items)
         return Branches(
             self._index,
@@ -234,6 +250,7 @@ class _Mount:
         nursery.start_soon(self._sync.run)
         if self._recorder is not None:
             nursery.start_soon(self._recorder.run)
+        nursery.start_soon(self._crawl_items)
         nursery.start_soon(self._watch_sleep)
         async with trio.open_nursery() as session:
             mount: Mount = await session.start(self._session.serve)
@@ -257,6 +274,15 @@ class _Mount:
             if now_kib == wanted_kib:
                 log.info("kernel read-ahead is %d KiB now", wanted_kib)
 
+    async def _crawl_items(self) -> None:
+        """Once all assets are listed, learn their items behind everything else."""
+        if self._shelf is None:
+            return
+        await self._sync.synced(Part.ASSETS)
+        await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
+        self._crawl = ItemCrawl(self._index, self._items, self._shelf.versions)
+        await self._crawl.run()
+
     def _source(self) -> str:
         """What `mount` and `df` show as the device."""
         if self._settings.api_url:
@@ -266,12 +292,16 @@ class _Mount:
     def _changed(self, delta: Delta) -> None:
         if self._recorder is not None:
             self._recorder.note(delta)
+        if self._crawl is not None:
+            self._crawl.note(delta)
         self._session.invalidate(self._filesystem.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:
         """An edit changed the index: the kernel has followed when this returns."""
         if self._recorder is not None:
             self._recorder.note(delta)
+        if self._crawl is not None:
+            self._crawl.note(delta)
         await self._session.invalidated(self._filesystem.apply(delta))
 
     def _learned(self, object_id: str, version: Version | None) -> None:
@@ -294,6 +324,7 @@ class _Mount:
             "bytes": self._index.total_bytes,
             "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
             "catalogue": self._sync.status(),
+            "items": self._crawl.status() if self._crawl else None,
             "kernel": {
                 "read_ahead_kib": self._tuned.read_ahead_kib if self._tuned else None,
                 "max_background": self._tuned.max_background if self._tuned else None,

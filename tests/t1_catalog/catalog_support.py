@@ -90,7 +90,9 @@ class Stac:
 def _finds(body: Mapping[str, Any], item: StacItem) -> bool:
     if "collections" in body:
         return item.collection_id in body["collections"]
-    assert body["filter"]["op"] == "="
     name, value = body["filter"]["args"]
-    found = {"asset_id": item.asset_id, "order_id": item.order_id}
-    return found[name["property"]] == value
+    found = {"asset_id": item.asset_id, "order_id": item.order_id}[name["property"]]
+    if body["filter"]["op"] == "in":
+        return found in value
+    assert body["filter"]["op"] == "="
+    return found == value

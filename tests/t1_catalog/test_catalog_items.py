@@ -249,7 +249,7 @@ async def test_memory_is_bounded_and_the_least_used_goes_first(
 async def test_more_than_memory_may_hold_is_answered_and_not_kept(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    source = Stac(items=[make_item(1, 1)])
+    source = Stac(items=[make_item(1, 1, document={"id": "item-1"})])
     items = make_items(nursery, source, most_kept=weight(source.items) - 1)
     items.remember([make_item(0, 1, files=0)])
     assert await items.of_asset(done(1)) == (make_item(0, 1, files=0),)

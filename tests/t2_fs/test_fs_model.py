@@ -569,11 +569,14 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         thing = kind, id_, _ = self.things[inode]
         if not self.storage.exists(thing):
             with pytest.raises(VersionChanged):
-                self.fs.listxattr(inode)
+                at_once(self.fs.listxattr(inode))
             with pytest.raises(VersionChanged):
                 at_once(self.fs.getxattr(inode, "user.up42.id"))
             return
-        found = {n: at_once(self.fs.getxattr(inode, n)).decode() for n in self.fs.listxattr(inode)}
+        found = {
+            n: at_once(self.fs.getxattr(inode, n)).decode()
+            for n in at_once(self.fs.listxattr(inode))
+        }
         assert all(found.values())
         if kind == "asset":
             asset = self.storage.assets[id_]

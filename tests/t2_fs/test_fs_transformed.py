@@ -211,7 +211,8 @@ async def test_reading_opens_the_file_itself(world: World) -> None:
 async def listed(world: World, path: str) -> dict[str, str]:
     inode = await world.walk(path)
     return {
-        name: at_once(world.fs.getxattr(inode, name)).decode() for name in world.fs.listxattr(inode)
+        name: at_once(world.fs.getxattr(inode, name)).decode()
+        for name in at_once(world.fs.listxattr(inode))
     }
 
 

@@ -88,7 +88,7 @@ class RecordingFilesystem:
         self._asked("getxattr", inode, name)
         return b"value"
 
-    def listxattr(self, inode: int) -> Iterable[str]:
+    async def listxattr(self, inode: int) -> Iterable[str]:
         self._asked("listxattr", inode)
         return {"user.up42.id": 1, "user.xdg.tags": 2}.keys()
 

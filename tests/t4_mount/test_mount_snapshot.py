@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -133,3 +134,37 @@ def test_two_mounts_share_it(start, tmp_path: Path) -> None:
         assert tree(first.path) == tree(second.path)
         for mount in (first, second):
             assert "cannot be stored" not in mount.log.read_text()
+
+
+def files_below(mountpoint: Path) -> int:
+    found = check("find", "orders", "tags", "cnam", "assets", "-type", "f", cwd=mountpoint)
+    return len(found.splitlines())
+
+
+def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "300,20,5,120,12")
+    cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600")
+    env = running.env | {"UP42FS_CRAWL_AFTER_S": "0"}
+    with mounted(env, *cache, home=tmp_path) as mount:
+        os.listdir(mount.path / "assets")
+        wait_until(lambda: (mount.status()["items"] or {}).get("missing") == 0, 20, "the crawl")
+        position = running.remote.position()
+        assert running.requests().get("stac.search") == 2  # 100 assets at a time
+        found = files_below(mount.path)
+        assert running.requests(position) == {}
+        directory = next((mount.path / "assets").glob("*/"))
+        check("ls", "-l", directory)
+        learned = running.requests(position)
+        assert learned == {"assets.sign": 12, "store.get": 12}
+    with mounted(env, *cache, home=tmp_path) as mount:
+        os.listdir(mount.path / "assets")
+        wait_until(lambda: running.requests(position).get("orders.list", 0) >= 1, 20, "a refresh")
+        position = running.remote.position()
+        assert files_below(mount.path) == found
+        check("ls", "-l", mount.path / "assets" / directory.name)
+        assert running.requests(position) == {}
+        document = (mount.path / "assets" / directory.name / "item.json").read_text()
+        assert json.loads(document)["type"] == "Feature"
+        assert running.requests(position) == {}
+    names = 12 + 1
+    assert found > 300 * 3 + 120 * names * 3

@@ -137,6 +137,11 @@ class Index:
         edited_at, bytes_time = self._edited.get(asset.id, (None, asset.updated_at))
         return bytes_time if edited_at == asset.updated_at else asset.updated_at
 
+    def restore_sizes(self, sizes: Iterable[tuple[str, datetime, int]]) -> None:
+        """Believe sizes learned in an earlier mount, each of an asset as it was then updated."""
+        for asset_id, updated_at, size in sizes:
+            self._learned[asset_id] = (updated_at, size)
+
     def learn_size(self, asset_id: str, size: int) -> Delta:
         """Believe the object store's size over the listing's until the asset is updated."""
         asset = self._assets.get(asset_id)

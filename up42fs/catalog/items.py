@@ -9,6 +9,9 @@ not change in one moment (contract §8): those are searched again after a while.
 Items that passed by elsewhere are taken over by `remember`. They come without an `updated_at`;
 the first `of_asset` after it lends them its own. What could be wrong about that, a transformation
 that ended in between, is what unsettled answers are asked again for.
+What a search found of a transformed asset is *shelved* where there is a snapshot, and taken from
+there the next time, in this mount or a later one, if it is of the asset as it is now. Shelved items
+are kept in memory without their documents, which `whole` brings back.
 A failed search is told to those who wait and not kept; but a *repeated* search that fails leaves
 the items of before, as a failed refresh of the catalogue does.
 Memory is bounded by items and files together: an item with 21 files is 45 kB of Python objects
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -31,6 +34,7 @@ import trio
 from cachetools import LRUCache
 
 from up42fs.catalog.flights import Flights
+from up42fs.catalog.shelf import Shelved
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.metrics import Metrics
@@ -42,8 +46,8 @@ log = logging.getLogger(__name__)
 ASK_AGAIN_S = 30.0
 #: The longest one search may take, all its pages together, seconds.
 SEARCH_TIMEOUT_S = 60.0
-#: Items and files kept, about 2 kB each.
-MOST_KEPT = 20_000
+#: Items and files kept, about 2 kB each (`weight`).
+MOST_KEPT = 10_000
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -52,6 +56,26 @@ class ItemSource(Protocol):
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
         """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
+        ...
+
+
+class ShelfOfItems(Protocol):
+    """Where items are kept on disk (see `catalog.shelf.Shelf`)."""
+
+    async def load(self, asset_id: str) -> Shelved | None:
+        """What is held of an asset's items."""
+        ...
+
+    async def documents(self, asset_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """The documents of an asset's items by item ID."""
+        ...
+
+    def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
+        """Keep items, which come with their documents."""
+        ...
+
+    def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        """Keep the size of one of their files, in bytes."""
         ...
 
 
@@ -64,6 +88,8 @@ class _Answer:
     items: tuple[StacItem, ...]
     updated_at: datetime | None
     asked_at_s: float
+    #: Of files, by ID, as far as they were shelved; in bytes.
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Items:
@@ -76,6 +102,7 @@ class Items:
         *,
         metrics: Metrics,
         fallback: Fallback | None = None,
+        shelf: ShelfOfItems | None = None,
         ask_again_s: float = ASK_AGAIN_S,
         most_kept: int = MOST_KEPT,
         clock: Callable[[], float] = trio.current_time,
@@ -83,6 +110,7 @@ class Items:
         self._source = source
         self._metrics = metrics
         self._fallback = fallback
+        self._shelf = shelf
         self._ask_again_s = ask_again_s
         self._clock = clock
         self._kept: LRUCache[str, _Answer] = LRUCache(most_kept, lambda a: weight(a.items))
@@ -95,7 +123,7 @@ class Items:
 
         Raises an `Up42fsError` where nothing is known and the search fails.
         """
-        answer = self._valid(asset)
+        answer = self._valid(asset) or await self._shelved(asset)
         if answer is not None and not self._is_due(asset, answer):
             return answer.items
         try:
@@ -108,6 +136,43 @@ class Items:
             log.debug("asset %s: the items known before stay: %s", asset.id, error)
             self._keep(asset.id, replace(answer, asked_at_s=self._clock()))
             return answer.items
+
+    async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
+        """Like `of_asset`, the items with their documents."""
+        items = await self.of_asset(asset)
+        if self._shelf is None or all(item.document for item in items):
+            return items
+        documents = await self._shelf.documents(asset.id)
+        if documents.keys() >= {item.id for item in items}:
+            return tuple(replace(item, document=documents[item.id]) for item in items)
+        key = (asset.id, asset.updated_at)
+        return await self._flights.join(key, partial(self._search, asset))
+
+    def sizes(self, asset_id: str) -> Mapping[str, int]:
+        """The sizes of files, by ID, that were learned before; asks nothing."""
+        answer = self._kept.get(asset_id)
+        return {} if answer is None else answer.sizes
+
+    def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        """A file's size, for later mounts; `stamp` is its item's version."""
+        if self._shelf is not None:
+            self._shelf.put_size(object_id, asset_id, stamp, size)
+        answer = self._kept.get(asset_id)
+        if answer is not None:
+            self._keep(asset_id, replace(answer, sizes={**answer.sizes, object_id: size}))
+
+    async def learn_many(self, assets: Iterable[Asset]) -> None:
+        """Learn the items of all `assets` (a page of them) by one search; raises `Up42fsError`."""
+        asked = {asset.id: asset for asset in assets}
+        asked_at_s = self._clock()
+        self._metrics.count("catalog.item_searches")
+        by_asset: dict[str, list[StacItem]] = {}
+        question = {"filter": {"op": "in", "args": [{"property": "asset_id"}, sorted(asked)]}}
+        async for item in self._source.search(question):
+            if item.asset_id in asked:
+                by_asset.setdefault(item.asset_id, []).append(item)
+        for asset in asked.values():
+            self._shelve(asset, _Answer(in_order(by_asset.get(asset.id, ())), None, asked_at_s))
 
     async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
         """Learn the items of all `assets` of an order by one search, where several are unknown.
@@ -124,7 +189,7 @@ class Items:
             by_asset.setdefault(item.asset_id, []).append(item)
         for asset in unknown:
             items = in_order(by_asset.get(asset.id, ()))
-            self._keep(asset.id, _Answer(items, asset.updated_at, asked_at_s))
+            self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
         """The items last heard of, however old; asks nothing. None where nothing is known."""
@@ -152,6 +217,7 @@ class Items:
             return None
         adopted = replace(answer, updated_at=asset.updated_at)
         self._keep(asset.id, adopted)
+        self._shelve(asset, adopted)
         return adopted
 
     def _is_due(self, asset: Asset, answer: _Answer) -> bool:
@@ -172,8 +238,29 @@ class Items:
             self._metrics.count("catalog.item_searches_refused")
             found = list(await self._fallback(asset.id))
         items = in_order(item for item in found if item.asset_id == asset.id)
-        self._keep(asset.id, _Answer(items, asset.updated_at, asked_at_s))
+        self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
         return items
+
+    async def _shelved(self, asset: Asset) -> _Answer | None:
+        if self._shelf is None or asset.cnam_status is not CnamStatus.SUCCESSFUL:
+            return None
+        held = await self._shelf.load(asset.id)
+        if held is None or held.updated_at != asset.updated_at:
+            return None
+        answer = _Answer(held.items, asset.updated_at, self._clock(), held.sizes)
+        self._keep(asset.id, answer)
+        return answer
+
+    def _learn(self, asset: Asset, answer: _Answer) -> None:
+        """Keep an answer in memory, and on the shelf if it is settled."""
+        before = self._kept.get(asset.id)
+        self._keep(asset.id, replace(answer, sizes=before.sizes if before else {}))
+        self._shelve(asset, answer)
+
+    def _shelve(self, asset: Asset, answer: _Answer) -> None:
+        is_done = asset.cnam_status is CnamStatus.SUCCESSFUL
+        if self._shelf is not None and is_done and any(map(transformed_files, answer.items)):
+            self._shelf.put(asset.id, asset.updated_at, answer.items)
 
     def _keep(self, asset_id: str, answer: _Answer) -> None:
         self._kept.pop(asset_id, None)
@@ -195,8 +282,11 @@ def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:
 
 
 def weight(items: Iterable[StacItem]) -> int:
-    """What items count against a bound on memory: themselves and their files, at least 1."""
-    return 1 + sum(1 + len(item.assets) for item in items)
+    """What items count against a bound on memory, at least 1: about 2 kB each.
+
+    Themselves and their files; without documents they are a sixth of it.
+    """
+    return 1 + sum((1 + len(item.assets)) // (1 if item.document else 6) for item in items)
 
 
 def _question(queryable: str, value: str) -> dict[str, Any]:

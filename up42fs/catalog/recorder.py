@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.snapshot import Batch, Snapshot
+from up42fs.catalog.snapshot import Batch, ItemRow, SizeRow, Snapshot
 from up42fs.catalog.sync import Part
 
 #: How long changes are gathered, seconds.
@@ -36,12 +36,28 @@ class Recorder:
         self._gather_s = gather_s
         self._assets: set[str] = set()
         self._orders: set[str] = set()
+        self._items: dict[str, ItemRow] = {}
+        self._sizes: dict[str, SizeRow] = {}
         self._changed = trio.Event()
 
     def note(self, delta: Delta) -> None:
         """Remember what has to be written."""
         self._assets |= delta.assets
         self._orders |= delta.orders
+        self._changed.set()
+
+    def note_items(self, row: ItemRow) -> None:
+        """Remember the items of an asset."""
+        self._items[row.asset_id] = row
+        self._changed.set()
+
+    def unwritten_items(self, asset_id: str) -> ItemRow | None:
+        """What was noted of an asset's items and is not in the snapshot yet."""
+        return self._items.get(asset_id)
+
+    def note_size(self, row: SizeRow) -> None:
+        """Remember a learned size."""
+        self._sizes[row.object_id] = row
         self._changed.set()
 
     async def run(self) -> None:
@@ -72,6 +88,8 @@ class Recorder:
             removed_assets=[id_ for id_ in self._assets if id_ not in assets],
             removed_orders=[id_ for id_ in self._orders if id_ not in orders],
             complete=frozenset(part.value for part in Part if self._is_synced(part)),
+            items=[row for id_, row in self._items.items() if id_ in assets],
+            sizes=[row for row in self._sizes.values() if row.asset_id in assets],
         )
-        self._assets, self._orders = set(), set()
+        self._assets, self._orders, self._items, self._sizes = set(), set(), {}, {}
         return batch

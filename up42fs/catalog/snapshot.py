@@ -19,49 +19,88 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
+from up42fs.catalog.item_rows import from_us, to_us
 from up42fs.types import Asset, CnamStatus, Order
 
 log = logging.getLogger(__name__)
 
 #: Raise it whenever the meaning of a column changes: older files are then rebuilt.
-FORMAT = 1
+FORMAT = 2
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = frozenset({"created_at", "updated_at"})
 _SEPARATOR = "\x1f"
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS complete (listing TEXT PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS item (asset_id TEXT PRIMARY KEY, updated_us, items, documents)",
+    "CREATE TABLE IF NOT EXISTS size (id TEXT PRIMARY KEY, asset_id, stamp, size)",
+    "CREATE INDEX IF NOT EXISTS size_of ON size (asset_id)",
+)
+#: What a damaged file can raise.
+_UNUSABLE = (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, OverflowError)
 
 Row = TypeVar("Row", Asset, Order)
 
 
 @dataclass(frozen=True, slots=True)
+class ItemRow:
+    """The STAC items of an asset at one `updated_us`, as `item_rows` writes them down."""
+
+    asset_id: str
+    updated_us: int
+    items: str
+    documents: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """A size in bytes that the object store told; `stamp` is the version of the file's item."""
+
+    object_id: str
+    asset_id: str
+    stamp: str | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
-    """What a snapshot holds. The flags say whether a listing was ever read to its end."""
+    """What a snapshot holds of the listings, and whether each was ever read to its end.
+
+    `sizes` are those of assets that UP42 lists without one.
+    """
 
     assets: tuple[Asset, ...] = ()
     orders: tuple[Order, ...] = ()
     assets_complete: bool = False
     orders_complete: bool = False
+    sizes: tuple[SizeRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows to write and IDs to remove, and the listings that are complete with them."""
+    """Rows to write and IDs to remove, and the listings that are complete with them.
+
+    With an asset go its items and sizes.
+    """
 
     assets: Sequence[Asset] = ()
     orders: Sequence[Order] = ()
     removed_assets: Sequence[str] = ()
     removed_orders: Sequence[str] = ()
     complete: frozenset[str] = frozenset()
+    items: Sequence[ItemRow] = ()
+    sizes: Sequence[SizeRow] = ()
 
 
 def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
@@ -71,44 +110,81 @@ def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | 
 
 
 class Snapshot:
-    """One snapshot file; every method may be called from any one thread at a time."""
+    """One snapshot file; may be used by several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
         self._is_off = False
+        self._lock = threading.RLock()
 
     def load(self) -> Stored:
         """What the file holds; nothing where it cannot be used. Never raises."""
-        try:
-            return self._load()
-        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError) as error:
-            log.warning(
-                "the stored catalogue %s cannot be used (%s): rebuilding", self._path, error
-            )
-            self._remove()
-            return Stored()
+        with self._lock:
+            try:
+                return self._load()
+            except _UNUSABLE as error:
+                self._give_up(error)
+                return Stored()
+
+    def item_versions(self) -> dict[str, int]:
+        """By asset ID, the `updated_us` of the items held. Never raises."""
+        rows = self._read("SELECT asset_id, updated_us FROM item")
+        return {asset_id: updated_us for asset_id, updated_us in rows if type(updated_us) is int}
+
+    def items(self, asset_id: str) -> tuple[int, str, list[tuple[str, str | None, int]]] | None:
+        """An asset's `updated_us`, items as text, and learned (file ID, stamp, size). Never raises.
+
+        None where nothing is held.
+        """
+        found = self._read("SELECT updated_us, items FROM item WHERE asset_id = ?", asset_id)
+        if not found:
+            return None
+        sizes = self._read("SELECT id, stamp, size FROM size WHERE asset_id = ?", asset_id)
+        return *found[0], sizes
+
+    def documents(self, asset_id: str) -> bytes | None:
+        """The documents of an asset's items, as `item_rows` packs them. Never raises."""
+        found = self._read("SELECT documents FROM item WHERE asset_id = ?", asset_id)
+        return found[0][0] if found else None
 
     def save(self, batch: Batch) -> None:
         """Write a batch; turns the snapshot off, with one warning, if that fails. Never raises."""
-        if self._is_off:
-            return
-        try:
-            self._save(self._open(), batch)
-        except (sqlite3.Error, OSError) as error:
-            self._is_off = True
-            log.warning(
-                "the catalogue cannot be stored in %s (%s): the next mount will list it anew",
-                self._path, error,
-            )  # fmt: skip
-            self.close()
+        with self._lock:
+            if self._is_off:
+                return
+            try:
+                self._save(self._open(), batch)
+            except (sqlite3.Error, OSError) as error:
+                self._is_off = True
+                log.warning(
+                    "the catalogue cannot be stored in %s (%s): the next mount will list it anew",
+                    self._path, error,
+                )  # fmt: skip
+                self.close()
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._database is not None:
-            with suppress(sqlite3.Error):
-                self._database.close()
-            self._database = None
+        with self._lock:
+            if self._database is not None:
+                with suppress(sqlite3.Error):
+                    self._database.close()
+                self._database = None
+
+    def _read(self, question: str, *values: str) -> list[Any]:
+        """Rows of a file in use; none where it cannot be read."""
+        with self._lock:
+            if self._is_off or not self._path.exists():
+                return []
+            try:
+                return self._open().execute(question, values).fetchall()
+            except _UNUSABLE as error:
+                log.debug("the stored catalogue %s was not read: %s", self._path, error)
+                return []
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self._path, error)
+        self._remove()
 
     def _load(self) -> Stored:
         if not self._path.exists():
@@ -119,6 +195,12 @@ class Snapshot:
             orders=tuple(_rows(database, Order)),
             assets_complete=_is_complete(database, "assets"),
             orders_complete=_is_complete(database, "orders"),
+            sizes=tuple(
+                SizeRow(*row)
+                for row in database.execute(
+                    "SELECT id, asset_id, stamp, size FROM size WHERE id = asset_id"
+                )
+            ),
         )
 
     def _open(self) -> sqlite3.Connection:
@@ -143,8 +225,11 @@ class Snapshot:
         try:
             _put(database, Asset, batch.assets)
             _put(database, Order, batch.orders)
-            _remove(database, "asset", batch.removed_assets)
-            _remove(database, "order_", batch.removed_orders)
+            _put_items(database, batch)
+            _remove(database, "asset", "id", batch.removed_assets)
+            _remove(database, "item", "asset_id", batch.removed_assets)
+            _remove(database, "size", "asset_id", batch.removed_assets)
+            _remove(database, "order_", "id", batch.removed_orders)
             marks = [(name,) for name in sorted(batch.complete)]
             database.executemany("INSERT OR REPLACE INTO complete VALUES (?)", marks)
         except BaseException:
@@ -168,6 +253,7 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise ValueError(f"its format {found} is no longer read")
     # One process writes little at a time; losing the last batch in a power cut costs a request.
     database.execute("PRAGMA synchronous = OFF")
+    database.execute("PRAGMA cache_size = -2000")  # KiB of memory for pages
     if found == 0:
         database.execute("BEGIN IMMEDIATE")
         for kind in (Asset, Order):
@@ -175,7 +261,8 @@ def _prepare(database: sqlite3.Connection) -> None:
             database.execute(
                 f'CREATE TABLE IF NOT EXISTS {_table(kind)} ("id" TEXT PRIMARY KEY, {columns})'
             )
-        database.execute("CREATE TABLE IF NOT EXISTS complete (listing TEXT PRIMARY KEY)")
+        for statement in _TABLES:
+            database.execute(statement)
         database.execute(f"PRAGMA user_version = {FORMAT}")
         database.execute("COMMIT")
 
@@ -197,7 +284,7 @@ def _rows(database: sqlite3.Connection, kind: type[Row]) -> Iterable[Row]:
     for row in database.execute(f"SELECT {names} FROM {_table(kind)}"):  # noqa: S608
         values: list[Any] = list(row)
         for index in times:
-            values[index] = _EPOCH + timedelta(microseconds=values[index])
+            values[index] = from_us(values[index])
         values[tags] = tuple(values[tags].split(_SEPARATOR)) if values[tags] else ()
         if status is not None:
             values[status] = CnamStatus(values[status])
@@ -216,7 +303,7 @@ def _put(database: sqlite3.Connection, kind: type[Row], rows: Sequence[Row]) -> 
 def _value(value: object) -> object:
     match value:
         case datetime():
-            return (value - _EPOCH) // timedelta(microseconds=1)
+            return to_us(value)
         case tuple():
             return _SEPARATOR.join(value)
         case CnamStatus():
@@ -227,8 +314,20 @@ def _value(value: object) -> object:
             return value
 
 
-def _remove(database: sqlite3.Connection, table: str, ids: Sequence[str]) -> None:
-    database.executemany(f"DELETE FROM {table} WHERE id = ?", [(id_,) for id_ in ids])  # noqa: S608
+def _put_items(database: sqlite3.Connection, batch: Batch) -> None:
+    database.executemany(
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)",
+        ((row.asset_id, row.updated_us, row.items, row.documents) for row in batch.items),
+    )
+    database.executemany(
+        "INSERT OR REPLACE INTO size VALUES (?, ?, ?, ?)",
+        ((row.object_id, row.asset_id, row.stamp, row.size) for row in batch.sizes),
+    )
+
+
+def _remove(database: sqlite3.Connection, table: str, key: str, ids: Sequence[str]) -> None:
+    statement = f"DELETE FROM {table} WHERE {key} = ?"  # noqa: S608
+    database.executemany(statement, [(id_,) for id_ in ids])
 
 
 def _is_complete(database: sqlite3.Connection, listing: str) -> bool:

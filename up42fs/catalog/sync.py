@@ -133,6 +133,14 @@ class Sync:
             "it goes on in the background: try again"
         )
 
+    async def synced(self, part: Part) -> None:
+        """Return once a listing is complete, however long that takes."""
+        state = self._states[part]
+        while not state.synced:
+            await state.attempt.wait()
+            if not state.synced:
+                await trio.sleep(PAUSE_AFTER_FAILURE_S)
+
     def is_synced(self, part: Part) -> bool:
         """Whether a listing is complete."""
         return self._states[part].synced

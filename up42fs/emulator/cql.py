@@ -70,6 +70,16 @@ def equal_to(expression: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def among(expression: dict[str, Any], name: str) -> list[str] | None:
+    """Return the texts that `expression` plainly requires property `name` to be one of."""
+    operands = expression.get("args")
+    if expression.get("op") != "in" or not isinstance(operands, list) or len(operands) != 2:
+        return None
+    subject, values = operands
+    is_texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return values if subject == {"property": name} and is_texts else None
+
+
 def _compare(name: str, args: list[Any]) -> bool:
     left = args[0]
     if name not in _KNOWN:

@@ -181,6 +181,12 @@ def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
         of_asset = call.storage.collections_of_asset.get(asset_id, ())
         rows = sorted((collections[key] for key in of_asset), key=_newest_first)
         return [item for row in rows for item in row.items]
+    asset_ids = cql.among(expression, "asset_id") if expression else None
+    if asset_ids is not None:
+        of_assets = call.storage.collections_of_asset
+        keys = {key for id_ in asset_ids for key in of_assets.get(id_, ())}
+        rows = sorted((collections[key] for key in keys), key=_newest_first)
+        return [item for row in rows for item in row.items]
     order_id = cql.equal_to(expression, "order_id") if expression else None
     return _all_items(call) if order_id is None else _items_by_order(call).get(order_id, [])
 

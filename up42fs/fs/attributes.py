@@ -81,7 +81,7 @@ class NodeAttributes:
             asset = self.asset_of(described)
             return await self._documents.json(described, asset.updated_at if asset else None)
         if name == xattrs.STAC_JSON:
-            item = self._item(node)
+            item = await self._whole_item(node)
             if item is not None:
                 return to_json(item.document).rstrip()
         if node.kind in STORED_KINDS:
@@ -144,6 +144,13 @@ class NodeAttributes:
         asset = self._index.assets.get(file.asset_id or "")
         order = self._index.order_of(asset) if asset else None
         return xattrs.of_file(node.id, file.stac, file.name, file.item, asset, order)
+
+    async def _whole_item(self, node: Node) -> StacItem | None:
+        """The item with its document."""
+        item = self._item(node)
+        if item is None or item.document or self._transformed is None:
+            return item
+        return await self._transformed.whole_item(node)
 
     def _item(self, node: Node) -> StacItem | None:
         if node.kind is Kind.FILE:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from up42fs.catalog.index import Index
 from up42fs.fs.footprints import PREFIX, Footprints
-from up42fs.fs.layout import Branch
+from up42fs.fs.layout import Branch, Layout
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.search import Search, Searches
 from up42fs.fs.static import CollectionsOfStorage, StaticCatalogue
@@ -28,7 +28,7 @@ class Branches:
         searches: Searches | None = None,
         lists_footprints: bool = False,
     ) -> None:
-        self.registry = FileRegistry(index)
+        self.registry = FileRegistry(index, items)
         self.lists_footprints = lists_footprints and items is not None
         self.transformed = Transformed(index, items, self.registry) if items else None
         self.static = StaticCatalogue(collections, self.registry) if collections else None
@@ -51,6 +51,16 @@ class Branches:
         if kind == "stac-item" and self.static is not None:
             return self.static.times(Node(Kind.STAC_ITEM, id_))
         return None
+
+    async def ensure(self, node: Node, layout: Layout) -> None:
+        """Make `render(node)` possible for a DOCUMENT; may ask UP42, raises an `Up42fsError`."""
+        if node.id.startswith(PREFIX):
+            await self.footprints.ensure(node, layout)
+        elif node.id.startswith("item/"):
+            if self.transformed is not None:
+                await self.transformed.ensure_document(node.id)
+        elif self.static is not None:
+            await self.static.ensure_document(node.id)
 
     def render(self, node: Node) -> bytes | None:
         """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""

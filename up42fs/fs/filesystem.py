@@ -25,7 +25,7 @@ import trio
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.listing import Snapshot
-from up42fs.core.tree import InodeTable
+from up42fs.core.tree import InodeTable, derive_inode
 from up42fs.errors import (
     IsADirectory,
     NoAttribute,
@@ -161,9 +161,11 @@ class Filesystem:
         """
         node = self._node(inode)
         if node.kind in STORED_KINDS:
+            await self._layout.prepare(node)
             await self._sizes.ensure(node)
-        elif footprints.is_document(node):
-            await self._branches.footprints.ensure(node, self._layout)
+        elif node.kind is Kind.DOCUMENT:
+            await self._branches.ensure(node, self._layout)
+            self._stats.render(node)
         return self._stats.of(node)
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
@@ -237,11 +239,12 @@ class Filesystem:
         if flags & _WRITING:
             raise ReadOnly("delivered data cannot be written")
         if node.kind not in STORED_KINDS:
-            if footprints.is_document(node):
-                await self._branches.footprints.ensure(node, self._layout)
+            if node.kind is Kind.DOCUMENT:
+                await self._branches.ensure(node, self._layout)
             return Opened(
                 self._open.add(self._stats.render(node)), keep_cache=False, direct_io=True
             )
+        await self._layout.prepare(node)
         size = await self._sizes.ensure(node)
         stamp = self._sizes.stamp(node)
         label = self._sizes.label(node)
@@ -277,11 +280,17 @@ class Filesystem:
         """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42."""
         if not name.startswith("user."):
             raise NoAttribute(name)
-        return await self.xattrs.get(self._node(inode), name)
+        node = self._node(inode)
+        if node.kind is Kind.FILE:
+            await self._layout.prepare(node)
+        return await self.xattrs.get(node, name)
 
-    def listxattr(self, inode: int) -> Iterable[str]:
+    async def listxattr(self, inode: int) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` shows."""
-        return self.xattrs.listed(self._node(inode)).keys()
+        node = self._node(inode)
+        if node.kind is Kind.FILE:
+            await self._layout.prepare(node)
+        return self.xattrs.listed(node).keys()
 
     # changes -------------------------------------------------------------------------------
 
@@ -312,9 +321,12 @@ class Filesystem:
             return []
         if object_id in self._index.assets:
             return self.apply(self._index.learn_size(object_id, size))
-        node = Node(Kind.FILE, object_id)
+        inode = derive_inode(str(Node(Kind.FILE, object_id)))
+        node = self._inodes.key(inode)
+        if node is None or node.id != object_id:
+            return []
         self._sizes.learn(node, size)
-        return [Invalidation(self._inodes.number(node))] if self._inodes.holds(node) else []
+        return [Invalidation(inode)]
 
     def gauges(self) -> dict[str, int]:
         """What is open or remembered now, for `status.json`."""

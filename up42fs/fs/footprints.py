@@ -96,7 +96,7 @@ class Footprints:
         async def ask(asset: Asset) -> None:
             async with limiter:
                 try:
-                    found[asset.id] = await items.of_asset(asset)
+                    found[asset.id] = await items.whole(asset)
                 except Up42fsError as error:
                     log.warning("footprints: asset %s is left out: %s", asset.id, error)
 

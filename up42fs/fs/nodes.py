@@ -39,6 +39,7 @@ class Node(NamedTuple):
 
     An asset is one node wherever it is listed. A directory is one node per place: `place` tells
     an ID alias from the display name, because the kernel gives a directory only one parent entry.
+    Of a transformed file it names the delivery it was made from, where that is known.
     """
 
     kind: Kind
@@ -46,6 +47,8 @@ class Node(NamedTuple):
     place: str = ""
 
     def __str__(self) -> str:
+        if self.kind is Kind.FILE:
+            return f"{self.kind.value}:{self.id}"  # one file, whatever it was made from
         return f"{self.kind.value}:{self.id}:{self.place}" if self.place else f"{self[0]}:{self[1]}"
 
 

@@ -21,6 +21,7 @@ import trio
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
+from up42fs.catalog.shelf import stamp_of
 from up42fs.errors import NotFound
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.ports import Files
@@ -57,7 +58,6 @@ class Sizes:
         self._clock = clock
         self._files = files
         self._registry = registry
-        self._learned: dict[str, int] = {}
         self._listings: LRUCache[str, _Listing] = LRUCache(MOST_LISTINGS)
         #: By asset ID: the assets it was last listed with, and its place among them.
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
@@ -66,7 +66,7 @@ class Sizes:
         """The size, None while nobody knows it."""
         if node.kind is Kind.ASSET:
             return self._index.assets[node.id].size
-        return self._learned.get(node.id)
+        return self._registry.size(node.id)
 
     async def ensure(self, node: Node) -> int:
         """The size, learned if need be; raises an `Up42fsError`."""
@@ -91,17 +91,17 @@ class Sizes:
         """The object store told the size."""
         if node.kind is Kind.ASSET:
             self._together.pop(node.id, None)
-            self._index.learn_size(node.id, size)
+            if self._index.learn_size(node.id, size):
+                self._registry.learn_asset_size(self._index.assets[node.id], size)
         else:
-            self._learned[node.id] = size
+            self._registry.learn_size(node.id, size)
 
     def stamp(self, node: Node) -> str | None:
         """What changes when the file's bytes may have: when UP42 last updated what it is of."""
         if node.kind is Kind.ASSET:
             return self._index.bytes_time(self._index.assets[node.id]).isoformat()
         file = self._registry.get(node.id)
-        updated = file.item.updated if file is not None else None
-        return updated.isoformat() if updated is not None else None
+        return stamp_of(file.item) if file is not None else None
 
     def label(self, node: Node) -> str:
         """How messages call the file."""
@@ -132,7 +132,8 @@ class Sizes:
         """What tells a company from others, and those of it to be asked with `node`."""
         file = self._registry.get(node.id)
         if file is not None:
-            siblings = [Node(Kind.FILE, id_) for id_ in self._registry.siblings(node.id)]
+            of = file.asset_id or ""
+            siblings = [Node(Kind.FILE, id_, of) for id_ in self._registry.siblings(node.id)]
             return file.item.id, siblings
         together, place = self._together.get(node.id, ((node,), 0))
         return together[0].id, together[place : place + AHEAD]

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
 
 from up42fs.core import static_stac
 from up42fs.core.stac import StacCollection, StacItem
@@ -17,7 +20,17 @@ from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.transformed import FileRegistry, item_times, readable_files, to_json
 from up42fs.types import Asset
 
+#: Collections whose items are held.
+MOST_SHOWN = 256
 _CATALOG = Node(Kind.DOCUMENT, "catalog")
+
+
+class _Shown(NamedTuple):
+    items: tuple[StacItem, ...]
+    names: Mapping[str, str]
+
+
+_NOTHING = _Shown((), MappingProxyType({}))
 
 
 class CollectionsOfStorage(Protocol):
@@ -44,8 +57,8 @@ class StaticCatalogue:
         self._all: tuple[StacCollection, ...] = ()
         self._by_id: dict[str, StacCollection] = {}
         self._names: dict[str, str] = {}
-        self._items: dict[str, tuple[StacItem, ...]] = {}
-        self._item_names: dict[str, dict[str, str]] = {}
+        #: Of the collections last looked into: items, and their names by ID.
+        self._shown: LRUCache[str, _Shown] = LRUCache(MOST_SHOWN)
 
     async def prepare(self, node: Node) -> bool:
         """Learn the collections, and the items of the node's; whether they differ."""
@@ -63,9 +76,9 @@ class StaticCatalogue:
             return {static_stac.CATALOG_DOCUMENT: _CATALOG} | listed
         if node.kind is Kind.COLLECTION:
             document = Node(Kind.DOCUMENT, f"collection/{collection_id}")
-            names = self._item_names.get(collection_id, {})
             items = {
-                name: Node(Kind.STAC_ITEM, f"{collection_id}/{id_}") for id_, name in names.items()
+                name: Node(Kind.STAC_ITEM, f"{collection_id}/{id_}")
+                for id_, name in self._of(collection_id).names.items()
             }
             return {static_stac.COLLECTION_DOCUMENT: document} | items
         item = self._item(collection_id, item_id)
@@ -94,7 +107,11 @@ class StaticCatalogue:
             case Kind.COLLECTION:
                 return collection_id in self._by_id
             case Kind.STAC_ITEM:
-                return self._item(collection_id, item_id) is not None
+                # What was let go of is taken to be there until it is looked into again.
+                return collection_id in self._by_id and (
+                    collection_id not in self._shown
+                    or self._item(collection_id, item_id) is not None
+                )
             case _:
                 return True
 
@@ -104,8 +121,8 @@ class StaticCatalogue:
             case Kind.STAC:
                 return 2 + len(self._names) if self._all else UNCOUNTED
             case Kind.COLLECTION:
-                names = self._item_names.get(node.id)
-                return UNCOUNTED if names is None else 2 + len(names)
+                shown = self._shown.get(node.id)
+                return UNCOUNTED if shown is None else 2 + len(shown.names)
             case _:
                 return 2
 
@@ -114,6 +131,12 @@ class StaticCatalogue:
         collection_id, _, item_id = node.id.partition("/")
         item = self._item(collection_id, item_id)
         return item_times(item) if item else None
+
+    async def ensure_document(self, document_id: str) -> None:
+        """Make `document` able to answer, where what it needs was let go of."""
+        collection_id = document_id.partition("/")[2].partition("/")[0]
+        if collection_id in self._by_id and collection_id not in self._shown:
+            await self._learn_items(collection_id)
 
     def document(self, document_id: str) -> bytes | None:
         """catalog.json, a collection.json or an item's document; None if it was never listed."""
@@ -126,9 +149,8 @@ class StaticCatalogue:
         if collection is None:
             return None
         if kind == "collection":
-            items = self._items.get(collection_id, ())
-            names = self._item_names.get(collection_id, {})
-            rows = [(names[item.id], item) for item in items]
+            shown = self._of(collection_id)
+            rows = [(shown.names[item.id], item) for item in shown.items]
             return to_json(static_stac.collection_document(collection, rows))
         item = self._item(collection_id, item_id)
         if item is None:
@@ -145,21 +167,24 @@ class StaticCatalogue:
         self._by_id = {collection.id: collection for collection in collections}
         # Newest first (contract §5.2); names are given from the oldest on.
         self._names = static_stac.collection_names(tuple(reversed(collections)))
-        for gone in self._items.keys() - self._by_id.keys():
-            del self._items[gone], self._item_names[gone]
+        for gone in self._shown.keys() - self._by_id.keys():
+            del self._shown[gone]
         return True
 
     async def _learn_items(self, collection_id: str) -> bool:
         items = await self._source.items(collection_id)
-        if items is self._items.get(collection_id):
+        shown = self._shown.get(collection_id)
+        if shown is not None and shown.items is items:
             return False
-        self._items[collection_id] = items
-        self._item_names[collection_id] = static_stac.item_names(items)
+        self._shown[collection_id] = _Shown(items, static_stac.item_names(items))
         return True
 
+    def _of(self, collection_id: str) -> _Shown:
+        return self._shown.get(collection_id) or _NOTHING
+
     def _item(self, collection_id: str, item_id: str) -> StacItem | None:
-        items = self._items.get(collection_id, ())
+        items = self._of(collection_id).items
         return next((item for item in items if item.id == item_id), None) if item_id else None
 
     def _document_name(self, collection_id: str, item_id: str) -> str:
-        return static_stac.item_document_name(self._item_names[collection_id][item_id])
+        return static_stac.item_document_name(self._of(collection_id).names[item_id])

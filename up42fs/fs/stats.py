@@ -117,7 +117,8 @@ class Stats:
                 return len(self.render(node)), 0.0, None
             case Kind.DOCUMENT:
                 made = self._branches.render(node)
-                return (len(made), BRANCH_TTL_S, None) if made is not None else (0, 0.0, None)
+                # Not made before somebody asks for its size: a walk past it costs nothing.
+                return (len(made), BRANCH_TTL_S, None) if made else (0, BRANCH_TTL_S, 0.0)
             case Kind.FILE:
                 size = self._sizes.known(node)
                 return size or 0, KERNEL_TTL_S, 0.0 if size is None else None

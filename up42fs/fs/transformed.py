@@ -5,21 +5,26 @@ Knows STAC items and the names of their files; nothing of inodes, sizes or links
 Theory. An asset that UP42 transformed has STAC items, asked when its directory is first looked
 into (`prepare`). One item: its files stand in the directory itself. Several: one subdirectory
 each. A file's node is its STAC asset's ID, wherever it stands: one inode, one page cache.
-The registry holds what is needed to answer for a file node: it is filled when a directory is
-built, and an asset that leaves the storage takes its files along.
+The registry holds what is needed to answer for a file node. It is filled when a directory is
+built, and bounded: a file that was forgotten is found again by its delivery, which its node names,
+when somebody asks (`prepare`). An asset that leaves the storage takes its files along.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from cachetools import LRUCache
+
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import transformed_files
+from up42fs.catalog.shelf import stamp_of
 from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.fs.layout import UNCOUNTED, has_files, view_names
@@ -29,6 +34,10 @@ from up42fs.types import Asset
 log = logging.getLogger(__name__)
 
 ITEM_JSON = "item.json"
+#: Files remembered, about 0.3 kB each; directories shown lately, and documents.
+MOST_FILES = 20_000
+MOST_SHOWN = 1024
+MOST_DOCUMENTS = 256
 
 
 class ItemsOfAssets(Protocol):
@@ -36,6 +45,18 @@ class ItemsOfAssets(Protocol):
 
     async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
         """All items of an asset; raises an `Up42fsError`."""
+        ...
+
+    async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
+        """All items of an asset with their documents; raises an `Up42fsError`."""
+        ...
+
+    def sizes(self, asset_id: str) -> Mapping[str, int]:
+        """Sizes in bytes of its files, by ID, as far as they were learned in earlier mounts."""
+        ...
+
+    def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        """Remember the size of a file of an asset across mounts."""
         ...
 
     async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
@@ -63,18 +84,26 @@ class File:
 
 
 class FileRegistry:
-    """The files that were ever listed, by STAC asset ID, and which of them UP42 refuses."""
+    """The files last listed, by STAC asset ID, their sizes, and which of them UP42 refuses."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(
+        self, index: Index, items: ItemsOfAssets | None = None, most: int = MOST_FILES
+    ) -> None:
         self._index = index
+        self._items = items
+        self._most = most
         self._files: dict[str, File] = {}
+        #: By item, those of its files that are held; the item last used is the last.
+        self._by_item: OrderedDict[str, set[str]] = OrderedDict()
+        self._learned: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
 
     def get(self, file_id: str) -> File | None:
-        """The file of a STAC asset ID, unless its delivery has left the storage."""
+        """The file of a STAC asset ID, unless it was forgotten or its delivery has left."""
         file = self._files.get(file_id)
         if file is None or (file.asset_id and file.asset_id not in self._index.assets):
             return None
+        self._by_item.move_to_end(file.item.id)
         return file
 
     def siblings(self, file_id: str) -> list[str]:
@@ -85,11 +114,58 @@ class FileRegistry:
         ids = (stac.asset_id for stac in file.item.assets)
         return [id_ for id_ in ids if id_ is not None and id_ in self._files]
 
+    def size(self, file_id: str) -> int | None:
+        """A file's size in bytes, None where nobody has learned it."""
+        return self._learned.get(file_id)
+
+    def learn_asset_size(self, asset: Asset, size: int) -> None:
+        """Keep the size of a delivery that UP42 lists without one, for later mounts."""
+        if self._items is not None:
+            self._items.learn_size(asset.id, asset.id, asset.updated_at.isoformat(), size)
+
+    def learn_size(self, file_id: str, size: int) -> None:
+        """Believe a size until the file is forgotten here, and keep it for later mounts."""
+        file = self._files.get(file_id)
+        if file is None:
+            return
+        self._learned[file_id] = size
+        if file.asset_id is not None and self._items is not None:
+            self._items.learn_size(file_id, file.asset_id, stamp_of(file.item), size)
+
+    def is_held(self, file_id: str) -> bool:
+        """Whether `get` can tell about a file."""
+        return file_id in self._files
+
+    def refill(self, items: Iterable[StacItem]) -> None:
+        """Hold all files of items again."""
+        for item in items:
+            self.named(item, item.assets)
+
+    def _hold(self, file: File, file_id: str, sizes: Mapping[str, int]) -> None:
+        known = self._files.get(file_id)
+        if known is not None and stamp_of(known.item) != stamp_of(file.item):
+            self._learned.pop(file_id, None)
+        if known is not None and known.item.id != file.item.id:
+            self._by_item[known.item.id].discard(file_id)
+        self._files[file_id] = file
+        self._by_item.setdefault(file.item.id, set()).add(file_id)
+        self._by_item.move_to_end(file.item.id)
+        if file_id in sizes:
+            self._learned.setdefault(file_id, sizes[file_id])
+
+    def _forget_oldest(self) -> None:
+        while len(self._files) > self._most and len(self._by_item) > 1:
+            _, file_ids = self._by_item.popitem(last=False)
+            for file_id in file_ids:
+                del self._files[file_id]
+                self._learned.pop(file_id, None)
+
     def named(
         self, item: StacItem, among: Iterable[StacAsset], taken: tuple[str, ...] = ()
     ) -> dict[str, Node]:
         """Nodes of those of an item's files that can be read, by name; remembers them."""
         file_names = static_stac.file_names(item, taken)
+        sizes = self._items.sizes(item.asset_id) if self._items and item.asset_id else {}
         listed: dict[str, Node] = {}
         for stac in among:
             if stac.asset_id is None:
@@ -99,8 +175,9 @@ class FileRegistry:
             if stac.asset_id in self._index.assets:
                 listed[name] = Node(Kind.ASSET, stac.asset_id)
                 continue
-            self._files[stac.asset_id] = File(item.asset_id, item, stac, name)
-            listed[name] = Node(Kind.FILE, stac.asset_id)
+            self._hold(File(item.asset_id, item, stac, name), stac.asset_id, sizes)
+            listed[name] = Node(Kind.FILE, stac.asset_id, item.asset_id or "")
+        self._forget_oldest()
         return listed
 
     def _report(self, item: StacItem, stac: StacAsset) -> None:
@@ -122,18 +199,26 @@ class Transformed:
         self._index = index
         self._items = items
         self._registry = registry
-        self._shown: dict[Node, tuple[StacItem, ...]] = {}
-        self._documents: dict[str, StacItem] = {}
+        self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
+        self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
 
     async def prepare(self, node: Node) -> bool:
         """Learn the items of the asset; whether they differ from those shown last."""
+        if node.kind is Kind.FILE:
+            await self._prepare_file(node)
+            return False
         asset = self._index.assets.get(node.id.partition("/")[0])
-        if asset is None or node.kind is Kind.FILE:
+        if asset is None:
             return False
         items = await self._items.of_asset(asset)
         changed = self._shown.get(node) is not items
         self._shown[node] = items
         return changed
+
+    async def _prepare_file(self, node: Node) -> None:
+        asset = self._index.assets.get(node.place)
+        if asset is not None and not self._registry.is_held(node.id):
+            self._registry.refill(await self._items.of_asset(asset))
 
     def children(self, node: Node) -> dict[str, Node]:
         """The files of the item, or the items where there are several."""
@@ -145,7 +230,6 @@ class Transformed:
             return {}
         if len(items) == 1:
             document = Node(Kind.DOCUMENT, f"item/{asset_id}/{items[0].id}")
-            self._documents[document.id] = items[0]
             files = self._registry.named(items[0], transformed_files(items[0]))
             return {ITEM_JSON: document} | files
         return {
@@ -167,19 +251,20 @@ class Transformed:
 
     def exists(self, node: Node) -> bool:
         """Whether the asset is still transformed, the file still listed."""
-        if node.kind is Kind.FILE:
+        if node.kind is Kind.FILE and not node.place:
             return self._registry.get(node.id) is not None
-        asset = self._index.assets.get(node.id.partition("/")[0])
-        return asset is not None and has_files(asset)
+        asset = self._delivery(node)
+        return asset is not None and (node.kind is Kind.FILE or has_files(asset))
+
+    def _delivery(self, node: Node) -> Asset | None:
+        asset_id = node.place if node.kind is Kind.FILE else node.id.partition("/")[0]
+        return self._index.assets.get(asset_id)
 
     def links(self, node: Node) -> int:
         """A file: one for each name of its delivery in the views; a directory: with its items."""
         if node.kind is Kind.FILE:
-            file = self._registry.get(node.id)
-            asset = self._index.assets.get(file.asset_id) if file and file.asset_id else None
-            if asset is None:
-                return 1
-            return view_names(asset)
+            asset = self._delivery(node)
+            return 1 if asset is None else view_names(asset)
         if node.kind is Kind.ITEM:
             return 2
         items = self._items.known(node.id)
@@ -189,11 +274,10 @@ class Transformed:
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """Those of the delivery: its files came with it."""
-        file = self._registry.get(node.id) if node.kind is Kind.FILE else None
-        asset_id = file.asset_id if file else node.id.partition("/")[0]
-        asset = self._index.assets.get(asset_id or "")
+        asset = self._delivery(node)
         if asset is not None:
             return asset.created_at, asset.updated_at
+        file = self._registry.get(node.id) if node.kind is Kind.FILE else None
         return item_times(file.item) if file else None
 
     def item_of(self, node: Node) -> StacItem | None:
@@ -208,13 +292,32 @@ class Transformed:
         """Whether a directory shows files: until then its items are asked again and again."""
         return any(map(transformed_files, self._shown.get(node) or ()))
 
-    def document(self, document_id: str) -> bytes | None:
-        """An item.json, self-contained, hrefs beside it; None if it was never listed."""
-        item = self._documents.get(document_id)
-        if item is None:
+    async def whole_item(self, node: Node) -> StacItem | None:
+        """The item of a file, or the one of a directory, with its document; may ask UP42."""
+        asset = self._delivery(node)
+        if asset is None:
             return None
+        file = self._registry.get(node.id) if node.kind is Kind.FILE else None
+        item_id = file.item.id if file else node.id.partition("/")[2]
+        items = await self._items.whole(asset)
+        if not item_id:
+            return items[0] if len(items) == 1 else None
+        return next((item for item in items if item.id == item_id), None)
+
+    async def ensure_document(self, document_id: str) -> None:
+        """Make `document` able to answer; may ask UP42."""
+        _, asset_id, item_id = document_id.split("/", 2)
+        item = await self.whole_item(Node(Kind.ITEM, f"{asset_id}/{item_id}"))
+        if item is None:
+            self._documents.pop(document_id, None)
+            return
         files = readable_files(item, transformed_files(item))
-        return to_json(static_stac.item_document(item, files=files, self_contained=True))
+        made = to_json(static_stac.item_document(item, files=files, self_contained=True))
+        self._documents[document_id] = made
+
+    def document(self, document_id: str) -> bytes | None:
+        """An item.json, self-contained, hrefs beside it; None if it was not asked for lately."""
+        return self._documents.get(document_id)
 
 
 def readable_files(

@@ -131,7 +131,7 @@ class Operations(pyfuse3.Operations):
     @_metadata
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Names of the listed attributes."""
-        return [os.fsencode(name) for name in self._fs.listxattr(inode)]
+        return [os.fsencode(name) for name in await self._fs.listxattr(inode)]
 
     @_metadata
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -1,0 +1,91 @@
+"""STAC items as rows of the snapshot: what a listing needs as one short text, documents apart.
+
+Pure; knows the fields of an item and how to write them down, nothing of databases. A directory is
+listed thousands of times for each time its item.json is read, so the text is small and quickly
+read, and UP42's own JSON is kept beside it, compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from up42fs.core.stac import StacAsset, StacItem
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+_ITEM = tuple(field.name for field in fields(StacItem) if field.name not in ("assets", "document"))
+_FILE = tuple(field.name for field in fields(StacAsset))
+_TIMES = frozenset({"datetime", "created", "updated"})
+_TUPLES = frozenset({"bbox", "user_tags"})
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970."""
+    return (moment - _EPOCH) // _US
+
+
+def from_us(number: int) -> datetime:
+    """The moment of `to_us`; raises OverflowError, TypeError."""
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def pack(items: Iterable[StacItem]) -> str:
+    """Items without their documents."""
+    return json.dumps([_pack_item(item) for item in items], separators=(",", ":"))
+
+
+def unpack(text: str) -> tuple[StacItem, ...]:
+    """The items of `pack`; raises ValueError, TypeError, LookupError for anything else."""
+    return tuple(_unpack_item(*row) for row in json.loads(text))
+
+
+def pack_documents(items: Iterable[StacItem]) -> bytes:
+    """The documents of items by ID, compressed."""
+    documents = {item.id: item.document for item in items}
+    return zlib.compress(json.dumps(documents, separators=(",", ":")).encode(), 1)
+
+
+def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
+    """The documents of `pack_documents`; raises ValueError or zlib.error for anything else."""
+    documents: dict[str, Mapping[str, Any]] = json.loads(zlib.decompress(packed))
+    return documents
+
+
+def _pack_item(item: StacItem) -> list[Any]:
+    values = []
+    for name in _ITEM:
+        value = getattr(item, name)
+        values.append(to_us(value) if name in _TIMES and value is not None else value)
+    return [values, [[getattr(file, name) for name in _FILE] for file in item.assets]]
+
+
+def _unpack_item(values: list[Any], files: list[list[Any]]) -> StacItem:
+    said = dict(zip(_ITEM, values, strict=True))
+    for name in _TIMES:
+        if said[name] is not None:
+            said[name] = from_us(said[name])
+    for name in _TUPLES:
+        if said[name] is not None:
+            said[name] = tuple(said[name])
+    return StacItem(assets=tuple(_unpack_file(*file) for file in files), **said)
+
+
+def _unpack_file(
+    key: str,
+    asset_id: str | None,
+    refusal: str | None,
+    title: str | None,
+    media_type: str | None,
+    roles: list[str],
+) -> StacAsset:
+    shared = None if media_type is None else sys.intern(media_type)
+    return StacAsset(key, asset_id, refusal, title, shared, tuple(roles))
+
+
+assert _FILE == ("key", "asset_id", "refusal", "title", "media_type", "roles"), "by place"

@@ -1,0 +1,102 @@
+"""The STAC items and learned sizes in the snapshot, as `Items` and the file system use them.
+
+Knows the snapshot and how items are written down; decides nothing. Reads happen in a worker thread,
+an asset at a time; writes are left to the recorder.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import trio
+
+from up42fs.catalog import item_rows
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot import ItemRow, SizeRow, Snapshot
+from up42fs.core.stac import StacItem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """The items of an asset as they were at `updated_at`, and the file sizes known of them.
+
+    The items are without their documents.
+    """
+
+    items: tuple[StacItem, ...]
+    updated_at: datetime
+    sizes: Mapping[str, int]
+
+
+class Shelf:
+    """One snapshot's items."""
+
+    def __init__(self, snapshot: Snapshot, recorder: Recorder) -> None:
+        self._snapshot = snapshot
+        self._recorder = recorder
+
+    async def load(self, asset_id: str) -> Shelved | None:
+        """What is held of an asset's items; None for nothing. Never raises."""
+        noted = self._recorder.unwritten_items(asset_id)
+        if noted is not None:
+            return _shelved(asset_id, noted.updated_us, noted.items, ())
+        return await trio.to_thread.run_sync(self._load, asset_id)
+
+    async def documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
+        """The documents of an asset's items by item ID, as far as they are held."""
+        noted = self._recorder.unwritten_items(asset_id)
+        if noted is not None:
+            return item_rows.unpack_documents(noted.documents)
+        return await trio.to_thread.run_sync(self._load_documents, asset_id)
+
+    async def versions(self) -> dict[str, int]:
+        """By asset ID, the version of the items held, in microseconds since 1970."""
+        return await trio.to_thread.run_sync(self._snapshot.item_versions)
+
+    def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
+        """Keep items, which come with their documents."""
+        packed = item_rows.pack(items), item_rows.pack_documents(items)
+        self._recorder.note_items(ItemRow(asset_id, item_rows.to_us(updated_at), *packed))
+
+    def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        """Keep a size; it holds as long as the file's item has this `stamp`."""
+        self._recorder.note_size(SizeRow(object_id, asset_id, stamp, size))
+
+    def _load(self, asset_id: str) -> Shelved | None:
+        row = self._snapshot.items(asset_id)
+        if row is None:
+            return None
+        return _shelved(asset_id, *row)
+
+    def _load_documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
+        packed = self._snapshot.documents(asset_id)
+        try:
+            return item_rows.unpack_documents(packed) if packed else {}
+        except (ValueError, TypeError, zlib.error) as error:
+            log.debug("the stored documents of asset %s cannot be used: %s", asset_id, error)
+            return {}
+
+
+def _shelved(
+    asset_id: str, updated_us: int, text: str, sizes: Iterable[tuple[str, str | None, int]]
+) -> Shelved | None:
+    try:
+        items = item_rows.unpack(text)
+        stamps = {f.asset_id: stamp_of(item) for item in items for f in item.assets}
+        known = {id_: size for id_, stamp, size in sizes if stamps.get(id_) == stamp}
+        return Shelved(items, item_rows.from_us(updated_us), known) if items else None
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
+        return None
+
+
+def stamp_of(item: StacItem) -> str | None:
+    """What changes when the bytes of an item's files may have; None where nobody knows."""
+    return item.updated.isoformat() if item.updated is not None else None
