@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from up42fs.core.crc import crc32
 from up42fs.core.ranges import RangeSet, ceil_to, coalesce, intersect, subtract
 from up42fs.types import ByteRange, Bytes, Version
 
@@ -70,7 +70,7 @@ def encode_header(label: Label) -> bytes:
         "cell": CELL_BYTES,
     }
     text = _MAGIC + json.dumps(fields).encode() + b"\n"
-    text += b"%08x\n" % zlib.crc32(text)
+    text += b"%08x\n" % crc32(text)
     assert len(text) <= HEADER_BYTES, "the label is cacheable"
     return text.ljust(HEADER_BYTES, b"\0")
 
@@ -81,7 +81,7 @@ def parse_header(header: bytes) -> Label | None:
     if len(lines) != 4 or lines[0] + b"\n" != _MAGIC or lines[3]:
         return None
     text = b"\n".join(lines[:2]) + b"\n"
-    if lines[2] != b"%08x" % zlib.crc32(text):
+    if lines[2] != b"%08x" % crc32(text):
         return None
     try:
         fields = json.loads(lines[1])
@@ -111,7 +111,7 @@ class Cells:
         self.count = -(-self.size // CELL_BYTES)
         self.data_offset = ceil_to(HEADER_BYTES + self.count * RECORD_BYTES, HEADER_BYTES)
         named = (label.object_id, label.version.etag, label.version.size, CELL_BYTES)
-        self._salt = zlib.crc32(json.dumps(named).encode())
+        self._salt = crc32(json.dumps(named).encode())
 
     def under(self, span: ByteRange) -> range:
         """Numbers of the cells that `span` touches."""
@@ -133,7 +133,7 @@ class Cells:
         """Checksum of `data`, the bytes of `span` within `cell`."""
         start = cell * CELL_BYTES
         place = _THREE.pack(cell, span.start - start, span.stop - start)
-        return zlib.crc32(data, zlib.crc32(place, self._salt))
+        return crc32(data, crc32(place, self._salt))
 
     def encode(self, held: Held) -> bytes:
         """The record of what a cell holds."""
@@ -156,7 +156,7 @@ class Cells:
         return Held(cell, ByteRange(begin + start, begin + stop), crc)
 
     def _check(self, cell: int, three: bytes) -> int:
-        return zlib.crc32(three, zlib.crc32(cell.to_bytes(8, "little"), self._salt))
+        return crc32(three, crc32(cell.to_bytes(8, "little"), self._salt))
 
 
 def leading(held: list[Held | None], position: int) -> list[Held]:

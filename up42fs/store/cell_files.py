@@ -40,7 +40,7 @@ from up42fs.metrics import Metrics
 from up42fs.types import ByteRange, Version
 
 #: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
-LOAD_BYTES = 1 << 20
+LOAD_BYTES = 4 << 20
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
