@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, run
+from harness import UP42FS, Emulator, Mount, check, emulator, run
 
 from up42fs.fuse.readers import UNKNOWN, program_of
 
@@ -15,10 +17,10 @@ pytestmark = pytest.mark.mount
 
 
 @pytest.fixture(scope="module")
-def big():
-    from harness import emulator
-
-    with emulator("--synthetic", "3") as running:
+def big(tmp_path_factory: pytest.TempPathFactory):
+    data = tmp_path_factory.mktemp("data")
+    (data / "archive.zip").write_bytes(os.urandom(12 << 20))
+    with emulator("--data", str(data)) as running:
         yield running
 
 
@@ -91,9 +93,6 @@ def test_crowds_can_be_let_in(big: Emulator, mount, indexer: Path) -> None:
 
 
 def test_programs_have_names() -> None:
-    import os
-    import threading
-
     assert program_of(0) == program_of(-1) == program_of(1 << 29) == UNKNOWN
     own = Path("/proc/self/comm").read_text().strip()
     assert program_of(os.getpid()) == own

@@ -33,6 +33,9 @@ MEASURE_S = 60.0
 #: What nobody used for as many seconds a scan may push out.
 STALE_S = 86_400.0
 
+#: What the name of a file ends in that says: the one without it shall stay.
+PIN = ".pin"
+
 _OURS = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -50,6 +53,7 @@ class _File:
     held_bytes: int
     directory: str
     name: str
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +131,11 @@ class CacheRoom:
         return int(space.total_bytes * FREE_SHARE) + wanted_bytes - space.free_bytes
 
     def _measure(self) -> list[_File]:
-        """Sum up; returns the files, those used longest ago first."""
+        """Sum up; returns the files that may go, those used longest ago first."""
         os.close(ensure_blocks(self._blocks))
-        files = sorted(_files(self._blocks))
-        self.used_bytes = sum(file.held_bytes for file in files)
+        found = sorted(_files(self._blocks))
+        self.used_bytes = sum(file.held_bytes for file in found)
+        files = [file for file in found if not file.is_pinned]
         self._oldest_s = files[0].used_at_s if files else math.inf
         self._measured_s = self._clock()
         return files
@@ -146,14 +151,22 @@ class CacheRoom:
         self._oldest_s = files[0].used_at_s if files else math.inf
 
 
+def is_ours(name: str) -> bool:
+    """Whether a directory or file of the cache can have this name."""
+    return _OURS.fullmatch(name) is not None
+
+
 def _files(blocks: Path) -> Iterator[_File]:
     for directory in _entries(blocks):
         if directory.is_dir(follow_symlinks=False) and _OURS.fullmatch(directory.name):
-            for file in _entries(Path(directory.path)):
+            listed = _entries(Path(directory.path))
+            pins = {entry.name for entry in listed if entry.name.endswith(PIN)}
+            for file in listed:
                 found = _stat(file)
                 if found is not None:
                     held_bytes = found.st_blocks * 512
-                    yield _File(found.st_mtime, held_bytes, directory.name, file.name)
+                    is_pinned = file.name + PIN in pins
+                    yield _File(found.st_mtime, held_bytes, directory.name, file.name, is_pinned)
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:

@@ -83,6 +83,11 @@ class CellFiles:
         self._key = key
         self._metrics = metrics
 
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._blocks / self._key
+
     # loading -------------------------------------------------------------------------------
 
     def label(self, object_id: str) -> Label | None:
@@ -164,7 +169,7 @@ class CellFiles:
     def remove(self, object_id: str) -> None:
         """Delete what is kept of an object."""
         with self._rooted() as root:
-            _unlink(_name(object_id), root)
+            _unlink(file_name(object_id), root)
 
     # cells ---------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class CellFiles:
 
         Closed at the end, where file systems over a network tell of bytes they could not keep.
         """
-        name = _name(object_id)
+        name = file_name(object_id)
         with self._rooted() as root:
             fd = _open(name, root) if label is None else _open_labelled(name, root, label)
         try:
@@ -323,7 +328,8 @@ def _relabel(fd: int, header: bytes, label: Label) -> bool:
     return True
 
 
-def _name(object_id: str) -> str:
+def file_name(object_id: str) -> str:
+    """Name of the object's file."""
     return hashlib.sha256(object_id.encode(errors="surrogatepass")).hexdigest()[:40]
 
 

@@ -97,6 +97,7 @@ class DiskCache:
         """What `status.json` says of it."""
         return {
             "directory": str(self._directory),
+            "files": str(self._files.directory),
             "limit_bytes": self._room.cap_bytes,
             "used_bytes": self._room.used_bytes,
             "queued_bytes": self._pending_bytes,

@@ -1,0 +1,99 @@
+"""`up42fs cache` on real mounts, and after them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from harness import UP42FS, Emulator, Mount, check, emulator, run, wait_until
+
+pytestmark = pytest.mark.mount
+
+
+def cache_of(there: Mount) -> list[str | Path]:
+    return ["--cache-dir", there.status()["disk_cache"]["directory"]]
+
+
+def read(there: Mount, *paths: Path) -> None:
+    """Read files, and wait until what was read is on disk."""
+    for path in paths:
+        check("sh", "-c", 'exec cat "$0" >/dev/null', path)
+    wait_until(lambda: not there.status()["disk_cache"]["queued_bytes"], 10, "all is written")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory):
+    data = tmp_path_factory.mktemp("data")
+    for number, mib in enumerate((3, 8, 1)):
+        (data / f"archive{number}.zip").write_bytes(os.urandom((mib << 20) + number))
+    with emulator("--data", str(data)) as running:
+        yield running
+
+
+def test_the_cache_from_outside(files: Emulator, mount) -> None:
+    there: Mount = mount(files)
+    paths = sorted((there.path / "assets").glob("*.zip"))
+    read(there, *paths)
+    wait_until(lambda: names(there) >= {p.name for p in paths}, 10, "the catalogue is stored")
+    usage = json.loads(check(*UP42FS, "cache", "usage", "--json", *cache_of(there)))
+    assert usage["files"] == len(paths)
+    assert usage["used_bytes"] >= sum(p.stat().st_size for p in paths)
+    assert f"{len(paths)} files" in check(*UP42FS, "cache", "usage", *cache_of(there))
+    assert paths[0].name in check(*UP42FS, "cache", "list", *cache_of(there))
+    assert "0 bytes of 0 bad" in check(*UP42FS, "cache", "verify", *cache_of(there))
+
+    assert check(*UP42FS, "cache", "pin", paths[0]) == f"pinned {paths[0]}\n"
+    kept = [row["name"] for row in listed(there) if row["pinned"]]
+    assert kept == [paths[0].name]
+    assert "deleted 0 files" in check(*UP42FS, "cache", "clear", "--older-than=1", *cache_of(there))
+    assert "deleted 1 files" in check(*UP42FS, "cache", "clear", paths[1], *cache_of(there))
+    check(*UP42FS, "cache", "clear", *cache_of(there))
+    assert names(there) == {paths[0].name}
+    assert "unpinned" in check(*UP42FS, "cache", "unpin", paths[0])
+    assert "was not pinned" in check(*UP42FS, "cache", "unpin", paths[0])
+    check(*UP42FS, "cache", "clear", *cache_of(there))
+    assert names(there) == set()
+    check("cmp", paths[1], paths[1])  # the mount goes on
+
+
+def listed(there: Mount) -> list[dict]:
+    return json.loads(check(*UP42FS, "cache", "list", "--json", *cache_of(there)))
+
+
+def names(there: Mount) -> set[str]:
+    return {row["name"] or "" for row in listed(there)}
+
+
+def test_a_damaged_cache_is_told(files: Emulator, mount) -> None:
+    there: Mount = mount(files)
+    path = max((there.path / "assets").glob("*.zip"), key=lambda p: p.stat().st_size)
+    read(there, path)
+    directory = Path(there.status()["disk_cache"]["files"])
+    (file,) = directory.iterdir()
+    with file.open("r+b") as damaged:
+        damaged.seek(-100, os.SEEK_END)
+        damaged.write(b"x" * 50)
+    done = run(*UP42FS, "cache", "verify", *cache_of(there))
+    assert done.returncode == 1
+    assert "of 1 bad" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["usage", "--cache-size", "0"], "there is no disk cache"),
+        (["pin", "/etc/passwd"], "does not lie in an up42fs mount"),
+    ],
+)
+def test_what_the_cache_cannot_do(arguments: list[str], words: str) -> None:
+    done = run(*UP42FS, "cache", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+
+
+def test_only_delivered_files_can_be_pinned(sample_mount: Mount) -> None:
+    done = run(*UP42FS, "cache", "pin", sample_mount.path / "assets")
+    assert done.returncode == 1
+    assert "is not a delivered file" in done.stderr

@@ -1,0 +1,233 @@
+"""`up42fs cache`: what the disk cache holds, verified, cleared, pinned. Needs no mount."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from up42fs.cli.mounts import mount_of, need_status
+from up42fs.cli.options import Formatter, Subparsers, add_options, examples, settings_of
+from up42fs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from up42fs.store.cache_files import Entry
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command and its own commands."""
+    parser = commands.add_parser(
+        "cache",
+        help="what is kept on disk: list, usage, clear, verify, pin, unpin",
+        formatter_class=Formatter,
+        description="Look into the disk cache and change it, with mounts running or not.",
+        epilog=examples(
+            "up42fs cache usage",
+            "up42fs cache list --json",
+            "up42fs cache clear --older-than 30",
+            "up42fs cache verify",
+            "up42fs cache pin ~/up42/orders/Berlin/*.zip",
+        ),
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _add(actions, "list", "every file that is held, the latest used first", _list)
+    _add(actions, "usage", "how much is held, of how much that may be", _usage)
+    clear = _add(actions, "clear", "delete what is held, pinned files excepted", _clear)
+    clear.add_argument("paths", nargs="*", metavar="PATH", help="only these files of a mount")
+    clear.add_argument("--older-than", type=float, metavar="DAYS", help="only what is unused since")
+    clear.add_argument("--pinned", action="store_true", help="pinned files too")
+    _add(actions, "verify", "read everything and compare checksums", _verify)
+    for name, words, run in (
+        ("pin", "keep files of a mount from being pushed out", _pin),
+        ("unpin", "undo pin", _unpin),
+    ):
+        action = _add(actions, name, words, run)
+        action.add_argument("paths", nargs="+", metavar="PATH")
+
+
+def _add(
+    actions: Subparsers[argparse.ArgumentParser], name: str, words: str, run: Any
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=words,
+        description=words[0].upper() + words[1:] + ".",
+        formatter_class=Formatter,
+        epilog="exit status: see up42fs --help",
+    )
+    if name in ("list", "usage"):
+        parser.add_argument("--json", action="store_true", help="the same as a JSON document")
+    add_options(parser, ("cache_dir", "cache_size"))
+    parser.set_defaults(command=run)
+    return parser
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A file of a mount and where its bytes are cached."""
+
+    path: str
+    file: Path
+
+
+def _directory(options: argparse.Namespace) -> Path:
+    directory = settings_of(options).storage_dir
+    if directory is None:
+        raise ConfigurationError("there is no disk cache: cache_size is 0")
+    return directory
+
+
+def _entries(options: argparse.Namespace) -> Iterator[Entry]:
+    from up42fs.store.cache_files import entries
+
+    return entries(_directory(options) / "blocks")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from up42fs.catalog.snapshot import stored_names
+
+    names = stored_names(_directory(options) / "catalogue")
+    found = sorted(_entries(options), key=lambda entry: entry.used_at_s, reverse=True)
+    rows = [_row(entry, names) for entry in found]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        pinned = " pinned" if row["pinned"] else ""
+        print(
+            f"{row['held_bytes']:>15,} {row['share']:>5.0%} {row['used_at']} "
+            f"{row['name'] or row['id']}{pinned}"
+        )
+    return 0
+
+
+def _row(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
+    label = entry.label
+    size = label.version.size if label else 0
+    return {
+        "id": label.object_id if label else entry.path.name,
+        "name": names.get(label.object_id) if label else "(of another release)",
+        "size": size,
+        "held_bytes": entry.held_bytes,
+        "share": entry.held_bytes / size if size else 1.0,
+        "used_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.used_at_s)),
+        "pinned": entry.is_pinned,
+    }
+
+
+def _usage(options: argparse.Namespace) -> int:
+    from up42fs.store.cache_room import FREE_SHARE, space_of
+
+    directory = _directory(options)
+    found = list(_entries(options))
+    used = sum(entry.disk_bytes for entry in found)
+    pinned = sum(entry.disk_bytes for entry in found if entry.is_pinned)
+    limit = settings_of(options).cache_size
+    facts: dict[str, Any] = {
+        "directory": str(directory),
+        "files": len(found),
+        "used_bytes": used,
+        "pinned_bytes": pinned,
+        "limit_bytes": limit,
+    }
+    if directory.exists():
+        space = space_of(directory)
+        facts["disk_free_bytes"] = space.free_bytes
+        facts["disk_reserved_bytes"] = int(space.total_bytes * FREE_SHARE)
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    from rich.filesize import decimal
+
+    print(f"{directory}: {len(found)} files, {decimal(used)} of {decimal(limit)}")
+    print(f"pinned: {decimal(pinned)}")
+    if directory.exists():
+        print(
+            f"free on its disk: {decimal(facts['disk_free_bytes'])}, "
+            f"of which {decimal(facts['disk_reserved_bytes'])} stay free"
+        )
+    return 0
+
+
+def _clear(options: argparse.Namespace) -> int:
+    from up42fs.store.cache_files import is_older, remove
+
+    wanted = {place.file for place in _places(options.paths)} if options.paths else None
+    freed = count = 0
+    for entry in list(_entries(options)):
+        is_chosen = (
+            (wanted is None or entry.path in wanted)
+            and (options.pinned or not entry.is_pinned)
+            and (options.older_than is None or is_older(entry, options.older_than))
+        )
+        if is_chosen:
+            remove(entry)
+            freed, count = freed + entry.disk_bytes, count + 1
+    print(f"deleted {count} files, {freed:,} bytes")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from up42fs.store.cache_files import verify
+
+    bad_files = bad_bytes = 0
+    found = list(_entries(options))
+    # Progress is for the eyes: standard output has the result alone.
+    console = Console(stderr=True)
+    for entry in track(found, "verifying", console=console, disable=not console.is_terminal):
+        with suppress(FileNotFoundError):
+            bad = verify(entry)
+            bad_bytes += bad
+            bad_files += bool(bad)
+    held = sum(entry.held_bytes for entry in found)
+    print(f"{len(found)} files, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
+    if bad_bytes:
+        print("what was bad is crossed out and will be fetched again; check the disk: dmesg")
+    return 1 if bad_bytes else 0
+
+
+def _pin(options: argparse.Namespace) -> int:
+    from up42fs.store.cache_files import pin
+
+    for place in _places(options.paths):
+        pin(place.file)
+        print(f"pinned {place.path}")
+    return 0
+
+
+def _unpin(options: argparse.Namespace) -> int:
+    from up42fs.store.cache_files import unpin
+
+    for place in _places(options.paths):
+        print(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
+    return 0
+
+
+def _places(paths: list[str]) -> list[_Place]:
+    """The cached files behind paths of mounts; raises an `Up42fsError` for any other path."""
+    from up42fs.store.cache_files import path_of
+
+    found = []
+    for path in paths:
+        mount, place = mount_of(path)
+        disk = need_status(Path(mount.mountpoint)).get("disk_cache")
+        if not disk:
+            raise ConfigurationError(f"{path}: the mount has no disk cache")
+        try:
+            object_id = os.getxattr(place, "user.up42.id").decode()
+            kind = os.getxattr(place, "user.up42.kind").decode()
+        except OSError:
+            kind = object_id = ""
+        if kind not in ("asset", "file"):
+            raise ConfigurationError(f"{path} is not a delivered file")
+        found.append(_Place(path, path_of(Path(disk["files"]), object_id)))
+    return found
