@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -33,6 +33,8 @@ class Fault:
     kind: Kind | None = None
     after_bytes: int | None = None  # then `kind`
     wait_s: float = 0.0
+    hang_s: float = 0.0  # silence after `hang_at` bytes of the body
+    hang_at: int = 0
     head: dict[str, str | None] = field(default_factory=dict)  # changed or removed headers
 
 
@@ -124,6 +126,9 @@ class ScriptedStore:
         end = len(body) if fault.after_bytes is None else min(fault.after_bytes, len(body))
         while sent < end:
             await trio.sleep(self.chunk_s)
+            if fault.hang_s and sent >= fault.hang_at:
+                await trio.sleep(fault.hang_s)
+                fault = replace(fault, hang_s=0.0)
             piece = body[sent : min(end, sent + CHUNK)]
             sent += len(piece)
             if not sink.write(piece):

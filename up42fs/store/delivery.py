@@ -6,6 +6,8 @@ Used by a worker thread while the request runs (`begin`, `write`), then by the t
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge
@@ -35,8 +37,18 @@ class Writer(Protocol):
 class Delivery:
     """A sink for the bytes of `asked`, which go to `writer` once they are known to be right."""
 
-    def __init__(self, asked: ByteRange, pin: VersionPin, writer: Writer) -> None:
+    def __init__(
+        self,
+        asked: ByteRange,
+        pin: VersionPin,
+        writer: Writer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.refused: Garbled | Final | None = None
+        self.first_s: float | None = None  # from asking to the head
+        self.gap_s = 0.0  # the longest silence after it
+        self.heard_at_s = clock()
+        self._clock = clock
         self._asked = asked
         self._pin = pin
         self._writer = writer
@@ -47,6 +59,8 @@ class Delivery:
 
     def begin(self, head: Head) -> bool:
         """Accept or refuse the body."""
+        now_s = self._clock()
+        self.first_s, self.heard_at_s = now_s - self.heard_at_s, now_s
         judgement = judge(head, self._asked, self._pin)
         if not isinstance(judgement, Take):
             self.refused = judgement
@@ -63,11 +77,13 @@ class Delivery:
 
     def fill(self, count: int) -> bool:
         """So many more bytes are in their place; False if nobody wants more."""
+        self._hear()
         self._left -= count
         return self._writer.fill(count)
 
     def write(self, data: Bytes) -> bool:
         """Take the next bytes of the body; False once there are enough."""
+        self._hear()
         if self._prove is not None:
             self._held += data
             return len(self._held) <= self._prove
@@ -90,3 +106,8 @@ class Delivery:
             self.refused = Garbled(f"a body of another length than {self._prove} bytes")
             return
         self._writer.write(memoryview(self._held)[self._skip : self._skip + self._left])
+
+    def _hear(self) -> None:
+        now_s = self._clock()
+        self.gap_s = max(self.gap_s, now_s - self.heard_at_s)
+        self.heard_at_s = now_s

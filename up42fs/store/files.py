@@ -6,9 +6,10 @@ version, its link. Knows nothing of UP42, inodes or the kernel.
 Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` did;
 `bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
 it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
-`wasted_bytes` evicted unread; `retries` of requests, `signs` of links of which `renewals` replaced
-one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` kept, `disk_skipped_bytes` not
-kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
+`wasted_bytes` evicted unread; `retries` of requests, `hedges` sent beside one that lagged, of which
+`hedges_won` overtook it; `signs` of links of which `renewals` replaced one; of the disk cache
+`disk_hits_bytes` loaded, `disk_writes_bytes` kept, `disk_skipped_bytes` not kept,
+`disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from up42fs.store.lease import Leases, boottime_s
 from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.ports import Transport
+from up42fs.store.race import Paces
 from up42fs.store.slots import Slots
 from up42fs.store.source import Source
 from up42fs.store.transport import CurlTransport
@@ -167,6 +169,8 @@ class FileStore:
         self._disk = _disk(nursery, settings, metrics, run_disk)
         self._windows = Windows(settings.parts_bytes // 2)
         self._chance = chance or random.Random()
+        self._clock = clock
+        self._paces = Paces()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery, _run, total=settings.connections, ahead=settings.connections_ahead
         )
@@ -328,6 +332,8 @@ class FileStore:
             transport=self._transport,
             metrics=self._metrics,
             chance=self._chance,
+            paces=self._paces,
+            clock=self._clock,
         )
 
     def _with_disk(self, object_id: str, source: Source, stamp: str | None) -> ObjectSource:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import trio
@@ -37,6 +37,7 @@ from up42fs.store.answer import Final, VersionPin, total_of
 from up42fs.store.delivery import Delivery, Writer
 from up42fs.store.lease import Lease, Leases
 from up42fs.store.ports import Outcome, RangeRequest, Transport
+from up42fs.store.race import Paces, Race
 from up42fs.types import ByteRange, Version
 
 #: Failures in a row after which a part that nobody waits for is given up.
@@ -92,6 +93,8 @@ class Source:
         transport: Transport,
         metrics: Metrics,
         chance: random.Random,
+        paces: Paces,
+        clock: Callable[[], float],
     ) -> None:
         self.pin = pin
         self._object_id = object_id
@@ -100,6 +103,8 @@ class Source:
         self._transport = transport
         self._metrics = metrics
         self._chance = chance
+        self._paces = paces
+        self._clock = clock
         self._is_conditional = True
 
     async def fetch(self, target: Target) -> None:
@@ -141,20 +146,21 @@ class Source:
     ) -> tuple[Delivery, Outcome, bool]:
         if_match = self.pin.if_match if self._is_conditional else None
         timeout_s = max(0.1, target.deadline_s - trio.current_time())
-        delivery = Delivery(asked, self.pin, target)
-        self._metrics.count("store.requests")
-        self._metrics.count("store.bytes_asked", len(asked))
         request = RangeRequest(lease.url, asked, if_match, timeout_s)
+        pace = self._paces.of(lease.url)
+        race = Race(self._transport, pace, self.pin, self._count, self._clock)
         try:
-            outcome = await self._transport.fetch(request, delivery)
+            result = await race.run(request, target)
         except InvalidAnswer:  # the link itself must not be used
             self._leases.discard(self._object_id, lease)
             raise
-        self._metrics.count("store.bytes_fetched", outcome.body_bytes)
-        delivery.finish(outcome)
+        delivery, outcome = result.delivery, result.outcome
         if isinstance(delivery.refused, Final):
             raise self.error(delivery.refused.error, delivery.refused.why)
         return delivery, outcome, if_match is not None
+
+    def _count(self, name: str, amount: int) -> None:
+        self._metrics.count(f"store.{name}", amount)
 
     def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
         if delivery.refused is not None:

@@ -4,9 +4,10 @@ Knows HTTP and libcurl's options; nothing of links' lives, versions, parts or re
 
 Theory. libcurl moves bytes at two to three times the speed and a third of the processor time of
 what Python offers on the trio thread. How its threads work is `driver`'s and `libcurl`'s to say,
-docs/transport.md what else was measured. A cancelled fetch waits for nothing: its attempt ends
-within a round of the thread, and its connection is closed, since the rest of the body is on it.
-Nothing is written before the head was seen to be final and the sink accepted it.
+docs/transport.md what else was measured. A cancelled fetch waits for the end
+of its thread's round, so that nothing is written afterwards; its connection is closed, since the
+rest of the body is on it. Nothing is written before the head was seen to be final and the sink
+accepted it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ RECEIVE_BYTES = 256 * 1024
 #: Threads that move bytes: what one of them decrypts is less than two cores' worth of mount needs.
 THREADS = 2
 
+#: A round of a thread is over in milliseconds; no fetch waits longer for its end, seconds.
+_END_S = 2.0
 #: CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer to CONNECT is no
 #: answer of the store.
 _SUPPRESS_CONNECT_HEADERS = 265
@@ -75,9 +78,8 @@ class CurlTransport:
             try:
                 await over.wait()
             finally:
-                attempt.stop = True
                 if not over.is_set():
-                    driver.wake()
+                    await _end(attempt, driver, over)
         if attempt.crash is not None:
             raise attempt.crash
         return attempt.outcome
@@ -106,6 +108,14 @@ class CurlTransport:
         set_(pycurl.USERAGENT, f"up42fs/{__version__}")
         set_(pycurl.NETRC, pycurl.NETRC_IGNORED)
         set_(_SUPPRESS_CONNECT_HEADERS, 1)
+
+
+async def _end(attempt: Attempt, driver: Driver, over: trio.Event) -> None:
+    """Whoever no longer waits wants no more: once this returned, nothing comes any more."""
+    attempt.stop = True
+    driver.wake()
+    with trio.move_on_after(_END_S, shield=True):
+        await over.wait()
 
 
 def _prepare(transfer: Transfer, attempt: Attempt) -> None:
