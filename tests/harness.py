@@ -193,3 +193,35 @@ def why_no_namespace() -> str | None:
 
 #: For tests that mount in a namespace of their own.
 IN_A_NAMESPACE = pytest.mark.skipif(why_no_namespace() is not None, reason=str(why_no_namespace()))
+
+
+def interpreter_for_others() -> str | None:
+    """A Python that any user may run and that has this one's version, so its extensions load."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in (Path(sys.executable).resolve(), Path("/usr/bin") / version):
+        if path.exists() and all(p.stat().st_mode & 0o001 for p in (path, *path.parents)):
+            return str(path)
+    return None
+
+
+def as_nobody(file: Path, keyword: str) -> str:
+    """Run the tests of `file` that `keyword` selects as `nobody`; returns what pytest says.
+
+    In a mount namespace of its own, with a /dev/fuse for everybody as distributions have, through
+    the setuid fusermount3.
+    """
+    script = (
+        "mknod -m 666 $1/fuse c 10 229 && mount --bind $1/fuse /dev/fuse && shift && exec "
+        'setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    )
+    interpreter = interpreter_for_others()
+    assert interpreter is not None
+    paths = [p for p in sys.path if p and "site-packages" in p] + [str(REPOSITORY)]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        Path(home).chmod(0o777)
+        return check(
+            *("unshare", "-m", "sh", "-c", script, "sh", home, interpreter, "-m", "pytest"),
+            *("-q", "-p", "no:cacheprovider", f"--basetemp={home}/tests", str(file)),
+            *("-k", keyword),
+            env={"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        )

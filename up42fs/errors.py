@@ -16,6 +16,8 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── Unsupported                 ENOTSUP      an extended attribute that nobody keeps
     ├── AlreadyExists               EEXIST
     ├── NotEmpty                    ENOTEMPTY
+    ├── Conflict                    EBUSY        somebody else changes it; the kernel does not ask
+    │                                            again, as it does after ESTALE
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
@@ -106,6 +108,12 @@ class NotEmpty(Up42fsError):
     """A directory that still has members."""
 
     errno = errno.ENOTEMPTY
+
+
+class Conflict(Up42fsError):
+    """Somebody else changed it, or goes on changing it."""
+
+    errno = errno.EBUSY
 
 
 class BadHandle(Up42fsError):

@@ -19,13 +19,13 @@ from up42fs.core.changes import Change, parse_lines, still_done, to_line
 from up42fs.core.edits import Edit, Metadata, retag
 from up42fs.errors import (
     AccessDenied,
+    Conflict,
     DeadlineExceeded,
     InvalidAnswer,
     InvalidArgument,
     NotFound,
     Unavailable,
     Up42fsError,
-    VersionChanged,
 )
 from up42fs.fs.edits import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
 from up42fs.fs.interlock import Interlock
@@ -167,7 +167,7 @@ async def test_a_hung_service_is_given_up(autojump_clock: MockClock) -> None:
 async def test_conflicts_are_believed_after_a_while(autojump_clock: MockClock) -> None:
     world = EditedWorld(ONE)
     world.service.script.extend(["conflict"] * 1000)
-    with pytest.raises(VersionChanged):
+    with pytest.raises(Conflict):
         await world.edits.change(ONE.id, Edit(title="x"), "test")
     assert len(world.service.writes) == 5
 
@@ -293,7 +293,7 @@ async def test_undo_leaves_a_title_that_changed_since(autojump_clock: MockClock)
     world = EditedWorld(ONE)
     await world.edits.change(ONE.id, Edit(title="mistake", add=("c",)), "test")
     world.service.console(ONE.id, title="by somebody")
-    with pytest.raises(VersionChanged, match="by somebody"):
+    with pytest.raises(Conflict, match="by somebody"):
         await world.edits.undo(1)
     assert state(world) == Metadata("by somebody", ("a", "b", "c"))
     world.service.console(ONE.id, title="one")

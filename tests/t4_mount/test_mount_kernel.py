@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,17 @@ from pathlib import Path
 
 import pyfuse3
 import pytest
-from harness import IN_A_NAMESPACE, REPOSITORY, Emulator, Mount, check, environ, mounted
+from harness import (
+    IN_A_NAMESPACE,
+    REPOSITORY,
+    Emulator,
+    Mount,
+    as_nobody,
+    check,
+    environ,
+    interpreter_for_others,
+    mounted,
+)
 
 from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
@@ -196,35 +205,8 @@ def test_a_failed_handshake_is_a_plain_mount(
         assert len(own) == 1
 
 
-def interpreter_for_others() -> str | None:
-    """A Python that any user may run and that has this one's version, so its extensions load."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for path in (Path(sys.executable).resolve(), Path("/usr/bin") / version):
-        if path.exists() and all(p.stat().st_mode & 0o001 for p in (path, *path.parents)):
-            return str(path)
-    return None
-
-
 @IN_A_NAMESPACE
 @pytest.mark.skipif(interpreter_for_others() is None, reason="no Python that others may run")
 def test_it_needs_no_root() -> None:
-    """Tests of this file again as `nobody`, with a /dev/fuse for everybody as distributions have.
-
-    In a mount namespace of its own, through the setuid fusermount3.
-    """
-    script = (
-        "mknod -m 666 $1/fuse c 10 229 && mount --bind $1/fuse /dev/fuse && shift && exec "
-        'setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
-    )
-    interpreter = interpreter_for_others()
-    assert interpreter is not None
-    paths = [p for p in sys.path if p and "site-packages" in p] + [str(REPOSITORY)]
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
-        Path(home).chmod(0o777)
-        done = check(
-            *("unshare", "-m", "sh", "-c", script, "sh", home, interpreter, "-m", "pytest"),
-            *("-q", "-p", "no:cacheprovider", f"--basetemp={home}/tests", __file__),
-            *("-k", "under_way_at_once or in_one_directory or does_not_wait or is_said"),
-            env={"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-    assert "7 passed" in done
+    wanted = "under_way_at_once or in_one_directory or does_not_wait or is_said"
+    assert "7 passed" in as_nobody(Path(__file__), wanted)

@@ -142,16 +142,8 @@ class AssetMetadata:
 
     async def read(self, asset_id: str) -> Fresh:
         """The asset as it is now; raises an `Up42fsError`."""
-        if self._is_stac():
-            return await self._stac.read(asset_id)
-        try:
-            return await self._listed.read(asset_id)
-        except NotFound as error:
-            # The day the endpoint goes away (contract fact 6) may be today.
-            try:
-                return await self._stac.read(asset_id)
-            except NotFound:
-                raise error from None
+        place = self._stac if self._is_stac() else self._listed
+        return await place.read(asset_id)
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
         """Set what differs from `fresh`, once, where it was read; raises an `Up42fsError`."""

@@ -231,6 +231,6 @@ def _new_tag(name: str) -> str:
 def _require_own_name(asset: Asset, name: str) -> None:
     wish = names.asset_name(asset.name, asset.title, asset.content_type, asset.id)
     if not names.is_name_of(name, wish, asset.id):
-        raise InvalidArgument(
+        raise NotEditable(
             f"an asset keeps its name: {wish!r}; it cannot be called {name!r} in tags/"
         )

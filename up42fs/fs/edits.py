@@ -36,6 +36,7 @@ from up42fs.core import edits, retry
 from up42fs.core.changes import Change, still_done
 from up42fs.core.edits import Edit, Metadata
 from up42fs.errors import (
+    Conflict,
     DeadlineExceeded,
     InvalidAnswer,
     InvalidArgument,
@@ -196,7 +197,7 @@ class Edits:
         while True:
             fresh = await self._source.read(asset_id)
             if edit.is_refused_by(fresh.metadata):
-                raise VersionChanged(
+                raise Conflict(
                     f"asset {asset_id} has another title by now, {fresh.metadata.title!r}, "
                     "which stays; nothing was changed"
                 )
@@ -222,7 +223,7 @@ class Edits:
 
     async def _pause_or_raise(self, attempt: int, error: Up42fsError) -> None:
         if isinstance(error, VersionChanged) and attempt >= MOST_CONFLICTS:
-            raise error
+            raise Conflict(str(error))
         wait_s = retry.backoff_s(attempt, self._jitter())
         if trio.current_time() + wait_s >= trio.current_effective_deadline():
             raise error

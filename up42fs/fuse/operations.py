@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import cast
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, StatvfsData
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
 
 from up42fs.errors import ReadOnly
 from up42fs.fs.editing import Editing
@@ -186,6 +193,26 @@ class Operations(pyfuse3.Operations):
             parent_inode_old, os.fsdecode(name_old), parent_inode_new, os.fsdecode(name_new), flags
         )
 
+    @_metadata
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        """No mode, owner or time can be changed; `rsync` sets them to what they are."""
+        self._editing()
+        shown = self._entry(await self._fs.getattr(inode))
+        if fields.update_size or any(
+            getattr(attr, name) != getattr(shown, name)
+            for name, is_set in _settable(fields)
+            if is_set
+        ):
+            raise ReadOnly("modes, owners, times and sizes cannot be changed")
+        return shown
+
     def _editing(self) -> Editing:
         if self._writing is None:
             raise ReadOnly("mounted read-only; titles and tags can be edited with -o rw")
@@ -218,6 +245,14 @@ def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
     entry.attr_timeout = ttl_s if attr_ttl_s is None else attr_ttl_s
 
 
+def _settable(fields: SetattrFields) -> Iterator[tuple[str, bool]]:
+    yield "st_mode", fields.update_mode
+    yield "st_uid", fields.update_uid
+    yield "st_gid", fields.update_gid
+    yield "st_atime_ns", fields.update_atime
+    yield "st_mtime_ns", fields.update_mtime
+
+
 def _negative_entry(ttl_s: float) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = 0
@@ -234,7 +269,7 @@ def _refuse(name: str) -> Callable[..., Awaitable[None]]:
     return refuse
 
 
-for _name in ("setattr", "mknod", "symlink", "create", "write"):
+for _name in ("mknod", "symlink", "create", "write"):
     setattr(Operations, _name, _refuse(_name))
 
 assert pyfuse3.ENOATTR == errno.ENODATA
