@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +17,9 @@ from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.nodes import Attributes
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
-from up42fs.types import SignedUrl, Version
+from up42fs.fs.watch import Watch
+from up42fs.metrics import Metrics
+from up42fs.types import ByteRange, SignedUrl, Version
 
 T = TypeVar("T")
 
@@ -50,6 +52,18 @@ class MemoryFile:
 
 
 @dataclass
+class MemoryAhead:
+    """Something fetched before it is opened; there at once."""
+
+    spans: list[ByteRange]
+    is_done: bool = True
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
 class MemoryFiles:
     """The byte store: nothing is read before a read."""
 
@@ -58,6 +72,7 @@ class MemoryFiles:
     held: dict[str, int] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
+    ahead: dict[str, MemoryAhead] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
@@ -71,6 +86,18 @@ class MemoryFiles:
 
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         self.begun.append(object_id)
+
+    def start_ahead(
+        self,
+        object_id: str,
+        spans: Callable[[int], Sequence[ByteRange]],
+        *,
+        size: int | None,
+        name: str,
+        stamp: str | None = None,
+    ) -> MemoryAhead:
+        self.ahead[object_id] = MemoryAhead(list(spans(self.sizes.get(object_id, size or 0))))
+        return self.ahead[object_id]
 
     def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> MemoryFile:
         self.opened.append(MemoryFile(object_id, size, name))
@@ -145,6 +172,7 @@ class World:
         umask: int = 0o022,
         tag_directories: TagDirectories | None = None,
         branches: Callable[[Index], Branches] = Branches,
+        watch: Watch | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.index = Index()
@@ -152,6 +180,7 @@ class World:
         self.documents = CountedDocuments()
         self.catalogue = Catalogue(listed)
         self.counters = "up42fs_x 1\n"
+        self.metrics = Metrics()
         self.virtual = VirtualFiles(lambda: {"pid": 7, "text": "ü"}, lambda: self.counters)
         self.fs = Filesystem(
             self.index,
@@ -161,7 +190,9 @@ class World:
             virtual=self.virtual,
             branches=branches(self.index),
             tag_directories=tag_directories,
+            watch=watch,
             umask=umask,
+            metrics=self.metrics,
             clock=clock,
         )
         self.put(*things)

@@ -42,7 +42,7 @@ from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
 from up42fs.fs.editing import Editing
 from up42fs.fs.edits import Edits
-from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem
 from up42fs.fs.interlock import Interlock
 from up42fs.fs.journal import Journal
 from up42fs.fs.ledger import Ledger
@@ -204,6 +204,8 @@ class _Mount:
                 watch=self._watch,
                 tag_directories=tag_directories if edits else None,
                 umask=self._settings.umask,
+                metrics=self._metrics,
+                ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
             )
             editing = (
                 Editing(self._filesystem, self._index, edits, tag_directories) if edits else None

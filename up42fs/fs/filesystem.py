@@ -51,17 +51,22 @@ from up42fs.fs.nodes import (
     Usage,
 )
 from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
+from up42fs.fs.siblings import Siblings
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
+from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing, seconds.
 LISTING_TIMEOUT_S = patient_s(25.0)
+
+#: The most that is fetched ahead of readers of whole directories, bytes.
+AHEAD_BYTES = 32 << 20
 
 #: Offers one directory entry to the kernel; False when its buffer is full.
 Take = Callable[[str, Attributes, int], bool]
@@ -102,6 +107,8 @@ class Filesystem:
         watch: Watch | None = None,
         tag_directories: TagDirectories | None = None,
         umask: int = 0o022,
+        metrics: Metrics | None = None,
+        ahead_bytes: int = AHEAD_BYTES,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """With `tag_directories` titles and tags can be edited, and modes say so."""
@@ -123,6 +130,15 @@ class Filesystem:
             watch.ledger if watch else None,
         )
         self._inodes: InodeTable[Node] = InodeTable(ROOT)
+        self._siblings = Siblings(
+            self._layout,
+            files,
+            self._sizes,
+            inode_of=self._inodes.number,
+            most_bytes=ahead_bytes,
+            metrics=metrics or Metrics(),
+            clock=clock,
+        )
         self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._changed: set[str] = set()
@@ -144,6 +160,7 @@ class Filesystem:
         """Attributes of `name` in directory `parent`, one reference taken; or that it is absent."""
         directory = self._directory(parent)
         await self._listed(directory)
+        self._siblings.looked_into(directory)
         node = self._find(directory, name)
         if node is None:
             lasts = self._branches.is_settled(directory) and not is_id(name)
@@ -190,6 +207,7 @@ class Filesystem:
         """Freeze the listing of a directory; returns its handle."""
         directory = self._directory(inode)
         await self._listed(directory)
+        self._siblings.looked_into(directory)
         entries = list(self._layout.children(directory).items())
         if self._index.unsized:
             self._sizes.listed(node for _, node in entries)
@@ -249,6 +267,8 @@ class Filesystem:
         stamp = self._sizes.stamp(node)
         label = self._sizes.label(node)
         opened = self._files.open(node.id, size=size, name=label, stamp=stamp)
+        if self._watch is None or not self._watch.is_crowd(program):
+            opened = self._siblings.follow(node, opened, size)
         if self._watch is not None:
             opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
         # Where the file may be another now, kept pages would be mixed with new ones.
@@ -297,6 +317,7 @@ class Filesystem:
     def apply(self, delta: Delta) -> list[Invalidation]:
         """The catalogue changed; returns what the kernel must forget."""
         changes = list(self._layout.apply(delta))
+        self._siblings.changed(change.parent for change in changes)
         stale = [item for change in changes for item in self._stale_names(change)]
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:

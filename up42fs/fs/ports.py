@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from up42fs.catalog.sync import Part
-from up42fs.types import Bytes, SignedUrl, Version
+from up42fs.types import ByteRange, Bytes, SignedUrl, Version
 
 
 class OpenFile(Protocol):
@@ -18,6 +18,19 @@ class OpenFile(Protocol):
 
     def close(self) -> None:
         """No more reads will come."""
+        ...
+
+
+class Ahead(Protocol):
+    """One file's fetch before it is opened (see `store.ahead.Ahead`)."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was to be fetched is here."""
+        ...
+
+    def cancel(self) -> None:
+        """Nobody will read it."""
         ...
 
 
@@ -39,6 +52,18 @@ class Files(Protocol):
 
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         """Begin to learn the version of an object that will soon be asked for; no waiting."""
+        ...
+
+    def start_ahead(
+        self,
+        object_id: str,
+        spans: Callable[[int], Sequence[ByteRange]],
+        *,
+        size: int | None,
+        name: str,
+        stamp: str | None = None,
+    ) -> Ahead:
+        """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
         ...
 
     def forget(self, object_id: str) -> None:

@@ -62,6 +62,10 @@ class Sizes:
         #: By asset ID: the assets it was last listed with, and its place among them.
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
+    def node(self, object_id: str) -> Node:
+        """The node of a file in storage."""
+        return Node(Kind.ASSET if object_id in self._index.assets else Kind.FILE, object_id)
+
     def known(self, node: Node) -> int | None:
         """The size, None while nobody knows it."""
         if node.kind is Kind.ASSET:

@@ -48,12 +48,16 @@ class Watch:
         """Where the accounts are."""
         return self._ledger
 
+    def is_crowd(self, program: str) -> bool:
+        """Whether `program` opens files unasked."""
+        return program in self._crowd
+
     def open(
         self, file: OpenFile, object_id: str, *, name: str, size: int, program: str
     ) -> OpenFile:
         """`file`, opened by `program`, under watch."""
         account = self._ledger.open(object_id, name=name, size=size, program=program)
-        if program in self._crowd:
+        if self.is_crowd(program):
             self._metrics.count("fs.crowd_opens")
             return _CrowdFile(file, account, self._clock, lambda: self._refuse(account, program))
         return _WatchedFile(file, account, self._clock)

@@ -93,6 +93,30 @@ class DiskCache:
         self._progress_s = -SLOW_S
         self._touched: OrderedDict[str, float] = OrderedDict()
 
+    @classmethod
+    def below(
+        cls,
+        directory: Path,
+        nursery: trio.Nursery,
+        metrics: Metrics,
+        *,
+        key: str,
+        limit_bytes: int,
+        queue_bytes: int,
+        run: Runner,
+    ) -> DiskCache:
+        """The cache of the account `key` in the cache directory of this user."""
+        blocks = directory / "blocks"
+        return cls(
+            nursery,
+            CellFiles(blocks, key, metrics),
+            CacheRoom(blocks, limit_bytes, metrics),
+            metrics,
+            directory=directory,
+            queue_bytes=queue_bytes,
+            run=run,
+        )
+
     def status(self) -> dict[str, object]:
         """What `status.json` says of it."""
         return {

@@ -95,6 +95,10 @@ class ObjectSource(Protocol):
         """`span` in pieces to be filled each on its own; see `core.cells.cut`."""
         ...
 
+    def lacks(self, span: ByteRange) -> bool:
+        """Whether bytes of `span` would come from the network."""
+        ...
+
     def held_in(self, spans: Iterable[ByteRange]) -> int:
         """Bytes on disk or in `spans`, which are in memory."""
         ...
@@ -142,6 +146,10 @@ class NetworkOnly:
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:  # noqa: ARG002
         """One request each."""
         return [span]
+
+    def lacks(self, span: ByteRange) -> bool:  # noqa: ARG002
+        """Everything comes from there."""
+        return True
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
         """What is in memory."""
@@ -202,6 +210,10 @@ class DiskFirst:
         if not self._disk.is_on:
             return [span]
         return cut(span, self._held, wanted, WORTH_BYTES)
+
+    def lacks(self, span: ByteRange) -> bool:
+        """Whether bytes of `span` would come from the network."""
+        return not (self._disk.is_on and self._held.covers(span))
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
         """Bytes on disk or in `spans`, which are in memory."""

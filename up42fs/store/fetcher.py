@@ -42,7 +42,7 @@ from contextlib import contextmanager
 import trio
 
 from up42fs.core.access import Access
-from up42fs.core.ranges import RangeSet, intersect
+from up42fs.core.ranges import RangeSet, intersect, split
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
 from up42fs.metrics import Metrics
 from up42fs.store.buffers import Buffers
@@ -54,6 +54,8 @@ from up42fs.types import ByteRange, Bytes, Version
 
 #: Read-ahead with no more than this to come is not worth a broken connection.
 KEEP_BYTES = 512 << 10
+#: The largest part of what is fetched before a file is opened.
+AHEAD_PART_BYTES = 4 << 20
 #: A run longer than this is a scan: its bytes are not likely to be read again.
 SCAN_BYTES = 64 << 20
 
@@ -146,6 +148,25 @@ class Fetcher:
         self._have.add(part.span)
         self._cache.add(part)
         self._cache.shrink(0)
+
+    def lacks(self, span: ByteRange) -> bool:
+        """Whether the network has to be asked for bytes of `span`."""
+        return any(map(self.source.lacks, self._have.missing(span)))
+
+    async def fetch_ahead(self, spans: Iterable[ByteRange]) -> None:
+        """Fetch what is missing of `spans` as read-ahead, and give it up where cancelled."""
+        missing = [hole for span in spans for hole in self._have.missing(span)]
+        pieces = [piece for hole in missing for piece in split(hole, AHEAD_PART_BYTES)]
+        for span in self._cut(pieces, None) if self._may_read_ahead and not self._over else ():
+            if not self._cache.make_room(len(span)):
+                break
+            self._start(span, None)
+        try:
+            for part in [part for piece in pieces for part in self._under(piece)]:
+                await part.until(part.span.stop)
+        except trio.Cancelled:
+            self.cancel(pieces)
+            raise
 
     def cancel(self, spans: Iterable[ByteRange]) -> None:
         """Give up read-ahead within `spans` that nobody waits for."""

@@ -28,10 +28,9 @@ from up42fs.core.access import MIB, Access, Tuning
 from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.store.ahead import Ahead, AheadFetches, Spans
 from up42fs.store.answer import VersionPin
 from up42fs.store.buffers import Buffers
-from up42fs.store.cache_room import CacheRoom
-from up42fs.store.cell_files import CellFiles
 from up42fs.store.disk_cache import DiskCache, Runner, in_thread
 from up42fs.store.disk_first import DiskFirst, NetworkOnly, ObjectSource
 from up42fs.store.failed_read import FailedReads
@@ -166,8 +165,19 @@ class FileStore:
         self._leases = Leases(nursery, sign, metrics, clock)
         self._cache = MemoryCache(settings.parts_bytes)
         self._buffers = Buffers(settings.parts_bytes // 8)
-        self._disk = _disk(nursery, settings, metrics, run_disk)
+        self._disk: DiskCache | None = None
+        if settings.cache_dir is not None and settings.cache_bytes:
+            self._disk = DiskCache.below(
+                settings.cache_dir,
+                nursery,
+                metrics,
+                key=settings.cache_key,
+                limit_bytes=settings.cache_bytes,
+                queue_bytes=settings.parts_bytes // 4,
+                run=run_disk,
+            )
         self._windows = Windows(settings.parts_bytes // 2)
+        self._aheads = AheadFetches(nursery, self)
         self._chance = chance or random.Random()
         self._clock = clock
         self._paces = Paces()
@@ -186,6 +196,13 @@ class FileStore:
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
+        fetcher = self.fetcher(object_id, size, name, stamp)
+        fetcher.handles += 1
+        access = Access(size, self._settings.tuning)
+        return OpenFile(fetcher, access, self._windows, self._metrics, name)
+
+    def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
+        """Who holds the bytes of an object of `size` bytes; for the store's own parts."""
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
             self._drop(object_id)
@@ -193,9 +210,7 @@ class FileStore:
             fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
         fetcher.source.stamp = stamp
         self._fetchers.move_to_end(object_id)
-        fetcher.handles += 1
-        access = Access(size, self._settings.tuning)
-        return OpenFile(fetcher, access, self._windows, self._metrics, name)
+        return fetcher
 
     async def ensure_version(
         self, object_id: str, *, name: str, stamp: str | None = None
@@ -221,6 +236,18 @@ class FileStore:
         """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
         if self._known_version(object_id) is None and object_id not in self._probes:
             self._nursery.start_soon(self._ask_ahead, object_id, name, stamp)
+
+    async def ensure_link(self, object_id: str) -> None:
+        """Have a link to the object that works; raises an `Up42fsError`."""
+        await self._leases.get(object_id)
+
+    def start_ahead(
+        self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
+    ) -> Ahead:
+        """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
+        if self._is_closed:
+            return Ahead()
+        return self._aheads.start(object_id, spans, size=size, name=name, stamp=stamp)
 
     def forget(self, object_id: str) -> None:
         """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
@@ -278,6 +305,7 @@ class FileStore:
     async def aclose(self) -> None:
         """End every fetch and read; the store is of no use afterwards."""
         self._is_closed = True
+        self._aheads.stop()
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
         if self._disk is not None:
@@ -374,23 +402,6 @@ class FileStore:
         idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
         for object_id in idle[: len(idle) // 2]:
             del self._fetchers[object_id]
-
-
-def _disk(
-    nursery: trio.Nursery, settings: StoreSettings, metrics: Metrics, run: Runner
-) -> DiskCache | None:
-    if settings.cache_dir is None or not settings.cache_bytes:
-        return None
-    blocks = settings.cache_dir / "blocks"
-    return DiskCache(
-        nursery,
-        CellFiles(blocks, settings.cache_key, metrics),
-        CacheRoom(blocks, settings.cache_bytes, metrics),
-        metrics,
-        directory=settings.cache_dir,
-        queue_bytes=settings.parts_bytes // 4,
-        run=run,
-    )
 
 
 async def _run(job: tuple[Fetcher, Part]) -> None:

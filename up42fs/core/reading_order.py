@@ -1,0 +1,158 @@
+"""The orders in which tools read the files of one directory.
+
+Knows names, places and inode numbers; nothing of what is read or fetched.
+
+A tool takes the entries as `readdir` gives them (find, tar, grep -r, Python), sorts them by code
+points (rsync, the shell in the C locale), as people read (the shell's `*` in other locales), by
+the numbers in them (file managers, `ls -v`), or by inode number (cp -r, rm: coreutils do so for
+locality on disk). It may go backwards, and it may take only files of one suffix (`*.tif`). One
+such way through a directory is a *course*. No locale is looked up: the daemon's need not be the
+reader's; the key below agrees with glibc's for what file names are made of.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+#: Directories of more files are followed in the orders that need no key only.
+MOST_SORTED = 4096
+
+_DIGITS = re.compile(r"(\d+)")
+#: glibc's order of punctuation, which comes before digits.
+_PUNCTUATION = {ord(char): 1 + place for place, char in enumerate("_-,;:!?/.`^~'\"()[]{}@$*\\&#%+")}
+
+
+class Order(Enum):
+    """How a directory's files are sorted."""
+
+    LISTED = auto()
+    NAME = auto()
+    LOCALE = auto()
+    NATURAL = auto()
+    INODE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One way through a directory: an order, forward (1) or backward (-1), of one suffix or all."""
+
+    order: Order
+    step: int = 1
+    suffix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """File IDs in one order, and the place of each."""
+
+    files: Sequence[str]
+    places: Mapping[str, int]
+
+
+class Folder:
+    """The readable files of one directory: `names` by file ID, in the order they are listed."""
+
+    def __init__(
+        self, key: str, names: Mapping[str, str], inode_of: Callable[[str], int] = hash
+    ) -> None:
+        self.key = key
+        self._names = names
+        self._inode_of = inode_of
+        self._lines: dict[tuple[Order, str | None], _Line] = {}
+
+    def __contains__(self, file: str) -> bool:
+        return file in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def courses(self, first: str, second: str) -> list[Course]:
+        """The courses on which `second` comes next after `first`, the likelier ones first."""
+        return [c for c in self._all_courses(second) if self.distance(c, first, second) == 1]
+
+    def beginning(self, course: Course) -> str | None:
+        """The first file of a course."""
+        files = self._line(course).files
+        return files[0 if course.step > 0 else -1] if files else None
+
+    def distance(self, course: Course, one: str, other: str) -> int | None:
+        """How many files after `one` comes `other`, negative before it; None if not on course."""
+        places = self._line(course).places
+        if one not in places or other not in places:
+            return None
+        return (places[other] - places[one]) * course.step
+
+    def after(self, course: Course, file: str) -> Iterator[str]:
+        """The files that follow `file` on a course."""
+        line = self._line(course)
+        place = line.places.get(file)
+        while place is not None:
+            place += course.step
+            if not 0 <= place < len(line.files):
+                return
+            yield line.files[place]
+
+    def suffix(self, file: str) -> str:
+        """What the file's name ends in, from the last dot on, in lower case."""
+        return _suffix(self._names[file])
+
+    def _all_courses(self, file: str) -> Iterator[Course]:
+        orders = Order if len(self) <= MOST_SORTED else (Order.LISTED, Order.NAME, Order.INODE)
+        for step in (1, -1):
+            for order in orders:
+                yield Course(order, step)
+                if len(self._line(Course(order, step, self.suffix(file))).files) < len(self):
+                    yield Course(order, step, self.suffix(file))
+
+    def _line(self, course: Course) -> _Line:
+        line = self._lines.get((course.order, course.suffix))
+        if line is None:
+            line = self._lines[course.order, course.suffix] = self._shared(self._sorted(course))
+        return line
+
+    def _sorted(self, course: Course) -> list[str]:
+        if course.suffix is not None:
+            files = self._line(Course(course.order)).files
+            return [file for file in files if self.suffix(file) == course.suffix]
+        names = self._names
+        match course.order:
+            case Order.LISTED:
+                return list(names)
+            case Order.NAME:
+                return sorted(names, key=lambda file: names[file])
+            case Order.INODE:
+                return sorted(names, key=self._inode_of)
+            case Order.LOCALE:
+                return sorted(names, key=lambda file: locale_key(names[file]))
+            case Order.NATURAL:
+                return sorted(names, key=lambda file: natural_key(names[file]))
+
+    def _shared(self, files: list[str]) -> _Line:
+        # Orders mostly agree, and a line of many files is large.
+        for line in self._lines.values():
+            if line.files == files:
+                return line
+        return _Line(files, {file: place for place, file in enumerate(files)})
+
+
+def locale_key(name: str) -> tuple[str, str]:
+    """Sorts names as people do: letters without regard to case or accents, punctuation first."""
+    folded = unicodedata.normalize("NFKD", name).casefold()
+    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    return plain.translate(_PUNCTUATION), name.swapcase()
+
+
+def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Sorts names by the numbers in them: scene_2 before scene_10."""
+    pieces = _DIGITS.split(name.casefold())
+    numbered = (int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+    return tuple(numbered), name
+
+
+def _suffix(name: str) -> str:
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
