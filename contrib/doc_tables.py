@@ -70,6 +70,10 @@ source of higher rank decides, in one source `ro`. mount(8) says `rw` for every 
 **Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
 
+**Budget.** `max_egress` counts what was fetched from storage in the last hour, day, week or month
+(30 days), by all mounts of the account one after another; two at once each count their own. Past
+it, bytes that are not cached fail with `Disk quota exceeded`, and `up42fs status` says until when.
+
 **Crowds.** By default: {crowd}. These may look at attributes, and read the first 1 MiB and the last
 128 KiB of a file; what lies between is refused to them with `Permission denied`, and counted.
 

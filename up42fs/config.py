@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from up42fs.errors import ConfigurationError
 
@@ -109,6 +109,30 @@ def _level(text: str) -> str:
     return text
 
 
+_PERIODS_S = {"hour": 3600.0, "day": 86400.0, "week": 7 * 86400.0, "month": 30 * 86400.0}
+
+
+class MostEgress(NamedTuple):
+    """At most `bytes` in any `period_s` seconds."""
+
+    bytes: int
+    period_s: float
+
+    def __str__(self) -> str:
+        period = next(name for name, seconds in _PERIODS_S.items() if seconds == self.period_s)
+        return f"{self.bytes}/{period}"
+
+
+def _egress(text: str) -> MostEgress | None:
+    amount, _, period = text.partition("/")
+    size = _size(amount)
+    if size == 0:
+        return None
+    if (period or "day") not in _PERIODS_S:
+        raise ValueError("like 5G/day, of hour, day, week, month; or 0")
+    return MostEgress(size, _PERIODS_S[period or "day"])
+
+
 def _form(text: str) -> str:
     if text not in ("text", "json"):
         raise ValueError("text or json")
@@ -160,6 +184,11 @@ OPTIONS: tuple[Option, ...] = (
         "cache_size", _size, "size of the disk cache, 0 for none; a tenth of the disk stays free"
     ),
     Option(
+        "max_egress",
+        _egress,
+        "bytes that may be fetched from storage, as in 5G/day (hour, week, month); 0: any number",
+    ),
+    Option(
         "crowd", str, "programs that may read heads of files only, with ':' between; empty for none"
     ),
     Option("log_level", _level, "debug, info, warning or error"),
@@ -195,6 +224,7 @@ class Settings:
     read_ahead: int = 1024
     cache_dir: Path | None = None
     cache_size: int = 10 << 30
+    max_egress: MostEgress | None = None
     crowd: str = ":".join(CROWD)
     log_level: str = "info"
     log_file: Path | None = None

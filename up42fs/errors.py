@@ -21,6 +21,7 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
+    ├── QuotaExceeded               EDQUOT       the user's own budget is used up
     ├── VersionChanged              ESTALE       the object is not the one that was opened
     ├── Offline                     ENETUNREACH  no route to UP42
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
@@ -130,6 +131,12 @@ class AccessDenied(Up42fsError):
 
 class CrowdRefused(AccessDenied):
     """A program that opens every file it finds may read heads only."""
+
+
+class QuotaExceeded(Up42fsError):
+    """What the user allowed to be fetched is used up."""
+
+    errno = errno.EDQUOT
 
 
 class VersionChanged(Up42fsError):

@@ -6,22 +6,20 @@ Knows every layer and decides nothing else: what to do when is each layer's own 
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import trio
 
-from up42fs import __version__, config, logs, signals
+from up42fs import __version__, logs, signals
 from up42fs.account import PREFLIGHT_S, connect
 from up42fs.api.client import Client
-from up42fs.api.pages import Page
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
@@ -31,7 +29,7 @@ from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.shelf import Shelf
-from up42fs.catalog.snapshot import Snapshot, Stored, snapshot_path
+from up42fs.catalog.snapshot import Snapshot, Stored
 from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
@@ -53,9 +51,11 @@ from up42fs.fuse.mounts import Mount
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
+from up42fs.listings import Assets, Orders
 from up42fs.metrics import Metrics
+from up42fs.places import account_key, egress_of, journal_path, snapshot_of
 from up42fs.store.files import FileStore, StoreSettings
-from up42fs.types import Asset, Order, Version
+from up42fs.types import Version
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,6 @@ _TUNING_PAUSES_S = (0.5, 1.0, 3.0)
 #: tests that count requests.
 CRAWL_AFTER_S = 3.0
 CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
-#: Rows a refresh asks for: enough to meet known ground in one page, quick to send.
-_NEWEST_ROWS = 100
 
 
 def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
@@ -100,7 +98,7 @@ async def _serve(
 ) -> None:
     metrics = Metrics()
     async with connect(settings, metrics) as connection:
-        snapshot = _snapshot(settings)
+        snapshot = snapshot_of(settings)
         stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
         is_known = stored.assets_complete and stored.orders_complete
         try:
@@ -128,6 +126,7 @@ class _Mount:
         recent: logs.Recent,
     ) -> None:
         self._recent = recent
+        self._egress = egress_of(settings, metrics)
         crowd = frozenset(filter(None, settings.crowd.split(":")))
         self._watch = Watch(Ledger(), metrics, crowd)
         self._settings = settings
@@ -143,8 +142,8 @@ class _Mount:
         self._index.apply(Changes(assets=stored.assets, orders=stored.orders))
         self._started_s = time.time()
         self._tuned: Tuned | None = None
-        self._assets = AssetListing(_Assets(client), client)
-        self._orders = OrderListing(_Orders(client), client)
+        self._assets = AssetListing(Assets(client), client)
+        self._orders = OrderListing(Orders(client), client)
         self._edited = Edited()
         self._sync = Sync(
             self._index,
@@ -168,7 +167,7 @@ class _Mount:
         return Edits(
             self._index,
             source,
-            journal=Journal(_journal_path(self._settings, self._mountpoint)),
+            journal=Journal(journal_path(self._settings, self._mountpoint)),
             locks=Interlock(interlock.default_path(), self._settings.api),
             edited=self._edited,
             publish=self._publish,
@@ -185,10 +184,15 @@ class _Mount:
                 memory_bytes=held_mib << 20,
                 cache_dir=self._settings.storage_dir,
                 cache_bytes=self._settings.cache_size,
-                cache_key=_account_key(self._settings),
+                cache_key=account_key(self._settings),
             )
             self._store = FileStore(
-                nursery, self._client.sign, settings, self._metrics, on_version=self._learned
+                nursery,
+                self._client.sign,
+                settings,
+                self._metrics,
+                on_version=self._learned,
+                egress=self._egress,
             )
             self._filesystem = Filesystem(
                 self._index,
@@ -252,6 +256,8 @@ class _Mount:
         nursery.start_soon(self._sync.run)
         if self._recorder is not None:
             nursery.start_soon(self._recorder.run)
+        if self._egress is not None:
+            nursery.start_soon(self._egress.run)
         nursery.start_soon(self._crawl_items)
         nursery.start_soon(self._watch_sleep)
         async with trio.open_nursery() as session:
@@ -333,6 +339,7 @@ class _Mount:
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
             },
             "store": self._store.gauges(),
+            "egress": self._egress.status() if self._egress else None,
             "disk_cache": self._store.disk_status(),
             "edits": self._edits.status() if self._edits else None,
             "open": self._filesystem.gauges(),
@@ -351,56 +358,6 @@ class _Mount:
                 log.info("slept for %.0f s: dropping links and connections, refreshing", slept_s)
                 self._store.suspend()
                 self._sync.refresh_now()
-
-
-@dataclass(frozen=True, slots=True)
-class _Assets:
-    """`/v2/assets` as the catalogue's listing."""
-
-    client: Client
-
-    def everything(self) -> AsyncIterator[Asset]:
-        return self.client.all_assets()
-
-    async def newest(self, page: int) -> Page[Asset]:
-        return await self.client.assets_page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
-
-
-@dataclass(frozen=True, slots=True)
-class _Orders:
-    """`/v2/orders` as the catalogue's listing."""
-
-    client: Client
-
-    def everything(self) -> AsyncIterator[Order]:
-        return self.client.all_orders()
-
-    async def newest(self, page: int) -> Page[Order]:
-        return await self.client.orders_page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
-
-
-def _snapshot(settings: Settings) -> Snapshot | None:
-    if settings.storage_dir is None:
-        return None
-    path = snapshot_path(
-        settings.storage_dir / "catalogue",
-        api=settings.api,
-        username=settings.username or "",
-        workspace=settings.workspace,
-    )
-    return Snapshot(path)
-
-
-def _journal_path(settings: Settings, mountpoint: Path) -> Path:
-    """Where the edits of this account through this mount point are kept."""
-    name = f"{config.file_stem(mountpoint)}-{_account_key(settings)[:8]}.changes"
-    return config.state_dir(os.environ) / name
-
-
-def _account_key(settings: Settings) -> str:
-    """Tells accounts whose cached bytes lie in one directory from each other."""
-    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
-    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def _boottime_s() -> float:

@@ -16,6 +16,7 @@ from up42fs.config import (
     IGNORED_MOUNT_OPTIONS,
     OPTIONS,
     REGIONS,
+    MostEgress,
     Option,
     Settings,
     default_file,
@@ -49,6 +50,12 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("7", 7.0)],
     "cache_size": [("0", 0), ("500M", 500 << 20), ("10GiB", 10 << 30), ("1.5k", 1536)],
     "log_level": [(level, level) for level in ("debug", "warning", "error", "info")],
+    "max_egress": [
+        ("5G/day", MostEgress(5 << 30, 86400.0)),
+        ("1.5k/hour", MostEgress(1536, 3600.0)),
+        ("0", None),
+        ("7M", MostEgress(7 << 20, 86400.0)),
+    ],
     "crowd": [("", ""), ("a:b", "a:b"), ("c", "c"), ("a", "a")],
     "log_format": [(form, form) for form in ("json", "text", "json", "text")],
 }
@@ -235,6 +242,7 @@ REFUSED = {
     "cache_size": ["", "-1", "-5G", "10X", "G", "inf", "infG", "nan", "nanG", "1e400", "1e300T"],
     "log_level": ["", "INFO", "trace"],
     "log_format": ["", "JSON", "xml"],
+    "max_egress": ["", "/day", "5G/fortnight", "many", "-1G/day", "5G/Day"],
 }
 
 

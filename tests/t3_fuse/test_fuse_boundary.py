@@ -20,6 +20,7 @@ from up42fs.errors import (
     NoAttribute,
     NotEmpty,
     NotFound,
+    QuotaExceeded,
     ReadOnly,
     Unavailable,
     Unsupported,
@@ -97,7 +98,15 @@ async def test_each_of_our_errors_is_its_errno(
     assert await errno_of(handlers, kind("asset x cannot be read")) == kind.errno
     name = errno.errorcode[kind.errno]
     assert handlers.metrics.snapshot() == {f"fuse.errors_{name}": 1}
-    if kind in (NoAttribute, ReadOnly, CrowdRefused, Unsupported, AlreadyExists, NotEmpty):
+    if kind in (
+        NoAttribute,
+        ReadOnly,
+        CrowdRefused,
+        QuotaExceeded,
+        Unsupported,
+        AlreadyExists,
+        NotEmpty,
+    ):
         assert caplog.records == []
     else:
         (record,) = caplog.records

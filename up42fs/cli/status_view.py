@@ -38,6 +38,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "reads", _reads(counters)
     yield "memory", _memory(status.get("store") or {})
     yield "disk cache", _disk(status.get("disk_cache"), counters)
+    if status.get("egress"):
+        yield "budget", _budget(status["egress"])
     yield "links", _links(counters, status.get("store") or {})
     yield "errors", _errors(counters)
     if counters.get("fs.crowd_opens"):
@@ -119,6 +121,14 @@ def _disk(disk: Document | None, counters: Document) -> str:
     saved = counters.get("store.disk_hits_bytes", 0)
     asked = saved + counters.get("store.bytes_fetched", 0)
     return text + (f", {saved / asked:.0%} of what was needed came from it" if asked else "")
+
+
+def _budget(egress: Document) -> str:
+    left = _bytes(egress["left_bytes"])
+    text = f"{left} of {_bytes(egress['limit_bytes'])} left in {duration(egress['period_seconds'])}"
+    if egress.get("free_again_at"):
+        return f"[red]used up until {egress['free_again_at']}[/]"
+    return text
 
 
 def _links(counters: Document, store: Document) -> str:

@@ -57,6 +57,7 @@ _GAUGES = (
     ("inodes", "open.inodes", "Inodes the kernel remembers."),
     ("leases", "store.leases", "Presigned links held."),
     ("memory_bytes", "store.memory_bytes", "Bytes of files held in memory."),
+    ("egress_left_bytes", "egress.left_bytes", "Bytes that the budget still allows to fetch."),
     ("disk_cache_bytes", "disk_cache.used_bytes", "Bytes of the disk cache in use."),
     ("disk_cache_limit_bytes", "disk_cache.limit_bytes", "Bytes the disk cache may use."),
 )

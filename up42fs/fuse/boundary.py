@@ -22,6 +22,7 @@ from up42fs.errors import (
     CrowdRefused,
     NoAttribute,
     NotEmpty,
+    QuotaExceeded,
     ReadOnly,
     Unsupported,
     Up42fsError,
@@ -36,8 +37,16 @@ log = logging.getLogger(__name__)
 METADATA_DEADLINE_S = patient_s(28.0)
 READ_DEADLINE_S = patient_s(35.0)
 
-#: Errors that are answers, not troubles: not worth a line in the log.
-_ORDINARY = (NoAttribute, ReadOnly, CrowdRefused, Unsupported, AlreadyExists, NotEmpty)
+#: Errors that are answers, or told by others: not worth a line in the log each time.
+_ORDINARY = (
+    NoAttribute,
+    ReadOnly,
+    CrowdRefused,
+    QuotaExceeded,
+    Unsupported,
+    AlreadyExists,
+    NotEmpty,
+)
 
 
 class HasMetrics(Protocol):

@@ -33,6 +33,7 @@ from up42fs.store.answer import VersionPin
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk_cache import DiskCache, Runner, in_thread
 from up42fs.store.disk_first import DiskFirst, NetworkOnly, ObjectSource
+from up42fs.store.egress import BudgetedTransport, Egress
 from up42fs.store.failed_read import FailedReads
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.head import Head
@@ -153,6 +154,7 @@ class FileStore:
         *,
         on_version: Callable[[str, Version | None], None] | None = None,
         transport: Transport | None = None,
+        egress: Egress | None = None,
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
         run_disk: Runner = in_thread,
@@ -161,7 +163,8 @@ class FileStore:
         self._settings = settings
         self._metrics = metrics
         self._on_version = on_version
-        self._transport = transport or CurlTransport(settings.connections)
+        transport = transport or CurlTransport(settings.connections)
+        self._transport = BudgetedTransport(transport, egress) if egress else transport
         self._leases = Leases(nursery, sign, metrics, clock)
         self._cache = MemoryCache(settings.parts_bytes)
         self._buffers = Buffers(settings.parts_bytes // 8)

@@ -1,0 +1,64 @@
+"""How many bytes may be fetched in a span of time, and how many were. Pure.
+
+Knows moments as it is told them; not what the bytes are.
+
+Theory. The span slides: what was fetched longer ago than it counts no more. It is kept in `BUCKETS`
+equal pieces, so that a day of requests is 24 numbers, and each piece leaves as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BUCKETS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `bytes` in any `period_s` seconds."""
+
+    bytes: int
+    period_s: float
+
+
+class Budget:
+    """What was spent of a limit; moments in seconds since 1970."""
+
+    def __init__(self, limit: Limit, spent: Mapping[int, int] | None = None) -> None:
+        self.limit = limit
+        self._spent = dict(spent or {})
+        self._bucket_s = limit.period_s / BUCKETS
+
+    def left(self, now_s: float) -> int:
+        """Bytes that may still be fetched; below 0 where more was fetched than allowed."""
+        self._forget(now_s)
+        return self.limit.bytes - sum(self._spent.values())
+
+    def spend(self, now_s: float, count: int) -> None:
+        """`count` bytes are fetched now; a negative count gives back."""
+        bucket = int(now_s // self._bucket_s)
+        self._spent[bucket] = self._spent.get(bucket, 0) + count
+        self._forget(now_s)
+
+    def free_at_s(self, now_s: float) -> float:
+        """The moment from which something may be fetched again; now, where something may."""
+        lacking = -self.left(now_s)
+        moment_s = now_s
+        for bucket, count in sorted(self._spent.items()):
+            if lacking < 0:
+                break
+            lacking -= count
+            moment_s = max(moment_s, (bucket + 1) * self._bucket_s + self.limit.period_s)
+        return moment_s
+
+    def spent(self) -> dict[int, int]:
+        """What was spent, by the number of its piece of time: to be kept, and given back."""
+        return dict(self._spent)
+
+    def _forget(self, now_s: float) -> None:
+        first = int(now_s // self._bucket_s) - BUCKETS
+        # A clock that was set back must not count for ever what it calls the future.
+        last = int(now_s // self._bucket_s)
+        for bucket in [b for b in self._spent if not first <= b <= last]:
+            del self._spent[bucket]

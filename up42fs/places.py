@@ -1,0 +1,48 @@
+"""Where a mount keeps things on disk, each account's apart from every other's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from up42fs import config
+from up42fs.catalog.snapshot import Snapshot, snapshot_path
+from up42fs.config import Settings
+from up42fs.core.budget import Limit
+from up42fs.metrics import Metrics
+from up42fs.store.egress import Egress
+
+
+def snapshot_of(settings: Settings) -> Snapshot | None:
+    """The account's stored catalogue; None where nothing shall be kept."""
+    if settings.storage_dir is None:
+        return None
+    path = snapshot_path(
+        settings.storage_dir / "catalogue",
+        api=settings.api,
+        username=settings.username or "",
+        workspace=settings.workspace,
+    )
+    return Snapshot(path)
+
+
+def journal_path(settings: Settings, mountpoint: Path) -> Path:
+    """Where the edits of this account through this mount point are kept."""
+    name = f"{config.file_stem(mountpoint)}-{account_key(settings)[:8]}.changes"
+    return config.state_dir(os.environ) / name
+
+
+def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
+    """What the account may fetch; None where that is any number of bytes."""
+    if settings.max_egress is None:
+        return None
+    directory = settings.storage_dir
+    path = directory / "egress" / f"{account_key(settings)}.json" if directory else None
+    return Egress(Limit(*settings.max_egress), path, metrics)
+
+
+def account_key(settings: Settings) -> str:
+    """Tells accounts whose cached bytes lie in one directory from each other."""
+    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]
