@@ -106,6 +106,9 @@ class MemoryFiles:
     def forget(self, object_id: str) -> None:
         self.forgotten.append(object_id)
 
+    def tally(self, object_id: str) -> Mapping[str, int]:
+        return {}
+
     async def ensure_cached_bytes(
         self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
     ) -> int:

@@ -54,7 +54,8 @@ from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.listings import Assets, Orders
 from up42fs.metrics import Metrics
 from up42fs.places import account_key, egress_of, journal_path, snapshot_of
-from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.files import FileStore
+from up42fs.store.settings import StoreSettings
 from up42fs.types import Version
 
 log = logging.getLogger(__name__)
@@ -344,6 +345,7 @@ class _Mount:
             "edits": self._edits.status() if self._edits else None,
             "open": self._filesystem.gauges(),
             "top_files": self._watch.ledger.top(),
+            "fetched_files": self._store.tallies(),
             "counters": self._metrics.snapshot(),
             "recent_errors": self._recent.latest(),
         }

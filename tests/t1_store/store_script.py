@@ -11,8 +11,9 @@ import trio
 from up42fs.core.retry import Kind
 from up42fs.metrics import Metrics
 from up42fs.store.disk_cache import Runner, in_thread
-from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.files import FileStore
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
+from up42fs.store.settings import StoreSettings
 from up42fs.types import ByteRange, SignedUrl, Version
 
 CHUNK = 16 << 10

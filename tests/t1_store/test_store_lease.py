@@ -8,6 +8,7 @@ import trio
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.metrics import Metrics
 from up42fs.store.lease import MOST_LEASES, Leases
+from up42fs.store.tally import Tallies
 from up42fs.types import SignedUrl
 
 
@@ -28,7 +29,7 @@ class Signer:
 
 
 def leases(nursery: trio.Nursery, signer: Signer, metrics: Metrics | None = None) -> Leases:
-    return Leases(nursery, signer, metrics or Metrics(), trio.current_time)
+    return Leases(nursery, signer, Tallies(metrics or Metrics()), trio.current_time)
 
 
 async def test_many_readers_cause_one_signing(
@@ -93,7 +94,7 @@ async def test_an_unused_lease_is_not_renewed(
 async def test_sleeping_machines_end_leases(nursery: trio.Nursery) -> None:
     now = [0.0]
     signer = Signer(takes_s=0)
-    book = Leases(nursery, signer, Metrics(), lambda: now[0])
+    book = Leases(nursery, signer, Tallies(Metrics()), lambda: now[0])
     await book.get("a")
     now[0] += 301
     await book.get("a")

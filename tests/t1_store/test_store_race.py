@@ -13,7 +13,8 @@ from store_script import Bench, Fault, bench, pattern
 
 from up42fs.core.hedging import FEWEST
 from up42fs.core.retry import Kind
-from up42fs.errors import VersionChanged
+from up42fs.errors import QuotaExceeded, VersionChanged
+from up42fs.store.ports import Outcome, RangeRequest, Sink
 
 KIB, MIB = 1 << 10, 1 << 20
 STEP = 4 * MIB  # so far apart that each read is a jump, and a request
@@ -83,6 +84,21 @@ async def test_a_second_that_is_refused_harms_nobody(
     assert 2.5 < await jumps(b, 0, 20) < 4.0
     assert b.script.signs == ["a"]
     assert b.metrics["store.hedges_won"] == 0
+
+
+async def test_a_second_that_must_not_be_sent_harms_nobody(
+    nursery: trio.Nursery, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(nursery, {"a": DATA}, late(12, wait_s=3.0).get)
+    fetch = b.script.fetch
+
+    async def within_budget(request: RangeRequest, sink: Sink) -> Outcome:
+        if b.metrics["store.hedges"]:
+            raise QuotaExceeded("enough for today")
+        return await fetch(request, sink)
+
+    monkeypatch.setattr(b.script, "fetch", within_budget)
+    assert 2.5 < await jumps(b, 0, 13) < 4.0
 
 
 async def test_a_first_that_breaks_leaves_it_to_the_second(

@@ -45,6 +45,10 @@ def test_who_read_what(big: Emulator, mount) -> None:
     told = json.loads(check(*UP42FS, "explain", "--json", path))
     assert told["ranges"] == [[0, size]]
     assert told["bytes_read"] >= size
+    assert f"fetched  {size:,} bytes in {told['store']['requests']} requests" in said
+    assert told["store"]["bytes_fetched"] == told["store"]["bytes_asked"] == size
+    fetched = there.status()["fetched_files"]
+    assert [(one["id"], one["bytes_fetched"]) for one in fetched] == [(told["id"], size)]
     top = there.status()["top_files"]
     assert path.name in top[0]["name"]
     assert "cat" in check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})

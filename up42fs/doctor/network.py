@@ -23,7 +23,8 @@ from up42fs.config import Settings
 from up42fs.doctor.finding import Finding, Level, fail, ok, warn
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.files import FileStore
+from up42fs.store.settings import StoreSettings
 from up42fs.types import Asset
 
 #: Each step ends within this many seconds.

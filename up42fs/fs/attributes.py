@@ -110,6 +110,7 @@ class NodeAttributes:
             "size": self._sizes.known(node),
             "cached_bytes": await self._cached_bytes(node),
             "edit_failed": failure,
+            "store": dict(self._files.tally(node.id)),
             **(account or {}),
         }
 

@@ -70,6 +70,10 @@ class Files(Protocol):
         """Drop what is held of an object that changed or vanished."""
         ...
 
+    def tally(self, object_id: str) -> Mapping[str, int]:
+        """What an object cost since the mount was made, by counter; {} where it cost nothing."""
+        ...
+
     async def ensure_cached_bytes(
         self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
     ) -> int:

@@ -44,12 +44,12 @@ import trio
 from up42fs.core.access import Access
 from up42fs.core.ranges import RangeSet, intersect, split
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
-from up42fs.metrics import Metrics
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk_first import ObjectSource
 from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.slots import Slots
+from up42fs.store.tally import Tally
 from up42fs.types import ByteRange, Bytes, Version
 
 #: Read-ahead with no more than this to come is not worth a broken connection.
@@ -71,7 +71,7 @@ class Fetcher:
         slots: Slots[tuple[Fetcher, Part]],
         cache: MemoryCache,
         buffers: Buffers,
-        metrics: Metrics,
+        tally: Tally,
         read_deadline_s: float,
         on_changed: Callable[[Fetcher, Version | None], None],
     ) -> None:
@@ -81,7 +81,7 @@ class Fetcher:
         self._slots = slots
         self._cache = cache
         self._buffers = buffers
-        self._metrics = metrics
+        self._tally = tally
         self._read_deadline_s = read_deadline_s
         self._on_changed = on_changed
         self._parts: list[Part] = []
@@ -128,9 +128,9 @@ class Fetcher:
             self._start(span, None, in_scan=span.stop > scan_from)
         parts = self._under(wanted)
         if _covers(parts, wanted):
-            self._metrics.count("store.hits")
+            self._tally.count("store.hits")
             return self._joined(parts, wanted)
-        self._metrics.count("store.waits")
+        self._tally.count("store.waits")
         try:
             return await self._wait(wanted, deadline_s)
         finally:
@@ -175,7 +175,7 @@ class Fetcher:
                 to_come = len(part.span) - part.filled
                 if part.is_over or part.wanted or part.pins or to_come <= KEEP_BYTES:
                     continue
-                self._metrics.count("store.cancelled")
+                self._tally.count("store.cancelled")
                 self._stop_part(part)
 
     def forget(self) -> None:
@@ -196,7 +196,7 @@ class Fetcher:
         """Forget `part`, which the cache evicted."""
         del self._parts[self._index(part)]
         self._have.discard(part.span)
-        self._metrics.count("store.wasted_bytes", max(0, part.filled - part.delivered))
+        self._tally.count("store.wasted_bytes", max(0, part.filled - part.delivered))
 
     # reading -------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Fetcher:
             assert span is not None, "parts lie under the range"
             pieces.append(part.view(span))
             self._cache.touch(part)
-        self._metrics.count("store.bytes_delivered", len(wanted))
+        self._tally.count("store.bytes_delivered", len(wanted))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _want(self, part: Part, deadline_s: float) -> None:
@@ -265,7 +265,7 @@ class Fetcher:
         wanted = deadline_s is not None
         if deadline_s is None:
             deadline_s = -math.inf  # its time begins when it does
-            self._metrics.count("store.prefetched_bytes", len(span))
+            self._tally.count("store.prefetched_bytes", len(span))
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
         part.in_scan = in_scan
         self._cache.shrink(len(span))

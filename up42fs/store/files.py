@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakSet
 
 import trio
 
-from up42fs.core.access import MIB, Access, Tuning
+from up42fs.core.access import Access
 from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
@@ -42,8 +40,10 @@ from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.ports import Transport
 from up42fs.store.race import Paces
+from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
 from up42fs.store.source import Source
+from up42fs.store.tally import Tallies, Tally
 from up42fs.store.transport import CurlTransport
 from up42fs.store.windows import Windows
 from up42fs.types import ByteRange, Bytes, Signer, Version
@@ -56,46 +56,16 @@ MOST_IDLE = 4096
 _ENDING_TICKS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too.
-
-    `cache_dir` None or `cache_bytes` 0: nothing is kept on disk. `cache_key` tells accounts that
-    share the directory from each other: 8 to 64 hexadecimal digits.
-    """
-
-    memory_bytes: int = 256 * MIB
-    connections: int = 16
-    read_deadline_s: float = patient_s(30.0)
-    cache_dir: Path | None = None
-    cache_bytes: int = 10 << 30
-    cache_key: str = "0" * 16
-    tuning: Tuning = field(default_factory=Tuning)
-
-    @property
-    def parts_bytes(self) -> int:
-        """What parts may take: less than all, for libcurl's buffers and the allocator's gaps.
-
-        Measured reading 2 GiB in order: the process grows by 14 to 16 MiB more than its parts.
-        """
-        return max(self.memory_bytes - self.connections * MIB, self.memory_bytes * 3 // 4)
-
-    @property
-    def connections_ahead(self) -> int:
-        """How many of them read-ahead may use at once."""
-        return max(1, self.connections * 3 // 4)
-
-
 class OpenFile:
     """One open handle of one object."""
 
     def __init__(
-        self, fetcher: Fetcher, access: Access, windows: Windows, metrics: Metrics, name: str
+        self, fetcher: Fetcher, access: Access, windows: Windows, tally: Tally, name: str
     ) -> None:
         self._fetcher = fetcher
         self._access = access
         self._windows = windows
-        self._metrics = metrics
+        self._tally = tally
         self._name = name
         self._failed = FailedReads()
         self._is_closed = False
@@ -112,7 +82,7 @@ class OpenFile:
         stop = min(offset + size, self._fetcher.size)
         if offset < 0 or offset >= stop:
             return b""
-        self._metrics.count("store.reads")
+        self._tally.count("store.reads")
         wanted, began_at_s = ByteRange(offset, stop), trio.current_time()
         self._failed.check(wanted, began_at_s)
         window_bytes = self._windows.share(self._access)
@@ -161,11 +131,11 @@ class FileStore:
     ) -> None:
         self._nursery = nursery
         self._settings = settings
-        self._metrics = metrics
         self._on_version = on_version
         transport = transport or CurlTransport(settings.connections)
         self._transport = BudgetedTransport(transport, egress) if egress else transport
-        self._leases = Leases(nursery, sign, metrics, clock)
+        self._tallies = Tallies(metrics)
+        self._leases = Leases(nursery, sign, self._tallies, clock)
         self._cache = MemoryCache(settings.parts_bytes)
         self._buffers = Buffers(settings.parts_bytes // 8)
         self._disk: DiskCache | None = None
@@ -202,7 +172,7 @@ class FileStore:
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
         access = Access(size, self._settings.tuning)
-        return OpenFile(fetcher, access, self._windows, self._metrics, name)
+        return OpenFile(fetcher, access, self._windows, self._tallies.of(object_id, name), name)
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
         """Who holds the bytes of an object of `size` bytes; for the store's own parts."""
@@ -287,6 +257,14 @@ class FileStore:
         finally:
             file.close()
 
+    def tally(self, object_id: str) -> Mapping[str, int]:
+        """What an object cost, by counter; see `tally.Tallies.get`."""
+        return self._tallies.get(object_id)
+
+    def tallies(self, most: int = 50) -> list[dict[str, object]]:
+        """The objects of which most bytes were fetched, each with its counters."""
+        return self._tallies.top(most)
+
     def disk_status(self) -> dict[str, object] | None:
         """State of the disk cache; None without one."""
         return self._disk.status() if self._disk else None
@@ -335,7 +313,7 @@ class FileStore:
         return label.version
 
     async def _probe(self, object_id: str, name: str, stamp: str | None) -> Version:
-        self._metrics.count("store.probes")
+        self._tallies.of(object_id, name).count("store.probes")
         source = self._source(object_id, name, None)
         deadline_s = trio.current_time() + min(self._settings.read_deadline_s, SIZE_DEADLINE_S)
         head = Head(source.pin, deadline_s)
@@ -361,7 +339,7 @@ class FileStore:
             VersionPin(size),
             leases=self._leases,
             transport=self._transport,
-            metrics=self._metrics,
+            tally=self._tallies.of(object_id),
             chance=self._chance,
             paces=self._paces,
             clock=self._clock,
@@ -387,7 +365,7 @@ class FileStore:
             slots=self._slots,
             cache=self._cache,
             buffers=self._buffers,
-            metrics=self._metrics,
+            tally=self._tallies.of(object_id),
             read_deadline_s=self._settings.read_deadline_s,
             on_changed=changed,
         )

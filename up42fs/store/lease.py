@@ -23,8 +23,8 @@ import trio
 
 from up42fs.core.expiry import renew_ahead_s
 from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
-from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.store.tally import Tallies
 from up42fs.types import Signer
 
 #: The longest one signing may take, retries included, and the wait after a failed early renewal.
@@ -62,12 +62,12 @@ class Leases:
         self,
         nursery: trio.Nursery,
         sign: Signer,
-        metrics: Metrics,
+        tallies: Tallies,
         clock: Callable[[], float] = boottime_s,
     ) -> None:
         self._nursery = nursery
         self._sign = sign
-        self._metrics = metrics
+        self._tallies = tallies
         self._clock = clock
         self._leases: OrderedDict[str, Lease] = OrderedDict()
         self._signings: dict[str, _Signing] = {}
@@ -96,7 +96,7 @@ class Leases:
         current = self._leases.get(object_id)
         if current is not None and current.url == lease.url:
             del self._leases[object_id]
-            self._metrics.count("store.renewals")  # whoever comes next signs anew
+            self._tallies.of(object_id).count("store.renewals")  # whoever comes next signs anew
 
     def forget(self, object_id: str) -> None:
         """Forget the object's lease."""
@@ -115,9 +115,9 @@ class Leases:
 
     async def _run(self, object_id: str, signing: _Signing) -> None:
         asked_at_s = self._clock()
-        self._metrics.count("store.signs")
+        self._tallies.of(object_id).count("store.signs")
         if object_id in self._leases:
-            self._metrics.count("store.renewals")
+            self._tallies.of(object_id).count("store.renewals")
         try:
             with trio.fail_after(SIGN_TIMEOUT_S):
                 signed = await self._sign(object_id)

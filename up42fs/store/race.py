@@ -207,11 +207,15 @@ class Race:
 
         async def send() -> None:
             delivery = Delivery(request.span, self._pin, second, self._clock)
-            result = await self._send(request, delivery)
-            if second.filled or self._first_over.is_set():
-                self._results.append(result)
-            over.set()
-            news.set()
+            try:
+                result = await self._send(request, delivery)
+                if second.filled or self._first_over.is_set():
+                    self._results.append(result)
+            except Up42fsError:  # a budget, say: what holds for the first the first will tell
+                pass
+            finally:
+                over.set()
+                news.set()
 
         nursery.start_soon(send)
         await news.wait()

@@ -32,12 +32,12 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
-from up42fs.metrics import Metrics
 from up42fs.store.answer import Final, VersionPin, total_of
 from up42fs.store.delivery import Delivery, Writer
 from up42fs.store.lease import Lease, Leases
 from up42fs.store.ports import Outcome, RangeRequest, Transport
 from up42fs.store.race import Paces, Race
+from up42fs.store.tally import Tally
 from up42fs.types import ByteRange, Version
 
 #: Failures in a row after which a part that nobody waits for is given up.
@@ -91,7 +91,7 @@ class Source:
         *,
         leases: Leases,
         transport: Transport,
-        metrics: Metrics,
+        tally: Tally,
         chance: random.Random,
         paces: Paces,
         clock: Callable[[], float],
@@ -101,7 +101,7 @@ class Source:
         self._name = name
         self._leases = leases
         self._transport = transport
-        self._metrics = metrics
+        self._tally = tally
         self._chance = chance
         self._paces = paces
         self._clock = clock
@@ -160,7 +160,7 @@ class Source:
         return delivery, outcome, if_match is not None
 
     def _count(self, name: str, amount: int) -> None:
-        self._metrics.count(f"store.{name}", amount)
+        self._tally.count(f"store.{name}", amount)
 
     def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
         if delivery.refused is not None:
@@ -203,7 +203,7 @@ class Source:
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
             raise self.error(error, explain(failure))
-        self._metrics.count("store.retries")
+        self._tally.count("store.retries")
         await trio.sleep(verdict.after_s)
         return renewed
 
