@@ -437,3 +437,22 @@ def test_a_secret_is_in_no_repr(credentials: Path) -> None:
 
 def test_the_owner_shown_is_the_user_who_mounts() -> None:
     assert (settings().uid, settings().gid) == (os.getuid(), os.getgid())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mount_options", "file", "writable"),
+    [
+        ({}, {}, {}, False),
+        ({}, {"rw": ""}, {}, True),
+        ({}, {"edit": ""}, {}, True),
+        ({}, {"ro": "", "rw": ""}, {}, False),
+        ({}, {"ro": "no"}, {}, True),
+        ({"ro": "yes"}, {"rw": ""}, {}, False),
+        ({}, {"rw": ""}, {"ro": "true"}, True),
+        ({}, {"ro": ""}, {"rw": "true"}, False),
+        ({}, {"rw": "no"}, {}, False),
+    ],
+)
+def test_of_ro_and_rw_the_higher_source_decides(arguments, mount_options, file, writable) -> None:
+    found = settings(arguments, mount_options, None, file)
+    assert (found.rw, found.ro) == (writable, not writable)

@@ -14,6 +14,7 @@ from up42fs.core.names import (
     asset_name,
     assign,
     extension_for,
+    is_name_of,
     mime_type,
     safe_name,
     split_extension,
@@ -159,3 +160,16 @@ def test_types_and_extensions() -> None:
 def test_a_suffix_goes_before_the_extension_and_fits() -> None:
     assert with_suffix("a.tif", " (files)") == "a (files).tif"
     assert len(with_suffix("x" * 200, " [12345678]").encode()) == MAX_NAME_BYTES
+
+
+@given(entries)
+def test_names_that_entries_get_are_theirs(found: list[Entry]) -> None:
+    given_names = assign(found)
+    for entry in found:
+        name = given_names[entry.id]
+        assert is_name_of(name, entry.wish, entry.id)
+        assert is_name_of(entry.id.upper(), entry.wish, entry.id)
+        assert not is_name_of("other.zip", entry.wish, entry.id)
+        for other in found:
+            if other.id[:8] != entry.id[:8] and "[" in name and "[" not in entry.wish:
+                assert not is_name_of(name, other.wish, other.id) or name == other.wish

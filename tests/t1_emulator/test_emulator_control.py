@@ -86,7 +86,10 @@ async def test_assets_and_orders_appear_change_and_go(emulator: Emulator) -> Non
     assert (await emulator.fetch(added["id"])).content == pattern_bytes(3, 0, 1000)
     await emulator.op("progress_order", id=order["id"], status="FULFILLED")
     assert (await emulator.get(f"/v2/orders/{order['id']}"))["status"] == "FULFILLED"
-    await emulator.op("set_metadata", id=added["id"], title="T", tags=["u"])
+    await emulator.op("set_metadata", id=added["id"], title="T", tags=["v", "x"])
+    changed = await emulator.op("edit_tags", id=added["id"], add=["u", "x"], remove=["v"])
+    assert changed["tags"] == ["x", "u"]
+    await emulator.op("edit_tags", id=added["id"], remove=["x"])
     row = await emulator.get(f"/v2/assets/{added['id']}/metadata")
     assert (row["title"], row["tags"]) == ("T", ["u"])
     await emulator.op("remove_asset", id=added["id"])

@@ -190,6 +190,19 @@ def _set_metadata(call: Call, *, id: str, **changes: Any) -> dict[str, Any]:  # 
     return _asset_row(call.storage.set_metadata(id, changes, call.service.now_us()))
 
 
+def _edit_tags(
+    call: Call,
+    *,
+    id: str,  # noqa: A002
+    add: list[str] | None = None,
+    remove: list[str] | None = None,
+) -> dict[str, Any]:
+    """Add and remove tags in one step, as no client of the API can."""
+    kept = [tag for tag in call.storage.assets[id].tags or [] if tag not in (remove or [])]
+    tags = kept + [tag for tag in add or [] if tag not in kept]
+    return _set_metadata(call, id=id, tags=tags)
+
+
 def _set_cnam_status(call: Call, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
     return _asset_row(call.storage.set_cnam_status(id, status, call.service.now_us()))
 
@@ -280,6 +293,7 @@ OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "remove_object": _remove_object,
     "replace_object": _replace_object,
     "set_metadata": _set_metadata,
+    "edit_tags": _edit_tags,
     "put_items": _put_items,
     "set_cnam_status": _set_cnam_status,
     "add_order": _add_order,
