@@ -102,6 +102,9 @@ class Stac:
             self._answers[asset.id] = tuple(i for i in self.rows if i.asset_id == asset.id)
         return self._answers[asset.id]
 
+    async def recall(self, assets: Iterable[Asset]) -> None:
+        pass
+
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
         return await self.of_asset(asset)
 

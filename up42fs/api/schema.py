@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -36,14 +37,14 @@ def parse_asset(row: object) -> Asset | None:
         updated_at=updated_at,
         tags=_strings(row.get("tags")),
         cnam_status=_cnam_status(row),
-        content_type=_text(row.get("contentType")),
-        order_id=_text(row.get("orderId")) or _text(_mapping(row.get("order")).get("id")),
-        account_id=_text(row.get("accountId")),
-        workspace_id=_text(row.get("workspaceId")),
-        product_id=_text(row.get("productId")),
-        collection=_text(row.get("collectionName")),
-        producer=_text(row.get("producerName")),
-        source=_text(row.get("source")),
+        content_type=_shared(row.get("contentType")),
+        order_id=_shared(row.get("orderId")) or _shared(_mapping(row.get("order")).get("id")),
+        account_id=_shared(row.get("accountId")),
+        workspace_id=_shared(row.get("workspaceId")),
+        product_id=_shared(row.get("productId")),
+        collection=_shared(row.get("collectionName")),
+        producer=_shared(row.get("producerName")),
+        source=_shared(row.get("source")),
     )
 
 
@@ -190,11 +191,17 @@ def _text(value: object) -> str | None:
     return _LONE_SURROGATE.sub("\ufffd", value)
 
 
+def _shared(value: object) -> str | None:
+    """A text that many rows have in common: one object for all of them."""
+    text = _text(value)
+    return None if text is None else sys.intern(text)
+
+
 def _strings(value: object) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list):
         return ()
-    texts = (_text(text.strip()) for text in values if isinstance(text, str))
+    texts = (_shared(text.strip()) for text in values if isinstance(text, str))
     return tuple(dict.fromkeys(text for text in texts if text is not None))
 
 

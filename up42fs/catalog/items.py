@@ -24,7 +24,7 @@ asset is refused altogether (400) is the collections' way taken, if one is given
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -62,8 +62,8 @@ class ItemSource(Protocol):
 class ShelfOfItems(Protocol):
     """Where items are kept on disk (see `catalog.shelf.Shelf`)."""
 
-    async def load(self, asset_id: str) -> Shelved | None:
-        """What is held of an asset's items."""
+    async def load(self, asset_ids: Sequence[str]) -> Mapping[str, Shelved]:
+        """What is held of the items of some assets."""
         ...
 
     async def documents(self, asset_id: str) -> Mapping[str, Mapping[str, Any]]:
@@ -241,15 +241,24 @@ class Items:
         self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
         return items
 
+    async def recall(self, assets: Iterable[Asset]) -> None:
+        """Bring the items of assets that will soon be asked for from the shelf; asks nothing."""
+        wanted = {
+            asset.id: asset
+            for asset in assets
+            if asset.cnam_status is CnamStatus.SUCCESSFUL and self._valid(asset) is None
+        }
+        if self._shelf is None or not wanted:
+            return
+        for asset_id, held in (await self._shelf.load(list(wanted))).items():
+            asset = wanted[asset_id]
+            if held.updated_at == asset.updated_at and self._valid(asset) is None:
+                answer = _Answer(held.items, asset.updated_at, self._clock(), held.sizes)
+                self._keep(asset_id, answer)
+
     async def _shelved(self, asset: Asset) -> _Answer | None:
-        if self._shelf is None or asset.cnam_status is not CnamStatus.SUCCESSFUL:
-            return None
-        held = await self._shelf.load(asset.id)
-        if held is None or held.updated_at != asset.updated_at:
-            return None
-        answer = _Answer(held.items, asset.updated_at, self._clock(), held.sizes)
-        self._keep(asset.id, answer)
-        return answer
+        await self.recall([asset])
+        return self._valid(asset)
 
     def _learn(self, asset: Asset, answer: _Answer) -> None:
         """Keep an answer in memory, and on the shelf if it is settled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,12 +42,17 @@ class Shelf:
         self._snapshot = snapshot
         self._recorder = recorder
 
-    async def load(self, asset_id: str) -> Shelved | None:
-        """What is held of an asset's items; None for nothing. Never raises."""
-        noted = self._recorder.unwritten_items(asset_id)
-        if noted is not None:
-            return _shelved(asset_id, noted.updated_us, noted.items, ())
-        return await trio.to_thread.run_sync(self._load, asset_id)
+    async def load(self, asset_ids: Sequence[str]) -> dict[str, Shelved]:
+        """What is held of the items of some assets. Never raises."""
+        found: dict[str, Shelved | None] = {}
+        for asset_id in asset_ids:
+            noted = self._recorder.unwritten_items(asset_id)
+            if noted is not None:
+                found[asset_id] = _shelved(asset_id, noted.updated_us, noted.items, {})
+        written = [asset_id for asset_id in asset_ids if asset_id not in found]
+        if written:
+            found |= await trio.to_thread.run_sync(self._load, written)
+        return {asset_id: held for asset_id, held in found.items() if held is not None}
 
     async def documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
         """The documents of an asset's items by item ID, as far as they are held."""
@@ -69,11 +74,14 @@ class Shelf:
         """Keep a size; it holds as long as the file's item has this `stamp`."""
         self._recorder.note_size(SizeRow(object_id, asset_id, stamp, size))
 
-    def _load(self, asset_id: str) -> Shelved | None:
-        row = self._snapshot.items(asset_id)
-        if row is None:
-            return None
-        return _shelved(asset_id, *row)
+    def _load(self, asset_ids: Sequence[str]) -> dict[str, Shelved | None]:
+        sizes: dict[str, dict[tuple[str, str | None], int]] = {}
+        for asset_id, file_id, stamp, size in self._snapshot.sizes(asset_ids):
+            sizes.setdefault(asset_id, {})[file_id, stamp] = size
+        return {
+            asset_id: _shelved(asset_id, updated_us, text, sizes.get(asset_id, {}))
+            for asset_id, updated_us, text in self._snapshot.items(asset_ids)
+        }
 
     def _load_documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
         packed = self._snapshot.documents(asset_id)
@@ -85,12 +93,14 @@ class Shelf:
 
 
 def _shelved(
-    asset_id: str, updated_us: int, text: str, sizes: Iterable[tuple[str, str | None, int]]
+    asset_id: str, updated_us: int, text: str, sizes: Mapping[tuple[str, str | None], int]
 ) -> Shelved | None:
     try:
         items = item_rows.unpack(text)
-        stamps = {f.asset_id: stamp_of(item) for item in items for f in item.assets}
-        known = {id_: size for id_, stamp, size in sizes if stamps.get(id_) == stamp}
+        stamps = (
+            {f.asset_id: stamp_of(item) for item in items for f in item.assets} if sizes else {}
+        )
+        known = {id_: size for (id_, stamp), size in sizes.items() if stamps.get(id_) == stamp}
         return Shelved(items, item_rows.from_us(updated_us), known) if items else None
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -39,6 +40,13 @@ FORMAT = 2
 BUSY_TIMEOUT_S = 5.0
 
 _TIMES = frozenset({"created_at", "updated_at"})
+#: Texts that many rows have in common: one object for all.
+_SHARED = frozenset(
+    {
+        *("content_type", "order_id", "account_id", "workspace_id", "product_id"),
+        *("collection", "producer", "source", "status", "type"),
+    }
+)
 _SEPARATOR = "\x1f"
 
 _TABLES = (
@@ -146,16 +154,21 @@ class Snapshot:
         rows = self._read("SELECT asset_id, updated_us FROM item")
         return {asset_id: updated_us for asset_id, updated_us in rows if type(updated_us) is int}
 
-    def items(self, asset_id: str) -> tuple[int, str, list[tuple[str, str | None, int]]] | None:
-        """An asset's `updated_us`, items as text, and learned (file ID, stamp, size). Never raises.
+    def items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+        """(Asset ID, `updated_us`, items as text) of those that are held. Never raises."""
+        marks = ", ".join("?" for _ in asset_ids)
+        return self._read(
+            f"SELECT asset_id, updated_us, items FROM item WHERE asset_id IN ({marks})",  # noqa: S608
+            *asset_ids,
+        )
 
-        None where nothing is held.
-        """
-        found = self._read("SELECT updated_us, items FROM item WHERE asset_id = ?", asset_id)
-        if not found:
-            return None
-        sizes = self._read("SELECT id, stamp, size FROM size WHERE asset_id = ?", asset_id)
-        return *found[0], sizes
+    def sizes(self, asset_ids: Sequence[str]) -> list[tuple[str, str, str | None, int]]:
+        """(Asset ID, file ID, stamp, size) of files whose size was learned. Never raises."""
+        marks = ", ".join("?" for _ in asset_ids)
+        return self._read(
+            f"SELECT asset_id, id, stamp, size FROM size WHERE asset_id IN ({marks})",  # noqa: S608
+            *asset_ids,
+        )
 
     def documents(self, asset_id: str) -> bytes | None:
         """The documents of an asset's items, as `item_rows` packs them. Never raises."""
@@ -294,12 +307,18 @@ def _rows(database: sqlite3.Connection, kind: type[Row]) -> Iterable[Row]:
     times = [index for index, name in enumerate(columns) if name in _TIMES]
     tags = columns.index("tags")
     status = columns.index("cnam_status") if kind is Asset else None
+    shared = [index for index, name in enumerate(columns) if name in _SHARED]
     names = ", ".join(f'"{name}"' for name in columns)
     for row in database.execute(f"SELECT {names} FROM {_table(kind)}"):  # noqa: S608
         values: list[Any] = list(row)
         for index in times:
             values[index] = from_us(values[index])
-        values[tags] = tuple(values[tags].split(_SEPARATOR)) if values[tags] else ()
+        for index in shared:
+            if values[index] is not None:
+                values[index] = sys.intern(values[index])
+        values[tags] = (
+            tuple(map(sys.intern, values[tags].split(_SEPARATOR))) if values[tags] else ()
+        )
         if status is not None:
             values[status] = CnamStatus(values[status])
         yield kind(*values)

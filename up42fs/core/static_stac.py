@@ -66,6 +66,9 @@ def file_names(item: StacItem, taken: Collection[str] = ()) -> dict[str, str]:
     keeps its plain name; a key without an extension gets that of its media type.
     """
     wishes = {asset.key: _file_wish(asset.key, asset.media_type) for asset in item.assets}
+    wished = set(wishes.values())
+    if len(wished) == len(wishes) and wished.isdisjoint({ITEM_DOCUMENT, *taken}):
+        return wishes  # as nearly always: nothing clashes
     entries = {
         _label(key): Entry(_label(key), (index, ""), wish)
         for index, (key, wish) in enumerate(wishes.items())

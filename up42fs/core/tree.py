@@ -49,12 +49,18 @@ class InodeTable(Generic[K]):
             number += 1
         return number
 
-    def remember(self, key: K) -> int:
-        """Take one reference on `key` and return its number."""
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = self.number(key)
+    def remember(self, key: K, number: int | None = None) -> int:
+        """Take one reference on `key` and return its number.
+
+        `number` spares deriving it, where `number(key)` has just told it.
+        """
+        known = self._numbers.get(key)
+        if known is None:
+            number = self.number(key) if number is None else number
+            self._numbers[key] = number
             self._keys[number] = key
+        else:
+            number = known
         self._counts[number] = self._counts.get(number, 0) + 1
         return number
 

@@ -38,7 +38,7 @@ from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
 from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import Change, Layout, is_id
+from up42fs.fs.layout import VIEW_DIRS, Change, Layout, is_id
 from up42fs.fs.nodes import (
     FILE_KINDS,
     ROOT,
@@ -67,6 +67,9 @@ LISTING_TIMEOUT_S = patient_s(25.0)
 
 #: The most that is fetched ahead of readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
+#: Directories with more entries are walked in the order of inode numbers by find, du, rm and chmod
+#: (gnulib's fts).
+SORTED_WALK_ENTRIES = 10_000
 
 #: Offers one directory entry to the kernel; False when its buffer is full.
 Take = Callable[[str, Attributes, int], bool]
@@ -211,9 +214,21 @@ class Filesystem:
         entries = list(self._layout.children(directory).items())
         if self._index.unsized:
             self._sizes.listed(node for _, node in entries)
+        if directory.kind in VIEW_DIRS:
+            self._expect_a_walk(directory, entries)
         if self._branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((footprints.NAME, footprints.document_of(directory)))
         return self._dirs.add((directory, Snapshot(entries)))
+
+    def _expect_a_walk(self, directory: Node, entries: list[tuple[str, Node]]) -> None:
+        transformed = self._branches.transformed
+        below = [node for _, node in entries if node.kind is Kind.FILES]
+        if transformed is None or len(below) < 2:
+            return
+        orders = [below]
+        if len(entries) > SORTED_WALK_ENTRIES:
+            orders.append(sorted(below, key=self._inodes.number))
+        transformed.expect(str(directory), *([node.id for node in order] for order in orders))
 
     def readdir(self, handle: int, offset: int, take: Take) -> None:
         """Offer the entries from `offset` to `take` until it refuses one.
@@ -224,21 +239,21 @@ class Filesystem:
         directory, entries = self._dirs[handle]
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
         assets, ttl_s = self._index.assets, self._stats.ttl_s(directory)
+        stats, remember = self._stats, self._inodes.remember
         for (name, node), after in entries.walk(offset):
-            if node.kind is Kind.ASSET:  # most by far: no call that can be spared
-                asset = assets.get(node.id)
-                if asset is None:
-                    continue
-                attributes = self._stats.of_asset(
-                    node, asset, ttl_s if listed.get(name) == node else 0.0
-                )
+            lasts_s = ttl_s if listed.get(name) == node else 0.0
+            # Most by far: no call that can be spared.
+            if node.kind is Kind.ASSET and (asset := assets.get(node.id)) is not None:
+                attributes = stats.of_asset(node, asset, lasts_s)
+            elif node.kind is Kind.FILE and (asset := assets.get(node.place)) is not None:
+                attributes = stats.of_file(node, asset, lasts_s)
             elif self._layout.exists(node):
-                attributes = self._stats.entry(directory, name, node)
+                attributes = stats.entry(directory, name, node)
             else:
                 continue
             if not take(name, attributes, after):
                 break
-            self._inodes.remember(node)
+            remember(node, attributes.inode)
 
     def releasedir(self, handle: int) -> None:
         """Close a directory handle."""

@@ -84,6 +84,13 @@ class Stats:
             KERNEL_TTL_S if asset.size is not None else 0.0,
         )
 
+    def of_file(self, node: Node, asset: Asset, ttl_s: float) -> Attributes:
+        """A transformed file of a delivery, likewise."""
+        size = self._sizes.known(node)
+        return self.of_asset(node, asset, ttl_s)._replace(
+            size=size or 0, attr_ttl_s=KERNEL_TTL_S if size is not None else 0.0
+        )
+
     def of(self, node: Node) -> Attributes:
         """What `stat` shows of a node; asks nothing."""
         if node.kind is Kind.ASSET:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -38,6 +38,9 @@ ITEM_JSON = "item.json"
 MOST_FILES = 20_000
 MOST_SHOWN = 1024
 MOST_DOCUMENTS = 256
+#: Walks followed at a time, and the deliveries read from disk together on one.
+MOST_WALKS = 8
+TOGETHER = 32
 
 
 class ItemsOfAssets(Protocol):
@@ -45,6 +48,10 @@ class ItemsOfAssets(Protocol):
 
     async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
         """All items of an asset; raises an `Up42fsError`."""
+        ...
+
+    async def recall(self, assets: Iterable[Asset]) -> None:
+        """Bring back what an earlier mount learned of assets soon asked for; asks nothing."""
         ...
 
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
@@ -189,6 +196,25 @@ class FileRegistry:
             )  # fmt: skip
 
 
+class _Walk:
+    """An order in which deliveries may be walked into, and how far that came."""
+
+    def __init__(self, asset_ids: Sequence[str]) -> None:
+        self._asset_ids = asset_ids
+        self._ranks = {asset_id: rank for rank, asset_id in enumerate(asset_ids)}
+        self._reached: int | None = None
+
+    def next_of(self, asset_id: str) -> Sequence[str]:
+        """The delivery, and those after it where it is the next one, or soon after the last."""
+        rank = self._ranks.get(asset_id)
+        if rank is None:
+            return (asset_id,)
+        is_next = self._reached is not None and 0 <= rank - self._reached <= TOGETHER
+        count = TOGETHER if is_next else 1
+        self._reached = rank + count
+        return self._asset_ids[rank : rank + count]
+
+
 class Transformed:
     """The branch of FILES, ITEM and FILE nodes."""
 
@@ -200,6 +226,7 @@ class Transformed:
         self._items = items
         self._registry = registry
         self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
+        self._walks: LRUCache[str, list[_Walk]] = LRUCache(MOST_WALKS)
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
 
     async def prepare(self, node: Node) -> bool:
@@ -210,10 +237,23 @@ class Transformed:
         asset = self._index.assets.get(node.id.partition("/")[0])
         if asset is None:
             return False
+        if self._items.known(asset.id) is None:
+            await self._items.recall(self._next_of(node.place, asset))
         items = await self._items.of_asset(asset)
         changed = self._shown.get(node) is not items
         self._shown[node] = items
         return changed
+
+    def expect(self, place: str, *orders: Sequence[str]) -> None:
+        """Somebody lists a directory of assets, and may walk into these, in one of the orders."""
+        self._walks[place] = [_Walk(order) for order in orders]
+
+    def _next_of(self, place: str, asset: Asset) -> list[Asset]:
+        """The asset, and those that will be walked into after it if this is a walk."""
+        following = [walk.next_of(asset.id) for walk in self._walks.get(place, ())]
+        asset_ids = max(following, key=len, default=(asset.id,))
+        assets = self._index.assets
+        return [assets[id_] for id_ in asset_ids if id_ in assets]
 
     async def _prepare_file(self, node: Node) -> None:
         asset = self._index.assets.get(node.place)
