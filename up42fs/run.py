@@ -339,6 +339,7 @@ class _Mount:
                 "max_background": self._tuned.max_background if self._tuned else None,
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
             },
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self._store.gauges(),
             "egress": self._egress.status() if self._egress else None,
             "disk_cache": self._store.disk_status(),

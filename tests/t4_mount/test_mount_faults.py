@@ -5,28 +5,18 @@ The whole of it runs by `contrib/bench/faults.py`.
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from bench_scripts import script
 
-BENCH = Path(__file__).parents[2] / "contrib" / "bench"
 PAIRS = 6
 
 
-@pytest.fixture(scope="module", params=["fault_table"])
-def table(request: pytest.FixtureRequest) -> ModuleType:
-    return module(request.param)
-
-
-def module(name: str) -> ModuleType:
-    """A script of contrib/bench; they import each other by name."""
-    if str(BENCH) not in sys.path:
-        sys.path.insert(0, str(BENCH))
-    return importlib.import_module(name)
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    return script("fault_table")
 
 
 def test_the_table_covers_planes_faults_and_operations(table: ModuleType) -> None:
@@ -54,7 +44,7 @@ def test_the_short_form_has_every_fault_on_every_plane(table: ModuleType) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_wrong_byte_no_hang_the_right_error(table: ModuleType) -> None:
-    verdicts = module("fault_run").run(table.short_form(table.cells()), PAIRS)
+    verdicts = script("fault_run").run(table.short_form(table.cells()), PAIRS)
     bad = [
         f"{v.cell.name}: expected {v.cell.expected}, got {v.outcome} in {v.seconds:.1f} s: "
         f"{'; '.join(v.troubles)}"

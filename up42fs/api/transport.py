@@ -145,20 +145,25 @@ class Transport:
         error's cause is a `Refused`.
         """
         limit_s = self._limits.ceiling_s if ceiling_s is None else ceiling_s
+        troubles: list[_Failed] = []
         with trio.move_on_after(limit_s):
-            return await self._attempts(call)
+            return await self._attempts(call, troubles)
+        if troubles and troubles[-1].failure.kind is not retry.Kind.STALLED:
+            # A wait or an attempt ran into the ceiling: what went wrong before is the news.
+            raise self._error(call, troubles[-1], Unavailable) from _cause(troubles[-1])
         raise DeadlineExceeded(
             f"{call.operation} took longer than {limit_s:g} s; the network or "
             f"{_speaker(self._plane, call)} is slow: try again"
         )
 
-    async def _attempts(self, call: Call) -> Answer:
+    async def _attempts(self, call: Call, troubles: list[_Failed]) -> Answer:
         attempt, renewed = 1, False
         while True:
             token = await call.bearer.token() if call.bearer is not None else None
             outcome = await self._attempt(call, token)
             if isinstance(outcome, Answer):
                 return outcome
+            troubles.append(outcome)
             unsure = call.refused_at_times and outcome.failure.status == HTTPStatus.UNAUTHORIZED
             verdict = retry.decide(
                 replace(outcome.failure, may_pass=unsure),

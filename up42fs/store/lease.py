@@ -73,7 +73,9 @@ class Leases:
         self._signings: dict[str, _Signing] = {}
 
     def __len__(self) -> int:
-        return len(self._leases)
+        """Links that have not ended."""
+        now_s = self._clock()
+        return sum(now_s < lease.expires_at_s for lease in self._leases.values())
 
     async def get(self, object_id: str) -> Lease:
         """A lease that should work now; raises the signer's `Up42fsError`."""
@@ -141,7 +143,11 @@ class Leases:
     def _keep(self, object_id: str, lease: Lease) -> None:
         self._leases[object_id] = lease
         self._leases.move_to_end(object_id)
-        while len(self._leases) > MOST_LEASES:
+        now_s = self._clock()
+        while len(self._leases) > 1:
+            oldest = next(iter(self._leases.values()))
+            if now_s < oldest.expires_at_s and len(self._leases) <= MOST_LEASES:
+                break
             self._leases.popitem(last=False)
 
     def _pause(self, object_id: str) -> None:

@@ -111,7 +111,7 @@ class Source:
         """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
         attempt, renewed = 0, False
         while (asked := target.missing) is not None and not target.stopped:
-            lease = await self._leases.get(self._object_id)
+            lease = await self._lease()
             delivery, outcome, conditional = await self._attempt(lease, asked, target)
             if target.missing != asked:
                 attempt, renewed = 0, False
@@ -140,6 +140,15 @@ class Source:
     def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
         """An error that names the object and the cure."""
         return error(f"{self._name}: {what}; {_CURES.get(error, 'try again later')}")
+
+    async def _lease(self) -> Lease:
+        try:
+            return await self._leases.get(self._object_id)
+        except NotFound as error:
+            if self.pin.version is None:
+                raise
+            # It was there when it was opened: gone beneath, not a wrong name.
+            raise VersionChanged(*error.args) from error
 
     async def _attempt(
         self, lease: Lease, asked: ByteRange, target: Target
