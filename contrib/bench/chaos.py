@@ -192,8 +192,7 @@ class Rest:
         sockets = sum(target.startswith(CONNECTION) for target in targets)
         return cls(
             status["store"]["requests_running"],
-            # The one that asks.
-            status["open"]["open_files"] - 1,
+            status["open"]["open_files"],
             status["store"]["leases"],
             status["tasks"],
             len(list(Path(f"/proc/{pid}/task").iterdir())),

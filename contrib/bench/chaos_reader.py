@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fault_reader import read_fully
+
 from up42fs.emulator import pattern_bytes
 
 PAUSE_S = 0.02
@@ -51,7 +53,7 @@ def sequential(file: dict[str, Any], chance: random.Random) -> Iterator[int]:
     descriptor = open_cold(file["path"])
     try:
         for offset in range(start, file["size"], size):
-            yield check(os.pread(descriptor, size, offset), file, offset, size)
+            yield check(read_fully(descriptor, offset, size), file, offset, size)
     finally:
         os.close(descriptor)
 
@@ -61,7 +63,7 @@ def scattered(file: dict[str, Any], chance: random.Random) -> Iterator[int]:
     try:
         for _ in range(20):
             offset, size = chance.randrange(file["size"]), chance.choice(SIZES)
-            yield check(os.pread(descriptor, size, offset), file, offset, size)
+            yield check(read_fully(descriptor, offset, size), file, offset, size)
     finally:
         os.close(descriptor)
 
@@ -84,7 +86,7 @@ def moving(file: dict[str, Any], chance: random.Random) -> Iterator[int]:
         possible = set(range(SEEDS))
         for _ in range(12):
             offset = chance.randrange(file["size"] - 65536)
-            got = os.pread(descriptor, 65536, offset)
+            got = read_fully(descriptor, offset, 65536)
             possible &= {s for s in possible if pattern_bytes(s, offset, len(got)) == got}
             if not got or not possible:
                 raise WrongError(f"{file['path']} at {offset}: bytes of two versions, or of none")

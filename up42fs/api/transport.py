@@ -163,7 +163,6 @@ class Transport:
             outcome = await self._attempt(call, token)
             if isinstance(outcome, Answer):
                 return outcome
-            troubles.append(outcome)
             unsure = call.refused_at_times and outcome.failure.status == HTTPStatus.UNAUTHORIZED
             verdict = retry.decide(
                 replace(outcome.failure, may_pass=unsure),
@@ -177,7 +176,9 @@ class Transport:
             if isinstance(verdict, retry.Renew):
                 self._renew(call, token)
                 renewed = True
+                troubles.clear()
                 continue
+            troubles.append(outcome)
             if call.once and not unsure:
                 raise self._error(call, outcome, Unavailable) from _cause(outcome)
             self._metrics.count(f"{self._prefix}.retries")

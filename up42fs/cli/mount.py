@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from up42fs import config, logs
+from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples
 from up42fs.cli.options import settings_of as merge
@@ -85,6 +86,11 @@ def main(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
     mountpoint = Path(os.path.realpath(options.mountpoint))
+    if clear_dead(mountpoint):
+        print(
+            f"up42fs: {mountpoint} was a mount whose process is gone; mounting again",
+            file=sys.stderr,
+        )
     check_mountable(mountpoint)
     return settings_of(options, os.environ), mountpoint
 

@@ -5,8 +5,10 @@ A frozen mount blocks whoever looks into it for good; here nobody waits longer t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,6 +49,26 @@ def read_status(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Mappin
         return document
 
     return within(look, timeout_s)
+
+
+def clear_dead(mountpoint: Path) -> bool:
+    """Take away a mount of ours whose process is gone; whether there was one.
+
+    A mount that only does not answer is left alone: its process may come back.
+    """
+    mount = mount_at(mountpoint)
+    if mount is None or mount.fstype != FSTYPE or not within(lambda: _is_dead(mountpoint)):
+        return False
+    subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, check=False)
+    return mount_at(mountpoint) is None
+
+
+def _is_dead(mountpoint: Path) -> bool:
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def need_status(mountpoint: Path) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ MAX_TASKS = 512
 #: How long the mount may take to answer its first request, seconds.
 READY_TIMEOUT_S = 10.0
 #: How long handlers in flight may go on after a request to stop, seconds.
-GRACE_S = 3.0
+GRACE_S = 2.0
 #: How long an edit waits for the kernel to forget old names, seconds.
 FORGET_TIMEOUT_S = 2.0
 #: Set to `off`, it leaves the handshake to libfuse: for tests, and to see whose fault something is.
