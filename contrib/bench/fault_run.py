@@ -241,9 +241,17 @@ class Pair:
         if cell.operation == "stat":
             return "stat", {"path": f"{place.directory}/pan.tiff", "size": FILE_BYTES}
         if cell.operation == "ls":
-            return "ls", {"path": place.directory, "names": ["item.json", "pan.tiff"]}
+            return "ls", self._listing(cell, place)
         call = "known_xattr" if cell.plane == "store" else "xattr"
         return call, {"path": place.path, "asset_id": place.asset_id}
+
+    def _listing(self, cell: Cell, place: Place) -> dict[str, Any]:
+        """A directory that is known already, or a search that UP42 must answer."""
+        if cell.plane == "store":
+            return {"path": place.directory, "names": ["item.json", "pan.tiff"]}
+        name = Path(place.directory).name
+        query = self.mountpoint / "search" / f"constellation={name}"
+        return {"path": str(query), "names": [name, f"{name}.zip"]}
 
     def _damage(self, cell: Cell, place: Place) -> list[str]:
         """What is still wrong once the fault is gone, after some time to heal."""
@@ -251,6 +259,7 @@ class Pair:
         checks: list[tuple[str, dict[str, Any]]] = [
             ("whole", {"path": place.path, "seed": place.seed, "size": place.size}),
             ("ls", {"path": place.directory, "names": ["item.json", "pan.tiff"]}),
+            ("ls", self._listing(cell, place)),
             ("stat", {"path": f"{place.directory}/pan.tiff", "size": FILE_BYTES}),
             ("xattr", {"path": place.path, "asset_id": place.asset_id}),
         ]
@@ -328,7 +337,8 @@ def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     name, seed = f"cell-{number:03d}", number % 200
     asset_id = str(remote.storage("add_asset", name=f"{name}.zip", size=size, seed=seed)["id"])
     file = {"key": "pan.tiff", "size": FILE_BYTES}
-    remote.storage("put_items", asset_id=asset_id, items=[{"title": name, "files": [file]}])
+    item = {"title": name, "files": [file], "properties": {"constellation": name}}
+    remote.storage("put_items", asset_id=asset_id, items=[item])
     remote.storage("set_cnam_status", id=asset_id, status="SUCCESSFUL")
     assets = mountpoint / "assets"
     return Place(asset_id, str(assets / f"{name}.zip"), str(assets / name), seed, size)
