@@ -24,6 +24,7 @@ from up42fs.fs.filesystem import Invalidation
 from up42fs.fs.interlock import Interlock
 from up42fs.fs.journal import Journal
 from up42fs.fs.tag_directories import TagDirectories
+from up42fs.metrics import Metrics
 from up42fs.types import Asset
 
 #: What a write answers: whether it is carried out, and the error it is answered with.
@@ -90,6 +91,7 @@ class EditedWorld(World):
         self.service = Service({asset.id: asset for asset in assets})
         self.told: list[Invalidation] = []
         self.refreshes = 0
+        self.metrics = Metrics()
         self.edits = Edits(
             self.index,
             self.service,
@@ -98,6 +100,7 @@ class EditedWorld(World):
             edited=Edited(),
             publish=self._publish,
             refresh=self._refresh,
+            metrics=self.metrics,
             jitter=lambda: 0.5,
         )
         self.edits.journal.load()

@@ -173,6 +173,7 @@ class _Mount:
             edited=self._edited,
             publish=self._publish,
             refresh=self._sync.refresh_now,
+            metrics=self._metrics,
         )
 
     async def run(self, on_ready: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import trio
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
+from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
 from up42fs.errors import DeadlineExceeded, Unavailable
@@ -131,6 +132,42 @@ async def test_a_change_that_moved_no_date_is_found_by_the_full_pass(
     world.assets.put(make_asset(0, title="silent"))
     await settle(60 * (FULL_PASS_EVERY + 1))
     assert world.index.assets[make_asset(0).id].title == "silent"
+
+
+async def test_a_listing_under_way_does_not_take_an_edit_back(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    edited = Edited()
+    sync = Sync(
+        world.index,
+        assets=world.assets,
+        orders=world.orders,
+        on_change=world.deltas.append,
+        refresh_s=60,
+        edited=edited,
+    )
+    old, after = make_asset(1), make_asset(1, title="edited", updated_at=at(90))
+    before_page = world.assets.newest
+
+    async def newest(page: int) -> Page:
+        found = await before_page(page)
+        if page == 0 and not world.index.assets[old.id].title:
+            # The service answered; before the answer is here, an edit is made and answered.
+            await trio.sleep(1)
+            world.assets.put(after)
+            edited.note(after, timed=True)
+            world.index.apply_edit(old, after)
+        return found
+
+    nursery.start_soon(sync.run)
+    await sync.ready(Part.ASSETS, timeout_s=5)
+    world.assets.newest = newest  # type: ignore[method-assign]
+    world.assets.put(make_asset(1, title="old news", updated_at=at(80)))
+    await settle(65)
+    assert world.index.assets[old.id] == after
+    world.assets.put(make_asset(1, title="newer", updated_at=at(91)))
+    await settle(65)
+    assert world.index.assets[old.id].title == "newer"
 
 
 async def test_waiters_get_the_error_of_a_failed_pass(

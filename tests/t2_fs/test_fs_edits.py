@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import make_asset
 from trio.testing import MockClock
 
+from up42fs.catalog.metadata import Fresh
 from up42fs.core.changes import Change, parse_lines, still_done, to_line
 from up42fs.core.edits import Edit, Metadata, retag
 from up42fs.errors import (
@@ -24,6 +25,7 @@ from up42fs.errors import (
     InvalidAnswer,
     InvalidArgument,
     NotFound,
+    Offline,
     Unavailable,
     Up42fsError,
 )
@@ -53,6 +55,7 @@ async def test_an_edit_is_one_read_and_one_write(autojump_clock: MockClock) -> N
     assert state(world).tags == ("a", "b", "c") == world.index.assets[ONE.id].tags
     assert (len(world.service.reads), len(world.service.writes)) == (1, 1)
     assert world.edits.status() == {"made": 1, "failed": {}}
+    assert world.metrics.snapshot() == {"edits.made": 1}
     assert world.refreshes == 0
 
 
@@ -117,6 +120,7 @@ def test_whatever_becomes_of_the_answers(shown, wanted, script: Sequence[str], d
             )
             journal = world.edits.journal.changes
             assert len(journal) == len(world.service.applied)
+            assert all(change.certain for change in journal)
         else:
             assert final is not None
             assert world.edits.last_failure(ONE.id) == str(error)
@@ -153,6 +157,33 @@ async def test_failures_go_on_until_the_deadline(autojump_clock: MockClock) -> N
     assert 5 < trio.current_time() - began_s <= EDIT_TIMEOUT_S
     assert len(world.service.writes) > 5
     assert state(world).title == "one"
+    # It may have been done: so it can be undone, which does no harm where it was not.
+    (change,) = world.edits.journal.changes
+    assert not change.certain
+    world.service.script.clear()
+    await world.edits.undo(1)
+    assert state(world) == Metadata("one", ("a", "b"))
+    assert still_done(world.edits.journal.changes) == []
+
+
+async def test_an_edit_whose_last_answer_was_lost_can_be_undone(autojump_clock) -> None:
+    world = EditedWorld(ONE)
+    world.service.script.extend(["cut"])
+    read = world.service.read
+
+    async def fails_once_it_was_written(asset_id: str) -> Fresh:
+        if world.service.applied:
+            raise Offline("no route")
+        return await read(asset_id)
+
+    world.service.read = fails_once_it_was_written  # type: ignore[method-assign]
+    with pytest.raises(Offline):
+        await world.edits.change(ONE.id, Edit(title="x", add=("c",)), "test")
+    assert state(world) == Metadata("x", ("a", "b", "c"))
+    assert world.index.assets[ONE.id].title == "one"
+    world.service.read = read  # type: ignore[method-assign]
+    await world.edits.undo(1)
+    assert state(world) == Metadata("one", ("a", "b"))
 
 
 async def test_a_hung_service_is_given_up(autojump_clock: MockClock) -> None:
@@ -243,6 +274,7 @@ CHANGES = st.lists(
         before=st.builds(Metadata, st.none() | st.text(max_size=3), TAGS),
         after=st.builds(Metadata, st.none() | st.text(max_size=3), TAGS),
         undoes=st.none() | st.integers(1, 4),
+        certain=st.booleans(),
     ),
     max_size=8,
 )
@@ -271,7 +303,7 @@ def test_what_was_undone_is_not_undone_again(changes: list[Change]) -> None:
     assert {(change.operation, change.asset) for group in left for change in group} == kept
 
 
-async def test_undo_across_mounts(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_undo_across_mounts(tmp_path: Path) -> None:
     path = tmp_path / "state" / "mount.changes"
     world = EditedWorld(ONE, journal=path)
     await world.edits.change(ONE.id, Edit(title="mistake", add=("c",)), "test")
@@ -301,6 +333,16 @@ async def test_undo_leaves_a_title_that_changed_since(autojump_clock: MockClock)
     assert state(world) == Metadata("one", ("a", "b"))
 
 
+async def test_undoing_goes_on_where_assets_are_gone(autojump_clock: MockClock) -> None:
+    world = EditedWorld(ONE, TWO)
+    edit = Edit(add=("c",))
+    await world.edits.change_all({ONE.id: edit, TWO.id: edit}, "test")
+    del world.service.assets[TWO.id]
+    await world.edits.undo(1)
+    assert state(world).tags == ("a", "b")
+    assert still_done(world.edits.journal.changes) == []
+
+
 async def test_undoing_what_somebody_took_back_already_is_done(autojump_clock) -> None:
     world = EditedWorld(ONE)
     await world.edits.change(ONE.id, Edit(add=("c",)), "test")
@@ -310,7 +352,7 @@ async def test_undoing_what_somebody_took_back_already_is_done(autojump_clock) -
 
 
 async def test_a_journal_that_cannot_be_written_costs_one_warning(
-    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
     world = EditedWorld(ONE, journal=tmp_path / "file" / "x.changes")

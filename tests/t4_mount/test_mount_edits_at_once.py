@@ -24,7 +24,7 @@ from harness import Emulator, Mount, emulator, mounted, wait_until
 pytestmark = pytest.mark.mount
 
 TAGS = "user.up42.tags"
-STEPS = 40
+STEPS = 60
 ASSETS = 5
 #: Between what a clock says and what it is about, seconds.
 MARGIN_S = 0.002
@@ -161,16 +161,15 @@ def shown(mount: Mount, assets: list[str]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_lost_that_nobody_removed(seed: int, tmp_path: Path, stack: ExitStack) -> None:
+def test_nothing_is_lost_that_nobody_removed(tmp_path: Path, stack: ExitStack) -> None:
     service = stack.enter_context(emulator("--synthetic", str(ASSETS)))
     env = service.env | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     options = ("-o", "rw,refresh=3600")
     mounts = [stack.enter_context(mounted(env, *options, home=tmp_path)) for _ in range(2)]
     assets = [row["id"] for row in service.remote.storage()["assets"]]
     others = {row["id"]: set(row["tags"] or []) for row in service.remote.storage()["assets"]}
-    actors = [ByMount(name, random.Random(f"{name}{seed}")) for name in "ab"]
-    console = Console("c", random.Random(f"c{seed}"))
+    actors = [ByMount(name, random.Random(name)) for name in "ab"]
+    console = Console("c", random.Random("c"))
     with ThreadPoolExecutor(3) as pool:
         runs = [pool.submit(actor.run, m, assets) for actor, m in zip(actors, mounts, strict=True)]
         runs.append(pool.submit(console.run, service, assets))

@@ -17,7 +17,10 @@ from up42fs.core.edits import Metadata
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One asset changed: `when` in RFC 3339, `what` in words, `name` the asset's."""
+    """One asset changed: `when` in RFC 3339, `what` in words, `name` the asset's.
+
+    Not `certain`: UP42 gave no answer, and it may have been changed or not.
+    """
 
     operation: int
     when: str
@@ -27,6 +30,7 @@ class Change:
     before: Metadata
     after: Metadata
     undoes: int | None = None
+    certain: bool = True
 
 
 def to_line(change: Change) -> bytes:
@@ -42,6 +46,8 @@ def to_line(change: Change) -> bytes:
     }
     if change.undoes is not None:
         document["undoes"] = change.undoes
+    if not change.certain:
+        document["uncertain"] = True
     return json.dumps(document, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
@@ -82,6 +88,7 @@ def _change(row: Mapping[str, Any]) -> Change:
         before=_metadata(row["before"]),
         after=_metadata(row["after"]),
         undoes=None if undoes is None else int(undoes),
+        certain=not row.get("uncertain", False),
     )
 
 

@@ -36,23 +36,27 @@ from up42fs.core import edits, retry
 from up42fs.core.changes import Change, still_done
 from up42fs.core.edits import Edit, Metadata
 from up42fs.errors import (
+    AccessDenied,
     Conflict,
     DeadlineExceeded,
     InvalidAnswer,
     InvalidArgument,
+    NotFound,
     Unavailable,
     Up42fsError,
     VersionChanged,
 )
 from up42fs.fs.journal import Journal
+from up42fs.metrics import Metrics
+from up42fs.patience import patient_s
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
 
 #: How long one edit may take, and one command with all its assets, seconds. Shorter than a
 #: handler may, which would cut it without a word.
-EDIT_TIMEOUT_S = 20.0
-ALL_TIMEOUT_S = 25.0
+EDIT_TIMEOUT_S = patient_s(20.0)
+ALL_TIMEOUT_S = patient_s(25.0)
 #: Writes answered 409 before it is believed.
 MOST_CONFLICTS = 5
 #: Assets of one command that are edited at once.
@@ -105,6 +109,7 @@ class Edits:
         edited: Edited,
         publish: Callable[[Delta], Awaitable[None]],
         refresh: Callable[[], None],
+        metrics: Metrics,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`publish` makes the tree and the kernel follow the index; `refresh` looks for changes."""
@@ -116,7 +121,7 @@ class Edits:
         self.publish = publish
         self._refresh = refresh
         self._jitter = jitter
-        self._made = 0
+        self._metrics = metrics
         self._failures: LRUCache[str, str] = LRUCache(MOST_FAILURES)
 
     async def change(self, asset_id: str, edit: Edit, what: str) -> None:
@@ -146,7 +151,7 @@ class Edits:
 
     def status(self) -> dict[str, object]:
         """For `status.json`."""
-        return {"made": self._made, "failed": dict(self._failures)}
+        return {"made": len(self.journal.changes), "failed": dict(self._failures)}
 
     async def _run(self, wanted: Mapping[str, Edit], operation: Operation) -> None:
         """Edit every asset there is, whatever happens to others.
@@ -187,12 +192,32 @@ class Edits:
                 "whether it was done shows at the next look: see its title and tags"
             )
         except Up42fsError as error:
+            self._metrics.count("edits.failed")
             self._failures[asset_id] = str(error)
             self._refresh()
             raise
 
     async def _carry_out(self, asset_id: str, edit: Edit, operation: Operation) -> None:
-        before: Metadata | None = None
+        unsure: list[Fresh] = []
+        try:
+            await self._attempts(asset_id, edit, operation, unsure)
+        except NotFound:
+            if operation.undoes is None:
+                raise
+            gone = self._index.assets.get(asset_id)
+            if gone is not None:  # nothing of it is left to undo
+                await self._record(gone, Metadata(None, ()), Edit(), operation)
+        finally:
+            if unsure:
+                with trio.move_on_after(FINISH_TIMEOUT_S) as scope:
+                    scope.shield = True
+                    fresh = unsure[-1]
+                    await self._record(fresh.asset, fresh.metadata, edit, operation, certain=False)
+
+    async def _attempts(
+        self, asset_id: str, edit: Edit, operation: Operation, unsure: list[Fresh]
+    ) -> None:
+        """Until it is done or refused; `unsure` holds what was before a write without an answer."""
         attempt = 0
         while True:
             fresh = await self._source.read(asset_id)
@@ -202,18 +227,23 @@ class Edits:
                     "which stays; nothing was changed"
                 )
             wanted = edit.applied(fresh.metadata)
+            before = unsure.pop().metadata if unsure else None
             if wanted == fresh.metadata:
                 # Carried out by a write whose answer was lost, or by somebody else.
                 await self._finish(fresh, fresh, before, edit, operation)
                 return
-            before = fresh.metadata
+            unsure.append(fresh)
             try:
                 answer = await self._source.write(fresh, wanted)
             except (Unavailable, VersionChanged) as error:
                 attempt += 1
                 await self._pause_or_raise(attempt, error)
                 continue
-            await self._finish(fresh, answer, before, edit, operation)
+            except (InvalidArgument, AccessDenied, NotFound):
+                unsure.clear()
+                raise
+            unsure.clear()
+            await self._finish(fresh, answer, fresh.metadata, edit, operation)
             if edit.applied(answer.metadata) != answer.metadata:
                 raise InvalidAnswer(
                     f"UP42 accepted an edit of asset {asset_id} without carrying it out: it shows "
@@ -223,10 +253,11 @@ class Edits:
 
     async def _pause_or_raise(self, attempt: int, error: Up42fsError) -> None:
         if isinstance(error, VersionChanged) and attempt >= MOST_CONFLICTS:
-            raise Conflict(str(error))
+            raise Conflict(f"others keep changing the asset: {error}")
         wait_s = retry.backoff_s(attempt, self._jitter())
         if trio.current_time() + wait_s >= trio.current_effective_deadline():
             raise error
+        self._metrics.count("edits.retries")
         log.info("%s; looking whether it was done", error)
         await trio.sleep(wait_s)
 
@@ -243,22 +274,31 @@ class Edits:
             await self._take_over(fresh, answer)
             if before is None and operation.undoes is None:
                 return  # it was so already: nothing to undo
-            self._made += 1
-            before = before or answer.metadata
-            await self.journal.record(
-                Change(
-                    operation=operation.number,
-                    when=datetime.now(UTC)
-                    .isoformat(timespec="milliseconds")
-                    .replace("+00:00", "Z"),
-                    what=operation.what,
-                    asset=answer.asset.id,
-                    name=_label(answer.asset),
-                    before=before,
-                    after=edit.applied(before),
-                    undoes=operation.undoes,
-                )
-            )
+            self._metrics.count("edits.made")
+            await self._record(answer.asset, before or answer.metadata, edit, operation)
+
+    async def _record(
+        self,
+        asset: Asset,
+        before: Metadata,
+        edit: Edit,
+        operation: Operation,
+        *,
+        certain: bool = True,
+    ) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        change = Change(
+            operation=operation.number,
+            when=now,
+            what=operation.what,
+            asset=asset.id,
+            name=_label(asset),
+            before=before,
+            after=edit.applied(before),
+            undoes=operation.undoes,
+            certain=certain,
+        )
+        await self.journal.record(change)
 
     async def _take_over(self, fresh: Fresh, answer: Fresh) -> None:
         known = self._index.assets.get(answer.asset.id)

@@ -69,7 +69,10 @@ class Journal:
         if self._path is None:
             return
         async with self._writing:
-            await trio.to_thread.run_sync(self._append, self._path, to_line(change))
+            # A disk that hangs holds up this thread, not the edit: see `edits.FINISH_TIMEOUT_S`.
+            await trio.to_thread.run_sync(
+                self._append, self._path, to_line(change), abandon_on_cancel=True
+            )
 
     def render(self) -> bytes:
         """The changes as JSON lines."""
