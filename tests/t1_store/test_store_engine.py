@@ -715,3 +715,25 @@ def test_a_change_at_any_moment_never_mixes_versions(seed: int, at: int, etags: 
             nursery.cancel_scope.cancel()
 
     run(main)
+
+
+async def test_an_object_that_stalls_keeps_nobody_else_waiting(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    """Forty readers wait for an object that never answers; another one's reader does not notice."""
+    b = bench(nursery, {"stalled": DATA, "b": DATA})
+    b.script.faults = lambda n: Fault(wait_s=1000) if b.script.requests[n][0] == "stalled" else None
+
+    async def wait_in_vain(place: int) -> None:
+        handle = b.files.open("stalled", size=len(DATA), name="stalled")
+        with pytest.raises(Up42fsError):
+            await handle.read(place * BLOCK, 4 * KIB)
+
+    async with trio.open_nursery() as readers:
+        for place in range(1, 41):
+            readers.start_soon(wait_in_vain, place)
+        await trio.sleep(1)
+        began_s = trio.current_time()
+        assert await whole(b, len(DATA), object_id="b") == DATA
+        assert trio.current_time() - began_s < 10
+        readers.cancel_scope.cancel()

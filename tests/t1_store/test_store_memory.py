@@ -127,3 +127,26 @@ async def test_a_promoted_job_no_longer_fills_the_share_of_read_ahead(
     assert work.begun == ["a1", "a2"]
     for event in work.release.values():
         event.set()
+
+
+async def test_groups_take_turns_and_none_has_every_slot(nursery: trio.Nursery) -> None:
+    work = Work()
+    slots = Slots(nursery, work, total=4, ahead=3, group=lambda job: job[0])
+    for number in range(10):
+        slots.submit(f"a{number}", urgent=True)
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(work.begun) == ["a0", "a1", "a2"]  # the greedy one, whose answers may stall
+    slots.submit("b0", urgent=True)
+    slots.submit("b1", urgent=True)
+    slots.submit("c0", urgent=True)
+    await trio.testing.wait_all_tasks_blocked()
+    assert work.begun[3:] == ["b0"]
+    for job in ("a0", "a1", "a2"):  # each that ends makes room for who has least
+        work.release[job].set()
+        await trio.testing.wait_all_tasks_blocked()
+    assert work.begun[4:] == ["c0", "a3", "a4"]
+    slots.submit("d0", urgent=False)
+    slots.submit("a-", urgent=False)
+    work.release["b0"].set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert work.begun[7:] == ["b1"]  # demand before read-ahead, whoever's

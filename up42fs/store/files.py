@@ -155,7 +155,11 @@ class FileStore:
         self._clock = clock
         self._paces = Paces()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
-            nursery, _run, total=settings.connections, ahead=settings.connections_ahead
+            nursery,
+            _run,
+            total=settings.connections,
+            ahead=settings.connections_ahead,
+            group=lambda job: job[0],
         )
         self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()

@@ -1,11 +1,15 @@
 """Which job runs next: a bounded number at once, demanded ones before read-ahead.
 
-Knows nothing of what a job does. Read-ahead may not fill every slot, so that a demand finds one.
+Knows nothing of what a job does, only to which *group* (object) it belongs. Read-ahead may not fill
+every slot, so that a demand finds one. Of jobs that wait alike, the one goes whose group has the
+fewest under way: who asks for much gets no more than who asks for little. No group may have all
+slots: an object whose answers stall keeps its jobs waiting for its own, not everybody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 import trio
@@ -14,7 +18,10 @@ Job = TypeVar("Job")
 
 
 class Slots(Generic[Job]):
-    """Runs `work(job)` for submitted jobs, at most `total` at once, `ahead` of them not urgent."""
+    """Runs `work(job)` for submitted jobs, at most `total` at once, `ahead` of them not urgent.
+
+    `group` tells which jobs share a fate; by itself each is on its own.
+    """
 
     def __init__(
         self,
@@ -23,11 +30,13 @@ class Slots(Generic[Job]):
         *,
         total: int,
         ahead: int,
+        group: Callable[[Job], Hashable] = lambda job: job,
     ) -> None:
         self._nursery = nursery
         self._work = work
         self._total = total
         self._ahead = ahead
+        self._group = group
         self._urgent: dict[Job, None] = {}  # in order of arrival
         self._later: dict[Job, None] = {}
         self._running: dict[Job, bool] = {}  # job -> urgent
@@ -61,16 +70,25 @@ class Slots(Generic[Job]):
 
     def _fill(self) -> None:
         while len(self._running) < self._total:
-            if self._urgent:
-                job, urgent = next(iter(self._urgent)), True
-                del self._urgent[job]
-            elif self._later and list(self._running.values()).count(False) < self._ahead:
-                job, urgent = next(iter(self._later)), False
-                del self._later[job]
-            else:
+            urgent = True
+            job = self._next(self._urgent)
+            if job is None and list(self._running.values()).count(False) < self._ahead:
+                urgent = False
+                job = self._next(self._later)
+            if job is None:
                 return
+            del (self._urgent if urgent else self._later)[job]
             self._running[job] = urgent
             self._nursery.start_soon(self._run, job)
+
+    def _next(self, queue: dict[Job, None]) -> Job | None:
+        """The first of the queue whose group has the fewest jobs under way, if not all it may."""
+        if not queue:
+            return None
+        under_way = Counter(map(self._group, self._running))
+        job = min(queue, key=lambda job: under_way[self._group(job)])
+        most = max(1, self._total - 1)
+        return job if under_way[self._group(job)] < most else None
 
     async def _run(self, job: Job) -> None:
         try:
