@@ -309,6 +309,8 @@ def test_what_the_source_means() -> None:
     assert settings("--from-mount", "up42") == ("sa", False)
     assert settings("--from-mount", "eu", "-o", "region=sa") == ("sa", False)
     assert settings("--from-mount", "eu", "-o", "rw,dev,suid") == ("eu", False)
+    assert settings("--from-mount", "eu", "-o", "rw,dev,suid,edit") == ("eu", True)
+    assert settings("--from-mount", "eu", "-o", "ro,edit") == ("eu", False)
     assert settings("-o", "rw") == ("sa", True)
     assert settings("--rw", "--region", "eu") == ("eu", True)
 

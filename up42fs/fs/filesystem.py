@@ -12,6 +12,7 @@ Rules.
 4. The kernel may remember only what `apply` would tell it to forget: listed names. What stands
    under an ID, and a frozen entry whose name means something else by now, is answered with a
    time to live of 0; an absent ID is not remembered. What branches show is remembered a minute.
+   Where edits are allowed, no name they change is remembered (`stats`).
 """
 
 from __future__ import annotations
