@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.cli.explain import MAP_CELLS, file_map, lines
+from up42fs.cli.status_view import rows
 from up42fs.config import CROWD
 from up42fs.errors import CrowdRefused, Unavailable
 from up42fs.fs import ledger as ledger_module
@@ -173,6 +174,16 @@ def test_the_map_shows_what_was_read(size: int, cuts: list[int]) -> None:
     for start, stop in ranges:
         cell = start * len(shown) // size
         assert shown[cell] != " ", (start, stop)
+
+
+def test_names_cannot_write_to_the_terminal() -> None:
+    name = "a\x1b]0;title\x07\nb.tif"
+    for text in lines({"name": name, "size": 1, "cached_bytes": 0}):
+        assert text.isprintable()
+    status = {"mountpoint": name, "top_files": [{"name": name, "bytes_read": 1, "reads": 1,
+              "waited_seconds": 0.0, "programs": {name: 1}}]}  # fmt: skip
+    for _, text in rows(status):
+        assert text.isprintable()
 
 
 def test_an_explanation_of_a_file_nobody_opened() -> None:

@@ -78,6 +78,8 @@ COMMANDS = [
     "unmount",
     "status",
     "explain",
+    "warm",
+    "cache",
     "doctor",
     "demo",
     "emulator",

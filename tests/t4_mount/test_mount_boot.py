@@ -27,6 +27,8 @@ COMMANDS = (
     "unmount",
     "status",
     "explain",
+    "warm",
+    "cache",
     "doctor",
     "demo",
     "emulator",

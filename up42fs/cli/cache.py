@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.mounts import mount_of, need_status
-from up42fs.cli.options import Formatter, Subparsers, add_options, examples, settings_of
+from up42fs.cli.options import (
+    Formatter,
+    Subparsers,
+    add_options,
+    examples,
+    printable,
+    settings_of,
+)
 from up42fs.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -102,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
         pinned = " pinned" if row["pinned"] else ""
         print(
             f"{row['held_bytes']:>15,} {row['share']:>5.0%} {row['used_at']} "
-            f"{row['name'] or row['id']}{pinned}"
+            f"{printable(row['name'] or row['id'])}{pinned}"
         )
     return 0
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from up42fs.cli.mounts import mount_of
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, printable
 from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
 
@@ -65,7 +65,7 @@ def explanation(path: str) -> Mapping[str, Any]:
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """The document for people, a line for each fact."""
     size = document["size"] or 0
-    yield f"{document['name']}"
+    yield printable(document["name"])
     yield f"  size     {size:,} bytes, {_share(document['cached_bytes'], size)} of them held here"
     if document.get("edit_failed"):
         yield f"  edit     the last one failed: {document['edit_failed']}"

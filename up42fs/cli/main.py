@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from up42fs import __version__, config
-from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
+from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers
 from up42fs.errors import Up42fsError
 
@@ -61,6 +61,7 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     unmount.add_parser(commands)
     status.add_parser(commands)
     explain.add_parser(commands)
+    warm.add_parser(commands)
     cache.add_parser(commands)
     doctor.add_parser(commands)
     undo.add_parser(commands)

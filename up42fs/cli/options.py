@@ -36,6 +36,13 @@ def examples(*lines: str) -> str:
     return f"examples:\n{shown}\n\nexit status: see up42fs --help"
 
 
+def printable(text: str) -> str:
+    """`text` in one line and without control characters: names come from elsewhere."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
     """One long option for every entry of the option table, or for those of `names`."""
     parser.add_argument("--config", metavar="FILE", help="settings file instead of the default")

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich import markup
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
+
+from up42fs.cli.options import printable
 
 Document = Mapping[str, Any]
 _ERRORS = "fuse.errors_"
+
+
+def escape(text: str) -> str:
+    """`text` that came from elsewhere, as markup that shows it."""
+    return markup.escape(printable(text))
 
 
 def picture(status: Document) -> Table:

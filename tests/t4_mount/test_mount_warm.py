@@ -1,0 +1,130 @@
+"""`up42fs warm` on real mounts: what is warm costs no request."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import UP42FS, Emulator, Mount, check, emulator, environ, run, wait_until
+
+pytestmark = pytest.mark.mount
+
+
+def settled(there: Mount) -> None:
+    """What was read is on disk."""
+    wait_until(lambda: not there.status()["disk_cache"]["queued_bytes"], 10, "all is written")
+
+
+def store_requests(running: Emulator, since: int) -> int:
+    return running.remote.count("store.get", since)
+
+
+def made(directory: Path, *mib: int) -> Path:
+    """Archives of so many MiB of noise."""
+    directory.mkdir()
+    for number, size in enumerate(mib):
+        (directory / f"archive{number}.zip").write_bytes(os.urandom((size << 20) + number))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory):
+    data = made(tmp_path_factory.mktemp("data") / "files", 5, 20, 1)
+    with emulator("--data", str(data)) as running:
+        yield running
+
+
+# warm -------------------------------------------------------------------------------------------
+
+
+def test_whole_files(files: Emulator, mount) -> None:
+    there: Mount = mount(files)
+    assets = there.path / "assets"
+    paths = [p for p in assets.iterdir() if p.is_file()]
+    size = sum(path.stat().st_size for path in paths)
+    before = files.remote.position()
+    said = check(*UP42FS, "warm", "--estimate", *paths)
+    assert store_requests(files, before) == 0
+    told = re.match(r"(\d+) files, ([\d,]+) bytes .* to fetch: ([\d,]+) bytes .* about (\d+)", said)
+    assert told is not None, said
+    assert int(told[1]) == len(paths)
+    assert int(told[2].replace(",", "")) == size == int(told[3].replace(",", ""))
+    done = check(*UP42FS, "warm", *paths, paths[0])
+    requests = sum(
+        1 for r in files.remote.log(before) if r["route"] in ("store.get", "assets.sign")
+    )
+    assert requests / 2 <= int(told[4]) <= requests * 2
+    assert f"{len(paths)} files, " in done
+    settled(there)
+    for path in paths:
+        assert int(os.getxattr(path, "user.up42.cached")) == path.stat().st_size
+    before = files.remote.position()
+    check(*UP42FS, "warm", *paths)
+    assert "to fetch: 0 bytes" in check(*UP42FS, "warm", "--estimate", *paths)
+    assert store_requests(files, before) == 0
+
+
+def test_ctrl_c_stops_and_the_next_run_goes_on(start, mount, tmp_path: Path) -> None:
+    running: Emulator = start("--data", str(made(tmp_path / "data", 24)))
+    running.remote.faults(bandwidth_bytes_s=400_000)
+    there: Mount = mount(running)
+    path = max((there.path / "assets").glob("*.zip"), key=lambda p: p.stat().st_size)
+    process = subprocess.Popen(
+        [*UP42FS, "warm", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ({}),
+    )
+    wait_until(lambda: there.counters().get("store.bytes_fetched", 0) > 3 << 20, 30, "it reads")
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.startswith("stopped: ")
+    assert "Traceback" not in complaints
+    running.remote.faults(bandwidth_bytes_s=None)
+    fetched = there.counters()["store.bytes_fetched"]
+    assert fetched < path.stat().st_size
+    check(*UP42FS, "warm", path)
+    rest = there.counters()["store.bytes_fetched"] - fetched
+    assert rest < path.stat().st_size - (2 << 20)  # what was held was not fetched again
+    settled(there)
+    assert int(os.getxattr(path, "user.up42.cached")) == path.stat().st_size
+
+
+def test_what_fails_is_told_and_the_rest_is_read(start, mount, tmp_path: Path) -> None:
+    running: Emulator = start("--data", str(made(tmp_path / "data", 1, 2, 1)))
+    there: Mount = mount(running)
+    paths = sorted((there.path / "assets").glob("*.zip"))
+    victim = running.asset(paths[0].name)
+    running.remote.faults(fail_object=victim, fail_status=403)
+    done = run(*UP42FS, "warm", *paths)
+    assert done.returncode == 1
+    assert done.stderr == f"up42fs: {paths[0]}: Permission denied\n"
+    settled(there)
+    assert int(os.getxattr(paths[1], "user.up42.cached")) == paths[1].stat().st_size
+
+
+def test_without_a_disk_cache_it_says_so(files: Emulator, mount) -> None:
+    there: Mount = mount(files, "--cache-size", "0")
+    path = min((there.path / "assets").glob("*.zip"), key=lambda p: p.stat().st_size)
+    done = run(*UP42FS, "warm", path)
+    assert done.returncode == 0
+    assert "the disk cache is off (cache_size is 0)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["/"], 1, "does not lie in an up42fs mount"),
+        ([], 2, "PATH"),
+    ],
+)
+def test_what_cannot_be_warmed(arguments: list[str], status: int, words: str) -> None:
+    done = run(*UP42FS, "warm", *arguments)
+    assert done.returncode == status
+    assert words in done.stderr

@@ -1,0 +1,113 @@
+"""`up42fs warm`: read files ahead of work, through the mount, so that its cache has them.
+
+Nothing is remembered between runs: what is held already is read from the cache, without requests,
+so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from up42fs.cli.mounts import mount_of, need_status
+from up42fs.cli.options import Formatter, Subparsers, examples
+
+if TYPE_CHECKING:
+    from up42fs.cli.warm_plan import Job
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "warm",
+        help="read files ahead of work, so that the cache has them",
+        formatter_class=Formatter,
+        description="Read files, or all files below directories, into the mount's cache.\n"
+        "Stopped by Ctrl-C, it goes on from there when it is run again.",
+        epilog=examples(
+            "up42fs warm ~/up42/orders/Berlin",
+            "up42fs warm --estimate ~/up42/orders/Berlin",
+        ),
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument(
+        "--estimate", action="store_true", help="tell bytes and requests, and read nothing"
+    )
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Warm; returns 0, 1 if a file could not be read, 130 after Ctrl-C."""
+    from up42fs.cli.warm_plan import files, whole
+    from up42fs.cli.warm_read import Troubles, read
+
+    mount, _ = mount_of(options.paths[0])
+    mountpoint = Path(mount.mountpoint)
+    before = need_status(mountpoint)
+    if not options.estimate:
+        _warn_without_cache(before)
+    troubles = Troubles()
+    jobs = [job for path in files(options.paths) if (job := troubles.attempt(whole, path))]
+    if options.estimate:
+        _tell_estimate(jobs)
+        return troubles.status
+    is_done, read_bytes = read(mountpoint, jobs, troubles)
+    after = need_status(mountpoint)
+    _tell_result(jobs, read_bytes, before, after, is_done=is_done)
+    return troubles.status if is_done else 130
+
+
+def _warn_without_cache(status: Mapping[str, Any]) -> None:
+    disk = status.get("disk_cache")
+    if not disk or disk.get("off_because"):
+        why = disk["off_because"] if disk else "cache_size is 0"
+        print(
+            f"up42fs: the disk cache is off ({why}): what is read lasts as long as memory allows",
+            file=sys.stderr,
+        )
+
+
+def _tell_estimate(jobs: list[Job]) -> None:
+    from rich.filesize import decimal
+
+    from up42fs.core.warming import requests
+
+    total = sum(job.bytes for job in jobs)
+    held = sum(min(job.held_bytes or 0, job.bytes) for job in jobs)
+    missing = [job for job in jobs if job.held_bytes is None or job.held_bytes < job.bytes]
+    about = sum(requests(job.spans, job.piece_bytes) for job in missing)
+    if total:
+        about = -(-about * (total - held) // total)
+    links = len(missing)
+    print(
+        f"{len(jobs)} files, {total:,} bytes ({decimal(total)}); "
+        f"to fetch: {total - held:,} bytes ({decimal(total - held)}) "
+        f"in about {about + links} requests"
+    )
+
+
+def _tell_result(
+    jobs: list[Job],
+    read_bytes: int,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    is_done: bool,
+) -> None:
+    from rich.filesize import decimal
+
+    def grown(name: str) -> int:
+        return int(after["counters"].get(name, 0)) - int(before["counters"].get(name, 0))
+
+    total = sum(job.bytes for job in jobs)
+    fetched = f"{decimal(grown('store.bytes_fetched'))} in {grown('store.requests')} requests"
+    if is_done:
+        print(f"{len(jobs)} files, {decimal(read_bytes)} read; the mount fetched {fetched}")
+    else:
+        print(
+            f"stopped: {decimal(read_bytes)} of {decimal(total)} read, {fetched} fetched; "
+            "run it again to go on"
+        )
