@@ -102,7 +102,9 @@ def _mount() -> Iterator[str]:
     for option in config.OPTIONS:
         if option.secret:
             continue
-        default = "" if option.flag else defaults[option.name]
+        default = defaults[option.name]
+        if option.flag or len(default) > 40:  # a list that no line can hold
+            default = ""
         if option.name in ("uid", "gid", "umask"):
             default = "022" if option.name == "umask" else ""
         shown = option.name if option.flag else f"{option.name}=..."

@@ -94,6 +94,6 @@ def settings_of(
 
 def _help(option: config.Option, default: str) -> str:
     notes = [f"${option.env}"] if option.env else []
-    if default and not option.flag and option.name not in ("uid", "gid"):
+    if 0 < len(default) < 40 and not option.flag and option.name not in ("uid", "gid"):
         notes.append(f"default {0o022:03o}" if option.name == "umask" else f"default {default}")
     return option.help + (f" ({'; '.join(notes)})" if notes else "")
