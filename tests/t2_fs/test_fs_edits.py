@@ -258,6 +258,7 @@ async def test_time_runs_out_for_some(autojump_clock: MockClock) -> None:
     assert trio.current_time() - began_s == pytest.approx(ALL_TIMEOUT_S)
     shown = [asset.tags for asset in world.index.assets.values()]
     assert shown.count(("new",)) == 24
+    assert world.refreshes > 0
 
 
 # the journal

@@ -42,6 +42,7 @@ from up42fs.errors import (
     InvalidAnswer,
     InvalidArgument,
     NotFound,
+    SignInFailed,
     Unavailable,
     Up42fsError,
     VersionChanged,
@@ -177,6 +178,7 @@ class Edits:
                     nursery.start_soon(one, asset_id, edit)
         if len(done) == len(wanted):
             return
+        self._refresh()
         first = errors[0] if errors else DeadlineExceeded("there was no time for the rest")
         raise type(first)(f"{operation.what}: {len(done)} of {len(wanted)} assets done: {first}")
 
@@ -239,7 +241,7 @@ class Edits:
                 attempt += 1
                 await self._pause_or_raise(attempt, error)
                 continue
-            except (InvalidArgument, AccessDenied, NotFound):
+            except (InvalidArgument, AccessDenied, NotFound, SignInFailed):
                 unsure.clear()
                 raise
             unsure.clear()
