@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Replay recorded reads through up42fs' planner and through fixed-block policies.
 
-    simulate.py TRACES [--only REGEX] [--latency-ms 50] [--mbit 200] [--connection-mbit 0]
-                       [--tuning NAME=BYTES ...] [--summary] [--json FILE]
+    simulate.py TRACES [--files DIR] [--only REGEX] [--latency-ms 50] [--mbit 200]
+                       [--connection-mbit 0] [--tuning NAME=BYTES ...] [--summary] [--json FILE]
 
 TRACES is a directory of `<case>.fuse.jsonl[.gz]`: one JSON object a line, of which those with
 `op` "read" count; they carry `path`, `fh`, `off`, `ret` (bytes answered) and `t_in`. A file's size
 is taken to be the furthest byte that any trace in the directory reads.
 
+With `--files` the planner sees the bytes of the files that were traced, as far as they have come,
+and so their structure; without, offsets only.
+
 The model: a request's first byte comes one latency after it is sent; all requests under way share
 the line evenly, each at most at `--connection-mbit` (0: no limit); 16 connections, demand first.
 A read is answered once its own bytes are here. A reader asks the next read when the last one is
-answered, one read earlier where it continues (the kernel reads ahead). A handle of a case with
+answered, one read earlier where it continues (the kernel reads ahead); for what the kernel asked
+last before a jump nobody waits. A handle of a case with
 "threads" in its name is a reader of its own; all other cases have one reader. The tool's own CPU
 time, memory limits and connection set-up are not modelled.
 
@@ -28,12 +32,12 @@ import re
 import statistics
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from up42fs.core.access import Access, Coverage, Plan, Tuning
+from up42fs.core.access import Access, Coverage, Insight, Plan, Tuning
 from up42fs.core.ranges import RangeSet, align
 from up42fs.types import ByteRange
 
@@ -45,6 +49,9 @@ SEQUENTIAL = re.compile(r"^(cp|cat|md5sum|tar|dd_1M|checksum_\w+|rsync_a)$")
 
 class Planner(Protocol):
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan: ...
+
+
+Make = Callable[["File"], Planner]
 
 
 @dataclass
@@ -75,18 +82,34 @@ class Request:
 @dataclass(eq=False)
 class File:
     size: int
+    path: Path | None = None
     have: RangeSet = field(default_factory=RangeSet)
     requests: list[Request] = field(default_factory=list)  # sorted by start, disjoint
+
+    def __post_init__(self) -> None:
+        self.insight = Insight(self.size)
+
+    def get(self, span: ByteRange) -> bytes | None:
+        """Bytes that have come, for the planner to look at."""
+        if self.path is None or not self.have.covers(span) or self.lacking(span):
+            return None
+        with self.path.open("rb") as content:
+            content.seek(span.start)
+            return content.read(len(span))
 
     def overlapping(self, span: ByteRange) -> Iterator[Request]:
         first = bisect_right(self.requests, span.start, key=lambda r: r.span.start) - 1
         last = bisect_left(self.requests, span.stop, key=lambda r: r.span.start)
         return (r for r in self.requests[max(first, 0) : last] if r.span.stop > span.start)
 
-    def has(self, span: ByteRange) -> bool:
-        lacking = [
+    def lacking(self, span: ByteRange) -> list[Request]:
+        """Requests under `span` that have not brought its bytes."""
+        return [
             r for r in self.overlapping(span) if r.span.start + r.got < min(r.span.stop, span.stop)
         ]
+
+    def has(self, span: ByteRange) -> bool:
+        lacking = self.lacking(span)
         for request in lacking:
             request.awaited = True
         return not lacking
@@ -161,6 +184,20 @@ class Reader:
     next: int = 0
     waiting: list[int] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # What the kernel reads ahead of a jump nobody waits for: the last two reads of a run.
+        self.idle: set[int] = set()
+        runs: dict[tuple[str, int], list[int]] = {}
+        for index, (path, fh, span) in enumerate(self.reads):
+            run = runs.setdefault((path, fh), [])
+            if run and self.reads[run[-1]][2].stop != span.start:
+                self.idle.update(_idle(run))
+                run.clear()
+            run.append(index)
+        for run in runs.values():
+            if self.reads[run[0]][2].start:
+                self.idle.update(_idle(run))
+
     def may_ask(self) -> bool:
         if self.next >= len(self.reads):
             return False
@@ -171,6 +208,10 @@ class Reader:
         return goes_on and self.waiting == [self.next - 1]
 
 
+def _idle(run: list[int]) -> list[int]:
+    return run[-2:] if len(run) > 3 else run[2:]
+
+
 @dataclass
 class Result:
     requests: int
@@ -179,36 +220,61 @@ class Result:
     seconds: float
 
 
-def replay(readers: list[Reader], sizes: dict[str, int], line: Line, make: Make) -> Result:
-    files = {path: File(sizes[path]) for r in readers for path, _, _ in r.reads}
+def replay(
+    readers: list[Reader], sizes: dict[str, int], line: Line, make: Make, root: Path | None
+) -> Result:
+    paths = {path for r in readers for path, _, _ in r.reads}
+    files = {path: File(sizes[path], root / path if root else None) for path in paths}
     planners: dict[tuple[str, int], Planner] = {}
     now_s, waits = 0.0, 0
     while True:
-        asked = True
+        asked = 1
         while asked:
-            asked = False
+            asked = 0
             for reader in readers:
                 while reader.may_ask():
-                    path, fh, span = reader.reads[reader.next]
-                    asked = True
-                    file = files[path]
-                    planner = planners.setdefault((path, fh), make(file.size))
-                    act(line, file, planner.on_read(span, file.have, 32 * MIB))
-                    if not file.has(span):
-                        reader.waiting.append(reader.next)
-                        waits += 1
-                    reader.next += 1
+                    asked += 1
+                    waits += ask(reader, files, planners, line, make)
         line.start()
         pending = [r.reads[i] for r in readers for i in r.waiting]
         if not pending:
             break
         now_s += line.advance([(files[path], span) for path, _, span in pending])
         for reader in readers:
-            reader.waiting = [
-                i for i in reader.waiting if not files[reader.reads[i][0]].has(reader.reads[i][2])
-            ]
+            reader.waiting = [i for i in reader.waiting if not answer(reader, i, files)]
     fetched = sum(len(r.span) for f in files.values() for r in f.requests)
     return Result(line.count, fetched / 1e6, waits, now_s)
+
+
+def ask(
+    reader: Reader,
+    files: dict[str, File],
+    planners: dict[tuple[str, int], Planner],
+    line: Line,
+    make: Make,
+) -> int:
+    """The reader's next read; how many reads now wait that did not."""
+    index = reader.next
+    path, fh, span = reader.reads[index]
+    file = files[path]
+    if (path, fh) not in planners:
+        planners[path, fh] = make(file)
+    act(line, file, planners[path, fh].on_read(span, file.have, 96 * MIB))
+    reader.next += 1
+    if answer(reader, index, files) or index in reader.idle:
+        return 0
+    reader.waiting.append(index)
+    return 1
+
+
+def answer(reader: Reader, index: int, files: dict[str, File]) -> bool:
+    """Whether the bytes of a read are here; then the planner sees them, too."""
+    path, _, span = reader.reads[index]
+    file = files[path]
+    if not file.has(span):
+        return False
+    file.insight.structure.learn(span, file.get)
+    return True
 
 
 def act(line: Line, file: File, plan: Plan) -> None:
@@ -216,23 +282,19 @@ def act(line: Line, file: File, plan: Plan) -> None:
         line.cancel(file, span)
     for span in plan.demand:
         line.send(file, span, demand=True)
-    for span in plan.ahead:
+    for span in (*plan.ahead, *plan.guesses):
         line.send(file, span, demand=False)
-
-
-class Make(Protocol):
-    def __call__(self, size: int) -> Planner: ...
 
 
 def policies(tuning: Tuning) -> dict[str, Make]:
     def fixed(block: int) -> Make:
-        return lambda size: Fixed(size, block)
+        return lambda file: Fixed(file.size, block)
 
     table: dict[str, Make] = {
         f"fixed {name}": fixed(block)
         for name, block in (("4K", 4 * KIB), ("128K", 128 * KIB), ("1M", MIB), ("8M", 8 * MIB))
     }
-    table["up42fs"] = lambda size: Access(size, tuning)
+    table["up42fs"] = lambda file: Access(file.size, tuning, file.insight)
     return table
 
 
@@ -284,6 +346,7 @@ def summarise(results: dict[str, dict[str, Result]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("traces", type=Path)
+    parser.add_argument("--files", type=Path, help="where the traced files are")
     parser.add_argument("--only", default=".")
     parser.add_argument("--latency-ms", type=float, default=50)
     parser.add_argument("--mbit", type=float, default=200)
@@ -304,6 +367,8 @@ def main() -> None:
     for rows in loaded.values():
         for row in rows:
             sizes[row["path"]] = max(sizes[row["path"]], row["off"] + row["ret"])
+    for path in sizes if args.files else ():
+        sizes[path] = (args.files / path).stat().st_size
     results: dict[str, dict[str, Result]] = {}
     for case, rows in loaded.items():
         if not rows or not re.search(args.only, case):
@@ -312,7 +377,7 @@ def main() -> None:
             print(f"\n{case}: {len(rows)} reads, {sum(r['ret'] for r in rows) / 1e6:.2f} MB")
         for name, make in table.items():
             line = Line(args.latency_ms / 1e3, args.mbit * 125e3, args.connection_mbit * 125e3)
-            result = replay(readers_of(case, rows), sizes, line, make)
+            result = replay(readers_of(case, rows), sizes, line, make, args.files)
             results.setdefault(case, {})[name] = result
             if not args.summary:
                 print(

@@ -7,8 +7,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.access import KIB, MIB, Access, Plan, Tuning
+from up42fs.core.access import Access, Plan
 from up42fs.core.ranges import RangeSet
+from up42fs.core.tuning import KIB, MIB, Tuning
 from up42fs.types import ByteRange
 
 BLOCK = 128 * KIB

@@ -37,14 +37,17 @@ file), counting every read as progress (a tool that reads a block again would lo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from typing import Protocol
 
+from up42fs.core.hops import Hops
 from up42fs.core.ranges import ceil_to, coalesce, floor_to, intersect, split, subtract
+from up42fs.core.streams import Move, Stream
+from up42fs.core.structure import Structure
+from up42fs.core.tiles import TileReader, Tiles
+from up42fs.core.tuning import MIB, Tuning
+from up42fs.core.windows import Shapes
 from up42fs.types import ByteRange
-
-KIB, MIB = 1 << 10, 1 << 20
 
 
 class Coverage(Protocol):
@@ -55,105 +58,42 @@ class Coverage(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """The constants of the plan, in bytes; the module's theory says where they come from."""
+class Insight:
+    """What all handles of one object know of it: its structure, and the windows lately read."""
 
-    whole_bytes: int = MIB
-    head_bytes: int = 128 * KIB
-    tail_bytes: int = 128 * KIB
-    jump_bytes: int = 128 * KIB
-    run_bytes: int = MIB
-    ahead_from_bytes: int = 512 * KIB
-    fall_from_bytes: int = 256 * KIB
-    window_bytes: int = 32 * MIB
-    part_bytes: int = 4 * MIB
-    forward_bytes: int = MIB
-    back_bytes: int = 256 * KIB
-    streams: int = 8
-    patience_bytes: int = 2 * MIB
+    def __init__(self, size: int) -> None:
+        self.structure = Structure(size)
+        self.shapes = Shapes()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one read calls for. The three never overlap; `demand` and `ahead` are missing bytes.
+    """What one read calls for. They never overlap; all but `cancel` are missing bytes.
 
     `demand` holds every missing byte of the read; each of its ranges is one request, as is each
-    of `ahead`. `cancel` names read-ahead that this handle asked for and no longer wants.
+    of `ahead`, where a run goes on, and of `guesses`, in the order in which they may be read.
+    `cancel` names what this handle asked for ahead and no longer wants.
     """
 
     demand: tuple[ByteRange, ...] = ()
     ahead: tuple[ByteRange, ...] = ()
+    guesses: tuple[ByteRange, ...] = ()
     cancel: tuple[ByteRange, ...] = ()
-
-
-class _Move(Enum):
-    """How a read relates to the run it belongs to."""
-
-    JUMP = auto()  # begins a run, or reads again
-    ON = auto()  # goes on upward
-    DOWN = auto()  # goes on downward
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One run of reads over `[start, stop)`; `skipped` bytes of it were left out so far.
-
-    `run_bytes` were read going up, `fall_bytes` going down; `asked` is the read-ahead beyond it.
-    """
-
-    start: int
-    stop: int
-    run_bytes: int
-    last_bytes: int
-    touched_at: int
-    skipped: int = 0
-    fall_bytes: int = 0
-    asked: list[ByteRange] = field(default_factory=list)
-
-    def give_up(self) -> list[ByteRange]:
-        """The read-ahead beyond the run, which forgets it."""
-        asked, self.asked = self.asked, []
-        return [ByteRange(max(s.start, self.stop), s.stop) for s in asked if s.stop > self.stop]
-
-    def accepts(self, read: ByteRange, tuning: Tuning) -> bool:
-        """Whether `read` can be this run going on, allowing for reads that overtook each other."""
-        if read.start >= self.stop:
-            return read.start - self.stop <= min(tuning.forward_bytes, self.run_bytes)
-        if read.stop > self.stop - tuning.back_bytes - self.last_bytes:
-            return True
-        return self.start - tuning.back_bytes <= read.stop <= self.start + self.last_bytes
-
-    def distance(self, read: ByteRange) -> int:
-        """How far `read` is from where the run would go on, in bytes."""
-        return min(abs(read.start - self.stop), abs(read.stop - self.start))
-
-    def extend(self, read: ByteRange) -> _Move:
-        """Take `read` in."""
-        self.last_bytes = len(read)
-        if read.stop > self.stop:
-            self.skipped += max(0, read.start - self.stop)
-            self.run_bytes += min(len(read), read.stop - self.stop)
-            self.stop = read.stop
-            return _Move.ON
-        if read.start < self.start:
-            self.fall_bytes += min(len(read), self.start - read.start)
-            self.start = read.start
-            return _Move.DOWN
-        late = min(len(read), self.skipped)
-        self.skipped -= late
-        self.run_bytes += late
-        return _Move.ON if late else _Move.JUMP
 
 
 class Access:
     """The streams of one open handle of an object of `size` bytes."""
 
-    def __init__(self, size: int, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self, size: int, tuning: Tuning | None = None, insight: Insight | None = None
+    ) -> None:
         self._size = size
         self._tuning = tuning or Tuning()
-        self._streams: list[_Stream] = []  # least recently read first
+        self._insight = insight or Insight(size)
+        self._streams: list[Stream] = []  # least recently read first
         self._read_bytes = 0
+        self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
+        self._hops = Hops()
 
     @property
     def reads_ahead(self) -> bool:
@@ -170,39 +110,123 @@ class Access:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
         window_bytes = min(window_bytes, self._tuning.window_bytes)
         self._read_bytes += len(read)
-        stream, move = self._follow(read)
+        stream, move, is_apart = self._follow(read)
+        goes_on = move is Move.ON and not is_apart
+        # Who reads on past the head reads data, by whatever the kernel is ahead of him.
+        is_past_head = not stream.start and read.stop > self._tuning.head_bytes
+        slack_bytes = 0 if is_past_head else self._tuning.slack_bytes
+        passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
+        tiles = self._tiles.on_read(read, passed, goes_on=goes_on, most_bytes=window_bytes)
+        cancel = self._give_up(stream)
+        stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
+        stream.is_scan |= tiles is not None and tiles.scans
+        if tiles is not None and not stream.is_scan:
+            demand, guesses = self._tiled(read, tiles, have)
+            ahead = list[ByteRange]()
+            cancel += tiles.left
+        else:
+            demand, ahead = self._plain(read, stream, move, have, window_bytes)
+            guesses = self._whole(read, move, have, [*demand, *ahead])
+        cancel = _without(cancel, [*demand, *ahead, *guesses, read])
+        return Plan(tuple(demand), tuple(ahead), tuple(guesses), tuple(cancel))
+
+    def _plain(
+        self, read: ByteRange, stream: Stream, move: Move, have: Coverage, window_bytes: int
+    ) -> tuple[list[ByteRange], list[ByteRange]]:
+        """Demand and read-ahead where only offsets are known."""
         run_unit = min(self._tuning.run_bytes, floor_to(window_bytes, self._tuning.jump_bytes))
         up, down = self._units(stream, move, max(run_unit, self._tuning.jump_bytes))
         demand = self._demand(read, have, up=up, down=down)
-        ahead = self._ahead(stream, have, demand, window_bytes)
-        cancel = self._give_up(stream)
-        return Plan(tuple(demand), tuple(ahead), tuple(_without(cancel, [*demand, *ahead, read])))
+        return demand, self._ahead(stream, have, demand, window_bytes)
+
+    def _tiled(
+        self, read: ByteRange, tiles: Tiles, have: Coverage
+    ) -> tuple[list[ByteRange], list[ByteRange]]:
+        """Demand and read-ahead by tiles: whole ones, and beyond them nothing but guesses."""
+        spans = [*have.missing(read)]
+        if spans:
+            spans += tiles.now
+        else:
+            return [], self._guessed([*tiles.now, *tiles.coming], have, [])
+        grown = coalesce(spans)
+        rest = list(tiles.coming)
+        # Small tiles that follow in the file come with the same request.
+        while rest and rest[0].start <= grown[-1].stop:
+            joined = ByteRange(grown[-1].start, max(grown[-1].stop, rest[0].stop))
+            if len(joined) > max(self._tuning.join_bytes, len(grown[-1])):
+                break
+            grown[-1] = joined
+            del rest[0]
+        holes = have.missing(read)
+        pieces = [piece for span in grown for piece in have.missing(span)]
+        demand = [p for p in pieces if any(intersect(p, hole) for hole in holes)]
+        others = [p for p in pieces if p not in demand]
+        return demand, self._guessed([*others, *rest], have, demand)
+
+    def _guessed(
+        self, spans: list[ByteRange], have: Coverage, demand: list[ByteRange]
+    ) -> list[ByteRange]:
+        """Spans to ask for ahead, in their order, those that touch in one request up to a size."""
+        joined: list[ByteRange] = []
+        for span in spans:
+            last = joined[-1] if joined else None
+            if last and last.start <= span.start <= last.stop:
+                stop = max(last.stop, span.stop)
+                if stop - last.start <= self._tuning.least_part_bytes or stop == last.stop:
+                    joined[-1] = ByteRange(last.start, stop)
+                    continue
+            joined.append(span)
+        taken = list(demand)
+        ahead: list[ByteRange] = []
+        for span in joined:
+            for piece in _without(have.missing(span), taken):
+                if len(piece) >= self._tuning.least_guess_bytes or len(piece) == len(span):
+                    ahead += split(piece, self._tuning.part_bytes)
+            taken.append(span)
+        return ahead
+
+    def _whole(
+        self, read: ByteRange, move: Move, have: Coverage, taken: list[ByteRange]
+    ) -> list[ByteRange]:
+        """All that is missing, for a reader that hops through a file which it needs whole."""
+        if not self._hops.on_read(
+            read, self._insight.structure, self._tuning, is_jump=move is Move.JUMP
+        ):
+            return []
+        everything = ByteRange(0, self._size)
+        lacking = _without(have.missing(everything), taken)
+        onward = [span for span in lacking if span.start >= read.start]
+        lacking = onward + [span for span in lacking if span.start < read.start]
+        return [part for piece in lacking for part in split(piece, self._tuning.part_bytes)]
 
     def on_close(self) -> Plan:
         """Plan for the handle's end: nothing is read ahead for it any more."""
         asked = [span for stream in self._streams for span in stream.give_up()]
+        asked += self._tiles.close()
         self._streams.clear()
         return Plan(cancel=tuple(coalesce(asked)))
 
-    def _follow(self, read: ByteRange) -> tuple[_Stream, _Move]:
+    def _follow(self, read: ByteRange) -> tuple[Stream, Move, bool]:
+        """The stream that `read` belongs to, how it goes on, and whether it left bytes out."""
         near = [s for s in self._streams if s.accepts(read, self._tuning)]
         if near:
             stream = min(near, key=lambda s: s.distance(read))
             self._streams.remove(stream)
+            is_apart = read.start > stream.stop
             move = stream.extend(read)
         else:
-            stream = _Stream(read.start, read.stop, len(read), len(read), self._read_bytes)
-            move = _Move.JUMP
+            stream = Stream(read.start, read.stop, len(read), len(read), self._read_bytes)
+            move, is_apart = Move.JUMP, True
         stream.touched_at = self._read_bytes
         self._streams.append(stream)
-        return stream, move
+        return stream, move, is_apart
 
-    def _units(self, stream: _Stream, move: _Move, run_unit: int) -> tuple[int, int]:
+    def _units(self, stream: Stream, move: Move, run_unit: int) -> tuple[int, int]:
         """Multiples to which a miss is grown, upward and downward."""
         jump = self._tuning.jump_bytes
-        if move is _Move.ON:
+        if move is Move.ON:
             return run_unit, jump
-        if move is _Move.DOWN and stream.fall_bytes >= self._tuning.fall_from_bytes:
+        if move is Move.DOWN and stream.fall_bytes >= self._tuning.fall_from_bytes:
             return jump, run_unit
         return jump, jump
 
@@ -231,10 +255,11 @@ class Access:
         return ByteRange(start, stop)
 
     def _ahead(
-        self, stream: _Stream, have: Coverage, demand: list[ByteRange], window_bytes: int
+        self, stream: Stream, have: Coverage, demand: list[ByteRange], window_bytes: int
     ) -> list[ByteRange]:
         tuning = self._tuning
-        window = min(stream.run_bytes, window_bytes)
+        sure = 2 if stream.run_bytes >= tuning.sure_bytes else 1
+        window = min(sure * stream.run_bytes, window_bytes)
         if stream.run_bytes < tuning.ahead_from_bytes or window < tuning.jump_bytes:
             return []
         near = self._clip(stream.stop, stream.stop + window // 2)
@@ -253,7 +278,7 @@ class Access:
         tuning = self._tuning
         return min(tuning.part_bytes, max(tuning.run_bytes, ceil_to(len(piece) // 4, MIB)))
 
-    def _give_up(self, current: _Stream) -> list[ByteRange]:
+    def _give_up(self, current: Stream) -> list[ByteRange]:
         """Read-ahead of runs that were left: others have since been read for long enough."""
         tuning, dropped = self._tuning, list[ByteRange]()
         if len(self._streams) > tuning.streams:

@@ -41,7 +41,7 @@ from contextlib import contextmanager
 
 import trio
 
-from up42fs.core.access import Access
+from up42fs.core.access import Access, Insight
 from up42fs.core.ranges import RangeSet, intersect, split
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
 from up42fs.store.buffers import Buffers
@@ -78,6 +78,7 @@ class Fetcher:
         self.size = size
         self.handles = 0
         self.source = source
+        self.insight = Insight(size)
         self._slots = slots
         self._cache = cache
         self._buffers = buffers
@@ -122,19 +123,23 @@ class Fetcher:
         scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
         for span in self._cut(plan.demand, wanted):
             self._start(span, deadline_s, in_scan=span.stop > scan_from)
-        for span in self._cut(plan.ahead, None) if self._may_read_ahead else ():
+        ahead = (*plan.ahead, *plan.guesses) if self._may_read_ahead else ()
+        for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
                 break
             self._start(span, None, in_scan=span.stop > scan_from)
         parts = self._under(wanted)
         if _covers(parts, wanted):
             self._tally.count("store.hits")
-            return self._joined(parts, wanted)
-        self._tally.count("store.waits")
-        try:
-            return await self._wait(wanted, deadline_s)
-        finally:
-            self._cache.shrink(0)  # what demand took beyond the budget
+            data = self._joined(parts, wanted)
+        else:
+            self._tally.count("store.waits")
+            try:
+                data = await self._wait(wanted, deadline_s)
+            finally:
+                self._cache.shrink(0)  # what demand took beyond the budget
+        self.insight.structure.learn(wanted, self._peek)
+        return data
 
     def adopt(self, head: bytes) -> None:
         """Take over the object's first bytes, which came with its size."""
@@ -173,7 +178,9 @@ class Fetcher:
         for span in spans:
             for part in self._under(span):
                 to_come = len(part.span) - part.filled
-                if part.is_over or part.wanted or part.pins or to_come <= KEEP_BYTES:
+                if part.is_over or part.wanted or part.pins:
+                    continue
+                if to_come <= KEEP_BYTES and not self._slots.is_queued((self, part)):
                     continue
                 self._tally.count("store.cancelled")
                 self._stop_part(part)
@@ -234,6 +241,14 @@ class Fetcher:
             pieces.append(part.view(span))
             self._cache.touch(part)
         self._tally.count("store.bytes_delivered", len(wanted))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _peek(self, span: ByteRange) -> Bytes | None:
+        """The bytes of `span` where all are here; reading them this way counts for nothing."""
+        parts = self._under(span)
+        if not _covers(parts, span):
+            return None
+        pieces = [part.peek(both) for part in parts if (both := intersect(part.span, span))]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _want(self, part: Part, deadline_s: float) -> None:

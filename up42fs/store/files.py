@@ -175,7 +175,7 @@ class FileStore:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
-        access = Access(size, self._settings.tuning)
+        access = Access(size, self._settings.tuning, fetcher.insight)
         return OpenFile(fetcher, access, self._windows, self._tallies.of(object_id, name), name)
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:

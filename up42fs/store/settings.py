@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from up42fs.core.access import MIB, Tuning
+from up42fs.core.tuning import MIB, Tuning
 from up42fs.patience import patient_s
 
 

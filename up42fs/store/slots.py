@@ -63,6 +63,10 @@ class Slots(Generic[Job]):
                 return True
         return False
 
+    def is_queued(self, job: Job) -> bool:
+        """Whether the job has not begun."""
+        return job in self._later or job in self._urgent
+
     @property
     def running(self) -> int:
         """Jobs under way."""

@@ -1,0 +1,156 @@
+"""What one object's bytes reveal of its inner order: TIFF tiles, also inside a zip; JPEG 2000.
+
+Learns from bytes that pass by and never asks for any; knows nothing of readers. Offsets are the
+object's throughout. What it says is a hint: a wrong one costs bytes, never correctness.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from up42fs.core import tiff
+from up42fs.core import zip as zipfile
+from up42fs.core.tiff import Get, Layout, Tile
+from up42fs.types import ByteRange, Bytes
+
+_JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_MAGIC_BYTES = 12
+_SMALLEST = 64
+
+
+class Format(Enum):
+    """What an object's first bytes say it is."""
+
+    UNKNOWN = auto()
+    OTHER = auto()
+    TIFF = auto()
+    ZIP = auto()
+    JPEG2000 = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Image:
+    """A TIFF that lies in an object from `base` on, `size` bytes of it."""
+
+    base: int
+    size: int
+    layout: Layout | None = None  # None: not read yet
+
+    def under(self, span: ByteRange) -> list[Tile]:
+        """The tiles that have bytes in the object's `span`, in the order of the file."""
+        if self.layout is None or span.stop <= self.base:
+            return []
+        start = max(span.start - self.base, 0)
+        return self.layout.under(ByteRange(start, span.stop - self.base))
+
+    def span(self, level: int, plane: int, row: int, col: int) -> ByteRange | None:
+        """The object's bytes of a tile; None where there are none, or no such tile."""
+        assert self.layout is not None, "or nobody knows of tiles"
+        span = self.layout.levels[level].span(plane, row, col)
+        return ByteRange(self.base + span.start, self.base + span.stop) if span else None
+
+    def starts_in(self, tile: Tile, span: ByteRange) -> bool:
+        """Whether the first byte of `tile` lies in the object's `span`."""
+        place = self.span(tile.level, tile.plane, tile.row, tile.col)
+        return place is not None and span.start <= place.start < span.stop
+
+    def learn(self, get: Get) -> bool:
+        """Read on as far as the bytes at hand allow; whether there is nothing more to learn."""
+        lacking = self.layout.lacking if self.layout else ()
+        if lacking and not any(get(self._placed(span)) is not None for span in lacking):
+            return False
+        self.layout = tiff.parse(self.size, lambda span: get(self._placed(span)))
+        return not self.layout.lacking
+
+    def _placed(self, span: ByteRange) -> ByteRange:
+        return ByteRange(self.base + span.start, self.base + span.stop)
+
+
+class Structure:
+    """What is known so far of an object of `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.format = Format.UNKNOWN if size > _SMALLEST else Format.OTHER
+        self.size = size
+        self._images: list[Image] = []  # by base, never overlapping
+        self._members: list[zipfile.Member] | None = None
+        self._unread: set[Image] = set()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        return 256 + sum(image.layout.held_bytes for image in self._images if image.layout)
+
+    def learn(self, near: ByteRange, get: Get) -> None:
+        """Look at the bytes at hand, which `get` gives; `near` were just read. Cheap when done."""
+        if self.format is Format.UNKNOWN:
+            head = get(ByteRange(0, _MAGIC_BYTES))
+            if head is None and self.size - near.stop < zipfile.TAIL_BYTES:
+                self._learn_directory(get)  # a zip is read from its end
+            elif head is not None:
+                self.format = _format(bytes(head))
+                if self.format is Format.TIFF:
+                    self._add(Image(0, self.size))
+        if self.format is Format.ZIP:
+            self._learn_member(near, get)
+        self._unread -= {image for image in self._unread if image.learn(get)}
+
+    def image_at(self, offset: int) -> Image | None:
+        """The image whose bytes lie around `offset`, as far as it is known."""
+        place = bisect_right(self._images, offset, key=lambda image: image.base) - 1
+        image = self._images[place] if place >= 0 else None
+        return image if image and offset < image.base + image.size else None
+
+    def member_start(self, offset: int) -> int | None:
+        """Where the archive's member around `offset` begins, its header included."""
+        member = self._member_at(offset)
+        return member.header_at if member else None
+
+    def _learn_directory(self, get: Get) -> None:
+        tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
+        directory = zipfile.find_directory(self.size, tail) if tail is not None else None
+        if directory is not None:
+            self.format = Format.ZIP
+
+    def _learn_member(self, near: ByteRange, get: Get) -> None:
+        if self._members is None and not self._read_directory(get):
+            return
+        member = self._member_at(near.start)
+        if member is None or not member.is_stored or self.image_at(near.start):
+            return
+        header = get(zipfile.local_header(member))
+        start = zipfile.data_start(member, header) if header is not None else None
+        if start is None or not member.size > _SMALLEST or start + member.size > self.size:
+            return
+        magic = get(ByteRange(start, start + _MAGIC_BYTES))
+        if magic is not None and _format(bytes(magic)) is Format.TIFF:
+            self._add(Image(start, member.size))
+
+    def _read_directory(self, get: Get) -> bool:
+        tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
+        directory = zipfile.find_directory(self.size, tail) if tail is not None else None
+        data = get(directory.span) if directory is not None else None
+        if directory is None or data is None:
+            return False
+        self._members = zipfile.parse_directory(directory, data)
+        return True
+
+    def _member_at(self, offset: int) -> zipfile.Member | None:
+        members = self._members or []
+        place = bisect_right(members, offset, key=lambda member: member.header_at) - 1
+        return members[place] if place >= 0 else None
+
+    def _add(self, image: Image) -> None:
+        self._unread.add(image)
+        self._images = sorted([*self._images, image], key=lambda one: one.base)
+
+
+def _format(head: Bytes) -> Format:
+    data = bytes(head)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return Format.TIFF
+    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return Format.ZIP
+    return Format.JPEG2000 if data.startswith(_JPEG2000) else Format.OTHER

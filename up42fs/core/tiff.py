@@ -1,0 +1,311 @@
+"""Where a TIFF keeps its tiles and strips, read from whatever bytes of it are at hand.
+
+Knows the format (TIFF 6.0, BigTIFF, both byte orders; GDAL's COG layout is one of them); nothing of
+pixels, compression, or why anybody asks. Bytes are got through a callback that may not have them:
+what could not be read is named in `Layout.lacking`, and the caller tries again when it has passed
+by. Hostile input costs bounded time and memory, and yields fewer levels, never an exception.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+from up42fs.types import ByteRange, Bytes
+
+#: Gives the bytes of a range of the TIFF, or None where they are not at hand.
+Get = Callable[[ByteRange], Bytes | None]
+
+#: Images in one file and tiles in one image beyond which nobody looks.
+MOST_LEVELS = 64
+MOST_TILES = 1 << 20
+#: What is named as lacking where only the place of a directory is known, bytes.
+DIRECTORY_BYTES = 4096
+_MOST_ENTRIES = 4096
+
+_SUBFILE, _WIDTH, _HEIGHT, _PLANAR = 254, 256, 257, 284
+_SAMPLES, _ROWS_PER_STRIP = 277, 278
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
+_WANTED = {
+    _SUBFILE, _WIDTH, _HEIGHT, _PLANAR, _SAMPLES, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT,
+    _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS,
+}  # fmt: skip
+_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_REDUCED, _MASK = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile (or strip: a tile as wide as the image) by its place in `Layout.levels`."""
+
+    level: int
+    plane: int
+    row: int
+    col: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """One image of the file: full resolution, an overview, a mask, a page.
+
+    Sizes in pixels; `offsets` and `counts` in bytes, by plane, then row, then column. A count of
+    0 is a sparse tile, of which there is nothing to read.
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    planes: int
+    offsets: array[int] = field(repr=False)
+    counts: array[int] = field(repr=False)
+    is_reduced: bool = False
+    is_mask: bool = False
+
+    @property
+    def across(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // self.tile_width)
+
+    @property
+    def down(self) -> int:
+        """Rows of tiles."""
+        return -(-self.height // self.tile_height)
+
+    def span(self, plane: int, row: int, col: int) -> ByteRange | None:
+        """The bytes of a tile; None where there are none, or no such tile."""
+        if not (0 <= plane < self.planes and 0 <= row < self.down and 0 <= col < self.across):
+            return None
+        index = (plane * self.down + row) * self.across + col
+        start, count = self.offsets[index], self.counts[index]
+        return ByteRange(start, start + count) if start and count else None
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of all tiles."""
+        return sum(self.counts)
+
+    @cached_property
+    def extent(self) -> ByteRange | None:
+        """From the first tile's first byte to the last one's last."""
+        order = self._order
+        if not order:
+            return None
+        return ByteRange(self.offsets[order[0]], self.offsets[order[-1]] + self.counts[order[-1]])
+
+    def indexes_under(self, span: ByteRange) -> list[int]:
+        """The tiles that have bytes in `span`, by index, in the order of the file."""
+        order = self._order
+        first = max(bisect_right(order, span.start, key=self.offsets.__getitem__) - 1, 0)
+        found: list[int] = []
+        for place in range(first, len(order)):
+            index = order[place]
+            if self.offsets[index] >= span.stop:
+                break
+            if self.offsets[index] + self.counts[index] > span.start:
+                found.append(index)
+        return found
+
+    @cached_property
+    def _order(self) -> range | list[int]:
+        if all(self.counts) and all(one < other for one, other in pairwise(self.offsets)):
+            return range(len(self.offsets))
+        stored = (i for i, count in enumerate(self.counts) if count and self.offsets[i])
+        return sorted(stored, key=self.offsets.__getitem__)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of one TIFF as far as they could be read; `lacking` are bytes that were missing.
+
+    `is_tiff` False: it is something else.
+    """
+
+    levels: tuple[Level, ...] = ()
+    lacking: tuple[ByteRange, ...] = ()
+    is_tiff: bool = True
+
+    def under(self, span: ByteRange) -> list[Tile]:
+        """The tiles that have bytes in `span`, in the order of the file."""
+        found: list[tuple[int, Tile]] = []
+        for number, level in enumerate(self.levels):
+            extent = level.extent
+            if extent is None or extent.start >= span.stop or extent.stop <= span.start:
+                continue
+            for index in level.indexes_under(span):
+                row, col = divmod(index, level.across)
+                plane, row = divmod(row, level.down)
+                found.append((level.offsets[index], Tile(number, plane, row, col)))
+        return [tile for _, tile in sorted(found, key=lambda one: one[0])]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        return 512 + sum(1024 + 16 * len(level.offsets) for level in self.levels)
+
+
+NOT_TIFF = Layout(is_tiff=False)
+
+
+class _LackingError(Exception):
+    def __init__(self, span: ByteRange) -> None:
+        self.span = span
+
+
+class _MalformedError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """Byte order, and how wide counts and offsets are."""
+
+    order: str
+    is_big: bool
+
+    @property
+    def first_at(self) -> int:
+        return 8 if self.is_big else 4
+
+    @property
+    def entry_bytes(self) -> int:
+        return 20 if self.is_big else 12
+
+    @property
+    def word(self) -> str:
+        return "Q" if self.is_big else "I"
+
+    @property
+    def word_bytes(self) -> int:
+        return 8 if self.is_big else 4
+
+    def number(self, data: Bytes, code: str) -> int:
+        return int(struct.unpack(self.order + code, data)[0])
+
+    def numbers(self, data: Bytes, code: str) -> array[int]:
+        values = array(code, bytes(data))
+        if (self.order == "<") != (sys.byteorder == "little"):
+            values.byteswap()
+        return values if code == "Q" else array("Q", values)
+
+
+def parse(size: int, get: Get) -> Layout:
+    """The layout of the TIFF of `size` bytes behind `get`; never raises."""
+    reader = _Reader(size, get)
+    levels: list[Level] = []
+    lacking: list[ByteRange] = []
+    try:
+        dialect = reader.dialect()
+        if dialect is None:
+            return NOT_TIFF
+        position = reader.word(dialect, dialect.first_at)
+        seen: set[int] = set()
+        while position and position not in seen and len(seen) < MOST_LEVELS:
+            seen.add(position)
+            tags, position = reader.directory(dialect, position)
+            try:
+                level = reader.level(dialect, tags)
+            except _LackingError as one:
+                lacking.append(one.span)
+            else:
+                levels += [level] if level else []
+    except _LackingError as one:
+        lacking.append(one.span)
+    except _MalformedError:
+        pass
+    return Layout(tuple(levels), tuple(lacking))
+
+
+#: Of a directory entry: type, count, and the place of its values.
+_Tag = tuple[int, int, int]
+
+
+class _Reader:
+    def __init__(self, size: int, get: Get) -> None:
+        self._size = size
+        self._get = get
+
+    def dialect(self) -> _Dialect | None:
+        if self._size < 8:
+            return None
+        magic = bytes(self._read(0, 4))
+        order = {b"II": "<", b"MM": ">"}.get(magic[:2])
+        if order is None:
+            return None
+        version = struct.unpack(order + "H", magic[2:])[0]
+        return _Dialect(order, version == 43) if version in (42, 43) else None
+
+    def word(self, dialect: _Dialect, position: int) -> int:
+        return dialect.number(self._read(position, dialect.word_bytes), dialect.word)
+
+    def directory(self, dialect: _Dialect, position: int) -> tuple[dict[int, _Tag], int]:
+        """The wanted tags of the directory at `position`, and where the next one is."""
+        code, width = ("Q", 8) if dialect.is_big else ("H", 2)
+        count = dialect.number(self._read(position, width, DIRECTORY_BYTES), code)
+        if not 0 < count <= _MOST_ENTRIES:
+            raise _MalformedError
+        first = position + width
+        entries = self._read(first, count * dialect.entry_bytes + dialect.word_bytes)
+        layout = dialect.order + "HH" + dialect.word
+        tags: dict[int, _Tag] = {}
+        for at in range(0, count * dialect.entry_bytes, dialect.entry_bytes):
+            tag, kind, number = struct.unpack_from(layout, entries, at)
+            if tag in _WANTED and kind in _CODES:
+                value_at = first + at + dialect.entry_bytes - dialect.word_bytes
+                tags.setdefault(tag, (kind, number, value_at))
+        return tags, dialect.number(entries[-dialect.word_bytes :], dialect.word)
+
+    def level(self, dialect: _Dialect, tags: dict[int, _Tag]) -> Level | None:
+        def one(tag: int, default: int) -> int:
+            return self._values(dialect, tags[tag])[0] if tag in tags else default
+
+        width, height = one(_WIDTH, 0), one(_HEIGHT, 0)
+        is_tiled = _TILE_OFFSETS in tags
+        tile_width, tile_height = width, min(one(_ROWS_PER_STRIP, height), height)
+        if is_tiled:
+            tile_width, tile_height = one(_TILE_WIDTH, 0), one(_TILE_HEIGHT, 0)
+        if min(width, height, tile_width, tile_height) <= 0:
+            return None
+        planes = one(_SAMPLES, 1) if one(_PLANAR, 1) == 2 else 1
+        wanted = -(-width // tile_width) * -(-height // tile_height) * planes
+        places = tags.get(_TILE_OFFSETS if is_tiled else _STRIP_OFFSETS)
+        lengths = tags.get(_TILE_COUNTS if is_tiled else _STRIP_COUNTS)
+        if places is None or lengths is None or not 0 < wanted <= MOST_TILES:
+            return None
+        if places[1] != wanted or lengths[1] != wanted:
+            return None
+        subfile = one(_SUBFILE, 0)
+        offsets, counts = self._values(dialect, places), self._values(dialect, lengths)
+        if any(o + c > self._size for o, c in zip(offsets, counts, strict=True)):
+            return None
+        return Level(
+            width, height, tile_width, tile_height, planes, offsets, counts,
+            is_reduced=bool(subfile & _REDUCED), is_mask=bool(subfile & _MASK),
+        )  # fmt: skip
+
+    def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
+        kind, count, position = tag
+        code = _CODES[kind]
+        length = struct.calcsize("=" + code) * count
+        if not 0 < count <= MOST_TILES:
+            raise _MalformedError
+        if length > dialect.word_bytes:
+            position = self.word(dialect, position)
+        return dialect.numbers(self._read(position, length), code)
+
+    def _read(self, position: int, length: int, wish: int = 0) -> Bytes:
+        """`length` bytes; where they lack, `wish` of them are worth having at once."""
+        if position < 0 or position + length > self._size:
+            raise _MalformedError
+        data = self._get(ByteRange(position, position + length))
+        if data is None:
+            stop = min(position + max(length, wish), self._size)
+            raise _LackingError(ByteRange(position, stop))
+        return data

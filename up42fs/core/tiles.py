@@ -1,0 +1,177 @@
+"""What one open handle reads of tiled images: which tiles, and which will come next.
+
+Turns reads into tiles for `windows` and `stride`; knows nothing of what is in memory or asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from up42fs.core.ranges import ceil_to, floor_to
+from up42fs.core.stride import Stride
+from up42fs.core.structure import Image, Structure
+from up42fs.core.tiff import Tile
+from up42fs.core.tuning import FIRST_BYTES, KIB, MIB, PAGE_BYTES, Tuning
+from up42fs.core.windows import Shapes, Walk
+from up42fs.types import ByteRange
+
+#: Walks of one handle at once: image and mask, or planes.
+_MOST_WALKS = 8
+#: Stops foretold at once have no more bytes together.
+_MOST_STRIDED_BYTES = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What one read means in tiles; spans are whole pages.
+
+    `now` are the tiles that it wants, `coming` those that will be read next, in order, `left` the
+    guessed ones that will not. `scans`: a run went on from one level into another, which nobody
+    does who looks at an image.
+    """
+
+    now: tuple[ByteRange, ...] = ()
+    coming: tuple[ByteRange, ...] = ()
+    left: tuple[ByteRange, ...] = ()
+    scans: bool = False
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Where a reader that thins out strips stopped last: `[start, stop)` was read there."""
+
+    row: int = -1
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(slots=True)
+class TileReader:
+    """One handle's way through the images of an object."""
+
+    structure: Structure
+    shapes: Shapes
+    tuning: Tuning
+    _walks: dict[tuple[int, int, int], Walk] = field(default_factory=dict)
+    _stride: Stride = field(default_factory=Stride)
+    _stop: _Stop = field(default_factory=_Stop)
+    _reach_bytes: int = 0
+    _tail_bytes: int = 128 * KIB  # the longest read: so far a read may run past a row's last tile
+    _read_bytes: int = 0
+    _level: int | None = None  # of the tile read last
+
+    def on_read(
+        self, read: ByteRange, passed: ByteRange | None, *, goes_on: bool, most_bytes: int
+    ) -> Tiles | None:
+        """Take a read in, of which `passed` is wanted for certain; None where no tiles are known.
+
+        `goes_on`: it begins where a run of reads had come to.
+        """
+        self._read_bytes += len(read)
+        self._tail_bytes = max(self._tail_bytes, len(read))
+        image = self.structure.image_at(read.start)
+        if image is None or image.layout is None:
+            return None
+        if goes_on:
+            self._stop.stop = max(self._stop.stop, read.stop)
+        touched = self._touched(image, passed, goes_on=goes_on) if passed else []
+        if not touched:
+            return Tiles(left=tuple(self._left_walks())) if image.under(read) else None
+        left: list[ByteRange] = []
+        now: list[ByteRange] = []
+        walk = None
+        for tile in touched:
+            walk = self._walk(image, tile)
+            if walk.touch(tile):
+                left += walk.give_up()
+            span = walk.span(tile.row, tile.col, self._tail_bytes)
+            now += [span] if span else []
+        assert walk is not None, "a tile was touched"
+        left += self._left_walks()
+        coming = self._strided(image, touched[-1], read, goes_on=goes_on)
+        if coming is None:
+            coming = walk.guess(most_bytes, self._tail_bytes)
+        wanted = {*now, *coming}
+        gone = tuple(span for span in left if span not in wanted)
+        return Tiles(tuple(now), tuple(coming), gone, self._scans(image, read, goes_on=goes_on))
+
+    def close(self) -> list[ByteRange]:
+        """The handle is closed: what was guessed and not read."""
+        left = [span for walk in self._walks.values() for span in walk.give_up()]
+        for walk in self._walks.values():
+            walk.end()
+        self._walks.clear()
+        return left
+
+    def _touched(self, image: Image, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
+        """The tiles that are wanted for certain, in the order of the file."""
+        if goes_on:
+            return image.under(passed)
+        # The pages that a tile begins in are the first ones read of it; another's end is in them.
+        pages = ByteRange(passed.start, min(passed.start + FIRST_BYTES, passed.stop))
+        near = image.under(pages)
+        begun = [tile for tile in near if image.starts_in(tile, pages)]
+        first = (begun or near)[:1]
+        if passed.stop > pages.stop:
+            first += image.under(ByteRange(pages.stop, passed.stop))
+        return list(dict.fromkeys(first))
+
+    def _scans(self, image: Image, read: ByteRange, *, goes_on: bool) -> bool:
+        """Whether the run has gone on from one level into another, beyond doubt."""
+        stop = max(read.stop - self.tuning.slack_bytes, 1)
+        sure = image.under(ByteRange(stop - 1, stop))
+        before, self._level = self._level, sure[-1].level if sure else self._level
+        return goes_on and before is not None and before != self._level
+
+    def _walk(self, image: Image, tile: Tile) -> Walk:
+        key = (image.base, tile.level, tile.plane)
+        walk = self._walks.pop(key, None)
+        if walk is None:
+            walk = Walk(image, tile.level, tile.plane, self.shapes)
+        self._walks[key] = walk
+        walk.touched_at = self._read_bytes
+        return walk
+
+    def _left_walks(self) -> list[ByteRange]:
+        """Guesses of walks that were left: others have since been read for long enough."""
+        left: list[ByteRange] = []
+        for key, walk in list(self._walks.items())[:-1]:
+            is_crowded = len(self._walks) > _MOST_WALKS
+            if is_crowded or self._read_bytes - walk.touched_at > self.tuning.patience_bytes:
+                left += walk.give_up()
+                walk.end()
+                del self._walks[key]
+        return left
+
+    def _strided(
+        self, image: Image, tile: Tile, read: ByteRange, *, goes_on: bool
+    ) -> list[ByteRange] | None:
+        """Where a reader of every n-th strip will stop next, as far as it will read there."""
+        assert image.layout is not None, "or there would be no tile"
+        if image.layout.levels[tile.level].across > 1:
+            return None
+        if goes_on:
+            return [] if self._stride.coming(1) is not None else None
+        if self._stop.row >= 0:
+            last_bytes = self._stop.stop - self._stop.start
+            self._reach_bytes = max(self._reach_bytes * 7 // 8, last_bytes)
+        self._stride.observe(tile.row, 1)
+        self._stop = _Stop(tile.row, read.start, read.stop)
+        return self._stops_ahead(image, tile)
+
+    def _stops_ahead(self, image: Image, tile: Tile) -> list[ByteRange] | None:
+        allowed = min(self.tuning.base_bytes * (1 + self._stride.steps // 16), _MOST_STRIDED_BYTES)
+        spans: list[ByteRange] = []
+        ahead = 1
+        while (rows := self._stride.coming(ahead)) is not None:
+            first = image.span(tile.level, tile.plane, rows[0], 0)
+            last = image.span(tile.level, tile.plane, rows[1], 0)
+            if first is None or last is None or allowed < 0:
+                break
+            start = floor_to(first.start, PAGE_BYTES)
+            stop = ceil_to(max(last.stop, start + self._reach_bytes), PAGE_BYTES)
+            stop = min(stop, image.base + image.size)
+            spans.append(ByteRange(start, stop))
+            allowed -= stop - start
+            ahead += 1
+        return spans if self._stride.coming(1) is not None else None

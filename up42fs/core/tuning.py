@@ -1,0 +1,39 @@
+"""The constants of the read plan, in one place; `access` says where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB, MIB = 1 << 10, 1 << 20
+#: The kernel reads whole pages.
+PAGE_BYTES = 4 * KIB
+#: A program that jumps to a tile is seen to read so much from the page it begins in, or less.
+FIRST_BYTES = 2 * PAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The constants of the plan, in bytes; the module's theory says where they come from."""
+
+    whole_bytes: int = MIB
+    head_bytes: int = 128 * KIB
+    tail_bytes: int = 128 * KIB
+    jump_bytes: int = 128 * KIB
+    run_bytes: int = MIB
+    ahead_from_bytes: int = 512 * KIB
+    fall_from_bytes: int = 256 * KIB
+    sure_bytes: int = 2 * MIB
+    window_bytes: int = 64 * MIB
+    part_bytes: int = 2 * MIB
+    forward_bytes: int = MIB
+    back_bytes: int = 256 * KIB
+    streams: int = 8
+    patience_bytes: int = 2 * MIB
+    join_bytes: int = 512 * KIB
+    least_part_bytes: int = MIB
+    least_guess_bytes: int = 16 * KIB
+    scan_bytes: int = 16 * MIB
+    base_bytes: int = 3 * MIB
+    slack_bytes: int = 256 * KIB
+    hops: int = 3
+    hop_file_bytes: int = 300 * MIB

@@ -1,0 +1,212 @@
+"""The window of tiles that a reader walks through: what it read of it, what it will read next.
+
+Knows tiles by row and column and how many bytes they have; nothing of time or requests.
+
+Theory. Programs read images by windows: row after row of tiles, each from left to right. Through
+a file system that is one tile after another, with a round trip between them, where a program that
+speaks HTTP asks for all at once. So the window is guessed. At its first tile the guess is a window
+like the last ones of this object (`Shapes`), before there are any, one of 1024 pixels, a screen.
+It grows when tiles beyond it are read: by half its width within the first row, by half its height
+at the first tile of a row; the rows below the first are as wide as that one was.
+
+A guess is worth a round trip if it is right and costs line time if it is wrong. Guessed tiles come
+in the order in which they would be read, and no more of them are asked for than `BASE_BYTES` and
+twice what was read of the window: a point query of one tile wastes a tenth of a second of a slow
+line, and a window is on its way as a whole after its second tile.
+
+What the kernel reads ahead looks like reading on. It runs up to twice its read-ahead past the end
+of what the program wanted, so a tile that reads continue into counts once they are `slack` bytes
+in; one that a read jumps to counts at once.
+
+A window ends when a tile is read that does not continue it: one above the current row, or apart
+from the window. Rejected: a guess of the whole row (28 MB in a large scene); counting each window
+apart by handle (thread pools open the file once a thread, and all learn from one).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from up42fs.core.ranges import ceil_to, floor_to
+from up42fs.core.structure import Image
+from up42fs.core.tiff import Level, Tile
+from up42fs.core.tuning import PAGE_BYTES
+from up42fs.types import ByteRange
+
+#: Guessed bytes that need no evidence: two round trips of a middling line (25 MB/s, 50 ms).
+BASE_BYTES = 3 << 20
+#: The side of the first guess, pixels.
+GUESS_PIXELS = 1024
+_REMEMBERED = 4
+#: Rows and columns beyond which a guess is not counted out.
+_MOST_GUESSED = 4096
+
+
+class Shapes:
+    """How large the last windows read of one object were, by level."""
+
+    def __init__(self) -> None:
+        self._recent: dict[tuple[int, int], deque[tuple[int, int]]] = {}
+
+    def record(self, key: tuple[int, int], rows: int, columns: int) -> None:
+        """A window of the level `key` ended; sizes in tiles."""
+        self._recent.setdefault(key, deque(maxlen=_REMEMBERED)).append((rows, columns))
+
+    def guess(self, key: tuple[int, int], level: Level) -> tuple[int, int]:
+        """Rows and columns of the next window of the level."""
+        recent = self._recent.get(key)
+        if not recent:
+            return _tiles(level.tile_height), _tiles(level.tile_width)
+        rows, columns = zip(*recent, strict=True)
+        return round(fmean(rows) + 0.25), round(fmean(columns) + 0.25)
+
+
+def _tiles(side: int) -> int:
+    # A window seldom begins where a tile does.
+    return -(-GUESS_PIXELS // side) + 1 if side < GUESS_PIXELS else 2
+
+
+@dataclass(slots=True)
+class _Window:
+    """The tiles `[top, bottom] x [left, right]` were read, of `row` the last one."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    row: int
+    read_bytes: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.bottom - self.top + 1
+
+    @property
+    def columns(self) -> int:
+        return self.right - self.left + 1
+
+    def continues(self, tile: Tile) -> bool:
+        """Whether `tile` belongs to it, or next to it in reading order."""
+        inside = self.left - 1 <= tile.col <= self.right + 1
+        return inside and self.row <= tile.row <= self.row + 1
+
+    def take(self, tile: Tile) -> None:
+        self.left, self.right = min(self.left, tile.col), max(self.right, tile.col)
+        self.bottom = self.row = tile.row
+
+
+class Walk:
+    """One reader in one plane of one image's level."""
+
+    def __init__(self, image: Image, level: int, plane: int, shapes: Shapes) -> None:
+        assert image.layout is not None, "or there are no tiles to walk through"
+        self.touched_at = 0
+        self._image = image
+        self._number = level
+        self._level = image.layout.levels[level]
+        self._plane = plane
+        self._shapes = shapes
+        self._window: _Window | None = None
+        self._guess = (1, 1)
+        self._last: Tile | None = None
+        self.guessed: dict[tuple[int, int], ByteRange] = {}
+
+    def touch(self, tile: Tile) -> bool:
+        """`tile` is read; whether a window begins with it."""
+        window = self._window
+        if tile == self._last:
+            return False
+        self._last = tile
+        begins = window is None or not window.continues(tile)
+        if window is None or begins:
+            self.end()
+            self._guess = self._shapes.guess(self._key, self._level)
+            window = self._window = _Window(tile.row, tile.col, tile.row, tile.col, tile.row)
+        else:
+            window.take(tile)
+        span = self.span(tile.row, tile.col)
+        self.guessed.pop((tile.row, tile.col), None)
+        window.read_bytes += len(span) if span else 0
+        return begins
+
+    def end(self) -> None:
+        """The window is over: remember its shape."""
+        if self._window is not None:
+            self._shapes.record(self._key, self._window.rows, self._window.columns)
+        self._window = None
+
+    def guess(self, most_bytes: int, tail_bytes: int = 0) -> list[ByteRange]:
+        """Tiles that will be read next, in order, as many as evidence and `most_bytes` allow.
+
+        `tail_bytes`: how much further than the last one of a row the kernel reads, in one request
+        with it.
+        """
+        if self._window is None:
+            return []
+        allowed = min(most_bytes, max(BASE_BYTES, 2 * self._window.read_bytes))
+        spans: list[ByteRange] = []
+        for row, col in self._coming(self._window):
+            span = self.span(row, col, tail_bytes)
+            if span is None:
+                continue
+            allowed -= len(span)
+            if allowed < 0:
+                break
+            spans.append(span)
+            self.guessed[row, col] = span
+        return spans
+
+    def give_up(self) -> list[ByteRange]:
+        """What was guessed and not read; forgets it."""
+        spans = list(self.guessed.values())
+        self.guessed.clear()
+        return spans
+
+    def span(self, row: int, col: int, tail_bytes: int = 0) -> ByteRange | None:
+        """The bytes of a tile grown to whole pages, as the kernel will ask for them.
+
+        The last one of a row as guessed is longer by `tail_bytes`.
+        """
+        span = self._image.span(self._number, self._plane, row, col)
+        if span is None:
+            return None
+        end = self._image.base + self._image.size
+        stop = ceil_to(span.stop, PAGE_BYTES)
+        if col >= self._right - 1:
+            stop += tail_bytes
+        # A program that seeks to a tile may begin to read in the page before it.
+        start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
+        return ByteRange(start, max(span.stop, min(stop, end)))
+
+    @property
+    def _right(self) -> int:
+        """The column after the last one as guessed."""
+        window = self._window
+        if window is None:
+            return self._level.across
+        width = window.columns
+        if window.row == window.top:
+            width = _grown(window.columns, self._guess[1])
+        return min(window.left + width, self._level.across, window.left + _MOST_GUESSED)
+
+    @property
+    def _key(self) -> tuple[int, int]:
+        return self._image.base, self._number
+
+    def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
+        assert self._last is not None, "a window has a tile"
+        height = _grown(window.rows, self._guess[0])
+        right = self._right
+        bottom = min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
+        for col in range(self._last.col + 1, right):
+            yield window.row, col
+        for row in range(window.row + 1, bottom):
+            for col in range(window.left, right):
+                yield row, col
+
+
+def _grown(read: int, guessed: int) -> int:
+    return guessed if read <= guessed else read + max(1, read // 2)
