@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.tuning import KIB, MIB
 from up42fs.core.reading_order import Folder
 from up42fs.core.siblings import IDLE_S, Plan, Siblings
 from up42fs.core.trust import FIRST_BYTES, FIRST_FILES, MOST_FILES
+from up42fs.core.tuning import KIB, MIB
 from up42fs.core.walk import FILE_BYTES, FIRST_WINDOW, UNIT_BYTES, Visit, Want
 
 LIMIT = 32 * MIB

@@ -1,6 +1,7 @@
 """What to fetch for one open handle's reads: now for the reader, and ahead for the next ones.
 
-Knows offsets only: not the bytes, the network, the clock, or who else reads the file.
+Knows offsets, and what `structure` says lies there; not the bytes, the network, the clock, or who
+else reads the file.
 
 Theory. The kernel, not the tool, sizes the reads: a jump is one read of 4 KiB, then 128 KiB after
 128 KiB, at most two of them under way and those two in either order. Asked one by one each costs
@@ -10,28 +11,41 @@ a round trip, so a miss is grown to what tools are seen to read next, and no fur
 - a jump to 128 KiB blocks: tile headers and points need no more;
 - a run that goes on to the next 1 MiB boundary; a run that goes *down* (tiles in reverse order, as
   GDAL's worker threads read) to the last one, from 256 KiB of it;
-- from 512 KiB of run, min(run, 32 MiB) is kept asked for ahead, refilled at half, in parallel
-  requests of 1 to 4 MiB: what can be wasted is never more than what was read.
+- from 512 KiB of run, min(run, 64 MiB) is kept asked for ahead, twice the run from 2 MiB on,
+  refilled at half, in parallel requests of 1 to 2 MiB: what can be wasted is at most twice what
+  was read.
 
 A handle has up to eight streams, since readers interleave (an index and its data, threads on one
 handle). A read belongs to the nearest stream that it can be the continuation of: up to as far
 ahead as the run is long (1 MiB at most), or a little behind. Bytes a stream skipped may still
 come; anything else behind is reading again and does not lengthen the run. A stream is *left* when
 2 MiB were read elsewhere on the handle: its read-ahead is given up. Coverage is the object's, so
-one handle's fetches spare all others; `demand` and `ahead` hold missing bytes only, which is why
+one handle's fetches spare all others; all but `cancel` hold missing bytes only, which is why
 nothing is asked for twice. A read-ahead that failed or was evicted is simply missing again.
 
-Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s (63 random
-cases; time and bytes as geometric means over the best policy of each case):
+Where the tiles of a TIFF are known, also of one stored in a zip, offsets give way to tiles: a tile
+that is wanted comes whole, small ones that follow in the file with it, and the window around it is
+guessed (`tile_walk`), or, of strips that are thinned out, the next stops (`stride`). A run there is
+read ahead of as such only once it is 16 MiB long or has gone on from one level of the image into
+the next: then the file is copied. A JPEG 2000 file that is hopped through is loaded whole (`hops`).
 
-    this plan          1.13 of the time, 2.6 of the bytes,  3659 requests, 189 s in all
+Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s; the plan
+without tiles over the best fixed block of each case (63 random cases, geometric means):
+
+    without tiles      1.13 of the time, 2.6 of the bytes,  3659 requests, 189 s in all
     blocks of 1 MiB    1.25              4.2                3283           264 s
     blocks of 128 KiB  1.99              2.0               20079           600 s
 
-In all, a run unit of 2 MiB is 7 % faster for 3 % more bytes (6 % in the mean) and 512 KiB 10 %
-slower; parts of 8 MiB, read-ahead from 256 KiB or 1 MiB and a window of 16 MiB differ by 2 %.
+and what knowing tiles changes (requests, MB, seconds; `--files` is the difference):
+
+    window, 1.4 MB tiles     29, 22.0, 1.05   ->   18, 13.2, 0.67
+    window, 84 KB tiles      15,  7.2, 0.57   ->   13,  3.4, 0.19
+    view of strips          628,  343, 28.1   -> 1256,  168, 7.4
+    window, JPEG 2000       141, 22.2, 6.93   ->   38,  107, 4.6
+
 Rejected: one window per object (threads tear it), unbounded skips (a decimated read would load the
-file), counting every read as progress (a tool that reads a block again would look like a run).
+file), counting every read as progress (a tool that reads a block again would look like a run),
+bounding the guesses under way by the line's measured rate (no gain while demand goes first).
 """
 
 from __future__ import annotations
@@ -41,12 +55,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from up42fs.core.hops import Hops
-from up42fs.core.ranges import ceil_to, coalesce, floor_to, intersect, split, subtract
+from up42fs.core.ranges import ceil_to, coalesce, divide, floor_to, intersect, split, subtract
 from up42fs.core.streams import Move, Stream
 from up42fs.core.structure import Structure
+from up42fs.core.tile_walk import Shapes
 from up42fs.core.tiles import TileReader, Tiles
 from up42fs.core.tuning import MIB, Tuning
-from up42fs.core.windows import Shapes
 from up42fs.types import ByteRange
 
 
@@ -167,12 +181,13 @@ class Access:
         self, spans: list[ByteRange], have: Coverage, demand: list[ByteRange]
     ) -> list[ByteRange]:
         """Spans to ask for ahead, in their order, those that touch in one request up to a size."""
+        most = max(self._tuning.least_part_bytes, sum(map(len, spans)) * 2 // 3)
         joined: list[ByteRange] = []
         for span in spans:
             last = joined[-1] if joined else None
             if last and last.start <= span.start <= last.stop:
                 stop = max(last.stop, span.stop)
-                if stop - last.start <= self._tuning.least_part_bytes or stop == last.stop:
+                if stop - last.start <= most or stop == last.stop:
                     joined[-1] = ByteRange(last.start, stop)
                     continue
             joined.append(span)
@@ -181,7 +196,7 @@ class Access:
         for span in joined:
             for piece in _without(have.missing(span), taken):
                 if len(piece) >= self._tuning.least_guess_bytes or len(piece) == len(span):
-                    ahead += split(piece, self._tuning.part_bytes)
+                    ahead += divide(piece, self._tuning.part_bytes)
             taken.append(span)
         return ahead
 

@@ -38,6 +38,15 @@ def split(span: ByteRange, most: int) -> list[ByteRange]:
     return [ByteRange(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
+def divide(span: ByteRange, most: int) -> list[ByteRange]:
+    """`span` in as few pieces of about one length as have no more than `most` bytes, in order."""
+    if most <= 0:
+        raise ValueError(f"not a length: {most}")
+    count = -(-len(span) // most)
+    cuts = [span.start + len(span) * number // count for number in range(count + 1)]
+    return [ByteRange(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
 def intersect(one: ByteRange, other: ByteRange) -> ByteRange | None:
     """The bytes in both ranges; None where there are none."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)

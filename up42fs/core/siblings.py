@@ -41,10 +41,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from up42fs.core.access import MIB
 from up42fs.core.ranges import ceil_to, floor_to
 from up42fs.core.reading_order import Course, Folder
 from up42fs.core.trust import Trust
+from up42fs.core.tuning import MIB
 from up42fs.core.walk import FILE_BYTES, MOST_WINDOW, UNIT_BYTES, Asked, Visit, Walk, Want
 
 #: The most that is fetched ahead of a file whose size is unknown, in bytes.

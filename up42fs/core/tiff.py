@@ -125,6 +125,8 @@ class Level:
 class Layout:
     """The images of one TIFF as far as they could be read; `lacking` are bytes that were missing.
 
+    A level that could not be read has a single tile of no bytes.
+
     `is_tiff` False: it is something else.
     """
 
@@ -152,6 +154,7 @@ class Layout:
 
 
 NOT_TIFF = Layout(is_tiff=False)
+_NOTHING = Level(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
 
 
 class _LackingError(Exception):
@@ -214,8 +217,9 @@ def parse(size: int, get: Get) -> Layout:
                 level = reader.level(dialect, tags)
             except _LackingError as one:
                 lacking.append(one.span)
+                levels.append(_NOTHING)  # later ones keep their number
             else:
-                levels += [level] if level else []
+                levels.append(level or _NOTHING)
     except _LackingError as one:
         lacking.append(one.span)
     except _MalformedError:

@@ -1,6 +1,6 @@
 """What one open handle reads of tiled images: which tiles, and which will come next.
 
-Turns reads into tiles for `windows` and `stride`; knows nothing of what is in memory or asked for.
+Turns reads into tiles for `tile_walk` and `stride`; knows nothing of what is in memory.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from up42fs.core.ranges import ceil_to, floor_to
 from up42fs.core.stride import Stride
 from up42fs.core.structure import Image, Structure
 from up42fs.core.tiff import Tile
+from up42fs.core.tile_walk import Shapes, Walk
 from up42fs.core.tuning import FIRST_BYTES, KIB, MIB, PAGE_BYTES, Tuning
-from up42fs.core.windows import Shapes, Walk
 from up42fs.types import ByteRange
 
 #: Walks of one handle at once: image and mask, or planes.
@@ -58,7 +58,8 @@ class TileReader:
     _reach_bytes: int = 0
     _tail_bytes: int = 128 * KIB  # the longest read: so far a read may run past a row's last tile
     _read_bytes: int = 0
-    _level: int | None = None  # of the tile read last
+    _level: int | None = None  # of the tile that the current run is past for certain
+    _run_start: int = 0
 
     def on_read(
         self, read: ByteRange, passed: ByteRange | None, *, goes_on: bool, most_bytes: int
@@ -74,9 +75,12 @@ class TileReader:
             return None
         if goes_on:
             self._stop.stop = max(self._stop.stop, read.stop)
+        scans = self._scans(image, read, goes_on=goes_on)
         touched = self._touched(image, passed, goes_on=goes_on) if passed else []
+        if read.start == image.base:
+            touched = []  # who reads an image's beginning wants its tables
         if not touched:
-            return Tiles(left=tuple(self._left_walks())) if image.under(read) else None
+            return Tiles(left=tuple(self._left_walks()), scans=scans) if image.under(read) else None
         left: list[ByteRange] = []
         now: list[ByteRange] = []
         walk = None
@@ -93,7 +97,7 @@ class TileReader:
             coming = walk.guess(most_bytes, self._tail_bytes)
         wanted = {*now, *coming}
         gone = tuple(span for span in left if span not in wanted)
-        return Tiles(tuple(now), tuple(coming), gone, self._scans(image, read, goes_on=goes_on))
+        return Tiles(tuple(now), tuple(coming), gone, scans)
 
     def close(self) -> list[ByteRange]:
         """The handle is closed: what was guessed and not read."""
@@ -118,10 +122,12 @@ class TileReader:
 
     def _scans(self, image: Image, read: ByteRange, *, goes_on: bool) -> bool:
         """Whether the run has gone on from one level into another, beyond doubt."""
-        stop = max(read.stop - self.tuning.slack_bytes, 1)
-        sure = image.under(ByteRange(stop - 1, stop))
+        if not goes_on:
+            self._run_start, self._level = read.start, None
+        stop = read.stop - self.tuning.slack_bytes
+        sure = image.under(ByteRange(stop - 1, stop)) if stop > self._run_start else []
         before, self._level = self._level, sure[-1].level if sure else self._level
-        return goes_on and before is not None and before != self._level
+        return before is not None and before != self._level
 
     def _walk(self, image: Image, tile: Tile) -> Walk:
         key = (image.base, tile.level, tile.plane)

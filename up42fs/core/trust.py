@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from up42fs.core.access import MIB
+from up42fs.core.tuning import MIB
 
 #: Trust at first and at most: files and bytes.
 FIRST_FILES = 8

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from up42fs.core.access import KIB, MIB
 from up42fs.core.ranges import ceil_to, coalesce
 from up42fs.core.reading_order import Course, Folder
+from up42fs.core.tuning import KIB, MIB
 from up42fs.types import ByteRange
 
 #: What a file's first or last touch fetches, in bytes, and what prefixes are multiples of.

@@ -1,0 +1,228 @@
+"""The planner over images: windows, levels, thinned strips and copies, read as GDAL does.
+
+A kernel's reader is played: one page at a jump, then 128 KiB after 128 KiB, up to two of them past
+what the program wanted. `waits` counts the reads for which it would have waited a round trip.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiff_support import Image, tiles_of, write_head
+
+from up42fs.core.access import Access, Insight
+from up42fs.core.ranges import RangeSet, coalesce
+from up42fs.core.tuning import KIB, MIB
+from up42fs.types import ByteRange
+
+PAGE, CHUNK = 4 * KIB, 128 * KIB
+
+
+class Scene:
+    """An image file whose head is all of its bytes that matter, and what was asked of it."""
+
+    def __init__(self, levels: list[Image]) -> None:
+        self.levels = levels
+        self.head, self.size = write_head(levels)
+        self.insight = Insight(self.size)
+        self.have = RangeSet()
+        self.requests: list[ByteRange] = []
+        self.waits = 0
+        self.read_bytes = 0
+
+    def open(self) -> Access:
+        access = Access(self.size, insight=self.insight)
+        self.read(access, ByteRange(0, 4 * PAGE))
+        return access
+
+    def read(self, access: Access, span: ByteRange, *, needed: bool = True) -> None:
+        plan = access.on_read(span, self.have, 96 * MIB)
+        self.waits += bool(plan.demand) and needed
+        self.read_bytes += len(span)
+        for asked in (*plan.demand, *plan.ahead, *plan.guesses):
+            assert asked.stop <= self.size
+            assert self.have.missing(asked) == [asked], "asked for twice"
+            self.have.add(asked)
+            self.requests.append(asked)
+        assert self.have.covers(span)
+        self.insight.structure.learn(span, self._get)
+
+    def window(self, access: Access, level: int, rows: range, cols: range) -> int:
+        """Read tiles row by row; the bytes that they have."""
+        image = self.levels[level]
+        assert image.tile is not None
+        across = -(-image.width // image.tile)
+        needed = 0
+        for row in rows:
+            spans = []
+            for col in cols:
+                start = image.offsets[row * across + col]
+                spans.append(ByteRange(start, start + image.counts[row * across + col]))
+            needed += sum(map(len, spans))
+            for run in coalesce(spans):
+                for span, is_needed in kernel(run, self.size):
+                    self.read(access, span, needed=is_needed)
+        return needed
+
+    def _get(self, span: ByteRange) -> bytes | None:
+        if not self.have.covers(span):
+            return None
+        return self.head[span.start : span.stop].ljust(len(span), b"\0")
+
+    @property
+    def asked_bytes(self) -> int:
+        return sum(map(len, self.requests))
+
+
+def kernel(run: ByteRange, size: int) -> Iterator[tuple[ByteRange, bool]]:
+    """How a run of tiles is asked for, and whether the program waits for it."""
+    start = run.start // PAGE * PAGE
+    yield ByteRange(start, min(start + PAGE, size)), True
+    position = start + PAGE
+    chunks_past = 0
+    while position < size and chunks_past < 2:
+        stop = min(position + CHUNK, size)
+        yield ByteRange(position, stop), position < run.stop
+        chunks_past += stop >= run.stop
+        position = stop
+
+
+def scene(side: int, tile: int, tile_bytes: int, seed: int = 0) -> Scene:
+    """A COG with overviews down to one tile; tiles of about `tile_bytes`."""
+    chance = random.Random(seed)
+    levels, width = [], side
+    while True:
+        count = tiles_of(width, width, tile)
+        sizes = [int(tile_bytes * chance.uniform(0.8, 1.2)) for _ in range(count)]
+        levels.append(Image(width, width, tile, sizes, reduced=bool(levels)))
+        if width <= tile:
+            return Scene(levels)
+        width = -(-width // 2)
+
+
+@pytest.mark.parametrize(
+    ("tile", "tile_bytes", "tiles", "most_waits", "most"),
+    [
+        (512, 1_400_000, 3, 4, 1.5),
+        (256, 84_000, 5, 2, 1.8),
+        (512, 87_000, 3, 2, 2.0),
+        (512, 2_000_000, 3, 6, 1.4),
+    ],
+)
+def test_a_window_of_a_screen(
+    tile: int, tile_bytes: int, tiles: int, most_waits: int, most: float
+) -> None:
+    """The head, the first tile with small ones behind it: little else is waited for."""
+    thing = scene(8192, tile, tile_bytes)
+    access = thing.open()
+    needed = thing.window(access, 0, range(3, 3 + tiles), range(4, 4 + tiles))
+    assert thing.waits <= most_waits
+    assert thing.asked_bytes <= most * needed + CHUNK
+    before = thing.asked_bytes
+    thing.window(thing.open(), 0, range(3, 3 + tiles), range(4, 4 + tiles))
+    assert thing.asked_bytes <= before + CHUNK, "the second time costs nothing"
+
+
+@pytest.mark.parametrize(("tile", "tile_bytes"), [(512, 600_000), (512, 100_000), (256, 84_000)])
+def test_an_overview_is_one_request(tile: int, tile_bytes: int) -> None:
+    thing = scene(8192, tile, tile_bytes)
+    access = thing.open()
+    level = next(i for i, one in enumerate(thing.levels) if -(-one.width // tile) == 2)
+    needed = thing.window(access, level, range(2), range(2))
+    assert len(thing.requests) <= 4
+    assert thing.asked_bytes <= needed + 4 * CHUNK
+
+
+def test_a_wider_window_is_foretold_after_its_first_row() -> None:
+    thing = scene(16384, 512, 1_000_000)
+    access = thing.open()
+    thing.window(access, 0, range(5, 7), range(3, 12))
+    waits = thing.waits
+    thing.window(access, 0, range(7, 14), range(3, 12))
+    assert thing.waits - waits <= 1
+
+
+def test_windows_teach_the_next_handle_their_size() -> None:
+    """Windows of two by two tiles: guesses shrink from a screen to what is read."""
+    thing = scene(16384, 256, 84_000)
+    chance, needed = random.Random(1), 0
+    for number in range(24):
+        if number == 8:
+            asked_before, needed, read_before = thing.asked_bytes, 0, thing.read_bytes
+        access = thing.open()
+        row, col = chance.randrange(60), chance.randrange(60)
+        needed += thing.window(access, 0, range(row, row + 2), range(col, col + 2))
+        access.on_close()
+    assert thing.asked_bytes - asked_before <= 1.25 * (thing.read_bytes - read_before)
+
+
+def test_a_copy_is_no_window() -> None:
+    """Reading on from one level into the next shows a copy: then requests are large."""
+    thing = scene(4096, 256, 84_000)
+    access = thing.open()
+    for start in range(4 * PAGE, thing.size, CHUNK):
+        thing.read(access, ByteRange(start, min(start + CHUNK, thing.size)))
+    assert thing.asked_bytes == thing.size
+    assert len(thing.requests) <= thing.size / MIB * 1.6
+    assert thing.waits <= 8
+
+
+@pytest.mark.parametrize(("step", "most_stops"), [(13.67, 150), (4.5, 2000), (40.2, 150)])
+def test_thinned_strips_are_asked_for_ahead(step: float, most_stops: int) -> None:
+    thing = Scene([Image(7000, 7000, None, [56_000] * 7000)])
+    access = thing.open()
+    offsets, stops = thing.levels[0].offsets, 0
+    row = 0.5 * step
+    while row < 7000 and stops < most_stops:
+        start = offsets[int(row)]
+        for span, is_needed in kernel(ByteRange(start, start + 56_000), thing.size):
+            thing.read(access, span, needed=is_needed)
+        row, stops = row + step, stops + 1
+    assert thing.waits <= 20
+    assert thing.asked_bytes <= 1.5 * thing.read_bytes + 8 * MIB
+
+
+def test_what_is_guessed_is_given_up_when_the_reader_goes_elsewhere() -> None:
+    thing = scene(16384, 512, 1_400_000)
+    access = thing.open()
+    thing.window(access, 0, range(10, 11), range(10, 12))
+    image = thing.levels[0]
+    start = image.offsets[0] // PAGE * PAGE
+    plan = access.on_read(ByteRange(start, start + PAGE), thing.have, 96 * MIB)
+    below = image.offsets[11 * 32 + 10]
+    assert any(span.start <= below < span.stop for span in plan.cancel)
+    assert access.on_close().cancel
+
+
+@given(
+    st.sampled_from([(256, 30_000), (256, 84_000), (512, 700_000), (512, 1_400_000)]),
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.integers(0, 7), st.integers(0, 7),
+            st.integers(1, 6), st.integers(1, 6), st.booleans(),
+        ),
+        min_size=1, max_size=8,
+    ),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_any_windows_cost_a_bounded_share(
+    kind: tuple[int, int], windows: list[tuple[int, int, int, int, int, bool]]
+) -> None:
+    """Never asked twice, never beyond the end; guesses never outweigh what was read by much."""
+    thing = scene(4096, *kind)
+    access = thing.open()
+    for level, row, col, rows, cols, again in windows:
+        if again:
+            access.on_close()
+            access = thing.open()
+        across = -(-thing.levels[level].width // kind[0])
+        thing.window(
+            access, level,
+            range(min(row, across - 1), min(row + rows, across)),
+            range(min(col, across - 1), min(col + cols, across)),
+        )  # fmt: skip
+    assert thing.asked_bytes <= 3 * thing.read_bytes + 4 * MIB * (1 + len(windows))
