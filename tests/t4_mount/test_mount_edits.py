@@ -525,6 +525,7 @@ def test_undo_says_why_not(service: Emulator, rw: Mount, asset: str, sample_moun
     done = run(*UP42FS, "undo", rw.path)
     assert done.returncode == 1
     assert "by somebody" in done.stderr
+    assert "the last one failed on" in check(*UP42FS, "status", rw.path)
     assert row(service, asset)[0] == "by somebody"
     assert "-o rw" in run(*UP42FS, "undo", sample_mount.path).stderr
     assert run(*UP42FS, "undo", rw.path, "0").returncode == 2

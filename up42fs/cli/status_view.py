@@ -49,6 +49,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
         yield "budget", _budget(status["egress"])
     yield "links", _links(counters, status.get("store") or {})
     yield "errors", _errors(counters)
+    if status.get("edits") is not None:
+        yield "edits", _edits(status["edits"])
     if counters.get("fs.crowd_opens"):
         yield "crowds", _crowds(counters)
     for number, file in enumerate((status.get("top_files") or [])[:5]):
@@ -78,6 +80,12 @@ def _freshness(catalogue: Document) -> str:
             text += f" [red]({escape(str(state['error']))})[/]"
         said.append(text)
     return "; ".join(said)
+
+
+def _edits(edits: Document) -> str:
+    failed = len(edits.get("failed") or {})
+    text = f"{edits.get('made', 0)} in the journal"
+    return text + (f", [yellow]the last one failed on {failed} assets[/]" if failed else "")
 
 
 def _open(status: Document) -> str:

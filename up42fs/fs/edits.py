@@ -61,7 +61,7 @@ ALL_TIMEOUT_S = patient_s(25.0)
 #: Writes answered 409 before it is believed.
 MOST_CONFLICTS = 5
 #: Assets of one command that are edited at once.
-PARALLEL = 4
+PARALLEL = 8
 #: How long telling the kernel and the journal may take, seconds.
 FINISH_TIMEOUT_S = 3.0
 #: Failures remembered, by asset.

@@ -172,9 +172,15 @@ class Session:
         if not names or not self._is_mounted:
             return
         with trio.move_on_after(FORGET_TIMEOUT_S):
-            await trio.to_thread.run_sync(_forget_names, names, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self._forget_names, names, abandon_on_cancel=True)
             return
         log.info("the kernel has not forgotten %d names in time", len(names))
+
+    def _forget_names(self, names: Sequence[tuple[int, bytes]]) -> None:
+        for inode, name in names:
+            if self._is_mounted:
+                with suppress(OSError):  # what the kernel does not know, it need not forget
+                    pyfuse3.invalidate_entry(inode, name)
 
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
@@ -200,12 +206,6 @@ class Session:
         raise Unavailable(
             f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
         )
-
-
-def _forget_names(names: Sequence[tuple[int, bytes]]) -> None:
-    for inode, name in names:
-        with suppress(OSError):  # what the kernel does not know, it need not forget
-            pyfuse3.invalidate_entry(inode, name)
 
 
 def _device_fd() -> int:
