@@ -7,6 +7,7 @@ own. Knows the table's words and nothing of what should come of a fault.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -43,6 +44,7 @@ MEMORY_S = 10.0
 #: less), a store that says "in 9 s" is left alone for so long.
 HEAL_S = 30.0
 FILE_BYTES = 300_000
+DECOYS = 20
 _READY_S = 60.0
 DEFAULTS = asdict(Faults())
 
@@ -335,7 +337,12 @@ def emulator() -> Iterator[dict[str, Any]]:
 
 def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     name, seed = f"cell-{number:03d}", number % 200
-    asset_id = str(remote.storage("add_asset", name=f"{name}.zip", size=size, seed=seed)["id"])
+    asset = remote.storage("add_asset", name=f"{name}.zip", size=size, seed=seed)
+    asset_id = str(asset["id"])
+    # Files that follow each other in a directory are fetched ahead of who reads them in a row: so
+    # the next cell's does not follow, by name, age or size.
+    for decoy in range(DECOYS):
+        remote.storage("add_asset", name=f"{name}-{decoy:02d}.zip", size=size)
     file = {"key": "pan.tiff", "size": FILE_BYTES}
     item = {"title": name, "files": [file], "properties": {"constellation": name}}
     remote.storage("put_items", asset_id=asset_id, items=[item])
@@ -367,7 +374,7 @@ def mounted(
 
 def _knows(mountpoint: Path, count: int) -> bool:
     names = [name for name in os.listdir(mountpoint / "assets") if name.startswith("cell-")]
-    return len(names) == 2 * count
+    return len(names) == (2 + DECOYS) * count
 
 
 def _dead_host(
@@ -411,36 +418,52 @@ def run(
     cells: Sequence[Cell], pairs: int, told: Callable[[Verdict], None] = lambda _: None
 ) -> list[Verdict]:
     """Run all `cells` on `pairs` mounts at a time; `told` hears of each as it ends."""
-    jobs: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
-    for job in _jobs(cells, pairs):
-        jobs.put(job)
-    verdicts, errors, lock = list[Verdict](), list[BaseException](), threading.Lock()
+    crew = _Crew(cells, pairs, told)
+    workers = [threading.Thread(target=crew.work) for _ in range(pairs)]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    except BaseException as error:  # Ctrl-C: what was started is ended all the same
+        crew.errors.append(error)
+        for worker in workers:
+            worker.join()
+    if crew.errors:
+        raise crew.errors[0]
+    order = {cell: number for number, cell in enumerate(cells)}
+    return sorted(crew.verdicts, key=lambda verdict: order[verdict.cell])
 
-    def work() -> None:
-        while not jobs.empty() and not errors:
+
+class _Crew:
+    """Threads that take a mount's cells at a time, until there are no more or one has failed."""
+
+    def __init__(self, cells: Sequence[Cell], pairs: int, told: Callable[[Verdict], None]) -> None:
+        self.verdicts: list[Verdict] = []
+        self.errors: list[BaseException] = []
+        self._told = told
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
+        for job in _jobs(cells, pairs):
+            self._jobs.put(job)
+
+    def work(self) -> None:
+        while not self.errors:
             try:
-                mine = jobs.get_nowait()
+                cells = self._jobs.get_nowait()
             except queue.Empty:
                 return
             try:
-                with _home() as home, pair(mine, home) as running:
-                    for cell in mine:
-                        verdict = running.run(cell)
-                        with lock:
-                            verdicts.append(verdict)
-                            told(verdict)
+                with _home() as home, pair(cells, home) as running:
+                    for cell in itertools.takewhile(lambda _: not self.errors, cells):
+                        self._take(running.run(cell))
             except BaseException as error:
-                errors.append(error)
+                self.errors.append(error)
 
-    workers = [threading.Thread(target=work) for _ in range(pairs)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if errors:
-        raise errors[0]
-    order = {cell: number for number, cell in enumerate(cells)}
-    return sorted(verdicts, key=lambda verdict: order[verdict.cell])
+    def _take(self, verdict: Verdict) -> None:
+        with self._lock:
+            self.verdicts.append(verdict)
+            self._told(verdict)
 
 
 def _jobs(cells: Sequence[Cell], pairs: int) -> list[Sequence[Cell]]:

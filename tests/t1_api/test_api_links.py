@@ -51,11 +51,26 @@ def test_hosts_that_may_not(url: str, words: str) -> None:
 
 
 def test_presigned_links_are_https_but_on_loopback() -> None:
-    assert is_safe_link("https://storage.googleapis.com/a?Expires=1")
-    assert is_safe_link("http://127.0.0.1:9/a?Expires=1")
-    assert not is_safe_link("http://storage.googleapis.com/a?Expires=1")
-    assert not is_safe_link("file:///etc/passwd")
-    assert not is_safe_link("https://[bad")
+    public, local = "https://api.up42.com", "http://127.0.0.1:8080"
+    for api_url in (public, local):
+        assert is_safe_link("https://storage.googleapis.com/a?Expires=1", api_url)
+        assert not is_safe_link("http://storage.googleapis.com/a?Expires=1", api_url)
+        assert not is_safe_link("file:///etc/passwd", api_url)
+        assert not is_safe_link("gopher://storage.googleapis.com/", api_url)
+        assert not is_safe_link("https://[bad", api_url)
+    assert is_safe_link("http://127.0.0.1:9/a?Expires=1", local)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.8.8.8:22", "[::1]", "localhost", "x.localhost", "0.0.0.0", "169.254.169.254",
+     "[fe80::1]", "[::ffff:127.0.0.1]"],
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_public_api_cannot_point_at_this_machine_or_its_clouds_metadata(
+    scheme: str, host: str
+) -> None:
+    assert not is_safe_link(f"{scheme}://{host}/latest/meta-data", "https://api.up42.com")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a\nb", "a\0"])

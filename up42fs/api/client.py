@@ -141,7 +141,7 @@ class Client:
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/download-url"
         answer = await self._send(Call(operation, "POST", url, bearer=self._tokens))
         link = answer.document.get("url")
-        if not isinstance(link, str) or not links.is_safe_link(link):
+        if not isinstance(link, str) or not links.is_safe_link(link, self._api_url):
             raise InvalidAnswer(
                 f"{operation} failed: UP42 answered without a usable https link; try again later"
             )

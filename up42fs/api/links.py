@@ -55,12 +55,29 @@ def require_secure(url: str, *, setting: str = "the URL") -> str:
     return url.rstrip("/")
 
 
-def is_safe_link(url: str) -> bool:
-    """Whether a presigned link may be used: https, or http to the loopback."""
+def is_safe_link(url: str, api_url: str) -> bool:
+    """Whether a presigned link of the API may be used: https to a host that could be a store.
+
+    An API on this machine may name this machine, without TLS too. A public one may not: what
+    answers on the loopback or in the link-local network (clouds' metadata) is nobody's store.
+    """
     parts = _split(url)
-    if parts is None or not parts.hostname:
+    if parts is None or not parts.hostname or parts.scheme not in ("http", "https"):
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    if is_loopback(urlsplit(api_url).hostname or ""):
+        return parts.scheme == "https" or is_loopback(parts.hostname)
+    return parts.scheme == "https" and not _is_local(parts.hostname)
+
+
+def _is_local(host: str) -> bool:
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
 
 
 def is_loopback(host: str) -> bool:

@@ -44,6 +44,9 @@ from up42fs.patience import patient_s
 #: The longest one call may take, all attempts together: less than a program waits for metadata
 #: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.
 CEILING_S = patient_s(25.0)
+#: No answer is larger, decompressed: a page of 500 STAC items has about 25 MB.
+LARGEST_ANSWER_BYTES = 64 << 20
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 CONCURRENCY = 16
 REQUESTS_PER_S = 50.0
 BURST = 32
@@ -100,6 +103,10 @@ class Limits:
     ceiling_s: float = CEILING_S
     concurrency: int = CONCURRENCY
     rate: pacing.Rate = field(default_factory=lambda: pacing.Rate(REQUESTS_PER_S, BURST))
+
+
+class _TooLargeError(Exception):
+    """An answer that is larger than any that makes sense."""
 
 
 class Refused(Exception):
@@ -196,15 +203,29 @@ class Transport:
             self._metrics.count(f"{self._prefix}.requests")
             request = self._request(call, token)
             try:
-                response = await self._http.send(request)
-            except httpx.DecodingError:
+                response = await self._receive(request)
+            except (httpx.DecodingError, _TooLargeError):
                 return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED))
             except httpx.TransportError as error:
                 return _Failed(retry.Failure(self._plane, _kind(error)))
-        self._metrics.count(
-            f"{self._prefix}.bytes", response.num_bytes_downloaded or len(response.content)
-        )
         return self._judge(response)
+
+    async def _receive(self, request: httpx.Request) -> httpx.Response:
+        """The whole answer, decoded; raises _TooLargeError where it has no end in sight."""
+        response = await self._http.send(request, stream=True)
+        body = bytearray()
+        try:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > LARGEST_ANSWER_BYTES:
+                    raise _TooLargeError
+        finally:
+            # A transport without a network has nothing downloaded.
+            self._metrics.count(f"{self._prefix}.bytes", response.num_bytes_downloaded or len(body))
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await response.aclose()
+        headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_BODY]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(body))
 
     async def _take_turn(self, call: Call) -> None:
         """Wait for the host's pace; Unavailable at once if that outlives the deadline."""

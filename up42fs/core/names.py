@@ -35,6 +35,10 @@ _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]{0,98}[A-Za-z0-9_.+-])?")
 _DOUBLE_EXTENSIONS = (".tar.gz", ".tar.bz2", ".tar.xz", ".aux.xml")
 #: Control characters, surrogates and line separators: unprintable, or not UTF-8 at all.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Overrides and isolates of writing direction: they make a name read as another one.
+_DIRECTION = frozenset(
+    map(chr, (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
 _EXTENSIONS = {
     "application/zip": ".zip",
     "application/x-zip-compressed": ".zip",
@@ -179,7 +183,9 @@ def _names_wanted(wish: str, id_: str) -> Iterator[str]:
 
 
 def _safe_character(character: str) -> str:
-    if character == "/" or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+    if character == "/" or character in _DIRECTION:
+        return "_"
+    if unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return "_"
     return character
 
