@@ -25,6 +25,7 @@ from up42fs.errors import (
 )
 from up42fs.store.failed_read import REPEATED_S
 from up42fs.store.files import OpenFile
+from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -165,6 +166,63 @@ async def test_closing_drops_the_read_ahead(nursery: trio.Nursery, autojump_cloc
     await trio.sleep(600)
     assert len(b.script.requests) == asked
     assert b.metrics["store.bytes_fetched"] < 12 * MIB
+
+
+async def test_what_came_before_it_was_given_up_is_counted(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    data = pattern(MIB) * 64
+    b = bench(nursery, {"a": data})
+    handle = b.files.open("a", size=len(data), name="a")
+    for offset in range(0, 8 * MIB, BLOCK):
+        await handle.read(offset, BLOCK)
+    handle.close()
+    await trio.sleep(600)
+    held = b.files.cached_bytes("a")
+    assert b.metrics["store.cancelled"] > 0
+    assert held <= b.metrics["store.bytes_fetched"] < b.metrics["store.bytes_asked"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_fetch_ends_with_its_last_reader(
+    nursery: trio.Nursery, autojump_clock: Clock, others: int
+) -> None:
+    b = bench(nursery, {"a": pattern(MIB)})
+    b.script.chunk_s = 1.0
+    handles = [b.files.open("a", size=MIB, name="a") for _ in range(1 + others)]
+    assert await handles[0].read(0, BLOCK) == pattern(MIB)[:BLOCK]
+    handles[0].close()
+    await trio.sleep(100)
+    assert b.metrics["store.cancelled"] == (0 if others else 1)
+    assert b.script.active == 0
+    assert (b.metrics["store.bytes_fetched"] < MIB // 4) == (not others)
+
+
+async def test_nobody_is_woken_for_pieces_that_are_not_the_last_of_his(
+    nursery: trio.Nursery, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    wake = Part._wake
+
+    def counted(self: Part) -> None:
+        looks.append(self.filled)
+        wake(self)
+
+    monkeypatch.setattr(Part, "_wake", counted)
+    b = bench(nursery, {"a": pattern(MIB)})
+    woken: list[int] = []
+
+    async def reader(stop: int) -> None:
+        handle = b.files.open("a", size=MIB, name="a")
+        await handle.read(stop - 4 * KIB, 4 * KIB)
+        woken.append(stop)
+
+    async with trio.open_nursery() as readers:
+        for stop in (900 * KIB, 100 * KIB, 500 * KIB):
+            readers.start_soon(reader, stop)
+    assert woken == [100 * KIB, 500 * KIB, 900 * KIB]
+    assert len(b.script.requests) == 1
+    assert len(looks) == 3, "of 64 pieces three end what somebody waits for"
 
 
 async def test_demand_goes_before_read_ahead(nursery: trio.Nursery, autojump_clock: Clock) -> None:

@@ -45,6 +45,7 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: Garbled | Final | None = None
+        self.body_bytes = 0  # that came
         self.first_s: float | None = None  # from asking to the head
         self.gap_s = 0.0  # the longest silence after it
         self.heard_at_s = clock()
@@ -77,13 +78,13 @@ class Delivery:
 
     def fill(self, count: int) -> bool:
         """So many more bytes are in their place; False if nobody wants more."""
-        self._hear()
+        self._hear(count)
         self._left -= count
         return self._writer.fill(count)
 
     def write(self, data: Bytes) -> bool:
         """Take the next bytes of the body; False once there are enough."""
-        self._hear()
+        self._hear(len(data))
         if self._prove is not None:
             self._held += data
             return len(self._held) <= self._prove
@@ -107,7 +108,8 @@ class Delivery:
             return
         self._writer.write(memoryview(self._held)[self._skip : self._skip + self._left])
 
-    def _hear(self) -> None:
+    def _hear(self, count: int) -> None:
+        self.body_bytes += count
         now_s = self._clock()
         self.gap_s = max(self.gap_s, now_s - self.heard_at_s)
         self.heard_at_s = now_s

@@ -25,8 +25,8 @@ What a disk cache holds is asked before the first plan; then the plan's ranges a
 that it fills and pieces that the network fills, each a part of its own.
 
 Read-ahead is admitted only within the budget, demand always. Failed read-ahead is not repeated
-until a demand succeeded. Read-ahead is cancelled only where nobody waits and more than
-`KEEP_BYTES` are to come: cancelling costs the connection.
+until a demand succeeded. A fetch is cancelled only where nobody waits and more than
+`KEEP_BYTES` are to come: cancelling costs the connection. With the last handle all such go.
 
 A changed object ends all: every read of this fetcher, now and later, answers VersionChanged.
 Never await: `_start`, `_finish`, `cancel`, `let_go`, `stop`, `_change`.
@@ -174,14 +174,16 @@ class Fetcher:
             raise
 
     def cancel(self, spans: Iterable[ByteRange]) -> None:
-        """Give up read-ahead within `spans` that nobody waits for."""
+        """Give up what is to come within `spans` and nobody waits for."""
         for span in spans:
             for part in self._under(span):
                 to_come = len(part.span) - part.filled
-                if part.is_over or part.wanted or part.pins:
+                if part.is_over or part.pins:
                     continue
                 if to_come <= KEEP_BYTES and not self._slots.is_queued((self, part)):
                     continue
+                if part.wanted and self.handles > 1:
+                    continue  # whoever read of it goes on reading, maybe
                 self._tally.count("store.cancelled")
                 self._stop_part(part)
 

@@ -171,9 +171,12 @@ class Race:
     async def _send(self, request: RangeRequest, delivery: Delivery) -> Result:
         self._count("requests", 1)
         self._count("bytes_asked", len(request.span))
-        outcome = await self._transport.fetch(request, delivery)
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._transport.fetch(request, delivery)
+        finally:  # what was cancelled came all the same
+            self._count("bytes_fetched", outcome.body_bytes if outcome else delivery.body_bytes)
         delivery.finish(outcome)
-        self._count("bytes_fetched", outcome.body_bytes)
         if delivery.first_s is not None and outcome.kind is None:
             self._pace.note(delivery.first_s, delivery.gap_s)
         return Result(delivery, outcome)
