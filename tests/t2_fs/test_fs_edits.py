@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.fs.edits import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
-from up42fs.fs.interlock import Interlock
+from up42fs.fs.interlock import Interlock, default_path
 from up42fs.fs.journal import Journal
 
 ONE, TWO = make_asset(1, tags=("a", "b"), title="one"), make_asset(2, tags=("b",))
@@ -394,6 +395,14 @@ async def test_locks_of_one_machine_hold_processes_apart(tmp_path: Path) -> None
         assert await other() == "waited"
     assert await other() == "held"
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_all_mounts_of_a_user_find_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = default_path()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/somewhere")
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    assert default_path() == here
+    assert str(os.getuid()) in here.parent.name
 
 
 def test_a_lock_in_somebody_elses_directory_is_not_used(tmp_path: Path, caplog) -> None:

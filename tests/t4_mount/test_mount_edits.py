@@ -41,12 +41,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(home: Path) -> Iterator[Emulator]:
-    """An emulator whose mounts keep journals and locks below `home`."""
+    """An emulator whose mounts keep journals below `home`."""
     with emulator() as running:
-        running.env |= {
-            "XDG_STATE_HOME": str(home / "state"),
-            "XDG_RUNTIME_DIR": str(home / "run"),
-        }
+        running.env["XDG_STATE_HOME"] = str(home / "state")
         yield running
 
 
@@ -594,7 +591,7 @@ def test_who_mounts_may_edit_and_gets_erofs_for_the_rest(tmp_path: Path) -> None
         ! getfattr -n {TITLE} "assets/$a"
     """
     with emulator("--synthetic", "10") as running:
-        env = running.env | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": f"{tmp_path}/run"}
+        env = running.env | {"HOME": str(tmp_path)}
         with mounted(env, "-o", "rw,refresh=3600", home=tmp_path) as mount:
             before = running.remote.storage()["assets"]
             shell(mount, script)

@@ -163,7 +163,7 @@ def shown(mount: Mount, assets: list[str]) -> dict[str, set[str]]:
 
 def test_nothing_is_lost_that_nobody_removed(tmp_path: Path, stack: ExitStack) -> None:
     service = stack.enter_context(emulator("--synthetic", str(ASSETS)))
-    env = service.env | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    env = service.env | {"HOME": str(tmp_path)}
     options = ("-o", "rw,refresh=3600")
     mounts = [stack.enter_context(mounted(env, *options, home=tmp_path)) for _ in range(2)]
     assets = [row["id"] for row in service.remote.storage()["assets"]]

@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -24,6 +23,7 @@ log = logging.getLogger(__name__)
 
 #: How often a lock that another mount holds is tried again, seconds.
 RETRY_S = 0.01
+_SHARED = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  (whose it is, is looked at)
 
 
 class Interlock:
@@ -62,11 +62,12 @@ class Interlock:
 
 
 def default_path() -> Path:
-    """A file that all mounts of this user find, on a disk of this machine."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        return Path(runtime) / "up42fs" / "edits.lock"
-    return Path(tempfile.gettempdir()) / f"up42fs-{os.getuid()}" / "edits.lock"
+    """A file that all mounts of this user on this machine find, whatever their environment.
+
+    Services and shells differ in `XDG_RUNTIME_DIR` and `TMPDIR`, and in what `/tmp` is.
+    """
+    shared = next((place for place in _SHARED if place.is_dir()), _SHARED[-1])
+    return shared / f"up42fs-{os.getuid()}" / "edits.lock"
 
 
 def _open(path: Path) -> int | None:
