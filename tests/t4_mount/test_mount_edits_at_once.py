@@ -1,9 +1,10 @@
 """Two mounts and the console edit the same assets at once: nothing is lost that nobody removed.
 
 Each adds and removes tags of its own, and only those, so what must be there at the end is known
-whatever the order. The console's step is atomic; a mount's is a reading and a writing, and UP42 has
-no conditional write. So one loss is allowed, and must be shown to be that one: a tag of the console
-that came between a mount's reading of that asset and its writing.
+whatever the order, although one answer in five to the mounts is lost. The console's step is atomic;
+a mount's is a reading and a writing, and UP42 has no conditional write. So one loss is allowed, and
+must be shown to be that one: a tag of the console that came between a mount's reading of that asset
+and its writing.
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ def test_nothing_is_lost_that_nobody_removed(tmp_path: Path, stack: ExitStack) -
     mounts = [stack.enter_context(mounted(env, *options, home=tmp_path)) for _ in range(2)]
     assets = [row["id"] for row in service.remote.storage()["assets"]]
     others = {row["id"]: set(row["tags"] or []) for row in service.remote.storage()["assets"]}
+    # One answer in five is lost, the edit carried out.
+    service.remote.faults(fail_route="assets.update", reset_before_headers=True, fail_share=0.2)
     actors = [ByMount(name, random.Random(name)) for name in "ab"]
     console = Console("c", random.Random("c"))
     with ThreadPoolExecutor(3) as pool:
@@ -176,6 +179,8 @@ def test_nothing_is_lost_that_nobody_removed(tmp_path: Path, stack: ExitStack) -
         for run in runs:
             run.result()
 
+    struck = [r for r in service.remote.log(route="assets.update") if r["status"] == 0]
+    assert len(struck) > STEPS / 10
     has = {row["id"]: set(row["tags"] or []) for row in service.remote.storage()["assets"]}
     must = {asset_id: set(tags) for asset_id, tags in others.items()}
     for actor in (*actors, console):
