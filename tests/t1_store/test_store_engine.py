@@ -150,6 +150,13 @@ async def test_the_edges_of_a_file(nursery: trio.Nursery, autojump_clock: Clock)
         await handle.read(0, 1)
 
 
+async def test_an_empty_file_is_closed_like_any_other(nursery: trio.Nursery) -> None:
+    b = bench(nursery, {"a": b""})
+    handle = b.files.open("a", size=0, name="empty.bin")
+    assert await handle.read(0, BLOCK) == b""
+    handle.close()
+
+
 async def test_closing_drops_the_read_ahead(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     data = pattern(MIB) * 64
     b = bench(nursery, {"a": data})

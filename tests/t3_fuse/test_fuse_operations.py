@@ -220,9 +220,11 @@ async def test_an_error_is_its_errno_and_counted(
         operations.statfs(CTX),
         operations.getxattr(7, b"user.x", CTX),
         operations.listxattr(7, CTX),
+        operations.release(42),
+        operations.releasedir(41),
     ):
         assert await refusal(awaitable) == errno.EBADF
-    assert operations.metrics.snapshot() == {"fuse.errors_EBADF": 9}
+    assert operations.metrics.snapshot() == {"fuse.errors_EBADF": 11}
 
 
 # df, attributes --------------------------------------------------------------------------------

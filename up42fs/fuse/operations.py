@@ -97,6 +97,7 @@ class Operations(pyfuse3.Operations):
 
         self._fs.readdir(fh, start_id, take)
 
+    @_metadata
     async def releasedir(self, fh: int) -> None:
         """The listing is no longer needed."""
         self._fs.releasedir(fh)
@@ -113,6 +114,7 @@ class Operations(pyfuse3.Operations):
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
         return cast(bytes, await self._fs.read(fh, off, size))
 
+    @_metadata
     async def release(self, fh: int) -> None:
         """The last descriptor is closed."""
         self._fs.release(fh)

@@ -105,7 +105,7 @@ class OpenFile:
             self._fetcher.handles -= 1
             self._windows.leave(self._access)
             self._fetcher.cancel(self._access.on_close().cancel)
-            if not self._fetcher.handles:
+            if not self._fetcher.handles and self._fetcher.size:
                 self._fetcher.cancel([ByteRange(0, self._fetcher.size)])
 
     @property
