@@ -561,6 +561,27 @@ def test_accounts_that_only_stac_lists(service: Emulator, home: Path, asset: str
                 shell(mount, f"rm -rf tags/new; setfattr -x {TITLE} {shlex.quote(str(path))}")
                 assert row(gone, target) == (None, tags)
                 gone.remote.faults(reset_before_headers=False, fail_next=None)
+            for switches, number in (
+                ({"fail_status": 400}, errno.EINVAL),
+                ({"fail_status": 403}, errno.EACCES),
+                ({"fail_status": 404}, errno.ENOENT),
+                ({"fail_status": 401, "fail_next": 1}, OK),
+                ({"fail_status": 409, "fail_next": 1}, OK),
+                ({"fail_status": 429, "fail_next": 1}, OK),
+                ({"fail_status": 500, "fail_next": 1, "fail_applied": True}, OK),
+                ({"fail_status": None, "drop_request": True, "fail_next": 1}, OK),
+            ):
+                gone.remote.faults(**({"fail_next": None, "fail_applied": False} | switches))
+                try:
+                    os.setxattr(path, TITLE, json.dumps(switches).encode())
+                    found = OK
+                except OSError as error:
+                    found = error.errno or -1
+                assert found == number, switches
+                assert row(gone, target)[0] == (json.dumps(switches) if number == OK else None)
+                gone.remote.faults(fail_status=None, drop_request=False)
+                if number == OK:
+                    os.removexattr(path, TITLE)
             assert "assets.update" not in gone.requests()
 
 
