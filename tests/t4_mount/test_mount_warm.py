@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import rasterio
 from harness import UP42FS, Emulator, Mount, check, emulator, environ, run, wait_until
 
 pytestmark = pytest.mark.mount
@@ -68,6 +69,56 @@ def test_whole_files(files: Emulator, mount) -> None:
     assert store_requests(files, before) == 0
 
 
+@pytest.fixture
+def scene(sample: Emulator, mount) -> tuple[Mount, Path]:
+    """A mount of the sample storage, and its largest COG."""
+    there: Mount = mount(sample)
+    # By name: to ask for sizes would begin to learn those of its neighbours too.
+    return there, next(there.path.glob("orders/Berlin*/*/*pms-fs_ort_r1c1.tiff"))
+
+
+def test_overviews_make_a_small_map_free(sample: Emulator, scene: tuple[Mount, Path]) -> None:
+    there, path = scene
+    said = check(*UP42FS, "warm", "--overviews", path)
+    assert said.startswith("1 files, ")
+    assert there.counters()["store.bytes_fetched"] < path.stat().st_size * 0.75
+    before = sample.remote.position()
+    with rasterio.open(path) as image:
+        assert image.overviews(1)
+        image.read(out_shape=(image.count, image.height // 8, image.width // 8))
+    assert store_requests(sample, before) == 0
+
+
+def test_a_box_makes_its_map_free(sample: Emulator, scene: tuple[Mount, Path]) -> None:
+    from rasterio.warp import transform_bounds
+    from rasterio.windows import from_bounds
+
+    there, path = scene
+    with rasterio.open(path) as image:
+        west, south, east, north = transform_bounds(image.crs, "EPSG:4326", *image.bounds)
+    third = (east - west) / 3, (north - south) / 3
+    box = (west + third[0], south + third[1], east - third[0], north - third[1])
+    text = ",".join(f"{number:.6f}" for number in box)
+    fetched = there.counters().get("store.bytes_fetched", 0)
+    check(*UP42FS, "warm", "--bbox", text, path)
+    assert there.counters()["store.bytes_fetched"] - fetched < path.stat().st_size
+    before = sample.remote.position()
+    with rasterio.open(path) as image:
+        inside = transform_bounds("EPSG:4326", image.crs, *box)
+        window = from_bounds(*inside, transform=image.transform)
+        image.read(window=window)
+        image.read(window=window, out_shape=(image.count, 64, 64))
+    assert store_requests(sample, before) == 0
+
+
+def test_a_box_elsewhere_costs_nothing(sample: Emulator, scene: tuple[Mount, Path]) -> None:
+    _, path = scene
+    before = sample.remote.position()
+    said = check(*UP42FS, "warm", "--bbox=-70,-30,-69,-29", path.parent)
+    assert said.startswith("0 files")
+    assert store_requests(sample, before) == 0
+
+
 def test_ctrl_c_stops_and_the_next_run_goes_on(start, mount, tmp_path: Path) -> None:
     running: Emulator = start("--data", str(made(tmp_path / "data", 24)))
     running.remote.faults(bandwidth_bytes_s=400_000)
@@ -120,6 +171,8 @@ def test_without_a_disk_cache_it_says_so(files: Emulator, mount) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
+        (["--bbox", "1,2,3", "/"], 2, "is not W,S,E,N"),
+        (["--bbox", "3,2,1,4", "/"], 2, "is no box"),
         (["/"], 1, "does not lie in an up42fs mount"),
         ([], 2, "PATH"),
     ],

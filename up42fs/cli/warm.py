@@ -30,18 +30,40 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         epilog=examples(
             "up42fs warm ~/up42/orders/Berlin",
             "up42fs warm --estimate ~/up42/orders/Berlin",
+            "up42fs warm --overviews ~/up42/tags/basemap",
+            "up42fs warm --bbox 13.3,52.4,13.5,52.6 ~/up42/assets/scene",
         ),
     )
     parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument(
+        "--overviews", action="store_true", help="only the overviews of TIFF files: for a small map"
+    )
+    parser.add_argument(
+        "--bbox",
+        type=_box,
+        metavar="W,S,E,N",
+        help="only what lies in this box, in degrees, of TIFF files, at all resolutions; "
+        "with --overviews only at the coarse ones",
+    )
     parser.add_argument(
         "--estimate", action="store_true", help="tell bytes and requests, and read nothing"
     )
     parser.set_defaults(command=main)
 
 
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        west, south, east, north = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not W,S,E,N in degrees") from None
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise argparse.ArgumentTypeError(f"{text!r} is no box: west < east, south < north")
+    return west, south, east, north
+
+
 def main(options: argparse.Namespace) -> int:
     """Warm; returns 0, 1 if a file could not be read, 130 after Ctrl-C."""
-    from up42fs.cli.warm_plan import files, whole
+    from up42fs.cli.warm_plan import files, planner, whole
     from up42fs.cli.warm_read import Troubles, read
 
     mount, _ = mount_of(options.paths[0])
@@ -50,9 +72,12 @@ def main(options: argparse.Namespace) -> int:
     if not options.estimate:
         _warn_without_cache(before)
     troubles = Troubles()
-    jobs = [job for path in files(options.paths) if (job := troubles.attempt(whole, path))]
+    plan = planner(options.overviews, options.bbox)
+    is_map = options.overviews or options.bbox is not None
+    chosen = files(options.paths, is_map=is_map, box=options.bbox)
+    jobs = [job for path in chosen if (job := troubles.attempt(plan, path))]
     if options.estimate:
-        _tell_estimate(jobs)
+        _tell_estimate(jobs, is_exact=plan is whole)
         return troubles.status
     is_done, read_bytes = read(mountpoint, jobs, troubles)
     after = need_status(mountpoint)
@@ -70,7 +95,7 @@ def _warn_without_cache(status: Mapping[str, Any]) -> None:
         )
 
 
-def _tell_estimate(jobs: list[Job]) -> None:
+def _tell_estimate(jobs: list[Job], *, is_exact: bool) -> None:
     from rich.filesize import decimal
 
     from up42fs.core.warming import requests
@@ -79,12 +104,13 @@ def _tell_estimate(jobs: list[Job]) -> None:
     held = sum(min(job.held_bytes or 0, job.bytes) for job in jobs)
     missing = [job for job in jobs if job.held_bytes is None or job.held_bytes < job.bytes]
     about = sum(requests(job.spans, job.piece_bytes) for job in missing)
-    if total:
+    if is_exact and total:
         about = -(-about * (total - held) // total)
     links = len(missing)
+    most = "" if is_exact else "at most "
     print(
         f"{len(jobs)} files, {total:,} bytes ({decimal(total)}); "
-        f"to fetch: {total - held:,} bytes ({decimal(total - held)}) "
+        f"to fetch: {most}{total - held:,} bytes ({decimal(total - held)}) "
         f"in about {about + links} requests"
     )
 
