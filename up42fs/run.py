@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -80,6 +81,8 @@ def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) ->
 
     Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
     """
+    # A core file would hold the password, the token and every link.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.register(signal.SIGUSR1)
     recent = logs.Recent()
     logging.getLogger(__package__).addHandler(recent)

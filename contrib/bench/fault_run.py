@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fault_table import OK, READS, Cell, Fault
+from fault_table import OK, READS, Cell, Fault, expect
 
 from up42fs.catalog.snapshot import snapshot_path
 from up42fs.emulator import Faults
@@ -168,7 +168,8 @@ class Pair:
             return False
         if cell.operation == "refresh":  # its retries come later
             return False
-        harmless = cell.fault.on[cell.plane].lasting == OK
+        lasting = cell.fault.on[cell.plane].lasting
+        harmless = lasting is not None and expect(cell.plane, cell.operation, lasting) == OK
         return not harmless and self.remote.faults()["fail_next"] != 0
 
     def _prepare(self, cell: Cell, place: Place) -> None:

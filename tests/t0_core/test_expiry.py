@@ -24,6 +24,7 @@ def stamp(unix_s: float) -> str:
 
 
 @given(life_s=st.integers(0, 7 * 86400), skew_s=st.integers(-(10**8), 10**8))
+@pytest.mark.claim("S78")
 def test_both_signing_versions_agree_whatever_this_machines_clock(life_s: int, skew_s: int) -> None:
     server_s = NOW_S + skew_s
     assert expiry.lifetime_s(v2(server_s + life_s), server_s) == life_s

@@ -32,6 +32,7 @@ entries = st.lists(
 
 
 @given(texts)
+@pytest.mark.claim("S29")
 def test_a_safe_name_is_one_printable_path_component(raw: str) -> None:
     name = safe_name(raw)
     if name is None:
@@ -66,6 +67,7 @@ def test_names_of_a_directory_are_unique_and_safe(given_entries: list[Entry]) ->
 
 
 @given(entries, st.randoms())
+@pytest.mark.claim("S32")
 def test_names_do_not_depend_on_listing_order(given_entries, random) -> None:
     shuffled = list(given_entries)
     random.shuffle(shuffled)
@@ -73,6 +75,7 @@ def test_names_do_not_depend_on_listing_order(given_entries, random) -> None:
 
 
 @given(entries, entries)
+@pytest.mark.claim("S32")
 def test_newer_entries_rename_nothing(older: list[Entry], newer: list[Entry]) -> None:
     before = assign(older)
     known = set(before)
@@ -90,6 +93,7 @@ def test_taken_names_are_left_alone(given_entries, taken) -> None:
     assert not taken & set(assign(given_entries, taken).values())
 
 
+@pytest.mark.claim("S31")
 def test_the_oldest_keeps_the_plain_name_and_others_show_their_id() -> None:
     old = Entry("aaaaaaaa-1111", (1, "a"), "scene.zip")
     new = Entry("bbbbbbbb-2222", (2, "b"), "scene.zip")
@@ -141,6 +145,7 @@ def test_extensions(name: str, parts: tuple[str, str]) -> None:
     assert split_extension(name) == parts
 
 
+@pytest.mark.claim("S30")
 def test_asset_names_fall_back_to_title_then_id() -> None:
     assert asset_name("d.zip", "Title", "application/gzip", "id") == "d.zip"
     assert asset_name(None, "A/B", "application/zip", "id") == "A_B.zip"

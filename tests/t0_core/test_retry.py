@@ -63,11 +63,13 @@ def verdict(
 
 @pytest.mark.parametrize("plane", list(Plane))
 @pytest.mark.parametrize("status", TRANSIENT)
+@pytest.mark.claim("S19")
 def test_what_passes_is_waited_out_on_every_plane(plane: Plane, status: int) -> None:
     assert verdict(status, plane=plane) == Retry(FIRST_WAIT_S * 0.5)
 
 
 @pytest.mark.parametrize(("status", "error"), FINAL.items())
+@pytest.mark.claim("S22")
 def test_what_the_api_means_is_final_at_the_first_attempt(
     status: int, error: type[Up42fsError]
 ) -> None:
@@ -75,6 +77,7 @@ def test_what_the_api_means_is_final_at_the_first_attempt(
 
 
 @pytest.mark.parametrize(("plane", "status"), NONSENSE)
+@pytest.mark.claim("S23")
 def test_what_a_plane_cannot_mean_is_tried_again_and_never_taken_for_a_missing_object(
     plane: Plane, status: int
 ) -> None:
@@ -97,6 +100,7 @@ def test_what_a_plane_cannot_mean_is_tried_again_and_never_taken_for_a_missing_o
         (Plane.AUTH, 401, Fail(AccessDenied), Fail(AccessDenied)),
     ],
 )
+@pytest.mark.claim("S21")
 def test_a_stale_credential_is_renewed_once(
     plane: Plane, status: int, first: Verdict, second: Verdict
 ) -> None:
@@ -104,6 +108,7 @@ def test_a_stale_credential_is_renewed_once(
     assert verdict(status, plane=plane, renewed=True) == second
 
 
+@pytest.mark.claim("S20")
 def test_a_host_out_of_reach_is_tried_twice() -> None:
     assert isinstance(verdict(kind=Kind.UNREACHABLE), Retry)
     assert verdict(kind=Kind.UNREACHABLE, attempt=2) == Fail(Offline)
@@ -119,6 +124,7 @@ def test_a_host_out_of_reach_is_tried_twice() -> None:
         (Kind.UNREACHABLE, Unavailable),
     ],
 )
+@pytest.mark.claim("S24")
 def test_a_wait_beyond_the_deadline_is_not_begun(kind: Kind, error: type[Up42fsError]) -> None:
     assert verdict(kind=kind, remaining_s=60.0) != Fail(error)
     assert verdict(kind=kind, remaining_s=0.01) == Fail(error)
@@ -128,6 +134,7 @@ def test_a_status_beyond_the_deadline_is_unavailable() -> None:
     assert verdict(503, remaining_s=0.0) == Fail(Unavailable)
 
 
+@pytest.mark.claim("S19")
 def test_retry_after_lengthens_the_wait_and_counts_against_the_deadline() -> None:
     assert verdict(429, retry_after_s=7.0) == Retry(7.0)
     assert verdict(429, retry_after_s=7.0, remaining_s=7.0) == Fail(Unavailable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -81,6 +82,7 @@ def test_colliding_keys_get_different_numbers() -> None:
 
 
 @given(st.lists(st.integers(), max_size=20), st.data())
+@pytest.mark.claim("S3")
 def test_a_walk_in_pieces_sees_every_entry_once(entries: list[int], data) -> None:
     snapshot = Snapshot(entries)
     seen, offset = [], 0

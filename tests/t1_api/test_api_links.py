@@ -67,6 +67,7 @@ def test_presigned_links_are_https_but_on_loopback() -> None:
      "[fe80::1]", "[::ffff:127.0.0.1]"],
 )  # fmt: skip
 @pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.claim("S82")
 def test_a_public_api_cannot_point_at_this_machine_or_its_clouds_metadata(
     scheme: str, host: str
 ) -> None:

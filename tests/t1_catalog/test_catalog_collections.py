@@ -53,6 +53,7 @@ async def test_looks_at_the_same_time_share_one_crawl(
     assert answers == [expected] * 20
 
 
+@pytest.mark.claim("S44")
 async def test_an_aged_answer_is_given_at_once_and_refreshed_behind(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -90,6 +91,7 @@ async def test_items_of_a_collection_age_likewise(
     assert source.asked["collections"] == 0
 
 
+@pytest.mark.claim("S45")
 async def test_a_first_look_that_fails_is_told_and_not_remembered(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

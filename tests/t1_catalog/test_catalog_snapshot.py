@@ -116,6 +116,7 @@ def test_a_place_that_cannot_be_written_turns_it_off_with_one_warning(tmp_path, 
     assert "the next mount will list it anew" in caplog.text
 
 
+@pytest.mark.claim("S64")
 def test_a_symlink_is_not_followed(tmp_path: Path, caplog) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "c.sqlite").symlink_to(tmp_path / "victim")
@@ -124,6 +125,7 @@ def test_a_symlink_is_not_followed(tmp_path: Path, caplog) -> None:
     assert (tmp_path / "victim").read_text() == "precious"
 
 
+@pytest.mark.claim("S64")
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "c.sqlite"
     snapshot = Snapshot(path)

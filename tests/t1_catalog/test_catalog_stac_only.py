@@ -347,6 +347,7 @@ def world() -> World:
     return World(large(5), Listed(gone=gone()), Listed(make_order(1)))
 
 
+@pytest.mark.claim("S50")
 async def test_the_storage_is_built_from_stac_and_says_so_once(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery, caplog
 ) -> None:

@@ -91,6 +91,7 @@ async def test_the_first_pass_lists_everything(
     assert (world.assets.full_passes, world.assets.newest_pages) == (1, 0)
 
 
+@pytest.mark.claim("S57")
 async def test_a_refresh_with_nothing_new_is_one_page(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
@@ -113,6 +114,7 @@ async def test_a_refresh_finds_new_and_changed_assets(
     assert world.deltas[-1].assets == {make_asset(7).id, make_asset(1).id}
 
 
+@pytest.mark.claim("S58")
 async def test_a_removal_shows_in_the_total_and_is_found(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
@@ -184,6 +186,7 @@ async def test_waiters_get_the_error_of_a_failed_pass(
     assert len(world.index.assets) == 5
 
 
+@pytest.mark.claim("S60")
 async def test_a_failed_refresh_keeps_the_last_state(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
@@ -211,6 +214,7 @@ async def test_a_bug_in_a_pass_does_not_end_the_loop(
     await world.sync.ready(Part.ASSETS, timeout_s=5)
 
 
+@pytest.mark.claim("S15")
 async def test_waiting_has_a_deadline(world: World, autojump_clock: MockClock, nursery) -> None:
     world.assets.hang = True
     nursery.start_soon(world.sync.run)

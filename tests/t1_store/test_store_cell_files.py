@@ -297,6 +297,7 @@ def test_a_file_is_sparse(files: CellFiles, tmp_path: Path) -> None:
     assert files.load(Wanted("huge", 1 << 40, None), span, into) == 100
 
 
+@pytest.mark.claim("S64")
 def test_nobody_else_can_look(files: CellFiles, tmp_path: Path) -> None:
     os.umask(previous := os.umask(0))
     try:
@@ -312,6 +313,7 @@ def test_nobody_else_can_look(files: CellFiles, tmp_path: Path) -> None:
     assert LABELS[0].object_id not in path.name.split(".")
 
 
+@pytest.mark.claim("S64")
 def test_directories_are_not_followed_elsewhere(files: CellFiles, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

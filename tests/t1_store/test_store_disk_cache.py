@@ -381,6 +381,7 @@ async def test_a_file_in_the_way_turns_it_off(
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 9])
+@pytest.mark.claim("S69")
 async def test_an_error_at_any_moment_turns_it_off(
     mounts: Remounts, autojump_clock: Clock, caplog: pytest.LogCaptureFixture, after: int
 ) -> None:
@@ -548,6 +549,7 @@ def test_strangers_files_are_left_alone(place: Place) -> None:
     assert (place.blocks / KEY / "read.me").exists()
 
 
+@pytest.mark.claim("S70")
 def test_a_tenth_of_the_disk_stays_free(place: Place) -> None:
     place.put("a", 2 * MIB, age_s=100)
     place.space = Space(free_bytes=11 * MIB, total_bytes=100 * MIB)
@@ -669,6 +671,7 @@ async def reads(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 1 << 32))
+@pytest.mark.claim("S67")
 async def test_reads_equal_the_original_whatever_happens_to_the_files(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:

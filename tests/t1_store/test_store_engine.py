@@ -55,6 +55,7 @@ async def whole(b: Bench, size: int, step: int = BLOCK, object_id: str = "a") ->
 # what it costs --------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("S4")
 async def test_opening_costs_nothing(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     b = bench(nursery, {"a": DATA})
     handle = b.files.open("a", size=len(DATA), name="scene.tif")
@@ -134,6 +135,7 @@ async def test_reads_within_one_part_are_not_copied(
     assert piece == DATA[100:1100]
 
 
+@pytest.mark.claim("S6")
 async def test_the_edges_of_a_file(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     b = bench(nursery, {"a": DATA[:1000], "empty": b""})
     handle = b.files.open("a", size=1000, name="a")
@@ -250,6 +252,7 @@ async def test_demand_goes_before_read_ahead(nursery: trio.Nursery, autojump_clo
 # the version ----------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("S72")
 async def test_a_changed_object_ends_every_handle_for_good(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
@@ -335,6 +338,7 @@ async def test_another_size_than_the_catalogues_is_told_and_then_right(
     assert await whole(b, real) == data
 
 
+@pytest.mark.claim("S74")
 async def test_a_vanished_object_is_stale_when_open_and_missing_when_not(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
@@ -410,6 +414,7 @@ async def test_a_fresh_link_refused_is_meant(
     assert b.script.signs == ["a", "a"]
 
 
+@pytest.mark.claim("S79")
 async def test_after_sleep_links_and_connections_are_fresh(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
@@ -702,6 +707,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     life_s=st.sampled_from([0.5, 20.0, 300.0]),
 )
 @settings(max_examples=40, deadline=None)
+@pytest.mark.claim("S6")
 def test_whatever_happens_the_bytes_are_right(
     size: int, seed: int, share: float, memory: int, life_s: float
 ) -> None:
@@ -743,6 +749,7 @@ def test_whatever_happens_the_bytes_are_right(
 
 @given(seed=st.integers(0, 2**32), at=st.integers(0, 12), etags=st.booleans())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.claim("S73")
 def test_a_change_at_any_moment_never_mixes_versions(seed: int, at: int, etags: bool) -> None:
     old, new = pattern(3 * MIB, seed=1), pattern(3 * MIB + (0 if etags else 5), seed=2)
     chance = random.Random(seed)

@@ -53,6 +53,7 @@ def test_only_the_same_bytes_and_only_for_a_moment(
     assert told == (overlap and 30.0 + later_s - 30.0 < REPEATED_S)
 
 
+@pytest.mark.claim("S25")
 async def test_a_read_does_not_wait_twice(
     nursery: trio.Nursery, autojump_clock: trio.abc.Clock
 ) -> None:

@@ -171,6 +171,7 @@ async def test_a_link_dead_on_arrival_is_still_tried_once(
     assert (await book.get("a")).url.endswith("secret2")
 
 
+@pytest.mark.claim("S80")
 async def test_nothing_shows_a_link(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -64,6 +64,7 @@ WAITS = [
 
 
 @pytest.mark.parametrize(("path", "name", "needed"), WAITS)
+@pytest.mark.claim("S15")
 async def test_who_waits_for_what(world: World, path: str, name: str, needed: set[Part]) -> None:
     inode = await world.walk(path) if path else 1
     world.catalogue.asked.clear()
@@ -151,6 +152,7 @@ async def test_a_file_is_not_opened_as_a_directory(world: World) -> None:
             await world.fs.opendir(await world.walk(path))
 
 
+@pytest.mark.claim("S4")
 async def test_opening_reads_nothing_and_reading_reads_what_was_asked(world: World) -> None:
     opened = await world.fs.open(await world.walk("orders/Munich/scene.zip"), os.O_RDONLY)
     (file,) = world.files.opened
@@ -285,6 +287,7 @@ async def test_the_kernel_must_not_remember_what_no_change_reports(world: World)
     assert await world.fs.lookup(assets, "scene.zip.aux.xml") == Absent(KERNEL_TTL_S)
 
 
+@pytest.mark.claim("S3")
 async def test_an_entry_renamed_during_a_walk_is_shown_and_not_remembered(world: World) -> None:
     handle = await world.fs.opendir(await world.walk("tags/t"))
     world.put(make_asset(0xA1, name="other.zip", tags=("t",)))
@@ -386,6 +389,7 @@ async def attributes_of(world: World, path: str) -> dict[str, str]:
     return {name: (await world.fs.getxattr(inode, name)).decode() for name in names}
 
 
+@pytest.mark.claim("S55")
 async def test_the_listed_attributes() -> None:
     world = World(ORDER, FULL)
     assert await attributes_of(world, "assets/full.zip") == FULL_ATTRIBUTES
@@ -401,6 +405,7 @@ async def test_the_listed_attributes() -> None:
     assert not world.documents.asked
 
 
+@pytest.mark.claim("S55")
 async def test_what_up42_does_not_say_is_absent() -> None:
     world = World(make_asset(1, name=None, order_id="3" * 8))
     assert (await attributes_of(world, f"assets/{make_asset(1).id}")).keys() == {
@@ -453,6 +458,7 @@ async def test_unlisted_attributes_are_where_they_belong(
 # requests --------------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("S10")
 async def test_nothing_but_unlisted_attributes_makes_a_request(world: World) -> None:
     for path in ("orders", "orders/Munich", "tags", "tags/t", "assets", "cnam/SUCCESSFUL"):
         for name in await world.list(path):

@@ -35,6 +35,7 @@ def world(stac: Stac) -> World:
     return stac_world(stac, ORDER, ONE, TWO, BARE)
 
 
+@pytest.mark.claim("S43")
 async def test_it_shows_the_outline_of_every_item(world: World, autojump_clock: MockClock) -> None:
     document = json.loads(await read(world, f"orders/Munich/{NAME}"))
     rows = [feature["properties"] for feature in document["features"]]
@@ -63,6 +64,7 @@ async def test_it_shows_only_what_is_in_the_directory(
     assert {row["properties"]["id"] for row in rows} == {TWO.id}
 
 
+@pytest.mark.claim("S43")
 async def test_it_is_hidden_unless_wished(
     world: World, stac: Stac, autojump_clock: MockClock
 ) -> None:
@@ -90,6 +92,7 @@ async def test_looking_it_up_asks_nothing_and_stat_makes_it(
     assert found.size == size
 
 
+@pytest.mark.claim("S43")
 async def test_it_is_made_once_a_minute(
     world: World, stac: Stac, autojump_clock: MockClock
 ) -> None:

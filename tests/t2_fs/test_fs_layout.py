@@ -74,6 +74,7 @@ def test_no_history_shows(history: list[Changes], looks: list[bool]) -> None:
 
 
 @given(st.lists(changes, max_size=3), changes)
+@pytest.mark.claim("S61")
 def test_exactly_the_names_whose_meaning_changed_are_reported(
     history: list[Changes], change: Changes
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_directory_nobody_looked_into_reports_nothing() -> None:
 
 
 @given(st.lists(changes, max_size=3))
+@pytest.mark.claim("S52")
 def test_link_counts_are_the_listed_names(history: list[Changes]) -> None:
     index, layout = make(*history)
     tree = view(layout)
@@ -210,6 +212,7 @@ def test_an_order_by_its_id_is_a_directory_of_its_own_place() -> None:
     assert list(layout.children(place)) == ["shown"]
 
 
+@pytest.mark.claim("S34")
 def test_a_listed_name_wins_over_an_id() -> None:
     one = make_asset(0xA1)
     other = make_asset(2, name=one.id)
@@ -218,6 +221,7 @@ def test_a_listed_name_wins_over_an_id() -> None:
     assert layout.find(Node(Kind.ASSETS), one.id.upper()) == Node(Kind.ASSET, one.id)
 
 
+@pytest.mark.claim("S35")
 def test_an_order_without_assets_is_not_shown() -> None:
     order = make_order(1)
     _, layout = make(Changes(orders=(order,)))
@@ -236,6 +240,7 @@ def names_of(*things: object, place: Node) -> list[str]:
     return list(layout.children(place))
 
 
+@pytest.mark.claim("S31")
 def test_equal_names_show_the_id_of_all_but_the_oldest() -> None:
     same = [make_asset(n, name="scene.zip") for n in (3, 1, 2)]
     assert names_of(*same, place=Node(Kind.ASSETS)) == [
@@ -260,6 +265,7 @@ def test_the_name_of_an_asset(fields: dict[str, object], name: str) -> None:
     assert names_of(make_asset(1, **fields), place=Node(Kind.ASSETS)) == [name]
 
 
+@pytest.mark.claim("S30")
 def test_orders_are_called_as_they_are_shown_else_by_their_id() -> None:
     orders = (
         make_order(1, display_name="a/b"),
@@ -277,6 +283,7 @@ def test_orders_are_called_as_they_are_shown_else_by_their_id() -> None:
     assert set(found[3:]) == {"_", "un_known"}
 
 
+@pytest.mark.claim("S33")
 def test_a_tag_that_had_to_be_made_safe_gives_way() -> None:
     held = make_asset(1, tags=("a/b", "a_b", "", "\udcff"))
     found = names_of(held, place=Node(Kind.TAGS))

@@ -31,6 +31,7 @@ async def stat(world: World, path: str) -> int:
     return (await world.fs.getattr(await world.walk(path))).size
 
 
+@pytest.mark.claim("S46")
 async def test_listing_asks_for_no_size(world: World, autojump_clock: MockClock) -> None:
     await world.list("assets")
     await world.list("assets/one")
@@ -46,6 +47,7 @@ async def test_one_question_is_one_size(world: World, autojump_clock: MockClock)
     assert world.files.begun == []
 
 
+@pytest.mark.claim("S48")
 async def test_the_second_file_begins_all_others_once(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -78,6 +80,7 @@ async def test_open_learns_the_size_too(world: World, autojump_clock: MockClock)
     assert world.files.probed == [FILES[5]]
 
 
+@pytest.mark.claim("S49")
 async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(
     world: World, autojump_clock: MockClock
 ) -> None:

@@ -35,6 +35,7 @@ def world(stac: Stac) -> World:
     return world
 
 
+@pytest.mark.claim("S36")
 async def test_files_stand_beside_their_delivery(world: World, stac: Stac) -> None:
     assert await world.list("assets") == ["one.zip", "one", "two.zip", "two", "bare.zip"]
     assert sorted(await world.list("assets/one")) == ["b02.tiff", "item.json", "metadata.xml"]
@@ -86,6 +87,7 @@ async def test_item_json_stands_alone(world: World) -> None:
         assert {"item.json", *keys} == set(await world.list(place))
 
 
+@pytest.mark.claim("S38")
 async def test_a_foreign_href_is_left_out_and_said_once(
     world: World, stac: Stac, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +167,7 @@ async def test_new_items_replace_the_old(world: World, stac: Stac) -> None:
     assert await world.list("assets/one") == ["scene 5", "scene 6"]
 
 
+@pytest.mark.claim("S40")
 async def test_an_older_name_wins_over_the_directory(stac: Stac) -> None:
     older, newer = make_asset(1, name="scene.tif"), done(2, name="scene.tif.zip")
     stac.put(item_of(newer, 1))

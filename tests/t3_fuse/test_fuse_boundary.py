@@ -90,6 +90,7 @@ async def test_a_result_passes() -> None:
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+@pytest.mark.claim("S17")
 async def test_each_of_our_errors_is_its_errno(
     kind: type[Up42fsError], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,6 +162,7 @@ async def test_an_error_inside_a_nursery_is_opened(error: Exception, number: int
     ],
     ids=lambda error: type(error).__name__,
 )
+@pytest.mark.claim("S18")
 async def test_the_unexpected_is_eio_and_logged_with_its_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +178,7 @@ async def test_the_unexpected_is_eio_and_logged_with_its_traceback(
     assert "in throw" in written
 
 
+@pytest.mark.claim("S16")
 async def test_the_deadline_is_etimedout(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +193,7 @@ async def test_the_deadline_is_etimedout(
     assert await handlers.read(4.5) == "done"
 
 
+@pytest.mark.claim("S16")
 def test_a_read_may_take_longer_than_the_store_tries_and_metadata_than_a_listing() -> None:
     from up42fs.fs.filesystem import LISTING_TIMEOUT_S
     from up42fs.store.files import StoreSettings

@@ -54,6 +54,7 @@ def blocks(cache: Path) -> list[Path]:
     return [path for path in (cache / "blocks").rglob("*") if path.is_file()]
 
 
+@pytest.mark.claim("S66")
 def test_a_remount_reads_without_a_request(emu: Emulator, cache: Path) -> None:
     with cached(emu, cache) as mount:
         whole(mount)
@@ -84,6 +85,7 @@ def test_what_was_read_is_what_is_cached(emu: Emulator, cache: Path) -> None:
         assert "store.get" not in emu.requests(before)
 
 
+@pytest.mark.claim("S66")
 def test_cached_bytes_are_read_with_nobody_there(emu: Emulator, cache: Path) -> None:
     with cached(emu, cache) as mount:
         whole(mount)
@@ -96,6 +98,7 @@ def test_cached_bytes_are_read_with_nobody_there(emu: Emulator, cache: Path) -> 
             emu.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.claim("S68")
 def test_two_mounts_share(emu: Emulator, cache: Path) -> None:
     with cached(emu, cache) as one, cached(emu, cache) as two:
         whole(one)
@@ -107,6 +110,7 @@ def test_two_mounts_share(emu: Emulator, cache: Path) -> None:
         assert "store.get" not in emu.requests(before)
 
 
+@pytest.mark.claim("S67")
 def test_a_mount_killed_while_it_writes_leaves_nothing_wrong(emu: Emulator, cache: Path) -> None:
     for delay_s in (0.05, 0.1, 0.2):
         with cached(emu, cache) as mount:
@@ -144,6 +148,7 @@ def test_a_changed_title_costs_what_is_asked_until_the_first_answer(
         assert "store.get" not in emu.requests(before)
 
 
+@pytest.mark.claim("S71")
 def test_a_replaced_object_is_not_read_from_the_cache(emu: Emulator, cache: Path) -> None:
     """Of the same size: what tells is the time of its last update in the catalogue."""
     with cached(emu, cache) as mount:
@@ -156,6 +161,7 @@ def test_a_replaced_object_is_not_read_from_the_cache(emu: Emulator, cache: Path
         assert path.read_bytes() == pattern_bytes(9, 0, SIZE)
 
 
+@pytest.mark.claim("S64")
 def test_nobody_else_can_look(emu: Emulator, cache: Path) -> None:
     with cached(emu, cache) as mount:
         pread(mount, 0, 4096)
@@ -166,6 +172,7 @@ def test_nobody_else_can_look(emu: Emulator, cache: Path) -> None:
     assert emu.asset("big.bin") not in str(path)
 
 
+@pytest.mark.claim("S65")
 def test_without_a_cache_nothing_is_written(emu: Emulator, cache: Path) -> None:
     with cached(emu, cache, "--cache-size", "0") as mount:
         whole(mount)
@@ -173,6 +180,7 @@ def test_without_a_cache_nothing_is_written(emu: Emulator, cache: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.claim("S69")
 def test_a_disk_that_cannot_be_used_is_said_once(emu: Emulator, cache: Path) -> None:
     cache.mkdir()
     (cache / "blocks").write_bytes(b"")

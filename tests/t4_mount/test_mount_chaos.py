@@ -12,6 +12,7 @@ READERS = 7
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.claim("S73")
 def test_no_wrong_byte_no_hang_and_nothing_left() -> None:
     chaos = script("chaos")
     tally, memory = chaos.chaos(SECONDS, READERS, seed=1)

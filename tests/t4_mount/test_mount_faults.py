@@ -43,6 +43,7 @@ def test_the_short_form_has_every_fault_on_every_plane(table: ModuleType) -> Non
 @pytest.mark.mount
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.claim("S26")
 def test_no_wrong_byte_no_hang_the_right_error(table: ModuleType) -> None:
     verdicts = script("fault_run").run(table.short_form(table.cells()), PAIRS)
     bad = [

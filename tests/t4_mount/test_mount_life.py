@@ -171,6 +171,7 @@ def test_unmount_of_what_is_no_mount(tmp_path: Path) -> None:
     assert "is not an up42fs mount" in done.stderr
 
 
+@pytest.mark.claim("S84")
 def test_unmount_of_a_busy_mount_says_so_and_lazy_helps(sample: Emulator, mount) -> None:
     there = mount(sample)
     with subprocess.Popen(["sleep", "60"], cwd=there.path / "assets") as user:
@@ -193,6 +194,7 @@ def test_signals_unmount_cleanly(sample: Emulator, mount, number: int) -> None:
     assert "Traceback" not in there.log.read_text()
 
 
+@pytest.mark.claim("S85")
 def test_fusermount_unmounts_cleanly(sample: Emulator, mount) -> None:
     there = mount(sample)
     check("fusermount3", "-u", there.path)
@@ -308,6 +310,7 @@ def test_demo_without_a_command_ends_on_ctrl_c(tmp_path: Path) -> None:
     assert mount_at(tmp_path / "mnt") is None
 
 
+@pytest.mark.claim("S80")
 def test_the_log_holds_no_secret(sample: Emulator, mount) -> None:
     there = mount(sample, "--log-level", "debug")
     for path in filter(Path.is_file, (there.path / "assets").iterdir()):
@@ -320,6 +323,7 @@ def test_the_log_holds_no_secret(sample: Emulator, mount) -> None:
     assert there.log.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.claim("S87")
 def test_a_signal_at_any_moment_leaves_no_mount(sample: Emulator, mountpoint: Path) -> None:
     """SIGTERM in the first moments: nothing stays mounted, whatever had been done by then."""
     for moment in range(12):

@@ -34,6 +34,7 @@ def small(start) -> Emulator:
     return start("--synthetic", "3,1,1")
 
 
+@pytest.mark.claim("S77")
 def test_a_file_kept_open_outlives_many_links(start, mount) -> None:
     emulator = start("--synthetic", "1", "--link-life-s", "1")
     size = 40 * MIB
@@ -60,6 +61,7 @@ def test_a_link_that_expires_early_is_renewed_behind_the_reader(start, mount) ->
     assert emulator.requests()["assets.sign"] == 2
 
 
+@pytest.mark.claim("S77")
 def test_one_link_serves_many_readers(small: Emulator, mount) -> None:
     add(small, "shared.bin", 20 * MIB)
     there = mount(small)
@@ -113,6 +115,7 @@ def test_sequential_reading_asks_each_byte_once_in_few_requests(small: Emulator,
     fetched_once(there, size)
 
 
+@pytest.mark.claim("S7")
 def test_mapped_files_read_the_same(small: Emulator, mount) -> None:
     add(small, "mapped.bin", 5 * MIB)
     there = mount(small)
@@ -122,6 +125,7 @@ def test_mapped_files_read_the_same(small: Emulator, mount) -> None:
         view.close()
 
 
+@pytest.mark.claim("S6")
 def test_empty_and_one_byte_files(small: Emulator, mount) -> None:
     add(small, "empty.bin", 0)
     add(small, "one.bin", 1)
@@ -130,6 +134,7 @@ def test_empty_and_one_byte_files(small: Emulator, mount) -> None:
     assert there.find("one.bin").read_bytes() == pattern_bytes(SEED, 0, 1)
 
 
+@pytest.mark.claim("S72")
 def test_an_object_that_changes_beneath_an_open_file_is_stale(small: Emulator, mount) -> None:
     asset_id = add(small, "moving.bin", 10 * MIB)
     there = mount(small)
@@ -147,6 +152,7 @@ def test_an_object_that_changes_beneath_an_open_file_is_stale(small: Emulator, m
     assert "moving.bin" in there.log.read_text()
 
 
+@pytest.mark.claim("S76")
 def test_a_size_the_listing_got_wrong_heals(small: Emulator, mount) -> None:
     asset_id = add(small, "wrong.bin", 3 * MIB)
     there = mount(small)
@@ -184,6 +190,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.claim("S28")
 def test_faults_that_pass_are_not_seen_by_the_reader(small: Emulator, mount, fault: str) -> None:
     add(small, "shaky.bin", 12 * MIB)
     there = mount(small)
@@ -205,6 +212,7 @@ def test_signing_survives_faults(small: Emulator, mount, route: str) -> None:
     assert there.find("signed.bin").read_bytes() == pattern_bytes(SEED, 0, 2 * MIB)
 
 
+@pytest.mark.claim("S27")
 def test_what_is_known_answers_while_the_network_hangs(small: Emulator, mount) -> None:
     add(small, "cached.bin", MIB)
     add(small, "uncached.bin", 8 * MIB)
@@ -267,12 +275,14 @@ def test_a_thousand_assets_list_completely_at_once(start, mount) -> None:
     assert len(in_tags) == sum(len(a["tags"] or []) for a in storage["assets"])
 
 
+@pytest.mark.claim("S15")
 def test_the_first_listing_waits_for_a_slow_service(start, mount) -> None:
     emulator = start("--synthetic", "300,10,5", "--api-latency-s", "0.2", "--max-page-size", "50")
     there = mount(emulator)
     assert len([p for p in (there.path / "assets").iterdir() if p.is_file()]) == 300
 
 
+@pytest.mark.claim("S56")
 def test_changes_appear_within_a_refresh(start, mount) -> None:
     emulator = start("--synthetic", "20,2,2")
     there = mount(emulator, "-o", "refresh=1")
@@ -295,6 +305,7 @@ def test_changes_appear_within_a_refresh(start, mount) -> None:
     assert set(os.listdir(assets)) == before
 
 
+@pytest.mark.claim("S75")
 def test_an_open_file_survives_changes_of_its_metadata(start, mount) -> None:
     emulator = start("--synthetic", "5,1,1")
     asset_id = add(emulator, "held.bin", 8 * MIB, tags=["one"])
@@ -306,6 +317,7 @@ def test_an_open_file_survives_changes_of_its_metadata(start, mount) -> None:
         assert os.pread(file.fileno(), 10, 5 * MIB) == pattern_bytes(SEED, 5 * MIB, 10)
 
 
+@pytest.mark.claim("S59")
 def test_sighup_refreshes_now(start, mount) -> None:
     emulator = start("--synthetic", "5,1,1")
     there: Mount = mount(emulator, "-o", "refresh=3600")

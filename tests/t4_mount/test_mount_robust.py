@@ -74,6 +74,7 @@ def is_healthy(there: Mount, offset: int = 500 * MIB) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.claim("S86")
 def test_a_signal_unmounts_in_three_seconds_whoever_waits(
     store: Emulator, there: Mount, number: int
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_signal_unmounts_in_three_seconds_whoever_waits(
     assert "Traceback" not in there.log.read_text()
 
 
+@pytest.mark.claim("S85")
 def test_an_unmount_while_reads_run_is_refused_and_harms_nothing(
     store: Emulator, there: Mount
 ) -> None:
@@ -99,6 +101,7 @@ def test_an_unmount_while_reads_run_is_refused_and_harms_nothing(
     assert is_healthy(there)
 
 
+@pytest.mark.claim("S85")
 def test_a_lazy_unmount_while_reads_run_takes_the_name_and_the_process_ends(
     store: Emulator, there: Mount
 ) -> None:
@@ -111,6 +114,7 @@ def test_a_lazy_unmount_while_reads_run_takes_the_name_and_the_process_ends(
     assert "Traceback" not in there.log.read_text()
 
 
+@pytest.mark.claim("S89")
 def test_readers_killed_at_any_moment_leave_nothing_behind(store: Emulator, there: Mount) -> None:
     store.remote.faults(store_latency_s=0.05)
     chance = random.Random(3)
@@ -133,6 +137,7 @@ def test_readers_killed_at_any_moment_leave_nothing_behind(store: Emulator, ther
 
 
 @pytest.mark.parametrize("words", [[], ["fork"]])
+@pytest.mark.claim("S90")
 def test_a_crowd_of_readers(store: Emulator, there: Mount, words: list[str]) -> None:
     """512 threads, or children that share one descriptor: each gets its own bytes."""
     readers = 128 if words else 512
@@ -142,6 +147,7 @@ def test_a_crowd_of_readers(store: Emulator, there: Mount, words: list[str]) -> 
     assert there.status()["store"]["leases"] == 1
 
 
+@pytest.mark.claim("S79")
 def test_stopped_past_the_life_of_its_link(store: Emulator, there: Mount) -> None:
     """As a suspend: the process sleeps, its link ends, reading goes on."""
     store.remote.faults(link_life_s=1.0)
@@ -155,6 +161,7 @@ def test_stopped_past_the_life_of_its_link(store: Emulator, there: Mount) -> Non
     assert "WARNING" not in there.log.read_text()
 
 
+@pytest.mark.claim("S89")
 def test_a_client_killed_between_poll_and_read_does_not_freeze_the_loop(
     store: Emulator, there: Mount
 ) -> None:
@@ -180,6 +187,7 @@ def test_a_client_killed_between_poll_and_read_does_not_freeze_the_loop(
     wait_until(lambda: store.remote.count("assets.list", before) > 0, 5, "the loop turns")
 
 
+@pytest.mark.claim("S88")
 def test_a_crash_is_clear_and_mounting_again_cures_it(store: Emulator, tmp_path: Path) -> None:
     with mounted(store.env, home=tmp_path) as there:
         with there.find("big.bin").open("rb", buffering=0) as file:
@@ -206,6 +214,7 @@ def mounts() -> list[str]:
     return Path("/proc/self/mountinfo").read_text().splitlines()
 
 
+@pytest.mark.claim("S88")
 def test_a_mount_that_is_only_stopped_is_not_taken_away(store: Emulator, there: Mount) -> None:
     os.kill(there.pid, signal.SIGSTOP)
     try:

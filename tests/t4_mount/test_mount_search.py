@@ -198,6 +198,7 @@ def test_a_name_is_only_asked_when_it_is_looked_into(sample: Emulator, mount) ->
     assert sample.requests(before) == {"stac.search": 1}
 
 
+@pytest.mark.claim("S45")
 def test_a_refused_search_is_an_error_and_not_an_empty_directory(start, mount) -> None:
     running = start("--synthetic", "3,1,0")
     fresh = mount(running)
@@ -282,6 +283,7 @@ def gone(request: pytest.FixtureRequest, session_home: Path) -> Iterator[tuple[E
         yield running, stack.enter_context(mounted(running.env, home=session_home))
 
 
+@pytest.mark.claim("S50")
 def test_the_tree_is_built_from_stac_alone(gone: tuple[Emulator, Mount]) -> None:
     running, mount = gone
     storage = running.remote.storage()

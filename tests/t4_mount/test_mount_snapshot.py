@@ -34,6 +34,7 @@ def mount_once(running: Emulator, cache: Path, home: Path) -> list[str]:
         return tree(mount.path)
 
 
+@pytest.mark.claim("S62")
 def test_the_second_mount_lists_before_it_asks(start, tmp_path: Path) -> None:
     running = start("--synthetic", "500,20,10")
     cache = tmp_path / "cache"
@@ -62,6 +63,7 @@ def test_it_is_refreshed_behind(start, tmp_path: Path) -> None:
     assert routes["assets.list"] <= 6
 
 
+@pytest.mark.claim("S62")
 def test_mounting_and_listing_offline(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with emulator("--synthetic", "50,5,3") as running:
@@ -100,6 +102,7 @@ def test_a_wrong_password_is_refused_although_the_storage_is_known(start, tmp_pa
     assert "password" in done.stderr
 
 
+@pytest.mark.claim("S63")
 def test_a_damaged_snapshot_is_rebuilt(start, tmp_path: Path) -> None:
     running = start("--synthetic", "50,5,3")
     cache = tmp_path / "cache"
@@ -115,6 +118,7 @@ def test_a_damaged_snapshot_is_rebuilt(start, tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.claim("S65")
 def test_cache_size_0_keeps_nothing(start, tmp_path: Path) -> None:
     running = start("--synthetic", "5,1,1")
     cache = tmp_path / "cache"
@@ -124,6 +128,7 @@ def test_cache_size_0_keeps_nothing(start, tmp_path: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.claim("S68")
 def test_two_mounts_share_it(start, tmp_path: Path) -> None:
     running = start("--synthetic", "50,5,3")
     cache = ("--cache-dir", str(tmp_path / "cache"))

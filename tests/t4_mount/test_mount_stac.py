@@ -26,6 +26,7 @@ def assert_whole(running: Emulator, found: dict[str, dict[str, Path]]) -> None:
             assert os.getxattr(path, "user.up42.id").decode() == item["files"][key]
 
 
+@pytest.mark.claim("S41")
 def test_pystac_walks_and_validates_the_sample(sample: Emulator, sample_mount: Mount) -> None:
     found = walk(sample_mount.path / "stac/catalog.json")
     assert_whole(sample, found)
@@ -62,6 +63,7 @@ def test_pystac_walks_and_validates_many_pages(start, mount) -> None:
     assert_whole(running, found)
 
 
+@pytest.mark.claim("S42")
 def test_looking_asks_only_for_what_is_looked_at(start, mount) -> None:
     running = start("--synthetic", "150,10,3")
     fresh = mount(running)

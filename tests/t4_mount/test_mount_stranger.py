@@ -53,6 +53,7 @@ def test_a_loose_service_works(service: Stranger, tmp_path: Path) -> None:
             there.find("file 4.bin").read_bytes()
 
 
+@pytest.mark.claim("S81")
 def test_the_token_goes_to_the_api_alone(service: Stranger, tmp_path: Path) -> None:
     with mounted(service.env, home=tmp_path) as there:
         there.find("file 1.bin").read_bytes()
@@ -81,6 +82,7 @@ HOSTILE_NAMES = {
 }
 
 
+@pytest.mark.claim("S29")
 def test_hostile_names_are_made_safe(service: Stranger, tmp_path: Path) -> None:
     service.rows = [row(n, name=name) for n, name in enumerate(HOSTILE_NAMES, start=1)]
     service.rows += [row(1, name="twin.tif"), {"id": None}, {"id": ["x"]}, {}]
@@ -130,6 +132,7 @@ def test_hostile_values_are_bounded(service: Stranger, tmp_path: Path) -> None:
     assert "Traceback" not in there.log.read_text()
 
 
+@pytest.mark.claim("S76")
 def test_sizes_that_lie_are_found_out(service: Stranger, tmp_path: Path) -> None:
     service.rows = [row(1, size=500_000) | {"true size": 300_000}]
     with mounted(service.env, home=tmp_path) as there:
@@ -155,6 +158,7 @@ def test_sizes_that_lie_are_found_out(service: Stranger, tmp_path: Path) -> None
     ],
     ids=["deep", "deeper", "shape", "bytes", "html", "empty", "null", "number"],
 )
+@pytest.mark.claim("S83")
 def test_answers_that_make_no_sense_are_one_error(
     service: Stranger, tmp_path: Path, body: bytes
 ) -> None:
@@ -175,6 +179,7 @@ def test_answers_that_make_no_sense_are_one_error(
     assert "Traceback" not in there.log.read_text()
 
 
+@pytest.mark.claim("S83")
 def test_an_answer_without_end_is_cut_off(service: Stranger, tmp_path: Path) -> None:
     """64 MiB are no page, and a megabyte that unpacks to a gigabyte is none either."""
     bomb = gzip.compress(b'{"content": "' + b"0" * (300 << 20) + b'"}', 1)
@@ -202,6 +207,7 @@ LINKS = [
 ]
 
 
+@pytest.mark.claim("S82")
 def test_links_that_must_not_be_followed(service: Stranger, tmp_path: Path) -> None:
     with mounted(service.env | HURRY, home=tmp_path) as there:
         for number, link in enumerate(LINKS):
@@ -214,6 +220,7 @@ def test_links_that_must_not_be_followed(service: Stranger, tmp_path: Path) -> N
     assert "secret" not in there.log.read_text()
 
 
+@pytest.mark.claim("S81")
 def test_redirects_take_neither_token_nor_link_along(service: Stranger, tmp_path: Path) -> None:
     with stranger() as other, mounted(service.env, home=tmp_path) as there:
 
@@ -239,6 +246,7 @@ def pages_without_end(path: str) -> tuple[int, dict[str, str], bytes]:
 
 
 @pytest.mark.parametrize("in_a_circle", [True, False])
+@pytest.mark.claim("S83")
 def test_pages_in_a_circle_or_without_end(
     service: Stranger, tmp_path: Path, in_a_circle: bool
 ) -> None:
@@ -259,6 +267,7 @@ def test_pages_in_a_circle_or_without_end(
         assert kib_resident(there.pid) < MOST_KIB
 
 
+@pytest.mark.claim("S38")
 def test_hrefs_to_elsewhere_are_left_out(service: Stranger, tmp_path: Path) -> None:
     hrefs = {
         "local": "file:///etc/passwd",

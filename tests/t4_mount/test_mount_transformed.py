@@ -88,6 +88,7 @@ def made(session_home: Path) -> Iterator[tuple[Emulator, Mount]]:
 # -- what stands where
 
 
+@pytest.mark.claim("S36")
 def test_one_item_lies_open_beside_its_delivery(made: tuple[Emulator, Mount]) -> None:
     mount = made[1].path
     assert "one.zip" in os.listdir(mount / "assets")
@@ -187,6 +188,7 @@ def test_a_directory_gives_way_to_a_file_of_that_name(made: tuple[Emulator, Moun
     assert sorted(os.listdir(assets / "clash.tif (files)")) == ["c.tif", "item.json"]
 
 
+@pytest.mark.claim("S39")
 def test_a_file_is_one_inode_wherever_it_stands(made: tuple[Emulator, Mount]) -> None:
     mount = made[1].path
     places = [mount / view / "one" for view in ("orders/Order of all", "tags/first", "assets")]
@@ -242,6 +244,7 @@ def test_a_search_per_hundred_files(start, mount) -> None:
 # -- sizes
 
 
+@pytest.mark.claim("S47")
 def test_stat_and_open_learn_a_size_with_a_link_and_a_range(
     made: tuple[Emulator, Mount], mount
 ) -> None:
@@ -453,6 +456,7 @@ def test_unlisted_attributes_of_a_transformed_file(made: tuple[Emulator, Mount],
     assert int(os.getxattr(one / "metadata.xml", "user.up42.cached")) == len(b"metadata.xml")
 
 
+@pytest.mark.claim("S37")
 def test_item_json_is_a_valid_item_alone(sample_mount: Mount) -> None:
     documents = sorted((sample_mount.path / "assets").rglob("item.json"))
     assert len(documents) == 5

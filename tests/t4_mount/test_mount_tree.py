@@ -77,6 +77,7 @@ def ids_in(directory: Path) -> set[str]:
     return {os.getxattr(path, "user.up42.id").decode() for path in files_in(directory)}
 
 
+@pytest.mark.claim("S51")
 def test_one_asset_is_one_inode_under_all_its_names(sample_mount: Mount) -> None:
     names: dict[int, int] = {}
     top = sample_mount.path
@@ -92,6 +93,7 @@ def test_one_asset_is_one_inode_under_all_its_names(sample_mount: Mount) -> None
         assert path.stat().st_nlink == names[path.stat().st_ino]
 
 
+@pytest.mark.claim("S51")
 def test_inodes_and_names_are_the_same_in_another_mount(sample, sample_mount, mount) -> None:
     other = mount(sample)
     for view in ("assets", "orders", "tags", "cnam/SUCCESSFUL"):
@@ -100,6 +102,7 @@ def test_inodes_and_names_are_the_same_in_another_mount(sample, sample_mount, mo
         assert first == second
 
 
+@pytest.mark.claim("S29")
 def test_names_are_safe(sample_mount: Mount) -> None:
     for _, directories, files in os.walk(sample_mount.path):
         for name in (*directories, *files):
@@ -108,6 +111,7 @@ def test_names_are_safe(sample_mount: Mount) -> None:
             assert name == name.strip()
 
 
+@pytest.mark.claim("S34")
 def test_ids_are_names_too_but_unlisted(sample: Emulator, sample_mount: Mount) -> None:
     asset = next(a for a in sample.remote.storage()["assets"] if a["order_id"] and a["name"])
     by_id = os.stat(sample_mount.path / "assets" / asset["id"])
@@ -119,6 +123,7 @@ def test_ids_are_names_too_but_unlisted(sample: Emulator, sample_mount: Mount) -
     assert os.stat(order / asset["id"]).st_ino == by_id.st_ino
 
 
+@pytest.mark.claim("S53")
 def test_times_modes_owner_and_blocks(sample_mount: Mount) -> None:
     for path in files_in(sample_mount.path / "assets"):
         found = path.stat()
@@ -135,12 +140,14 @@ def test_times_modes_owner_and_blocks(sample_mount: Mount) -> None:
     assert os.stat(sample_mount.path / "orders").st_mode == 0o40555
 
 
+@pytest.mark.claim("S53")
 def test_owner_group_and_umask_are_settable(sample, mount) -> None:
     other = mount(sample, "-o", "uid=1234,gid=99,umask=077")
     found = os.stat(other.path / "assets")
     assert (found.st_uid, found.st_gid, found.st_mode) == (1234, 99, 0o40500)
 
 
+@pytest.mark.claim("S8")
 def test_df_shows_the_sum_of_sizes(sample: Emulator, sample_mount: Mount) -> None:
     total = sum(a["size"] or 0 for a in sample.remote.storage()["assets"])
     found = os.statvfs(sample_mount.path)
@@ -149,6 +156,7 @@ def test_df_shows_the_sum_of_sizes(sample: Emulator, sample_mount: Mount) -> Non
     assert found.f_files == len(sample.remote.storage()["assets"])
 
 
+@pytest.mark.claim("S9")
 def test_getfattr_shows_the_listed_names_and_asks_nothing(
     sample: Emulator, sample_mount: Mount
 ) -> None:
@@ -183,6 +191,7 @@ def test_unlisted_attributes_are_readable(sample: Emulator, sample_mount: Mount)
 
 
 @pytest.mark.parametrize("name", ["security.selinux", "system.posix_acl_access"])
+@pytest.mark.claim("S12")
 def test_foreign_attributes_are_not_supported(sample_mount: Mount, name: str) -> None:
     with pytest.raises(OSError) as caught:
         os.getxattr(sample_mount.path / "assets", name)
@@ -190,12 +199,14 @@ def test_foreign_attributes_are_not_supported(sample_mount: Mount, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["user.up42.nothing", "user.other"])
+@pytest.mark.claim("S11")
 def test_unknown_attributes_have_no_data(sample_mount: Mount, name: str) -> None:
     with pytest.raises(OSError) as caught:
         os.getxattr(sample_mount.path / "assets", name)
     assert caught.value.errno == errno.ENODATA
 
 
+@pytest.mark.claim("S2")
 def test_listing_everything_asks_nothing(sample: Emulator, sample_mount: Mount) -> None:
     os.listdir(sample_mount.path / "orders")
     before = sample.remote.position()
@@ -205,6 +216,7 @@ def test_listing_everything_asks_nothing(sample: Emulator, sample_mount: Mount) 
     assert sample.remote.log(before) == []
 
 
+@pytest.mark.claim("S1")
 def test_missing_names_cost_nothing_and_are_remembered(sample: Emulator, sample_mount) -> None:
     path = sample_mount.path / "assets"
     os.listdir(path)
@@ -216,6 +228,7 @@ def test_missing_names_cost_nothing_and_are_remembered(sample: Emulator, sample_
     assert sample.remote.log(before) == []
 
 
+@pytest.mark.claim("S54")
 def test_du_counts_an_asset_once(sample: Emulator, sample_mount: Mount) -> None:
     total = sum(a["size"] or 0 for a in sample.remote.storage()["assets"])
     script = "find assets orders/* tags/* cnam/* -maxdepth 1 -type f -print0 | "
@@ -260,6 +273,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("call", WRITES)
+@pytest.mark.claim("S5")
 def test_every_writing_call_is_refused(sample_mount: Mount, call: str) -> None:
     with pytest.raises(OSError) as caught:
         WRITES[call](sample_mount.path)
