@@ -157,6 +157,9 @@ class Catalogue:
         if self.error is not None:
             raise self.error
 
+    async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
+        await self.ready(Part.ASSETS, timeout_s=timeout_s)
+
     def finish(self, error: Exception | None = None) -> None:
         self.listed, self.error = error is None, error
         self.changed.set()

@@ -52,7 +52,7 @@ from up42fs.fuse.mounts import Mount
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
-from up42fs.listings import Assets, Orders
+from up42fs.listings import Assets, ListedNarrowly, Orders
 from up42fs.metrics import Metrics
 from up42fs.places import account_key, egress_of, journal_path, snapshot_of
 from up42fs.store.files import FileStore
@@ -157,8 +157,19 @@ class _Mount:
             refresh_s=settings.refresh,
             known=[part for part in Part if getattr(stored, f"{part.value}_complete")],
             edited=self._edited,
+            narrow=lambda: ListedNarrowly(client) if self._assets.mode == "assets" else None,
+            reached=stored.reached,
         )
-        self._recorder = Recorder(snapshot, self._index, self._sync.is_synced) if snapshot else None
+        self._recorder = (
+            Recorder(
+                snapshot,
+                self._index,
+                self._sync.is_synced,
+                reached=lambda: self._sync.reached,
+            )
+            if snapshot
+            else None
+        )
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
         self._edits = self._make_edits() if settings.rw else None

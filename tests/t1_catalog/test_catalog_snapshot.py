@@ -173,7 +173,7 @@ for n in range(10_000):
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    while not path.exists() or path.stat().st_size < 50_000:
+    while not path.exists() or path.stat().st_size < 150_000:
         assert process.poll() is None
         os.sched_yield()
     process.kill()

@@ -48,12 +48,12 @@ def world() -> World:
 
 # waiting for the first listing -----------------------------------------------------------------
 
-BOTH, ASSETS_ONLY = {Part.ASSETS, Part.ORDERS}, {Part.ASSETS}
+ORDERS_ONLY, ASSETS_ONLY = {Part.ORDERS}, {Part.ASSETS}
 WAITS = [
     ("", "orders", set()),
     ("cnam", "SUCCESSFUL", set()),
     (".up42fs", "README", set()),
-    ("orders", "Munich", BOTH),
+    ("orders", "Munich", ORDERS_ONLY),
     ("orders/Munich", "scene.zip", ASSETS_ONLY),
     ("tags", "t", ASSETS_ONLY),
     ("tags/t", "scene.zip", ASSETS_ONLY),

@@ -25,7 +25,7 @@ from up42fs.core.retry import Plane
 from up42fs.core.stac import StacCollection, StacItem
 from up42fs.errors import InvalidAnswer
 from up42fs.metrics import Metrics
-from up42fs.types import Asset, Order, SignedUrl
+from up42fs.types import Asset, CnamStatus, Order, SignedUrl
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +91,18 @@ class Client:
         sort: str = pages.OLDEST_FIRST,
         search: str | None = None,
         created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        cnam_status: CnamStatus | None = None,
     ) -> Page[Asset]:
         """`GET /v2/assets`, page from 0; `search` is a substring of name, title, order ID (§2)."""
         params = self._page_params(page, size, sort)
         if search is not None:
             params["search"] = search
-        if created_after is not None:
-            params["createdAfter"] = created_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name, moment in (("createdAfter", created_after), ("createdBefore", created_before)):
+            if moment is not None:
+                params[name] = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if cnam_status is not None:
+            params["geospatialMetadataExtractionStatus"] = cnam_status.value
         document = await self._get("listing assets", "/v2/assets", params)
         return self._page(document, schema.parse_asset, page, size, "listing assets")
 
@@ -105,10 +110,14 @@ class Client:
         """Every order once, by `pages.crawl`."""
         return pages.crawl(lambda page, size, sort: self.orders_page(page, size=size, sort=sort))
 
-    def all_assets(self, *, search: str | None = None) -> AsyncIterator[Asset]:
+    def all_assets(
+        self, *, search: str | None = None, created_before: datetime | None = None
+    ) -> AsyncIterator[Asset]:
         """Every asset once, by `pages.crawl`."""
         return pages.crawl(
-            lambda page, size, sort: self.assets_page(page, size=size, sort=sort, search=search)
+            lambda page, size, sort: self.assets_page(
+                page, size=size, sort=sort, search=search, created_before=created_before
+            )
         )
 
     async def order(self, order_id: str) -> Order:

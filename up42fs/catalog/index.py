@@ -60,6 +60,8 @@ class Index:
         self._edited: dict[str, tuple[datetime, datetime]] = {}
         self._total_bytes = 0
         self._unsized = 0
+        #: Whether these are all assets. Until then an order may have some that are not known.
+        self.is_complete = True
         #: Every asset by ID.
         self.assets: Mapping[str, Asset] = MappingProxyType(self._assets)
         #: Every order UP42 listed, by ID, with or without assets.
@@ -80,8 +82,14 @@ class Index:
         return self._total_bytes
 
     def order_ids(self) -> Iterable[str]:
-        """Orders that have assets; some may be unknown to `/v2/orders`."""
-        return self._by_order.keys()
+        """Orders that have assets, or may have some; some may be unknown to `/v2/orders`."""
+        if self.is_complete:
+            return self._by_order.keys()
+        return self._by_order.keys() | self._orders.keys()
+
+    def has_order(self, order_id: str) -> bool:
+        """Whether an order is one of `order_ids`."""
+        return order_id in self._by_order or (not self.is_complete and order_id in self._orders)
 
     def tags(self) -> Iterable[str]:
         """Tags that at least one asset carries."""
@@ -102,6 +110,12 @@ class Index:
     def with_status(self, status: CnamStatus) -> Iterable[Asset]:
         """Assets in a CNAM status."""
         return self._pick(self._by_status.get(status, ()))
+
+    def complete(self) -> Delta:
+        """These are all assets: orders without any are no longer shown."""
+        empty = set() if self.is_complete else self._orders.keys() - self._by_order.keys()
+        self.is_complete = True
+        return Delta(orders=set(empty), renames_orders=bool(empty))
 
     def apply(self, changes: Changes) -> Delta:
         """Take over `changes`; unchanged objects among them cost nothing and are not reported."""

@@ -7,6 +7,7 @@ written as one transaction in a worker thread, so that a first listing of many r
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import trio
 
@@ -29,11 +30,13 @@ class Recorder:
         index: Index,
         is_synced: Callable[[Part], bool],
         gather_s: float = GATHER_S,
+        reached: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._snapshot = snapshot
         self._index = index
         self._is_synced = is_synced
         self._gather_s = gather_s
+        self._reached = reached
         self._assets: set[str] = set()
         self._orders: set[str] = set()
         self._items: dict[str, ItemRow] = {}
@@ -88,6 +91,7 @@ class Recorder:
             removed_assets=[id_ for id_ in self._assets if id_ not in assets],
             removed_orders=[id_ for id_ in self._orders if id_ not in orders],
             complete=frozenset(part.value for part in Part if self._is_synced(part)),
+            reached=self._reached(),
             items=[row for id_, row in self._items.items() if id_ in assets],
             sizes=[row for row in self._sizes.values() if row.asset_id in assets],
         )

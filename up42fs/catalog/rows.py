@@ -32,3 +32,10 @@ async def take(rows: AsyncIterator[T], most: int) -> list[T]:
         except StopAsyncIteration:
             break
     return taken
+
+
+async def in_batches(rows: AsyncIterator[T], most: int) -> AsyncIterator[list[T]]:
+    """All rows, at most `most` together."""
+    async with closing(rows):
+        while batch := await take(rows, most):
+            yield batch

@@ -35,7 +35,7 @@ from up42fs.types import Asset, CnamStatus, Order
 log = logging.getLogger(__name__)
 
 #: Raise it whenever the meaning of a column changes: older files are then rebuilt.
-FORMAT = 2
+FORMAT = 3
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
 
@@ -50,6 +50,7 @@ _SHARED = frozenset(
 _SEPARATOR = "\x1f"
 
 _TABLES = (
+    "CREATE TABLE IF NOT EXISTS reached (created_us)",
     "CREATE TABLE IF NOT EXISTS complete (listing TEXT PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS item (asset_id TEXT PRIMARY KEY, updated_us, items, documents)",
     "CREATE TABLE IF NOT EXISTS size (id TEXT PRIMARY KEY, asset_id, stamp, size)",
@@ -85,7 +86,8 @@ class SizeRow:
 class Stored:
     """What a snapshot holds of the listings, and whether each was ever read to its end.
 
-    `sizes` are those of assets that UP42 lists without one.
+    `sizes` are those of assets that UP42 lists without one. `reached` says how far a listing of
+    assets came that was cut off: all that were created later are there.
     """
 
     assets: tuple[Asset, ...] = ()
@@ -93,6 +95,7 @@ class Stored:
     assets_complete: bool = False
     orders_complete: bool = False
     sizes: tuple[SizeRow, ...] = ()
+    reached: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Batch:
     complete: frozenset[str] = frozenset()
     items: Sequence[ItemRow] = ()
     sizes: Sequence[SizeRow] = ()
+    reached: datetime | None = None
 
 
 def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
@@ -222,6 +226,7 @@ class Snapshot:
             orders=tuple(_rows(database, Order)),
             assets_complete=_is_complete(database, "assets"),
             orders_complete=_is_complete(database, "orders"),
+            reached=_reached(database),
             sizes=tuple(
                 SizeRow(*row)
                 for row in database.execute(
@@ -259,6 +264,9 @@ class Snapshot:
             _remove(database, "order_", "id", batch.removed_orders)
             marks = [(name,) for name in sorted(batch.complete)]
             database.executemany("INSERT OR REPLACE INTO complete VALUES (?)", marks)
+            database.execute("DELETE FROM reached")
+            if batch.reached is not None:
+                database.execute("INSERT INTO reached VALUES (?)", (to_us(batch.reached),))
         except BaseException:
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
@@ -366,3 +374,8 @@ def _remove(database: sqlite3.Connection, table: str, key: str, ids: Sequence[st
 def _is_complete(database: sqlite3.Connection, listing: str) -> bool:
     found = database.execute("SELECT 1 FROM complete WHERE listing = ?", (listing,))
     return found.fetchone() is not None
+
+
+def _reached(database: sqlite3.Connection) -> datetime | None:
+    found = database.execute("SELECT created_us FROM reached").fetchone()
+    return None if found is None else from_us(found[0])

@@ -7,7 +7,12 @@ Whoever needs a complete listing awaits `ready`; a pass that fails wakes them wi
 the next one is tried after a pause. Once synced, a refresh reads newest-updated rows until it
 meets known ground, then compares totals: when they differ, something was removed (or a listing
 shifted beneath the reader) and a full pass follows. A full pass also runs now and then, since
-`updatedAt` is only inferred to move with every change (contract §2.2).
+`updatedAt` is only inferred to move with every change (contract §2.2); for the same reason rows
+that are in the making are looked at for themselves, assets in one refresh, orders in the next.
+The first pass over the assets shows nothing before its end, but what it read is taken over as it
+comes, newest first, and stored with how far it came: a pass that was cut off goes on from there,
+followed by a refresh that must find the totals equal. Meanwhile an order that somebody looks into
+is asked for alone.
 Between two awaits the index changes at most once, by `Index.apply`; readers never see half a row.
 Rejected: webhooks (a desktop has no public endpoint), and `createdAfter` polls (miss updates).
 """
@@ -18,6 +23,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +31,9 @@ import trio
 
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
-from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.catalog.narrow import Narrow, look_at_assets, look_at_orders
+from up42fs.catalog.rows import closing, in_batches
+from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError
 from up42fs.patience import patient_s
 from up42fs.types import Asset, Order
 
@@ -37,6 +45,8 @@ T_co = TypeVar("T_co", Asset, Order, covariant=True)
 FULL_PASS_EVERY = 60
 #: Pages of newest-updated rows read before a full pass is cheaper.
 MAX_NEWEST_PAGES = 10
+#: Rows of a full pass taken over together: some milliseconds of work.
+BATCH = 500
 #: Pause after a failed pass, seconds; the retries inside it took their own time already.
 PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
@@ -95,10 +105,14 @@ class Sync:
         refresh_s: float,
         known: Collection[Part] = (),
         edited: Edited | None = None,
+        narrow: Callable[[], Narrow | None] = lambda: None,
+        reached: datetime | None = None,
     ) -> None:
         """`known` listings are in the index already, complete when they were stored.
 
-        What was `edited` here is not taken back by rows that were asked for before.
+        Of assets that are not, those created after `reached` are. `narrow` gives the way to ask
+        narrower questions, where there is one. What was `edited` here is not taken back by rows
+        that were asked for before.
         """
         self._edited = edited or Edited()
         self._index = index
@@ -106,9 +120,15 @@ class Sync:
         self._states = {part: _State(synced=part in known) for part in Part}
         for part in known:
             self._states[part].refreshes = 1  # the next look is a small one
+        index.is_complete = Part.ASSETS in known
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
+        self._narrow = narrow
+        #: How far the first pass over the assets came: all that were created later are known.
+        self.reached = None if Part.ASSETS in known else reached
+        self._orders_known: set[str] = set()
+        self._order_locks: dict[str, trio.Lock] = {}
 
     async def run(self) -> None:
         """Sync for ever; started once, cancelled at unmount."""
@@ -132,6 +152,39 @@ class Sync:
             f"UP42 has not listed the storage within {timeout_s:.0f} s of asking; "
             "it goes on in the background: try again"
         )
+
+    async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
+        """Return once the assets of an order are known; raises as `ready` does.
+
+        Until all assets are listed, this order's are asked for alone.
+        """
+        if self._states[Part.ASSETS].synced or order_id in self._orders_known:
+            return
+        narrow = self._narrow()
+        if narrow is not None:
+            with trio.move_on_after(timeout_s):
+                try:
+                    async with self._order_locks.setdefault(order_id, trio.Lock()):
+                        await self._learn_order(order_id, narrow)
+                except NotFound:  # not listed any more: by STAC, then
+                    narrow = None
+                else:
+                    return
+        if narrow is None:
+            await self.ready(Part.ASSETS, timeout_s=timeout_s)
+            return
+        raise DeadlineExceeded(
+            f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
+        )
+
+    async def _learn_order(self, order_id: str, narrow: Narrow) -> None:
+        if self._states[Part.ASSETS].synced or order_id in self._orders_known:
+            return
+        asked_s = trio.current_time()
+        rows = await narrow.of_order(order_id)
+        if not self._states[Part.ASSETS].synced:
+            self._apply(Part.ASSETS, tuple(rows), frozenset(), asked_s)
+            self._orders_known.add(order_id)
 
     async def synced(self, part: Part) -> None:
         """Return once a listing is complete, however long that takes."""
@@ -205,20 +258,67 @@ class Sync:
             state.attempt.set()
 
     async def _pass(self, part: Part, state: _State) -> None:
-        due = state.refreshes % FULL_PASS_EVERY == 0
-        if due or not await self._refresh(part):
+        is_first = not state.synced
+        narrow = self._narrow()
+        if is_first and part is Part.ASSETS and self.reached is not None and narrow is not None:
+            reached, self.reached = self.reached, None  # if this fails, all is read
+            await self._go_on(reached, state, narrow)
+            found_all = await self._refresh(part)
+        else:
+            found_all = state.refreshes % FULL_PASS_EVERY != 0 and await self._refresh(part)
+        if not found_all:
             await self._full_pass(part, state)
+        elif not is_first:
+            await self._look_again(part, state)
         state.refreshes += 1
         state.synced = True
+        if is_first and part is Part.ASSETS:
+            self._orders_known.clear()
+            self.reached = None
+            self._tell(self._index.complete())
+
+    async def _go_on(self, reached: datetime, state: _State, narrow: Narrow) -> None:
+        """Read the rest of a first pass that was cut off."""
+        log.info("going on with the listing of assets that was cut off at %s", reached)
+        state.partial_rows = len(self._index.assets)
+        asked_s = trio.current_time()
+        async with closing(in_batches(narrow.older_than(reached), BATCH)) as batches:
+            async for rows in batches:
+                state.partial_rows += len(rows)
+                self._apply(Part.ASSETS, tuple(rows), frozenset(), asked_s)
+                self._reach(rows)
+
+    def _reach(self, rows: Sequence[Asset]) -> None:
+        """Rows of a first pass were taken over: newest first, or they are no way to go on."""
+        last = rows[-1].created_at
+        if self.reached is None or last <= self.reached:
+            self.reached = last
+
+    async def _look_again(self, part: Part, state: _State) -> None:
+        """Look at rows in the making: of one kind in one refresh, of the other in the next."""
+        narrow = self._narrow()
+        if narrow is None or state.refreshes % 2 != (part is Part.ORDERS):
+            return
+        asked_s = trio.current_time()
+        if part is Part.ASSETS:
+            changes = await look_at_assets(self._index, narrow)
+            self._apply(part, changes.assets, changes.removed_assets, asked_s)
+        else:
+            changes = await look_at_orders(self._index, narrow)
+            self._apply(part, changes.orders, changes.removed_orders, asked_s)
 
     async def _full_pass(self, part: Part, state: _State) -> None:
-        rows: dict[str, Asset | Order] = {}
+        found: set[str] = set()
         asked_s = trio.current_time()
-        async for row in self._listings[part].everything():
-            rows[row.id] = row
-            state.partial_rows = len(rows)
-        gone = self._known(part).keys() - rows.keys()
-        self._apply(part, tuple(rows.values()), frozenset(gone), asked_s)
+        async with closing(in_batches(self._listings[part].everything(), BATCH)) as batches:
+            async for rows in batches:
+                found |= {row.id for row in rows}
+                state.partial_rows = len(found)
+                self._apply(part, tuple(rows), frozenset(), asked_s)
+                if not state.synced and part is Part.ASSETS:
+                    self._reach(rows)
+        gone = self._known(part).keys() - found
+        self._apply(part, (), frozenset(gone), asked_s)
 
     async def _refresh(self, part: Part) -> bool:
         """Read what changed since; False when only a full pass can tell what happened."""
@@ -245,7 +345,9 @@ class Sync:
             changes = Changes(assets=rows, removed_assets=gone)
         else:
             changes = Changes(orders=rows, removed_orders=gone)
-        delta = self._index.apply(changes)
+        self._tell(self._index.apply(changes))
+
+    def _tell(self, delta: Delta) -> None:
         if delta:
             self._on_change(delta)
 

@@ -77,8 +77,7 @@ Take = Callable[[str, Attributes, int], bool]
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _NEEDS: dict[Kind, tuple[Part, ...]] = {
-    Kind.ORDERS: (Part.ASSETS, Part.ORDERS),
-    Kind.ORDER: (Part.ASSETS,),
+    Kind.ORDERS: (Part.ORDERS,),
     Kind.TAGS: (Part.ASSETS,),
     Kind.TAG: (Part.ASSETS,),
     Kind.STATUS: (Part.ASSETS,),
@@ -165,7 +164,7 @@ class Filesystem:
         directory = self._directory(parent)
         await self._listed(directory)
         self._siblings.looked_into(directory)
-        node = self._find(directory, name)
+        node = await self._found(directory, name)
         if node is None:
             lasts = self._branches.is_settled(directory) and not is_id(name)
             return Absent(self._stats.ttl_s(directory) if lasts else 0.0)
@@ -193,7 +192,7 @@ class Filesystem:
         """A directory, and what `name` means in it."""
         directory = self._directory(parent)
         await self._listed(directory)
-        return directory, self._find(directory, name)
+        return directory, await self._found(directory, name)
 
     def node(self, inode: int) -> Node:
         """What an inode that the kernel holds stands for; raises VersionChanged if it is gone."""
@@ -393,7 +392,18 @@ class Filesystem:
         needs = _NEEDS.get(directory.kind)
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
+        elif directory.kind is Kind.ORDER:
+            await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
         await self._layout.prepare(directory)
+
+    async def _found(self, directory: Node, name: str) -> Node | None:
+        """What `name` means in a listed directory."""
+        node = self._find(directory, name)
+        if node is None and directory.kind is Kind.ORDERS and not self._index.is_complete:
+            # An order that UP42 does not list is known by its assets alone.
+            await self._catalogue.ready(Part.ASSETS, timeout_s=LISTING_TIMEOUT_S)
+            node = self._find(directory, name)
+        return node
 
     def _find(self, directory: Node, name: str) -> Node | None:
         has_footprints = self._branches.transformed and directory.kind in footprints.KINDS

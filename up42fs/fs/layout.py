@@ -213,7 +213,7 @@ class Layout:
             case Kind.ASSET:
                 return node.id in self._index.assets
             case Kind.ORDER:
-                return node.id in self._index.order_ids()
+                return self._index.has_order(node.id)
             case Kind.TAG:
                 return node.id in self._index.tags() or node.id in self._empty_tags.held
             case Kind.VIRTUAL:
@@ -233,6 +233,8 @@ class Layout:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
                 return 1
+            case Kind.ORDER if not self._index.is_complete:
+                return UNCOUNTED
             case kind if kind in VIEW_DIRS and self._has_files:
                 return 2 + self._directories(node)
             case _:
@@ -313,7 +315,7 @@ class Layout:
     def _alias(self, parent: Node, name: str) -> Node | None:
         id_ = name.lower()
         match parent.kind:
-            case Kind.ORDERS if id_ in self._index.order_ids():
+            case Kind.ORDERS if self._index.has_order(id_):
                 return Node(Kind.ORDER, id_, name)
             case kind if kind in ASSET_DIRS:
                 node = Node(Kind.ASSET, id_)

@@ -104,6 +104,10 @@ class Readiness(Protocol):
         """Return once the first listing of `parts` is complete; raises an `Up42fsError`."""
         ...
 
+    async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
+        """Return once the assets of one order are known; raises an `Up42fsError`."""
+        ...
+
     def status(self) -> Mapping[str, object]:
         """State of the listings, for `status.json`."""
         ...

@@ -1,0 +1,99 @@
+"""The catalogue seen from outside: the first listing of a storage, kills in the middle of it, and
+storages that change while they are mounted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from harness import UP42FS, Mount, environ, mounted, run, wait_until
+
+from up42fs.fuse.mounts import mount_at
+
+pytestmark = pytest.mark.mount
+
+
+def expected(storage: dict) -> dict[str, set[str]]:
+    """Names of deliveries by directory (orders by ID) as UP42 has them; all are distinct here."""
+    tree: dict[str, set[str]] = {"assets": set()}
+    for asset in storage["assets"]:
+        places = ["assets", f"cnam/{asset['status']}"]
+        places += [f"tags/{tag}" for tag in asset["tags"] or ()]
+        if asset["order_id"]:
+            places.append(f"orders/{asset['order_id']}")
+        for place in places:
+            tree.setdefault(place, set()).add(asset["name"])
+    return tree
+
+
+def shown(mountpoint: Path) -> dict[str, set[str]]:
+    """The same as the mount has it."""
+    found: dict[str, set[str]] = {}
+    for place in ["assets", *(f"cnam/{name}" for name in os.listdir(mountpoint / "cnam"))]:
+        found[place] = set()
+    for view in ("orders", "tags"):
+        for name in os.listdir(mountpoint / view):
+            found[f"{view}/{name}"] = set()
+    for place in list(found):
+        with os.scandir(mountpoint / place) as entries:
+            names = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+        if place.startswith("orders/"):
+            del found[place]
+            place = f"orders/{os.getxattr(mountpoint / place, 'user.up42.id').decode()}"
+        found[place] = names
+    return {place: names for place, names in found.items() if names}
+
+
+def test_an_order_is_listed_while_the_storage_is_still_being_read(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "4000,200,10,0,0")
+    storage = running.remote.storage()
+    of_order: dict[str, int] = {}
+    for asset in storage["assets"]:
+        of_order[asset["order_id"]] = of_order.get(asset["order_id"], 0) + 1
+    order_id, count = next(iter(of_order.items()))
+    running.remote.faults(latency_s=0.4, max_page_size=20)
+    with mounted(running.env, home=tmp_path) as mount:
+        orders = os.listdir(mount.path / "orders")
+        assert len(orders) == 200
+        assert len(os.listdir(mount.path / "orders" / order_id)) == count
+        progress = mount.status()["catalogue"]["assets"]
+        assert progress["complete"] is False
+        assert 0 < progress["rows_so_far"] < 4000
+
+
+def test_killed_twenty_times_in_the_middle_of_listing(start, tmp_path: Path) -> None:
+    running = start("--synthetic", "3000,100,20,0,0")
+    running.remote.faults(latency_s=0.05, max_page_size=20)
+    cache = tmp_path / "cache"
+    rng = random.Random(5)
+    for number in range(20):
+        mountpoint = tmp_path / f"killed-{number}"
+        mountpoint.mkdir()
+        process = subprocess.Popen(
+            [*UP42FS, "mount", "-f", str(mountpoint), "--cache-dir", str(cache)],
+            env=environ(running.env),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(lambda at=mountpoint: mount_at(at) is not None, 20, "the mount")
+            time.sleep(rng.uniform(0.0, 0.9))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            run("fusermount3", "-uz", mountpoint)
+        if number % 5 == 4:
+            running.remote.storage("add_asset", name=f"meanwhile-{number}.zip", size=1)
+    with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
+        wait_until(lambda: complete(mount), 30, "the listing")
+        assert shown(mount.path) == expected(running.remote.storage())
+        assert "cannot be used" not in mount.log.read_text()
+
+
+def complete(mount: Mount) -> bool:
+    listings = mount.status()["catalogue"]
+    return all(listings[part]["complete"] for part in ("assets", "orders"))
