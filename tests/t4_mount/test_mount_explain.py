@@ -49,9 +49,13 @@ def test_who_read_what(big: Emulator, mount) -> None:
     assert told["store"]["bytes_fetched"] == told["store"]["bytes_asked"] == size
     fetched = there.status()["fetched_files"]
     assert [(one["id"], one["bytes_fetched"]) for one in fetched] == [(told["id"], size)]
+    assert told["store"]["bytes_fetched"] == size
+    assert f"fetched  {size:,} bytes in {told['store']['requests']} requests" in said
     top = there.status()["top_files"]
     assert path.name in top[0]["name"]
-    assert "cat" in check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    shown = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    assert "cat" in shown
+    assert f"in {told['store']['requests']} requests: {path.name}" in shown
 
 
 def test_what_cannot_be_explained(sample_mount: Mount, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
         yield "crowds", _crowds(counters)
     for number, file in enumerate((status.get("top_files") or [])[:5]):
         yield "" if number else "most read", _file(file)
+    for number, file in enumerate((status.get("fetched_files") or [])[:3]):
+        yield "" if number else "most fetched", _fetched(file)
     for entry in (status.get("recent_errors") or [])[-3:]:
         yield "", f"[dim]{entry['time']}[/] {escape(entry['message'])}"
 
@@ -173,6 +175,14 @@ def _file(file: Document) -> str:
         f"{_bytes(file['bytes_read'])} in {file['reads']} reads, {file['waited_seconds']:.1f} s "
         f"waited: {file['name'].partition(' (asset ')[0]}, by {programs}"
     )
+
+
+def _fetched(file: Document) -> str:
+    wasted = file.get("wasted_bytes", 0)
+    text = f"{_bytes(file.get('bytes_fetched'))} in {file.get('requests', 0)} requests"
+    for_nothing = f", {_bytes(wasted)} for nothing" if wasted else ""
+    name = str(file.get("name") or file.get("id"))
+    return escape(f"{text}{for_nothing}: {name.partition(' (asset ')[0]}")
 
 
 def duration(seconds: float) -> str:

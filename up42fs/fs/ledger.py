@@ -35,6 +35,7 @@ class Account:
     waited_s: float = 0.0
     slowest_s: float = 0.0
     spans: RangeSet = field(default_factory=RangeSet)
+    gap_bytes: int = 4096
 
     def note_read(self, span: ByteRange, took_s: float) -> None:
         """A reader got the bytes of `span` after `took_s` seconds."""
@@ -47,10 +48,9 @@ class Account:
             self._simplify()
 
     def _simplify(self) -> None:
-        gap = 4096
         while self.spans.count > MOST_SPANS // 2:  # half, so that it is seldom done
-            self.spans = RangeSet(coalesce(self.spans, gap))
-            gap *= 4
+            self.spans = RangeSet(coalesce(self.spans, self.gap_bytes))
+            self.gap_bytes *= 4
 
     def describe(self) -> dict[str, Any]:
         """The account as JSON can hold it; `ranges` as [start, stop) pairs of bytes."""
