@@ -81,6 +81,7 @@ COMMANDS = [
     "warm",
     "cache",
     "doctor",
+    "undo",
     "demo",
     "emulator",
 ]
@@ -94,8 +95,21 @@ def test_help(up42fs: Shell, command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: up42fs {command}".rstrip())
     assert "--password" not in done.stdout or command == "emulator"  # its own, known to all
-    assert command in ("", "emulator") or f"examples:\n  up42fs {command}" in done.stdout
-    assert "exit status" in done.stdout or command == "emulator"
+    assert command == "" or f"examples:\n  up42fs {command}" in done.stdout
+    assert "exit status" in done.stdout
+
+
+def test_the_commands_of_cache_have_examples(up42fs: Shell) -> None:
+    for action in ("list", "usage", "clear", "verify", "pin", "unpin"):
+        text = up42fs("cache", action, "--help").stdout
+        assert f"examples:\n  up42fs cache {action} " in text
+
+
+def test_every_command_is_tried_for_help() -> None:
+    from up42fs.cli.main import make_parser
+
+    (commands,) = (a for a in make_parser()._actions if hasattr(a, "add_parser"))
+    assert {*COMMANDS} - {""} == set(commands.choices or ())
 
 
 def test_the_help_of_mount_names_every_option(up42fs: Shell) -> None:

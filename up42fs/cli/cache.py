@@ -43,30 +43,31 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         ),
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    _add(actions, "list", "every file that is held, the latest used first", _list)
-    _add(actions, "usage", "how much is held, of how much that may be", _usage)
-    clear = _add(actions, "clear", "delete what is held, pinned files excepted", _clear)
+    _add(actions, "list", "every file that is held, the latest used first", _list, "--json")
+    _add(actions, "usage", "how much is held, of how much that may be", _usage, "--json")
+    words = "delete what is held, pinned files excepted"
+    clear = _add(actions, "clear", words, _clear, "--older-than 30")
     clear.add_argument("paths", nargs="*", metavar="PATH", help="only these files of a mount")
     clear.add_argument("--older-than", type=float, metavar="DAYS", help="only what is unused since")
     clear.add_argument("--pinned", action="store_true", help="pinned files too")
-    _add(actions, "verify", "read everything and compare checksums", _verify)
+    _add(actions, "verify", "read everything and compare checksums", _verify, "--cache-dir /big")
     for name, words, run in (
         ("pin", "keep files of a mount from being pushed out", _pin),
         ("unpin", "undo pin", _unpin),
     ):
-        action = _add(actions, name, words, run)
+        action = _add(actions, name, words, run, "~/up42/orders/Berlin/*.zip")
         action.add_argument("paths", nargs="+", metavar="PATH")
 
 
 def _add(
-    actions: Subparsers[argparse.ArgumentParser], name: str, words: str, run: Any
+    actions: Subparsers[argparse.ArgumentParser], name: str, words: str, run: Any, example: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(
         name,
         help=words,
         description=words[0].upper() + words[1:] + ".",
         formatter_class=Formatter,
-        epilog="exit status: see up42fs --help",
+        epilog=examples(f"up42fs cache {name} {example}"),
     )
     if name in ("list", "usage"):
         parser.add_argument("--json", action="store_true", help="the same as a JSON document")

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from up42fs import __version__, config
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
-from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers
+from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.errors import Up42fsError
 
 Command = Callable[[argparse.Namespace], int]
@@ -79,7 +79,18 @@ def _epilog() -> str:
 
 
 def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
-    parser = commands.add_parser("emulator", help="run the UP42 stand-in alone")
+    parser = commands.add_parser(
+        "emulator",
+        help="run the UP42 stand-in alone",
+        formatter_class=Formatter,
+        description="Serve sample storage, files of yours or generated rows as UP42 would, until\n"
+        "Ctrl-C. Prints one JSON line: its addresses, and the environment for up42fs mount.",
+        epilog=examples(
+            "up42fs emulator",
+            "up42fs emulator --data ~/imagery --port 8042",
+            "up42fs emulator --synthetic 100000,2000,50 --api-latency-s 0.1",
+        ),
+    )
     if not is_meant:
         return  # its servers take longer to load than a mount takes to answer
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from up42fs.cli.mounts import chosen, need_status
-from up42fs.cli.options import Subparsers
+from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.core.changes import Change, parse_lines, still_done
 from up42fs.core.edits import Metadata
 from up42fs.errors import ConfigurationError, Unavailable
@@ -21,9 +21,11 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "undo",
         help="take back edits of titles and tags",
-        description="Take back the latest edits made through a mount with -o rw, as "
-        ".up42fs/changes has them; what one command changed is one edit. What others changed "
-        "since stays, and a title that was changed again too.",
+        formatter_class=Formatter,
+        description="Take back the latest edits made through a mount with -o rw, as\n"
+        ".up42fs/changes has them; what one command changed is one edit. What others\n"
+        "changed since stays, and a title that was changed again too.",
+        epilog=examples("up42fs undo ~/up42", "up42fs undo --dry-run ~/up42 3"),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument("count", nargs="?", type=_count, default=1, metavar="N", help="how many")
