@@ -6,6 +6,7 @@ Knows every layer and decides nothing else: what to do when is each layer's own 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import resource
@@ -24,7 +25,7 @@ from up42fs.api.client import Client
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
-from up42fs.catalog.index import Changes, Delta, Index
+from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
@@ -103,6 +104,7 @@ async def _serve(
     metrics = Metrics()
     async with connect(settings, metrics) as connection:
         snapshot = snapshot_of(settings)
+        gc.disable()  # nothing that is loaded is garbage; enabled when all is there
         stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
         is_known = stored.assets_complete and stored.orders_complete
         try:
@@ -143,7 +145,10 @@ class _Mount:
             for row in stored.sizes
             if row.stamp
         )
-        self._index.apply(Changes(assets=stored.assets, orders=stored.orders))
+        self._index.load(stored.assets, stored.orders)
+        # What was loaded stays: looking through it again and again would stop the mount each time.
+        gc.freeze()
+        gc.enable()
         self._started_s = time.time()
         self._tuned: Tuned | None = None
         self._assets = AssetListing(Assets(client), client)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Mount, environ, mounted, run, wait_until
+from harness import REPOSITORY, UP42FS, Mount, environ, mounted, run, wait_until
 
 from up42fs.fuse.mounts import mount_at
 
@@ -97,3 +99,15 @@ def test_killed_twenty_times_in_the_middle_of_listing(start, tmp_path: Path) -> 
 def complete(mount: Mount) -> bool:
     listings = mount.status()["catalogue"]
     return all(listings[part]["complete"] for part in ("assets", "orders"))
+
+
+def test_the_bench_measures_and_nothing_asks_on_a_synced_mount() -> None:
+    bench = REPOSITORY / "contrib/bench/catalogue.py"
+    done = run(sys.executable, bench, "--size", "2000,100,20,200,12", "--latency-s", "0")
+    figures = dict(re.findall(r"^(.+?)  +([0-9.]+) ", done.stdout, re.MULTILINE))
+    assert figures.pop("requests of all that") == "0.000", done.stdout
+    assert float(figures["requests of the first sync"]) < 20 + 2 + 2 + 2 + 5
+    names = 2 * 2000 + 200 * 2 * 13  # in cnam/ and assets/ alone
+    assert int(re.search(r"find -type f, (\d+) names", done.stdout)[1]) > names
+    assert len(figures) == 11, done.stdout
+    assert done.stderr == ""

@@ -151,6 +151,23 @@ class Index:
         edited_at, bytes_time = self._edited.get(asset.id, (None, asset.updated_at))
         return bytes_time if edited_at == asset.updated_at else asset.updated_at
 
+    def load(self, assets: Iterable[Asset], orders: Iterable[Order]) -> None:
+        """Fill an empty index, at once and without telling what changed."""
+        self._orders.update((order.id, order) for order in orders)
+        by_status, by_order, by_tag = self._by_status, self._by_order, self._by_tag
+        for asset in map(self._with_learned_size, assets) if self._learned else assets:
+            asset_id = asset.id
+            self._assets[asset_id] = asset
+            if asset.size is None:
+                self._unsized += 1
+            else:
+                self._total_bytes += asset.size
+            by_status.setdefault(asset.cnam_status, set()).add(asset_id)
+            if asset.order_id is not None:
+                by_order.setdefault(asset.order_id, set()).add(asset_id)
+            for tag in asset.tags:
+                by_tag.setdefault(tag, set()).add(asset_id)
+
     def restore_sizes(self, sizes: Iterable[tuple[str, datetime, int]]) -> None:
         """Believe sizes learned in an earlier mount, each of an asset as it was then updated."""
         for asset_id, updated_at, size in sizes:

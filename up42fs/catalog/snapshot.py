@@ -21,7 +21,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -39,14 +39,7 @@ FORMAT = 3
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
 
-_TIMES = frozenset({"created_at", "updated_at"})
-#: Texts that many rows have in common: one object for all.
-_SHARED = frozenset(
-    {
-        *("content_type", "order_id", "account_id", "workspace_id", "product_id"),
-        *("collection", "producer", "source", "status", "type"),
-    }
-)
+_STATUSES = {status.value: status for status in CnamStatus}
 _SEPARATOR = "\x1f"
 
 _TABLES = (
@@ -57,7 +50,15 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS size_of ON size (asset_id)",
 )
 #: What a damaged file can raise.
-_UNUSABLE = (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, OverflowError)
+_UNUSABLE = (
+    sqlite3.Error,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+)
 
 Row = TypeVar("Row", Asset, Order)
 
@@ -222,8 +223,8 @@ class Snapshot:
             return Stored()
         database = self._open()
         return Stored(
-            assets=tuple(_rows(database, Asset)),
-            orders=tuple(_rows(database, Order)),
+            assets=tuple(_assets(database)),
+            orders=tuple(_orders(database)),
             assets_complete=_is_complete(database, "assets"),
             orders_complete=_is_complete(database, "orders"),
             reached=_reached(database),
@@ -310,26 +311,42 @@ def _columns(kind: type[Asset] | type[Order]) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def _rows(database: sqlite3.Connection, kind: type[Row]) -> Iterable[Row]:
-    columns = _columns(kind)
-    times = [index for index, name in enumerate(columns) if name in _TIMES]
-    tags = columns.index("tags")
-    status = columns.index("cnam_status") if kind is Asset else None
-    shared = [index for index, name in enumerate(columns) if name in _SHARED]
-    names = ", ".join(f'"{name}"' for name in columns)
-    for row in database.execute(f"SELECT {names} FROM {_table(kind)}"):  # noqa: S608
-        values: list[Any] = list(row)
-        for index in times:
-            values[index] = from_us(values[index])
-        for index in shared:
-            if values[index] is not None:
-                values[index] = sys.intern(values[index])
-        values[tags] = (
-            tuple(map(sys.intern, values[tags].split(_SEPARATOR))) if values[tags] else ()
-        )
-        if status is not None:
-            values[status] = CnamStatus(values[status])
-        yield kind(*values)
+def _assets(database: sqlite3.Connection) -> Iterator[Asset]:
+    # Written out, with what rows share looked up: a large storage is loaded in half the time.
+    shared: dict[str | None, str | None] = {}
+    share = shared.setdefault
+    tags_of: dict[str, tuple[str, ...]] = {}
+    for (
+        id_, name, title, size, created_us, updated_us, words, status, content_type, order_id,
+        account_id, workspace_id, product_id, collection, producer, source,
+    ) in _select(database, Asset):  # fmt: skip
+        tags = tags_of.get(words)
+        if tags is None:
+            tags = tags_of[words] = _words(words)
+        yield Asset(
+            id_, name, title, size, from_us(created_us), from_us(updated_us), tags,
+            _STATUSES[status], share(content_type, content_type), share(order_id, order_id),
+            share(account_id, account_id), share(workspace_id, workspace_id),
+            share(product_id, product_id), share(collection, collection),
+            share(producer, producer), share(source, source),
+        )  # fmt: skip
+
+
+def _orders(database: sqlite3.Connection) -> Iterator[Order]:
+    for (
+        id_, name, status, kind, created_us, updated_us, words, *of
+    ) in _select(database, Order):  # fmt: skip
+        created_at, updated_at = from_us(created_us), from_us(updated_us)
+        yield Order(id_, name, status, kind, created_at, updated_at, _words(words), *of)
+
+
+def _select(database: sqlite3.Connection, kind: type[Asset] | type[Order]) -> Iterator[Any]:
+    names = ", ".join(f'"{name}"' for name in _columns(kind))
+    return database.execute(f"SELECT {names} FROM {_table(kind)}")  # noqa: S608
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(map(sys.intern, text.split(_SEPARATOR))) if text else ()
 
 
 def _put(database: sqlite3.Connection, kind: type[Row], rows: Sequence[Row]) -> None:

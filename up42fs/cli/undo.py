@@ -12,8 +12,7 @@ from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.core.changes import Change, parse_lines, still_done
 from up42fs.core.edits import Metadata
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.editing import CHANGES, UNDO
-from up42fs.fs.nodes import CONTROL_DIR
+from up42fs.fs.nodes import CHANGES, CONTROL_DIR, UNDO
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:

@@ -31,16 +31,12 @@ from up42fs.errors import (
 from up42fs.fs import xattrs
 from up42fs.fs.edits import Edits
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import Attributes, Kind, Node
+from up42fs.fs.nodes import CHANGES, UNDO, Attributes, Kind, Node
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.types import Asset
 
 #: rename(2): fail if the target exists. The kernel looks before it asks.
 RENAME_NOREPLACE = 1
-#: Set on `.up42fs/changes` to the number of an operation, it undoes that.
-UNDO = xattrs.PREFIX + "undo"
-CHANGES = "changes"
-
 _TITLES = frozenset({xattrs.PREFIX + "title", "user.xdg.comment"})
 _TAGS = frozenset({xattrs.PREFIX + "tags", "user.xdg.tags"})
 _OURS = (xattrs.PREFIX, "user.xdg.tags", "user.xdg.comment", "user.mime_type")

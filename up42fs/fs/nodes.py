@@ -7,6 +7,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 CONTROL_DIR = ".up42fs"
+#: The control directory's list of edits. UNDO set on it to the number of one takes that back.
+CHANGES = "changes"
+UNDO = "user.up42.undo"
 
 
 class Kind(StrEnum):
