@@ -58,6 +58,8 @@ def test_presigned_links_are_https_but_on_loopback() -> None:
         assert not is_safe_link("file:///etc/passwd", api_url)
         assert not is_safe_link("gopher://storage.googleapis.com/", api_url)
         assert not is_safe_link("https://[bad", api_url)
+        for odd in ("\0https://a.example/x", "https://a.example/x y", "https://a.example/\r\nX: 1"):
+            assert not is_safe_link(odd, api_url)
     assert is_safe_link("http://127.0.0.1:9/a?Expires=1", local)
 
 

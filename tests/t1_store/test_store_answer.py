@@ -86,6 +86,13 @@ def test_an_answer_that_lost_its_etag_is_not_trusted() -> None:
     assert isinstance(judge(partial(etag=None), ASKED, pin), Garbled)
 
 
+@pytest.mark.parametrize("length", ["\x1c1000", "9" * 5000, "1e3", "-1", "", "\u0661"])
+def test_a_length_that_is_no_number_is_garbled(length: str) -> None:
+    """Found by contrib/fuzz: what `strip` takes for a blank, `int` does not."""
+    head = Head(200, {"content-length": length, "etag": '"a"'})
+    assert isinstance(judge(head, ASKED, VersionPin(SIZE)), Garbled)
+
+
 @pytest.mark.parametrize("size", [SIZE, None])
 def test_a_sign_in_page_is_not_taken_for_a_new_version(size: int | None) -> None:
     """A captive portal answers 200 with a page; its length is not the object's."""

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
 
 _ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+?)(?:/download-url)?/?")
+_VISIBLE = re.compile(r"[!-~]+")
 #: Names below `/v2/assets/` that are not asset IDs.
 _RESERVED = frozenset({"stac", ".", ".."})
 
@@ -61,7 +62,8 @@ def is_safe_link(url: str, api_url: str) -> bool:
     An API on this machine may name this machine, without TLS too. A public one may not: what
     answers on the loopback or in the link-local network (clouds' metadata) is nobody's store.
     """
-    parts = _split(url)
+    # urlsplit drops what libcurl would not: only what both read alike may pass.
+    parts = _split(url) if _VISIBLE.fullmatch(url) else None
     if parts is None or not parts.hostname or parts.scheme not in ("http", "https"):
         return False
     if is_loopback(urlsplit(api_url).hostname or ""):

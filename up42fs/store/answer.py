@@ -17,7 +17,8 @@ from up42fs.types import ByteRange, Version
 #: A whole object sent instead of a range is read past up to here; beyond, it is refused.
 SKIP_BYTES = 8 << 20
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_LENGTH = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
                 InvalidAnswer, "the object store ignores ranges for it (stored compressed?)"
             )
         return Take(Version(size, headers.get("etag")), skip=asked.start, prove=size)
-    if not length.strip().isdecimal():
+    if not _LENGTH.fullmatch(length):
         return Garbled("an unreadable Content-Length")
     version = Version(int(length), headers.get("etag"))
     if version.size == size and asked.start > SKIP_BYTES:

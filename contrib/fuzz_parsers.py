@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""A coverage-guided fuzzer (atheris) over all that parses what others made.
+
+    fuzz_parsers.py [TARGET…] [--seconds 60] [--corpus DIR]
+
+Each target runs in a process of its own for so many seconds, from its seeds and the corpus. What it
+found is in DIR/TARGET, and the input that broke something in DIR/TARGET-crash-…; the exit status
+is 1 then. `--list` names the targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ONE = "--one"
+
+
+def main() -> int:
+    from fuzz_targets import TARGETS
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="those only")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument("--corpus", type=Path, help="where inputs are kept between runs")
+    parser.add_argument("--list", action="store_true", help="only name the targets")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(TARGETS))
+        return 0
+    unknown = set(options.targets) - TARGETS.keys()
+    if unknown:
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    corpus = options.corpus or Path(tempfile.mkdtemp(prefix="fuzz-"))
+    broken = [
+        name for name in options.targets or TARGETS if not _runs(name, corpus, options.seconds)
+    ]
+    print(f"corpus: {corpus}; broken: {', '.join(broken) or 'none'}")
+    return 1 if broken else 0
+
+
+def _runs(name: str, corpus: Path, seconds: int) -> bool:
+    print(f"{name}: {seconds} s", flush=True)
+    command = [sys.executable, __file__, ONE, name, str(corpus), str(seconds)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-3000:])
+    return done.returncode == 0
+
+
+def _fuzz(name: str, corpus: Path, seconds: str) -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["up42fs"]):
+        from fuzz_targets import SEEDS, TARGETS
+    own = corpus / name
+    own.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS.get(name, ())):
+        (own / f"seed-{number}").write_bytes(seed)
+    arguments = [
+        sys.argv[0], str(own), f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10",
+        "-rss_limit_mb=1024", f"-artifact_prefix={corpus}/{name}-",
+    ]  # fmt: skip
+    atheris.Setup(arguments, TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [ONE]:
+        _fuzz(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    else:
+        sys.exit(main())
