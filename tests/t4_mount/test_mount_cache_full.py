@@ -52,7 +52,7 @@ def in_a_namespace(emulator: Emulator, home: Path, before: str) -> str:
     return (home / "log").read_text()
 
 
-@pytest.mark.claim("S70")
+@pytest.mark.claim("S67", "S69")
 @IN_A_NAMESPACE
 def test_a_full_disk_is_no_wrong_byte(start, tmp_path: Path) -> None:
     fill = 'dd if=/dev/zero of="$1/filler" bs=64k 2>/dev/null || true'
@@ -61,7 +61,7 @@ def test_a_full_disk_is_no_wrong_byte(start, tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-@pytest.mark.claim("S70")
+@pytest.mark.claim("S67", "S69")
 @IN_A_NAMESPACE
 def test_a_disk_that_becomes_read_only_is_no_wrong_byte(start, tmp_path: Path) -> None:
     log = in_a_namespace(start("--synthetic", "1"), tmp_path, 'mount -o remount,ro "$1"')
@@ -91,7 +91,7 @@ def vandalise(blocks: Path, chance: random.Random) -> None:
         pass
 
 
-@pytest.mark.claim("S68")
+@pytest.mark.claim("S67", "S68")
 def test_two_mounts_on_one_cache_that_is_attacked(start, tmp_path: Path) -> None:
     """Bits flipped, files cut, deleted, replaced by links, all while both read and write."""
     emulator: Emulator = start("--synthetic", "1")
