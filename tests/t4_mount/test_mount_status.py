@@ -23,15 +23,18 @@ def lines(text: str) -> dict[str, str]:
     return {name: rest.strip() for name, _, rest in split if rest}
 
 
-def test_the_picture_agrees_with_the_emulator(start, mount) -> None:
-    emulator: Emulator = start("--synthetic", "10")
+def test_the_picture_agrees_with_the_emulator(start, mount, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        (tmp_path / f"data/archive{number}.zip").write_bytes(os.urandom(3 << 20))
+    emulator: Emulator = start("--data", str(tmp_path / "data"))
     there: Mount = mount(emulator)
     zips = sorted((there.path / "assets").glob("*.zip"))
     zips[0].read_bytes()
     said = lines(check(*UP42FS, "status", there.path, env={"COLUMNS": "120"}))
     seen = emulator.requests()
     size = zips[0].stat().st_size
-    assert said["storage"].startswith("10 assets")
+    assert said["storage"].startswith("3 assets")
     assert f"process {there.pid}" in said["mounted"]
     assert there.env["UP42_USERNAME"] in said["account"]
     store, api, auth = (int(word) for word in said["requests"].split() if word.isdecimal())
