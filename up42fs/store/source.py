@@ -144,11 +144,13 @@ class Source:
     async def _lease(self) -> Lease:
         try:
             return await self._leases.get(self._object_id)
-        except NotFound as error:
-            if self.pin.version is None:
-                raise
-            # It was there when it was opened: gone beneath, not a wrong name.
-            raise VersionChanged(*error.args) from error
+        except Up42fsError as error:
+            kind = type(error)
+            if kind is NotFound and self.pin.version is not None:
+                # It was there when it was opened: gone beneath, not a wrong name.
+                kind = VersionChanged
+            # The signer knows the object by its ID only; people know its name.
+            raise kind(f"{self._name}: {error}") from error
 
     async def _attempt(
         self, lease: Lease, asked: ByteRange, target: Target
