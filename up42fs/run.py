@@ -286,6 +286,7 @@ class _Mount:
             self._tuned = await trio.to_thread.run_sync(
                 tune, mount, self._settings.read_ahead, self._session.negotiated
             )
+            self._session.vary_read_ahead(mount, self._tuned.read_ahead_kib)
             log.info("mounted %s at %s", self._source(), self._mountpoint)
             on_ready()
             nursery.start_soon(self._tune_again, mount)
@@ -300,6 +301,7 @@ class _Mount:
             await trio.sleep(pause_s)
             now_kib = await trio.to_thread.run_sync(raise_read_ahead, mount, wanted_kib)
             self._tuned = replace(tuned, read_ahead_kib=now_kib)
+            self._session.vary_read_ahead(mount, now_kib)
             if now_kib == wanted_kib:
                 log.info("kernel read-ahead is %d KiB now", wanted_kib)
 

@@ -30,10 +30,11 @@ from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
 from up42fs.fuse.mounts import mount_at
 from up42fs.fuse.session import HANDSHAKE_VARIABLE, MountOptions, Session
+from up42fs.fuse.tuning import read_ahead_path
 
 pytestmark = pytest.mark.mount
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 SCRIPT = Path(__file__).with_name("kernel_script.py")
 #: Of libfuse and the kernel, for the whole mount.
 DEFAULT_MAX_BACKGROUND = 12
@@ -137,6 +138,34 @@ def test_status_shows_what_holds(start, handshake: str, mount) -> None:
         assert kernel["max_background"] is None
     if os.getuid() == 0:
         assert kernel["read_ahead_kib"] == 1024
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may set the kernel's read-ahead")
+def test_images_are_read_ahead_less_than_what_is_copied(start, handshake: str, mount) -> None:
+    """The bytes that a page of the middle drags in, and the value that everybody else sees."""
+    emulator = start("--synthetic", "1")
+    for name in ("scene.tif", "scene.bin"):
+        emulator.remote.storage("add_asset", name=name, size=64 * MIB, seed=5)
+    there: Mount = mount(emulator)
+    mounted = mount_at(there.path)
+    assert mounted is not None
+    value = read_ahead_path(mounted)
+
+    def longest_read(name: str) -> int:
+        with there.find(name).open("rb", buffering=0) as file:
+            before = there.counters().get("store.bytes_delivered", 0)
+            reads = there.counters().get("store.reads", 0)
+            for offset in range(32 * MIB, 48 * MIB, 64 * KIB):
+                assert os.pread(file.fileno(), 64 * KIB, offset) == pattern_bytes(
+                    5, offset, 64 * KIB
+                )
+            after = there.counters()
+        bytes_ = after["store.bytes_delivered"] - before
+        return bytes_ // (after["store.reads"] - reads)
+
+    assert longest_read("scene.tif") <= 128 * KIB
+    assert longest_read("scene.bin") > 512 * KIB
+    assert value.read_text() == "1024\n"
 
 
 def test_reads_reach_the_store_side_by_side(start, handshake: str, mount) -> None:

@@ -26,6 +26,7 @@ import trio
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.listing import Snapshot
+from up42fs.core.openers import reads_pieces
 from up42fs.core.tree import InodeTable, derive_inode
 from up42fs.errors import (
     IsADirectory,
@@ -290,7 +291,8 @@ class Filesystem:
         keep = node.id not in self._changed and self._stamps.get(node.id, stamp) == stamp
         self._stamps[node.id] = stamp
         self._changed.discard(node.id)
-        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False)
+        pieces = reads_pieces(self._sizes.name(node), program)
+        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False, in_pieces=pieces)
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""

@@ -112,8 +112,12 @@ class Usage(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """An open file: its handle, and whether the kernel may keep or must bypass its page cache."""
+    """An open file: its handle, and whether the kernel may keep or must bypass its page cache.
+
+    `in_pieces`: it is not likely to be read from end to end.
+    """
 
     handle: int
     keep_cache: bool
     direct_io: bool
+    in_pieces: bool = False

@@ -117,6 +117,13 @@ class Sizes:
             raise NotFound(f"file {node.id} is no longer in UP42 storage")
         return file.label
 
+    def name(self, node: Node) -> str:
+        """The file's own name, its type in it."""
+        if node.kind is Kind.ASSET:
+            return self._index.assets[node.id].name or ""
+        file = self._registry.get(node.id)
+        return file.name if file else ""
+
     def _next_after(self, node: Node) -> list[Node]:
         """The files to learn about together with `node`; none for a single question."""
         name, company = self._company(node)

@@ -26,6 +26,7 @@ from up42fs.fs.editing import Editing
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
 
@@ -56,6 +57,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """Without `editing` nothing can be changed."""
         super().__init__()
+        self.read_ahead: ReadAhead | None = None  # known once the mount is there
         self._writing = editing
         self.metrics = metrics
         self._fs = filesystem
@@ -106,11 +108,15 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open for reading; no request goes out before the first read."""
         opened = await self._fs.open(inode, flags, program_of(ctx.pid))
+        if opened.in_pieces and self.read_ahead is not None:
+            self.read_ahead.lower()  # nothing may be awaited between this and the answer
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
 
     @boundary(READ_DEADLINE_S)
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
+        if self.read_ahead is not None and self.read_ahead.is_lowered:
+            self.read_ahead.restore()
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
         return cast(bytes, await self._fs.read(fh, off, size))
 

@@ -40,6 +40,7 @@ from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.mounts import Mount, mount_at
 from up42fs.fuse.negotiate import HandshakeFailed, negotiate
 from up42fs.fuse.operations import Operations
+from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Session:
         self._options = options
         self._stopping = trio.Event()
         self._is_mounted = False
+        self._read_ahead: ReadAhead | None = None
         #: What the kernel agreed to; None where libfuse's defaults hold.
         self.negotiated: Negotiated | None = None
 
@@ -101,6 +103,8 @@ class Session:
                 yield
         finally:
             self._is_mounted = False
+            if self._read_ahead is not None:
+                self._read_ahead.close()
             close()
 
     async def _mount(self) -> Callable[[], None]:
@@ -145,6 +149,11 @@ class Session:
     def stop(self) -> None:
         """Stop serving: unmounts when `mounted` is left."""
         self._stopping.set()
+
+    def vary_read_ahead(self, mount: Mount, wide_kib: int | None) -> None:
+        """From now on the kernel reads ahead `wide_kib`, less where files are read in pieces."""
+        if wide_kib is not None:
+            self._read_ahead = self._operations.read_ahead = ReadAhead(mount, wide_kib)
 
     def invalidate(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget names and attributes; never blocks."""

@@ -41,6 +41,11 @@ class Tuned:
     parallel_dirops: bool
 
 
+def read_ahead_path(mount: Mount) -> Path:
+    """The file that holds the mount's read-ahead in KiB."""
+    return _BDI / mount.device / "read_ahead_kb"
+
+
 def tune(
     mount: Mount, read_ahead_kib: int = READ_AHEAD_KIB, negotiated: Negotiated | None = None
 ) -> Tuned:
@@ -48,7 +53,7 @@ def tune(
 
     `negotiated` is what the handshake agreed on, None where it was libfuse's own.
     """
-    read_ahead = _BDI / mount.device / "read_ahead_kb"
+    read_ahead = read_ahead_path(mount)
     connection = _CONNECTIONS / mount.device.partition(":")[2]
     _write(read_ahead, read_ahead_kib)
     if negotiated is None:
@@ -69,7 +74,7 @@ def tune(
 
 def raise_read_ahead(mount: Mount, read_ahead_kib: int) -> int | None:
     """Try once more to set it: udev may have permitted it meanwhile. What it is now, or None."""
-    path = _BDI / mount.device / "read_ahead_kb"
+    path = read_ahead_path(mount)
     _write(path, read_ahead_kib)
     return _read(path)
 

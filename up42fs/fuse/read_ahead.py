@@ -1,0 +1,61 @@
+"""How far the kernel reads ahead, file by file.
+
+Knows one file under /sys, and that the kernel copies its value into a file as it is opened, after
+the answer to OPEN. So the value is lowered for an image that is read by tiles just before that
+answer, and put back at the next read of anybody: between the two stands nothing but the open. If
+another file is opened in that moment, one of them reads ahead too far or not far enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+
+from up42fs.fuse.mounts import Mount
+from up42fs.fuse.tuning import read_ahead_path
+
+log = logging.getLogger(__name__)
+
+#: For images read by tiles, KiB: the kernel's own default. 1024 doubles to sextuples what a window
+#: fetches (docs/performance.md), and saves it no time.
+PIECES_KIB = 128
+
+
+class ReadAhead:
+    """The kernel's read-ahead of one mount, `wide_kib` but for images read by tiles."""
+
+    def __init__(self, mount: Mount, wide_kib: int) -> None:
+        self.is_lowered = False
+        self._wide_kib = wide_kib
+        self._file: int | None = None
+        if wide_kib > PIECES_KIB:
+            with suppress(OSError):  # not permitted: it stays what it is for all files
+                self._file = os.open(read_ahead_path(mount), os.O_WRONLY | os.O_CLOEXEC)
+
+    def lower(self) -> None:
+        """The file that is being opened will be read in pieces."""
+        if self._file is not None and not self.is_lowered:
+            self.is_lowered = self._write(PIECES_KIB)
+
+    def restore(self) -> None:
+        """It is open."""
+        if self.is_lowered:
+            self.is_lowered = False
+            self._write(self._wide_kib)
+
+    def close(self) -> None:
+        """The mount ends."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _write(self, kib: int) -> bool:
+        assert self._file is not None, "or nothing was lowered"
+        try:
+            os.pwrite(self._file, b"%d\n" % kib, 0)
+        except OSError as error:
+            log.debug("the kernel's read-ahead stays as it is: %s", error.strerror)
+            self.close()
+            return False
+        return True
