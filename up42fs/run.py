@@ -232,6 +232,7 @@ class _Mount:
                 metrics=self._metrics,
                 ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
             )
+            self._filesystem.look_for_changes = self._sync.refresh_now
             editing = (
                 Editing(self._filesystem, self._index, edits, tag_directories) if edits else None
             )

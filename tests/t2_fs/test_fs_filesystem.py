@@ -112,7 +112,7 @@ async def test_what_is_always_there_needs_no_listing() -> None:
     world.catalogue.error = Unavailable("never asked")
     assert await world.list() == ["orders", "tags", "cnam", "assets"]
     assert set(await world.list("cnam")) == set(CnamStatus)
-    assert await world.list(".up42fs") == ["README", "metrics", "status.json"]
+    assert await world.list(".up42fs") == ["README", "refresh", "metrics", "status.json"]
     assert (await world.fs.getattr(await world.walk("tags"))).is_dir
     assert world.fs.statfs() == (0, 0)
     assert world.catalogue.asked == []

@@ -33,7 +33,7 @@ ROOT: Thing = ("root", "", "")
 TOP = {name: (name, "", "") for name in ("orders", "tags", "cnam", "assets")}
 STATUSES = {status.value: ("status", status.value, "") for status in CnamStatus}
 CONTROL: Thing = ("control", "", "")
-VIRTUAL = {name: ("virtual", name, "") for name in ("README", "metrics", "status.json")}
+VIRTUAL = {name: ("virtual", name, "") for name in ("README", "refresh", "metrics", "status.json")}
 
 ASSET_IDS = [f"abcdef{n:02x}-0000-4000-8000-00000000000{n}" for n in range(6)]
 ORDER_IDS = [f"0000000f-000{n}-4000-8000-000000000000" for n in range(4)]  # the last is unlisted

@@ -111,3 +111,46 @@ def test_the_bench_measures_and_nothing_asks_on_a_synced_mount() -> None:
     assert int(re.search(r"find -type f, (\d+) names", done.stdout)[1]) > names
     assert len(figures) == 11, done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("options", ["refresh=3600", "refresh=3600,rw"])
+def test_changes_show_when_asked_for_and_open_files_live_on(
+    start, tmp_path: Path, options: str
+) -> None:
+    """A random sequence of changes; after each refresh the tree is what UP42 has."""
+    running = start("--synthetic", "60,6,5,0,0")
+    rng = random.Random(7)
+    with mounted(running.env, "-o", options, home=tmp_path) as mount:
+        assert shown(mount.path) == expected(running.remote.storage())
+        kept = next(row for row in running.remote.storage()["assets"] if row["size"] > 1000)
+        with (mount.path / "assets" / kept["name"]).open("rb") as file:
+            head = file.read(1000)
+            for number in range(12):
+                for _ in range(3):
+                    change(running, rng, number, kept["id"])
+                wanted = expected(running.remote.storage())
+                refresh(mount.path, touches="rw" in options)
+                wait_until(lambda wanted=wanted: shown(mount.path) == wanted, 10, f"step {number}")
+            file.seek(0)
+            assert file.read(1000) == head
+
+
+def refresh(mountpoint: Path, *, touches: bool) -> None:
+    command = ["touch" if touches else "cat", ".up42fs/refresh"]
+    assert run(*command, cwd=mountpoint).returncode == 0
+
+
+def change(running, rng: random.Random, number: int, kept: str) -> None:
+    storage = running.remote
+    asset = rng.choice([row for row in storage.storage()["assets"] if row["id"] != kept])
+    match rng.randrange(4):
+        case 0:
+            storage.storage(
+                "add_asset", name=f"new-{number}-{rng.random()}.zip", size=10, tags=["t"]
+            )
+        case 1:
+            storage.storage("remove_asset", id=asset["id"])
+        case 2:
+            storage.storage("set_metadata", id=asset["id"], title="x", tags=["t", f"u{number}"])
+        case _:
+            storage.storage("set_cnam_status", id=asset["id"], status="FAILED")

@@ -47,7 +47,7 @@ ASK_AGAIN_S = 30.0
 #: The longest one search may take, all its pages together, seconds.
 SEARCH_TIMEOUT_S = 60.0
 #: Items and files kept, about 2 kB each (`weight`).
-MOST_KEPT = 10_000
+MOST_KEPT = 4_000
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 

@@ -43,6 +43,7 @@ from up42fs.fs.handles import HandleTable
 from up42fs.fs.layout import VIEW_DIRS, Change, Layout, is_id
 from up42fs.fs.nodes import (
     FILE_KINDS,
+    REFRESH,
     ROOT,
     STORED_KINDS,
     Absent,
@@ -145,6 +146,8 @@ class Filesystem:
         )
         self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
+        #: Called when somebody wants to see what is new.
+        self.look_for_changes: Callable[[], None] = lambda: None
         self._changed: set[str] = set()
         self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
         self._stats = Stats(
@@ -275,6 +278,7 @@ class Filesystem:
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
+            self.touch(inode)
             return Opened(
                 self._open.add(self._stats.render(node)), keep_cache=False, direct_io=True
             )
@@ -293,6 +297,13 @@ class Filesystem:
         self._changed.discard(node.id)
         pieces = reads_pieces(self._sizes.name(node), program)
         return Opened(self._open.add(opened), keep_cache=keep, direct_io=False, in_pieces=pieces)
+
+    def touch(self, inode: int) -> bool:
+        """Look for changes if this is the file that asks for it; whether it is."""
+        is_asked = self._node(inode) == Node(Kind.VIRTUAL, REFRESH)
+        if is_asked:
+            self.look_for_changes()
+        return is_asked
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""

@@ -10,6 +10,8 @@ CONTROL_DIR = ".up42fs"
 #: The control directory's list of edits. UNDO set on it to the number of one takes that back.
 CHANGES = "changes"
 UNDO = "user.up42.undo"
+#: Opened or touched, this file of the control directory makes the mount look for changes at once.
+REFRESH = "refresh"
 
 
 class Kind(StrEnum):

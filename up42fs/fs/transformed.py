@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ITEM_JSON = "item.json"
 #: Files remembered, about 0.3 kB each; directories shown lately, and documents.
-MOST_FILES = 20_000
+MOST_FILES = 8_000
 MOST_SHOWN = 1024
 MOST_DOCUMENTS = 256
 #: Walks followed at a time, and the deliveries read from disk together on one.

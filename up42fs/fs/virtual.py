@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 
+from up42fs.fs.nodes import REFRESH
+
 README = b"""\
 This directory is made by up42fs; nothing in it lies in UP42 storage.
 
 status.json   what is mounted, how fresh it is, what was read and fetched
+refresh       read or touched, it makes the mount look for changes at once
 metrics       the same counters in Prometheus' text format
 changes       with -o rw: edits of titles and tags; take one back by: up42fs undo MOUNTPOINT
 
@@ -33,6 +36,7 @@ class VirtualFiles:
     ) -> None:
         self._renderers: dict[str, Callable[[], bytes]] = {
             "README": lambda: README,
+            REFRESH: lambda: b"looking for changes now\n",
             "metrics": lambda: metrics().encode(),
             "status.json": lambda: (json.dumps(status(), indent=2) + "\n").encode(),
         }

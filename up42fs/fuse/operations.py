@@ -213,6 +213,8 @@ class Operations(pyfuse3.Operations):
         """No mode, owner or time can be changed; `rsync` sets them to what they are."""
         self._editing()
         shown = self._entry(await self._fs.getattr(inode))
+        if not fields.update_size and self._fs.touch(inode):
+            return shown
         if fields.update_size or any(
             getattr(attr, name) != getattr(shown, name)
             for name, is_set in _settable(fields)
