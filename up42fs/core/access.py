@@ -38,9 +38,9 @@ without tiles over the best fixed block of each case (63 random cases, geometric
 
 and what knowing tiles changes (requests, MB, seconds; `--files` is the difference):
 
-    window, 1.4 MB tiles     29, 22.0, 1.05   ->   18, 13.2, 0.67
-    window, 84 KB tiles      15,  7.2, 0.57   ->   13,  3.4, 0.19
-    view of strips          628,  343, 28.1   -> 1256,  168, 7.4
+    window, 1.4 MB tiles     29, 22.0, 1.05   ->   13, 13.2, 0.66
+    window, 84 KB tiles      15,  7.2, 0.57   ->   12,  3.4, 0.19
+    view of strips          628,  343, 28.1   -> 1186,  168, 7.6
     window, JPEG 2000       141, 22.2, 6.93   ->   38,  107, 4.6
 
 Rejected: one window per object (threads tear it), unbounded skips (a decimated read would load the
