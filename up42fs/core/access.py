@@ -126,15 +126,9 @@ class Access:
         self._read_bytes += len(read)
         stream, move, is_apart = self._follow(read)
         goes_on = move is Move.ON and not is_apart
-        # Who reads on past the head reads data, by whatever the kernel is ahead of him.
-        is_past_head = not stream.start and read.stop > self._tuning.head_bytes
-        slack_bytes = 0 if is_past_head else self._tuning.slack_bytes
-        passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
-        tiles = self._tiles.on_read(read, passed, goes_on=goes_on, most_bytes=window_bytes)
+        tiles = self._tiles_of(read, stream, window_bytes, goes_on=goes_on)
         cancel = self._give_up(stream)
-        stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
-        stream.is_scan |= tiles is not None and tiles.scans
-        if tiles is not None and not stream.is_scan:
+        if tiles is not None:
             demand, guesses = self._tiled(read, tiles, have)
             ahead = list[ByteRange]()
             cancel += tiles.left
@@ -143,6 +137,21 @@ class Access:
             guesses = self._whole(read, move, have, [*demand, *ahead])
         cancel = _without(cancel, [*demand, *ahead, *guesses, read])
         return Plan(tuple(demand), tuple(ahead), tuple(guesses), tuple(cancel))
+
+    def _tiles_of(
+        self, read: ByteRange, stream: Stream, window_bytes: int, *, goes_on: bool
+    ) -> Tiles | None:
+        """The read in tiles; None where none are known, or the file is read as bytes."""
+        # Who reads on past the head reads data, by whatever the kernel is ahead of him.
+        is_past_head = not stream.start and read.stop > self._tuning.head_bytes
+        slack_bytes = 0 if is_past_head else self._tuning.slack_bytes
+        passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
+        stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
+        if stream.is_scan:
+            return None
+        tiles = self._tiles.on_read(read, passed, goes_on=goes_on, most_bytes=window_bytes)
+        stream.is_scan = tiles is not None and tiles.scans
+        return None if stream.is_scan else tiles
 
     def _plain(
         self, read: ByteRange, stream: Stream, move: Move, have: Coverage, window_bytes: int

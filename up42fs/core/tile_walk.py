@@ -111,15 +111,15 @@ class Walk:
         self._shapes = shapes
         self._window: _Window | None = None
         self._guess = (1, 1)
-        self._last: Tile | None = None
+        self.last: Tile | None = None
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
     def touch(self, tile: Tile) -> bool:
         """`tile` is read; whether a window begins with it."""
         window = self._window
-        if tile == self._last:
+        if tile == self.last:
             return False
-        self._last = tile
+        self.last = tile
         begins = window is None or not window.continues(tile)
         if window is None or begins:
             self.end()
@@ -197,11 +197,11 @@ class Walk:
         return self._image.base, self._number
 
     def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
-        assert self._last is not None, "a window has a tile"
+        assert self.last is not None, "a window has a tile"
         height = _grown(window.rows, self._guess[0])
         right = self._right
         bottom = min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
-        for col in range(self._last.col + 1, right):
+        for col in range(self.last.col + 1, right):
             yield window.row, col
         for row in range(window.row + 1, bottom):
             for col in range(window.left, right):

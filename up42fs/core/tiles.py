@@ -83,9 +83,10 @@ class TileReader:
             return Tiles(left=tuple(self._left_walks()), scans=scans) if image.under(read) else None
         left: list[ByteRange] = []
         now: list[ByteRange] = []
-        walk = None
+        walk, is_news = None, False
         for tile in touched:
             walk = self._walk(image, tile)
+            is_news |= tile != walk.last
             if walk.touch(tile):
                 left += walk.give_up()
             span = walk.span(tile.row, tile.col, self._tail_bytes)
@@ -94,7 +95,7 @@ class TileReader:
         left += self._left_walks()
         coming = self._strided(image, touched[-1], read, goes_on=goes_on)
         if coming is None:
-            coming = walk.guess(most_bytes, self._tail_bytes)
+            coming = walk.guess(most_bytes, self._tail_bytes) if is_news else []
         wanted = {*now, *coming}
         gone = tuple(span for span in left if span not in wanted)
         return Tiles(tuple(now), tuple(coming), gone, scans)
