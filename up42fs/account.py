@@ -5,6 +5,7 @@ Wires the API's parts for whoever needs an account without a mount: `login`, `do
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,13 +16,25 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
 from up42fs.api.pages import Page
+from up42fs.catalog.snapshot import Snapshot, Stored
 from up42fs.config import Settings
-from up42fs.errors import ConfigurationError, DeadlineExceeded, NotFound
+from up42fs.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    NotFound,
+    Offline,
+    Unavailable,
+    Up42fsError,
+)
 from up42fs.metrics import Metrics
 from up42fs.types import Asset, Order
 
+log = logging.getLogger(__name__)
+
 #: Sign-in and the first answers must come within this many seconds.
 PREFLIGHT_S = 12.0
+#: Sign-in and one answer of the API within this many seconds, or the stored catalogue is shown.
+PREFLIGHT_KNOWN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +109,31 @@ async def _total(answer: Awaitable[Page[Order]] | Awaitable[Page[Asset]]) -> int
         return (await answer).total
     except NotFound:
         return None
+
+
+async def load_and_sign_in(connection: Connection, snapshot: Snapshot | None) -> Stored:
+    """What is stored, read while UP42 is met; raises the reason if neither can be shown."""
+    errors: list[Up42fsError] = []
+    met = trio.Event()
+
+    async def meet() -> None:
+        try:
+            await connection.preflight(PREFLIGHT_S)
+        except (Offline, DeadlineExceeded, Unavailable) as error:
+            errors.append(error)
+        met.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(meet)
+        stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
+        is_known = stored.assets_complete and stored.orders_complete
+        with trio.move_on_after(PREFLIGHT_KNOWN_S if is_known else PREFLIGHT_S + 1):
+            await met.wait()
+        if not met.is_set():
+            errors.append(DeadlineExceeded(f"no answer from UP42 in {PREFLIGHT_KNOWN_S:.0f} s"))
+        nursery.cancel_scope.cancel()
+    if errors and not is_known:
+        raise errors[0]
+    if errors:
+        log.warning("mounting what is known of the storage: %s", errors[0])
+    return stored

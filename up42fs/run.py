@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from up42fs import __version__, logs, signals
-from up42fs.account import PREFLIGHT_S, Connection, connect
+from up42fs.account import connect, load_and_sign_in
 from up42fs.api.client import Client
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
@@ -37,7 +37,7 @@ from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
-from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
+from up42fs.errors import Up42fsError
 from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
 from up42fs.fs.editing import Editing
@@ -64,8 +64,6 @@ log = logging.getLogger(__name__)
 
 #: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
 PROCESS_MIB = 64
-#: Sign-in and one answer of the API within this many seconds, or the stored catalogue is shown.
-PREFLIGHT_KNOWN_S = 3.0
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
 SLEPT_S = 10.0
 _TICK_S = 2.0
@@ -105,37 +103,9 @@ async def _serve(
     async with connect(settings, metrics) as connection:
         snapshot = snapshot_of(settings)
         gc.disable()  # nothing that is loaded is garbage; enabled when all is there
-        stored = await _load_and_sign_in(connection, snapshot)
+        stored = await load_and_sign_in(connection, snapshot)
         parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored, recent)
         await parts.run(on_ready)
-
-
-async def _load_and_sign_in(connection: Connection, snapshot: Snapshot | None) -> Stored:
-    """What is stored, read while UP42 is met; raises the reason if neither can be shown."""
-    errors: list[Up42fsError] = []
-    met = trio.Event()
-
-    async def meet() -> None:
-        try:
-            await connection.preflight(PREFLIGHT_S)
-        except (Offline, DeadlineExceeded, Unavailable) as error:
-            errors.append(error)
-        met.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(meet)
-        stored = await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
-        is_known = stored.assets_complete and stored.orders_complete
-        with trio.move_on_after(PREFLIGHT_KNOWN_S if is_known else PREFLIGHT_S + 1):
-            await met.wait()
-        if not met.is_set():
-            errors.append(DeadlineExceeded(f"no answer from UP42 in {PREFLIGHT_KNOWN_S:.0f} s"))
-        nursery.cancel_scope.cancel()
-    if errors and not is_known:
-        raise errors[0]
-    if errors:
-        log.warning("mounting what is known of the storage: %s", errors[0])
-    return stored
 
 
 class _Mount:
