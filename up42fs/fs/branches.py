@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from up42fs.catalog.index import Index
+from up42fs.fs.branch import Branch
 from up42fs.fs.footprints import PREFIX, Footprints
-from up42fs.fs.layout import Branch, Layout
+from up42fs.fs.layout import Layout
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.search import Search, Searches
 from up42fs.fs.static import CollectionsOfStorage, StaticCatalogue

@@ -26,7 +26,6 @@ import trio
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.listing import Snapshot
-from up42fs.core.openers import reads_pieces
 from up42fs.core.tree import InodeTable, derive_inode
 from up42fs.errors import (
     IsADirectory,
@@ -53,7 +52,8 @@ from up42fs.fs.nodes import (
     Opened,
     Usage,
 )
-from up42fs.fs.ports import Documents, Files, OpenFile, Readiness
+from up42fs.fs.open_files import OpenFiles
+from up42fs.fs.ports import Documents, Files, Readiness
 from up42fs.fs.siblings import Siblings
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
@@ -120,7 +120,6 @@ class Filesystem:
         self._index = index
         self._catalogue = catalogue
         self._files = files
-        self._watch = watch
         self._branches = branches or Branches(index)
         self._layout = Layout(index, virtual.names(), self._branches.all, tag_directories)
         registry = self._branches.registry
@@ -145,11 +144,9 @@ class Filesystem:
             clock=clock,
         )
         self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
-        self._open: HandleTable[OpenFile | bytes] = HandleTable()
+        self._open = OpenFiles(files, self._sizes, self._siblings, watch)
         #: Called when somebody wants to see what is new.
         self.look_for_changes: Callable[[], None] = lambda: None
-        self._changed: set[str] = set()
-        self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
         self._stats = Stats(
             index,
             self._inodes,
@@ -279,24 +276,9 @@ class Filesystem:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
             self.touch(inode)
-            return Opened(
-                self._open.add(self._stats.render(node)), keep_cache=False, direct_io=True
-            )
+            return self._open.open_rendered(self._stats.render(node))
         await self._layout.prepare(node)
-        size = await self._sizes.ensure(node)
-        stamp = self._sizes.stamp(node)
-        label = self._sizes.label(node)
-        opened = self._files.open(node.id, size=size, name=label, stamp=stamp)
-        if self._watch is None or not self._watch.is_crowd(program):
-            opened = self._siblings.follow(node, opened, size)
-        if self._watch is not None:
-            opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
-        # Where the file may be another now, kept pages would be mixed with new ones.
-        keep = node.id not in self._changed and self._stamps.get(node.id, stamp) == stamp
-        self._stamps[node.id] = stamp
-        self._changed.discard(node.id)
-        pieces = reads_pieces(self._sizes.name(node), program)
-        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False, in_pieces=pieces)
+        return self._open.open(node, await self._sizes.ensure(node), program)
 
     def touch(self, inode: int) -> bool:
         """Look for changes if this is the file that asks for it; whether it is."""
@@ -307,16 +289,11 @@ class Filesystem:
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
-        file = self._open[handle]
-        if isinstance(file, bytes):
-            return memoryview(file)[offset : offset + size]
-        return await file.read(offset, size)
+        return await self._open.read(handle, offset, size)
 
     def release(self, handle: int) -> None:
         """Close a file handle."""
-        file = self._open.pop(handle)
-        if file is not None and not isinstance(file, bytes):
-            file.close()
+        self._open.release(handle)
 
     def statfs(self) -> Usage:
         """What `df` shows, from memory."""
@@ -350,7 +327,7 @@ class Filesystem:
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:
                 self._files.forget(asset_id)
-                self._changed.add(asset_id)  # should it come back, kept pages are not trusted
+                self._open.distrust(asset_id)  # should it come back, kept pages are not trusted
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
         stale += [
@@ -365,7 +342,7 @@ class Filesystem:
 
         None where it did not tell: then only the pages the kernel keeps are given up.
         """
-        self._changed.add(object_id)
+        self._open.distrust(object_id)
         if size is None:
             return []
         if object_id in self._index.assets:

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Protocol
 
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.core import names
+from up42fs.fs.branch import Branch
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
 from up42fs.fs.roster import Roster
 from up42fs.fs.tag_directories import TagDirectories
@@ -61,48 +61,6 @@ class Change:
 
     parent: Node
     names: tuple[str, ...]
-
-
-class Branch(Protocol):
-    """A part of the tree that is not made of the index alone."""
-
-    @property
-    def kinds(self) -> frozenset[Kind]:
-        """The nodes it answers for."""
-        ...
-
-    @property
-    def top(self) -> Mapping[str, Node]:
-        """What it adds to the mount point."""
-        ...
-
-    async def prepare(self, node: Node) -> bool:
-        """Make `children(node)` possible; whether it differs from before. May ask UP42."""
-        ...
-
-    def children(self, node: Node) -> dict[str, Node]:
-        """Names of a prepared directory."""
-        ...
-
-    def members(self, node: Node) -> Iterable[Asset]:
-        """The assets of a prepared directory of assets."""
-        ...
-
-    def find(self, parent: Node, name: str) -> Node | None:
-        """What an unlisted name means in a prepared directory."""
-        ...
-
-    def exists(self, node: Node) -> bool:
-        """Whether `node` is (still) there, as far as is known without asking."""
-        ...
-
-    def links(self, node: Node) -> int:
-        """Its link count."""
-        ...
-
-    def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """When it was made and changed, None where the tree itself is meant."""
-        ...
 
 
 class Layout:

@@ -1,0 +1,67 @@
+"""Open files: what is behind a handle, and whether the kernel may keep the pages it has of it.
+
+Knows objects of the store and rendered documents; nothing of names or directories.
+"""
+
+from __future__ import annotations
+
+from up42fs.core.openers import reads_pieces
+from up42fs.fs.handles import HandleTable
+from up42fs.fs.nodes import Node, Opened
+from up42fs.fs.ports import Files, OpenFile
+from up42fs.fs.siblings import Siblings
+from up42fs.fs.sizes import Sizes
+from up42fs.fs.watch import Watch
+from up42fs.types import Bytes
+
+
+class OpenFiles:
+    """The open files of one mount."""
+
+    def __init__(self, files: Files, sizes: Sizes, siblings: Siblings, watch: Watch | None) -> None:
+        self._files = files
+        self._sizes = sizes
+        self._siblings = siblings
+        self._watch = watch
+        self._open: HandleTable[OpenFile | bytes] = HandleTable()
+        self._distrusted: set[str] = set()
+        self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
+
+    def open(self, node: Node, size: int, program: str) -> Opened:
+        """Open an object of `size` bytes for `program`; no I/O."""
+        stamp, label = self._sizes.stamp(node), self._sizes.label(node)
+        opened = self._files.open(node.id, size=size, name=label, stamp=stamp)
+        if self._watch is None or not self._watch.is_crowd(program):
+            opened = self._siblings.follow(node, opened, size)
+        if self._watch is not None:
+            opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
+        # Where the file may be another now, kept pages would be mixed with new ones.
+        keep = node.id not in self._distrusted and self._stamps.get(node.id, stamp) == stamp
+        self._stamps[node.id] = stamp
+        self._distrusted.discard(node.id)
+        pieces = reads_pieces(self._sizes.name(node), program)
+        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False, in_pieces=pieces)
+
+    def open_rendered(self, content: bytes) -> Opened:
+        """Open a document as it is now; the kernel keeps none of it."""
+        return Opened(self._open.add(content), keep_cache=False, direct_io=True)
+
+    async def read(self, handle: int, offset: int, size: int) -> Bytes:
+        """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
+        file = self._open[handle]
+        if isinstance(file, bytes):
+            return memoryview(file)[offset : offset + size]
+        return await file.read(offset, size)
+
+    def release(self, handle: int) -> None:
+        """Close a handle."""
+        file = self._open.pop(handle)
+        if file is not None and not isinstance(file, bytes):
+            file.close()
+
+    def distrust(self, object_id: str) -> None:
+        """The object may be another now: whoever opens it next gets no pages kept of it."""
+        self._distrusted.add(object_id)
+
+    def __len__(self) -> int:
+        return len(self._open)
