@@ -142,9 +142,9 @@ class Access:
         self, read: ByteRange, stream: Stream, window_bytes: int, *, goes_on: bool
     ) -> Tiles | None:
         """The read in tiles; None where none are known, or the file is read as bytes."""
-        # Who reads on past the head reads data, by whatever the kernel is ahead of him.
+        # Who reads on past the head reads data: there the kernel is seldom two steps ahead.
         is_past_head = not stream.start and read.stop > self._tuning.head_bytes
-        slack_bytes = 0 if is_past_head else self._tuning.slack_bytes
+        slack_bytes = self._tuning.slack_bytes // (2 if is_past_head else 1)
         passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
         stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
         if stream.is_scan:
