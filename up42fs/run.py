@@ -277,10 +277,17 @@ class _Mount:
             self._tuned = await trio.to_thread.run_sync(
                 tune, mount, self._settings.read_ahead, self._session.negotiated
             )
-            self._session.vary_read_ahead(mount, self._tuned.read_ahead_kib)
+            self._vary_read_ahead(mount)
             log.info("mounted %s at %s", self._source(), self._mountpoint)
             on_ready()
             nursery.start_soon(self._tune_again, mount)
+
+    def _vary_read_ahead(self, mount: Mount) -> None:
+        wide_kib = self._tuned.read_ahead_kib if self._tuned else None
+        if wide_kib is not None:
+            pieces_kib = self._session.vary_read_ahead(mount, wide_kib)
+            tuning = self._store.tuning
+            self._store.tuning = replace(tuning, kernel_ahead_bytes=pieces_kib << 10)
 
     async def _tune_again(self, mount: Mount) -> None:
         """A rule of udev (contrib/udev) permits it a moment after the mount is there."""
@@ -292,7 +299,7 @@ class _Mount:
             await trio.sleep(pause_s)
             now_kib = await trio.to_thread.run_sync(raise_read_ahead, mount, wanted_kib)
             self._tuned = replace(tuned, read_ahead_kib=now_kib)
-            self._session.vary_read_ahead(mount, now_kib)
+            self._vary_read_ahead(mount)
             if now_kib == wanted_kib:
                 log.info("kernel read-ahead is %d KiB now", wanted_kib)
 

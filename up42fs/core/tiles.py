@@ -12,7 +12,7 @@ from up42fs.core.stride import Stride
 from up42fs.core.structure import Image, Structure
 from up42fs.core.tiff import Tile
 from up42fs.core.tile_walk import Shapes, Walk
-from up42fs.core.tuning import FIRST_BYTES, KIB, MIB, PAGE_BYTES, Tuning
+from up42fs.core.tuning import FIRST_BYTES, MIB, PAGE_BYTES, Tuning
 from up42fs.types import ByteRange
 
 #: Walks of one handle at once: image and mask, or planes.
@@ -56,7 +56,7 @@ class TileReader:
     _stride: Stride = field(default_factory=Stride)
     _stop: _Stop = field(default_factory=_Stop)
     _reach_bytes: int = 0
-    _tail_bytes: int = 128 * KIB  # the longest read: so far a read may run past a row's last tile
+    _longest_bytes: int = 0
     _read_bytes: int = 0
     _level: int | None = None  # of the tile that the current run is past for certain
     _run_start: int = 0
@@ -69,7 +69,7 @@ class TileReader:
         `goes_on`: it begins where a run of reads had come to.
         """
         self._read_bytes += len(read)
-        self._tail_bytes = max(self._tail_bytes, len(read))
+        self._longest_bytes = max(self._longest_bytes, len(read))
         image = self.structure.image_at(read.start)
         if image is None or image.layout is None:
             return None
@@ -129,6 +129,11 @@ class TileReader:
         sure = image.under(ByteRange(stop - 1, stop)) if stop > self._run_start else []
         before, self._level = self._level, sure[-1].level if sure else self._level
         return before is not None and before != self._level
+
+    @property
+    def _tail_bytes(self) -> int:
+        """How far a read may run past the last tile of a row."""
+        return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
 
     def _walk(self, image: Image, tile: Tile) -> Walk:
         key = (image.base, tile.level, tile.plane)

@@ -13,7 +13,11 @@ FIRST_BYTES = 2 * PAGE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The constants of the plan, in bytes; the module's theory says where they come from."""
+    """The constants of the plan, in bytes; the module's theory says where they come from.
+
+    `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads, and half of how
+    far it is ahead of a reader.
+    """
 
     whole_bytes: int = MIB
     head_bytes: int = 128 * KIB
@@ -34,6 +38,11 @@ class Tuning:
     least_guess_bytes: int = 16 * KIB
     scan_bytes: int = 16 * MIB
     base_bytes: int = 3 * MIB
-    slack_bytes: int = 256 * KIB
+    kernel_ahead_bytes: int = 128 * KIB
     hops: int = 3
     hop_file_bytes: int = 300 * MIB
+
+    @property
+    def slack_bytes(self) -> int:
+        """How far before the end of a run the reader may still be."""
+        return 2 * self.kernel_ahead_bytes

@@ -150,10 +150,15 @@ class Session:
         """Stop serving: unmounts when `mounted` is left."""
         self._stopping.set()
 
-    def vary_read_ahead(self, mount: Mount, wide_kib: int | None) -> None:
-        """From now on the kernel reads ahead `wide_kib`, less where files are read in pieces."""
-        if wide_kib is not None:
-            self._read_ahead = self._operations.read_ahead = ReadAhead(mount, wide_kib)
+    def vary_read_ahead(self, mount: Mount, wide_kib: int) -> int:
+        """From now on the kernel reads ahead `wide_kib`, less where files are read in pieces.
+
+        Returns how far it does there, in KiB.
+        """
+        if self._read_ahead is not None:
+            self._read_ahead.close()
+        self._read_ahead = self._operations.read_ahead = ReadAhead(mount, wide_kib)
+        return self._read_ahead.pieces_kib
 
     def invalidate(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget names and attributes; never blocks."""

@@ -167,6 +167,8 @@ class FileStore:
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
         self._probes: dict[str, trio.Lock] = {}
         self._is_closed = False
+        #: Of files opened from now on.
+        self.tuning = settings.tuning
 
     def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
@@ -177,7 +179,7 @@ class FileStore:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
-        access = Access(size, self._settings.tuning, fetcher.insight)
+        access = Access(size, self.tuning, fetcher.insight)
         return OpenFile(fetcher, access, self._windows, self._tallies.of(object_id, name), name)
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
