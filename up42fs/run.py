@@ -273,7 +273,9 @@ class _Mount:
         nursery.start_soon(self._crawl_items)
         nursery.start_soon(self._watch_sleep)
         async with trio.open_nursery() as session:
-            mount: Mount = await session.start(self._session.serve)
+            mount: Mount | None = await session.start(self._session.serve)
+            if mount is None:
+                return
             self._tuned = await trio.to_thread.run_sync(
                 tune, mount, self._settings.read_ahead, self._session.negotiated
             )
@@ -287,7 +289,7 @@ class _Mount:
         if wide_kib is not None:
             pieces_kib = self._session.vary_read_ahead(mount, wide_kib)
             tuning = self._store.tuning
-            self._store.tuning = replace(tuning, kernel_ahead_bytes=pieces_kib << 10)
+            self._store.tuning = replace(tuning, kernel_ahead_bytes=max(pieces_kib, 128) << 10)
 
     async def _tune_again(self, mount: Mount) -> None:
         """A rule of udev (contrib/udev) permits it a moment after the mount is there."""

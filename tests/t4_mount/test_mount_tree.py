@@ -33,6 +33,7 @@ def test_the_top_of_the_tree(sample_mount: Mount) -> None:
     assert sorted(os.listdir(sample_mount.path / ".up42fs")) == [
         "README",
         "metrics",
+        "refresh",
         "status.json",
     ]
 

@@ -142,14 +142,15 @@ class Access:
         self, read: ByteRange, stream: Stream, window_bytes: int, *, goes_on: bool
     ) -> Tiles | None:
         """The read in tiles; None where none are known, or the file is read as bytes."""
-        # Who reads on past the head reads data: there the kernel is seldom two steps ahead.
-        is_past_head = not stream.start and read.stop > self._tuning.head_bytes
-        slack_bytes = self._tuning.slack_bytes // (2 if is_past_head else 1)
+        # Who reads on past the head has begun with the tiles, however far the kernel is ahead.
+        begins = not (stream.start or stream.in_tiles) and read.stop > self._tuning.head_bytes
+        slack_bytes = self._tuning.slack_bytes // (2 if begins else 1)
         passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
         stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
         if stream.is_scan:
             return None
         tiles = self._tiles.on_read(read, passed, goes_on=goes_on, most_bytes=window_bytes)
+        stream.in_tiles |= tiles is not None and bool(tiles.now)
         stream.is_scan = tiles is not None and tiles.scans
         return None if stream.is_scan else tiles
 

@@ -35,6 +35,7 @@ class Stream:
     passed: int = 0  # what the reader is past, as far as the kernel's read-ahead lets it be seen
     skipped: int = 0
     fall_bytes: int = 0
+    in_tiles: bool = False
     is_scan: bool = False  # the file is read as bytes, not as an image
     asked: list[ByteRange] = field(default_factory=list)
 

@@ -89,6 +89,7 @@ class Session:
         self._options = options
         self._stopping = trio.Event()
         self._is_mounted = False
+        self._has_answered = False
         self._read_ahead: ReadAhead | None = None
         #: What the kernel agreed to; None where libfuse's defaults hold.
         self.negotiated: Negotiated | None = None
@@ -135,15 +136,20 @@ class Session:
         return lambda: pyfuse3.close(unmount=True)
 
     async def serve(
-        self, *, task_status: trio.TaskStatus[Mount] = trio.TASK_STATUS_IGNORED
+        self, *, task_status: trio.TaskStatus[Mount | None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve requests until unmounted or stopped; reports the mount once it answers."""
+        """Serve requests until unmounted or stopped; reports the mount once it answers.
+
+        None where it was stopped before.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_stopped, nursery.cancel_scope)
             nursery.start_soon(self._end_when_disconnected, nursery.cancel_scope)
             nursery.start_soon(self._probe, task_status)
             await pyfuse3.main(max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
+        if self._stopping.is_set() and not self._has_answered:
+            task_status.started(None)
         log.info("unmounted %s", self._mountpoint)
 
     def stop(self) -> None:
@@ -210,11 +216,12 @@ class Session:
         await trio.sleep(GRACE_S)
         scope.cancel()
 
-    async def _probe(self, task_status: trio.TaskStatus[Mount]) -> None:
+    async def _probe(self, task_status: trio.TaskStatus[Mount | None]) -> None:
         with trio.move_on_after(READY_TIMEOUT_S):
             await trio.to_thread.run_sync(os.statvfs, self._mountpoint, abandon_on_cancel=True)
             mount = await trio.to_thread.run_sync(mount_at, self._mountpoint)
             if mount is not None:
+                self._has_answered = True
                 task_status.started(mount)
                 return
         raise Unavailable(
