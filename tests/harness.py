@@ -67,12 +67,17 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
         [*UP42FS, "emulator", "--die-with-parent", *arguments], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
+    # What mounts keep is kept by the server's address, and another test's server may have had it.
+    kept = tempfile.mkdtemp(prefix="up42fs-tests-")
+    Path(kept).chmod(0o777)
     try:
         line = process.stdout.readline()
         assert line, "the emulator did not start"
         ready = json.loads(line)
-        yield Emulator(ready["env"], Remote(ready["control_url"]), process, ready)
+        env = ready["env"] | {"XDG_CACHE_HOME": kept}
+        yield Emulator(env, Remote(ready["control_url"]), process, ready)
     finally:
+        shutil.rmtree(kept, ignore_errors=True)
         process.terminate()
         process.wait(10)
         process.stdout.close()

@@ -237,6 +237,28 @@ async def test_refresh_now_does_not_wait_for_its_turn(
     assert world.orders.newest_pages == 1
 
 
+async def test_a_refresh_wanted_during_another_is_made_after_it(
+    world: World, autojump_clock: MockClock, nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await settle(1)
+    newest = world.assets.newest
+
+    async def slow(page: int):
+        answer = await newest(page)
+        await trio.sleep(1)
+        return answer
+
+    monkeypatch.setattr(world.assets, "newest", slow)
+    world.sync.refresh_now()
+    await trio.sleep(0.5)
+    world.assets.put(make_asset(8, updated_at=at(100)))
+    world.sync.refresh_now()
+    await trio.sleep(5)
+    assert make_asset(8).id in world.index.assets
+
+
 async def test_status_tells_progress_before_the_end(world: World, autojump_clock, nursery) -> None:
     assert world.sync.status()["assets"]["complete"] is False
     nursery.start_soon(world.sync.run)

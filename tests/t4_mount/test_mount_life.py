@@ -36,6 +36,8 @@ pytestmark = pytest.mark.mount
 def refused(env: dict[str, str], mountpoint: Path, *arguments: str) -> str:
     """Mounting fails in time, with one line, leaving nothing; returns the line."""
     started_s = time.monotonic()
+    # A catalogue kept by another test's mount would be shown instead.
+    env = dict(env) | {"XDG_CACHE_HOME": str(mountpoint.parent / "cache")}
     done = run(*UP42FS, "mount", mountpoint, *arguments, env=env)
     assert time.monotonic() - started_s < 15.5
     assert done.returncode == 1, done

@@ -126,7 +126,9 @@ def test_a_query_finds_what_a_filter_of_the_storage_finds(
     assert ids_in(sample_mount.path / "search" / query) == expected
     assert expected, "a query that finds nothing proves nothing"
     assert len(expected) < len(rows) or query == "cloud>=3.2"
-    assert sample.requests(before) == ({"stac.search": 1} if asks else {})
+    asked = sample.requests(before)
+    asked.pop("auth.token", None)  # whenever the last one has ended
+    assert asked == ({"stac.search": 1} if asks else {})
     assert ids_in(sample_mount.path / "search" / query) == expected
     assert len(sample.remote.log(before)) == asks
     assert query in os.listdir(sample_mount.path / "search")

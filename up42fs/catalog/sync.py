@@ -227,8 +227,10 @@ class Sync:
 
     async def _keep(self, part: Part) -> None:
         while True:
+            wanted = (
+                self._wanted
+            )  # before the attempt: what is wanted during it, it may have missed
             pause_s = self._refresh_s if await self._attempt(part) else PAUSE_AFTER_FAILURE_S
-            wanted = self._wanted
             with trio.move_on_after(pause_s):
                 await wanted.wait()
             if wanted is self._wanted and wanted.is_set():
