@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import records
 import report
 import subjects
 from cases import Case, cases
@@ -33,16 +34,34 @@ SLOW_S = 15.0
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run what the arguments say; 1 where a subject gave other bytes than the disk."""
     args = parse(arguments)
-    size = SIZES[args.size]
-    chosen = [case for case in cases(size) if re.search(args.only, f"{case.name} {case.title}")]
+    matches = re.compile(args.only).search
+    chosen = [case for case in cases(SIZES[args.size]) if matches(f"{case.name} {case.title}")]
+    names = available(args.subjects.split(","))
+    ours = next((name for name in names if name.startswith("up42fs")), names[0])
     if args.list:
         for case in chosen:
             print(f"{case.name:16} {case.title} ({', '.join(case.legs)})")
         return 0
-    names = available(args.subjects.split(","))
-    folder = ensure(args.work.expanduser().resolve(), size, args.data)
-    results = Results()
+    if args.report:
+        results = records.load(args.report)
+    else:
+        results = Results(machine=records.machine())
+        for _ in fill(results, chosen, names, args):
+            # A long run that is broken off leaves what it has.
+            write(results, chosen, ours, args)
+    write(results, chosen, ours, args)
+    text = report.markdown(results, chosen, ours)
+    print(text)
+    return 1 if "**differs**" in text else 0
+
+
+def fill(
+    results: Results, chosen: list[Case], names: list[str], args: argparse.Namespace
+) -> Iterator[None]:
+    """Measure; yields after every case on every of its legs."""
+    folder = ensure(args.work.expanduser().resolve(), SIZES[args.size], args.data)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-store-")))
         served = stack.enter_context(store(folder, home, secrets.token_urlsafe(16)))
@@ -54,8 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
                 for subject, run in turns(case, sites[leg], names, args.repeat):
                     results.add(Key(case.name, leg), subject, run)
                     progress(case, leg, subject, run)
-    mounts = [name for name in names if name.startswith("up42fs")]
-    return conclude(results, chosen, mounts[0] if mounts else names[0], args)
+                yield
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -81,6 +99,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where scenes are kept")
     parser.add_argument("--out", type=Path, help="folder for results.json, .md and .svg")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="measure nothing, write the report of earlier runs anew",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write only the JSON, there")
     return parser.parse_args(arguments)
 
@@ -98,16 +123,21 @@ def available(wanted: Iterable[str]) -> list[str]:
 
 
 def turns(case: Case, where: Site, names: list[str], repeat: int) -> Iterator[tuple[str, Run]]:
-    """Every subject in turn, again and again; those that fail or are slow but once."""
+    """Every subject in turn, again and again; those that fail or are slow but once.
+
+    Raises `SiteGoneError` where what is measured through has ended.
+    """
     left = [name for name in names if fits(case, name, where.leg)]
     for _ in range(repeat):
         for name in list(left):
             try:
                 run = measure(case, name, where)
             except (subprocess.SubprocessError, RuntimeError) as error:
+                where.ensure_alive()
                 print(f"{case.name}, {name}: {error}", file=sys.stderr)
                 left.remove(name)
                 continue
+            where.ensure_alive()
             if run.seconds > SLOW_S:
                 left.remove(name)
             yield name, run
@@ -134,19 +164,15 @@ def progress(case: Case, leg: str, subject: str, run: Run) -> None:
     )
 
 
-def conclude(results: Results, chosen: list[Case], subject: str, args: argparse.Namespace) -> int:
-    """Print and write; 1 where a subject gave other bytes than the disk."""
-    text = report.markdown(results, chosen, subject)
-    print(text)
-    found = json.dumps(report.as_json(results, subject), indent=1)
+def write(results: Results, chosen: list[Case], subject: str, args: argparse.Namespace) -> None:
+    """Write the files that were asked for."""
     if args.json:
-        args.json.write_text(found)
+        args.json.write_text(json.dumps(records.as_json(results, subject), indent=1))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "results.json").write_text(found)
-        (args.out / "results.md").write_text(text)
+        (args.out / "results.json").write_text(json.dumps(records.as_json(results, subject)))
+        (args.out / "results.md").write_text(report.markdown(results, chosen, subject))
         report.plot(results, chosen, subject, args.out / "results.svg")
-    return 1 if "**differs**" in text else 0
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ class Key:
 
 @dataclass
 class Results:
-    """All runs; the runs of a subject in a case are in order of the turns."""
+    """All runs; the runs of a subject in a case are in order of the turns. `machine` in words."""
 
     runs: dict[Key, dict[str, list[Run]]] = field(default_factory=dict)
+    machine: str = ""
 
     def add(self, key: Key, subject: str, run: Run) -> None:
         """Append one turn."""

@@ -1,20 +1,13 @@
-"""What a bench found, in words: tables for people, JSON for programs, a plot."""
+"""What a bench found, for people: tables and a plot."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from pathlib import Path
-from typing import Any
 
 from bars import PEERS, Verdict, verdicts
 from cases import Case
 from figures import MB, Key, Results
 from sites import LEGS
-from subjects import rclone_program
-
-from up42fs import __version__
 
 HEAD = (
     "| work | subject | requests | links | MB | seconds | CPU s | of it the mount's | peak MB |"
@@ -26,13 +19,51 @@ UNITS = {"bytes": (MB, " MB"), "speed": (MB, " MB/s"), "peak": (MB, " MB"), "sec
 
 def markdown(results: Results, cases: list[Case], subject: str) -> str:
     """The whole report; `subject` is the mount that is compared and held to the bars."""
-    parts = [machine()]
-    for leg in dict.fromkeys(key.leg for key in results.runs):
-        parts += [f"## {LEGS[leg].title}", table(results, cases, leg, subject)]
+    legs = list(dict.fromkeys(key.leg for key in results.runs))
+    parts = [
+        results.machine,
+        "A cell has requests, MB, seconds; requests with links before a plus.",
+    ]
+    for leg in legs:
+        parts += [f"## {LEGS[leg].title}", summary(results, cases, leg, subject)]
     judged = verdicts(results, subject)
     if judged:
         parts += ["## Bars", bar_table(judged)]
+    parts.append("## In detail")
+    for leg in legs:
+        parts += [f"### {LEGS[leg].title}", table(results, cases, leg, subject)]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(results: Results, cases: list[Case], leg: str, subject: str) -> str:
+    """One row for each case, one column for each subject, and the ratio to the fastest peer."""
+    keys = {case.name: Key(case.name, leg) for case in cases}
+    columns = list(dict.fromkeys(n for key in keys.values() for n in results.runs.get(key, ())))
+    heads = ["work", *columns, f"{subject} : best peer"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for case in cases:
+        key = keys[case.name]
+        if key in results.runs:
+            cells = [cell(results, case, key, name) for name in columns]
+            ratios = results.ratios(key, subject, (*PEERS, "curl"), "seconds")
+            best = f"{max(ratios.values()):.2f}" if ratios else "-"
+            lines.append(f"| {case.title} | {' | '.join(cells)} | {best} |")
+    return "\n".join(lines)
+
+
+def cell(results: Results, case: Case, key: Key, name: str) -> str:
+    """Medians of one subject, short."""
+    seconds = results.median(key, name, "seconds")
+    if seconds is None:
+        return "-"
+    if name == "disk":
+        return f"{seconds:.2f}"
+    requests, links, transferred = (
+        results.median(key, name, figure) or 0 for figure in ("requests", "links", "bytes")
+    )
+    asked = f"{links:.0f}+{requests:.0f}" if links else f"{requests:.0f}"
+    text = f"{asked}, {transferred / MB:.2f}, {seconds:.2f}"
+    return text if is_same(results, case, key, name) else f"{text} (**differs**)"
 
 
 def table(results: Results, cases: list[Case], leg: str, subject: str) -> str:
@@ -100,35 +131,12 @@ def written(verdict: Verdict, value: float) -> str:
     return f"{value / divisor:.{digits}f}{unit}"
 
 
-def as_json(results: Results, subject: str) -> dict[str, Any]:
-    """Every run, and what they say of the bars."""
-    runs = [
-        {"case": key.case, "leg": key.leg, "subject": name, "turn": turn, **run.as_json()}
-        for key, subjects in results.runs.items()
-        for name, turns in subjects.items()
-        for turn, run in enumerate(turns)
-    ]
-    judged = [
-        {
-            "case": verdict.key.case,
-            "leg": verdict.key.leg,
-            "figure": verdict.bar.figure,
-            "limit": verdict.bar.limit,
-            "at_least": verdict.bar.at_least,
-            "value": verdict.value,
-            "peer": verdict.peer,
-            "is_met": verdict.is_met,
-        }
-        for verdict in verdicts(results, subject)
-    ]
-    return {"machine": machine(), "runs": runs, "bars": judged}
-
-
 def plot(results: Results, cases: list[Case], subject: str, target: Path) -> None:
     """Seconds of `subject` over those of each peer: left of the line it is faster."""
     import matplotlib as mpl
 
     mpl.use("svg")
+    mpl.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot
 
     keys = [Key(case.name, leg) for case in cases for leg in case.legs]
@@ -153,29 +161,3 @@ def plot(results: Results, cases: list[Case], subject: str, target: Path) -> Non
     )
     figure.savefig(target)
     pyplot.close(figure)
-
-
-def machine() -> str:
-    """Versions, processors and memory."""
-
-    def first_line(*command: str) -> str:
-        try:
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return f"no {command[0]}"
-        return (said.stdout or said.stderr).partition("\n")[0]
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    rclone = rclone_program()
-    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    parts = [
-        f"up42fs {__version__}",
-        first_line("gdalinfo", "--version").partition(",")[0],
-        first_line(rclone, "version") if rclone else "no rclone",
-        f"Linux {platform.release()}",
-        f"Python {platform.python_version()}",
-        f"{os.cpu_count()} processors",
-        f"{memory:.0f} GiB",
-        f"load {load}",
-    ]
-    return ", ".join(parts)

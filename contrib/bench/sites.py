@@ -109,6 +109,10 @@ http {{
 """
 
 
+class SiteGoneError(Exception):
+    """The store, the API or the line between has ended while it was measured through."""
+
+
 @dataclass(frozen=True)
 class Served:
     """One request as nginx saw it: when it came (Unix seconds), its status, bytes of its body."""
@@ -135,6 +139,7 @@ class Store:
     home: Path
     ports: Ports
     secret: str
+    process: subprocess.Popen[str]
 
     @property
     def ca_file(self) -> Path:
@@ -169,6 +174,13 @@ class Site:
     url: str
     env: dict[str, str]
     remote: Remote
+    processes: tuple[subprocess.Popen[str], ...]
+
+    def ensure_alive(self) -> None:
+        """Raise `SiteGoneError` where a process of the site has ended: nothing it said counts."""
+        for process in self.processes:
+            if process.poll() is not None:
+                raise SiteGoneError(f"{process.args} ended with status {process.returncode}")
 
     @property
     def open_url(self) -> str:
@@ -201,14 +213,15 @@ def store(folder: Path, home: Path, secret: str) -> Iterator[Store]:
     command = [nginx, "-p", str(home), "-c", str(home / "nginx.conf"), "-e", "stderr"]
     with running(command) as process:
         wait_for_port(ports.plain, process)
-        yield Store(folder, home, ports, secret)
+        yield Store(folder, home, ports, secret, process)
 
 
 @contextmanager
 def site(leg: Leg, store: Store) -> Iterator[Site]:
     """The store by way of a leg, with an API of its own that signs links leading that way."""
     port = store.ports.tls if leg.tls else store.ports.quick
-    with line(leg, store.ports.tls if leg.tls else store.ports.plain) as line_port:
+    with line(leg, store.ports.tls if leg.tls else store.ports.plain) as between:
+        line_port, lines = between
         url = f"{'https' if leg.tls else 'http'}://{HOST}:{line_port or port}"
         command = [
             *(sys.executable, "-m", "up42fs", "emulator", "--die-with-parent"),
@@ -222,14 +235,15 @@ def site(leg: Leg, store: Store) -> Iterator[Site]:
         ) as process:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
-            yield Site(leg, store, url, ready["env"], Remote(ready["control_url"]))
+            remote = Remote(ready["control_url"])
+            yield Site(leg, store, url, ready["env"], remote, (store.process, process, *lines))
 
 
 @contextmanager
-def line(leg: Leg, port: int) -> Iterator[int | None]:
-    """The proxy that makes the leg's delay and rates; None where it has neither."""
+def line(leg: Leg, port: int) -> Iterator[tuple[int | None, tuple[subprocess.Popen[str], ...]]]:
+    """The port and process of the proxy that makes the leg's delay and rates, where it has any."""
     if not leg.has_line:
-        yield None
+        yield None, ()
         return
     command = [
         *(sys.executable, str(LINE), "--to", str(port), "--delay-ms", str(leg.delay_ms)),
@@ -237,7 +251,7 @@ def line(leg: Leg, port: int) -> Iterator[int | None]:
     ]
     with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
+        yield int(process.stdout.readline()), (process,)
 
 
 def make_certificate(home: Path) -> None:

@@ -35,6 +35,7 @@ RCLONE: dict[str, tuple[str, ...]] = {
     "rclone": (),
     "rclone-full": ("--vfs-cache-mode", "full"),
     "rclone-streams": ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M"),
+    "rclone-buffer": ("--buffer-size", "64M"),
     "rclone-small": ("--vfs-read-chunk-size", "128k", "--buffer-size", "0"),
 }
 #: Asks for 64 MB at once, of which most is thrown away: lost time where connections share a line.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import bars
 import cases
 import measure
 import numpy as np
 import pytest
+import records
 import report
 import scenes
 from figures import Key, Results
@@ -88,6 +91,26 @@ def test_pixels_that_differ_are_said_to() -> None:
     found.add(KEY, "rclone", replace(RUN, digest="other"))
     table = report.table(found, [case], "line", "up42fs")
     assert re.findall(r"\| (\S+) \(\*\*differs\*\*\) \|", table) == ["rclone"]
+
+
+def test_results_can_be_kept_and_put_together(tmp_path: Path) -> None:
+    first = results(up42fs=[1.0, 3.0], vsicurl=[2.0, 2.0])
+    first.machine = "this one"
+    other = results(up42fs=[9.0])
+    other.add(Key("cp", "line"), "up42fs", RUN)
+    for name, found in (("a.json", other), ("b.json", first)):
+        (tmp_path / name).write_text(json.dumps(records.as_json(found, "up42fs")))
+    both = records.load([tmp_path / "a.json", tmp_path / "b.json"])
+    assert both.runs == {KEY: first.runs[KEY], Key("cp", "line"): {"up42fs": [RUN]}}
+    assert both.machine == "this one"
+
+
+def test_the_summary_compares_with_the_fastest_peer() -> None:
+    case = next(c for c in cases.cases(scenes.TINY) if c.name == KEY.case)
+    found = results(disk=[0.5], up42fs=[1.0], vsicurl=[2.0], rclone=[4.0])
+    (*_, row) = report.summary(found, [case], "line", "up42fs").splitlines()
+    cells = ["0.50", "1+4, 0.00, 1.00", "1+4, 0.00, 2.00", "1+4, 0.00, 4.00", "0.50"]
+    assert row == f"| window, 1.4 MB tiles | {' | '.join(cells)} |"
 
 
 @given(st.lists(st.integers(1, 1 << 16), min_size=1, max_size=50))

@@ -80,6 +80,16 @@ def test_bars_are_judged_and_the_report_is_written(report: dict[str, Any], work:
     assert "<svg" in (work / "out" / "results.svg").read_text()
 
 
+def test_a_line_that_ended_is_no_slow_subject(store: sites.Store) -> None:
+    with sites.site(sites.LEGS["line"], store) as site:
+        site.ensure_alive()
+        *_, line = site.processes
+        line.kill()
+        line.wait(10)
+        with pytest.raises(sites.SiteGoneError, match=r"line\.py"):
+            site.ensure_alive()
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[sites.Store]:
     folder = tmp_path / "files"
