@@ -92,7 +92,9 @@ def test_killed_twenty_times_in_the_middle_of_listing(start, tmp_path: Path) -> 
             running.remote.storage("add_asset", name=f"meanwhile-{number}.zip", size=1)
     with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
         wait_until(lambda: complete(mount), 30, "the listing")
-        assert shown(mount.path) == expected(running.remote.storage())
+        # What came after the last kill is seen by the refresh behind what was stored.
+        wanted = expected(running.remote.storage())
+        wait_until(lambda: shown(mount.path) == wanted, 30, "the mount shows what UP42 has")
         assert "cannot be used" not in mount.log.read_text()
 
 
