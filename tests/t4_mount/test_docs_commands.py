@@ -61,6 +61,7 @@ class Reader:
     def __init__(self, home: Path, env: dict[str, str]) -> None:
         self.home = home
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {name: value for name, value in env.items() if name != "XDG_CACHE_HOME"}
         self.env = environ(env) | {
             "HOME": str(home),
             "PATH": path,

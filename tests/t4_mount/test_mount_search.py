@@ -130,7 +130,7 @@ def test_a_query_finds_what_a_filter_of_the_storage_finds(
     asked.pop("auth.token", None)  # whenever the last one has ended
     assert asked == ({"stac.search": 1} if asks else {})
     assert ids_in(sample_mount.path / "search" / query) == expected
-    assert len(sample.remote.log(before)) == asks
+    assert len([r for r in sample.remote.log(before) if r["plane"] != "auth"]) == asks
     assert query in os.listdir(sample_mount.path / "search")
 
 
