@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.ranges import RangeSet, align, coalesce, intersect, split, subtract
+from up42fs.core.ranges import RangeSet, align, coalesce, divide, intersect, split, subtract
 from up42fs.types import ByteRange
 
 LIMIT = 60
@@ -100,8 +100,18 @@ def test_range_set_is_a_set_of_offsets(changes: list[tuple[bool, ByteRange]], r:
     assert held.missing(r) == [r]
 
 
+@given(spans(), st.integers(1, 40))
+def test_divided_pieces_are_few_and_alike(span: ByteRange, most: int) -> None:
+    pieces = divide(span, most)
+    assert offsets(*pieces) == offsets(span)
+    assert len(pieces) == -(-len(span) // most)
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
 def test_units_must_be_positive() -> None:
     with pytest.raises(ValueError, match="not a unit"):
         align(ByteRange(0, 1), 0, 1)
     with pytest.raises(ValueError, match="not a length"):
         split(ByteRange(0, 1), 0)
+    with pytest.raises(ValueError, match="not a length"):
+        divide(ByteRange(0, 1), 0)

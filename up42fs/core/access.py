@@ -167,12 +167,10 @@ class Access:
         self, read: ByteRange, tiles: Tiles, have: Coverage
     ) -> tuple[list[ByteRange], list[ByteRange]]:
         """Demand and read-ahead by tiles: whole ones, and beyond them nothing but guesses."""
-        spans = [*have.missing(read)]
-        if spans:
-            spans += tiles.now
-        else:
+        holes = have.missing(read)
+        if not holes:
             return [], self._guessed([*tiles.now, *tiles.coming], have, [])
-        grown = coalesce(spans)
+        grown = coalesce([*holes, *tiles.now])
         rest = list(tiles.coming)
         # Small tiles that follow in the file come with the same request.
         while rest and rest[0].start <= grown[-1].stop:
@@ -181,10 +179,7 @@ class Access:
                 break
             grown[-1] = joined
             del rest[0]
-        holes = have.missing(read)
-        pieces = [piece for span in grown for piece in have.missing(span)]
-        demand = [p for p in pieces if any(intersect(p, hole) for hole in holes)]
-        others = [p for p in pieces if p not in demand]
+        demand, others = _demanded(grown, holes, have)
         return demand, self._guessed([*others, *rest], have, demand)
 
     def _guessed(
@@ -218,10 +213,8 @@ class Access:
             read, self._insight.structure, self._tuning, is_jump=move is Move.JUMP
         ):
             return []
-        everything = ByteRange(0, self._size)
-        lacking = _without(have.missing(everything), taken)
-        onward = [span for span in lacking if span.start >= read.start]
-        lacking = onward + [span for span in lacking if span.start < read.start]
+        lacking = _without(have.missing(ByteRange(0, self._size)), taken)
+        lacking.sort(key=lambda span: span.start < read.start)  # onward first
         return [part for piece in lacking for part in split(piece, self._tuning.part_bytes)]
 
     def on_close(self) -> Plan:
@@ -260,9 +253,7 @@ class Access:
         if not holes:
             return []
         grown = coalesce(self._grow(hole, up, down) for hole in holes)
-        pieces = (piece for span in grown for piece in have.missing(span))
-        # A grown range may run over bytes that are here; beyond them lies nothing of this read.
-        return [p for p in pieces if any(intersect(p, hole) for hole in holes)]
+        return _demanded(grown, holes, have)[0]
 
     def _grow(self, hole: ByteRange, up: int, down: int) -> ByteRange:
         tuning, size = self._tuning, self._size
@@ -317,6 +308,22 @@ class Access:
     def _clip(self, start: int, stop: int) -> ByteRange | None:
         stop = min(stop, self._size)
         return ByteRange(start, stop) if start < stop else None
+
+
+def _demanded(
+    grown: Iterable[ByteRange], holes: list[ByteRange], have: Coverage
+) -> tuple[list[ByteRange], list[ByteRange]]:
+    """What is missing of `grown`: the pieces that a read of `holes` waits for, and the others.
+
+    A grown range may run over bytes that are here; beyond them lies nothing of the read.
+    """
+    demand: list[ByteRange] = []
+    others: list[ByteRange] = []
+    for span in grown:
+        for piece in have.missing(span):
+            is_waited_for = any(intersect(piece, hole) for hole in holes)
+            (demand if is_waited_for else others).append(piece)
+    return demand, others
 
 
 def _without(spans: Iterable[ByteRange], others: list[ByteRange]) -> list[ByteRange]:

@@ -75,20 +75,19 @@ class Structure:
         self.format = Format.UNKNOWN if size > _SMALLEST else Format.OTHER
         self.size = size
         self._images: list[Image] = []  # by base, never overlapping
+        self._is_tail_seen = False
+        self._directory: zipfile.Directory | None = None
         self._members: list[zipfile.Member] | None = None
+        self._judged: set[zipfile.Member] = set()  # whose first bytes were looked at
         self._unread: set[Image] = set()
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that it takes, bytes."""
-        return 256 + sum(image.layout.held_bytes for image in self._images if image.layout)
 
     def learn(self, near: ByteRange, get: Get) -> None:
         """Look at the bytes at hand, which `get` gives; `near` were just read. Cheap when done."""
         if self.format is Format.UNKNOWN:
             head = get(ByteRange(0, _MAGIC_BYTES))
             if head is None and self.size - near.stop < zipfile.TAIL_BYTES:
-                self._learn_directory(get)  # a zip is read from its end
+                if self._find_directory(get) is not None:  # a zip is read from its end
+                    self.format = Format.ZIP
             elif head is not None:
                 self.format = _format(bytes(head))
                 if self.format is Format.TIFF:
@@ -103,34 +102,34 @@ class Structure:
         image = self._images[place] if place >= 0 else None
         return image if image and offset < image.base + image.size else None
 
-    def member_start(self, offset: int) -> int | None:
-        """Where the archive's member around `offset` begins, its header included."""
-        member = self._member_at(offset)
-        return member.header_at if member else None
-
-    def _learn_directory(self, get: Get) -> None:
-        tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
-        directory = zipfile.find_directory(self.size, tail) if tail is not None else None
-        if directory is not None:
-            self.format = Format.ZIP
-
     def _learn_member(self, near: ByteRange, get: Get) -> None:
         if self._members is None and not self._read_directory(get):
             return
         member = self._member_at(near.start)
-        if member is None or not member.is_stored or self.image_at(near.start):
+        if member is None or not member.is_stored or member in self._judged:
             return
         header = get(zipfile.local_header(member))
         start = zipfile.data_start(member, header) if header is not None else None
         if start is None or not member.size > _SMALLEST or start + member.size > self.size:
             return
         magic = get(ByteRange(start, start + _MAGIC_BYTES))
-        if magic is not None and _format(bytes(magic)) is Format.TIFF:
+        if magic is None:
+            return
+        self._judged.add(member)
+        if _format(bytes(magic)) is Format.TIFF:
             self._add(Image(start, member.size))
 
+    def _find_directory(self, get: Get) -> zipfile.Directory | None:
+        """Where the archive's directory is, by its tail, which is searched once."""
+        if not self._is_tail_seen:
+            tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
+            if tail is not None:
+                self._is_tail_seen = True
+                self._directory = zipfile.find_directory(self.size, tail)
+        return self._directory
+
     def _read_directory(self, get: Get) -> bool:
-        tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
-        directory = zipfile.find_directory(self.size, tail) if tail is not None else None
+        directory = self._find_directory(get)
         data = get(directory.span) if directory is not None else None
         if directory is None or data is None:
             return False

@@ -10,9 +10,9 @@ It grows when tiles beyond it are read: by half its width within the first row, 
 at the first tile of a row; the rows below the first are as wide as that one was.
 
 A guess is worth a round trip if it is right and costs line time if it is wrong. Guessed tiles come
-in the order in which they would be read, and no more of them are asked for than `BASE_BYTES` and
-twice what was read of the window: a point query of one tile wastes a tenth of a second of a slow
-line, and a window is on its way as a whole after its second tile.
+in the order in which they would be read, and no more of them are asked for than
+`Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
+tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
 
 What the kernel reads ahead looks like reading on. It runs up to twice its read-ahead past the end
 of what the program wanted, so a tile that reads continue into counts once they are `slack` bytes
@@ -36,8 +36,6 @@ from up42fs.core.tiff import Level, Tile
 from up42fs.core.tuning import PAGE_BYTES
 from up42fs.types import ByteRange
 
-#: Guessed bytes that need no evidence: two round trips of a middling line (25 MB/s, 50 ms).
-BASE_BYTES = 3 << 20
 #: The side of the first guess, pixels.
 GUESS_PIXELS = 1024
 _REMEMBERED = 4
@@ -101,7 +99,10 @@ class _Window:
 class Walk:
     """One reader in one plane of one image's level."""
 
-    def __init__(self, image: Image, level: int, plane: int, shapes: Shapes) -> None:
+    def __init__(
+        self, image: Image, level: int, plane: int, shapes: Shapes, base_bytes: int
+    ) -> None:
+        """`base_bytes` may be guessed without evidence."""
         assert image.layout is not None, "or there are no tiles to walk through"
         self.touched_at = 0
         self._image = image
@@ -109,6 +110,7 @@ class Walk:
         self._level = image.layout.levels[level]
         self._plane = plane
         self._shapes = shapes
+        self._base_bytes = base_bytes
         self._window: _Window | None = None
         self._guess = (1, 1)
         self.last: Tile | None = None
@@ -146,7 +148,7 @@ class Walk:
         """
         if self._window is None:
             return []
-        allowed = min(most_bytes, max(BASE_BYTES, 2 * self._window.read_bytes))
+        allowed = min(most_bytes, max(self._base_bytes, 2 * self._window.read_bytes))
         spans: list[ByteRange] = []
         for row, col in self._coming(self._window):
             span = self.span(row, col, tail_bytes)

@@ -40,9 +40,8 @@ class Tiles:
 class _Stop:
     """Where a reader that thins out strips stopped last: `[start, stop)` was read there."""
 
-    row: int = -1
-    start: int = 0
-    stop: int = 0
+    start: int
+    stop: int
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ class TileReader:
     tuning: Tuning
     _walks: dict[tuple[int, int, int], Walk] = field(default_factory=dict)
     _stride: Stride = field(default_factory=Stride)
-    _stop: _Stop = field(default_factory=_Stop)
+    _stop: _Stop | None = None
     _reach_bytes: int = 0
     _longest_bytes: int = 0
     _read_bytes: int = 0
@@ -73,7 +72,7 @@ class TileReader:
         image = self.structure.image_at(read.start)
         if image is None or image.layout is None:
             return None
-        if goes_on:
+        if goes_on and self._stop is not None:
             self._stop.stop = max(self._stop.stop, read.stop)
         scans = self._scans(image, read, goes_on=goes_on)
         touched = self._touched(image, passed, goes_on=goes_on) if passed else []
@@ -139,7 +138,8 @@ class TileReader:
         key = (image.base, tile.level, tile.plane)
         walk = self._walks.pop(key, None)
         if walk is None:
-            walk = Walk(image, tile.level, tile.plane, self.shapes)
+            base_bytes = self.tuning.base_bytes
+            walk = Walk(image, tile.level, tile.plane, self.shapes, base_bytes)
         self._walks[key] = walk
         walk.touched_at = self._read_bytes
         return walk
@@ -164,11 +164,11 @@ class TileReader:
             return None
         if goes_on:
             return [] if self._stride.coming(1) is not None else None
-        if self._stop.row >= 0:
+        if self._stop is not None:
             last_bytes = self._stop.stop - self._stop.start
             self._reach_bytes = max(self._reach_bytes * 7 // 8, last_bytes)
         self._stride.observe(tile.row, 1)
-        self._stop = _Stop(tile.row, read.start, read.stop)
+        self._stop = _Stop(read.start, read.stop)
         return self._stops_ahead(image, tile)
 
     def _stops_ahead(self, image: Image, tile: Tile) -> list[ByteRange] | None:
