@@ -37,6 +37,23 @@ def why_no_mount() -> str | None:
     return None if shutil.which("fusermount3") else "no fusermount3"
 
 
+#: All of them; `test_cli` holds this against the parser.
+COMMANDS = (
+    "login",
+    "logout",
+    "mount",
+    "unmount",
+    "status",
+    "explain",
+    "warm",
+    "cache",
+    "doctor",
+    "undo",
+    "demo",
+    "emulator",
+)
+
+
 @dataclass
 class Emulator:
     """A running emulator: its environment for our commands, and its control endpoint."""

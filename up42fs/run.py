@@ -37,6 +37,7 @@ from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
+from up42fs.core.tuning import Tuning
 from up42fs.errors import Up42fsError
 from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
@@ -288,8 +289,9 @@ class _Mount:
         wide_kib = self._tuned.read_ahead_kib if self._tuned else None
         if wide_kib is not None:
             pieces_kib = self._session.vary_read_ahead(mount, wide_kib)
-            tuning = self._store.tuning
-            self._store.tuning = replace(tuning, kernel_ahead_bytes=max(pieces_kib, 128) << 10)
+            # Large reads of a program go further than that.
+            ahead_bytes = max(pieces_kib << 10, Tuning().kernel_ahead_bytes)
+            self._store.tuning = replace(self._store.tuning, kernel_ahead_bytes=ahead_bytes)
 
     async def _tune_again(self, mount: Mount) -> None:
         """A rule of udev (contrib/udev) permits it a moment after the mount is there."""
@@ -320,19 +322,20 @@ class _Mount:
             return f"up42:{self._settings.api.partition('://')[2]}".replace(",", "_")
         return f"up42:{self._settings.region}"
 
-    def _changed(self, delta: Delta) -> None:
+    def _note(self, delta: Delta) -> None:
+        """Tell those who follow the index behind."""
         if self._recorder is not None:
             self._recorder.note(delta)
         if self._crawl is not None:
             self._crawl.note(delta)
+
+    def _changed(self, delta: Delta) -> None:
+        self._note(delta)
         self._session.invalidate(self._filesystem.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:
         """An edit changed the index: the kernel has followed when this returns."""
-        if self._recorder is not None:
-            self._recorder.note(delta)
-        if self._crawl is not None:
-            self._crawl.note(delta)
+        self._note(delta)
         await self._session.invalidated(self._filesystem.apply(delta))
 
     def _learned(self, object_id: str, version: Version | None) -> None:

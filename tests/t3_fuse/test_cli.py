@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness import COMMANDS
 
 from up42fs import __version__
 
@@ -70,26 +71,10 @@ def complaint(done: Done, status: int = 1) -> str:
     return done.stderr.removeprefix("up42fs: ").rstrip("\n")
 
 
-COMMANDS = [
-    "",
-    "login",
-    "logout",
-    "mount",
-    "unmount",
-    "status",
-    "explain",
-    "warm",
-    "cache",
-    "doctor",
-    "undo",
-    "demo",
-    "emulator",
-]
-
 # help and usage --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(up42fs: Shell, command: str) -> None:
     done = up42fs(*command.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -109,7 +94,7 @@ def test_every_command_is_tried_for_help() -> None:
     from up42fs.cli.main import make_parser
 
     (commands,) = (a for a in make_parser()._actions if hasattr(a, "add_parser"))
-    assert {*COMMANDS} - {""} == set(commands.choices or ())
+    assert set(COMMANDS) == set(commands.choices or ())
 
 
 def test_the_help_of_mount_names_every_option(up42fs: Shell) -> None:

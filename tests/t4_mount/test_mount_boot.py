@@ -12,7 +12,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import IN_A_NAMESPACE, REPOSITORY, UP42FS, Emulator, check, environ, run, wait_until
+from harness import (
+    COMMANDS,
+    IN_A_NAMESPACE,
+    REPOSITORY,
+    UP42FS,
+    Emulator,
+    check,
+    environ,
+    run,
+    wait_until,
+)
 
 from up42fs.config import OPTIONS
 from up42fs.fuse.mounts import mount_at
@@ -20,19 +30,6 @@ from up42fs.fuse.mounts import mount_at
 INSTALL = REPOSITORY / "contrib" / "install"
 READ_AHEAD = REPOSITORY / "contrib" / "udev" / "up42fs-read-ahead"
 FSTAB_GENERATOR = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
-COMMANDS = (
-    "login",
-    "logout",
-    "mount",
-    "unmount",
-    "status",
-    "explain",
-    "warm",
-    "cache",
-    "doctor",
-    "demo",
-    "emulator",
-)
 
 
 def install(destination: Path, *arguments: str) -> str:

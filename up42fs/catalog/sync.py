@@ -227,9 +227,8 @@ class Sync:
 
     async def _keep(self, part: Part) -> None:
         while True:
-            wanted = (
-                self._wanted
-            )  # before the attempt: what is wanted during it, it may have missed
+            # Before the attempt, which may have missed what is wanted during it.
+            wanted = self._wanted
             pause_s = self._refresh_s if await self._attempt(part) else PAUSE_AFTER_FAILURE_S
             with trio.move_on_after(pause_s):
                 await wanted.wait()
