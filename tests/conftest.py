@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
         if no_data and item.get_closest_marker("data"):
             item.add_marker(pytest.mark.skip(reason=no_data))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The long ones first: then no worker is left alone with them at the end.
+        items.sort(key=lambda item: item.path.parent.name, reverse=True)
 
 
 @pytest.fixture(scope="session")

@@ -62,13 +62,12 @@ def heads(mount: Mount, names: list[str]) -> None:
 
 
 def apart(mount: Mount, names: list[str], count: int) -> list[str]:
-    """Files of which none comes next to the one before it, in whatever order they are walked."""
+    """Files of which none comes next to another, in whatever order they are walked."""
     inodes = {name: mount.find(name).lstat().st_ino for name in names}
     orders = [names, os.listdir(mount.find(names[0]).parent), sorted(names, key=inodes.__getitem__)]
     chosen = [names[3]]
     for name in names[::-7] + names:
-        last = chosen[-1]
-        if name not in chosen and all(abs(o.index(name) - o.index(last)) > 1 for o in orders):
+        if all(abs(o.index(name) - o.index(other)) > 1 for o in orders for other in chosen):
             chosen.append(name)
     return chosen[:count]
 

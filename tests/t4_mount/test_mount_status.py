@@ -109,13 +109,21 @@ def test_where_nothing_is_mounted(tmp_path: Path) -> None:
     assert done.stderr == f"up42fs: {tmp_path} is not an up42fs mount\n"
 
 
-def test_a_frozen_mount_does_not_freeze_the_command(sample: Emulator, mount) -> None:
+def test_a_frozen_mount_does_not_freeze_the_command(
+    sample: Emulator, sample_mount: Mount, mount
+) -> None:
     there: Mount = mount(sample)
     os.kill(there.pid, signal.SIGSTOP)
     try:
         done = run(*UP42FS, "status", there.path)
+        of_all = run(*UP42FS, "status", "--json")
     finally:
         os.kill(there.pid, signal.SIGCONT)
+    assert of_all.returncode == 0
+    assert str(there.path) in of_all.stderr
+    seen = [document["pid"] for document in json.loads(of_all.stdout)]
+    assert sample_mount.pid in seen
+    assert there.pid not in seen
     assert done.returncode == 1
     assert "does not answer" in done.stderr
     assert "unmount --lazy" in done.stderr

@@ -6,11 +6,14 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from up42fs.cli.mounts import chosen, need_status, read_status
 from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.errors import Unavailable
 
 #: Pause between two looks, seconds.
 _INTERVAL_S = 1.0
@@ -40,26 +43,42 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Show the status; returns 0. Raises an `Up42fsError` where no mount is or none answers."""
+    """Show the status; returns 0. Raises an `Up42fsError` where no mount is, or none answers."""
     places = chosen(options.mountpoint)
-    if options.json:
-        documents = [need_status(place) for place in places]
-        print(json.dumps(documents[0] if options.mountpoint else documents, indent=2))
-    elif options.once or not sys.stdout.isatty():
-        _show_once(places)
-    else:
+    if not (options.json or options.once) and sys.stdout.isatty():
         _show_live(places)
+        return 0
+    documents = _documents(places)
+    if options.json:
+        print(json.dumps(documents[0] if options.mountpoint else documents, indent=2))
+    else:
+        _show_once(documents)
     return 0
 
 
-def _show_once(places: list[Path]) -> None:
+def _documents(places: list[Path]) -> list[Mapping[str, Any]]:
+    """What the mounts that answer say; the others are named, or raised where none does."""
+    documents, silent = [], []
+    for place in places:
+        try:
+            documents.append(need_status(place))
+        except Unavailable as error:
+            silent.append(error)
+    if not documents:
+        raise silent[0]
+    for failure in silent:
+        print(f"up42fs: {failure}", file=sys.stderr)
+    return documents
+
+
+def _show_once(documents: list[Mapping[str, Any]]) -> None:
     from rich.console import Console
 
     from up42fs.cli.status_view import picture
 
-    console = Console(highlight=False)
-    for place in places:
-        console.print(picture(need_status(place)))
+    console = Console(highlight=False, soft_wrap=True)
+    for document in documents:
+        console.print(picture(document))
 
 
 def _show_live(places: list[Path]) -> None:
