@@ -67,6 +67,11 @@ source of higher rank decides, in one source `ro`. mount(8) says `rw` for every 
 **On disk.** Below `cache_dir` lie the [stored catalogue](semantics.md#the-stored-catalogue) and the
 [disk cache](semantics.md#the-disk-cache). `cache_size` bounds the disk cache; 0 turns both off.
 
+**Sidecars.** With `sidecars`, statistics, overviews, styles and the like that GDAL and QGIS write
+beside an image are kept below `XDG_DATA_HOME` or `~/.local/share`, in `up42fs/sidecars`, each
+account's apart: [what is kept and how](semantics.md#sidecars). `sidecars_size` bounds all of them;
+what is more fails with `No space left on device`. Nothing removes them but you.
+
 **Memory.** `memory` is meant for the whole process. 64 MiB of it are set aside for the program
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
 
@@ -90,6 +95,7 @@ _DEFAULTS = {
     "gid": "the mounting user's",
     "umask": "022",
     "cache_size": "10G",
+    "sidecars_size": "10G",
     "crowd": "indexers and thumbnailers of desktops",
 }
 

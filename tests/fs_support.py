@@ -15,6 +15,7 @@ from up42fs.errors import BadHandle
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.nodes import Attributes
+from up42fs.fs.overlay import Overlay
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
@@ -179,6 +180,7 @@ class World:
         tag_directories: TagDirectories | None = None,
         branches: Callable[[Index], Branches] = Branches,
         watch: Watch | None = None,
+        overlay: Overlay | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.index = Index()
@@ -197,6 +199,7 @@ class World:
             branches=branches(self.index),
             tag_directories=tag_directories,
             watch=watch,
+            overlay=overlay,
             umask=umask,
             metrics=self.metrics,
             clock=clock,

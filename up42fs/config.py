@@ -169,6 +169,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("ro", _boolean, "read-only (the default)", flag=True),
     Option("rw", _boolean, "allow edits of titles and tags", flag=True),
     Option("edit", _boolean, "the same in /etc/fstab, where mount(8) says rw by itself", flag=True),
+    Option(
+        "sidecars",
+        _boolean,
+        "keep what GDAL and QGIS write beside an image (.aux.xml, .ovr, .qml, …) on this machine",
+        flag=True,
+    ),
+    Option("sidecars_size", _size, "size that all sidecars may take"),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
     Option("uid", _count, "owner shown for every file"),
     Option("gid", _count, "group shown for every file"),
@@ -214,6 +221,8 @@ class Settings:
     ro: bool = True
     rw: bool = False
     edit: bool = False
+    sidecars: bool = False
+    sidecars_size: int = 10 << 30
     allow_other: bool = False
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)

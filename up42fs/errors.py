@@ -22,6 +22,7 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
     ├── QuotaExceeded               EDQUOT       the user's own budget is used up
+    ├── NoSpace                     ENOSPC       no room for what is kept on this machine
     ├── VersionChanged              ESTALE       the object is not the one that was opened
     ├── Offline                     ENETUNREACH  no route to UP42
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
@@ -137,6 +138,12 @@ class QuotaExceeded(Up42fsError):
     """What the user allowed to be fetched is used up."""
 
     errno = errno.EDQUOT
+
+
+class NoSpace(Up42fsError):
+    """There is no room on this machine for what should be kept."""
+
+    errno = errno.ENOSPC
 
 
 class VersionChanged(Up42fsError):

@@ -10,6 +10,8 @@ from up42fs import config
 from up42fs.catalog.snapshot import Snapshot, snapshot_path
 from up42fs.config import Settings
 from up42fs.core.budget import Limit
+from up42fs.fs.overlay import Overlay
+from up42fs.fs.overlay_disk import OverlayDirectory
 from up42fs.metrics import Metrics
 from up42fs.store.egress import Egress
 
@@ -31,6 +33,15 @@ def journal_path(settings: Settings, mountpoint: Path) -> Path:
     """Where the edits of this account through this mount point are kept."""
     name = f"{config.file_stem(mountpoint)}-{account_key(settings)[:8]}.changes"
     return config.state_dir(os.environ) / name
+
+
+def overlay_of(settings: Settings) -> Overlay | None:
+    """The account's sidecars; None where none are kept. Blocks; raises ConfigurationError."""
+    if not settings.sidecars:
+        return None
+    base = config.expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    path = base / "up42fs" / "sidecars" / account_key(settings)
+    return Overlay(OverlayDirectory(path), settings.sidecars_size)
 
 
 def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:

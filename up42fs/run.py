@@ -50,13 +50,14 @@ from up42fs.fs.ledger import Ledger
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
+from up42fs.fs.writing import Writing
 from up42fs.fuse.mounts import Mount
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.listings import Assets, ListedNarrowly, Orders
 from up42fs.metrics import Metrics
-from up42fs.places import account_key, egress_of, journal_path, snapshot_of
+from up42fs.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
 from up42fs.store.files import FileStore
 from up42fs.store.settings import StoreSettings
 from up42fs.types import Version
@@ -169,6 +170,7 @@ class _Mount:
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
         self._edits = self._make_edits() if settings.rw else None
+        self._overlay = overlay_of(settings)
 
     def _make_edits(self) -> Edits:
         stac = StacMetadata(self._client)
@@ -219,6 +221,7 @@ class _Mount:
                 ),
                 watch=self._watch,
                 tag_directories=tag_directories if edits else None,
+                overlay=self._overlay,
                 umask=self._settings.umask,
                 metrics=self._metrics,
                 ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
@@ -232,10 +235,12 @@ class _Mount:
                 self._metrics,
                 uid=self._settings.uid,
                 gid=self._settings.gid,
-                editing=editing,
+                writing=Writing(self._filesystem, editing),
             )
             options = MountOptions(
-                self._source(), allow_other=self._settings.allow_other, edits=edits is not None
+                self._source(),
+                allow_other=self._settings.allow_other,
+                writes=edits is not None or self._overlay is not None,
             )
             self._session = Session(operations, self._mountpoint, options)
             # Before there is a mount that an early signal could leave behind.
@@ -245,6 +250,8 @@ class _Mount:
                 await self._store.aclose()
                 if self._recorder is not None:
                     await self._recorder.flush()
+            if self._overlay is not None:
+                self._overlay.close()
             nursery.cancel_scope.cancel()
 
     def _branches(self, nursery: trio.Nursery) -> Branches:
@@ -368,6 +375,7 @@ class _Mount:
             "store": self._store.gauges(),
             "egress": self._egress.status() if self._egress else None,
             "disk_cache": self._store.disk_status(),
+            "sidecars": self._overlay.status() if self._overlay else None,
             "edits": self._edits.status() if self._edits else None,
             "open": self._filesystem.gauges(),
             "top_files": self._watch.ledger.top(),

@@ -41,7 +41,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     },
     **{
         name: [("yes", True), ("no", False), ("on", True), ("0", False)]
-        for name in ("ro", "rw", "edit", "allow_other", "footprints")
+        for name in ("ro", "rw", "edit", "allow_other", "footprints", "sidecars")
     },
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
     "memory": [("16", 16), ("17", 17), ("1000", 1000), ("64", 64)],
@@ -49,6 +49,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     "umask": [("077", 0o77), ("0", 0), ("777", 0o777), ("0o27", 0o27)],
     "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("7", 7.0)],
     "cache_size": [("0", 0), ("500M", 500 << 20), ("10GiB", 10 << 30), ("1.5k", 1536)],
+    "sidecars_size": [("0", 0), ("1M", 1 << 20), ("2GiB", 2 << 30), ("3k", 3072)],
     "log_level": [(level, level) for level in ("debug", "warning", "error", "info")],
     "max_egress": [
         ("5G/day", MostEgress(5 << 30, 86400.0)),

@@ -51,6 +51,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "errors", _errors(counters)
     if status.get("edits") is not None:
         yield "edits", _edits(status["edits"])
+    if status.get("sidecars") is not None:
+        yield "sidecars", _sidecars(status["sidecars"])
     if counters.get("fs.crowd_opens"):
         yield "crowds", _crowds(counters)
     for number, file in enumerate((status.get("top_files") or [])[:5]):
@@ -88,6 +90,11 @@ def _edits(edits: Document) -> str:
     failed = len(edits.get("failed") or {})
     text = f"{edits.get('made', 0)} in the journal"
     return text + (f", [yellow]the last one failed on {failed} assets[/]" if failed else "")
+
+
+def _sidecars(sidecars: Document) -> str:
+    of = f"{_bytes(sidecars.get('bytes'))} of {_bytes(sidecars.get('limit_bytes'))}"
+    return escape(f"{sidecars.get('files')} in {sidecars.get('directory')}, {of}")
 
 
 def _open(status: Document) -> str:

@@ -25,7 +25,6 @@ import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
-from up42fs.core.listing import Snapshot
 from up42fs.core.tree import InodeTable, derive_inode
 from up42fs.errors import (
     IsADirectory,
@@ -38,8 +37,8 @@ from up42fs.errors import (
 from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
-from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import VIEW_DIRS, Change, Layout, is_id
+from up42fs.fs.directories import OpenDirectories, Take
+from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.nodes import (
     FILE_KINDS,
     REFRESH,
@@ -53,8 +52,10 @@ from up42fs.fs.nodes import (
     Usage,
 )
 from up42fs.fs.open_files import OpenFiles
+from up42fs.fs.overlay import Overlay
 from up42fs.fs.ports import Documents, Files, Readiness
 from up42fs.fs.siblings import Siblings
+from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
@@ -70,13 +71,6 @@ LISTING_TIMEOUT_S = patient_s(25.0)
 
 #: The most that is fetched ahead of readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
-#: Directories with more entries are walked in the order of inode numbers by find, du, rm and chmod
-#: (gnulib's fts).
-SORTED_WALK_ENTRIES = 10_000
-
-#: Offers one directory entry to the kernel; False when its buffer is full.
-Take = Callable[[str, Attributes, int], bool]
-
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _NEEDS: dict[Kind, tuple[Part, ...]] = {
     Kind.ORDERS: (Part.ORDERS,),
@@ -111,17 +105,22 @@ class Filesystem:
         branches: Branches | None = None,
         watch: Watch | None = None,
         tag_directories: TagDirectories | None = None,
+        overlay: Overlay | None = None,
         umask: int = 0o022,
         metrics: Metrics | None = None,
         ahead_bytes: int = AHEAD_BYTES,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited, and modes say so."""
+        """With `tag_directories` titles and tags can be edited, and modes say so.
+
+        With `overlay` sidecars of images can be written, and stand beside them.
+        """
         self._index = index
         self._catalogue = catalogue
         self._files = files
         self._branches = branches or Branches(index)
         self._layout = Layout(index, virtual.names(), self._branches.all, tag_directories)
+        self.sidecars = Sidecars(overlay, self._layout) if overlay is not None else None
         registry = self._branches.registry
         self._sizes = Sizes(index, files, registry, clock)
         self.xattrs = NodeAttributes(
@@ -143,8 +142,7 @@ class Filesystem:
             metrics=metrics or Metrics(),
             clock=clock,
         )
-        self._dirs: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
-        self._open = OpenFiles(files, self._sizes, self._siblings, watch)
+        self.open_files = OpenFiles(files, self._sizes, self._siblings, watch)
         #: Called when somebody wants to see what is new.
         self.look_for_changes: Callable[[], None] = lambda: None
         self._stats = Stats(
@@ -155,7 +153,17 @@ class Filesystem:
             sizes=self._sizes,
             virtual=virtual,
             tag_directories=tag_directories,
+            sidecars=self.sidecars,
             umask=umask,
+        )
+        self._dirs = OpenDirectories(
+            index,
+            self._inodes,
+            layout=self._layout,
+            branches=self._branches,
+            sizes=self._sizes,
+            stats=self._stats,
+            sidecars=self.sidecars,
         )
 
     # names ---------------------------------------------------------------------------------
@@ -166,6 +174,10 @@ class Filesystem:
         await self._listed(directory)
         self._siblings.looked_into(directory)
         node = await self._found(directory, name)
+        if node is None and self.sidecars is not None:
+            node, may_come = await self.sidecars.look(directory, name)
+            if node is None and may_come:
+                return Absent(0.0)
         if node is None:
             lasts = self._branches.is_settled(directory) and not is_id(name)
             return Absent(self._stats.ttl_s(directory) if lasts else 0.0)
@@ -187,13 +199,18 @@ class Filesystem:
         elif node.kind is Kind.DOCUMENT:
             await self._branches.ensure(node, self._layout)
             self._stats.render(node)
+        elif node.kind is Kind.SIDECAR and self.sidecars is not None:
+            await self.sidecars.of(node).refresh()
         return self._stats.of(node)
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
         """A directory, and what `name` means in it."""
         directory = self._directory(parent)
         await self._listed(directory)
-        return directory, await self._found(directory, name)
+        found = await self._found(directory, name)
+        if found is None and self.sidecars is not None:
+            found, _ = await self.sidecars.look(directory, name)
+        return directory, found
 
     def node(self, inode: int) -> Node:
         """What an inode that the kernel holds stands for; raises VersionChanged if it is gone."""
@@ -212,53 +229,17 @@ class Filesystem:
         directory = self._directory(inode)
         await self._listed(directory)
         self._siblings.looked_into(directory)
-        entries = list(self._layout.children(directory).items())
-        if self._index.unsized:
-            self._sizes.listed(node for _, node in entries)
-        if directory.kind in VIEW_DIRS:
-            self._expect_a_walk(directory, entries)
-        if self._branches.lists_footprints and directory.kind in footprints.KINDS:
-            entries.append((footprints.NAME, footprints.document_of(directory)))
-        return self._dirs.add((directory, Snapshot(entries)))
-
-    def _expect_a_walk(self, directory: Node, entries: list[tuple[str, Node]]) -> None:
-        transformed = self._branches.transformed
-        below = [node for _, node in entries if node.kind is Kind.FILES]
-        if transformed is None or len(below) < 2:
-            return
-        orders = [below]
-        if len(entries) > SORTED_WALK_ENTRIES:
-            orders.append(sorted(below, key=self._inodes.number))
-        transformed.expect(str(directory), *([node.id for node in order] for order in orders))
+        if self.sidecars is not None:
+            await self.sidecars.overlay.look()
+        return self._dirs.open(directory)
 
     def readdir(self, handle: int, offset: int, take: Take) -> None:
-        """Offer the entries from `offset` to `take` until it refuses one.
-
-        `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
-        every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
-        """
-        directory, entries = self._dirs[handle]
-        listed = self._layout.children(directory) if self._layout.exists(directory) else {}
-        assets, ttl_s = self._index.assets, self._stats.ttl_s(directory)
-        stats, remember = self._stats, self._inodes.remember
-        for (name, node), after in entries.walk(offset):
-            lasts_s = ttl_s if listed.get(name) == node else 0.0
-            # Most by far: no call that can be spared.
-            if node.kind is Kind.ASSET and (asset := assets.get(node.id)) is not None:
-                attributes = stats.of_asset(node, asset, lasts_s)
-            elif node.kind is Kind.FILE and (asset := assets.get(node.place)) is not None:
-                attributes = stats.of_file(node, asset, lasts_s)
-            elif self._layout.exists(node):
-                attributes = stats.entry(directory, name, node)
-            else:
-                continue
-            if not take(name, attributes, after):
-                break
-            remember(node, attributes.inode)
+        """Offer the entries from `offset` to `take` until it refuses one."""
+        self._dirs.read(handle, offset, take)
 
     def releasedir(self, handle: int) -> None:
         """Close a directory handle."""
-        self._dirs.pop(handle)
+        self._dirs.close(handle)
 
     # files ---------------------------------------------------------------------------------
 
@@ -270,15 +251,17 @@ class Filesystem:
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
             raise IsADirectory(f"{node.kind.value} is a directory")
+        if node.kind is Kind.SIDECAR and self.sidecars is not None:
+            return self.open_files.open_sidecar(await self.sidecars.open(node, flags))
         if flags & _WRITING:
             raise ReadOnly("delivered data cannot be written")
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
             self.touch(inode)
-            return self._open.open_rendered(self._stats.render(node))
+            return self.open_files.open_rendered(self._stats.render(node))
         await self._layout.prepare(node)
-        return self._open.open(node, await self._sizes.ensure(node), program)
+        return self.open_files.open(node, await self._sizes.ensure(node), program)
 
     def touch(self, inode: int) -> bool:
         """Look for changes if this is the file that asks for it; whether it is."""
@@ -289,11 +272,11 @@ class Filesystem:
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
-        return await self._open.read(handle, offset, size)
+        return await self.open_files.read(handle, offset, size)
 
     def release(self, handle: int) -> None:
         """Close a file handle."""
-        self._open.release(handle)
+        self.open_files.release(handle)
 
     def statfs(self) -> Usage:
         """What `df` shows, from memory."""
@@ -327,7 +310,9 @@ class Filesystem:
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:
                 self._files.forget(asset_id)
-                self._open.distrust(asset_id)  # should it come back, kept pages are not trusted
+                self.open_files.distrust(
+                    asset_id
+                )  # should it come back, kept pages are not trusted
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
         stale += [
@@ -342,7 +327,7 @@ class Filesystem:
 
         None where it did not tell: then only the pages the kernel keeps are given up.
         """
-        self._open.distrust(object_id)
+        self.open_files.distrust(object_id)
         if size is None:
             return []
         if object_id in self._index.assets:
@@ -357,7 +342,7 @@ class Filesystem:
     def gauges(self) -> dict[str, int]:
         """What is open or remembered now, for `status.json`."""
         return {
-            "open_files": len(self._open),
+            "open_files": len(self.open_files),
             "open_directories": len(self._dirs),
             "inodes": len(self._inodes),
         }
@@ -368,7 +353,9 @@ class Filesystem:
         node = self._inodes.key(inode)
         if node is None:
             raise NotFound(f"inode {inode} is not known")
-        if not self._layout.exists(node):
+        if node.kind is Kind.SIDECAR and self.sidecars is not None:
+            self.sidecars.of(node)
+        elif not self._layout.exists(node):
             raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
         return node
 

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STAC_ITEM = "stac-item"
     SEARCH = "search"
     QUERY = "query"
+    SIDECAR = "sidecar"  # kept on this machine beside an image
 
 
 class Node(NamedTuple):
@@ -59,7 +60,7 @@ class Node(NamedTuple):
 
 ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)
-FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT})
+FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT, Kind.SIDECAR})
 #: Directories of which no change is pushed to the kernel.
 BRANCH_KINDS = frozenset(
     {

@@ -6,8 +6,10 @@ Knows objects of the store and rendered documents; nothing of names or directori
 from __future__ import annotations
 
 from up42fs.core.openers import reads_pieces
+from up42fs.errors import BadHandle
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.nodes import Node, Opened
+from up42fs.fs.overlay import OpenSidecar
 from up42fs.fs.ports import Files, OpenFile
 from up42fs.fs.siblings import Siblings
 from up42fs.fs.sizes import Sizes
@@ -45,6 +47,22 @@ class OpenFiles:
     def open_rendered(self, content: bytes) -> Opened:
         """Open a document as it is now; the kernel keeps none of it."""
         return Opened(self._open.add(content), keep_cache=False, direct_io=True)
+
+    def open_sidecar(self, sidecar: OpenSidecar) -> Opened:
+        """Open a sidecar: others may have changed it since the kernel saw it last."""
+        return Opened(self._open.add(sidecar), keep_cache=False, direct_io=False)
+
+    def sidecar(self, handle: int) -> OpenSidecar:
+        """The open sidecar of a handle; raises BadHandle where it is no sidecar's."""
+        sidecar = self.sidecar_or_none(handle)
+        if sidecar is None:
+            raise BadHandle(f"handle {handle} is not open for writing")
+        return sidecar
+
+    def sidecar_or_none(self, handle: int) -> OpenSidecar | None:
+        """The open sidecar of a handle; None if it is no sidecar's."""
+        file = self._open[handle]
+        return file if isinstance(file, OpenSidecar) else None
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""

@@ -18,6 +18,8 @@ from up42fs.errors import VersionChanged
 from up42fs.fs.branches import Branches
 from up42fs.fs.layout import BRANCH_TTL_S, Layout, view_names
 from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, ROOT, Attributes, Kind, Node
+from up42fs.fs.overlay import Sidecar
+from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
@@ -46,9 +48,13 @@ class Stats:
         sizes: Sizes,
         virtual: VirtualFiles,
         tag_directories: TagDirectories | None,
+        sidecars: Sidecars | None,
         umask: int,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited, and modes say so."""
+        """With `tag_directories` titles and tags can be edited, and modes say so.
+
+        With `sidecars` these can be written, and modes say so, too.
+        """
         self._index = index
         self._inodes = inodes
         self._layout = layout
@@ -56,9 +62,10 @@ class Stats:
         self._sizes = sizes
         self._virtual = virtual
         self._tag_directories = tag_directories
-        # Writable where edits are allowed, data too: so it is us who answer EROFS, not the kernel
-        # EACCES, and what may be edited is not refused before we hear of it.
-        writable = 0 if tag_directories is None else 0o222
+        self._sidecars = sidecars
+        # Writable where edits or sidecars are allowed, data too: so it is us who answer EROFS, not
+        # the kernel EACCES, and what may be written is not refused before we hear of it.
+        writable = 0 if tag_directories is None and sidecars is None else 0o222
         self._dir_mode = (_DIR_MODE | writable) & ~(umask & 0o777)
         self._file_mode = (_FILE_MODE | writable) & ~(umask & 0o777)
         self._born_ns = _nanoseconds(datetime.now(UTC))
@@ -95,6 +102,8 @@ class Stats:
         """What `stat` shows of a node; asks nothing."""
         if node.kind is Kind.ASSET:
             return self.of_asset(node, self._index.assets[node.id], KERNEL_TTL_S)
+        if node.kind is Kind.SIDECAR and self._sidecars is not None:
+            return self._of_sidecar(node, self._sidecars.of(node))
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns = ctime_ns = self._born_ns
@@ -107,6 +116,17 @@ class Stats:
         if node.kind is Kind.TAG and self._tag_directories is not None:
             return shown._replace(generation=self._tag_directories.generation(node.id))
         return shown
+
+    def _of_sidecar(self, node: Node, sidecar: Sidecar) -> Attributes:
+        """Never remembered: other mounts write it, too. It has as many names as its image."""
+        image = self._sizes.node(sidecar.key[0])
+        if image.kind is Kind.FILE and (file := self._branches.registry.get(image.id)):
+            image = image._replace(place=file.asset_id or "")
+        links = self._layout.links(image) if self._layout.exists(image) else 1
+        _, size, mtime_ns = sidecar.state
+        return Attributes(
+            self._inodes.number(node), self._file_mode, links, size, mtime_ns, mtime_ns, 0.0
+        )
 
     def _times(self, node: Node) -> tuple[datetime, datetime] | None:
         match node.kind:

@@ -1,7 +1,8 @@
 """pyfuse3's handlers over `fs.Filesystem`: convert arguments, one call, convert the result.
 
 Knows no rule of the file system. Handlers left out answer ENOSYS by pyfuse3's default, after which
-the kernel never asks again: flush, fsync, access (the kernel checks modes itself), readlink.
+the kernel never asks again: access (the kernel checks modes itself), readlink; and, where there are
+no sidecars to keep, flush and fsync.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pyfuse3 import (
 )
 
 from up42fs.errors import ReadOnly
-from up42fs.fs.editing import Editing
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
@@ -53,12 +54,12 @@ class Operations(pyfuse3.Operations):
         *,
         uid: int,
         gid: int,
-        editing: Editing | None = None,
+        writing: Writing | None = None,
     ) -> None:
-        """Without `editing` nothing can be changed."""
+        """Without `writing` nothing can be changed."""
         super().__init__()
         self.read_ahead: ReadAhead | None = None  # known once the mount is there
-        self._writing = editing
+        self._writing = writing or Writing(filesystem)
         self.metrics = metrics
         self._fs = filesystem
         self._uid = uid
@@ -110,7 +111,32 @@ class Operations(pyfuse3.Operations):
         opened = await self._fs.open(inode, flags, program_of(ctx.pid))
         if opened.in_pieces and self.read_ahead is not None:
             self.read_ahead.lower()  # nothing may be awaited between this and the answer
-        return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
+        return _file_info(opened)
+
+    @_metadata
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        """A new sidecar of an image."""
+        attributes, opened = await self._writing.create(parent_inode, os.fsdecode(name))
+        return _file_info(opened), self._entry(attributes)
+
+    @boundary(READ_DEADLINE_S)
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Bytes of a sidecar, all of them."""
+        return await self._writing.write(fh, off, buf)
+
+    @boundary(READ_DEADLINE_S)
+    async def flush(self, fh: int) -> None:
+        """A descriptor is closed: what was written is kept when it is."""
+        self._require_sidecars()
+        await self._writing.flush(fh)
+
+    @boundary(READ_DEADLINE_S)
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """What was written is kept now."""
+        self._require_sidecars()
+        await self._writing.sync(fh)
 
     @boundary(READ_DEADLINE_S)
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -122,16 +148,22 @@ class Operations(pyfuse3.Operations):
 
     @_metadata
     async def release(self, fh: int) -> None:
-        """The last descriptor is closed."""
-        self._fs.release(fh)
+        """The last descriptor is closed, and what was written through a mapping is here."""
+        try:
+            if self._writing.keeps_sidecars:
+                await self._writing.flush(fh)
+        finally:
+            self._fs.release(fh)
 
     @_metadata
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """`df`: what lies in storage is used, nothing is free."""
+        """`df`: what lies in storage is used, nothing is free but room for sidecars."""
         usage = self._fs.statfs()
+        free = await self._writing.free_bytes() // _STATFS_BLOCK_BYTES
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _STATFS_BLOCK_BYTES
-        data.f_blocks = -(-usage.used_bytes // _STATFS_BLOCK_BYTES)
+        data.f_bfree = data.f_bavail = free
+        data.f_blocks = -(-usage.used_bytes // _STATFS_BLOCK_BYTES) + free
         data.f_files = usage.files
         data.f_namemax = 255
         return data
@@ -151,40 +183,39 @@ class Operations(pyfuse3.Operations):
     @_metadata
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Title and tags of an asset."""
-        editing = self._editing()
-        if not name.startswith(b"user."):
+        if self._writing.is_possible and not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        await editing.setxattr(inode, os.fsdecode(name), value)
+        await self._writing.setxattr(inode, os.fsdecode(name), value)
 
     @_metadata
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Clears title or tags."""
-        await self._editing().removexattr(inode, os.fsdecode(name))
+        await self._writing.editing.removexattr(inode, os.fsdecode(name))
 
     @_metadata
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         """A tag that no asset has yet."""
-        return self._entry(await self._editing().mkdir(parent_inode, os.fsdecode(name)))
+        return self._entry(await self._writing.editing.mkdir(parent_inode, os.fsdecode(name)))
 
     @_metadata
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """An empty tag goes."""
-        await self._editing().rmdir(parent_inode, os.fsdecode(name))
+        await self._writing.editing.rmdir(parent_inode, os.fsdecode(name))
 
     @_metadata
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """An asset gets a tag."""
-        editing = self._editing()
+        editing = self._writing.editing
         return self._entry(await editing.link(inode, new_parent_inode, os.fsdecode(new_name)))
 
     @_metadata
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        """An asset loses a tag."""
-        await self._editing().unlink(parent_inode, os.fsdecode(name))
+        """A sidecar goes, or an asset loses a tag."""
+        await self._writing.unlink(parent_inode, os.fsdecode(name))
 
     @_metadata
     async def rename(
@@ -196,8 +227,8 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        """An asset changes tags, or a tag its name."""
-        await self._editing().rename(
+        """A sidecar or a tag changes its name, or an asset its tags."""
+        await self._writing.rename(
             parent_inode_old, os.fsdecode(name_old), parent_inode_new, os.fsdecode(name_new), flags
         )
 
@@ -210,8 +241,11 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """No mode, owner or time can be changed; `rsync` sets them to what they are."""
-        self._editing()
+        """Size and times of sidecars; of all else nothing: `rsync` sets it to what it is."""
+        size, times_ns = _size_and_times(attr, fields)
+        if await self._writing.change(inode, size=size, times_ns=times_ns):
+            return self._entry(await self._fs.getattr(inode))
+        _ = self._writing.editing
         shown = self._entry(await self._fs.getattr(inode))
         if not fields.update_size and self._fs.touch(inode):
             return shown
@@ -223,10 +257,10 @@ class Operations(pyfuse3.Operations):
             raise ReadOnly("modes, owners, times and sizes cannot be changed")
         return shown
 
-    def _editing(self) -> Editing:
-        if self._writing is None:
-            raise ReadOnly("mounted read-only; titles and tags can be edited with -o rw")
-        return self._writing
+    def _require_sidecars(self) -> None:
+        """Where there are none the kernel need not tell of closed files, and never does again."""
+        if not self._writing.keeps_sidecars:
+            raise pyfuse3.FUSEError(errno.ENOSYS)
 
     def _entry(self, attributes: Attributes) -> EntryAttributes:
         entry = self._blank_entry()
@@ -239,6 +273,20 @@ class Operations(pyfuse3.Operations):
         entry.st_gid = self._gid
         entry.st_blksize = BLOCK_SIZE_BYTES
         return entry
+
+
+def _file_info(opened: Opened) -> FileInfo:
+    return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
+
+
+def _size_and_times(
+    attr: EntryAttributes, fields: SetattrFields
+) -> tuple[int | None, tuple[int, int] | None]:
+    """What setattr is to set: the size in bytes, and (access, change) in nanoseconds."""
+    size = attr.st_size if fields.update_size else None
+    if not fields.update_mtime:
+        return size, None
+    return size, (attr.st_atime_ns if fields.update_atime else attr.st_mtime_ns, attr.st_mtime_ns)
 
 
 def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
@@ -279,7 +327,7 @@ def _refuse(name: str) -> Callable[..., Awaitable[None]]:
     return refuse
 
 
-for _name in ("mknod", "symlink", "create", "write"):
+for _name in ("mknod", "symlink"):
     setattr(Operations, _name, _refuse(_name))
 
 assert pyfuse3.ENOATTR == errno.ENODATA

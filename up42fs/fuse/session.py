@@ -61,20 +61,20 @@ _DEVICE_POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How the kernel is asked to mount; always nosuid, nodev, and read-only unless `edits`.
+    """How the kernel is asked to mount; always nosuid, nodev, and read-only unless `writes`.
 
     `negotiates` is whether the handshake is ours, or libfuse's with its defaults.
     """
 
     source: str
     allow_other: bool = False
-    edits: bool = False
+    writes: bool = False
     negotiates: bool = field(default_factory=lambda: os.environ.get(HANDSHAKE_VARIABLE) != "off")
 
     def to_fuse(self) -> set[str]:
         """Options in libfuse's words."""
         options = {
-            "rw" if self.edits else "ro", "nosuid", "nodev", "noatime", "default_permissions",
+            "rw" if self.writes else "ro", "nosuid", "nodev", "noatime", "default_permissions",
             f"fsname={self.source}", "subtype=up42fs",
         }  # fmt: skip
         return options | ({"allow_other"} if self.allow_other else set())

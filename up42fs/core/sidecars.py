@@ -1,0 +1,133 @@
+"""Sidecars: the files that GDAL and QGIS keep beside an image, told by their names. Pure.
+
+Knows names only: not what stands in a directory, nor where a sidecar's bytes lie.
+
+Theory. A sidecar belongs to an image, not to a directory: the image is shown in several ones, under
+names that may differ and change. So what is kept is how the sidecar's name is made of the image's,
+its `Tag`, and the name is made anew wherever the image is shown. Which endings there are is what
+these programs write beside an image that exists:
+
+- to the whole name GDAL appends `.aux.xml` (statistics, metadata), `.ovr` (`gdaladdo -ro`), `.msk`
+  and `.msk.ovr` (masks), QGIS `.points` (georeferencer), `.vat.dbf` and `.vat.cpg` (attributes);
+- for the last extension QGIS puts `.qml` (style), `.qmd` (metadata), `.sld` (style) and `.wld`
+  (georeferencer), GDAL `.aux` and `.rrd` (overviews with USE_RRD).
+
+What replaces is written under a passing name first by rsync (`.NAME.a1b2c3`), Qt (`NAME.a1b2c3`),
+KDE (`NAME.part`) and others (`NAME.tmp`), and then renamed: such names are sidecars, too.
+A name can be read in several ways; `readings` tells all, the likeliest first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+APPENDED = (".aux.xml", ".ovr", ".msk.ovr", ".msk", ".points", ".vat.dbf", ".vat.cpg")
+REPLACING = (".qml", ".qmd", ".sld", ".wld", ".aux", ".rrd")
+#: Extensions that are replaced: those of images, of archives that QGIS looks into, of vector data.
+_EXTENSIONS = (
+    *(".tif", ".tiff", ".jp2", ".img", ".ntf", ".nitf", ".vrt", ".jpg", ".jpeg", ".png", ".j2k"),
+    *(".zip", ".tar.gz", ".tgz", ".tar", ".gz", ".xml", ".json", ".geojson", ".gpkg", ".pdf"),
+    *(".nc", ".h5", ".hdf", ".gtiff", ".gml", ".kml", ".shp", ".csv", ".txt"),
+)
+EXTENSIONS = tuple(form for ext in _EXTENSIONS for form in (ext, ext.upper()))
+#: Linux allows no longer name, in bytes.
+LONGEST_NAME_BYTES = 255
+
+_PASSING = re.compile(r"(?P<name>.+)(?P<passing>\.(?:[A-Za-z0-9]{6}|tmp|part))", re.DOTALL)
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEPT = re.compile(r"(?P<owner>[A-Za-z0-9_-]{1,64})(?P<tag>[+].*)")
+
+
+class Tag(NamedTuple):
+    """How a sidecar is called after its image.
+
+    `ending` is appended to the image's name, or takes the place of its extension; `passing` follows
+    where the name is not the last one, and a dot precedes where `is_hidden`.
+    """
+
+    ending: str
+    passing: str = ""
+    is_hidden: bool = False
+
+    @property
+    def is_appended(self) -> bool:
+        """Whether the image's whole name is in the sidecar's."""
+        return self.ending in APPENDED
+
+    def shown(self, image: str) -> str | None:
+        """The sidecar's name beside an image; None where there can be none of that kind."""
+        base = image if self.is_appended else _stem(image)
+        if base is None:
+            return None
+        name = f"{'.' * self.is_hidden}{base}{self.ending}{self.passing}"
+        return name if len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES else None
+
+    def __str__(self) -> str:
+        return f"{'+.' if self.is_hidden else '+'}{self.ending}{self.passing}"
+
+
+class Reading(NamedTuple):
+    """What a name may be: the sidecar `tag` of one of `images`."""
+
+    images: tuple[str, ...]
+    tag: Tag
+
+
+def readings(name: str) -> Iterator[Reading]:
+    """Every way to take `name` for a sidecar's, the likeliest first; none where it is no such."""
+    yield from _plain(name, "", is_hidden=False)
+    found = _PASSING.fullmatch(name)
+    if found is None:
+        return
+    inner, passing = found["name"], found["passing"]
+    yield from _plain(inner, passing, is_hidden=False)
+    if inner.startswith("."):
+        yield from _plain(inner[1:], passing, is_hidden=True)
+
+
+def kept_name(owner: str, tag: Tag) -> str | None:
+    """The file in which the sidecar of the image with the ID `owner` is kept.
+
+    None for an ID that is no part of a file name.
+    """
+    return f"{owner}{tag}" if _ID.fullmatch(owner) else None
+
+
+def parse_kept_name(name: str) -> tuple[str, Tag] | None:
+    """The image's ID and the tag of a kept file; None if it is none."""
+    found = _KEPT.fullmatch(name)
+    if found is None:
+        return None
+    rest = found["tag"][1:]
+    is_hidden = rest.startswith("..")
+    rest = rest[1:] if is_hidden else rest
+    for ending in (*APPENDED, *REPLACING):
+        tag = Tag(ending, rest[len(ending) :], is_hidden)
+        if rest.startswith(ending) and _is_sound(tag):
+            return found["owner"], tag
+    return None
+
+
+def _is_sound(tag: Tag) -> bool:
+    if not tag.passing:
+        return not tag.is_hidden
+    found = _PASSING.fullmatch("x" + tag.passing)
+    return found is not None and found["name"] == "x"
+
+
+def _plain(name: str, passing: str, *, is_hidden: bool) -> Iterator[Reading]:
+    for ending in (*APPENDED, *REPLACING):
+        base = name.removesuffix(ending)
+        if base in ("", name):
+            continue
+        tag = Tag(ending, passing, is_hidden)
+        images = (base,) if tag.is_appended else tuple(base + ext for ext in EXTENSIONS)
+        yield Reading(images, tag)
+
+
+def _stem(image: str) -> str | None:
+    """A name without its extension; None where that is none that is replaced."""
+    longest = max((ext for ext in EXTENSIONS if image.endswith(ext)), key=len, default="")
+    return image[: -len(longest)] or None if longest else None

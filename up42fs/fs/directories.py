@@ -1,0 +1,112 @@
+"""Open directories: a frozen listing each, offered to the kernel entry by entry.
+
+Knows nodes and their attributes; nothing of how a listing was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from up42fs.catalog.index import Index
+from up42fs.core.listing import Snapshot
+from up42fs.core.tree import InodeTable
+from up42fs.fs import footprints
+from up42fs.fs.branches import Branches
+from up42fs.fs.handles import HandleTable
+from up42fs.fs.layout import VIEW_DIRS, Layout
+from up42fs.fs.nodes import Attributes, Kind, Node
+from up42fs.fs.sidecars import Sidecars
+from up42fs.fs.sizes import Sizes
+from up42fs.fs.stats import Stats
+
+#: Directories with more entries are walked in the order of inode numbers by find, du, rm and chmod
+#: (gnulib's fts).
+SORTED_WALK_ENTRIES = 10_000
+
+#: Offers one directory entry to the kernel; False when its buffer is full.
+Take = Callable[[str, Attributes, int], bool]
+
+
+class OpenDirectories:
+    """The open directories of one mount."""
+
+    def __init__(
+        self,
+        index: Index,
+        inodes: InodeTable[Node],
+        *,
+        layout: Layout,
+        branches: Branches,
+        sizes: Sizes,
+        stats: Stats,
+        sidecars: Sidecars | None,
+    ) -> None:
+        self._index = index
+        self._inodes = inodes
+        self._layout = layout
+        self._branches = branches
+        self._sizes = sizes
+        self._stats = stats
+        self._sidecars = sidecars
+        self._open: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
+
+    def open(self, directory: Node) -> int:
+        """Freeze the listing of a prepared directory; returns its handle."""
+        listed = self._layout.children(directory)
+        entries = list(listed.items())
+        if self._index.unsized:
+            self._sizes.listed(node for _, node in entries)
+        if directory.kind in VIEW_DIRS:
+            self._expect_a_walk(directory, entries)
+        if self._sidecars is not None:
+            entries.extend(self._sidecars.beside(directory, listed).items())
+        if self._branches.lists_footprints and directory.kind in footprints.KINDS:
+            entries.append((footprints.NAME, footprints.document_of(directory)))
+        return self._open.add((directory, Snapshot(entries)))
+
+    def read(self, handle: int, offset: int, take: Take) -> None:
+        """Offer the entries from `offset` to `take` until it refuses one.
+
+        `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
+        every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
+        """
+        directory, entries = self._open[handle]
+        listed = self._layout.children(directory) if self._layout.exists(directory) else {}
+        assets, ttl_s = self._index.assets, self._stats.ttl_s(directory)
+        stats, remember = self._stats, self._inodes.remember
+        for (name, node), after in entries.walk(offset):
+            lasts_s = ttl_s if listed.get(name) == node else 0.0
+            # Most by far: no call that can be spared.
+            if node.kind is Kind.ASSET and (asset := assets.get(node.id)) is not None:
+                attributes = stats.of_asset(node, asset, lasts_s)
+            elif node.kind is Kind.FILE and (asset := assets.get(node.place)) is not None:
+                attributes = stats.of_file(node, asset, lasts_s)
+            elif self._is_there(node):
+                attributes = stats.entry(directory, name, node)
+            else:
+                continue
+            if not take(name, attributes, after):
+                break
+            remember(node, attributes.inode)
+
+    def close(self, handle: int) -> None:
+        """Close a directory handle."""
+        self._open.pop(handle)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _is_there(self, node: Node) -> bool:
+        if node.kind is Kind.SIDECAR:
+            return self._sidecars is not None and self._sidecars.holds(node)
+        return self._layout.exists(node)
+
+    def _expect_a_walk(self, directory: Node, entries: list[tuple[str, Node]]) -> None:
+        transformed = self._branches.transformed
+        below = [node for _, node in entries if node.kind is Kind.FILES]
+        if transformed is None or len(below) < 2:
+            return
+        orders = [below]
+        if len(entries) > SORTED_WALK_ENTRIES:
+            orders.append(sorted(below, key=self._inodes.number))
+        transformed.expect(str(directory), *([node.id for node in order] for order in orders))
