@@ -35,13 +35,17 @@ def journal_path(settings: Settings, mountpoint: Path) -> Path:
     return config.state_dir(os.environ) / name
 
 
+def sidecars_path(settings: Settings) -> Path:
+    """Where the account's sidecars are kept."""
+    base = config.expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    return base / "up42fs" / "sidecars" / account_key(settings)
+
+
 def overlay_of(settings: Settings) -> Overlay | None:
     """The account's sidecars; None where none are kept. Blocks; raises ConfigurationError."""
     if not settings.sidecars:
         return None
-    base = config.expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
-    path = base / "up42fs" / "sidecars" / account_key(settings)
-    return Overlay(OverlayDirectory(path), settings.sidecars_size)
+    return Overlay(OverlayDirectory(sidecars_path(settings)), settings.sidecars_size)
 
 
 def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:

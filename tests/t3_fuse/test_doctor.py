@@ -63,6 +63,10 @@ def bad(findings: list[Finding]) -> Finding:
 # the machine ------------------------------------------------------------------------------------
 
 
+def with_sidecars(fake: Fake, **changes: Any) -> None:
+    fake.settings = replace(fake.settings, sidecars=True, **changes)
+
+
 @dataclass
 class Fake:
     """A machine on which all is well, to be spoilt."""
@@ -110,8 +114,9 @@ class Fake:
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Fake:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     root = tmp_path / "root"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     (root / "dev").mkdir(parents=True)
     (root / "dev/fuse").touch()
     return Fake(root, Settings(cache_dir=tmp_path / "cache"))
@@ -165,6 +170,12 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
         lambda f: f.settings.cache_dir.write_text("a file"),  # type: ignore[union-attr]
         Level.FAIL, "cannot be written", "--cache-dir"),
     "a full disk": (lambda f: setattr(f, "free", 9), Level.WARN, "9% free", "cache clear"),
+    "sidecars that cannot be": (
+        lambda f: (with_sidecars(f), (f.root.parent / "data").write_text("a file")),
+        Level.FAIL, "cannot be kept", "XDG_DATA_HOME"),
+    "no room for sidecars": (
+        lambda f: with_sidecars(f, sidecars_size=1 << 20),
+        Level.WARN, "room for 1 MiB", "--sidecars-size"),
     "updatedb": (
         lambda f: f.files.update({"/etc/updatedb.conf": 'PRUNEFS = "nfs"\nPRUNEPATHS="/tmp"\n'}),
         Level.WARN, "every night", "PRUNEFS"),
@@ -195,6 +206,7 @@ def test_a_machine_with(fake: Fake, name: str) -> None:
 
 
 WELL: dict[str, Callable[[Fake], Any]] = {
+    "room for sidecars": with_sidecars,
     "root needs no setuid": lambda f: (setattr(f, "mode", 0o755), setattr(f, "uid", 0)),
     "allow_other allowed": lambda f: (
         setattr(f, "settings", replace(f.settings, allow_other=True)),

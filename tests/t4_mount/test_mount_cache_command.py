@@ -58,6 +58,22 @@ def test_the_cache_from_outside(files: Emulator, mount) -> None:
     check("cmp", paths[1], paths[1])  # the mount goes on
 
 
+def test_transformed_files_are_called_as_in_the_mount(sample: Emulator, mount) -> None:
+    there: Mount = mount(sample, "-o", "refresh=3600")
+    (image,) = there.path.glob("orders/Berlin*/*/visual.tiff")
+    (of_several,) = there.path.glob("assets/PHR1A_stereo*/*_FR1_*_1/b01.tiff")
+    archive = there.find("elevation_berlin.tif")
+    read(there, image, of_several, archive)
+    wait_until(lambda: None not in {r["path"] for r in listed(there)}, 10, "names are stored")
+    rows = {row["name"]: row for row in listed(there)}
+    assert there.path / "orders" / rows["visual.tiff"]["path"] == image
+    assert rows["visual.tiff"]["order"] == image.parts[-3]
+    assert rows["b01.tiff"]["path"].endswith("/".join(of_several.parts[-3:]))
+    assert rows["elevation_berlin.tif"]["path"].endswith("elevation_berlin.tif")
+    shown = check(*UP42FS, "cache", "list", *cache_of(there))
+    assert str(image.relative_to(there.path / "orders")) in shown
+
+
 def listed(there: Mount) -> list[dict]:
     return json.loads(check(*UP42FS, "cache", "list", "--json", *cache_of(there)))
 

@@ -22,7 +22,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
@@ -120,20 +120,6 @@ def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | 
     """The file of one account at one host below `directory`."""
     identity = _SEPARATOR.join((api, username.casefold(), workspace or ""))
     return directory / f"catalogue-{blake2b(identity.encode(), digest_size=12).hexdigest()}.sqlite"
-
-
-def stored_names(directory: Path) -> dict[str, str]:
-    """Names of assets by ID in all catalogues of `directory`; what cannot be read has none."""
-    names: dict[str, str] = {}
-    for path in directory.glob("catalogue-*.sqlite"):
-        with suppress(sqlite3.Error), closing(_open_read_only(path)) as database:
-            rows = database.execute(f"SELECT id, coalesce(name, title) FROM {_table(Asset)}")  # noqa: S608
-            names |= {asset_id: name for asset_id, name in rows if name}
-    return names
-
-
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
 
 
 class Snapshot:

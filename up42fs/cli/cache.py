@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from up42fs.cli.options import (
 from up42fs.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from up42fs.catalog.stored_names import KnownName
     from up42fs.store.cache_files import Entry
 
 
@@ -98,10 +99,11 @@ def _entries(options: argparse.Namespace) -> Iterator[Entry]:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from up42fs.catalog.snapshot import stored_names
+    from up42fs.catalog.stored_names import stored_names
 
-    names = stored_names(_directory(options) / "catalogue")
     found = sorted(_entries(options), key=lambda entry: entry.used_at_s, reverse=True)
+    held = [entry.label.object_id for entry in found if entry.label]
+    names = stored_names(_directory(options) / "catalogue", held)
     rows = [_row(entry, names) for entry in found]
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -110,17 +112,20 @@ def _list(options: argparse.Namespace) -> int:
         pinned = " pinned" if row["pinned"] else ""
         print(
             f"{row['held_bytes']:>15,} {row['share']:>5.0%} {row['used_at']} "
-            f"{printable(row['name'] or row['id'])}{pinned}"
+            f"{printable(row['path'] or row['id'])}{pinned}"
         )
     return 0
 
 
-def _row(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
+def _row(entry: Entry, names: Mapping[str, KnownName]) -> dict[str, Any]:
     label = entry.label
     size = label.version.size if label else 0
+    known = names.get(label.object_id) if label else None
     return {
         "id": label.object_id if label else entry.path.name,
-        "name": names.get(label.object_id) if label else "(of another release)",
+        "name": known.name if known else None,
+        "order": known.order if known else None,
+        "path": str(known) if known else (None if label else "(of another release)"),
         "size": size,
         "held_bytes": entry.held_bytes,
         "share": entry.held_bytes / size if size else 1.0,

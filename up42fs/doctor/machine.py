@@ -1,4 +1,4 @@
-"""Checks of the machine: FUSE, who may mount where, the disk cache's disk.
+"""Checks of the machine: FUSE, who may mount where, the disks of cache and sidecars.
 
 Knows files and commands of Linux; nothing of UP42 or of a running mount.
 """
@@ -13,9 +13,14 @@ from pathlib import Path
 
 from up42fs.config import Settings
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
+from up42fs.errors import ConfigurationError
+from up42fs.fs.overlay_disk import OverlayDirectory
+from up42fs.places import sidecars_path
 
 #: libfuse is older than this where up42fs was never tried.
 OLDEST_LIBFUSE = (3, 10)
+#: Statistics and a style fit in so much, bytes; overviews of images need far more.
+LEAST_SIDECARS_BYTES = 100 << 20
 #: The share of the disk that the cache leaves free.
 FREE_SHARE = 0.1
 
@@ -27,6 +32,8 @@ def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> It
     yield allow_other(machine, settings)
     yield apparmor(machine, mountpoint)
     yield cache(machine, settings)
+    if settings.sidecars:
+        yield sidecars(machine, settings)
 
 
 def device(machine: Machine) -> Finding:
@@ -169,3 +176,23 @@ def cache(machine: Machine, settings: Settings) -> Finding:
             f"free some space, or run: up42fs cache clear; {FREE_SHARE:.0%} of the disk stay free",
         )
     return ok(name, f"{directory}, {gib:.0f} GiB free")
+
+
+def sidecars(machine: Machine, settings: Settings) -> Finding:
+    """Whether sidecars can be kept, and have room."""
+    name = "sidecars"
+    path = sidecars_path(settings)
+    try:
+        OverlayDirectory(path).close()
+        disk = machine.statvfs(path)
+    except ConfigurationError as error:
+        words, _, cure = str(error).partition("; ")
+        return fail(name, words, cure)
+    free_bytes = min(disk.f_bavail * disk.f_frsize, settings.sidecars_size)
+    if free_bytes < LEAST_SIDECARS_BYTES:
+        return warn(
+            name,
+            f"there is room for {free_bytes >> 20} MiB of them in {path}",
+            "free some space, allow more by --sidecars-size, or set XDG_DATA_HOME",
+        )
+    return ok(name, f"kept in {path}")

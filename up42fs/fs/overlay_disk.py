@@ -70,7 +70,10 @@ class OverlayDirectory:
             ) from None
         if os.fstat(self._directory).st_uid != os.geteuid():
             os.close(self._directory)
-            raise ConfigurationError(f"sidecars cannot be kept in {path}: it is somebody else's")
+            raise ConfigurationError(
+                f"sidecars cannot be kept in {path}: it is somebody else's; "
+                "set XDG_DATA_HOME to a directory of yours, or mount without sidecars"
+            )
         self._remove_dead_drafts()
 
     def scan(self) -> Scan:

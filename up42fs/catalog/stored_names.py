@@ -1,0 +1,87 @@
+"""What a person calls the objects that stored catalogues hold: for commands that have no mount.
+
+Knows the tables of `snapshot` and how names are made; changes nothing, and asks nobody.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from up42fs.catalog.item_rows import unpack
+from up42fs.catalog.items import transformed_files
+from up42fs.core.names import asset_name, safe_name, split_extension
+from up42fs.core.static_stac import file_names, item_names
+
+_ASSET = (
+    "SELECT a.name, a.title, a.content_type, o.display_name FROM asset a "
+    "LEFT JOIN order_ o ON o.id = a.order_id WHERE a.id = ?"
+)
+_DELIVERY = "SELECT asset_id FROM size WHERE id = ?"
+_ITEMS = "SELECT items FROM item WHERE asset_id = ?"
+
+
+class KnownName(NamedTuple):
+    """Where a file is found: its order, the directory of its delivery below it, its own name.
+
+    `order` and `delivery` are None where there is none, or it is not known.
+    """
+
+    order: str | None
+    delivery: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, self))
+
+
+def stored_names(directory: Path, object_ids: Iterable[str]) -> dict[str, KnownName]:
+    """Names by ID, from all catalogues of `directory` that can be read."""
+    wanted = list(object_ids)
+    names: dict[str, KnownName] = {}
+    for path in sorted(directory.glob("catalogue-*.sqlite")):
+        with suppress(sqlite3.Error), closing(_open(path)) as database:
+            names |= dict(_names(database, [id_ for id_ in wanted if id_ not in names]))
+    return names
+
+
+def _names(
+    database: sqlite3.Connection, object_ids: Iterable[str]
+) -> Iterator[tuple[str, KnownName]]:
+    for object_id in object_ids:
+        found = _asset(database, object_id) or _file(database, object_id)
+        if found is not None:
+            yield object_id, found
+
+
+def _asset(database: sqlite3.Connection, asset_id: str) -> KnownName | None:
+    row = database.execute(_ASSET, (asset_id,)).fetchone()
+    if row is None:
+        return None
+    name, title, content_type, order = row
+    return KnownName(safe_name(order), None, asset_name(name, title, content_type, asset_id))
+
+
+def _file(database: sqlite3.Connection, file_id: str) -> KnownName | None:
+    row = database.execute(_DELIVERY, (file_id,)).fetchone()
+    delivery = _asset(database, row[0]) if row else None
+    if row is None or delivery is None:
+        return None
+    for (text,) in database.execute(_ITEMS, (row[0],)):
+        with suppress(ValueError, TypeError, LookupError):
+            items = unpack(text)
+            directories = item_names(items)
+            for item in items:
+                if any(file.asset_id == file_id for file in transformed_files(item)):
+                    key = next(file.key for file in item.assets if file.asset_id == file_id)
+                    stem, _ = split_extension(delivery.name)
+                    place = f"{stem}/{directories[item.id]}" if len(items) > 1 else stem
+                    return KnownName(delivery.order, place, file_names(item)[key])
+    return None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
