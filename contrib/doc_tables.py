@@ -76,8 +76,10 @@ what is more fails with `No space left on device`. Nothing removes them but you.
 itself (at most three quarters of the setting); the rest holds data read and read ahead.
 
 **Budget.** `max_egress` counts what was fetched from storage in the last hour, day, week or month
-(30 days), by all mounts of the account one after another; two at once each count their own. Past
-it, bytes that are not cached fail with `Disk quota exceeded`, and `up42fs status` says until when.
+(30 days), by all mounts of the account on this machine together: they add to one book below
+`XDG_STATE_HOME` or `~/.local/state`, one for each length of time. What is fetched ahead of readers
+leaves the last tenth to them. Past the budget, bytes that are not cached fail with `Disk quota
+exceeded`, and `up42fs status` says until when.
 
 **Crowds.** By default: {crowd}. These may look at attributes, and read the first 1 MiB and the last
 128 KiB of a file; what lies between is refused to them with `Permission denied`, and counted.

@@ -14,6 +14,7 @@ from up42fs.fs.overlay import Overlay
 from up42fs.fs.overlay_disk import OverlayDirectory
 from up42fs.metrics import Metrics
 from up42fs.store.egress import Egress
+from up42fs.store.egress_book import Book
 
 
 def snapshot_of(settings: Settings) -> Snapshot | None:
@@ -52,9 +53,10 @@ def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
     """What the account may fetch; None where that is any number of bytes."""
     if settings.max_egress is None:
         return None
-    directory = settings.storage_dir
-    path = directory / "egress" / f"{account_key(settings)}.json" if directory else None
-    return Egress(Limit(*settings.max_egress), path, metrics)
+    limit = Limit(*settings.max_egress)
+    # Whoever counts by days and who counts by hours each have a book of their own.
+    name = f"{account_key(settings)}-{limit.period_s:.0f}.json"
+    return Egress(limit, Book(config.state_dir(os.environ) / "egress" / name), metrics)
 
 
 def account_key(settings: Settings) -> str:

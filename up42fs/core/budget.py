@@ -37,9 +37,17 @@ class Budget:
 
     def spend(self, now_s: float, count: int) -> None:
         """`count` bytes are fetched now; a negative count gives back."""
-        bucket = int(now_s // self._bucket_s)
-        self._spent[bucket] = self._spent.get(bucket, 0) + count
+        piece = self.piece(now_s)
+        self._spent[piece] = self._spent.get(piece, 0) + count
         self._forget(now_s)
+
+    def piece(self, now_s: float) -> int:
+        """The number of the piece of time that it is."""
+        return int(now_s // self._bucket_s)
+
+    def first_piece(self, now_s: float) -> int:
+        """The number of the oldest piece that counts."""
+        return self.piece(now_s) - BUCKETS
 
     def free_at_s(self, now_s: float) -> float:
         """The moment from which something may be fetched again; now, where something may."""
@@ -57,8 +65,8 @@ class Budget:
         return dict(self._spent)
 
     def _forget(self, now_s: float) -> None:
-        first = int(now_s // self._bucket_s) - BUCKETS
+        first = self.first_piece(now_s)
         # A clock that was set back must not count for ever what it calls the future.
-        last = int(now_s // self._bucket_s)
+        last = self.piece(now_s)
         for bucket in [b for b in self._spent if not first <= b <= last]:
             del self._spent[bucket]

@@ -16,12 +16,16 @@ from up42fs.types import ByteRange, Bytes
 
 @dataclass(frozen=True, slots=True)
 class RangeRequest:
-    """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it."""
+    """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it.
+
+    `is_wanted`: a reader waits for it; else it is a guess that somebody will.
+    """
 
     url: str = field(repr=False)
     span: ByteRange
     if_match: str | None
     timeout_s: float
+    is_wanted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ class Race:
             self._has_second = True
             self._count("hedges", 1)
             span = ByteRange(rest.start, request.span.stop)
-            await self._overtake(nursery, replace(request, span=span), part)
+            await self._overtake(nursery, replace(request, span=span, is_wanted=False), part)
 
     async def _overtake(self, nursery: trio.Nursery, request: RangeRequest, part: Raced) -> None:
         token, news = trio.lowlevel.current_trio_token(), trio.Event()

@@ -29,6 +29,7 @@ from up42fs.errors import (
     InvalidAnswer,
     NotFound,
     Offline,
+    QuotaExceeded,
     Up42fsError,
     VersionChanged,
 )
@@ -111,8 +112,13 @@ class Source:
         """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
         attempt, renewed = 0, False
         while (asked := target.missing) is not None and not target.stopped:
-            lease = await self._lease()
-            delivery, outcome, conditional = await self._attempt(lease, asked, target)
+            lease, was_wanted = await self._lease(), target.wanted
+            try:
+                delivery, outcome, conditional = await self._attempt(lease, asked, target)
+            except QuotaExceeded:
+                if target.wanted and not was_wanted:
+                    continue  # a guess was refused, and meanwhile it is none
+                raise
             if target.missing != asked:
                 attempt, renewed = 0, False
             if target.missing is None or target.stopped:
@@ -157,7 +163,7 @@ class Source:
     ) -> tuple[Delivery, Outcome, bool]:
         if_match = self.pin.if_match if self._is_conditional else None
         timeout_s = max(0.1, target.deadline_s - trio.current_time())
-        request = RangeRequest(lease.url, asked, if_match, timeout_s)
+        request = RangeRequest(lease.url, asked, if_match, timeout_s, target.wanted)
         pace = self._paces.of(lease.url)
         race = Race(self._transport, pace, self.pin, self._count, self._clock)
         try:
