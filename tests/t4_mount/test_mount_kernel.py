@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.mount
 
 KIB, MIB = 1 << 10, 1 << 20
 SCRIPT = Path(__file__).with_name("kernel_script.py")
+FREEZE_SCRIPT = Path(__file__).with_name("freeze_script.py")
 #: Of libfuse and the kernel, for the whole mount.
 DEFAULT_MAX_BACKGROUND = 12
 READERS = 40
@@ -62,16 +64,20 @@ def read_apart(path: Path, size: int = 4096) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def waiting(mountpoint: Path, wanted: int) -> Iterator[dict]:
-    """The mount of `kernel_script.py`; the answer holds what it printed, all of it at the end."""
-    mountpoint.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(mountpoint), str(wanted)],
+def start_script(script: Path, mountpoint: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(script), str(mountpoint), *words],
         env=environ({}) | {"PYTHONPATH": str(REPOSITORY) + ":" + os.environ.get("PYTHONPATH", "")},
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def waiting(mountpoint: Path, wanted: int) -> Iterator[dict]:
+    """The mount of `kernel_script.py`; the answer holds what it printed, all of it at the end."""
+    mountpoint.mkdir()
+    process = start_script(SCRIPT, mountpoint, str(wanted))
     assert process.stdout is not None
     try:
         answer = json.loads(process.stdout.readline())
@@ -84,6 +90,27 @@ def waiting(mountpoint: Path, wanted: int) -> Iterator[dict]:
         process.communicate()
         if mount_at(mountpoint) is not None:
             check("fusermount3", "-uz", mountpoint)
+
+
+@pytest.mark.claim("S89")
+@pytest.mark.parametrize("words", [[], ["uncured"]], ids=["cured", "uncured"])
+def test_a_request_taken_back_before_it_is_read(words: list[str], tmp_path: Path) -> None:
+    """pyfuse3 then sits in the kernel with the GIL held: a signal must wake it.
+
+    The second form shows that nothing else does.
+    """
+    place = tmp_path / "mnt"
+    place.mkdir()
+    process = start_script(FREEZE_SCRIPT, place, *words)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "killed\n"
+        turns, _, _ = select.select([process.stdout], [], [], 2 if words else 30)
+        assert bool(turns) == (not words)
+    finally:
+        process.kill()
+        check("fusermount3", "-uz", place)
+        process.communicate()
 
 
 def test_reads_under_way_at_once(handshake: str, tmp_path: Path) -> None:
