@@ -58,3 +58,25 @@ orders = st.builds(
     display_name=st.sampled_from([None, "same", "same", "a/b"]),
     updated_at=st.integers(5, 9).map(at),
 )
+
+#: JSON of any kind, and rows with keys that UP42 uses.
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text()
+    | st.text(st.characters(min_codepoint=0xD700, max_codepoint=0xE100)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(
+    [
+        "name", "title", "size", "createdAt", "updatedAt", "tags", "order", "orderId",
+        "geospatialMetadataExtractionStatus", "geospatialMetadataExtraction", "contentType",
+        "displayName", "status", "type", "properties", "assets", "bbox", "collection", "links",
+        "datetime", "proj:epsg", "gsd", "eo:cloud_cover", "up42-user:tags", "href", "roles",
+    ]
+)  # fmt: skip
+ROWS = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=6), max_size=12)

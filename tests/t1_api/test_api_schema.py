@@ -6,6 +6,7 @@ import pytest
 from api_helpers import API, recorded
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import JSON, ROWS
 
 from up42fs.api.explain import unwrap
 from up42fs.api.schema import (
@@ -17,27 +18,6 @@ from up42fs.api.schema import (
     parse_time,
 )
 from up42fs.types import Asset, CnamStatus, Order
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(10**400), 10**400)
-    | st.floats()
-    | st.text()
-    | st.text(st.characters(min_codepoint=0xD700, max_codepoint=0xE100)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-KEYS = st.sampled_from(
-    [
-        "name", "title", "size", "createdAt", "updatedAt", "tags", "order", "orderId",
-        "geospatialMetadataExtractionStatus", "geospatialMetadataExtraction", "contentType",
-        "displayName", "status", "type", "properties", "assets", "bbox", "collection", "links",
-        "datetime", "proj:epsg", "gsd", "eo:cloud_cover", "up42-user:tags", "href", "roles",
-    ]
-)  # fmt: skip
-ROWS = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=6), max_size=12)
 
 
 @given(ROWS, st.text(min_size=1).filter(lambda text: bool(text.strip())))

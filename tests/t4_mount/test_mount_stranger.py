@@ -103,8 +103,13 @@ def test_hostile_names_are_made_safe(service: Stranger, tmp_path: Path) -> None:
         assert "\x1b" not in done.stdout
         assert done.returncode == 0
     log = there.log.read_text()
-    assert "\x1b" not in log
+    assert log.isprintable() or log.replace("\n", "").isprintable()
     assert "Traceback" not in log
+    for number, name in enumerate(HOSTILE_NAMES, start=1):
+        told = [line for line in log.splitlines() if asset_id(number) in line]
+        # An empty name is none, and an asset may have none.
+        assert len(told) == (name != ""), (name, told)
+    assert log.count("rows without an ID were left out") == 1
 
 
 def test_hostile_values_are_bounded(service: Stranger, tmp_path: Path) -> None:
@@ -129,7 +134,11 @@ def test_hostile_values_are_bounded(service: Stranger, tmp_path: Path) -> None:
         assert kib_resident(there.pid) < MOST_KIB
         assert time.monotonic() - started_s < MOST_S
         run("df", there.path)
-    assert "Traceback" not in there.log.read_text()
+    log = there.log.read_text()
+    assert "Traceback" not in log
+    assert f"asset '{asset_id(2)}': its size cannot be used: -5\n" in log
+    for number, fields in {3: 1, 5: 2, 6: 2}.items():
+        assert log.count(f"INFO up42fs.api.oddities: asset '{asset_id(number)}'") == fields
 
 
 @pytest.mark.claim("S76")

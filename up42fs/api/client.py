@@ -18,6 +18,7 @@ import httpx
 from up42fs.api import links, pages, schema
 from up42fs.api.auth import TokenSource
 from up42fs.api.links import NextLink
+from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Page, StacPage
 from up42fs.api.transport import Answer, Call, Limits, Transport
 from up42fs.core import expiry
@@ -65,6 +66,7 @@ class Client:
             http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
         )
         self._warned: set[str] = set()
+        self._oddities = Oddities()
 
     # Orders and assets (contract §2 to §4)
 
@@ -104,7 +106,7 @@ class Client:
         if cnam_status is not None:
             params["geospatialMetadataExtractionStatus"] = cnam_status.value
         document = await self._get("listing assets", "/v2/assets", params)
-        return self._page(document, schema.parse_asset, page, size, "listing assets")
+        return self._page(document, self._oddities.parse_asset, page, size, "listing assets")
 
     def all_orders(self) -> AsyncIterator[Order]:
         """Every order once, by `pages.crawl`."""
@@ -128,7 +130,7 @@ class Client:
     async def asset(self, asset_id: str) -> Asset:
         """`GET /v2/assets/{id}/metadata` (§3.1)."""
         document = await self.asset_document(asset_id)
-        return _only(schema.parse_asset(document), document, asset_id, "asset")
+        return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
     async def order_document(self, order_id: str) -> dict[str, Any]:
         """The JSON object of `order`."""
@@ -174,7 +176,7 @@ class Client:
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
         call = Call(operation, "POST", url, json=body, bearer=self._tokens, once=True)
         document = (await self._send(call)).document
-        return _only(schema.parse_asset(document), document, asset_id, "asset")
+        return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
     async def user_id(self) -> str:
         """Who is signed in: the default workspace ID (§1.3)."""
@@ -209,7 +211,7 @@ class Client:
         operation = f"reading STAC item {item_id}"
         url = self._item_url(collection_id, item_id)
         answer = await self._send(self._stac_call(operation, NextLink(url)))
-        found = schema.parse_item(answer.document, self._api_url)
+        found = self._oddities.parse_item(answer.document, self._api_url)
         return _only(found, answer.document, item_id, "STAC item")
 
     async def update_item(
@@ -232,7 +234,7 @@ class Client:
             once=True,
         )
         document = (await self._send(call)).document
-        found = schema.parse_item(document, self._api_url)
+        found = self._oddities.parse_item(document, self._api_url)
         return _only(found, document, item_id, "STAC item")
 
     async def items_page(
@@ -244,7 +246,7 @@ class Client:
             f"listing the items of STAC collection {collection_id}",
             after or NextLink(url),
             {"limit": limit} if after is None else None,
-            ("features", lambda row: schema.parse_item(row, self._api_url)),
+            ("features", lambda row: self._oddities.parse_item(row, self._api_url)),
         )
 
     async def search_page(
@@ -255,7 +257,7 @@ class Client:
             "searching the STAC items",
             after or NextLink(f"{self._stac_url}/search", body),
             None,
-            ("features", lambda row: schema.parse_item(row, self._api_url)),
+            ("features", lambda row: self._oddities.parse_item(row, self._api_url)),
         )
 
     def all_collections(self) -> AsyncIterator[StacCollection]:

@@ -1,0 +1,93 @@
+"""What of UP42's answers had to be left out or changed, told once for each object.
+
+`schema` takes whatever it can use; here it is said what that was not. Odd rows come again with
+every refresh, and a hostile service may have millions: at most `MOST_TOLD` lines of a kind.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from up42fs.api import schema
+from up42fs.core import names
+from up42fs.core.stac import StacItem
+from up42fs.types import Asset
+
+log = logging.getLogger(__name__)
+
+#: Lines of a kind, each of another object.
+MOST_TOLD = 20
+#: Characters shown of a value.
+MOST_SHOWN = 80
+#: Fields of an asset and what `schema` makes of those that cannot be used.
+_WITHOUT: dict[str, Callable[[Asset], bool]] = {
+    "name": lambda asset: asset.name is None,
+    "title": lambda asset: asset.title is None,
+    "size": lambda asset: asset.size is None,
+    "tags": lambda asset: not asset.tags,
+}
+_TIMES = ("createdAt", "updatedAt")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 60
+
+
+class Oddities:
+    """Tells of odd rows. `parse_asset` and `parse_item` are those of `schema`, told about."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, set[str]] = {}
+
+    def parse_asset(self, row: object) -> Asset | None:
+        """An asset (contract §2.2); None without an ID."""
+        asset = schema.parse_asset(row)
+        if asset is not None and isinstance(row, Mapping):
+            for kind, sentence in of_asset(row, asset):
+                self._tell(kind, asset.id, f"asset {_shown(asset.id)}: {sentence}")
+        return asset
+
+    def parse_item(self, row: object, api_url: str) -> StacItem | None:
+        """A STAC item (contract §5.4); None without an ID."""
+        item = schema.parse_item(row, api_url)
+        if item is not None:
+            for sentence in of_item(item):
+                self._tell("link", item.id, f"STAC item {_shown(item.id)}: {sentence}")
+        return item
+
+    def _tell(self, kind: str, id_: str, line: str) -> None:
+        told = self._told.setdefault(kind, set())
+        if id_ in told or len(told) >= MOST_TOLD:
+            return
+        told.add(id_)
+        more = "; others of this kind are not told" if len(told) == MOST_TOLD else ""
+        log.info("%s%s", line, more)
+
+
+def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
+    """(Kind, sentence) of what of `row` is not in `asset`, or not as a file's name."""
+    for field, is_without in _WITHOUT.items():
+        if row.get(field) not in (None, "", []) and is_without(asset):
+            yield field, f"its {field} cannot be used: {_shown(row[field])}"
+    for field in _TIMES:
+        if row.get(field) is not None and schema.parse_time(row[field]) is None:
+            yield field, f"its {field} is no time: {_shown(row[field])}"
+    wish = row.get("name" if asset.name else "title")
+    if isinstance(wish, str) and wish and names.safe_name(asset.name or asset.title) != wish:
+        yield "safe name", f"no path can hold its name as it is: {_shown(wish)}"
+
+
+def of_item(item: StacItem) -> Iterator[str]:
+    """Which files of `item` cannot be read, and why."""
+    refused = [asset for asset in item.assets if asset.refusal is not None]
+    if refused:
+        first = refused[0]
+        others = f" and {len(refused) - 1} others" if len(refused) > 1 else ""
+        yield f"its file {_shown(first.key)}{others} cannot be read: {first.refusal}"
+
+
+def _shown(value: object) -> str:
+    """`value` short and in ASCII: it may hold what steers terminals."""
+    return _short.repr(value)[:MOST_SHOWN].encode("ascii", "backslashreplace").decode()
