@@ -28,15 +28,23 @@ PAGES = [
 FROM_THE_START = {"README.md", "getting-started.md"}
 
 
+#: Rows of the tables of costs that neither the kernel's nor GDAL's habits can change.
+COSTS = ("unzip -l assets/delivery.zip", "ls -l $S", "ls stac")
+
+
 @cache
-def doc_console() -> ModuleType:
-    path = REPOSITORY / "contrib" / "doc_console.py"
-    spec = importlib.util.spec_from_file_location("doc_console", path)
+def script(name: str) -> ModuleType:
+    path = REPOSITORY / "contrib" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["doc_console"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def doc_console() -> ModuleType:
+    return script("doc_console")
 
 
 def blocks(page: Path, kind: str) -> list:
@@ -165,3 +173,14 @@ def test_exit_statuses_are_in_one_table() -> None:
     page = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", page, re.MULTILINE))
     assert {int(number): meaning for number, meaning in table.items()} == dict(EXIT_STATUSES)
+
+
+def test_costs_are_as_counted(storage: Emulator) -> None:
+    doc_console()  # which `doc_costs` looks for
+    costs = script("doc_costs")
+    text = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = {row["command"]: row.string for _, row in costs.commands_of(text)}
+    assert all(re.search(r"\| \d+ \| \d+ \| \d+ \| [\d ]+ \|$", row) for row in rows.values())
+    counter = costs.Counter(storage.env, costs.shared_by(text))
+    for command in COSTS:
+        assert rows[command].endswith(counter.cost_of(command).cells()), command
