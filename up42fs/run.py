@@ -69,6 +69,9 @@ PROCESS_MIB = 64
 #: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
 SLEPT_S = 10.0
 _TICK_S = 2.0
+#: Large directories are many objects and little garbage; looking through them takes longer than
+#: listing them.
+GC_THRESHOLD = (50_000, 20, 100)
 #: When to try again to set the kernel's read-ahead.
 _TUNING_PAUSES_S = (0.5, 1.0, 3.0)
 #: Seconds between the first complete listing and the crawl for items, and how to change that: for
@@ -140,6 +143,7 @@ class _Mount:
         self._index.load(stored.assets, stored.orders)
         # What was loaded stays: looking through it again and again would stop the mount each time.
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
         gc.enable()
         self._started_s = time.time()
         self._tuned: Tuned | None = None

@@ -41,7 +41,7 @@ async def test_many_changes_are_few_transactions(tmp_path: Path, nursery: trio.N
     await recorder.flush()
     assert len(snapshot.batches) <= 3
     stored = Snapshot(tmp_path / "c.sqlite").load()
-    assert {asset.id for asset in stored.assets} == set(index.assets)
+    assert stored.assets == index.assets
     assert len(stored.assets) == 99
     assert stored.orders == (make_order(1),)
     assert (stored.assets_complete, stored.orders_complete) == (True, False)

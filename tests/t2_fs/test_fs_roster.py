@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import at, make_asset
 
+from up42fs.catalog.table import outline
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.roster import Roster
 from up42fs.types import Asset, CnamStatus
@@ -29,7 +30,7 @@ def node_of(asset_id: str) -> Node:
 
 
 def build(assets: dict[str, Asset], place: str | None) -> Roster:
-    return Roster(assets.values(), node_of, place)
+    return Roster(map(outline, assets.values()), node_of, place)
 
 
 @given(st.lists(members, max_size=7), changes, places)
@@ -49,7 +50,7 @@ def test_changes_give_what_building_anew_gives(
         else:
             assets[id_] = now
         anew = build(assets, place)
-        if roster.change(was, now, before):
+        if roster.change(was and outline(was), now and outline(now), before):
             assert roster.names == anew.names
             assert roster.directories == anew.directories
             told = {name for name, node in before.items() if roster.names.get(name) != node}
@@ -63,12 +64,12 @@ def test_the_usual_changes_touch_nobody_else() -> None:
     assets = {a.id: a for a in (make_asset(n, name=f"{n}.zip") for n in range(5))}
     roster = build(assets, "assets::")
     before: dict[str, Node | None] = {}
-    assert roster.change(None, make_asset(9, name="new.zip", created_at=at(99)), before)
+    assert roster.change(None, outline(make_asset(9, name="new.zip", created_at=at(99))), before)
     assert before == {"new.zip": None}
-    assert roster.change(assets[make_asset(2).id], None, before)
+    assert roster.change(outline(assets[make_asset(2).id]), None, before)
     assert before.keys() == {"new.zip", "2.zip"}
     transformed = make_asset(1, name="1.zip", cnam_status=CnamStatus.SUCCESSFUL)
-    assert roster.change(assets[transformed.id], transformed, before)
+    assert roster.change(outline(assets[transformed.id]), outline(transformed), before)
     assert (before["1"], roster.names["1"].kind) == (None, Kind.FILES)
 
 
@@ -76,5 +77,6 @@ def test_a_new_tag_costs_no_name() -> None:
     asset = make_asset(1, name="a.zip")
     roster = build({asset.id: asset}, None)
     before: dict[str, Node | None] = {}
-    assert roster.change(asset, make_asset(1, name="a.zip", tags=("t",), updated_at=at(9)), before)
+    tagged = make_asset(1, name="a.zip", tags=("t",), updated_at=at(9))
+    assert roster.change(outline(asset), outline(tagged), before)
     assert before == {}

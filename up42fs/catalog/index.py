@@ -6,12 +6,14 @@ Knows nothing of HTTP, names or inodes. Values are immutable; the one way to cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from up42fs.catalog.columns import NO_SIZE
+from up42fs.catalog.table import AssetTable
 from up42fs.types import Asset, CnamStatus, Order
 
 G = TypeVar("G", str, CnamStatus)
@@ -47,23 +49,40 @@ class Delta:
         return bool(self.assets or self.orders)
 
 
+class _Grouping:
+    """IDs of assets by what they are found under."""
+
+    __slots__ = ("by_order", "by_status", "by_tag")
+
+    def __init__(self) -> None:
+        self.by_order: dict[str, set[str]] = {}
+        self.by_tag: dict[str, set[str]] = {}
+        self.by_status: dict[CnamStatus, set[str]] = {}
+
+    def fill(self, assets: AssetTable) -> None:
+        by_order, by_tag, by_status = self.by_order, self.by_tag, self.by_status
+        for asset_id, status, order_id, tags in assets.groups():
+            by_status.setdefault(status, set()).add(asset_id)
+            if order_id is not None:
+                by_order.setdefault(order_id, set()).add(asset_id)
+            for tag in tags:
+                by_tag.setdefault(tag, set()).add(asset_id)
+
+
 class Index:
     """The catalogue in memory."""
 
     def __init__(self) -> None:
-        self._assets: dict[str, Asset] = {}
         self._orders: dict[str, Order] = {}
-        self._by_order: dict[str, set[str]] = {}
-        self._by_tag: dict[str, set[str]] = {}
-        self._by_status: dict[CnamStatus, set[str]] = {}
+        self._made_groups: _Grouping | None = _Grouping()
         self._learned: dict[str, tuple[datetime, int]] = {}
         self._edited: dict[str, tuple[datetime, datetime]] = {}
         self._total_bytes = 0
         self._unsized = 0
         #: Whether these are all assets. Until then an order may have some that are not known.
         self.is_complete = True
-        #: Every asset by ID.
-        self.assets: Mapping[str, Asset] = MappingProxyType(self._assets)
+        #: Every asset by ID; for reading.
+        self.assets = AssetTable()
         #: Every order UP42 listed, by ID, with or without assets.
         self.orders: Mapping[str, Order] = MappingProxyType(self._orders)
 
@@ -74,7 +93,11 @@ class Index:
 
     def count(self, status: CnamStatus) -> int:
         """How many assets are in a CNAM status."""
-        return len(self._by_status.get(status, ()))
+        return len(self.ids_with_status(status))
+
+    def is_transformed(self, asset_id: str) -> bool:
+        """Whether an asset is there and has transformed files."""
+        return self.assets.status(asset_id) is CnamStatus.SUCCESSFUL
 
     @property
     def total_bytes(self) -> int:
@@ -84,20 +107,36 @@ class Index:
     def order_ids(self) -> Iterable[str]:
         """Orders that have assets, or may have some; some may be unknown to `/v2/orders`."""
         if self.is_complete:
-            return self._by_order.keys()
-        return self._by_order.keys() | self._orders.keys()
+            return self._groups.by_order.keys()
+        return self._groups.by_order.keys() | self._orders.keys()
 
     def has_order(self, order_id: str) -> bool:
         """Whether an order is one of `order_ids`."""
-        return order_id in self._by_order or (not self.is_complete and order_id in self._orders)
+        return order_id in self._groups.by_order or (
+            not self.is_complete and order_id in self._orders
+        )
 
     def tags(self) -> Iterable[str]:
         """Tags that at least one asset carries."""
-        return self._by_tag.keys()
+        return self._groups.by_tag.keys()
 
     def of_order(self, order_id: str) -> Iterable[Asset]:
         """Assets of an order."""
-        return self._pick(self._by_order.get(order_id, ()))
+        return self._pick(self.ids_of_order(order_id))
+
+    def ids_of_order(self, order_id: str) -> Collection[str]:
+        """IDs of the assets of an order."""
+        return self._groups.by_order.get(order_id, ())
+
+    def ids_with_tag(self, tag: str) -> Collection[str]:
+        """IDs of the assets that carry a tag."""
+        return self._groups.by_tag.get(tag, ())
+
+    def ids_with_status(self, status: CnamStatus) -> Collection[str]:
+        """IDs of the assets in a CNAM status."""
+        if self._made_groups is None:
+            return self.assets.ids_with_status(status)
+        return self._groups.by_status.get(status, ())
 
     def order_of(self, asset: Asset) -> Order | None:
         """The order an asset came with, where it has one that UP42 lists."""
@@ -105,15 +144,15 @@ class Index:
 
     def with_tag(self, tag: str) -> Iterable[Asset]:
         """Assets that carry a tag."""
-        return self._pick(self._by_tag.get(tag, ()))
+        return self._pick(self.ids_with_tag(tag))
 
     def with_status(self, status: CnamStatus) -> Iterable[Asset]:
         """Assets in a CNAM status."""
-        return self._pick(self._by_status.get(status, ()))
+        return self._pick(self.ids_with_status(status))
 
     def complete(self) -> Delta:
         """These are all assets: orders without any are no longer shown."""
-        empty = set() if self.is_complete else self._orders.keys() - self._by_order.keys()
+        empty = set() if self.is_complete else self._orders.keys() - self._groups.by_order.keys()
         self.is_complete = True
         return Delta(orders=set(empty), renames_orders=bool(empty))
 
@@ -151,22 +190,24 @@ class Index:
         edited_at, bytes_time = self._edited.get(asset.id, (None, asset.updated_at))
         return bytes_time if edited_at == asset.updated_at else asset.updated_at
 
-    def load(self, assets: Iterable[Asset], orders: Iterable[Order]) -> None:
+    def load(self, assets: AssetTable, orders: Iterable[Order]) -> None:
         """Fill an empty index, at once and without telling what changed."""
         self._orders.update((order.id, order) for order in orders)
-        by_status, by_order, by_tag = self._by_status, self._by_order, self._by_tag
-        for asset in map(self._with_learned_size, assets) if self._learned else assets:
-            asset_id = asset.id
-            self._assets[asset_id] = asset
-            if asset.size is None:
-                self._unsized += 1
-            else:
-                self._total_bytes += asset.size
-            by_status.setdefault(asset.cnam_status, set()).add(asset_id)
-            if asset.order_id is not None:
-                by_order.setdefault(asset.order_id, set()).add(asset_id)
-            for tag in asset.tags:
-                by_tag.setdefault(tag, set()).add(asset_id)
+        self.assets = assets
+        self._made_groups = None
+        for asset_id in self._learned.keys() & assets.keys():
+            assets.put(self._with_learned_size(assets[asset_id]))
+        sizes = list(assets.sizes())
+        self._unsized = sizes.count(NO_SIZE)
+        self._total_bytes = sum(sizes) - self._unsized * NO_SIZE
+
+    @property
+    def _groups(self) -> _Grouping:
+        """The groups; of assets that were loaded they are made when first asked for."""
+        if self._made_groups is None:
+            self._made_groups = _Grouping()
+            self._made_groups.fill(self.assets)
+        return self._made_groups
 
     def restore_sizes(self, sizes: Iterable[tuple[str, datetime, int]]) -> None:
         """Believe sizes learned in an earlier mount, each of an asset as it was then updated."""
@@ -175,7 +216,7 @@ class Index:
 
     def learn_size(self, asset_id: str, size: int) -> Delta:
         """Believe the object store's size over the listing's until the asset is updated."""
-        asset = self._assets.get(asset_id)
+        asset = self.assets.get(asset_id)
         delta = Delta()
         if asset is not None and asset.size != size:
             self._learned[asset_id] = (self.bytes_time(asset), size)
@@ -192,20 +233,29 @@ class Index:
         return asset
 
     def _put(self, asset: Asset, delta: Delta) -> None:
-        old = self._assets.get(asset.id)
+        old = self.assets.get(asset.id)
         if old == asset:
             return
-        self._assets[asset.id] = asset
-        self._regroup(asset.id, old, asset, delta)
+        groups = self._groups  # of what was there before
+        self.assets.put(asset)
+        self._regroup(groups, asset.id, old, asset, delta)
 
     def _drop(self, asset_id: str, delta: Delta) -> None:
-        old = self._assets.pop(asset_id, None)
+        groups = self._groups
+        old = self.assets.pop(asset_id)
         self._learned.pop(asset_id, None)
         self._edited.pop(asset_id, None)
         if old is not None:
-            self._regroup(asset_id, old, None, delta)
+            self._regroup(groups, asset_id, old, None, delta)
 
-    def _regroup(self, asset_id: str, old: Asset | None, new: Asset | None, delta: Delta) -> None:
+    def _regroup(
+        self,
+        groups: _Grouping,
+        asset_id: str,
+        old: Asset | None,
+        new: Asset | None,
+        delta: Delta,
+    ) -> None:
         """Bring groups and totals to what an asset is now, and note what that touches."""
         delta.assets.add(asset_id)
         delta.was.setdefault(asset_id, old)
@@ -217,15 +267,15 @@ class Index:
         delta.statuses |= was.statuses | now.statuses
         delta.orders |= was.orders | now.orders
         delta.tags |= was.tags | now.tags
-        _move(self._by_status, asset_id, was.statuses, now.statuses)
-        delta.renames_orders |= _move(self._by_order, asset_id, was.orders, now.orders)
-        delta.renames_tags |= _move(self._by_tag, asset_id, was.tags, now.tags)
+        _move(groups.by_status, asset_id, was.statuses, now.statuses)
+        delta.renames_orders |= _move(groups.by_order, asset_id, was.orders, now.orders)
+        delta.renames_tags |= _move(groups.by_tag, asset_id, was.tags, now.tags)
 
     def _pick(self, ids: Iterable[str]) -> Iterable[Asset]:
-        return [self._assets[asset_id] for asset_id in ids]
+        return [self.assets[asset_id] for asset_id in ids]
 
     def __repr__(self) -> str:
-        return f"<Index {len(self._assets)} assets, {len(self._orders)} orders>"
+        return f"<Index {len(self.assets)} assets, {len(self._orders)} orders>"
 
 
 class _Groups(NamedTuple):

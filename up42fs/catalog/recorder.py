@@ -69,6 +69,8 @@ class Recorder:
             await self._changed.wait()
             await trio.sleep(self._gather_s)
             await self._write()
+            if self._is_synced(Part.ASSETS):
+                await trio.to_thread.run_sync(self._snapshot.pack)
 
     async def flush(self) -> None:
         """Write what is left and let go of the file."""

@@ -32,6 +32,8 @@ SUFFIX_DIGITS = 8
 
 #: Most names: safe as they stand.
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]{0,98}[A-Za-z0-9_.+-])?")
+#: Whether a name is safe as it stands; others may be, too.
+is_plain = _PLAIN.fullmatch
 _DOUBLE_EXTENSIONS = (".tar.gz", ".tar.bz2", ".tar.xz", ".aux.xml")
 #: Control characters, surrogates and line separators: unprintable, or not UTF-8 at all.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -76,7 +78,7 @@ def safe_name(raw: str | None) -> str | None:
     """`raw` as one path component of at most 200 bytes, or None if nothing usable is left."""
     if not raw:
         return None
-    if _PLAIN.fullmatch(raw):
+    if is_plain(raw):
         return raw  # itself: names of large directories then cost no memory of their own
     if not (raw.isascii() and raw.isprintable() and "/" not in raw):
         raw = "".join(map(_safe_character, unicodedata.normalize("NFC", raw)))

@@ -36,6 +36,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -248,6 +249,7 @@ def _plain(raw: str | None) -> str | None:
     return None if name is None else name.translate(_SYNTAX)
 
 
+@lru_cache(4096)  # the items of a storage have the same few keys
 def _file_wish(key: str, media_type: str | None) -> str:
     name = _plain(key) or "file"
     extension = split_extension(name)[1]

@@ -15,7 +15,7 @@ with `forget`. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -32,21 +32,30 @@ def derive_inode(text: str) -> int:
 
 
 class InodeTable(Generic[K]):
-    """Numbers of the nodes the kernel knows, with their lookup counts."""
+    """Numbers of the nodes the kernel knows, with their lookup counts.
 
-    def __init__(self, root: K) -> None:
+    `derive` gives a key's number: ROOT_INODE for the root, else above that and below 2^63.
+    """
+
+    def __init__(self, root: K, derive: Callable[[K], int] | None = None) -> None:
+        self._derive = derive or (lambda key: ROOT_INODE if key == root else derive_inode(str(key)))
         self._keys: dict[int, K] = {ROOT_INODE: root}
-        self._numbers: dict[K, int] = {root: ROOT_INODE}
         self._counts: dict[int, int] = {}
+        #: Numbers of keys that are not the ones derived from them: hardly ever any.
+        self._moved: dict[K, int] = {}
 
     def number(self, key: K) -> int:
         """The number of `key`, without taking a reference."""
-        known = self._numbers.get(key)
-        if known is not None:
-            return known
-        number = derive_inode(str(key))
-        while number in self._keys:
-            number += 1
+        number = self._derive(key)
+        if self._keys.get(number, key) == key and not self._moved:
+            return number
+        moved = self._moved.get(key)
+        if moved is not None and self._keys.get(moved, key) == key:
+            return moved
+        if self._keys.get(number, key) != key:
+            while self._keys.get(number, key) != key:
+                number += 1
+            self._moved[key] = number
         return number
 
     def remember(self, key: K, number: int | None = None) -> int:
@@ -54,14 +63,14 @@ class InodeTable(Generic[K]):
 
         `number` spares deriving it, where `number(key)` has just told it.
         """
-        known = self._numbers.get(key)
-        if known is None:
-            number = self.number(key) if number is None else number
-            self._numbers[key] = number
+        if number is None:
+            number = self.number(key)
+        count = self._counts.get(number)
+        if count is None:
             self._keys[number] = key
+            self._counts[number] = 1
         else:
-            number = known
-        self._counts[number] = self._counts.get(number, 0) + 1
+            self._counts[number] = count + 1
         return number
 
     def forget(self, number: int, count: int) -> None:
@@ -72,7 +81,7 @@ class InodeTable(Generic[K]):
             return
         self._counts.pop(number, None)
         if number != ROOT_INODE and number in self._keys:
-            del self._numbers[self._keys.pop(number)]
+            self._moved.pop(self._keys.pop(number), None)
 
     def key(self, number: int) -> K | None:
         """The node of a number the kernel holds, or None."""
@@ -84,7 +93,7 @@ class InodeTable(Generic[K]):
 
     def holds(self, key: K) -> bool:
         """Whether the kernel holds a reference on `key` (the root always counts as held)."""
-        return key in self._numbers
+        return self._keys.get(self.number(key)) == key
 
     def __len__(self) -> int:
         return len(self._keys)

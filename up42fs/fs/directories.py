@@ -72,19 +72,21 @@ class OpenDirectories:
         """
         directory, entries = self._open[handle]
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
-        assets, ttl_s = self._index.assets, self._stats.ttl_s(directory)
+        figures_of, ttl_s = self._index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._inodes.remember
         for (name, node), after in entries.walk(offset):
             lasts_s = ttl_s if listed.get(name) == node else 0.0
             # Most by far: no call that can be spared.
-            if node.kind is Kind.ASSET and (asset := assets.get(node.id)) is not None:
-                attributes = stats.of_asset(node, asset, lasts_s)
-            elif node.kind is Kind.FILE and (asset := assets.get(node.place)) is not None:
-                attributes = stats.of_file(node, asset, lasts_s)
-            elif self._is_there(node):
-                attributes = stats.entry(directory, name, node)
-            else:
+            if node.kind is Kind.ASSET and (figures := figures_of(node.id)) is not None:
+                attributes = stats.of_asset(node, figures, lasts_s)
+            elif node.kind is Kind.FILE and (figures := figures_of(node.place)) is not None:
+                attributes = stats.of_file(node, figures, lasts_s)
+            elif not self._is_there(node):
                 continue
+            elif node.kind is Kind.FILES and (figures := figures_of(node.id)) is not None:
+                attributes = stats.of_files(node, figures, lasts_s)
+            else:
+                attributes = stats.entry(directory, name, node)
             if not take(name, attributes, after):
                 break
             remember(node, attributes.inode)

@@ -25,7 +25,7 @@ import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
-from up42fs.core.tree import InodeTable, derive_inode
+from up42fs.core.tree import InodeTable
 from up42fs.errors import (
     IsADirectory,
     NoAttribute,
@@ -50,6 +50,7 @@ from up42fs.fs.nodes import (
     Node,
     Opened,
     Usage,
+    inode_of,
 )
 from up42fs.fs.open_files import OpenFiles
 from up42fs.fs.overlay import Overlay
@@ -132,7 +133,7 @@ class Filesystem:
             self._branches.transformed,
             watch.ledger if watch else None,
         )
-        self._inodes: InodeTable[Node] = InodeTable(ROOT)
+        self._inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self._siblings = Siblings(
             self._layout,
             files,
@@ -332,7 +333,7 @@ class Filesystem:
             return []
         if object_id in self._index.assets:
             return self.apply(self._index.learn_size(object_id, size))
-        inode = derive_inode(str(Node(Kind.FILE, object_id)))
+        inode = inode_of(Node(Kind.FILE, object_id))
         node = self._inodes.key(inode)
         if node is None or node.id != object_id:
             return []

@@ -25,6 +25,7 @@ from hashlib import blake2b
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.table import Outline, outline
 from up42fs.core import names
 from up42fs.fs.branch import Branch
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
@@ -108,17 +109,22 @@ class Layout:
 
     def members(self, node: Node) -> Iterable[Asset]:
         """The assets of a directory of assets."""
+        ids, assets = self._member_ids(node), self._index.assets
+        return assets.values() if ids is None else [assets[id_] for id_ in ids]
+
+    def _member_ids(self, node: Node) -> Iterable[str] | None:
+        """The IDs of the assets of a directory of assets; None where these are all."""
         match node.kind:
             case Kind.ORDER:
-                return self._index.of_order(node.id)
+                return self._index.ids_of_order(node.id)
             case Kind.TAG:
-                return self._index.with_tag(node.id)
+                return self._index.ids_with_tag(node.id)
             case Kind.STATUS:
-                return self._index.with_status(CnamStatus(node.id))
+                return self._index.ids_with_status(CnamStatus(node.id))
             case Kind.QUERY:
-                return self._branches[node.kind].members(node)
+                return [asset.id for asset in self._branches[node.kind].members(node)]
             case _:
-                return self._index.assets.values()
+                return None
 
     def asset(self, asset_id: str) -> Node:
         """The node of an asset, the same object wherever it is listed."""
@@ -128,7 +134,8 @@ class Layout:
         return node
 
     def _roster(self, node: Node) -> Roster:
-        return Roster(self.members(node), self.asset, str(node) if self._has_files else None)
+        members = self._index.assets.outlines(self._member_ids(node))
+        return Roster(members, self.asset, str(node) if self._has_files else None)
 
     def children(self, node: Node) -> Mapping[str, Node]:
         """Listed names of a directory and their nodes, oldest first as far as they have an age."""
@@ -186,7 +193,8 @@ class Layout:
             return branch.links(node)
         match node.kind:
             case Kind.ASSET:
-                return view_names(self._index.assets[node.id])
+                figures = self._index.assets.figures(node.id)
+                return figures.names if figures is not None else 1
             case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
@@ -205,7 +213,9 @@ class Layout:
             return roster.directories
         if node.kind is Kind.ASSETS or node.id == CnamStatus.SUCCESSFUL:
             return self._index.count(CnamStatus.SUCCESSFUL)
-        return 0 if node.kind is Kind.STATUS else sum(map(has_files, self.members(node)))
+        if node.kind is Kind.STATUS:
+            return 0
+        return sum(map(self._index.is_transformed, self._member_ids(node) or ()))
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
@@ -249,13 +259,13 @@ class Layout:
 
     def _member_changes(
         self, node: Node, delta: Delta
-    ) -> Iterator[tuple[Asset | None, Asset | None]]:
+    ) -> Iterator[tuple[Outline | None, Outline | None]]:
         for asset_id in delta.assets:
             was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
-            was = was if was is not None and _belongs(was, node) else None
-            now = now if now is not None and _belongs(now, node) else None
-            if was is not None or now is not None:
-                yield was, now
+            before = outline(was) if was is not None and _belongs(was, node) else None
+            after = outline(now) if now is not None and _belongs(now, node) else None
+            if before is not None or after is not None:
+                yield before, after
 
     def _orders(self) -> dict[str, Node]:
         orders = self._index.orders
@@ -307,17 +317,6 @@ def _change(node: Node, changed: Iterable[str]) -> Iterator[Change]:
     names_ = tuple(sorted(changed))
     if names_:
         yield Change(node, names_)
-
-
-def view_names(asset: Asset) -> int:
-    """How many names an asset has in the four views: two, one for its order, one for each tag."""
-    tags = asset.tags
-    return 2 + (asset.order_id is not None) + (len(set(tags)) if len(tags) > 1 else len(tags))
-
-
-def has_files(asset: Asset) -> bool:
-    """Whether an asset has a directory of transformed files beside it."""
-    return asset.cnam_status is CnamStatus.SUCCESSFUL
 
 
 def is_id(name: str) -> bool:

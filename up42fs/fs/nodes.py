@@ -6,6 +6,8 @@ import stat
 from enum import StrEnum
 from typing import NamedTuple
 
+from up42fs.core.tree import ROOT_INODE, derive_inode
+
 CONTROL_DIR = ".up42fs"
 #: The control directory's list of edits. UNDO set on it to the number of one takes that back.
 CHANGES = "changes"
@@ -57,6 +59,23 @@ class Node(NamedTuple):
             return f"{self.kind.value}:{self.id}"  # one file, whatever it was made from
         return f"{self.kind.value}:{self.id}:{self.place}" if self.place else f"{self[0]}:{self[1]}"
 
+
+def inode_of(node: Node) -> int:
+    """The inode number of a node, the same in every mount.
+
+    Those of assets and files, of which there are many, are folded from their IDs: random UUIDs.
+    """
+    if node.kind is Kind.ASSET or node.kind is Kind.FILE:
+        try:
+            number = int(node.id.replace("-", ""), 16)
+        except ValueError:
+            return derive_inode(str(node))
+        return max((number ^ number >> 65 ^ _SALTS[node.kind]) & _63_BITS, ROOT_INODE + 1)
+    return ROOT_INODE if node.kind is Kind.ROOT else derive_inode(str(node))
+
+
+_63_BITS = (1 << 63) - 1
+_SALTS = {Kind.ASSET: 0, Kind.FILE: 0x5F11E << 42}
 
 ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)

