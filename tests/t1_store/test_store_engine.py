@@ -617,6 +617,24 @@ async def test_a_large_sequential_read_stays_within_the_budget(
     assert b.metrics["store.wasted_bytes"] == 0
 
 
+async def test_what_a_long_run_has_read_makes_room_and_what_others_read_stays(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    data = pattern(MIB) * 96
+    b = bench(nursery, {"a": data, "b": DATA}, memory_bytes=96 * MIB)
+    b.script.chunk_s = 0.0001
+    await b.files.open("b", size=len(DATA), name="b").read(0, BLOCK)
+    held = b.files.cached_bytes("b")
+    handle = b.files.open("a", size=len(data), name="a")
+    for offset in range(0, len(data), BLOCK):
+        await handle.read(offset, BLOCK)
+        await trio.lowlevel.checkpoint()  # a read out of memory lets nobody else run
+    assert b.files.cached_bytes("a") <= 8 * MIB
+    assert b.files.cached_bytes("b") == held
+    assert b.metrics["store.wasted_bytes"] == 0
+    assert b.script.asked("a") == len(data)
+
+
 async def test_many_streams_share_a_small_budget(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:

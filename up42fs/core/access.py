@@ -12,8 +12,8 @@ a round trip, so a miss is grown to what tools are seen to read next, and no fur
 - a run that goes on to the next 1 MiB boundary; a run that goes *down* (tiles in reverse order, as
   GDAL's worker threads read) to the last one, from 256 KiB of it;
 - from 512 KiB of run, min(run, 64 MiB) is kept asked for ahead, twice the run from 2 MiB on,
-  refilled at half, in parallel requests of 1 to 2 MiB: what can be wasted is at most twice what
-  was read.
+  refilled at half, in parallel requests of 1 to 2 MiB, of a scan (16 MiB in order) 4 MiB: what can
+  be wasted is at most twice what was read.
 
 A handle has up to eight streams, since readers interleave (an index and its data, threads on one
 handle). A read belongs to the nearest stream that it can be the continuation of: up to as far
@@ -285,14 +285,17 @@ class Access:
         span = self._clip(stream.stop, ceil_to(stream.stop + window, unit))
         assert span is not None, "it holds `near`"
         lacking = _without(have.missing(span), demand)
-        ahead = [part for piece in lacking for part in split(piece, self._part_bytes(piece))]
+        ahead = [
+            part for piece in lacking for part in split(piece, self._part_bytes(stream, piece))
+        ]
         stream.asked = coalesce([*(s for s in stream.asked if s.stop > stream.stop), *ahead])
         return ahead
 
-    def _part_bytes(self, piece: ByteRange) -> int:
+    def _part_bytes(self, stream: Stream, piece: ByteRange) -> int:
         # At least four requests in parallel while parts stay worth a round trip.
         tuning = self._tuning
-        return min(tuning.part_bytes, max(tuning.run_bytes, ceil_to(len(piece) // 4, MIB)))
+        most = tuning.scan_part_bytes if stream.is_scan else tuning.part_bytes
+        return min(most, max(tuning.run_bytes, ceil_to(len(piece) // 4, MIB)))
 
     def _give_up(self, current: Stream) -> list[ByteRange]:
         """Read-ahead of runs that were left: others have since been read for long enough."""

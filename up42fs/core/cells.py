@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from up42fs.core.crc import crc32
+from up42fs.core.crc import crc32, crc32_of
 from up42fs.core.ranges import RangeSet, ceil_to, coalesce, intersect, subtract
 from up42fs.types import ByteRange, Bytes, Version
 
@@ -131,9 +131,25 @@ class Cells:
 
     def checksum(self, cell: int, span: ByteRange, data: Bytes) -> int:
         """Checksum of `data`, the bytes of `span` within `cell`."""
+        return crc32(data, self._before(cell, span))
+
+    def checksums(self, spans: Iterable[ByteRange], data: Bytes, start: int) -> list[int]:
+        """Checksums of `spans`, each within a cell, of `data`, the bytes from offset `start` on."""
+        return crc32_of(
+            data,
+            [
+                (
+                    span.start - start,
+                    span.stop - start,
+                    self._before(span.start // CELL_BYTES, span),
+                )
+                for span in spans
+            ],
+        )
+
+    def _before(self, cell: int, span: ByteRange) -> int:
         start = cell * CELL_BYTES
-        place = _THREE.pack(cell, span.start - start, span.stop - start)
-        return crc32(data, crc32(place, self._salt))
+        return crc32(_THREE.pack(cell, span.start - start, span.stop - start), self._salt)
 
     def encode(self, held: Held) -> bytes:
         """The record of what a cell holds."""

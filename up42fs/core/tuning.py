@@ -30,6 +30,7 @@ class Tuning:
     sure_bytes: int = 2 * MIB
     window_bytes: int = 64 * MIB
     part_bytes: int = 2 * MIB
+    scan_part_bytes: int = 4 * MIB
     forward_bytes: int = MIB
     back_bytes: int = 256 * KIB
     streams: int = 8

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from up42fs.core.cells import (
 )
 from up42fs.core.ranges import coalesce, floor_to
 from up42fs.metrics import Metrics
+from up42fs.store import bulk_io
 from up42fs.types import ByteRange, Version
 
 #: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
@@ -149,17 +151,30 @@ class CellFiles:
             cells = Cells(label)
             numbers = cells.under(span)
             records = self._records(fd, cells, numbers)
-            written: list[ByteRange] = []
+            lacking: list[ByteRange] = []
+            alone: dict[int, ByteRange] = {}  # by index; most cells are kept as they come
             for index, piece in enumerate(cells.pieces(span)):
-                start = piece.start - span.start
-                kept = self._keep(fd, cells, records[index], piece, data[start:][: len(piece)])
-                if kept is not None:
-                    records[index] = kept
-                    written.append(piece)
+                old = records[index]
+                union = merge(old, piece)
+                if union is None:
+                    continue
+                lacking.append(piece)
+                if old is not None and union != piece:
+                    piece_data = data[piece.start - span.start :][: len(piece)]
+                    records[index] = self._join(fd, cells, old, piece, piece_data)
+                else:
+                    alone[index] = piece
+            checksums = cells.checksums(alone.values(), data, span.start)
+            for (index, piece), crc in zip(alone.items(), checksums, strict=True):
+                records[index] = Held(numbers[index], piece, crc)
+            written = coalesce(lacking)
+            for one in written:
+                place = cells.data_offset + one.start
+                bulk_io.write(fd, data[one.start - span.start :][: len(one)], place)
             if written:
                 texts = (cells.encode(one) if one else bytes(RECORD_BYTES) for one in records)
-                _write(fd, b"".join(texts), HEADER_BYTES + numbers.start * RECORD_BYTES)
-            return coalesce(written)
+                bulk_io.write(fd, b"".join(texts), HEADER_BYTES + numbers.start * RECORD_BYTES)
+            return written
 
     def used_bytes(self, object_id: str) -> int:
         """What the object's file takes on disk."""
@@ -186,35 +201,25 @@ class CellFiles:
     def _verify(self, fd: int, cells: Cells, run: list[Held], into: memoryview) -> int:
         """Read a gapless `run` of cells; how many bytes of it come before one that is bad."""
         start = run[0].span.start
-        data = into[: os.preadv(fd, [into], cells.data_offset + start)]
-        for one in run:
-            piece = data[one.span.start - start : one.span.stop - start]
-            if len(piece) < len(one.span) or cells.checksum(one.cell, one.span, piece) != one.crc:
+        data = into[: bulk_io.read(fd, into, cells.data_offset + start)]
+        whole = [one for one in run if one.span.stop <= start + len(data)]
+        checksums = cells.checksums([one.span for one in whole], data, start)
+        for one, crc in itertools.zip_longest(run, checksums):
+            if one.crc != crc:
                 self._metrics.count("store.disk_bad_cells")
-                _write(fd, bytes(RECORD_BYTES), HEADER_BYTES + one.cell * RECORD_BYTES)
+                bulk_io.write(fd, bytes(RECORD_BYTES), HEADER_BYTES + one.cell * RECORD_BYTES)
                 return one.span.start - start
         return len(into)
 
-    def _keep(
-        self, fd: int, cells: Cells, old: Held | None, piece: ByteRange, data: memoryview
-    ) -> Held | None:
-        """Write `data` to its place; the cell's new record, None where it stays as it is."""
-        cell = piece.start // CELL_BYTES
-        union = merge(old, piece)
-        if union is None:
-            return None
-        whole: bytes | memoryview = data
-        if union != piece:
-            assert old is not None, "there was something to join"
-            rest = memoryview(bytearray(len(old.span)))
-            if self._verify(fd, cells, [old], rest):
-                before = rest[: max(0, piece.start - old.span.start)]
-                after = rest[max(0, piece.stop - old.span.start) :]
-                whole = b"".join((before, data, after))
-            else:
-                union = piece
-        _write(fd, data, cells.data_offset + piece.start)
-        return Held(cell, union, cells.checksum(cell, union, whole))
+    def _join(self, fd: int, cells: Cells, old: Held, piece: ByteRange, data: memoryview) -> Held:
+        """The cell's record once `data` stands beside or over what it held."""
+        union, whole = piece, bytes(data)
+        rest = memoryview(bytearray(len(old.span)))
+        if self._verify(fd, cells, [old], rest):
+            before = rest[: max(0, piece.start - old.span.start)]
+            after = rest[max(0, piece.stop - old.span.start) :]
+            union, whole = coalesce([old.span, piece])[0], b"".join((before, data, after))
+        return Held(old.cell, union, cells.checksum(old.cell, union, whole))
 
     # files ---------------------------------------------------------------------------------
 
@@ -309,7 +314,7 @@ def _open_labelled(name: str, root: int, label: Label) -> int | None:
     except FileExistsError:
         return None  # another mount was quicker
     try:
-        _write(fd, header, 0)
+        bulk_io.write(fd, header, 0)
     except OSError:
         os.close(fd)
         raise
@@ -324,7 +329,7 @@ def _relabel(fd: int, header: bytes, label: Label) -> bool:
     old = parse_header(known)
     if old is None or (old.object_id, old.version) != (label.object_id, label.version):
         return False
-    _write(fd, header, 0)
+    bulk_io.write(fd, header, 0)
     return True
 
 
@@ -336,10 +341,3 @@ def file_name(object_id: str) -> str:
 def _unlink(name: str, directory: int) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
-
-
-def _write(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written

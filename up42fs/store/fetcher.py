@@ -24,6 +24,10 @@ own; a part's deadline is the latest of its readers'.
 What a disk cache holds is asked before the first plan; then the plan's ranges are cut into pieces
 that it fills and pieces that the network fills, each a part of its own.
 
+What a long run has read goes from memory at once: the kernel has these bytes as pages, a disk cache
+has them as well, other files' stay, and their buffers are still in the processor's cache when the
+next parts come (docs/transport.md).
+
 Read-ahead is admitted only within the budget, demand always. Failed read-ahead is not repeated
 until a demand succeeded. A fetch is cancelled only where nobody waits and more than
 `KEEP_BYTES` are to come: cancelling costs the connection. With the last handle all such go.
@@ -58,6 +62,9 @@ KEEP_BYTES = 512 << 10
 AHEAD_PART_BYTES = 4 << 20
 #: A run longer than this is a scan: its bytes are not likely to be read again.
 SCAN_BYTES = 64 << 20
+#: What a run as long has read is dropped from memory, but for as much of its end.
+PASS_BYTES = 16 << 20
+LAG_BYTES = 4 << 20
 
 
 class Fetcher:
@@ -139,6 +146,8 @@ class Fetcher:
             finally:
                 self._cache.shrink(0)  # what demand took beyond the budget
         self.insight.structure.learn(wanted, self._peek)
+        if access.run_bytes >= PASS_BYTES:
+            self._drop_behind(wanted.start - LAG_BYTES)
         return data
 
     def adopt(self, head: bytes) -> None:
@@ -252,6 +261,14 @@ class Fetcher:
             return None
         pieces = [part.peek(both) for part in parts if (both := intersect(part.span, span))]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _drop_behind(self, stop: int) -> None:
+        """Let go of parts before `stop` that a run has read."""
+        for part in self._under(ByteRange(max(0, stop - PASS_BYTES), max(0, stop))):
+            is_read = part.delivered >= len(part.span) and part.span.stop <= stop
+            if is_read and not part.in_use:
+                self._cache.remove(part)
+                self.let_go(part)
 
     def _want(self, part: Part, deadline_s: float) -> None:
         part.deadline_s = max(part.deadline_s, deadline_s)

@@ -139,7 +139,7 @@ class FileStore:
         self._tallies = Tallies(metrics)
         self._leases = Leases(nursery, sign, self._tallies, clock)
         self._cache = MemoryCache(settings.parts_bytes)
-        self._buffers = Buffers(settings.parts_bytes // 8)
+        self._buffers = Buffers(settings.parts_bytes // 4)
         self._disk: DiskCache | None = None
         if settings.cache_dir is not None and settings.cache_bytes:
             self._disk = DiskCache.below(
