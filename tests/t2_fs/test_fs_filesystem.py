@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +17,7 @@ from up42fs.catalog.sync import Part
 from up42fs.errors import (
     BadHandle,
     DeadlineExceeded,
+    InvalidArgument,
     IsADirectory,
     NoAttribute,
     NotADirectory,
@@ -116,6 +118,19 @@ async def test_what_is_always_there_needs_no_listing() -> None:
     assert (await world.fs.getattr(await world.walk("tags"))).is_dir
     assert world.fs.statfs() == (0, 0)
     assert world.catalogue.asked == []
+
+
+async def test_who_follows_the_link_asks_for_news(world: World) -> None:
+    asked: list[int] = []
+    world.fs.look_for_changes = lambda: asked.append(1)
+    refresh = await world.walk(".up42fs/refresh")
+    shown = await world.fs.getattr(refresh)
+    assert (stat.S_ISLNK(shown.mode), shown.size) == (True, len(os.devnull))
+    assert asked == []
+    assert world.fs.readlink(refresh) == os.devnull.encode()
+    assert asked == [1]
+    with pytest.raises(InvalidArgument):
+        world.fs.readlink(await world.walk("assets/scene.zip"))
 
 
 # opening and reading ---------------------------------------------------------------------------

@@ -29,7 +29,7 @@ WRITING = (
     "setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create",
     "write", "setxattr", "removexattr",
 )  # fmt: skip
-LEFT_OUT = ("access", "fsyncdir", "readlink", "poll")
+LEFT_OUT = ("access", "fsyncdir", "poll")
 #: What the kernel need not tell where there are no sidecars to keep.
 KEEPING = ("flush", "fsync")
 #: Arguments by the names that pyfuse3 gives them; 1 for all others.

@@ -131,15 +131,14 @@ def test_changes_show_when_asked_for_and_open_files_live_on(
                 for _ in range(3):
                     change(running, rng, number, kept["id"])
                 wanted = expected(running.remote.storage())
-                refresh(mount.path, touches="rw" in options)
+                refresh(mount.path, by="touch" if number % 2 else "cat")
                 wait_until(lambda wanted=wanted: shown(mount.path) == wanted, 10, f"step {number}")
             file.seek(0)
             assert file.read(1000) == head
 
 
-def refresh(mountpoint: Path, *, touches: bool) -> None:
-    command = ["touch" if touches else "cat", ".up42fs/refresh"]
-    assert run(*command, cwd=mountpoint).returncode == 0
+def refresh(mountpoint: Path, *, by: str) -> None:
+    assert run(by, ".up42fs/refresh", cwd=mountpoint).returncode == 0
 
 
 def change(running, rng: random.Random, number: int, kept: str) -> None:

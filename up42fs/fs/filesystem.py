@@ -27,6 +27,7 @@ from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import Part
 from up42fs.core.tree import InodeTable
 from up42fs.errors import (
+    InvalidArgument,
     IsADirectory,
     NoAttribute,
     NotADirectory,
@@ -259,17 +260,17 @@ class Filesystem:
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
-            self.touch(inode)
             return self.open_files.open_rendered(self._stats.render(node))
         await self._layout.prepare(node)
         return self.open_files.open(node, await self._sizes.ensure(node), program)
 
-    def touch(self, inode: int) -> bool:
-        """Look for changes if this is the file that asks for it; whether it is."""
-        is_asked = self._node(inode) == Node(Kind.VIRTUAL, REFRESH)
-        if is_asked:
-            self.look_for_changes()
-        return is_asked
+    def readlink(self, inode: int) -> bytes:
+        """Where a link leads; raises InvalidArgument. Who follows it asks for news."""
+        node = self._node(inode)
+        if node != Node(Kind.VIRTUAL, REFRESH):
+            raise InvalidArgument(f"{node.kind.value} {node.id} is no link")
+        self.look_for_changes()
+        return self._stats.render(node)
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""

@@ -12,7 +12,8 @@ CONTROL_DIR = ".up42fs"
 #: The control directory's list of edits. UNDO set on it to the number of one takes that back.
 CHANGES = "changes"
 UNDO = "user.up42.undo"
-#: Opened or touched, this file of the control directory makes the mount look for changes at once.
+#: Who follows this link of the control directory makes the mount look for changes at once. A link,
+#: because a mount that is read-only for the kernel has no file that could be touched.
 REFRESH = "refresh"
 
 

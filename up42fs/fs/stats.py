@@ -18,7 +18,7 @@ from up42fs.core.tree import ROOT_INODE, InodeTable
 from up42fs.errors import VersionChanged
 from up42fs.fs.branches import Branches
 from up42fs.fs.layout import BRANCH_TTL_S, Layout
-from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, ROOT, Attributes, Kind, Node
+from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
 from up42fs.fs.overlay import Sidecar
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
@@ -32,6 +32,8 @@ KERNEL_TTL_S = 300.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIR_MODE = stat.S_IFDIR | 0o555
 _FILE_MODE = stat.S_IFREG | 0o444
+_LINK_MODE = stat.S_IFLNK | 0o777
+_LINK = Node(Kind.VIRTUAL, REFRESH)
 _EDITED_KINDS = frozenset({Kind.TAGS, Kind.TAG, Kind.SEARCH, Kind.QUERY})
 
 
@@ -128,6 +130,8 @@ class Stats:
             mtime_ns, ctime_ns = map(_nanoseconds, times)
         links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
         mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
+        if node == _LINK:
+            mode = _LINK_MODE
         shown = Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
         if node.kind is Kind.TAG and self._tag_directories is not None:
             return shown._replace(generation=self._tag_directories.generation(node.id))

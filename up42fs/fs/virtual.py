@@ -6,6 +6,7 @@ Knows how to present facts, not where they come from: it is given functions that
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 from up42fs.fs.nodes import REFRESH
@@ -14,7 +15,7 @@ README = b"""\
 This directory is made by up42fs; nothing in it lies in UP42 storage.
 
 status.json   what is mounted, how fresh it is, what was read and fetched
-refresh       read or touched, it makes the mount look for changes at once
+refresh       touched or read, it makes the mount look for changes at once
 metrics       the same counters in Prometheus' text format
 changes       with -o rw: edits of titles and tags; take one back by: up42fs undo MOUNTPOINT
 
@@ -26,7 +27,7 @@ Unmount:                      up42fs unmount MOUNTPOINT
 
 
 class VirtualFiles:
-    """Named documents rendered when they are opened."""
+    """Named documents rendered when they are opened; of a link, where it leads."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class VirtualFiles:
     ) -> None:
         self._renderers: dict[str, Callable[[], bytes]] = {
             "README": lambda: README,
-            REFRESH: lambda: b"looking for changes now\n",
+            REFRESH: os.devnull.encode,
             "metrics": lambda: metrics().encode(),
             "status.json": lambda: (json.dumps(status(), indent=2) + "\n").encode(),
         }

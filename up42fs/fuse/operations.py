@@ -85,6 +85,11 @@ class Operations(pyfuse3.Operations):
         """Attributes of an inode."""
         return self._entry(await self._fs.getattr(inode))
 
+    @_at_once
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        """Where a symbolic link leads."""
+        return self._fs.readlink(inode)
+
     @_metadata
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """A frozen listing."""
@@ -149,7 +154,7 @@ class Operations(pyfuse3.Operations):
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
         return cast(bytes, await self._fs.read(fh, off, size))
 
-    @_at_once
+    @_metadata
     async def release(self, fh: int) -> None:
         """The last descriptor is closed, and what was written through a mapping is here."""
         try:
@@ -158,7 +163,7 @@ class Operations(pyfuse3.Operations):
         finally:
             self._fs.release(fh)
 
-    @_at_once
+    @_metadata
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """`df`: what lies in storage is used, nothing is free but room for sidecars."""
         usage = self._fs.statfs()
@@ -250,8 +255,6 @@ class Operations(pyfuse3.Operations):
             return self._entry(await self._fs.getattr(inode))
         _ = self._writing.editing
         shown = self._entry(await self._fs.getattr(inode))
-        if not fields.update_size and self._fs.touch(inode):
-            return shown
         if fields.update_size or any(
             getattr(attr, name) != getattr(shown, name)
             for name, is_set in _settable(fields)
