@@ -267,7 +267,7 @@ class _Mount:
         items = self._items = Items(
             nursery, client, metrics=metrics, fallback=through_collections, shelf=self._shelf
         )
-        collections = Collections(nursery, client, metrics=metrics, items=items)
+        collections = Collections(nursery, client, metrics=metrics, items=items, shelf=self._shelf)
         return Branches(
             self._index,
             items=items,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import trio
 from catalog_support import Stac, asset_id, done, make_collection, make_item
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from up42fs.catalog import item_rows
 from up42fs.catalog.answers import PAUSE_AFTER_FAILURE_S
 from up42fs.catalog.collections import Collections
+from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items, weight
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.shelf import Shelf
+from up42fs.catalog.snapshot import Snapshot
 from up42fs.errors import DeadlineExceeded, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
 
@@ -224,3 +234,75 @@ async def test_collections_find_what_the_search_refuses(
     assert await items.of_asset(done(3)) == (make_item(3, 3),)
     assert source.asked["collections"] == 1
     assert source.asked["items"] == 3
+
+
+# kept across mounts ----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_mount(path: Path, source: Stac) -> AsyncIterator[tuple[Collections, Items]]:
+    """What one mount makes of a snapshot; everything is written at its end."""
+    snapshot, index = Snapshot(path), Index()
+    index.apply(Changes(assets=tuple(map(done, range(4)))))
+    recorder = Recorder(snapshot, index, lambda _: True)
+    shelf = Shelf(snapshot, recorder)
+    async with trio.open_nursery() as nursery:
+        items = Items(nursery, source, metrics=Metrics(), shelf=shelf)
+        yield make_collections(nursery, source, items=items, shelf=shelf), items
+        await wait_all_tasks_blocked()
+        await recorder.flush()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.claim("S62")
+async def test_what_was_listed_once_is_listed_offline(tmp_path: Path) -> None:
+    source = small()
+    source.items = [replace(item, document={"id": item.id}) for item in source.items]
+    async with a_mount(tmp_path / "c.sqlite", source) as (collections, items):
+        listed = await collections.all()
+        looked_into = await collections.items("collection-2")
+        await items.learn_many([done(3)])  # crawled, and not looked into
+    source.fail = Offline("no network")
+    async with a_mount(tmp_path / "c.sqlite", source) as (collections, _):
+        assert await collections.all() == listed
+        again = await collections.items("collection-2")
+        assert again == looked_into
+        assert [item.document for item in again] == [{"id": item.id} for item in again]
+        crawled = await collections.items("collection-3")
+        assert [(i.id, i.document) for i in crawled] == [
+            (i.id, {"id": i.id}) for i in source.items if i.collection_id == "collection-3"
+        ]
+        with pytest.raises(Offline):
+            await collections.items("collection-1")
+
+
+async def test_what_was_kept_is_refreshed_behind_its_first_look(tmp_path: Path) -> None:
+    source = small()
+    async with a_mount(tmp_path / "c.sqlite", source) as (collections, _):
+        before = await collections.all()
+        await collections.items("collection-1")
+    source.collections = source.collections[:-1]
+    async with a_mount(tmp_path / "c.sqlite", source) as (collections, _):
+        assert await collections.all() == before
+        assert await collections.items("collection-1")
+        await wait_all_tasks_blocked(0.05)
+        assert await collections.all() == tuple(source.collections)
+    async with a_mount(tmp_path / "c.sqlite", source) as (collections, _):
+        assert await collections.all() == tuple(source.collections)
+        with pytest.raises(NotFound):  # not kept any more
+            await collections.items("collection-1")
+
+
+def test_collections_and_items_survive_being_written_down() -> None:
+    made = tuple(
+        make_collection(n, n, description="ü", user_tags=("a", "b"), document={"n": n})
+        for n in range(3)
+    )
+    made += (make_collection(9, 9, assets=make_item(1, 9).assets),)
+    again = item_rows.unpack_collections(item_rows.pack_collections(made))
+    assert again == made
+    assert [each.document for each in again] == [each.document for each in made]
+    items = tuple(make_item(n, n, document={"n": n}, bbox=(0.0, 1, 2, 3)) for n in range(3))
+    again_items = item_rows.unpack_whole(item_rows.pack_whole(items))
+    assert again_items == items
+    assert [item.document for item in again_items] == [item.document for item in items]

@@ -24,6 +24,15 @@ def tree(mountpoint: Path) -> list[str]:
     return sorted(found.splitlines())
 
 
+def stac_documents(mountpoint: Path) -> dict[str, bytes]:
+    """All names below `stac/`, and what its documents say."""
+    found = sorted((mountpoint / "stac").rglob("*"))
+    return {
+        str(p.relative_to(mountpoint)): p.read_bytes() if p.suffix == ".json" else b""
+        for p in found
+    }
+
+
 def snapshot_file(cache: Path) -> Path:
     (found,) = (cache / "catalogue").glob("*.sqlite")
     return found
@@ -66,10 +75,14 @@ def test_it_is_refreshed_behind(start, tmp_path: Path) -> None:
 @pytest.mark.claim("S62")
 def test_mounting_and_listing_offline(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with emulator("--synthetic", "50,5,3") as running:
-        before = mount_once(running, cache, tmp_path)
+    with (
+        emulator("--synthetic", "50,5,3") as running,
+        mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount,
+    ):
+        before, stac = tree(mount.path), stac_documents(mount.path)
     with mounted(running.env, "--cache-dir", str(cache), home=tmp_path) as mount:
         assert tree(mount.path) == before
+        assert stac_documents(mount.path) == stac
         check("getfattr", "-d", "--absolute-names", *(mount.path / "assets").iterdir())
         name = next(n for n in os.listdir(mount.path / "assets") if n.endswith(".zip"))
         started_s = time.monotonic()

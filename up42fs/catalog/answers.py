@@ -6,6 +6,7 @@ minute's news; a listing that must be current asks by `Flights` itself.
 Theory. An answer is *fresh* for `fresh_s` seconds from when it was asked. After that it is still
 given out at once, and its next use starts one flight behind it. A refresh that fails leaves the
 answer as it is and is tried again after a pause; one that says the thing is gone removes it.
+Answers may be *kept* across mounts: the first use of one is like that of an aged one.
 Only who asks something unknown waits, and gets the error if it fails; errors are not kept.
 """
 
@@ -15,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import trio
 from cachetools import LRUCache
@@ -31,12 +32,25 @@ PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+Q = TypeVar("Q", bound=Hashable, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Generic[V]):
     value: V
     fresh_until_s: float
+
+
+class Keeper(Protocol[Q, V]):
+    """Where answers are kept across mounts (see `kept.Kept`)."""
+
+    async def load(self, key: Q, /) -> V | None:
+        """The answer that was kept."""
+        ...
+
+    async def save(self, key: Q, value: V | None, /) -> None:
+        """Keep an answer, or None where what it is about is gone."""
+        ...
 
 
 class Answers(Generic[K, V]):
@@ -53,6 +67,7 @@ class Answers(Generic[K, V]):
         fresh_s: float,
         most: int,
         weigh: Callable[[V], int],
+        keeper: Keeper[K, V] | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._flights = flights
@@ -60,16 +75,26 @@ class Answers(Generic[K, V]):
         self._fresh_s = fresh_s
         self._kept: LRUCache[K, _Answer[V]] = LRUCache(most, lambda answer: weigh(answer.value))
         self._weigh = weigh
+        self._keeper = keeper
         self._clock = clock
 
     async def get(self, key: K) -> V:
-        """The answer in memory, else a fetched one; raises an `Up42fsError`."""
-        answer = self._kept.get(key)
+        """The answer in memory, else a kept or fetched one; raises an `Up42fsError`."""
+        answer = self._kept.get(key) or await self._recall(key)
         if answer is None:
             return await self._flights.join(key, partial(self._fetch, key))
         if self._clock() >= answer.fresh_until_s:
             self._flights.start(key, partial(self._fetch, key))
         return answer.value
+
+    async def _recall(self, key: K) -> _Answer[V] | None:
+        """The answer of an earlier mount, which has aged."""
+        value = await self._keeper.load(key) if self._keeper is not None else None
+        learned = self._kept.get(key)  # meanwhile
+        if learned is not None or value is None or self._weigh(value) > self._kept.maxsize:
+            return learned
+        answer = self._kept[key] = _Answer(value, self._clock())
+        return answer
 
     def known(self, key: K) -> V | None:
         """The answer in memory, however old; asks nothing."""
@@ -82,10 +107,14 @@ class Answers(Generic[K, V]):
             value = await self._ask(key)
         except NotFound:
             self._kept.pop(key, None)
+            if self._keeper is not None:
+                await self._keeper.save(key, None)
             raise
         except Up42fsError as error:
             self._pause(key, error)
             raise
+        if self._keeper is not None and self.known(key) != value:
+            await self._keeper.save(key, value)
         if self._weigh(value) <= self._kept.maxsize:
             self._kept[key] = _Answer(value, asked_at_s + self._fresh_s)
         return value

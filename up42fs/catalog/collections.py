@@ -1,7 +1,8 @@
 """The storage's STAC collections and the items of each: what one walks through under `stac/`.
 
-Knows nothing of HTTP or directories. Nothing is asked before somebody looks; what is known is
-shown at once and refreshed behind (see `answers`). Items that pass by are told to `Items`.
+Knows nothing of HTTP or directories. Nothing is asked before somebody looks; what is known, also
+from earlier mounts, is shown at once and refreshed behind (see `answers`). Items that pass by are
+told to `Items`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import trio
 from up42fs.catalog.answers import Answers
 from up42fs.catalog.flights import Flights
 from up42fs.catalog.items import MOST_KEPT, Items, in_order, weight
+from up42fs.catalog.shelf import Shelf
 from up42fs.core.stac import StacCollection, StacItem
+from up42fs.errors import DeadlineExceeded, Offline, Unavailable
 from up42fs.metrics import Metrics
 
 #: Age in seconds from which a look starts a refresh.
@@ -38,7 +41,8 @@ class CollectionSource(Protocol):
 class Collections:
     """The collections, each answer crawled once and then refreshed by age.
 
-    Flights run in `nursery`; `items` is told what passes by; `clock` counts seconds.
+    Flights run in `nursery`; `items` is told what passes by; what is on the `shelf` is shown before
+    it was asked for; `clock` counts seconds.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Collections:
         *,
         metrics: Metrics,
         items: Items | None = None,
+        shelf: Shelf | None = None,
         refresh_s: float = REFRESH_S,
         most_kept: int = MOST_KEPT,
         clock: Callable[[], float] = trio.current_time,
@@ -61,6 +66,7 @@ class Collections:
             fresh_s=refresh_s,
             most=1,
             weigh=lambda _: 1,
+            keeper=shelf.collections if shelf else None,
             clock=clock,
         )
         self._items: Answers[str, tuple[StacItem, ...]] = Answers(
@@ -69,6 +75,7 @@ class Collections:
             fresh_s=refresh_s,
             most=most_kept,
             weigh=weight,
+            keeper=shelf.items_of_collections if shelf else None,
             clock=clock,
         )
 
@@ -78,7 +85,22 @@ class Collections:
 
     async def items(self, collection_id: str) -> tuple[StacItem, ...]:
         """Every item of a collection, oldest first; raises an `Up42fsError`."""
-        return await self._items.get(collection_id)
+        try:
+            return await self._items.get(collection_id)
+        except (Offline, Unavailable, DeadlineExceeded):
+            shelved = await self._shelved(collection_id)
+            if not shelved:
+                raise
+            return shelved
+
+    async def _shelved(self, collection_id: str) -> tuple[StacItem, ...]:
+        """What is kept of the items of a collection's delivery, while UP42 cannot be asked."""
+        found = (c.asset_id for c in self._all.known(None) or () if c.id == collection_id)
+        asset_id = next(found, None)
+        if asset_id is None or self._told is None:
+            return ()
+        items = await self._told.shelved(asset_id)
+        return tuple(item for item in items if item.collection_id == collection_id)
 
     async def items_of_asset(self, asset_id: str) -> tuple[StacItem, ...]:
         """The items of the collections that came from an asset: a `Fallback` for `Items`.

@@ -11,15 +11,18 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from up42fs.core.stac import StacAsset, StacItem
+from up42fs.core.stac import StacAsset, StacCollection, StacItem
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _ITEM = tuple(field.name for field in fields(StacItem) if field.name not in ("assets", "document"))
+_COLLECTION = tuple(
+    field.name for field in fields(StacCollection) if field.name not in ("assets", "document")
+)
 _FILE = tuple(field.name for field in fields(StacAsset))
 _TIMES = frozenset({"datetime", "created", "updated"})
 _TUPLES = frozenset({"bbox", "user_tags"})
@@ -55,6 +58,47 @@ def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
     """The documents of `pack_documents`; raises ValueError or zlib.error for anything else."""
     documents: dict[str, Mapping[str, Any]] = json.loads(zlib.decompress(packed))
     return documents
+
+
+def pack_whole(items: Iterable[StacItem]) -> bytes:
+    """Items with their documents, compressed."""
+    rows = [[*_pack_item(item), item.document] for item in items]
+    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)
+
+
+def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
+    """The items of `pack_whole`; raises ValueError and the like for anything else."""
+    rows = json.loads(zlib.decompress(packed))
+    return tuple(
+        replace(_unpack_item(values, files), document=document) for values, files, document in rows
+    )
+
+
+def pack_collections(collections: Iterable[StacCollection]) -> bytes:
+    """Collections with their documents, compressed."""
+    rows = [
+        [
+            [getattr(each, name) for name in _COLLECTION],
+            [[getattr(file, name) for name in _FILE] for file in each.assets],
+            each.document,
+        ]
+        for each in collections
+    ]
+    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)
+
+
+def unpack_collections(packed: bytes) -> tuple[StacCollection, ...]:
+    """The collections of `pack_collections`; raises ValueError and the like for anything else."""
+    return tuple(_unpack_collection(*row) for row in json.loads(zlib.decompress(packed)))
+
+
+def _unpack_collection(
+    values: list[Any], files: list[list[Any]], document: Mapping[str, Any]
+) -> StacCollection:
+    said = dict(zip(_COLLECTION, values, strict=True))
+    said["user_tags"] = tuple(said["user_tags"])
+    assets = tuple(_unpack_file(*file) for file in files)
+    return StacCollection(assets=assets, document=document, **said)
 
 
 def _pack_item(item: StacItem) -> list[Any]:

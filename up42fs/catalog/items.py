@@ -148,6 +148,18 @@ class Items:
         key = (asset.id, asset.updated_at)
         return await self._flights.join(key, partial(self._search, asset))
 
+    async def shelved(self, asset_id: str) -> tuple[StacItem, ...]:
+        """The items of an asset as they were kept last, with their documents; asks nothing."""
+        held = (await self._shelf.load([asset_id])).get(asset_id) if self._shelf else None
+        if self._shelf is None or held is None:
+            return ()
+        documents = await self._shelf.documents(asset_id)
+        return tuple(
+            replace(item, document=documents[item.id])
+            for item in held.items
+            if item.id in documents
+        )
+
     def sizes(self, asset_id: str) -> Mapping[str, int]:
         """The sizes of files, by ID, that were learned before; asks nothing."""
         answer = self._kept.get(asset_id)

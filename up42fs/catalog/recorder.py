@@ -41,6 +41,7 @@ class Recorder:
         self._orders: set[str] = set()
         self._items: dict[str, ItemRow] = {}
         self._sizes: dict[str, SizeRow] = {}
+        self._answers: dict[str, bytes | None] = {}
         self._changed = trio.Event()
 
     def note(self, delta: Delta) -> None:
@@ -57,6 +58,11 @@ class Recorder:
     def unwritten_items(self, asset_id: str) -> ItemRow | None:
         """What was noted of an asset's items and is not in the snapshot yet."""
         return self._items.get(asset_id)
+
+    def note_answer(self, question: str, packed: bytes | None) -> None:
+        """Remember an answer of the service; None where what it is about is gone."""
+        self._answers[question] = packed
+        self._changed.set()
 
     def note_size(self, row: SizeRow) -> None:
         """Remember a learned size."""
@@ -96,6 +102,8 @@ class Recorder:
             reached=self._reached(),
             items=[row for id_, row in self._items.items() if id_ in assets],
             sizes=[row for row in self._sizes.values() if row.asset_id in assets],
+            answers=self._answers,
         )
-        self._assets, self._orders, self._items, self._sizes = set(), set(), {}, {}
+        self._assets, self._orders = set(), set()
+        self._items, self._sizes, self._answers = {}, {}, {}
         return batch

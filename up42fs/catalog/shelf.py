@@ -1,4 +1,4 @@
-"""The STAC items and learned sizes in the snapshot, as `Items` and the file system use them.
+"""STAC items, collections and learned sizes in the snapshot, as those use them that show them.
 
 Knows the snapshot and how items are written down; decides nothing. Reads happen in a worker thread,
 an asset at a time; writes are left to the recorder.
@@ -16,9 +16,10 @@ from typing import Any
 import trio
 
 from up42fs.catalog import item_rows
+from up42fs.catalog.kept import Kept
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import ItemRow, SizeRow, Snapshot
-from up42fs.core.stac import StacItem
+from up42fs.core.stac import StacCollection, StacItem
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,21 @@ class Shelf:
     def __init__(self, snapshot: Snapshot, recorder: Recorder) -> None:
         self._snapshot = snapshot
         self._recorder = recorder
+        #: The list of all collections, and the items of each that was looked into.
+        self.collections: Kept[None, tuple[StacCollection, ...]] = Kept(
+            snapshot,
+            recorder,
+            question=lambda _: "collections",
+            pack=item_rows.pack_collections,
+            unpack=item_rows.unpack_collections,
+        )
+        self.items_of_collections: Kept[str, tuple[StacItem, ...]] = Kept(
+            snapshot,
+            recorder,
+            question=lambda collection_id: f"items of {collection_id}",
+            pack=item_rows.pack_whole,
+            unpack=item_rows.unpack_whole,
+        )
 
     async def load(self, asset_ids: Sequence[str]) -> dict[str, Shelved]:
         """What is held of the items of some assets. Never raises."""

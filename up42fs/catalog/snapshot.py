@@ -23,7 +23,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -95,6 +95,8 @@ class Batch:
     items: Sequence[ItemRow] = ()
     sizes: Sequence[SizeRow] = ()
     reached: datetime | None = None
+    #: By question; None where what it is about is gone.
+    answers: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
@@ -146,6 +148,11 @@ class Snapshot:
         """The documents of an asset's items, as `item_rows` packs them. Never raises."""
         found = self._read("SELECT documents FROM item WHERE asset_id = ?", asset_id)
         return found[0][0] if found else None
+
+    def answer(self, question: str) -> bytes | None:
+        """An answer of the service that was kept. Never raises."""
+        found = self._read("SELECT value FROM answer WHERE question = ?", question)
+        return found[0][0] if found and isinstance(found[0][0], bytes) else None
 
     def save(self, batch: Batch) -> None:
         """Write a batch; turns the snapshot off, with one warning, if that fails. Never raises."""
@@ -245,6 +252,10 @@ class Snapshot:
             tables.remove(database, "item", "asset_id", batch.removed_assets)
             tables.remove(database, "size", "asset_id", batch.removed_assets)
             tables.remove(database, "order_", "id", batch.removed_orders)
+            kept = {question: value for question, value in batch.answers.items() if value}
+            tables.insert(database, "answer", kept.items())
+            gone = batch.answers.keys() - kept.keys()
+            tables.remove(database, "answer", "question", list(gone))
             tables.insert(database, "complete", ((name,) for name in sorted(batch.complete)))
             database.execute("DELETE FROM reached")
             if batch.reached is not None:

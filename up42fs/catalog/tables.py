@@ -22,7 +22,7 @@ from up42fs.types import Asset, CnamStatus, Order
 log = logging.getLogger(__name__)
 
 #: Raise it whenever the meaning of a column changes: older files are then rebuilt.
-FORMAT = 4
+FORMAT = 5
 #: Assets are packed anew once this many, and this share of them, are no longer what was packed.
 REPACK_ROWS = 500
 REPACK_SHARE = 0.02
@@ -35,6 +35,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS reached (created_us)",
     "CREATE TABLE IF NOT EXISTS packed (assets)",
     "CREATE TABLE IF NOT EXISTS unpacked (id TEXT PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS answer (question TEXT PRIMARY KEY, value)",
     "CREATE TABLE IF NOT EXISTS complete (listing TEXT PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS item (asset_id TEXT PRIMARY KEY, updated_us, items, documents)",
     "CREATE TABLE IF NOT EXISTS size (id TEXT PRIMARY KEY, asset_id, stamp, size)",
