@@ -10,6 +10,7 @@ import trio
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
+from up42fs.catalog import sync
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
@@ -33,6 +34,7 @@ class Service:
     newest_pages: int = 0
     fail: Exception | None = None
     hang: bool = False
+    row_latency_s: float = 0.0
 
     async def everything(self) -> AsyncIterator:
         self.full_passes += 1
@@ -42,6 +44,7 @@ class Service:
         if self.fail:
             raise self.fail
         for row in list(self.rows.values()):
+            await trio.sleep(self.row_latency_s)
             yield row
 
     async def newest(self, page: int) -> Page:
@@ -222,6 +225,24 @@ async def test_waiting_has_a_deadline(world: World, autojump_clock: MockClock, n
     with pytest.raises(DeadlineExceeded, match="try again"):
         await world.sync.ready(Part.ASSETS, timeout_s=5)
     assert trio.current_time() - start == 5
+
+
+@pytest.mark.claim("S15")
+@pytest.mark.parametrize(("count", "is_listed"), [(8, True), (30, False)])
+async def test_a_slow_listing_is_waited_for_as_long_as_it_goes_on(
+    world: World, autojump_clock: MockClock, nursery, monkeypatch, count: int, is_listed: bool
+) -> None:
+    monkeypatch.setattr(sync, "BATCH", 1)
+    world.assets.put(*(make_asset(n) for n in range(count)))
+    world.assets.row_latency_s = 2.0
+    nursery.start_soon(world.sync.run)
+    if is_listed:
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        return
+    start = trio.current_time()
+    with pytest.raises(DeadlineExceeded, match="within 20 s"):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert trio.current_time() - start == 20
 
 
 async def test_refresh_now_does_not_wait_for_its_turn(

@@ -26,7 +26,13 @@ from up42fs.errors import (
     Unsupported,
     Up42fsError,
 )
-from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary, to_errno
+from up42fs.fuse.boundary import (
+    LISTING_DEADLINE_S,
+    METADATA_DEADLINE_S,
+    READ_DEADLINE_S,
+    boundary,
+    to_errno,
+)
 from up42fs.logs import RedactingFormatter
 from up42fs.metrics import Metrics
 
@@ -195,11 +201,12 @@ async def test_the_deadline_is_etimedout(
 
 @pytest.mark.claim("S16")
 def test_a_read_may_take_longer_than_the_store_tries_and_metadata_than_a_listing() -> None:
-    from up42fs.fs.filesystem import LISTING_TIMEOUT_S
+    from up42fs.fs.filesystem import BRANCH_TIMEOUT_S, LISTING_LIMIT_S
     from up42fs.store.files import StoreSettings
 
     assert StoreSettings().read_deadline_s < READ_DEADLINE_S
-    assert METADATA_DEADLINE_S > LISTING_TIMEOUT_S
+    assert METADATA_DEADLINE_S > BRANCH_TIMEOUT_S
+    assert LISTING_DEADLINE_S > LISTING_LIMIT_S
 
 
 async def test_cancellation_passes(caplog: pytest.LogCaptureFixture) -> None:

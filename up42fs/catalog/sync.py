@@ -47,6 +47,8 @@ FULL_PASS_EVERY = 60
 MAX_NEWEST_PAGES = 10
 #: Rows of a full pass taken over together: some milliseconds of work.
 BATCH = 500
+#: How many times its timeout a first listing is waited for that goes on, but slowly.
+MOST_WAITS = 4
 #: Pause after a failed pass, seconds; the retries inside it took their own time already.
 PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
@@ -139,18 +141,24 @@ class Sync:
     async def ready(self, *parts: Part, timeout_s: float) -> None:
         """Return once the first pass over `parts` is complete.
 
-        Raises the error of a pass that failed meanwhile, or DeadlineExceeded.
+        Raises the error of a pass that failed meanwhile, or DeadlineExceeded: where no rows came
+        for `timeout_s` seconds, and after MOST_WAITS times that in any case.
         """
         waiting = [self._states[part] for part in parts if not self._states[part].synced]
         if not waiting:
             return
-        with trio.move_on_after(timeout_s):
-            for state in waiting:
-                await self._first_pass(state)
-            return
+        asked_s = trio.current_time()
+        for _ in range(MOST_WAITS):
+            rows = [state.partial_rows for state in waiting]
+            with trio.move_on_after(timeout_s):
+                for state in waiting:
+                    await self._first_pass(state)
+                return
+            if rows == [state.partial_rows for state in waiting]:
+                break
         raise DeadlineExceeded(
-            f"UP42 has not listed the storage within {timeout_s:.0f} s of asking; "
-            "it goes on in the background: try again"
+            f"UP42 has not listed the storage within {trio.current_time() - asked_s:.0f} s of "
+            "asking; it goes on in the background: try again"
         )
 
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:

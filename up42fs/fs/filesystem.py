@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import trio
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.sync import Part
+from up42fs.catalog.sync import MOST_WAITS, Part
 from up42fs.core.tree import InodeTable
 from up42fs.errors import (
     InvalidArgument,
@@ -41,6 +41,7 @@ from up42fs.fs.branches import Branches
 from up42fs.fs.directories import OpenDirectories, Take
 from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.nodes import (
+    BRANCH_KINDS,
     FILE_KINDS,
     REFRESH,
     ROOT,
@@ -68,8 +69,12 @@ from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.types import Bytes
 
-#: How long a lookup or opendir waits for the first listing, seconds.
+#: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
+#: in any case.
 LISTING_TIMEOUT_S = patient_s(25.0)
+LISTING_LIMIT_S = MOST_WAITS * LISTING_TIMEOUT_S
+#: How long it waits for what a directory of a branch needs, seconds.
+BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
 
 #: The most that is fetched ahead of readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
@@ -373,7 +378,9 @@ class Filesystem:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
         elif directory.kind is Kind.ORDER:
             await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
-        await self._layout.prepare(directory)
+        if directory.kind in BRANCH_KINDS:
+            with trio.fail_after(BRANCH_TIMEOUT_S):
+                await self._layout.prepare(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:
         """What `name` means in a listed directory."""

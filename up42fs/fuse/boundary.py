@@ -27,6 +27,7 @@ from up42fs.errors import (
     Unsupported,
     Up42fsError,
 )
+from up42fs.fs.filesystem import LISTING_LIMIT_S
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 #: Every handler answers within this many seconds, a read within its own, longer span: FUSE
 #: clients in most calls cannot be interrupted, and a mount that waits blocks suspend and `df`.
 METADATA_DEADLINE_S = patient_s(28.0)
+#: But for those that may wait for the first listing of a large storage.
+LISTING_DEADLINE_S = LISTING_LIMIT_S + patient_s(3.0)
 READ_DEADLINE_S = patient_s(35.0)
 
 #: Errors that are answers, or told by others: not worth a line in the log each time.

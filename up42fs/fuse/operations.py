@@ -26,7 +26,7 @@ from up42fs.errors import ReadOnly
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.writing import Writing
-from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
@@ -39,6 +39,7 @@ _STATFS_BLOCK_BYTES = 4096
 _FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
 
 _metadata = boundary(METADATA_DEADLINE_S)
+_listing = boundary(LISTING_DEADLINE_S)
 #: For handlers that are answered from memory, always.
 _at_once = boundary(None)
 
@@ -67,7 +68,7 @@ class Operations(pyfuse3.Operations):
         self._uid = uid
         self._gid = gid
 
-    @_metadata
+    @_listing
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Name to attributes; a miss is answered so that the kernel remembers it."""
         found = await self._fs.lookup(parent_inode, os.fsdecode(name))
@@ -90,7 +91,7 @@ class Operations(pyfuse3.Operations):
         """Where a symbolic link leads."""
         return self._fs.readlink(inode)
 
-    @_metadata
+    @_listing
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """A frozen listing."""
         return await self._fs.opendir(inode)
