@@ -5,7 +5,8 @@
 
 A block ```sh is commands; a block ```console is a session: lines that begin with `$ ` are commands,
 the lines after each are its output, where a line `…` stands for any number of lines. Before a block
-there may be a comment: <!-- not run: it needs Docker --> where it cannot be run, or
+there may be a comment: <!-- not run: it needs Docker --> where it cannot be run,
+<!-- needs: rioxarray, dask --> where it is run if there are these Python packages, or
 <!-- as in a terminal --> where it is run, but its output looks different there.
 """
 
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?:not run: (?P<why>[^>]+)|(?P<terminal>as in a terminal)) -->\n\n?)?"
+    r"(?:^<!-- (?:not run: (?P<why>[^>]+)|needs: (?P<needs>[\w, ]+)|(?P<terminal>as in a terminal))"
+    r" -->\n\n?)?"
     r"^```(?P<kind>sh|console)\n(?P<text>.*?)^```\n",
     re.MULTILINE | re.DOTALL,
 )
@@ -33,12 +35,13 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a page; `why` it is not run, empty where it is."""
+    """One block of a page; `why` it is not run, empty where it is; packages that it `needs`."""
 
     kind: str
     text: str
     why: str
     is_compared: bool
+    needs: tuple[str, ...] = ()
 
     @property
     def commands(self) -> list[str]:
@@ -63,7 +66,13 @@ class Block:
 def blocks(page: str) -> list[Block]:
     """The blocks of commands and the sessions of a page."""
     return [
-        Block(m["kind"], m["text"], m["why"] or "", m["terminal"] is None)
+        Block(
+            m["kind"],
+            m["text"],
+            m["why"] or "",
+            m["terminal"] is None,
+            tuple(filter(None, (m["needs"] or "").replace(",", " ").split())),
+        )
         for m in _BLOCK.finditer(page)
     ]
 

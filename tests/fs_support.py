@@ -40,6 +40,7 @@ class MemoryFile:
     name: str
     reads: int = 0
     closed: bool = False
+    is_exact: bool = False
 
     async def read(self, offset: int, size: int) -> bytes:
         if self.closed:
@@ -100,8 +101,16 @@ class MemoryFiles:
         self.ahead[object_id] = MemoryAhead(list(spans(self.sizes.get(object_id, size or 0))))
         return self.ahead[object_id]
 
-    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> MemoryFile:
-        self.opened.append(MemoryFile(object_id, size, name))
+    def open(
+        self,
+        object_id: str,
+        *,
+        size: int,
+        name: str,
+        stamp: str | None = None,
+        is_exact: bool = False,
+    ) -> MemoryFile:
+        self.opened.append(MemoryFile(object_id, size, name, is_exact=is_exact))
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:

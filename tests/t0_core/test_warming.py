@@ -8,6 +8,8 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from up42fs.core.access import Plan
+from up42fs.core.exact import Exact
 from up42fs.core.ranges import RangeSet
 from up42fs.core.tiff import Layout, Level
 from up42fs.core.warming import MAP_PIECE_BYTES, PIECE_BYTES, Window, map_ranges, pieces, requests
@@ -91,6 +93,25 @@ def test_overviews_are_all_of_the_reduced_levels(layout: Layout) -> None:
         ):
             span = level.span(plane, row, column)
             assert span is None or held.covers(span)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(1, 100)), max_size=20),
+    st.lists(st.tuples(st.integers(0, 900), st.integers(1, 100)), min_size=1, max_size=20),
+)
+def test_exact_reads_ask_for_what_is_missing_and_nothing_else(
+    held: list[tuple[int, int]], reads: list[tuple[int, int]]
+) -> None:
+    have = RangeSet(ByteRange(start, start + length) for start, length in held)
+    access = Exact(1000)
+    for start, length in reads:
+        wanted = ByteRange(start, start + length)
+        plan = access.on_read(wanted, have, 1 << 20)
+        assert plan == Plan(demand=tuple(have.missing(wanted)))
+        for span in plan.demand:
+            have.add(span)
+    assert access.on_close() == Plan()
+    assert not access.reads_ahead
 
 
 def test_what_is_no_tiff_needs_nothing() -> None:

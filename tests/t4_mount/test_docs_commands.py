@@ -49,7 +49,7 @@ def doc_console() -> ModuleType:
 
 def blocks(page: Path, kind: str) -> list:
     found = doc_console().blocks(page.read_text(encoding="utf-8"))
-    return [block for block in found if block.kind == kind and not block.why]
+    return [block for block in found if block.kind == kind and not block.why and not block.needs]
 
 
 def with_blocks(kind: str) -> list:
@@ -125,6 +125,24 @@ def test_commands_of(page: Path, request: pytest.FixtureRequest, storage: Emulat
     # Where a path begins at the top of the mount, the page stands there.
     is_inside = "~/up42" not in script
     reader.types(script, reader.home / "up42" if is_inside else reader.home)
+
+
+def needy_blocks() -> list:
+    return [
+        pytest.param(block, id=f"{page.name}-{block.needs[0]}")
+        for page in PAGES
+        for block in doc_console().blocks(page.read_text(encoding="utf-8"))
+        if block.needs
+    ]
+
+
+@pytest.mark.parametrize("block", needy_blocks())
+def test_commands_that_need_more_packages(block, request: pytest.FixtureRequest) -> None:
+    for package in block.needs:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"no {package}: pip install 'up42fs[recipes]'")
+    user: Reader = request.getfixturevalue("user")
+    assert user.types(block.text, user.home).strip()
 
 
 @pytest.mark.parametrize("page", with_blocks("console"))

@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to read of one file, `piece_bytes` at a time.
+    """What to read of one file, `piece_bytes` at a time; with `is_exact` nothing beside it.
 
     `held_bytes` of it need no request, None where nobody knows.
     """
@@ -29,6 +29,7 @@ class Job:
     spans: tuple[ByteRange, ...]
     held_bytes: int | None
     piece_bytes: int = PIECE_BYTES
+    is_exact: bool = False
 
     @property
     def bytes(self) -> int:
@@ -115,7 +116,7 @@ def _for_map(path: Path, *, overviews: bool, box: Box | None) -> Job | None:
     if box and window is None:
         return None
     spans = map_ranges(layout, size, overviews=overviews, window=window)
-    return Job(path, tuple(spans), None, MAP_PIECE_BYTES)
+    return Job(path, tuple(spans), None, MAP_PIECE_BYTES, is_exact=True)
 
 
 def _touches(path: Path, box: Box) -> bool:

@@ -106,6 +106,8 @@ class Access:
         self._insight = insight or Insight(size)
         self._streams: list[Stream] = []  # least recently read first
         self._read_bytes = 0
+        #: Whether any byte of its reads had to be fetched; whoever fetches says so.
+        self.has_missed = False
         self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
         self._hops = Hops()
 

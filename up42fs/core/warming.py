@@ -11,10 +11,12 @@ from up42fs.types import ByteRange
 
 #: One reader's share of a whole file: too short for a scan, whose bytes are not kept for long.
 PIECE_BYTES = 16 << 20
-#: One reader's share of what a map needs: too short a run to be read ahead of.
-MAP_PIECE_BYTES = 512 << 10
+#: One reader's share of what a map needs: a request, or two where it does not begin with one.
+MAP_PIECE_BYTES = 1 << 20
 #: What the store fetches and keeps at least, bytes; what lies in such a gap is read along.
 UNIT_BYTES = 128 << 10
+#: How far the kernel reads past what it is asked for in files that are read in pieces, bytes.
+PAST_BYTES = 192 << 10
 #: About how much one request brings in a long read, bytes.
 REQUEST_BYTES = 1 << 20
 
@@ -34,8 +36,9 @@ def map_ranges(
 ) -> list[ByteRange]:
     """The bytes of the tiles that a map needs: of overviews only, within `window` only, or both.
 
-    In units of `UNIT_BYTES` of the file of `size` bytes, as they are fetched and kept. Tables and
-    headers are not among them: who parsed them has read them.
+    In units of `UNIT_BYTES` of the file of `size` bytes, as they are fetched and kept, with
+    `PAST_BYTES` behind each range. Tables and headers are not among them: who parsed them has read
+    them.
     """
     if not layout.levels:
         return []
@@ -45,7 +48,8 @@ def map_ranges(
         if overviews and not level.is_reduced:
             continue
         spans += _tiles(level, full, window)
-    return coalesce((align(span, UNIT_BYTES, size) for span in spans), UNIT_BYTES)
+    read = (ByteRange(span.start, min(span.stop + PAST_BYTES, size)) for span in spans)
+    return coalesce((align(span, UNIT_BYTES, size) for span in read), UNIT_BYTES)
 
 
 def pieces(spans: Iterable[ByteRange], most: int) -> list[ByteRange]:

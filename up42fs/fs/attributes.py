@@ -6,12 +6,13 @@ Knows what each kind of node shows; the values are made by `xattrs`, requests by
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from up42fs.catalog.index import Index
 from up42fs.core.stac import StacItem
-from up42fs.errors import NoAttribute
+from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.ledger import Ledger
@@ -20,6 +21,10 @@ from up42fs.fs.ports import Documents, Files
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.transformed import FileRegistry, Transformed, to_json
 from up42fs.types import Asset
+
+#: The most that one call fetches, bytes: it must be here within the deadline of the call.
+MOST_FETCHED = 4 << 20
+_SPAN = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
 
 class NodeAttributes:
@@ -91,6 +96,8 @@ class NodeAttributes:
                 return str(await self._cached_bytes(node)).encode()
             if name == xattrs.EXPLAIN:
                 return json.dumps(await self._explain(node)).encode()
+            if name.startswith(xattrs.FETCH):
+                return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
         raise NoAttribute(name)
 
     async def _cached_bytes(self, node: Node) -> int:
@@ -98,6 +105,21 @@ class NodeAttributes:
         return await self._files.ensure_cached_bytes(
             node.id, size=sizes.known(node), name=sizes.label(node), stamp=sizes.stamp(node)
         )
+
+    async def _fetch(self, node: Node, text: str) -> int:
+        """Have the bytes `START-STOP`; returns how many of them there are."""
+        match = _SPAN.fullmatch(text)
+        start, stop = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 0 < stop - start <= MOST_FETCHED:
+            raise InvalidArgument(f"{text!r} is no span of 1 to {MOST_FETCHED:,} bytes")
+        sizes, size = self._sizes, await self._sizes.ensure(node)
+        file = self._files.open(
+            node.id, size=size, name=sizes.label(node), stamp=sizes.stamp(node), is_exact=True
+        )
+        try:
+            return len(await file.read(start, stop - start))
+        finally:
+            file.close()
 
     async def _explain(self, node: Node) -> dict[str, Any]:
         """What the file cost and why, as far as it is remembered."""

@@ -37,10 +37,19 @@ class Ahead(Protocol):
 class Files(Protocol):
     """The byte store (see `store.files.FileStore`)."""
 
-    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> OpenFile:
+    def open(
+        self,
+        object_id: str,
+        *,
+        size: int,
+        name: str,
+        stamp: str | None = None,
+        is_exact: bool = False,
+    ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
-        `stamp` is another one whenever the object may have changed; None where nobody knows.
+        `stamp` is another one whenever the object may have changed; None where nobody knows. With
+        `is_exact` nothing but what is read is fetched.
         """
         ...
 

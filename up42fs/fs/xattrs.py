@@ -19,6 +19,8 @@ STAC_JSON = PREFIX + "stac.json"
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
 EXPLAIN = PREFIX + "explain"
+#: With `START-STOP` behind it: the bytes [START, STOP) are fetched, and no others.
+FETCH = PREFIX + "fetch."
 
 
 def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:

@@ -28,9 +28,11 @@ What a long run has read goes from memory at once: the kernel has these bytes as
 has them as well, other files' stay, and their buffers are still in the processor's cache when the
 next parts come (docs/transport.md).
 
-Read-ahead is admitted only within the budget, demand always. Failed read-ahead is not repeated
-until a demand succeeded. A fetch is cancelled only where nobody waits and more than
-`KEEP_BYTES` are to come: cancelling costs the connection. With the last handle all such go.
+Read-ahead is admitted only within the budget, demand always. Guesses are left out as long as a
+handle finds here or on disk all that it reads: what it goes on to was most likely read, or warmed,
+before. Failed read-ahead is not repeated until a demand succeeded. A fetch is cancelled only where
+nobody waits and more than `KEEP_BYTES` are to come: cancelling costs the connection. With the last
+handle all such go.
 
 A changed object ends all: every read of this fetcher, now and later, answers VersionChanged.
 Never await: `_start`, `_finish`, `cancel`, `let_go`, `stop`, `_change`.
@@ -125,12 +127,14 @@ class Fetcher:
         if not self.source.is_ready and self._have.missing(wanted):
             await self.source.ready()
             self._check()
+        access.has_missed = access.has_missed or self._is_new(wanted)
         plan = access.on_read(wanted, self._have, window_bytes)
         self.cancel(plan.cancel)
         scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
         for span in self._cut(plan.demand, wanted):
             self._start(span, deadline_s, in_scan=span.stop > scan_from)
-        ahead = (*plan.ahead, *plan.guesses) if self._may_read_ahead else ()
+        guesses = plan.guesses if access.has_missed else ()
+        ahead = (*plan.ahead, *guesses) if self._may_read_ahead else ()
         for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
                 break
@@ -254,6 +258,10 @@ class Fetcher:
         self._tally.count("store.bytes_delivered", len(wanted))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _is_new(self, wanted: ByteRange) -> bool:
+        """Whether `wanted` is to be fetched, or was on the guess that it would be read."""
+        return self.lacks(wanted) or any(part.is_foreseen for part in self._under(wanted))
+
     def _peek(self, span: ByteRange) -> Bytes | None:
         """The bytes of `span` where all are here; reading them this way counts for nothing."""
         parts = self._under(span)
@@ -302,6 +310,7 @@ class Fetcher:
             self._tally.count("store.prefetched_bytes", len(span))
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
         part.in_scan = in_scan
+        part.is_foreseen = not wanted and self.source.lacks(span)
         self._cache.shrink(len(span))
         insort(self._parts, part, key=_start_of)
         self._have.add(span)

@@ -23,6 +23,7 @@ from weakref import WeakSet
 import trio
 
 from up42fs.core.access import Access
+from up42fs.core.exact import Exact
 from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
@@ -170,16 +171,26 @@ class FileStore:
         #: Of files opened from now on.
         self.tuning = settings.tuning
 
-    def open(self, object_id: str, *, size: int, name: str, stamp: str | None = None) -> OpenFile:
+    def open(
+        self,
+        object_id: str,
+        *,
+        size: int,
+        name: str,
+        stamp: str | None = None,
+        is_exact: bool = False,
+    ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
-        `stamp` is the catalogue's mark of the object's state (see `disk_first`).
+        `stamp` is the catalogue's mark of the object's state (see `disk_first`). With `is_exact`
+        only what is read is fetched.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
-        access = Access(size, self.tuning, fetcher.insight)
+        kind = Exact if is_exact else Access
+        access = kind(size, self.tuning, fetcher.insight)
         return OpenFile(fetcher, access, self._windows, self._tallies.of(object_id, name), name)
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:

@@ -48,6 +48,7 @@ class Part:
         "error",
         "filled",
         "in_scan",
+        "is_foreseen",
         "is_over",
         "pins",
         "scope",
@@ -63,6 +64,7 @@ class Part:
         self.wanted = wanted
         self.deadline_s = deadline_s
         self.in_scan = False  # asked by a run so long that it is read for once
+        self.is_foreseen = False  # brought by the network before anybody asked
         self.stopped = False
         self.is_over = False  # no more bytes will come
         self.error: Up42fsError | None = None
