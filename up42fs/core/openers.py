@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-#: Images that programs read by tiles: read-ahead past a tile is fetched for nothing.
-_PIECEWISE = frozenset({".tif", ".tiff", ".gtiff", ".ovr", ".msk", ".img", ".ntf", ".vrt"})
-#: Programs that read whole files, whatever is in them.
+#: Images that programs read by tiles, and archives that hold such: read-ahead past a tile is
+#: fetched for nothing.
+_PIECEWISE = frozenset({
+    ".tif", ".tiff", ".gtiff", ".ovr", ".msk", ".img", ".ntf", ".vrt", ".zip",
+})  # fmt: skip
+#: Programs that read whole files, whatever is in them, or archives from end to end.
 _COPIERS = frozenset({
-    "7z", "b2sum", "b3sum", "cat", "cksum", "cmp", "cp", "dd", "diff", "gzip", "install", "md5sum",
-    "mv", "pv", "rclone", "restic", "rsync", "scp", "sftp-server", "sha1sum", "sha256sum",
-    "sha512sum", "smbd", "tar", "xxhsum", "xz", "zip", "zstd",
+    "7z", "7za", "7zr", "7zz", "ark", "b2sum", "b3sum", "bsdtar", "cat", "cksum", "cmp", "cp", "dd",
+    "diff", "file-roller", "funzip", "gzip", "install", "md5sum", "mv", "pv", "rclone", "restic",
+    "rsync", "scp", "sftp-server", "sha1sum", "sha256sum", "sha512sum", "smbd", "tar", "unzip",
+    "xxhsum", "xz", "zip", "zstd",
 })  # fmt: skip
 
 
