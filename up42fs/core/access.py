@@ -151,7 +151,13 @@ class Access:
         stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
         if stream.is_scan:
             return None
-        tiles = self._tiles.on_read(read, passed, goes_on=goes_on, most_bytes=window_bytes)
+        tiles = self._tiles.on_read(
+            read,
+            passed,
+            goes_on=goes_on,
+            most_bytes=window_bytes,
+            read_bytes=self._read_bytes,
+        )
         stream.in_tiles |= tiles is not None and bool(tiles.now)
         stream.is_scan = tiles is not None and tiles.scans
         return None if stream.is_scan else tiles

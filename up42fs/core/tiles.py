@@ -56,18 +56,23 @@ class TileReader:
     _stop: _Stop | None = None
     _reach_bytes: int = 0
     _longest_bytes: int = 0
-    _read_bytes: int = 0
     _level: int | None = None  # of the tile that the current run is past for certain
     _run_start: int = 0
 
     def on_read(
-        self, read: ByteRange, passed: ByteRange | None, *, goes_on: bool, most_bytes: int
+        self,
+        read: ByteRange,
+        passed: ByteRange | None,
+        *,
+        goes_on: bool,
+        most_bytes: int,
+        read_bytes: int,
     ) -> Tiles | None:
         """Take a read in, of which `passed` is wanted for certain; None where no tiles are known.
 
-        `goes_on`: it begins where a run of reads had come to.
+        `goes_on`: it begins where a run of reads had come to. `most_bytes` may be guessed;
+        `read_bytes` were read through the handle until now, this read's among them.
         """
-        self._read_bytes += len(read)
         self._longest_bytes = max(self._longest_bytes, len(read))
         image = self.structure.image_at(read.start)
         if image is None or image.layout is None:
@@ -79,19 +84,21 @@ class TileReader:
         if read.start == image.base:
             touched = []  # who reads an image's beginning wants its tables
         if not touched:
-            return Tiles(left=tuple(self._left_walks()), scans=scans) if image.under(read) else None
-        left: list[ByteRange] = []
+            left = self._left_walks(read_bytes)
+            return Tiles(left=tuple(left), scans=scans) if image.under(read) else None
+        left = []
         now: list[ByteRange] = []
         walk, is_news = None, False
         for tile in touched:
             walk = self._walk(image, tile)
+            walk.touched_at = read_bytes
             is_news |= tile != walk.last
             if walk.touch(tile):
                 left += walk.give_up()
             span = walk.span(tile.row, tile.col, self._tail_bytes)
             now += [span] if span else []
         assert walk is not None, "a tile was touched"
-        left += self._left_walks()
+        left += self._left_walks(read_bytes)
         coming = self._strided(image, touched[-1], read, goes_on=goes_on)
         if coming is None:
             coming = walk.guess(most_bytes, self._tail_bytes) if is_news else []
@@ -141,15 +148,14 @@ class TileReader:
             base_bytes = self.tuning.base_bytes
             walk = Walk(image, tile.level, tile.plane, self.shapes, base_bytes)
         self._walks[key] = walk
-        walk.touched_at = self._read_bytes
         return walk
 
-    def _left_walks(self) -> list[ByteRange]:
+    def _left_walks(self, read_bytes: int) -> list[ByteRange]:
         """Guesses of walks that were left: others have since been read for long enough."""
         left: list[ByteRange] = []
         for key, walk in list(self._walks.items())[:-1]:
             is_crowded = len(self._walks) > _MOST_WALKS
-            if is_crowded or self._read_bytes - walk.touched_at > self.tuning.patience_bytes:
+            if is_crowded or read_bytes - walk.touched_at > self.tuning.patience_bytes:
                 left += walk.give_up()
                 walk.end()
                 del self._walks[key]
