@@ -37,7 +37,6 @@ from up42fs.catalog.sync import Part, Sync
 from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
-from up42fs.core.tuning import Tuning
 from up42fs.errors import Up42fsError
 from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
@@ -300,9 +299,7 @@ class _Mount:
         wide_kib = self._tuned.read_ahead_kib if self._tuned else None
         if wide_kib is not None:
             pieces_kib = self._session.vary_read_ahead(mount, wide_kib)
-            # Large reads of a program go further than that.
-            ahead_bytes = max(pieces_kib << 10, Tuning().kernel_ahead_bytes)
-            self._store.tuning = replace(self._store.tuning, kernel_ahead_bytes=ahead_bytes)
+            self._store.tuning = replace(self._store.tuning, kernel_ahead_bytes=pieces_kib << 10)
 
     async def _tune_again(self, mount: Mount) -> None:
         """A rule of udev (contrib/udev) permits it a moment after the mount is there."""

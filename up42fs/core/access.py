@@ -126,8 +126,7 @@ class Access:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
         window_bytes = min(window_bytes, self._tuning.window_bytes)
         self._read_bytes += len(read)
-        stream, move, is_apart = self._follow(read)
-        goes_on = move is Move.ON and not is_apart
+        stream, move, goes_on = self._follow(read)
         tiles = self._tiles_of(read, stream, window_bytes, goes_on=goes_on)
         cancel = self._give_up(stream)
         if tiles is not None:
@@ -233,19 +232,23 @@ class Access:
         return Plan(cancel=tuple(coalesce(asked)))
 
     def _follow(self, read: ByteRange) -> tuple[Stream, Move, bool]:
-        """The stream that `read` belongs to, how it goes on, and whether it left bytes out."""
+        """The stream that `read` belongs to, how it goes on, and whether without a break.
+
+        Who read elsewhere and comes back to the end of a run has not read on to it: the kernel had.
+        """
+        last = self._streams[-1] if self._streams else None
         near = [s for s in self._streams if s.accepts(read, self._tuning)]
         if near:
             stream = min(near, key=lambda s: s.distance(read))
             self._streams.remove(stream)
-            is_apart = read.start > stream.stop
+            is_whole = stream is last and read.start <= stream.stop
             move = stream.extend(read)
         else:
             stream = Stream(read.start, read.stop, len(read), len(read), self._read_bytes)
-            move, is_apart = Move.JUMP, True
+            move, is_whole = Move.JUMP, False
         stream.touched_at = self._read_bytes
         self._streams.append(stream)
-        return stream, move, is_apart
+        return stream, move, move is Move.ON and is_whole
 
     def _units(self, stream: Stream, move: Move, run_unit: int) -> tuple[int, int]:
         """Multiples to which a miss is grown, upward and downward."""

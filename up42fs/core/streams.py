@@ -32,6 +32,7 @@ class Stream:
     run_bytes: int
     last_bytes: int
     touched_at: int
+    before_bytes: int = 0  # of the read before the last one
     passed: int = 0  # what the reader is past, as far as the kernel's read-ahead lets it be seen
     skipped: int = 0
     fall_bytes: int = 0
@@ -47,11 +48,12 @@ class Stream:
     def pass_over(self, read: ByteRange, slack: int, *, goes_on: bool) -> ByteRange | None:
         """What `read` shows the reader to be past, newly; `goes_on`: nothing was left out.
 
-        The kernel reads ahead: only what lies `slack` bytes before the end of a run was wanted for
-        certain, and the pages that a run begins with.
+        The kernel reads ahead: it asks for more when the reader comes to what it asked for last.
+        So only what lies two reads before the end of a run was wanted for certain, or `slack`
+        bytes, and the pages that a run begins with.
         """
         start = self.passed if goes_on else read.start
-        stop = read.stop - slack
+        stop = read.stop - min(slack, self.before_bytes + len(read))
         if not goes_on:
             stop = max(stop, min(read.start + FIRST_BYTES, read.stop))
         self.passed = max(start, stop)
@@ -71,7 +73,7 @@ class Stream:
 
     def extend(self, read: ByteRange) -> Move:
         """Take `read` in."""
-        self.last_bytes = len(read)
+        self.before_bytes, self.last_bytes = self.last_bytes, len(read)
         if read.stop > self.stop:
             self.skipped += max(0, read.start - self.stop)
             self.run_bytes += min(len(read), read.stop - self.stop)

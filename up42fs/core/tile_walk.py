@@ -33,7 +33,7 @@ from statistics import fmean
 from up42fs.core.ranges import ceil_to, floor_to
 from up42fs.core.structure import Image
 from up42fs.core.tiff import Level, Tile
-from up42fs.core.tuning import PAGE_BYTES
+from up42fs.core.tuning import KERNEL_READ_BYTES, PAGE_BYTES
 from up42fs.types import ByteRange
 
 #: The side of the first guess, pixels.
@@ -170,7 +170,7 @@ class Walk:
     def span(self, row: int, col: int, tail_bytes: int = 0) -> ByteRange | None:
         """The bytes of a tile grown to whole pages, as the kernel will ask for them.
 
-        The last one of a row as guessed is longer by `tail_bytes`.
+        The last one of a row as guessed is longer by `tail_bytes`, or by what the tile is read in.
         """
         span = self._image.span(self._number, self._plane, row, col)
         if span is None:
@@ -178,7 +178,7 @@ class Walk:
         end = self._image.base + self._image.size
         stop = ceil_to(span.stop, PAGE_BYTES)
         if col >= self._right - 1:
-            stop += tail_bytes
+            stop += max(tail_bytes, min(len(span), KERNEL_READ_BYTES))
         # A program that seeks to a tile may begin to read in the page before it.
         start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
         return ByteRange(start, max(span.stop, min(stop, end)))

@@ -138,7 +138,7 @@ class TileReader:
 
     @property
     def _tail_bytes(self) -> int:
-        """How far a read may run past the last tile of a row."""
+        """How far a read may run past the last tile of a row, whatever size that has."""
         return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
 
     def _walk(self, image: Image, tile: Tile) -> Walk:

@@ -9,6 +9,8 @@ KIB, MIB = 1 << 10, 1 << 20
 PAGE_BYTES = 4 * KIB
 #: A program that jumps to a tile is seen to read so much from the page it begins in, or less.
 FIRST_BYTES = 2 * PAGE_BYTES
+#: A program's own read is cut into such pieces, however short the kernel's read-ahead is.
+KERNEL_READ_BYTES = 128 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,8 @@ class Tuning:
     """The constants of the plan, in bytes; the module's theory says where they come from.
 
     `base_bytes` are guessed without evidence: two round trips of a middling line (25 MB/s, 50 ms).
-    `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads, and half of how
-    far it is ahead of a reader.
+    `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads but for what
+    programs ask for at once, and half of how far it is ahead of a reader.
     """
 
     whole_bytes: int = MIB
@@ -46,5 +48,5 @@ class Tuning:
 
     @property
     def slack_bytes(self) -> int:
-        """How far before the end of a run the reader may still be."""
-        return 2 * self.kernel_ahead_bytes
+        """How far before the end of a run the reader may still be, at most."""
+        return 2 * max(self.kernel_ahead_bytes, KERNEL_READ_BYTES)
