@@ -186,6 +186,45 @@ def test_thinned_strips_are_asked_for_ahead(step: float, most_stops: int) -> Non
     assert thing.asked_bytes <= 1.5 * thing.read_bytes + 8 * MIB
 
 
+def test_a_window_of_strips_is_a_run_that_ends() -> None:
+    """All strips of a thousand rows: large requests, and none past the last row."""
+    thing = Scene([Image(7000, 7000, None, [56_000] * 7000)])
+    access = thing.open()
+    start = thing.levels[0].offsets[4000]
+    run = ByteRange(start, start + 1024 * 56_000)
+    for span, is_needed in kernel(run, thing.size):
+        thing.read(access, span, needed=is_needed)
+    assert thing.asked_bytes <= 1.05 * len(run)
+    assert len(thing.requests) <= 80
+    assert thing.waits <= 8
+
+
+def test_two_readers_that_take_turns_on_one_handle_wait_as_seldom_as_one() -> None:
+    """One in the image, one in an overview: that is no run from one level into the other."""
+    thing = scene(8192, 256, 84_000)
+    access = thing.open()
+    runs = []
+    for level in (0, 1):
+        image = thing.levels[level]
+        start = image.offsets[100] // PAGE * PAGE
+        runs.append(kernel(ByteRange(start, start + 6 * MIB), thing.size))
+    for both in zip(*runs, strict=False):
+        for span, is_needed in both:
+            thing.read(access, span, needed=is_needed)
+    assert thing.waits <= 16
+    assert len(thing.requests) <= 64
+
+
+def test_the_window_beside_is_guessed_as_wide_as_the_one_before() -> None:
+    thing = scene(16384, 256, 84_000)
+    access = thing.open()
+    thing.window(access, 0, range(17, 22), range(17, 22))
+    before, waits = thing.asked_bytes, thing.waits
+    needed = thing.window(access, 0, range(17, 22), range(22, 27))
+    assert thing.asked_bytes - before <= 1.6 * needed
+    assert thing.waits - waits <= 3
+
+
 def test_what_is_guessed_is_given_up_when_the_reader_goes_elsewhere() -> None:
     thing = scene(16384, 512, 1_400_000)
     access = thing.open()

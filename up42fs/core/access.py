@@ -52,6 +52,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from up42fs.core.hops import Hops
@@ -147,19 +148,20 @@ class Access:
         begins = not (stream.start or stream.in_tiles) and read.stop > self._tuning.head_bytes
         slack_bytes = self._tuning.slack_bytes // (2 if begins else 1)
         passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
-        stream.is_scan |= stream.run_bytes >= self._tuning.scan_bytes
+        stream.is_scan |= self._copies(stream)
         if stream.is_scan:
             return None
-        tiles = self._tiles.on_read(
-            read,
-            passed,
-            goes_on=goes_on,
-            most_bytes=window_bytes,
-            read_bytes=self._read_bytes,
-        )
+        tiles = self._tiles.on_read(read, passed, stream, goes_on=goes_on, most_bytes=window_bytes)
         stream.in_tiles |= tiles is not None and bool(tiles.now)
         stream.is_scan = tiles is not None and tiles.scans
         return None if stream.is_scan else tiles
+
+    def _copies(self, stream: Stream) -> bool:
+        """Whether so much was read from an image's beginning on that it is no window of it."""
+        if stream.run_bytes < self._tuning.scan_bytes:
+            return False
+        image = self._insight.structure.image_at(stream.start)
+        return image is None or stream.start < image.base + self._tuning.head_bytes
 
     def _plain(
         self, read: ByteRange, stream: Stream, move: Move, have: Coverage, window_bytes: int
@@ -193,6 +195,8 @@ class Access:
         self, spans: list[ByteRange], have: Coverage, demand: list[ByteRange]
     ) -> list[ByteRange]:
         """Spans to ask for ahead, in their order, those that touch in one request up to a size."""
+        if self._has_enough(spans, have):
+            return []
         most = max(self._tuning.least_part_bytes, sum(map(len, spans)) * 2 // 3)
         joined: list[ByteRange] = []
         for span in spans:
@@ -211,6 +215,14 @@ class Access:
                     ahead += divide(piece, self._tuning.part_bytes)
             taken.append(span)
         return ahead
+
+    def _has_enough(self, spans: list[ByteRange], have: Coverage) -> bool:
+        """Whether half of the spans are here up to the first that is not, and little lacks."""
+        lacking = [sum(map(len, have.missing(span))) for span in spans]
+        if sum(lacking) >= self._tuning.least_part_bytes:
+            return False
+        near = takewhile(lambda both: not both[1], zip(spans, lacking, strict=True))
+        return 2 * sum(len(span) for span, _ in near) >= sum(map(len, spans))
 
     def _whole(
         self, read: ByteRange, move: Move, have: Coverage, taken: list[ByteRange]
@@ -236,19 +248,22 @@ class Access:
 
         Who read elsewhere and comes back to the end of a run has not read on to it: the kernel had.
         """
-        last = self._streams[-1] if self._streams else None
         near = [s for s in self._streams if s.accepts(read, self._tuning)]
         if near:
             stream = min(near, key=lambda s: s.distance(read))
             self._streams.remove(stream)
-            is_whole = stream is last and read.start <= stream.stop
+            elsewhere = self._read_bytes - len(read) - stream.touched_at
+            is_whole = read.start <= stream.stop and elsewhere <= self._tuning.away_bytes
             move = stream.extend(read)
         else:
             stream = Stream(read.start, read.stop, len(read), len(read), self._read_bytes)
             move, is_whole = Move.JUMP, False
+        goes_on = move is Move.ON and is_whole
+        if not goes_on:
+            stream.whole_from, stream.level = read.start, None
         stream.touched_at = self._read_bytes
         self._streams.append(stream)
-        return stream, move, move is Move.ON and is_whole
+        return stream, move, goes_on
 
     def _units(self, stream: Stream, move: Move, run_unit: int) -> tuple[int, int]:
         """Multiples to which a miss is grown, upward and downward."""

@@ -25,6 +25,7 @@ class Stream:
     """One run of reads over `[start, stop)`; `skipped` bytes of it were left out so far.
 
     `run_bytes` were read going up, `fall_bytes` going down; `asked` is the read-ahead beyond it.
+    `touched_at` is how much had been read through the handle by its last read, that included.
     """
 
     start: int
@@ -36,6 +37,8 @@ class Stream:
     passed: int = 0  # what the reader is past, as far as the kernel's read-ahead lets it be seen
     skipped: int = 0
     fall_bytes: int = 0
+    whole_from: int = 0  # since here nothing was left out
+    level: int | None = None  # of the tile that it is past for certain
     in_tiles: bool = False
     is_scan: bool = False  # the file is read as bytes, not as an image
     asked: list[ByteRange] = field(default_factory=list)

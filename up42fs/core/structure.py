@@ -51,6 +51,11 @@ class Image:
         span = self.layout.levels[level].span(plane, row, col)
         return ByteRange(self.base + span.start, self.base + span.stop) if span else None
 
+    @property
+    def tiles_at(self) -> int:
+        """The object's offset of the first tile."""
+        return self.base + (self.layout.first_at if self.layout else 0)
+
     def starts_in(self, tile: Tile, span: ByteRange) -> bool:
         """Whether the first byte of `tile` lies in the object's `span`."""
         place = self.span(tile.level, tile.plane, tile.row, tile.col)

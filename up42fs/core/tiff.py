@@ -147,6 +147,11 @@ class Layout:
                 found.append((level.offsets[index], Tile(number, plane, row, col)))
         return [tile for _, tile in sorted(found, key=lambda one: one[0])]
 
+    @cached_property
+    def first_at(self) -> int:
+        """Offset of the first tile's first byte; 0 where there are none."""
+        return min((level.extent.start for level in self.levels if level.extent), default=0)
+
     @property
     def held_bytes(self) -> int:
         """Memory that it takes, bytes."""

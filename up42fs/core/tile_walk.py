@@ -41,6 +41,8 @@ GUESS_PIXELS = 1024
 _REMEMBERED = 4
 #: Rows and columns beyond which a guess is not counted out.
 _MOST_GUESSED = 4096
+#: After so small a share of the tiles last guessed it is time for the next guess.
+_PAUSE_SHARE = 16
 
 
 class Shapes:
@@ -86,10 +88,10 @@ class _Window:
     def columns(self) -> int:
         return self.right - self.left + 1
 
-    def continues(self, tile: Tile) -> bool:
-        """Whether `tile` belongs to it, or next to it in reading order."""
+    def continues(self, tile: Tile, unseen_rows: int) -> bool:
+        """Whether `tile` belongs to it, or next to it in reading order, `unseen_rows` left out."""
         inside = self.left - 1 <= tile.col <= self.right + 1
-        return inside and self.row <= tile.row <= self.row + 1
+        return inside and self.row <= tile.row <= self.row + 1 + unseen_rows
 
     def take(self, tile: Tile) -> None:
         self.left, self.right = min(self.left, tile.col), max(self.right, tile.col)
@@ -113,6 +115,7 @@ class Walk:
         self._base_bytes = base_bytes
         self._window: _Window | None = None
         self._guess = (1, 1)
+        self._pause = 0
         self.last: Tile | None = None
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
@@ -121,12 +124,15 @@ class Walk:
         window = self._window
         if tile == self.last:
             return False
+        # A reader may be past so much before it is known for certain.
+        unseen_rows = self._strips_in(2 * KERNEL_READ_BYTES)
+        begins = window is None or not window.continues(tile, unseen_rows)
         self.last = tile
-        begins = window is None or not window.continues(tile)
         if window is None or begins:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
             window = self._window = _Window(tile.row, tile.col, tile.row, tile.col, tile.row)
+            self._pause = 0
         else:
             window.take(tile)
         span = self.span(tile.row, tile.col)
@@ -146,12 +152,13 @@ class Walk:
         `tail_bytes`: how much further than the last one of a row the kernel reads, in one request
         with it.
         """
-        if self._window is None:
+        self._pause -= 1
+        if self._window is None or self._pause > 0:
             return []
         allowed = min(most_bytes, max(self._base_bytes, 2 * self._window.read_bytes))
         spans: list[ByteRange] = []
         for row, col in self._coming(self._window):
-            span = self.span(row, col, tail_bytes)
+            span = self.span(row, col, 0 if self._is_strips else tail_bytes)
             if span is None:
                 continue
             allowed -= len(span)
@@ -159,6 +166,7 @@ class Walk:
                 break
             spans.append(span)
             self.guessed[row, col] = span
+        self._pause = len(spans) // _PAUSE_SHARE
         return spans
 
     def give_up(self) -> list[ByteRange]:
@@ -177,7 +185,7 @@ class Walk:
             return None
         end = self._image.base + self._image.size
         stop = ceil_to(span.stop, PAGE_BYTES)
-        if col >= self._right - 1:
+        if tail_bytes and col >= self._right - 1:
             stop += max(tail_bytes, min(len(span), KERNEL_READ_BYTES))
         # A program that seeks to a tile may begin to read in the page before it.
         start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
@@ -195,12 +203,22 @@ class Walk:
         return min(window.left + width, self._level.across, window.left + _MOST_GUESSED)
 
     @property
+    def _is_strips(self) -> bool:
+        return self._level.across == 1
+
+    def _strips_in(self, length: int) -> int:
+        """How many strips like the last one have `length` bytes; 0 where there are tiles."""
+        span = self.span(self.last.row, 0) if self.last and self._is_strips else None
+        return length // len(span) if span else 0
+
+    @property
     def _key(self) -> tuple[int, int]:
         return self._image.base, self._number
 
     def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
         assert self.last is not None, "a window has a tile"
-        height = _grown(window.rows, self._guess[0])
+        # Rows of strips are a run of bytes.
+        height = _grown(window.rows, self._guess[0], max(1, self._strips_in(self._base_bytes)))
         right = self._right
         bottom = min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
         for col in range(self.last.col + 1, right):
@@ -210,5 +228,5 @@ class Walk:
                 yield row, col
 
 
-def _grown(read: int, guessed: int) -> int:
-    return guessed if read <= guessed else read + max(1, read // 2)
+def _grown(read: int, guessed: int, least: int = 1) -> int:
+    return guessed if read <= guessed else read + max(least, read // 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from up42fs.core.ranges import ceil_to, floor_to
+from up42fs.core.streams import Stream
 from up42fs.core.stride import Stride
 from up42fs.core.structure import Image, Structure
 from up42fs.core.tiff import Tile
@@ -56,22 +57,19 @@ class TileReader:
     _stop: _Stop | None = None
     _reach_bytes: int = 0
     _longest_bytes: int = 0
-    _level: int | None = None  # of the tile that the current run is past for certain
-    _run_start: int = 0
 
     def on_read(
         self,
         read: ByteRange,
         passed: ByteRange | None,
+        stream: Stream,
         *,
         goes_on: bool,
         most_bytes: int,
-        read_bytes: int,
     ) -> Tiles | None:
         """Take a read in, of which `passed` is wanted for certain; None where no tiles are known.
 
-        `goes_on`: it begins where a run of reads had come to. `most_bytes` may be guessed;
-        `read_bytes` were read through the handle until now, this read's among them.
+        `goes_on`: it begins where `stream`, its run, had come to. `most_bytes` may be guessed.
         """
         self._longest_bytes = max(self._longest_bytes, len(read))
         image = self.structure.image_at(read.start)
@@ -79,26 +77,27 @@ class TileReader:
             return None
         if goes_on and self._stop is not None:
             self._stop.stop = max(self._stop.stop, read.stop)
-        scans = self._scans(image, read, goes_on=goes_on)
+        scans = self._scans(image, read, stream)
         touched = self._touched(image, passed, goes_on=goes_on) if passed else []
-        if read.start == image.base:
-            touched = []  # who reads an image's beginning wants its tables
+        in_head = not goes_on or read.stop <= image.base + self.tuning.head_bytes
+        if in_head and stream.whole_from < image.tiles_at:
+            touched = []  # tables are wanted; what lies behind them came along
         if not touched:
-            left = self._left_walks(read_bytes)
+            left = self._left_walks(stream.touched_at)
             return Tiles(left=tuple(left), scans=scans) if image.under(read) else None
         left = []
         now: list[ByteRange] = []
         walk, is_news = None, False
         for tile in touched:
             walk = self._walk(image, tile)
-            walk.touched_at = read_bytes
+            walk.touched_at = stream.touched_at
             is_news |= tile != walk.last
             if walk.touch(tile):
                 left += walk.give_up()
             span = walk.span(tile.row, tile.col, self._tail_bytes)
             now += [span] if span else []
         assert walk is not None, "a tile was touched"
-        left += self._left_walks(read_bytes)
+        left += self._left_walks(stream.touched_at)
         coming = self._strided(image, touched[-1], read, goes_on=goes_on)
         if coming is None:
             coming = walk.guess(most_bytes, self._tail_bytes) if is_news else []
@@ -127,14 +126,12 @@ class TileReader:
             first += image.under(ByteRange(pages.stop, passed.stop))
         return list(dict.fromkeys(first))
 
-    def _scans(self, image: Image, read: ByteRange, *, goes_on: bool) -> bool:
+    def _scans(self, image: Image, read: ByteRange, stream: Stream) -> bool:
         """Whether the run has gone on from one level into another, beyond doubt."""
-        if not goes_on:
-            self._run_start, self._level = read.start, None
         stop = read.stop - self.tuning.slack_bytes
-        sure = image.under(ByteRange(stop - 1, stop)) if stop > self._run_start else []
-        before, self._level = self._level, sure[-1].level if sure else self._level
-        return before is not None and before != self._level
+        sure = image.under(ByteRange(stop - 1, stop)) if stop > stream.whole_from else []
+        before, stream.level = stream.level, sure[-1].level if sure else stream.level
+        return before is not None and before != stream.level
 
     @property
     def _tail_bytes(self) -> int:

@@ -37,6 +37,7 @@ class Tuning:
     back_bytes: int = 256 * KIB
     streams: int = 8
     patience_bytes: int = 2 * MIB
+    away_bytes: int = MIB
     join_bytes: int = 512 * KIB
     least_part_bytes: int = MIB
     least_guess_bytes: int = 16 * KIB
