@@ -184,9 +184,10 @@ class Walk:
         if span is None:
             return None
         end = self._image.base + self._image.size
-        stop = ceil_to(span.stop, PAGE_BYTES)
+        stop = span.stop
         if tail_bytes and col >= self._right - 1:
             stop += max(tail_bytes, min(len(span), KERNEL_READ_BYTES))
+        stop = ceil_to(stop, PAGE_BYTES)
         # A program that seeks to a tile may begin to read in the page before it.
         start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
         return ByteRange(start, max(span.stop, min(stop, end)))
