@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import trio
 
@@ -17,6 +18,7 @@ from up42fs.store.settings import StoreSettings
 from up42fs.types import ByteRange, SignedUrl, Version
 
 CHUNK = 16 << 10
+T = TypeVar("T")
 
 
 def pattern(size: int, seed: int = 1) -> bytes:
@@ -40,6 +42,34 @@ class Fault:
 
 
 EXPIRED = Fault(status=400, body=b"<Error><Code>ExpiredToken</Code></Error>")
+
+
+def chaos(seed: int, share: float) -> Callable[[int], Fault | None]:
+    """A fault for every request by chance, so long as the reads can still succeed."""
+    chance = random.Random(seed)
+
+    def decide(_: int) -> Fault | None:
+        if chance.random() >= share:
+            return None
+        cut = chance.randrange(1, 200_000)
+        return chance.choice(
+            [
+                Fault(status=503),
+                Fault(status=500, body=b"<html>oops"),
+                Fault(status=429, headers={"retry-after": "1"}),
+                EXPIRED,
+                Fault(kind=Kind.BROKEN),
+                Fault(kind=Kind.BROKEN, after_bytes=cut),
+                Fault(kind=Kind.STALLED, after_bytes=cut, wait_s=2),
+                Fault(kind=Kind.STALLED, wait_s=3),
+                Fault(head={"content-range": "bytes 0-9/10000"}, wait_s=0.2),
+                Fault(head={"content-length": "3"}),
+                Fault(head={"content-length": None}, kind=Kind.BROKEN, after_bytes=cut),
+                Fault(wait_s=1.0),
+            ]
+        )
+
+    return decide
 
 
 class ScriptedStore:
@@ -139,6 +169,13 @@ class ScriptedStore:
 
     def asked(self, object_id: str | None = None) -> int:
         return sum(len(s) for name, s, _ in self.requests if object_id in (None, name))
+
+
+async def inline(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    """Worker threads would let the mock clock run away."""
+    async with limiter:
+        await trio.lowlevel.checkpoint()
+        return job()
 
 
 @dataclass

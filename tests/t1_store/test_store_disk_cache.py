@@ -16,7 +16,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_script import Bench, bench, pattern
+from store_script import Bench, bench, inline, pattern
 
 from up42fs.core.cells import Label
 from up42fs.errors import Offline, VersionChanged
@@ -33,13 +33,6 @@ DATA = pattern(8 * MIB + 4321)
 KEY = "0" * 16
 T = TypeVar("T")
 Clock = trio.testing.MockClock
-
-
-async def inline(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-    """Worker threads would let the mock clock run away."""
-    async with limiter:
-        await trio.lowlevel.checkpoint()
-        return job()
 
 
 @dataclass

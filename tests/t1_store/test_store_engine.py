@@ -9,7 +9,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_script import EXPIRED, Bench, Fault, bench, pattern
+from store_script import EXPIRED, Bench, Fault, bench, chaos, pattern
 
 from up42fs.core.retry import Kind
 from up42fs.errors import (
@@ -668,34 +668,6 @@ async def test_a_budget_smaller_than_one_read_still_reads(
 
 
 # anything ---------------------------------------------------------------------------------------
-
-
-def chaos(seed: int, share: float) -> Callable[[int], Fault | None]:
-    """A fault for every request by chance, so long as the reads can still succeed."""
-    chance = random.Random(seed)
-
-    def decide(_: int) -> Fault | None:
-        if chance.random() >= share:
-            return None
-        cut = chance.randrange(1, 200_000)
-        return chance.choice(
-            [
-                Fault(status=503),
-                Fault(status=500, body=b"<html>oops"),
-                Fault(status=429, headers={"retry-after": "1"}),
-                EXPIRED,
-                Fault(kind=Kind.BROKEN),
-                Fault(kind=Kind.BROKEN, after_bytes=cut),
-                Fault(kind=Kind.STALLED, after_bytes=cut, wait_s=2),
-                Fault(kind=Kind.STALLED, wait_s=3),
-                Fault(head={"content-range": "bytes 0-9/10000"}, wait_s=0.2),
-                Fault(head={"content-length": "3"}),
-                Fault(head={"content-length": None}, kind=Kind.BROKEN, after_bytes=cut),
-                Fault(wait_s=1.0),
-            ]
-        )
-
-    return decide
 
 
 async def disturb(b: Bench, handle: OpenFile, chance: random.Random) -> OpenFile:
