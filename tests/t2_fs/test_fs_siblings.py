@@ -11,6 +11,7 @@ from strategies import make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.fs.ledger import Ledger
+from up42fs.fs.siblings import FEW_FILES, MOST_ORDERS
 from up42fs.fs.watch import Watch
 from up42fs.metrics import Metrics
 from up42fs.types import ByteRange
@@ -93,6 +94,46 @@ async def test_directories_that_changed_or_went_are_followed_as_they_are(
     world.remove(*ASSETS[4:])
     await read(world, "assets/scene_04.tif")
     assert list(world.files.ahead) == [IDS[n] for n in (3, 4, 5, 6)]
+
+
+def many_orders(count: int, files: int = 1) -> World:
+    """Files of the n-th order (from 0) are assets n * 10, n * 10 + 1, …"""
+    orders = [make_order(n, display_name=f"Order {n:03}") for n in range(1, count + 1)]
+    return World(
+        *orders,
+        *(
+            make_asset(place * 10 + n, name=f"f{n}.tif", size=SIZE, order_id=order.id)
+            for place, order in enumerate(orders)
+            for n in range(files)
+        ),
+    )
+
+
+async def test_orders_of_one_file_are_read_as_one_directory(autojump_clock: MockClock) -> None:
+    world = many_orders(12)
+    await read(world, "orders/Order 001/f0.tif")
+    assert world.files.ahead == {}
+    await read(world, "orders/Order 002/f0.tif")
+    assert list(world.files.ahead) == [make_asset(n).id for n in (20, 30, 40, 50)]
+
+
+async def test_a_walk_goes_on_from_one_small_order_into_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    world = many_orders(6, files=2)
+    await read(world, "orders/Order 001/f0.tif")
+    await read(world, "orders/Order 001/f1.tif")
+    assert list(world.files.ahead) == [make_asset(n).id for n in (10, 11, 20, 21)]
+
+
+@pytest.mark.parametrize(("count", "files"), [(MOST_ORDERS + 1, 1), (5, FEW_FILES)])
+async def test_many_orders_or_files_are_not_put_together(
+    autojump_clock: MockClock, count: int, files: int
+) -> None:
+    world = many_orders(count, files)
+    for n in (1, 2, 3):
+        await read(world, f"orders/Order {n:03}/f0.tif")
+    assert world.files.ahead == {}
 
 
 async def test_an_interrupted_copy_is_given_up(world: World, autojump_clock: MockClock) -> None:

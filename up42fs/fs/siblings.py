@@ -6,13 +6,18 @@ Sees which directories are looked into and what is read of their files, and acts
 A file may stand in several directories: a read is taken as one of the directory that was looked
 into last (a lookup or a listing) of those that list it. Only first reads count: whatever is in the
 kernel's page cache does not come here, and needs no fetching.
+
+Orders mostly hold a file or two, and tools go from one order into the next (`grep -r`, a pattern
+of the shell with a directory in it). So orders of few files are read as one directory, whose
+names are paths. It is put together when a second such order is read, not for the first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from up42fs.core.reading_order import Folder
 from up42fs.core.siblings import Plan
@@ -20,7 +25,7 @@ from up42fs.core.siblings import Siblings as Decisions
 from up42fs.core.walk import Visit, Want
 from up42fs.errors import NotFound
 from up42fs.fs.layout import Layout
-from up42fs.fs.nodes import STORED_KINDS, Node
+from up42fs.fs.nodes import STORED_KINDS, Kind, Node
 from up42fs.fs.ports import Ahead, Files, OpenFile
 from up42fs.fs.sizes import Sizes
 from up42fs.metrics import Metrics
@@ -30,6 +35,11 @@ from up42fs.types import Bytes
 MOST_DIRECTORIES = 16
 #: Larger directories are not followed: to sort them would hold up everybody.
 MOST_FILES = 50_000
+#: Orders of fewer files are read as one, where there are not too many orders.
+FEW_FILES = 4
+MOST_ORDERS = 512
+_ORDERS = Node(Kind.ORDERS)
+_INODE_BITS = 64
 
 
 class Siblings:
@@ -54,6 +64,7 @@ class Siblings:
         self._clock = clock
         self._decide = Decisions(lambda id_: sizes.known(sizes.node(id_)), most_bytes)
         self._recent: OrderedDict[Node, _Listing | None] = OrderedDict()
+        self._street: Folder | None = None
         self._begun: dict[str, Ahead] = {}
         self._counted: dict[str, int] = {}
 
@@ -66,6 +77,7 @@ class Siblings:
 
     def changed(self, directories: Iterable[Node]) -> None:
         """Names of these directories are others than before."""
+        self._street = None
         for directory in directories:
             if directory in self._recent:
                 self._recent[directory] = None
@@ -77,7 +89,7 @@ class Siblings:
     def first_read(self, node: Node, size: int) -> Visit | None:
         """A handle is read for the first time; None where there is nothing to follow."""
         folder = self._folder_of(node)
-        if folder is None or len(folder) < 2:
+        if folder is None:
             return None
         begun = self._begun.pop(node.id, None)
         visit = self._decide.on_first_read(
@@ -121,8 +133,24 @@ class Siblings:
         for directory in reversed(self._recent):
             folder = self._folder(directory)
             if folder is not None and node.id in folder:
-                return folder
+                few = directory.kind is Kind.ORDER and len(folder) < FEW_FILES
+                street = self._orders_of_few() if few else None
+                return street or (folder if len(folder) > 1 else None)
         return None
+
+    def _orders_of_few(self) -> Folder | None:
+        """The files of all orders that have few."""
+        if self._street is None and 1 < len(self._layout.children(_ORDERS)) <= MOST_ORDERS:
+            names = _Paths(self._layout)
+            self._street = Folder(
+                str(_ORDERS), names, lambda id_: self._inode_below(names.orders[id_], id_)
+            )
+        return self._street
+
+    def _inode_below(self, directory: Node, id_: str) -> int:
+        """Sorts files by their directories' inode numbers, then by their own."""
+        own = self._inode_of(self._sizes.node(id_))
+        return (self._inode_of(directory) << _INODE_BITS) + own
 
     def _folder(self, directory: Node) -> Folder | None:
         if not self._layout.exists(directory):
@@ -155,6 +183,37 @@ class _Listing:
 
     children: Mapping[str, Node]
     folder: Folder | None
+
+
+class _Paths(Mapping[str, str]):
+    """Paths below `orders/` by file ID, of orders that have few files; found when looked at."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.orders: dict[str, Node] = {}
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        paths: dict[str, str] = {}
+        for order, directory in self._layout.children(_ORDERS).items():
+            files = {
+                node.id: f"{order}/{name}"
+                for name, node in self._layout.children(directory).items()
+                if node.kind in STORED_KINDS
+            }
+            if len(files) < FEW_FILES:
+                paths |= files
+                self.orders |= dict.fromkeys(files, directory)
+        return paths
+
+    def __getitem__(self, id_: str) -> str:
+        return self._paths[id_]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 class _Followed:
