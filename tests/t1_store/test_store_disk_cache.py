@@ -24,7 +24,7 @@ from up42fs.metrics import Metrics
 from up42fs.store import disk_cache
 from up42fs.store.cache_room import MEASURE_S, STALE_S, CacheRoom, Space, Use
 from up42fs.store.cell_files import CellFiles
-from up42fs.store.disk_cache import DiskCache
+from up42fs.store.disk_cache import QUICK_BYTES_S, DiskCache
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -457,6 +457,32 @@ async def test_a_slow_disk_slows_no_read_from_memory_and_bounds_what_waits(
 
     b = await mounts.mounted(use)
     assert b.metrics["store.disk_skipped_bytes"] > 0
+
+
+async def test_a_quick_disk_keeps_all_of_a_file_though_the_line_is_quicker(
+    mounts: Remounts, autojump_clock: Clock
+) -> None:
+    """Also what waits for room in the queue when the mount ends."""
+
+    async def quick(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        if limiter.total_tokens == 1:
+            async with limiter:
+                await trio.sleep(MIB / QUICK_BYTES_S / 2)
+        return await inline(job, trio.CapacityLimiter(1))
+
+    mounts.options |= {"run_disk": quick, "memory_bytes": 80 * MIB}
+    mounts.settle_s = 0
+    mounts.objects["a"] = data = pattern(32 * MIB)
+
+    async def use(b: Bench) -> None:
+        b.script.latency_s = b.script.chunk_s = 0.0
+        begin_s = trio.current_time()
+        await whole(b)
+        assert trio.current_time() - begin_s <= len(data) / QUICK_BYTES_S
+
+    b = await mounts.mounted(use)
+    assert b.metrics["store.disk_writes_bytes"] == len(data)
+    assert (await mounts.mounted(whole)).script.requests == []
 
 
 # room -----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ that where pages must be found for it, and it takes memory that nobody needs: re
 kept by the kernel once more, as pages of the mount. Straight from and to the disk a GiB costs
 0.07 s (docs/transport.md). So long spans are moved with O_DIRECT, which wants offsets, lengths and
 memory aligned to blocks: what is not, at the ends or altogether, is copied as usual, and so is all
-of it where the file system refuses. The flag is set on a descriptor that has no other user then.
+of it where the file system refuses. The flag is set on a descriptor that has no other user then
+and needs no other flag once it is open.
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ def _straight(
 
 @contextmanager
 def _unbuffered(fd: int) -> Iterator[None]:
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
     try:
         yield
     finally:
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)

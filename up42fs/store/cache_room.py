@@ -24,7 +24,7 @@ from enum import Enum
 from pathlib import Path
 
 from up42fs.metrics import Metrics
-from up42fs.store.cell_files import ensure_blocks
+from up42fs.store.cache_directory import ensure_blocks
 
 #: Part of the file system that stays free for others.
 FREE_SHARE = 0.1

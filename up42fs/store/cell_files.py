@@ -39,12 +39,12 @@ from up42fs.core.cells import (
 from up42fs.core.ranges import coalesce, floor_to
 from up42fs.metrics import Metrics
 from up42fs.store import bulk_io
+from up42fs.store.cache_directory import CacheDirectory
 from up42fs.types import ByteRange, Version
 
 #: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
 LOAD_BYTES = 4 << 20
 
-_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -81,14 +81,17 @@ class CellFiles:
     """The cached files of one account, in the directory `key` below `blocks`."""
 
     def __init__(self, blocks: Path, key: str, metrics: Metrics) -> None:
-        self._blocks = blocks
-        self._key = key
+        self._root = CacheDirectory(blocks, key)
         self._metrics = metrics
 
     @property
     def directory(self) -> Path:
         """Where the files are."""
-        return self._blocks / self._key
+        return self._root.path
+
+    def close(self) -> None:
+        """Hold nothing open."""
+        self._root.close()
 
     # loading -------------------------------------------------------------------------------
 
@@ -183,7 +186,7 @@ class CellFiles:
 
     def remove(self, object_id: str) -> None:
         """Delete what is kept of an object."""
-        with self._rooted() as root:
+        with self._root.opened() as root:
             _unlink(file_name(object_id), root)
 
     # cells ---------------------------------------------------------------------------------
@@ -230,52 +233,13 @@ class CellFiles:
         Closed at the end, where file systems over a network tell of bytes they could not keep.
         """
         name = file_name(object_id)
-        with self._rooted() as root:
+        with self._root.opened() as root:
             fd = _open(name, root) if label is None else _open_labelled(name, root, label)
         try:
             yield fd
         finally:
             if fd is not None:
                 os.close(fd)
-
-    @contextmanager
-    def _rooted(self) -> Iterator[int]:
-        blocks = ensure_blocks(self._blocks)
-        try:
-            root = ensure_directory(self._key, blocks)
-        finally:
-            os.close(blocks)
-        try:
-            yield root
-        finally:
-            os.close(root)
-
-
-def ensure_blocks(path: Path) -> int:
-    """Open the directory of all accounts' files, made if need be; raises OSError."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ensure_directory(str(path), None)
-
-
-def ensure_directory(name: str, parent: int | None) -> int:
-    """Open a directory of ours, made if need be; nobody else can look into it. Raises OSError."""
-    try:
-        fd = os.open(name, _DIR_FLAGS, dir_fd=parent)
-    except FileNotFoundError:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _DIR_FLAGS, dir_fd=parent)
-    try:
-        found = os.fstat(fd)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to another user", name)
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            os.fchmod(fd, 0o700)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _open(name: str, root: int) -> int | None:

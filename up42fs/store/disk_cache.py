@@ -4,10 +4,13 @@ Knows budgets, queues and failures; the files are `cell_files`' business, whose 
 `disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
 
 Theory. The cache is a convenience, so nothing may fail or wait because of it. Bytes to keep queue
-up in memory, up to `queue_bytes`; a fetch that finds the queue full waits `PATIENCE_S` at most,
-once: while the queue is congested later ones are not kept. An error of the file system, a load of
-more than `SLOW_S` or a queue without progress for as long turns the cache off for this mount, with
-one warning: what fails once in a disk fails again. Reads then go on as if nothing were on disk.
+up in memory, up to `queue_bytes`, and as much again of fetches that are broken off while they wait.
+A fetch that finds the queue full waits while the disk writes at `QUICK_BYTES_S` or more, else
+`PATIENCE_S` at most, once: while the queue is congested later ones are not kept. So a quick disk
+keeps all of a file that is read once, and a slow one delays nobody.
+An error of the file system, a load of more than `SLOW_S` or a queue without progress for as long
+turns the cache off for this mount, with one warning: what fails once in a disk fails again. Reads
+then go on as if nothing were on disk.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ T = TypeVar("T")
 LOADERS = 4
 #: The longest a fetch waits for its bytes to be queued, seconds.
 PATIENCE_S = 0.25
+#: Unless the disk writes at least so much, bytes a second: then it is waited for.
+QUICK_BYTES_S = 100e6
 #: A disk that takes longer is of no use, seconds.
 SLOW_S = 5.0
 #: The longest unmounting waits for what is queued, seconds.
@@ -88,6 +93,8 @@ class DiskCache:
         self._reason: str | None = None
         self._jobs = 0
         self._pending_bytes = 0
+        self._written_bytes = 0
+        self._last_file = ("", 0)  # the writing thread's
         self._is_congested = False
         self._progress = trio.Event()
         self._progress_s = -SLOW_S
@@ -180,9 +187,15 @@ class DiskCache:
 
     async def wait_for_room(self, wanted_bytes: int) -> None:
         """Return once so many bytes can be queued, or it is not worth waiting."""
-        with trio.move_on_after(PATIENCE_S):
-            while self.is_on and not self._is_congested and self._lacks_room(wanted_bytes):
-                await self._progress.wait()
+        while self._is_to_wait(wanted_bytes):
+            before_bytes = self._written_bytes
+            with trio.move_on_after(PATIENCE_S):
+                while self._is_to_wait(wanted_bytes):
+                    await self._progress.wait()
+                return
+            if self._written_bytes - before_bytes < QUICK_BYTES_S * PATIENCE_S:
+                break
+        else:
             return
         self._is_congested = True
         if trio.current_time() - self._progress_s > SLOW_S:
@@ -205,7 +218,7 @@ class DiskCache:
         """
         if not self.is_on or not is_cacheable(label):
             return
-        if span is not None and self._lacks_room(len(span)):
+        if span is not None and self._has_no_room_at_all(len(span)):
             self._metrics.count("store.disk_skipped_bytes", len(span))
             return
 
@@ -218,6 +231,7 @@ class DiskCache:
         """Delete what is kept of an object."""
 
         def job() -> list[ByteRange]:
+            self._last_file = ("", 0)
             self._files.remove(object_id)
             return []
 
@@ -230,11 +244,12 @@ class DiskCache:
             while self._jobs and self.is_on:
                 await self._progress.wait()
         self.is_on = False
+        self._files.close()
 
     def _store(
         self, label: Label, span: ByteRange | None, data: memoryview, use: Use
     ) -> list[ByteRange]:
-        file_bytes = self._files.used_bytes(label.object_id)
+        file_bytes = self._file_bytes(label.object_id)
         if not self._room.admit(len(data), file_bytes=file_bytes, use=use):
             end = _end(span, label.version.size)
             kept_bytes = len(end) if end else 0
@@ -245,12 +260,28 @@ class DiskCache:
                 return []
             data, span = data[end.start - span.start :][:kept_bytes], end
         kept = self._files.store(label, span, data)
-        self._metrics.count("store.disk_writes_bytes", sum(map(len, kept)))
+        kept_bytes = sum(map(len, kept))
+        self._metrics.count("store.disk_writes_bytes", kept_bytes)
+        self._last_file = (label.object_id, file_bytes + kept_bytes)
         return kept
 
-    def _lacks_room(self, wanted_bytes: int) -> bool:
+    def _file_bytes(self, object_id: str) -> int:
+        """What the object's file takes; looking is spared where it was written to just now."""
+        last_id, last_bytes = self._last_file
+        return last_bytes if last_id == object_id else self._files.used_bytes(object_id)
+
+    def _is_to_wait(self, wanted_bytes: int) -> bool:
+        return self.is_on and not self._is_congested and self._lacks_room(wanted_bytes)
+
+    def _has_no_room_at_all(self, wanted_bytes: int) -> bool:
+        # Who was cancelled while waiting, as all are in the end, has the bytes already.
+        times = 1 if self._is_congested else 2
+        return self._lacks_room(wanted_bytes, times)
+
+    def _lacks_room(self, wanted_bytes: int, times: int = 1) -> bool:
         # One span always fits an empty queue.
-        return self._pending_bytes > 0 and self._pending_bytes + wanted_bytes > self._queue_bytes
+        limit_bytes = self._queue_bytes * times
+        return self._pending_bytes > 0 and self._pending_bytes + wanted_bytes > limit_bytes
 
     def _submit(
         self,
@@ -279,6 +310,7 @@ class DiskCache:
         finally:
             self._jobs -= 1
             self._pending_bytes -= size_bytes
+            self._written_bytes += size_bytes
             if self._pending_bytes <= self._queue_bytes // 2:
                 self._is_congested = False
             self._progress_s = trio.current_time()
@@ -293,6 +325,7 @@ class DiskCache:
             return
         self.is_on = False
         self._reason = why
+        self._files.close()
         self._wake()
         log.warning(
             "the disk cache in %s is off until the next mount: %s; files are read from UP42. "

@@ -1,0 +1,92 @@
+"""The directory of one account's cached files: made if need be, ours alone, kept open. Blocking.
+
+Knows directories and their owners; nothing of the files in them.
+
+Theory. Every operation on a cached file begins here, and each call of the system lets go of the
+interpreter's lock, which takes long to come back while other threads move bytes. So the descriptor
+is kept, and looked at before each use: one that was deleted has no links any more, and is made
+anew, and one that was opened to others is closed to them again. Whoever uses the old one meanwhile
+keeps it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Opened:
+    """A descriptor that is closed when nobody refers to it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        weakref.finalize(self, os.close, fd)
+
+
+class CacheDirectory:
+    """The directory `key` below `blocks`. For any thread."""
+
+    def __init__(self, blocks: Path, key: str) -> None:
+        self.path = blocks / key
+        self._blocks = blocks
+        self._key = key
+        self._kept: _Opened | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Its descriptor, for as long as the block runs. Raises OSError."""
+        kept = self._kept
+        if kept is None or not _is_usable(kept.fd):
+            kept = self._kept = _Opened(self._open())
+        yield kept.fd
+
+    def close(self) -> None:
+        """Let go of the descriptor: its file system can be unmounted then."""
+        self._kept = None
+
+    def _open(self) -> int:
+        blocks = ensure_blocks(self._blocks)
+        try:
+            return ensure_directory(self._key, blocks)
+        finally:
+            os.close(blocks)
+
+
+def _is_usable(fd: int) -> bool:
+    found = os.fstat(fd)
+    is_private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+    return is_private and found.st_nlink > 0
+
+
+def ensure_blocks(path: Path) -> int:
+    """Open the directory of all accounts' files, made if need be; raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ensure_directory(str(path), None)
+
+
+def ensure_directory(name: str, parent: int | None) -> int:
+    """Open a directory of ours, made if need be; nobody else can look into it. Raises OSError."""
+    try:
+        fd = os.open(name, _FLAGS, dir_fd=parent)
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        fd = os.open(name, _FLAGS, dir_fd=parent)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user", name)
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            os.fchmod(fd, 0o700)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
