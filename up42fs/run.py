@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs import __version__, logs, signals
+from up42fs import __version__, logs, signals, slept
 from up42fs.account import connect, load_and_sign_in
 from up42fs.api.client import Client
 from up42fs.catalog.collections import Collections
@@ -65,9 +65,6 @@ log = logging.getLogger(__name__)
 
 #: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
 PROCESS_MIB = 64
-#: A sleep of `_TICK_S` that took this much longer means the machine (or the process) slept.
-SLEPT_S = 10.0
-_TICK_S = 2.0
 #: Large directories are many objects and little garbage; looking through them takes longer than
 #: listing them.
 GC_THRESHOLD = (50_000, 20, 100)
@@ -282,7 +279,7 @@ class _Mount:
         if self._egress is not None:
             nursery.start_soon(self._egress.run)
         nursery.start_soon(self._crawl_items)
-        nursery.start_soon(self._watch_sleep)
+        nursery.start_soon(slept.watch, self._wake)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:
@@ -385,20 +382,10 @@ class _Mount:
             "recent_errors": self._recent.latest(),
         }
 
-    async def _watch_sleep(self) -> None:
+    def _wake(self) -> None:
         """After a suspend every link and connection is dead; say so before a reader finds out."""
-        while True:
-            before_s = _boottime_s()
-            await trio.sleep(_TICK_S)
-            slept_s = _boottime_s() - before_s - _TICK_S
-            if slept_s > SLEPT_S:
-                log.info("slept for %.0f s: dropping links and connections, refreshing", slept_s)
-                self._store.suspend()
-                self._sync.refresh_now()
-
-
-def _boottime_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._store.suspend()
+        self._sync.refresh_now()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> Up42fsError | None:

@@ -1,0 +1,74 @@
+"""The network goes away under a mount and comes back; and one account has several workspaces."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from harness import Emulator, Mount, check, emulator, mounted, wait_until
+
+pytestmark = pytest.mark.mount
+
+STORAGE = ("--synthetic", "40,4,3,4,2")
+
+
+def views(mount: Mount) -> str:
+    return check("find", "orders", "tags", "cnam", "assets", "-printf", "%P %i %s", cwd=mount.path)
+
+
+@pytest.mark.claim("S62")
+def test_the_network_goes_and_comes_back(stack: ExitStack, tmp_path: Path) -> None:
+    with emulator(*STORAGE) as running:
+        env = running.env | {"UP42FS_CRAWL_AFTER_S": "0"}
+        there = stack.enter_context(mounted(env, "-o", "refresh=1", home=tmp_path))
+        before = views(there)
+        read, unread = sorted((there.path / "assets").glob("*.zip"))[:2]
+        with read.open("rb") as file:
+            head = file.read(100_000)
+    assert views(there) == before
+    with read.open("rb") as file:
+        assert file.read(100_000) == head
+    started_s = time.monotonic()
+    with unread.open("rb") as file, pytest.raises(OSError) as caught:
+        file.read(1)
+    assert caught.value.errno == errno.ENETUNREACH
+    assert time.monotonic() - started_s < 1.0
+    with emulator(*STORAGE, *same_ports(running)) as again:
+        again.remote.storage("add_asset", name="meanwhile.bin", size=10)
+        wait_until((there.path / "assets/meanwhile.bin").exists, 15, "it refreshes by itself")
+        with unread.open("rb") as file:
+            assert len(file.read(100_000)) == 100_000
+
+
+def same_ports(running: Emulator) -> list[str]:
+    flags = {"api_url": "--port", "auth_url": "--auth-port", "store_url": "--store-port"}
+    ports = ((flag, urlsplit(running.ready[url]).port) for url, flag in flags.items())
+    return [str(word) for pair in ports for word in pair]
+
+
+def workspaces(mount: Mount) -> Counter[str]:
+    """How many assets are shown of each workspace."""
+    paths = (path for path in (mount.path / "assets").iterdir() if path.is_file())
+    return Counter(os.getxattr(path, "user.up42.workspace_id").decode() for path in paths)
+
+
+def test_one_workspace_or_all(sample: Emulator, sample_mount: Mount, tmp_path: Path) -> None:
+    """By option and by environment; by default all of the account."""
+    shown = workspaces(sample_mount)
+    assert len(shown) == 2
+    cache = tmp_path / "cache"  # one for all: none may see what another stored
+    for workspace, count in shown.items():
+        by_option = ("-o", f"workspace={workspace}"), {}
+        by_environment = (), {"UP42_WORKSPACE": workspace}
+        for options, env in (by_option, by_environment):
+            arguments = (*options, "--cache-dir", str(cache))
+            with mounted(sample.env | env, *arguments, home=tmp_path) as mount:
+                assert workspaces(mount) == {workspace: count}
+                assert mount.status()["workspace"] == workspace
+    assert len(list((cache / "catalogue").glob("*.sqlite"))) == 2

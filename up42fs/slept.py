@@ -1,0 +1,34 @@
+"""Notices that the machine slept, or the process was stopped for long.
+
+Knows two clocks; nothing of what must be done then.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import trio
+
+log = logging.getLogger(__name__)
+
+#: A sleep of TICK_S that took this much longer means that it was more than a busy machine.
+SLEPT_S = 10.0
+TICK_S = 2.0
+
+
+def boottime_s() -> float:
+    """Seconds since the machine started, those of its sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def watch(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:
+    """Call `on_wake` after each sleep, for ever. `now_s` must go on while the machine sleeps."""
+    while True:
+        before_s = now_s()
+        await trio.sleep(TICK_S)
+        slept_s = now_s() - before_s - TICK_S
+        if slept_s > SLEPT_S:
+            log.info("slept for %.0f s: dropping links and connections, refreshing", slept_s)
+            on_wake()
