@@ -314,6 +314,30 @@ async def test_an_error_inside_a_200_is_an_error(code: Any, error: type[Up42fsEr
         await Bench(script((document, 200))).client.asset(ID)
 
 
+async def test_who_waits_for_a_token_hears_what_went_wrong(autojump_clock: MockClock) -> None:
+    """And not that it took long, though the ceiling strikes in the middle of an attempt."""
+
+    async def break_off(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(3)
+        raise httpx.RemoteProtocolError("peer closed connection")
+
+    bench = Bench(lambda _: reply(ASSET))
+    bench.service.on_sign_in = break_off
+    errors: list[Up42fsError] = []
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable, match="identity server") as caught:
+            await bench.client.asset(ID)
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    assert len(errors) == 3
+    assert trio.current_time() <= 26
+    assert len(bench.service.sign_ins) < 10  # not once more for each who waited
+
+
 async def test_a_call_ends_at_its_ceiling(autojump_clock: MockClock) -> None:
     async def hang(request: httpx.Request) -> httpx.Response:
         await trio.sleep_forever()

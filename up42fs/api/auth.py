@@ -99,8 +99,8 @@ class TokenSource:
         self._refused_until_s = -math.inf
         self._renew_not_before_s = -math.inf
 
-    async def token(self) -> str:
-        """A token that is good now.
+    async def token(self, until_s: float = math.inf) -> str:
+        """A token that is good now; tells what is wrong by `until_s`, of trio's clock.
 
         Raises SignInFailed where the credentials are refused, else what `Transport.fetch` does.
         """
@@ -113,7 +113,7 @@ class TokenSource:
             if self._error is not None and (self._fetches != seen or self._is_refused()):
                 # The same news for everybody who queued behind the one who asked.
                 raise type(self._error)(str(self._error)) from None
-            return await self._renew()
+            return await self._renew(until_s)
 
     def discard(self, token: str) -> None:
         """Forget `token` after a 401, unless a newer one has taken its place."""
@@ -142,14 +142,16 @@ class TokenSource:
     def _is_refused(self) -> bool:
         return trio.current_time() < self._refused_until_s
 
-    async def _renew(self) -> str:
+    async def _renew(self, until_s: float) -> str:
         ageing = self._current
         started_s = trio.current_time()
         left_s = ageing.ends_at_s - started_s if ageing is not None else 0.0
-        hurried = trio.current_effective_deadline() - started_s < self._ceiling_s
+        # A call with a ceiling like this one's has as much time as there is.
+        hurried = trio.current_effective_deadline() - started_s < 0.9 * self._ceiling_s
         try:
             # While an ageing token still serves, callers do not wait long for its successor.
-            answer = await self._ask(ceiling_s=left_s / 2 if left_s > 0 else None)
+            ceiling_s = left_s / 2 if left_s > 0 else self._ceiling_s
+            answer = await self._ask(ceiling_s=min(ceiling_s, max(until_s - started_s, 0.0)))
             token = _parse_token(answer.document, started_s)
         except (Unavailable, Offline, DeadlineExceeded) as error:
             if ageing is not None and ageing is self._current and left_s > 0:
@@ -173,7 +175,7 @@ class TokenSource:
             self._current = None
             self._refused_until_s = trio.current_time() + REFUSAL_KEPT_S
 
-    async def _ask(self, *, ceiling_s: float | None) -> Answer:
+    async def _ask(self, *, ceiling_s: float) -> Answer:
         form = {
             "grant_type": "password",
             "username": self._credentials.username,

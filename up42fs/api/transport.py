@@ -44,6 +44,8 @@ from up42fs.patience import patient_s
 #: The longest one call may take, all attempts together: less than a program waits for metadata
 #: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.
 CEILING_S = patient_s(25.0)
+#: For the same reason a token has so much less than the call that waits for it, seconds.
+TELLING_S = patient_s(0.5)
 #: No answer is larger, decompressed: a page of 500 STAC items has about 25 MB.
 LARGEST_ANSWER_BYTES = 64 << 20
 _OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -55,8 +57,8 @@ BURST = 32
 class Bearer(Protocol):
     """Where a call's token comes from."""
 
-    async def token(self) -> str:
-        """A token that should be accepted now."""
+    async def token(self, until_s: float = math.inf) -> str:
+        """A token that should be accepted now; an error by `until_s`, of trio's clock."""
         ...
 
     def discard(self, token: str) -> None:
@@ -153,8 +155,8 @@ class Transport:
         """
         limit_s = self._limits.ceiling_s if ceiling_s is None else ceiling_s
         troubles: list[_Failed] = []
-        with trio.move_on_after(limit_s):
-            return await self._attempts(call, troubles)
+        with trio.move_on_after(limit_s) as scope:
+            return await self._attempts(call, troubles, scope.deadline - TELLING_S)
         if troubles and troubles[-1].failure.kind is not retry.Kind.STALLED:
             # A wait or an attempt ran into the ceiling: what went wrong before is the news.
             raise self._error(call, troubles[-1], Unavailable) from _cause(troubles[-1])
@@ -163,10 +165,10 @@ class Transport:
             f"{_speaker(self._plane, call)} is slow: try again"
         )
 
-    async def _attempts(self, call: Call, troubles: list[_Failed]) -> Answer:
+    async def _attempts(self, call: Call, troubles: list[_Failed], until_s: float) -> Answer:
         attempt, renewed = 1, False
         while True:
-            token = await call.bearer.token() if call.bearer is not None else None
+            token = await call.bearer.token(until_s) if call.bearer is not None else None
             outcome = await self._attempt(call, token)
             if isinstance(outcome, Answer):
                 return outcome
