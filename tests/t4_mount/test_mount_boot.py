@@ -245,6 +245,32 @@ OTHER = "30 1 0:50 / /x rw - fuse.rclone r rw,user_id=7,group_id=7"
 OURS = "31 1 0:51 / /mnt/up42 rw,nosuid - fuse.up42fs up42:eu ro,user_id=4711,group_id=5"
 
 
+_ON_DEMAND = """
+set -e
+{python} {script} "$1" {up42fs} mount "$1" --log-file "$2" --cache-dir "$3" -o refresh=3600
+grep " $1 " /proc/self/mountinfo | sed 's/.* - //; s/ .*//'
+{up42fs} unmount "$1"
+grep " $1 " /proc/self/mountinfo | sed 's/.* - //; s/ .*//'
+"""
+
+
+@IN_A_NAMESPACE
+def test_it_is_mounted_by_an_automounter_when_somebody_looks(
+    sample: Emulator, tmp_path: Path
+) -> None:
+    """As by x-systemd.automount: until it is mounted all wait but the automounter's group."""
+    (tmp_path / "mnt").mkdir()
+    script = Path(__file__).with_name("automount_script.py")
+    steps = _ON_DEMAND.format(python=sys.executable, script=script, up42fs=" ".join(UP42FS))
+    places = [str(tmp_path / name) for name in ("mnt", "log", "cache")]
+    done = run("unshare", "-m", "sh", "-c", steps, "sh", *places, env=sample.env)
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    names = ["assets", "cnam", "orders", "search", "stac", "tags"]
+    assert done.stdout.split() == [*names, "autofs", "fuse.up42fs", "autofs"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_udev_gives_the_owner_the_read_ahead(tmp_path: Path) -> None:
     mountinfo(tmp_path, OTHER, OURS)

@@ -148,7 +148,6 @@ def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     os.close(send)
     try:
@@ -206,7 +205,14 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         _write_errors_to(log_file)
         os.chdir("/")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _serve(replace(settings, log_file=log_file), mountpoint, lambda: report(ready=True))
+
+        def ready() -> None:
+            # Not before: an automounter makes all wait that look at the mount point meanwhile, but
+            # for the process group that it told to mount.
+            os.setsid()
+            report(ready=True)
+
+        _serve(replace(settings, log_file=log_file), mountpoint, ready)
     except (Up42fsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         report(error=logs.redact(str(error)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FSTYPE = "fuse.up42fs"
+AUTOFS = "autofs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -38,9 +39,12 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def mount_at(mountpoint: str | Path) -> Mount | None:
-    """What is mounted exactly at `mountpoint` (an absolute, resolved path), topmost first."""
+    """What is mounted exactly at `mountpoint` (an absolute, resolved path), topmost first.
+
+    What an automounter put there to be mounted upon is nothing.
+    """
     wanted = str(mountpoint)
-    found = [m for m in _table() if m.mountpoint == wanted]
+    found = [m for m in _table() if m.mountpoint == wanted and m.fstype != AUTOFS]
     return found[-1] if found else None
 
 
