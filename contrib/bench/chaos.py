@@ -265,23 +265,23 @@ def _files(
         add("sequential", number, chance.randrange(200_000, 24 * MIB))
         add("moving", number, 4 * MIB)
     files["random"] = files["mapped"] = files["sequential"]
-    copy = _raster(home / "image.tif")
+    copy = raster(home / "image.tif")
     remote.storage("add_asset", name="image.tif", content_base64=base64.b64encode(copy).decode())
     image = {"path": str(mountpoint / "assets/image.tif"), "copy": str(home / "image.tif")}
     files["gdal"].append(image)
     return files
 
 
-def _raster(path: Path) -> bytes:
-    """A tiled, compressed image with noise in it."""
+def raster(path: Path, side: int = 1024, block: int = 256) -> bytes:
+    """A tiled, compressed image with noise in it, `side` pixels square."""
     import numpy
     import rasterio
 
-    pixels = numpy.random.default_rng(7).integers(0, 4000, (1024, 1024), dtype="uint16")
-    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "tiled": True, "blockxsize": 256,
-               "blockysize": 256, "compress": "deflate", "crs": "EPSG:32633",
+    pixels = numpy.random.default_rng(7).integers(0, 4000, (side, side), dtype="uint16")
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "tiled": True, "blockxsize": block,
+               "blockysize": block, "compress": "deflate", "crs": "EPSG:32633",
                "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_800_000)}  # fmt: skip
-    with rasterio.open(path, "w", width=1024, height=1024, **profile) as image:
+    with rasterio.open(path, "w", width=side, height=side, **profile) as image:
         image.write(pixels, 1)
     return path.read_bytes()
 

@@ -321,10 +321,10 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
 
 
 @contextmanager
-def emulator() -> Iterator[dict[str, Any]]:
-    """An emulator with a small storage; what it says of itself."""
+def emulator(synthetic: str = "6,2,2") -> Iterator[dict[str, Any]]:
+    """An emulator with a storage, small unless said otherwise; what it says of itself."""
     process = subprocess.Popen(
-        [*UP42FS, "emulator", "--die-with-parent", "--synthetic", "6,2,2"],
+        [*UP42FS, "emulator", "--die-with-parent", "--synthetic", synthetic],
         stdout=subprocess.PIPE,
         text=True,
     )

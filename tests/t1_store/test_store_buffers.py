@@ -64,6 +64,19 @@ def test_sizes_that_went_out_of_use_make_room() -> None:
     assert buffers.idle_bytes == MIB
 
 
+def test_what_is_lent_counts_too() -> None:
+    buffers = Buffers(8 * MIB)
+    held = [buffers.take(2 * MIB) for _ in range(5)]
+    del held[:2]
+    assert (buffers.lent_bytes, buffers.idle_bytes) == (6 * MIB, 2 * MIB)
+    held += [buffers.take(2 * MIB) for _ in range(2)]
+    assert (buffers.lent_bytes, buffers.idle_bytes) == (10 * MIB, 0)
+    del held[:1]
+    assert (buffers.lent_bytes, buffers.idle_bytes) == (8 * MIB, 0), "no more than is allowed"
+    held.clear()
+    assert (buffers.lent_bytes, buffers.idle_bytes) == (0, 8 * MIB)
+
+
 @given(st.integers(1, 64 * MIB))
 def test_capacity_is_little_more_than_the_size(size: int) -> None:
     assert size <= capacity(size) < size + MAPPED_BYTES

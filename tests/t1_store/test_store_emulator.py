@@ -27,7 +27,8 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.metrics import Metrics
-from up42fs.store.files import FileStore, OpenFile, StoreSettings
+from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.open_file import OpenFile
 from up42fs.types import Version
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -24,7 +24,7 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.store.failed_read import REPEATED_S
-from up42fs.store.files import OpenFile
+from up42fs.store.open_file import OpenFile
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 

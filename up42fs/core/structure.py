@@ -18,6 +18,8 @@ from up42fs.types import ByteRange, Bytes
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _MAGIC_BYTES = 12
 _SMALLEST = 64
+#: What a member of an archive takes in memory.
+_MEMBER_BYTES = 160
 
 
 class Format(Enum):
@@ -85,6 +87,13 @@ class Structure:
         self._members: list[zipfile.Member] | None = None
         self._judged: set[zipfile.Member] = set()  # whose first bytes were looked at
         self._unread: set[Image] = set()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        layouts = (image.layout.held_bytes for image in self._images if image.layout)
+        members = len(self._members or ()) + len(self._judged)
+        return sum(layouts) + _MEMBER_BYTES * members
 
     def learn(self, near: ByteRange, get: Get) -> None:
         """Look at the bytes at hand, which `get` gives; `near` were just read. Cheap when done."""

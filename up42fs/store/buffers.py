@@ -7,6 +7,7 @@ more processor time than decrypting it (docs/transport.md). So a part's mapping 
 can look at it any more, and the next part of its size takes it. "Nobody" includes answers on their
 way to the kernel, which are views of it: what is handed out is one object that every view keeps
 alive, and the mapping comes back when that object goes, wherever the last view is dropped.
+What is lent and what is kept are bounded together: where all is lent, nothing is kept.
 No lock: a finalizer may run in any thread, also amid these methods, and each step is atomic.
 """
 
@@ -31,11 +32,15 @@ def capacity(size: int) -> int:
 
 
 class Buffers:
-    """Lends memory; keeps about `idle_bytes` at most that nobody uses. For any thread."""
+    """Lends memory; keeps what nobody uses, of about `most_bytes` with what is lent.
 
-    def __init__(self, idle_bytes: int) -> None:
-        self._limit_bytes = idle_bytes
+    For any thread.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._idle: dict[int, list[mmap]] = {}  # by capacity
+        self._lent: dict[int, int] = {}  # identity of a mapping -> its capacity
 
     def take(self, size: int) -> memoryview:
         """A writable buffer of `size` bytes of rubbish; the last view of it gives it back.
@@ -50,6 +55,7 @@ class Buffers:
         except LookupError:
             # Private: pages of a shared mapping are a file's, which makes faults dearer.
             mapping = mmap(-1, wanted + _PAGE_BYTES, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+        self._lent[id(mapping)] = wanted
         lent = (ctypes.c_char * (size + SLACK_BYTES)).from_buffer(mapping)
         weakref.finalize(lent, self._give_back, mapping).atexit = False
         return memoryview(lent).cast("B")
@@ -59,9 +65,15 @@ class Buffers:
         """Bytes that nobody uses."""
         return sum(size * len(mappings) for size, mappings in list(self._idle.items()))
 
+    @property
+    def lent_bytes(self) -> int:
+        """Bytes of mappings that somebody uses."""
+        return sum(list(self._lent.values()))
+
     def _give_back(self, mapping: mmap) -> None:
         size = len(mapping) - _PAGE_BYTES
-        excess = self.idle_bytes + size - self._limit_bytes
+        self._lent.pop(id(mapping), None)
+        excess = self.lent_bytes + self.idle_bytes + size - self._most_bytes
         # Sizes go out of use with the pattern that asked for them.
         for other in [one for one in list(self._idle) if one != size] if excess > 0 else ():
             excess -= other * len(self._idle.pop(other, ()))

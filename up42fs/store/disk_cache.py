@@ -4,7 +4,7 @@ Knows budgets, queues and failures; the files are `cell_files`' business, whose 
 `disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
 
 Theory. The cache is a convenience, so nothing may fail or wait because of it. Bytes to keep queue
-up in memory, up to `queue_bytes`, and as much again of fetches that are broken off while they wait.
+up in memory, up to `queue_bytes`, and twice that of fetches that are broken off while they wait.
 A fetch that finds the queue full waits while the disk writes at `QUICK_BYTES_S` or more, else
 `PATIENCE_S` at most, once: while the queue is congested later ones are not kept. So a quick disk
 keeps all of a file that is read once, and a slow one delays nobody.
@@ -275,7 +275,7 @@ class DiskCache:
 
     def _has_no_room_at_all(self, wanted_bytes: int) -> bool:
         # Who was cancelled while waiting, as all are in the end, has the bytes already.
-        times = 1 if self._is_congested else 2
+        times = 1 if self._is_congested else 3
         return self._lacks_room(wanted_bytes, times)
 
     def _lacks_room(self, wanted_bytes: int, times: int = 1) -> bool:

@@ -42,8 +42,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -53,7 +52,7 @@ from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk_first import ObjectSource
 from up42fs.store.memory_cache import MemoryCache
-from up42fs.store.part import Part
+from up42fs.store.part import Part, covers, pinned
 from up42fs.store.slots import Slots
 from up42fs.store.tally import Tally
 from up42fs.types import ByteRange, Bytes, Version
@@ -116,6 +115,15 @@ class Fetcher:
         return sum(part.filled for part in self._parts)
 
     @property
+    def insight_bytes(self) -> int:
+        """Memory that what is known of the object's inner order takes."""
+        return self.insight.structure.held_bytes
+
+    def forget_insight(self) -> None:
+        """Learn the object's inner order anew when it is read again."""
+        self.insight = Insight(self.size)
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is held and no handle is open."""
         return not self._parts and not self.handles
@@ -140,7 +148,7 @@ class Fetcher:
                 break
             self._start(span, None, in_scan=span.stop > scan_from)
         parts = self._under(wanted)
-        if _covers(parts, wanted):
+        if covers(parts, wanted):
             self._tally.count("store.hits")
             data = self._joined(parts, wanted)
         else:
@@ -227,14 +235,14 @@ class Fetcher:
         parts: list[Part] = []
         with trio.move_on_at(deadline_s):
             while trio.current_time() < deadline_s:
-                with _pinned(self._under(wanted)):  # or the new parts could push them out
+                with pinned(self._under(wanted)):  # or the new parts could push them out
                     for span in self._have.missing(wanted):
                         self._start(span, deadline_s)
                     parts = self._under(wanted)
-                    with _pinned(parts):
+                    with pinned(parts):
                         await self._gather(parts, wanted, deadline_s)
                 self._check()
-                if _covers(parts, wanted):
+                if covers(parts, wanted):
                     return self._joined(parts, wanted)
         raise self._timed_out(parts)
 
@@ -265,7 +273,7 @@ class Fetcher:
     def _peek(self, span: ByteRange) -> Bytes | None:
         """The bytes of `span` where all are here; reading them this way counts for nothing."""
         parts = self._under(span)
-        if not _covers(parts, span):
+        if not covers(parts, span):
             return None
         pieces = [part.peek(both) for part in parts if (both := intersect(part.span, span))]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -379,27 +387,6 @@ class Fetcher:
         index = bisect_left(self._parts, part.span.start, key=_start_of)
         assert self._parts[index] is part, "parts never overlap"
         return index
-
-
-def _covers(parts: list[Part], wanted: ByteRange) -> bool:
-    """Whether `parts` hold every byte of `wanted`; one that ended early has shrunk."""
-    position = wanted.start
-    for part in parts:
-        if part.span.start > position or not part.has(wanted.stop):
-            return False
-        position = part.span.stop
-    return position >= wanted.stop
-
-
-@contextmanager
-def _pinned(parts: list[Part]) -> Iterator[None]:
-    for part in parts:
-        part.pins += 1
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.pins -= 1
 
 
 def _start_of(part: Part) -> int:

@@ -33,86 +33,31 @@ from up42fs.store.buffers import Buffers
 from up42fs.store.disk_cache import DiskCache, Runner, in_thread
 from up42fs.store.disk_first import DiskFirst, NetworkOnly, ObjectSource
 from up42fs.store.egress import BudgetedTransport, Egress
-from up42fs.store.failed_read import FailedReads
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.head import Head
+from up42fs.store.insights import Insights
 from up42fs.store.lease import Leases, boottime_s
 from up42fs.store.memory_cache import MemoryCache
+from up42fs.store.open_file import OpenFile
 from up42fs.store.part import Part
 from up42fs.store.ports import Transport
 from up42fs.store.race import Paces
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
 from up42fs.store.source import Source
-from up42fs.store.tally import Tallies, Tally
+from up42fs.store.tally import Tallies
 from up42fs.store.transport import CurlTransport
 from up42fs.store.windows import Windows
-from up42fs.types import ByteRange, Bytes, Signer, Version
+from up42fs.types import Signer, Version
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
 SIZE_DEADLINE_S = patient_s(25.0)
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
+#: What is known of the inner order of objects that nobody has open, bytes: a hundred large images.
+INSIGHT_BYTES = 16 << 20
 #: Turns of the event loop in which cancelled fetches end and hand over what they brought.
 _ENDING_TICKS = 20
-
-
-class OpenFile:
-    """One open handle of one object."""
-
-    def __init__(
-        self, fetcher: Fetcher, access: Access, windows: Windows, tally: Tally, name: str
-    ) -> None:
-        self._fetcher = fetcher
-        self._access = access
-        self._windows = windows
-        self._tally = tally
-        self._name = name
-        self._failed = FailedReads()
-        self._is_closed = False
-
-    async def read(self, offset: int, size: int) -> Bytes:
-        """Exactly `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.
-
-        A memoryview of cached memory where no copy is needed. A read that need not wait does not
-        yield to other tasks. Raises an `Up42fsError`: never fewer bytes, never bytes of another
-        version than the first read's.
-        """
-        if self._is_closed:
-            raise BadHandle(f"{self._name}: read after close")
-        stop = min(offset + size, self._fetcher.size)
-        if offset < 0 or offset >= stop:
-            return b""
-        self._tally.count("store.reads")
-        wanted, began_at_s = ByteRange(offset, stop), trio.current_time()
-        self._failed.check(wanted, began_at_s)
-        window_bytes = self._windows.share(self._access)
-        try:
-            return await self._fetcher.read(self._access, wanted, window_bytes)
-        except Up42fsError as error:
-            self._failed.note(wanted, error, began_at_s, trio.current_time())
-            raise
-
-    async def ensure_cached_bytes(self) -> int:
-        """Bytes of the object in memory or on disk."""
-        if not self._fetcher.source.is_ready:
-            await self._fetcher.source.ready()
-        return self._fetcher.source.held_in(self._fetcher.spans)
-
-    def close(self) -> None:
-        """Give up what is read ahead for this handle."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._fetcher.handles -= 1
-            self._windows.leave(self._access)
-            self._fetcher.cancel(self._access.on_close().cancel)
-            if not self._fetcher.handles and self._fetcher.size:
-                self._fetcher.cancel([ByteRange(0, self._fetcher.size)])
-
-    @property
-    def version(self) -> Version | None:
-        """The version that the first answer pinned; None before it."""
-        return self._fetcher.version
 
 
 class FileStore:
@@ -140,7 +85,7 @@ class FileStore:
         self._tallies = Tallies(metrics)
         self._leases = Leases(nursery, sign, self._tallies, clock)
         self._cache = MemoryCache(settings.parts_bytes)
-        self._buffers = Buffers(settings.parts_bytes // 4)
+        self._buffers = Buffers(settings.parts_bytes)
         self._disk: DiskCache | None = None
         if settings.cache_dir is not None and settings.cache_bytes:
             self._disk = DiskCache.below(
@@ -153,6 +98,7 @@ class FileStore:
                 run=run_disk,
             )
         self._windows = Windows(settings.parts_bytes // 2)
+        self._insights = Insights(INSIGHT_BYTES)
         self._aheads = AheadFetches(nursery, self)
         self._chance = chance or random.Random()
         self._clock = clock
@@ -189,9 +135,13 @@ class FileStore:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
+        self._insights.opened(fetcher)
         kind = Exact if is_exact else Access
         access = kind(size, self.tuning, fetcher.insight)
-        return OpenFile(fetcher, access, self._windows, self._tallies.of(object_id, name), name)
+        return OpenFile(
+            fetcher, access, self._tallies.of(object_id, name), name,
+            windows=self._windows, insights=self._insights,
+        )  # fmt: skip
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
         """Who holds the bytes of an object of `size` bytes; for the store's own parts."""
@@ -291,6 +241,7 @@ class FileStore:
     def gauges(self) -> dict[str, int]:
         """What is held now: links, bytes in memory and the most there may be, requests running."""
         return {
+            "insight_bytes": self._insights.held_bytes,
             "leases": len(self._leases),
             "memory_bytes": self._cache.used_bytes,
             "memory_limit_bytes": self._settings.parts_bytes,
@@ -394,6 +345,7 @@ class FileStore:
     def _drop(self, object_id: str) -> None:
         fetcher = self._fetchers.pop(object_id, None)
         if fetcher is not None:
+            self._insights.opened(fetcher)
             fetcher.forget()
 
     def _prune(self) -> None:
@@ -401,7 +353,7 @@ class FileStore:
             return
         idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
         for object_id in idle[: len(idle) // 2]:
-            del self._fetchers[object_id]
+            self._insights.opened(self._fetchers.pop(object_id))
 
 
 async def _run(job: tuple[Fetcher, Part]) -> None:

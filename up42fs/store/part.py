@@ -6,6 +6,8 @@ Knows nothing of why it is fetched or what lies beside it; `fetcher` has the the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -179,3 +181,25 @@ class Part:
         for waiter in self._waiters:
             if self.filled >= waiter.need:
                 waiter.event.set()
+
+
+def covers(parts: list[Part], wanted: ByteRange) -> bool:
+    """Whether `parts` hold every byte of `wanted`; one that ended early has shrunk."""
+    position = wanted.start
+    for part in parts:
+        if part.span.start > position or not part.has(wanted.stop):
+            return False
+        position = part.span.stop
+    return position >= wanted.stop
+
+
+@contextmanager
+def pinned(parts: list[Part]) -> Iterator[None]:
+    """While the block runs none of `parts` is evicted."""
+    for part in parts:
+        part.pins += 1
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.pins -= 1
