@@ -12,7 +12,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from up42fs.catalog.columns import NO_SIZE
 from up42fs.catalog.table import AssetTable
 from up42fs.types import Asset, CnamStatus, Order
 
@@ -197,9 +196,7 @@ class Index:
         self._made_groups = None
         for asset_id in self._learned.keys() & assets.keys():
             assets.put(self._with_learned_size(assets[asset_id]))
-        sizes = list(assets.sizes())
-        self._unsized = sizes.count(NO_SIZE)
-        self._total_bytes = sum(sizes) - self._unsized * NO_SIZE
+        self._total_bytes, self._unsized = assets.total_size()
 
     @property
     def _groups(self) -> _Grouping:

@@ -6,7 +6,7 @@ groups, names in directories or who asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -33,6 +33,10 @@ class Outline(NamedTuple):
     id: str
     wish: str
     is_transformed: bool
+
+
+#: An `Outline`, or the bare tuple of one: a hundred thousand are made in half the time.
+Member = tuple[int, str, str, bool]
 
 
 class AssetTable(Mapping[str, Asset]):
@@ -86,7 +90,7 @@ class AssetTable(Mapping[str, Asset]):
         )
         return tuple.__new__(Figures, shown)  # as `Figures(*shown)`, in half the time
 
-    def outlines(self, asset_ids: Iterable[str] | None = None) -> Iterator[Outline]:
+    def outlines(self, asset_ids: Iterable[str] | None = None) -> Iterator[Member]:
         """What the names of assets depend on: of these, or of all."""
         columns, rows = self._columns, self._rows
         if asset_ids is None and len(rows) == len(columns.ids):
@@ -96,7 +100,7 @@ class AssetTable(Mapping[str, Asset]):
             ]
             flags = [status == _TRANSFORMED for status in columns.statuses]
             found = zip(columns.created_us, columns.ids, wishes, flags, strict=True)
-            return chain(map(Outline._make, found), map(outline, self._made.values()))
+            return chain(found, map(outline, self._made.values()))
         return map(self._outline, self if asset_ids is None else asset_ids)
 
     def _outline(self, asset_id: str) -> Outline:
@@ -140,11 +144,14 @@ class AssetTable(Mapping[str, Asset]):
         for asset in self._made.values():
             yield asset.id, asset.cnam_status, asset.order_id, asset.tags
 
-    def sizes(self) -> Iterator[int]:
-        """The size of every asset in bytes, NO_SIZE where UP42 gives none."""
-        sizes = self._columns.sizes
-        yield from (sizes[row] for row in self._rows.values())
-        yield from (NO_SIZE if a.size is None else a.size for a in self._made.values())
+    def total_size(self) -> tuple[int, int]:
+        """The sum of all sizes in bytes, and how many assets have none."""
+        sizes: Collection[int] = self._columns.sizes
+        if len(self._rows) < len(sizes):
+            sizes = [self._columns.sizes[row] for row in self._rows.values()]
+        made = [asset.size for asset in self._made.values()]
+        unsized = sum(size == NO_SIZE for size in sizes) + made.count(None)
+        return sum(size for size in (*sizes, *made) if size is not None and size > 0), unsized
 
 
 _TRANSFORMED = STATUSES.index(CnamStatus.SUCCESSFUL)

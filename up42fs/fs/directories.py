@@ -5,7 +5,8 @@ Knows nodes and their attributes; nothing of how a listing was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from up42fs.catalog.index import Index
 from up42fs.core.listing import Snapshot
@@ -25,6 +26,14 @@ SORTED_WALK_ENTRIES = 10_000
 
 #: Offers one directory entry to the kernel; False when its buffer is full.
 Take = Callable[[str, Attributes, int], bool]
+
+
+class _Open(NamedTuple):
+    """A directory, its listing as it was, and how many changes the layout had followed then."""
+
+    directory: Node
+    entries: Snapshot[tuple[str, Node]]
+    changes: int
 
 
 class OpenDirectories:
@@ -48,7 +57,7 @@ class OpenDirectories:
         self._sizes = sizes
         self._stats = stats
         self._sidecars = sidecars
-        self._open: HandleTable[tuple[Node, Snapshot[tuple[str, Node]]]] = HandleTable()
+        self._open: HandleTable[_Open] = HandleTable()
 
     def open(self, directory: Node) -> int:
         """Freeze the listing of a prepared directory; returns its handle."""
@@ -62,7 +71,7 @@ class OpenDirectories:
             entries.extend(self._sidecars.beside(directory, listed).items())
         if self._branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((footprints.NAME, footprints.document_of(directory)))
-        return self._open.add((directory, Snapshot(entries)))
+        return self._open.add(_Open(directory, Snapshot(entries), self._layout.changes))
 
     def read(self, handle: int, offset: int, take: Take) -> None:
         """Offer the entries from `offset` to `take` until it refuses one.
@@ -70,12 +79,13 @@ class OpenDirectories:
         `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
         every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
         """
-        directory, entries = self._open[handle]
+        directory, entries, changes = self._open[handle]
+        is_same = directory.kind in VIEW_DIRS and changes == self._layout.changes
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
         figures_of, ttl_s = self._index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._inodes.remember
         for (name, node), after in entries.walk(offset):
-            lasts_s = ttl_s if listed.get(name) == node else 0.0
+            lasts_s = ttl_s if is_same or listed.get(name) == node else 0.0
             # Most by far: no call that can be spared.
             if node.kind is Kind.ASSET and (figures := figures_of(node.id)) is not None:
                 attributes = stats.of_asset(node, figures, lasts_s)
@@ -108,7 +118,11 @@ class OpenDirectories:
         below = [node for _, node in entries if node.kind is Kind.FILES]
         if transformed is None or len(below) < 2:
             return
-        orders = [below]
-        if len(entries) > SORTED_WALK_ENTRIES:
-            orders.append(sorted(below, key=self._inodes.number))
-        transformed.expect(str(directory), *([node.id for node in order] for order in orders))
+        is_large = len(entries) > SORTED_WALK_ENTRIES
+
+        def orders() -> Iterator[list[str]]:
+            yield [node.id for node in below]
+            if is_large:
+                yield [node.id for node in sorted(below, key=self._inodes.number)]
+
+        transformed.expect(str(directory), orders)

@@ -28,7 +28,7 @@ from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.table import Outline, outline
 from up42fs.core import names
 from up42fs.fs.branch import Branch
-from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node
+from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
 from up42fs.fs.roster import Roster
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.types import Asset, CnamStatus, Order
@@ -81,6 +81,8 @@ class Layout:
         for branch in branches:
             self._top |= branch.top
         self._has_files = Kind.FILES in self._branches
+        #: How many changes were followed: while it stays, the views list what they listed.
+        self.changes = 0
         self._rosters: dict[Node, Roster] = {}
         self._lists: dict[Node, dict[str, Node]] = {}
         self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
@@ -130,7 +132,7 @@ class Layout:
         """The node of an asset, the same object wherever it is listed."""
         node = self._assets.get(asset_id)
         if node is None:
-            node = self._assets[asset_id] = Node(Kind.ASSET, asset_id)
+            node = self._assets[asset_id] = asset_node(asset_id)
         return node
 
     def _roster(self, node: Node) -> Roster:
@@ -231,6 +233,7 @@ class Layout:
 
     def apply(self, delta: Delta) -> Iterator[Change]:
         """Follow `delta` in what was built; yields the names that now mean something else."""
+        self.changes += 1
         self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
         for node in [node for node in self._rosters if _touched(node, delta)]:
             yield from _change(node, self._follow(node, delta))

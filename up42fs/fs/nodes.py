@@ -61,6 +61,11 @@ class Node(NamedTuple):
         return f"{self.kind.value}:{self.id}:{self.place}" if self.place else f"{self[0]}:{self[1]}"
 
 
+def asset_node(asset_id: str) -> Node:
+    """`Node(Kind.ASSET, asset_id)`, in half the time: large storages have many."""
+    return tuple.__new__(Node, (Kind.ASSET, asset_id, ""))
+
+
 def inode_of(node: Node) -> int:
     """The inode number of a node, the same in every mount.
 

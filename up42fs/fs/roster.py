@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from up42fs.catalog.table import Outline
+from up42fs.catalog.table import Member, Outline
 from up42fs.core import names
 from up42fs.fs.nodes import Kind, Node
 
@@ -33,7 +33,7 @@ class Roster:
     __slots__ = ("_contested", "_newest", "_node_of", "_place", "directories", "names")
 
     def __init__(
-        self, members: Iterable[Outline], node_of: Callable[[str], Node], place: str | None
+        self, members: Iterable[Member], node_of: Callable[[str], Node], place: str | None
     ) -> None:
         self.names: dict[str, Node] = {}
         #: How many of them are directories.
@@ -48,10 +48,10 @@ class Roster:
         for member in sorted(members):
             _, asset_id, wish, is_transformed = member
             if wish in listed or (is_transformed and has_place):
-                enter(member, contested)
+                enter(Outline._make(member), contested)
             else:  # most by far
                 listed[wish] = node_of(asset_id)
-        self._newest = member
+        self._newest = None if member is None else Outline._make(member)
         self._contested = frozenset(contested)
 
     def change(

@@ -82,13 +82,11 @@ class Stats:
 
     def of_asset(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset under a name that the kernel may remember for `ttl_s` seconds."""
-        size, created_ns, updated_ns, names = figures
-        return self._stored(node, size, created_ns, updated_ns, names, ttl_s)
+        return self._stored(node, figures[0], figures, ttl_s)
 
     def of_file(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """A transformed file of a delivery with these figures, likewise."""
-        _, created_ns, updated_ns, names = figures
-        return self._stored(node, self._sizes.known(node), created_ns, updated_ns, names, ttl_s)
+        return self._stored(node, self._sizes.known(node), figures, ttl_s)
 
     def of_files(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset's directory of files, likewise."""
@@ -97,21 +95,15 @@ class Stats:
         lasts_s = min(ttl_s, BRANCH_TTL_S)
         return Attributes(inode, self._dir_mode, links, 0, created_ns, updated_ns, lasts_s)
 
-    def _stored(
-        self,
-        node: Node,
-        size: int | None,
-        created_ns: int,
-        updated_ns: int,
-        names: int,
-        ttl_s: float,
-    ) -> Attributes:
-        is_known = size is not None
-        shown = (
-            self._inodes.number(node), self._file_mode, names, size if is_known else 0,
-            created_ns, updated_ns, ttl_s, KERNEL_TTL_S if is_known else 0.0, 0,
-        )  # fmt: skip
-        return tuple.__new__(Attributes, shown)  # as `Attributes(*shown)`, in half the time
+    def _stored(self, node: Node, size: int | None, figures: Figures, ttl_s: float) -> Attributes:
+        _, created_ns, updated_ns, names = figures
+        inode, mode = self._inodes.number(node), self._file_mode
+        # As `Attributes(…)`, in half the time.
+        if size is None:
+            shown = (inode, mode, names, 0, created_ns, updated_ns, ttl_s, 0.0, 0)
+        else:
+            shown = (inode, mode, names, size, created_ns, updated_ns, ttl_s, KERNEL_TTL_S, 0)
+        return tuple.__new__(Attributes, shown)
 
     def of(self, node: Node) -> Attributes:
         """What `stat` shows of a node; asks nothing."""

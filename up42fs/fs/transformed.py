@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -226,6 +226,7 @@ class Transformed:
         self._items = items
         self._registry = registry
         self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
+        self._expected: LRUCache[str, Callable[[], Iterable[Sequence[str]]]] = LRUCache(MOST_WALKS)
         self._walks: LRUCache[str, list[_Walk]] = LRUCache(MOST_WALKS)
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
 
@@ -244,12 +245,16 @@ class Transformed:
         self._shown[node] = items
         return changed
 
-    def expect(self, place: str, *orders: Sequence[str]) -> None:
-        """Somebody lists a directory of assets, and may walk into these, in one of the orders."""
-        self._walks[place] = [_Walk(order) for order in orders]
+    def expect(self, place: str, orders: Callable[[], Iterable[Sequence[str]]]) -> None:
+        """Somebody lists a directory of assets, and may walk into them, in one of the orders."""
+        self._walks.pop(place, None)
+        self._expected[place] = orders
 
     def _next_of(self, place: str, asset: Asset) -> list[Asset]:
         """The asset, and those that will be walked into after it if this is a walk."""
+        orders = self._expected.pop(place, None)
+        if orders is not None:
+            self._walks[place] = [_Walk(order) for order in orders()]
         following = [walk.next_of(asset.id) for walk in self._walks.get(place, ())]
         asset_ids = max(following, key=len, default=(asset.id,))
         assets = self._index.assets
