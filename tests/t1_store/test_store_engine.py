@@ -10,6 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_script import EXPIRED, Bench, Fault, bench, chaos, pattern
+from tiff_support import Image, tiles_of, write_tiff
 
 from up42fs.core.retry import Kind
 from up42fs.errors import (
@@ -82,6 +83,52 @@ async def test_gdalinfo_is_one_signing_and_two_requests_and_free_when_repeated(
     ]
     assert b.metrics["store.hits"] == 2
     assert b.metrics["store.reads"] == 4
+
+
+async def test_an_exact_reader_asks_for_its_bytes_alone_each_once(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    b = bench(nursery, {"a": DATA})
+    spans = [ByteRange(MIB, 2 * MIB), ByteRange(5 * MIB, 5 * MIB + 7), ByteRange(MIB, 3 * MIB)]
+    for span in spans:
+        handle = b.files.open("a", size=len(DATA), name="scene.tif", is_exact=True)
+        assert await handle.read(span.start, len(span)) == DATA[span.start : span.stop]
+        handle.close()
+    await trio.sleep(10)
+    asked = [span for _, span, _ in b.script.requests]
+    assert asked == [*spans[:2], ByteRange(2 * MIB, 3 * MIB)]
+
+
+async def test_nothing_is_guessed_for_who_finds_all_here(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    image = Image(8192, 8192, 512, [100_000] * tiles_of(8192, 8192, 512))
+    data = write_tiff([image])
+    # A window of two tiles in each of the first rows.
+    rows = [
+        ByteRange(image.offsets[16 * row + 2], image.offsets[16 * row + 3] + 100_000)
+        for row in range(4)
+    ]
+    asked = {}
+    for is_warm in (False, True):
+        b = bench(nursery, {"a": data})
+        if is_warm:
+            handle = b.files.open("a", size=len(data), name="scene.tif", is_exact=True)
+            await handle.read(0, BLOCK)
+            for row in rows[:2]:
+                await handle.read(row.start, len(row))
+            handle.close()
+        before = len(b.script.requests)
+        handle = b.files.open("a", size=len(data), name="scene.tif")
+        await handle.read(0, 16 * KIB)
+        for row in rows[:2]:
+            for start in range(row.start, row.stop, BLOCK):
+                await handle.read(start, min(BLOCK, row.stop - start))
+        await trio.sleep(10)
+        handle.close()
+        asked[is_warm] = [span for _, span, _ in b.script.requests[before:]]
+    assert asked[True] == []
+    assert any(span.stop > rows[2].start for span in asked[False])  # who has not is guessed for
 
 
 async def test_64_mib_in_order_ask_each_byte_once(
