@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from up42fs.core.sidecars import Tag, kept_name
 from up42fs.errors import BadHandle, ConfigurationError, NoSpace, Unavailable, VersionChanged
-from up42fs.fs.overlay import OpenSidecar, Overlay
+from up42fs.fs.overlay import Overlay
 from up42fs.fs.overlay_disk import OverlayDirectory
+from up42fs.fs.sidecar_file import OpenSidecar
 
 AUX, OVR = Tag(".aux.xml"), Tag(".ovr")
 PASSING = Tag(".aux.xml", ".Ab12Cd", is_hidden=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from harness import UP42FS, Emulator, check, emulator, run, wait_until
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from up42fs.core.budget import Limit
@@ -188,6 +188,7 @@ async def test_what_was_spent_is_kept_and_counted_together(tmp_path: Path) -> No
     assert later.status()["left_bytes"] == 99
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 60), st.integers(0, 60), st.booleans()),

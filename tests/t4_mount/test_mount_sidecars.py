@@ -267,7 +267,7 @@ def test_killed_at_any_moment_there_is_the_old_or_the_new_one(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     contents = [bytes([letter]) * 300_000 for letter in b"ab"]
-    for turn in range(3):
+    for turn in range(2):
         with mounted(env, *OPTIONS, home=tmp_path) as there:
             path = there.path / SCENE / "b02.tiff.ovr"
             path.write_bytes(contents[turn % 2])

@@ -9,9 +9,9 @@ from up42fs.core.openers import reads_pieces
 from up42fs.errors import BadHandle
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.nodes import Node, Opened
-from up42fs.fs.overlay import OpenSidecar
 from up42fs.fs.ports import Files, OpenFile
 from up42fs.fs.siblings import Siblings
+from up42fs.fs.sidecar_file import OpenSidecar
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.watch import Watch
 from up42fs.types import Bytes

@@ -18,7 +18,8 @@ from up42fs.core.sidecars import Tag
 from up42fs.errors import AlreadyExists, InvalidArgument, ReadOnly, VersionChanged
 from up42fs.fs.layout import Layout
 from up42fs.fs.nodes import STORED_KINDS, Kind, Node
-from up42fs.fs.overlay import OpenSidecar, Overlay, Sidecar
+from up42fs.fs.overlay import Overlay
+from up42fs.fs.sidecar_file import OpenSidecar, Sidecar
 
 #: rename(2): fail if the target exists.
 RENAME_NOREPLACE = 1

@@ -19,7 +19,7 @@ from up42fs.errors import VersionChanged
 from up42fs.fs.branches import Branches
 from up42fs.fs.layout import BRANCH_TTL_S, Layout
 from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
-from up42fs.fs.overlay import Sidecar
+from up42fs.fs.sidecar_file import Sidecar
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.tag_directories import TagDirectories
