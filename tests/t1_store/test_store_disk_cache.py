@@ -485,6 +485,34 @@ async def test_a_quick_disk_keeps_all_of_a_file_though_the_line_is_quicker(
     assert (await mounts.mounted(whole)).script.requests == []
 
 
+async def test_what_waits_for_the_disk_counts_as_memory(
+    mounts: Remounts, autojump_clock: Clock
+) -> None:
+    disk = trio.Event()
+
+    async def waiting(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        if limiter.total_tokens == 1:
+            async with limiter:
+                await disk.wait()
+        return await inline(job, trio.CapacityLimiter(1))
+
+    mounts.options |= {"run_disk": waiting, "memory_bytes": 4 * MIB}
+
+    async def use(b: Bench) -> None:
+        await read(b, ByteRange(2 * MIB, 2 * MIB + 10))
+        await trio.sleep(1)
+        held_bytes = b.files.memory_bytes
+        assert held_bytes >= BLOCK
+        b.files.forget("a")
+        assert b.files.memory_bytes == held_bytes, "the bytes are still there"
+        disk.set()
+        await trio.sleep(1)
+        b.files._cache.shrink(b.files._cache.budget_bytes)
+        assert b.files.memory_bytes == 0
+
+    await mounts.mounted(use)
+
+
 # room -----------------------------------------------------------------------------------------
 
 

@@ -214,12 +214,15 @@ class DiskCache:
         """Write `data`, the bytes of `span`, behind; not at all where there is no room for them.
 
         `is_valid`, asked from a worker thread just before, can still call it off; `on_kept` gets
-        the ranges that are on disk afterwards. Without `span` the label alone is kept.
+        the ranges that are on disk afterwards, in any case and once. Without `span` the label alone
+        is kept.
         """
         if not self.is_on or not is_cacheable(label):
+            on_kept([])
             return
         if span is not None and self._has_no_room_at_all(len(span)):
             self._metrics.count("store.disk_skipped_bytes", len(span))
+            on_kept([])
             return
 
         def job() -> list[ByteRange]:
@@ -301,13 +304,13 @@ class DiskCache:
         size_bytes: int,
         on_kept: Callable[[list[ByteRange]], None],
     ) -> None:
+        kept: list[ByteRange] = []
         try:
             kept = await self._run(lambda: job() if self.is_on else [], self._writer)
         except OSError as error:
             self._turn_off(_words(error))
-        else:
-            on_kept(kept)
         finally:
+            on_kept(kept)
             self._jobs -= 1
             self._pending_bytes -= size_bytes
             self._written_bytes += size_bytes

@@ -23,7 +23,7 @@ Only whole answers' bytes of a pinned version come here, so what is kept is righ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -65,6 +65,14 @@ class KeptTarget(Target, Protocol):
 
     def peek(self, span: ByteRange) -> memoryview:
         """The bytes of `span`, which are there."""
+        ...
+
+    def hold(self) -> None:
+        """Its memory is used, and counted, until `release`."""
+        ...
+
+    def release(self) -> None:
+        """Undo `hold`."""
         ...
 
 
@@ -277,10 +285,19 @@ class DiskFirst:
             return
         label = Label(self._object_id, version, stamp)
         use = Use.SCAN if target.in_scan else Use.READ
-        self._keep(label, span, target.peek(span), use)
+        target.hold()
+        self._keep(label, span, target.peek(span), use, target.release)
 
-    def _keep(self, label: Label, span: ByteRange | None, data: memoryview, use: Use) -> None:
+    def _keep(
+        self,
+        label: Label,
+        span: ByteRange | None,
+        data: memoryview,
+        use: Use,
+        on_over: Callable[[], None] = lambda: None,
+    ) -> None:
         def on_kept(spans: list[ByteRange]) -> None:
+            on_over()
             for one in () if self._is_over else spans:
                 self._held.add(one)
 

@@ -35,7 +35,7 @@ nobody waits and more than `KEEP_BYTES` are to come: cancelling costs the connec
 handle all such go.
 
 A changed object ends all: every read of this fetcher, now and later, answers VersionChanged.
-Never await: `_start`, `_finish`, `cancel`, `let_go`, `stop`, `_change`.
+Never await: `_start`, `_finish`, `cancel`, `let_go`, `may_go`, `stop`, `_change`.
 """
 
 from __future__ import annotations
@@ -227,6 +227,10 @@ class Fetcher:
         del self._parts[self._index(part)]
         self._have.discard(part.span)
         self._tally.count("store.wasted_bytes", max(0, part.filled - part.delivered))
+
+    def may_go(self) -> None:
+        """What was written to disk meanwhile counts no more than other parts."""
+        self._cache.shrink(0)
 
     # reading -------------------------------------------------------------------------------
 

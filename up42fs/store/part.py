@@ -26,6 +26,10 @@ class Keeper(Protocol):
         """Forget `part`: it was evicted."""
         ...
 
+    def may_go(self) -> None:
+        """A part that had to stay may be evicted."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
@@ -40,6 +44,7 @@ class Part:
     """
 
     __slots__ = (
+        "_holds",
         "_keeper",
         "_token",
         "_view",
@@ -72,6 +77,7 @@ class Part:
         self.error: Up42fsError | None = None
         self.trouble: Failure | None = None
         self.pins = 0
+        self._holds = 0
         self.delivered = 0
         self.scope = trio.CancelScope()
         self._keeper = keeper
@@ -170,8 +176,17 @@ class Part:
 
     @property
     def in_use(self) -> bool:
-        """Whether it is being fetched or read."""
-        return self.pins > 0 or not self.is_over
+        """Whether it is being fetched, read or written."""
+        return self.pins > 0 or self._holds > 0 or not self.is_over
+
+    def hold(self) -> None:
+        """Somebody else looks at the bytes: they count until `release`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        self._holds -= 1
+        self._keeper.may_go()
 
     def evict(self) -> None:
         """Let go of the bytes."""

@@ -11,15 +11,15 @@ from pathlib import Path
 from up42fs.core.tuning import MIB, Tuning
 from up42fs.patience import patient_s
 
-#: The interpreter, its modules and a storage of some thousand assets.
-PROGRAM_BYTES = 64 * MIB
+#: What many readers of many files make the process grow by beside the bytes that are read.
+TRAFFIC_BYTES = 64 * MIB
 #: With less, readers of several files wait for each other: where so little is allowed, it is more.
 LEAST_PARTS_BYTES = 48 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Limits of one store. `memory_bytes` bounds the process, parts in flight too.
+    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too.
 
     `cache_dir` None or `cache_bytes` 0: nothing is kept on disk. `cache_key` tells accounts that
     share the directory from each other: 8 to 64 hexadecimal digits.
@@ -35,12 +35,12 @@ class StoreSettings:
 
     @property
     def parts_bytes(self) -> int:
-        """What parts may take: less than all, since the program itself takes `PROGRAM_BYTES`.
+        """What parts may take: less than all, by a MiB a connection and what traffic takes.
 
-        A MiB a connection is for libcurl's buffers and the allocator's gaps. Measured by
+        That is libcurl's buffers, links, plans and the allocator's gaps; measured by
         contrib/bench/memory.py.
         """
-        others_bytes = PROGRAM_BYTES + self.connections * MIB
+        others_bytes = TRAFFIC_BYTES + self.connections * MIB
         least_bytes = min(LEAST_PARTS_BYTES, self.memory_bytes * 3 // 4)
         return max(self.memory_bytes - others_bytes, least_bytes)
 
