@@ -21,6 +21,7 @@ import trio
 
 from up42fs import __version__, logs, signals, slept
 from up42fs.account import connect, load_and_sign_in
+from up42fs.allocator import return_memory
 from up42fs.api.client import Client
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
@@ -81,6 +82,7 @@ def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) ->
 
     Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
     """
+    return_memory()
     # A core file would hold the password, the token and every link.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.register(signal.SIGUSR1)

@@ -7,7 +7,7 @@ from bench_scripts import script
 
 pytestmark = pytest.mark.mount
 
-SECONDS = 6.0
+SECONDS = 4.0
 SIZES = [size << 20 for size in (40, 90, 150, 200)]
 
 

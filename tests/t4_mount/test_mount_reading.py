@@ -49,6 +49,25 @@ def test_a_file_kept_open_outlives_many_links(start, mount) -> None:
     assert "WARNING" not in there.log.read_text()
 
 
+@pytest.mark.parametrize("fault", [{"stall_body_at": 20_000}, {"stall_before_headers_s": 25.0}])
+def test_a_part_that_stalls_is_overtaken_by_a_second_request(small, mount, fault) -> None:
+    add(small, "stalls.bin", 40 * MIB)
+    there = mount(small)
+    with there.find("stalls.bin").open("rb", buffering=0) as file:
+        for number in range(12):  # what is late is told by what is usual
+            offset = (3 * number + 1) * MIB
+            assert os.pread(file.fileno(), 4096, offset) == pattern_bytes(SEED, offset, 4096)
+        before = there.counters()
+        small.remote.faults(fail_route="store.get", fail_next=1, stall_s=25.0, **fault)
+        offset = 39 * MIB
+        got = os.pread(file.fileno(), 100_000, offset)
+    assert got == pattern_bytes(SEED, offset, 100_000)
+    after = there.counters()
+    assert after["store.hedges"] == after["store.hedges_won"] == 1
+    assert after["store.requests"] - before["store.requests"] <= 3
+    assert "store.retries" not in after, "it was not given up first"
+
+
 def test_a_link_that_expires_early_is_renewed_behind_the_reader(start, mount) -> None:
     """The server's clock runs ahead of the Expires it wrote: links die before their time."""
     emulator = start("--synthetic", "1")
