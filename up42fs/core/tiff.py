@@ -93,6 +93,11 @@ class Level:
         return sum(self.counts)
 
     @cached_property
+    def mean_bytes(self) -> int:
+        """Bytes of a tile, at an average."""
+        return self.stored_bytes // len(self.counts)
+
+    @cached_property
     def extent(self) -> ByteRange | None:
         """From the first tile's first byte to the last one's last."""
         order = self._order

@@ -186,7 +186,9 @@ class Walk:
         end = self._image.base + self._image.size
         stop = span.stop
         if tail_bytes and col >= self._right - 1:
-            stop += max(tail_bytes, min(len(span), KERNEL_READ_BYTES))
+            # The kernel goes on in pieces as large as it began with, also in a small last tile.
+            piece = max(len(span), self._level.mean_bytes)
+            stop += max(tail_bytes, min(piece, KERNEL_READ_BYTES))
         stop = ceil_to(stop, PAGE_BYTES)
         # A program that seeks to a tile may begin to read in the page before it.
         start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
