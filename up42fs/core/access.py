@@ -26,8 +26,10 @@ nothing is asked for twice. A read-ahead that failed or was evicted is simply mi
 Where the tiles of a TIFF are known, also of one stored in a zip, offsets give way to tiles: a tile
 that is wanted comes whole, small ones that follow in the file with it, and the window around it is
 guessed (`tile_walk`), or, of strips that are thinned out, the next stops (`stride`). A run there is
-read ahead of as such only once it is 16 MiB long or has gone on from one level of the image into
-the next: then the file is copied. A JPEG 2000 file that is hopped through is loaded whole (`hops`).
+read ahead of as such only once it is 16 MiB long from where the image begins, or has gone on from
+one level of the image into the next: then the file is copied. Whoever comes back to the end of a
+run after `away_bytes` elsewhere has not read on to it: the kernel had, and a new window begins.
+A JPEG 2000 file that is hopped through is loaded whole (`hops`).
 
 Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s; the plan
 without tiles over the best fixed block of each case (63 random cases, geometric means):
@@ -41,7 +43,8 @@ and what knowing tiles changes (requests, MB, seconds; `--files` is the differen
     window, 1.4 MB tiles     29, 22.0, 1.05   ->   13, 13.2, 0.66
     window, 84 KB tiles      15,  7.2, 0.57   ->   12,  3.4, 0.19
     view of strips          628,  343, 28.1   -> 1186,  168, 7.6
-    window, JPEG 2000       141, 22.2, 6.93   ->   38,  107, 4.6
+    window of strips        161,  113, 2.7    ->   44,   58, 2.4
+    window, JPEG 2000       141, 22.2, 6.93   ->   56,  107, 4.5
 
 Rejected: one window per object (threads tear it), unbounded skips (a decimated read would load the
 file), counting every read as progress (a tool that reads a block again would look like a run),

@@ -14,9 +14,10 @@ in the order in which they would be read, and no more of them are asked for than
 `Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
 tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
 
-What the kernel reads ahead looks like reading on. It runs up to twice its read-ahead past the end
-of what the program wanted, so a tile that reads continue into counts once they are `slack` bytes
-in; one that a read jumps to counts at once.
+What the kernel reads ahead looks like reading on. It asks for the next piece when the program
+comes to the one asked for last, so a tile that reads continue into counts once they are two reads
+further; one that a read jumps to counts at once. Strips are a run of bytes that ends: their window
+grows by what may be guessed without evidence at least, and some may be passed unseen.
 
 A window ends when a tile is read that does not continue it: one above the current row, or apart
 from the window. Rejected: a guess of the whole row (28 MB in a large scene); counting each window
