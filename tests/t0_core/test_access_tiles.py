@@ -16,7 +16,7 @@ from tiff_support import Image, tiles_of, write_head
 
 from up42fs.core.access import Access, Insight
 from up42fs.core.ranges import RangeSet, coalesce
-from up42fs.core.tuning import KIB, MIB
+from up42fs.core.tuning import KIB, MIB, Tuning
 from up42fs.types import ByteRange
 
 PAGE, CHUNK = 4 * KIB, 128 * KIB
@@ -135,6 +135,17 @@ def test_an_overview_is_one_request(tile: int, tile_bytes: int) -> None:
     needed = thing.window(access, level, range(2), range(2))
     assert len(thing.requests) <= 4
     assert thing.asked_bytes <= needed + 4 * CHUNK
+
+
+def test_the_tail_of_a_small_last_tile_is_as_long_as_the_kernels_pieces() -> None:
+    whole = Image(2000, 1000, 512, [1_400_000] * 8)
+    thing = Scene([whole, Image(1000, 500, 512, [600_000, 50_000], reduced=True)])
+    access = Access(thing.size, Tuning(kernel_ahead_bytes=64 * KIB), thing.insight)
+    thing.read(access, ByteRange(0, 4 * PAGE))
+    first, last = thing.levels[1].offsets
+    start = first // PAGE * PAGE + PAGE
+    thing.read(access, ByteRange(start, start + PAGE))
+    assert thing.have.covers(ByteRange(first, last + 50_000 + 128 * KIB))
 
 
 def test_a_wider_window_is_foretold_after_its_first_row() -> None:
