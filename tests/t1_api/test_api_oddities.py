@@ -55,17 +55,6 @@ def test_a_storage_of_odd_rows_is_a_bounded_log(caplog) -> None:
     assert "others of this kind are not told" in lines(caplog)[-1]
 
 
-def test_files_of_an_item_that_cannot_be_read_are_one_line(caplog) -> None:
-    hrefs = ("file:///etc/passwd", "http://169.254.169.254/x", "https://api.test/v2/assets/1")
-    assets = {str(number): {"href": href} for number, href in enumerate(hrefs)}
-    item = {"id": "i", "properties": {}, "assets": assets}
-    odd = Oddities()
-    assert odd.parse_item(item, "https://api.test") == odd.parse_item(item, "https://api.test")
-    assert lines(caplog) == [
-        "STAC item 'i': its file '0' and 1 others cannot be read: its link is not a web address"
-    ]
-
-
 @given(ROWS, st.text(min_size=1))
 def test_any_row_is_told_in_short_ascii(row, id_: str) -> None:
     row = {**row, "id": id_}

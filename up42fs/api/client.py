@@ -211,7 +211,7 @@ class Client:
         operation = f"reading STAC item {item_id}"
         url = self._item_url(collection_id, item_id)
         answer = await self._send(self._stac_call(operation, NextLink(url)))
-        found = self._oddities.parse_item(answer.document, self._api_url)
+        found = schema.parse_item(answer.document, self._api_url)
         return _only(found, answer.document, item_id, "STAC item")
 
     async def update_item(
@@ -234,7 +234,7 @@ class Client:
             once=True,
         )
         document = (await self._send(call)).document
-        found = self._oddities.parse_item(document, self._api_url)
+        found = schema.parse_item(document, self._api_url)
         return _only(found, document, item_id, "STAC item")
 
     async def items_page(
@@ -246,7 +246,7 @@ class Client:
             f"listing the items of STAC collection {collection_id}",
             after or NextLink(url),
             {"limit": limit} if after is None else None,
-            ("features", lambda row: self._oddities.parse_item(row, self._api_url)),
+            ("features", lambda row: schema.parse_item(row, self._api_url)),
         )
 
     async def search_page(
@@ -257,7 +257,7 @@ class Client:
             "searching the STAC items",
             after or NextLink(f"{self._stac_url}/search", body),
             None,
-            ("features", lambda row: self._oddities.parse_item(row, self._api_url)),
+            ("features", lambda row: schema.parse_item(row, self._api_url)),
         )
 
     def all_collections(self) -> AsyncIterator[StacCollection]:

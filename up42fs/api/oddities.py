@@ -13,7 +13,6 @@ from typing import Any
 
 from up42fs.api import schema
 from up42fs.core import names
-from up42fs.core.stac import StacItem
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 60
 
 
 class Oddities:
-    """Tells of odd rows. `parse_asset` and `parse_item` are those of `schema`, told about."""
+    """Tells of odd rows; `parse_asset` is that of `schema`."""
 
     def __init__(self) -> None:
         self._told: dict[str, set[str]] = {}
@@ -48,14 +47,6 @@ class Oddities:
             for kind, sentence in of_asset(row, asset):
                 self._tell(kind, asset.id, f"asset {_shown(asset.id)}: {sentence}")
         return asset
-
-    def parse_item(self, row: object, api_url: str) -> StacItem | None:
-        """A STAC item (contract §5.4); None without an ID."""
-        item = schema.parse_item(row, api_url)
-        if item is not None:
-            for sentence in of_item(item):
-                self._tell("link", item.id, f"STAC item {_shown(item.id)}: {sentence}")
-        return item
 
     def _tell(self, kind: str, id_: str, line: str) -> None:
         told = self._told.setdefault(kind, set())
@@ -77,15 +68,6 @@ def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
     wish = row.get("name" if asset.name else "title")
     if isinstance(wish, str) and wish and names.safe_name(asset.name or asset.title) != wish:
         yield "safe name", f"no path can hold its name as it is: {_shown(wish)}"
-
-
-def of_item(item: StacItem) -> Iterator[str]:
-    """Which files of `item` cannot be read, and why."""
-    refused = [asset for asset in item.assets if asset.refusal is not None]
-    if refused:
-        first = refused[0]
-        others = f" and {len(refused) - 1} others" if len(refused) > 1 else ""
-        yield f"its file {_shown(first.key)}{others} cannot be read: {first.refusal}"
 
 
 def _shown(value: object) -> str:
