@@ -83,12 +83,20 @@ def agrees(mount: Mount, service: Emulator) -> bool:
     """Whether titles and tags that the mount shows are those that the service has."""
     for row in service.remote.storage()["assets"]:
         path = mount.path / "assets" / row["id"]
-        names = os.listxattr(path)
-        title = os.getxattr(path, TITLE).decode() if TITLE in names else None
-        tags = os.getxattr(path, TAGS).decode().split(",") if TAGS in names else []
-        if (title, set(tags)) != (row["title"], set(row["tags"] or [])):
+        title, tags = attribute(path, TITLE), attribute(path, TAGS)
+        if (title, set(tags.split(",") if tags else [])) != (row["title"], set(row["tags"] or [])):
             return False
     return True
+
+
+def attribute(path: Path, name: str) -> str | None:
+    """The attribute's text; None without it (a refresh may take it away at any moment)."""
+    try:
+        return os.getxattr(path, name).decode()
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return None
 
 
 def refreshed(mount: Mount, service: Emulator) -> None:
