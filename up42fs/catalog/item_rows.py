@@ -40,7 +40,7 @@ def from_us(number: int) -> datetime:
 
 def pack(items: Iterable[StacItem]) -> str:
     """Items without their documents."""
-    return json.dumps([_pack_item(item) for item in items], separators=(",", ":"))
+    return _text([_pack_item(item) for item in items])
 
 
 def unpack(text: str) -> tuple[StacItem, ...]:
@@ -51,7 +51,7 @@ def unpack(text: str) -> tuple[StacItem, ...]:
 def pack_documents(items: Iterable[StacItem]) -> bytes:
     """The documents of items by ID, compressed."""
     documents = {item.id: item.document for item in items}
-    return zlib.compress(json.dumps(documents, separators=(",", ":")).encode(), 1)
+    return _compressed(documents)
 
 
 def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
@@ -63,7 +63,7 @@ def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
 def pack_whole(items: Iterable[StacItem]) -> bytes:
     """Items with their documents, compressed."""
     rows = [[*_pack_item(item), item.document] for item in items]
-    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)
+    return _compressed(rows)
 
 
 def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
@@ -79,12 +79,12 @@ def pack_collections(collections: Iterable[StacCollection]) -> bytes:
     rows = [
         [
             [getattr(each, name) for name in _COLLECTION],
-            [[getattr(file, name) for name in _FILE] for file in each.assets],
+            _pack_files(each.assets),
             each.document,
         ]
         for each in collections
     ]
-    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)
+    return _compressed(rows)
 
 
 def unpack_collections(packed: bytes) -> tuple[StacCollection, ...]:
@@ -106,7 +106,19 @@ def _pack_item(item: StacItem) -> list[Any]:
     for name in _ITEM:
         value = getattr(item, name)
         values.append(to_us(value) if name in _TIMES and value is not None else value)
-    return [values, [[getattr(file, name) for name in _FILE] for file in item.assets]]
+    return [values, _pack_files(item.assets)]
+
+
+def _pack_files(files: Iterable[StacAsset]) -> list[list[Any]]:
+    return [[getattr(file, name) for name in _FILE] for file in files]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _compressed(value: object) -> bytes:
+    return zlib.compress(_text(value).encode(), 1)
 
 
 def _unpack_item(values: list[Any], files: list[list[Any]]) -> StacItem:

@@ -75,8 +75,8 @@ def _file(database: sqlite3.Connection, file_id: str) -> KnownName | None:
             items = unpack(text)
             directories = item_names(items)
             for item in items:
-                if any(file.asset_id == file_id for file in transformed_files(item)):
-                    key = next(file.key for file in item.assets if file.asset_id == file_id)
+                keys = (f.key for f in transformed_files(item) if f.asset_id == file_id)
+                if (key := next(keys, None)) is not None:
                     stem, _ = split_extension(delivery.name)
                     place = f"{stem}/{directories[item.id]}" if len(items) > 1 else stem
                     return KnownName(delivery.order, place, file_names(item)[key])

@@ -317,9 +317,8 @@ class Filesystem:
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:
                 self._files.forget(asset_id)
-                self.open_files.distrust(
-                    asset_id
-                )  # should it come back, kept pages are not trusted
+                # Should it come back, the pages that the kernel kept are not trusted.
+                self.open_files.distrust(asset_id)
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
         stale += [
