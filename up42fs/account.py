@@ -27,6 +27,7 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.metrics import Metrics
+from up42fs.troubles import within
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -47,19 +48,17 @@ class Connection:
 
     async def preflight(self, limit_s: float = PREFLIGHT_S) -> None:
         """Sign in and get one answer; raises an `Up42fsError` if not within `limit_s` seconds."""
-        try:
-            with trio.fail_after(limit_s):
-                await self.tokens.token()
-                try:
-                    await self.client.assets_page(0, size=1)
-                except NotFound:
-                    # Accounts whose storage is listed by STAC alone (contract, fact 6).
-                    await self.client.collections_page(limit=1)
-        except trio.TooSlowError:
-            raise DeadlineExceeded(
-                f"no answer from {self.settings.auth} and {self.settings.api} within "
-                f"{limit_s:.0f} s; check the network, HTTPS_PROXY and UP42_REGION"
-            ) from None
+        late = (
+            f"no answer from {self.settings.auth} and {self.settings.api} within "
+            f"{limit_s:.0f} s; check the network, HTTPS_PROXY and UP42_REGION"
+        )
+        with within(limit_s, late):
+            await self.tokens.token()
+            try:
+                await self.client.assets_page(0, size=1)
+            except NotFound:
+                # Accounts whose storage is listed by STAC alone (contract, fact 6).
+                await self.client.collections_page(limit=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 import trio
@@ -15,6 +17,8 @@ from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
 from up42fs.errors import DeadlineExceeded, Unavailable
+from up42fs.troubles import note
+from up42fs.types import Asset
 
 
 @dataclass
@@ -181,6 +185,69 @@ async def test_waiting_has_a_deadline(world: World, autojump_clock: MockClock, n
     with pytest.raises(DeadlineExceeded, match="try again"):
         await world.sync.ready(Part.ASSETS, timeout_s=5)
     assert trio.current_time() - start == 5
+
+
+async def attempts() -> None:
+    """An attempt that failed, and one that does not end."""
+    note(Unavailable("UP42 answered 502"))
+    await trio.sleep_forever()
+
+
+async def test_who_waited_for_a_listing_hears_its_last_trouble(
+    world: World, autojump_clock: MockClock, nursery, monkeypatch
+) -> None:
+    async def everything() -> AsyncIterator[object]:
+        await attempts()
+        yield None
+
+    monkeypatch.setattr(world.assets, "everything", everything)
+    nursery.start_soon(world.sync.run)
+    with pytest.raises(Unavailable, match="502"):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert trio.current_time() == 5
+
+
+async def test_a_failed_pass_is_the_news_while_the_next_one_hangs(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    world.assets.fail = Unavailable("UP42 is down")
+    nursery.start_soon(world.sync.run)
+    await trio.sleep(1)
+    world.assets.hang = True
+    await trio.sleep(10)
+    with pytest.raises(Unavailable, match="UP42 is down"):
+        await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert trio.current_time() == 16
+
+
+async def test_who_waited_for_an_order_hears_its_last_trouble(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    """Also who stood behind another, who was told already."""
+
+    class Asked:
+        async def of_order(self, order_id: str) -> Sequence[Asset]:
+            await attempts()
+            return ()
+
+    sync = Sync(
+        world.index,
+        assets=world.assets,
+        orders=world.orders,
+        on_change=world.deltas.append,
+        refresh_s=60,
+        narrow=cast("Any", Asked),
+    )
+
+    async def ask(after_s: float) -> None:
+        await trio.sleep(after_s)
+        with pytest.raises(Unavailable, match="502"):
+            await sync.ready_order("an-order", timeout_s=5)
+
+    async with trio.open_nursery() as askers:
+        askers.start_soon(ask, 0)
+        askers.start_soon(ask, 1)
+    assert trio.current_time() == 6
 
 
 @pytest.mark.claim("S15")

@@ -10,11 +10,13 @@ from typing import TypeVar
 import trio
 
 from up42fs.core.retry import Kind
+from up42fs.errors import Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.store.disk_cache import Runner, in_thread
 from up42fs.store.files import FileStore
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
 from up42fs.store.settings import StoreSettings
+from up42fs.troubles import note
 from up42fs.types import ByteRange, SignedUrl, Version
 
 CHUNK = 16 << 10
@@ -88,11 +90,16 @@ class ScriptedStore:
         self.most_active = 0
         self.resets = 0
         self.sign_error: Exception | None = None
+        #: After so many signings one fails, and goes on without an end.
+        self.sign_trouble: tuple[int, Up42fsError] | None = None
         self.ignore_conditions = False
 
     async def sign(self, object_id: str) -> SignedUrl:
         self.signs.append(object_id)
         await trio.sleep(0.01)
+        if self.sign_trouble is not None and len(self.signs) > self.sign_trouble[0]:
+            note(self.sign_trouble[1])
+            await trio.sleep_forever()
         if self.sign_error is not None:
             raise self.sign_error
         ends_s = trio.current_time() + self.life_s

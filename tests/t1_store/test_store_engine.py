@@ -476,6 +476,19 @@ async def test_after_sleep_links_and_connections_are_fresh(
     assert b.script.signs == ["a", "a"]
 
 
+@pytest.mark.parametrize("signs_well", [0, 1])
+async def test_who_runs_out_of_time_hears_what_went_wrong_with_the_link(
+    nursery: trio.Nursery, autojump_clock: Clock, signs_well: int
+) -> None:
+    """And not that an old link was refused, nor that it took long."""
+    b = bench(nursery, {"a": DATA}, every(EXPIRED))
+    b.script.sign_trouble = (signs_well, Unavailable("UP42 answered 502"))
+    handle = b.files.open("a", size=len(DATA), name="scene")
+    with pytest.raises(Unavailable, match="scene: UP42 answered 502"):
+        await handle.read(0, 10)
+    assert 29 < trio.current_time() < 31
+
+
 async def test_the_signers_error_is_the_readers(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:

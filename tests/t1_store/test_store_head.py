@@ -10,7 +10,7 @@ from store_script import EXPIRED, Bench, Fault, bench, pattern
 from trio.testing import MockClock
 
 from up42fs.core.retry import Kind
-from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Up42fsError
+from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Unavailable, Up42fsError
 from up42fs.store.head import HEAD_BYTES
 
 MIB = 1 << 20
@@ -54,6 +54,22 @@ async def test_many_askers_share_the_requests(autojump_clock, nursery: trio.Nurs
             askers.start_soon(ask)
     assert sizes == [MIB] * 50
     assert (len(subject.script.signs), len(subject.script.requests)) == (1, 1)
+
+
+async def test_who_runs_out_of_time_hears_what_went_wrong(autojump_clock, nursery) -> None:
+    """Also who stood behind another."""
+    subject = bench(nursery, {"a": pattern(MIB)})
+    subject.script.sign_trouble = (0, Unavailable("UP42 answered 502"))
+
+    async def ask(after_s: float) -> None:
+        await trio.sleep(after_s)
+        with pytest.raises(Unavailable, match="a: UP42 answered 502"):
+            await learn(subject)
+
+    async with trio.open_nursery() as askers:
+        for after_s in (0.0, 1.0):
+            askers.start_soon(ask, after_s)
+    assert trio.current_time() < 28
 
 
 async def test_sixteen_objects_at_a_time(autojump_clock, nursery: trio.Nursery) -> None:

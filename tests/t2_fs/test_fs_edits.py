@@ -33,6 +33,7 @@ from up42fs.errors import (
 from up42fs.fs.edits import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
 from up42fs.fs.interlock import Interlock, default_path
 from up42fs.fs.journal import Journal
+from up42fs.troubles import note
 
 ONE, TWO = make_asset(1, tags=("a", "b"), title="one"), make_asset(2, tags=("b",))
 TAGS = st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map(tuple)
@@ -194,6 +195,21 @@ async def test_a_hung_service_is_given_up(autojump_clock: MockClock) -> None:
         await world.edits.change(ONE.id, Edit(title="x"), "test")
     assert trio.current_time() < 1000
     assert world.refreshes == 1
+
+
+async def test_a_service_that_fails_and_then_hangs(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(asset_id: str) -> Fresh:
+        note(Unavailable("UP42 answered 502"))
+        await trio.sleep_forever()
+        raise AssertionError
+
+    world = EditedWorld(ONE)
+    monkeypatch.setattr(world.service, "read", read)
+    with pytest.raises(Unavailable, match="502; whether it was done shows at the next look"):
+        await world.edits.change(ONE.id, Edit(title="x"), "test")
+    assert trio.current_time() == EDIT_TIMEOUT_S
 
 
 async def test_conflicts_are_believed_after_a_while(autojump_clock: MockClock) -> None:

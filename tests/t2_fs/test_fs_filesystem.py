@@ -28,6 +28,8 @@ from up42fs.errors import (
 )
 from up42fs.fs.filesystem import KERNEL_TTL_S, LISTING_TIMEOUT_S, Invalidation
 from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fuse.boundary import METADATA_DEADLINE_S
+from up42fs.troubles import note
 from up42fs.types import CnamStatus
 
 ORDER = make_order(1, display_name="Munich", tags=("o1", "o2"), workspace_id="ws-o")
@@ -558,6 +560,29 @@ async def test_a_failed_request_is_not_kept_and_the_next_askers_share_again(
             askers.start_soon(ask, after_s)
     assert world.documents.asked.total() == 2
     assert [type(result) for result in results] == [Unavailable, bytes, bytes]
+
+
+async def test_askers_who_run_out_of_time_hear_what_went_wrong(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the time of a handler, also those who stood behind another."""
+
+    async def answer(asset_id: str) -> dict[str, object]:
+        note(Unavailable("UP42 answered 502"))
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(world.documents, "asset_document", answer)
+    inode = await world.walk("assets/scene.zip")
+
+    async def ask(after_s: float) -> None:
+        await trio.sleep(after_s)
+        with pytest.raises(Unavailable, match="502"), trio.fail_after(METADATA_DEADLINE_S):
+            await world.fs.getxattr(inode, "user.up42.json")
+
+    async with trio.open_nursery() as askers:
+        for after_s in (0.0, 1.0, 2.0):
+            askers.start_soon(ask, after_s)
 
 
 async def test_a_cancelled_asker_does_no_harm(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -11,12 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stac_support import Stac, done, item_of, stac_world
 from strategies import at, make_asset, make_order
+from trio.testing import MockClock
 
+from up42fs.catalog.searches import Searches
 from up42fs.catalog.sync import Part
 from up42fs.core.query import parse_query
-from up42fs.errors import Offline
+from up42fs.core.stac import StacItem
+from up42fs.errors import Offline, Unavailable
+from up42fs.fs.filesystem import BRANCH_TIMEOUT_S
 from up42fs.fs.layout import BRANCH_TTL_S
 from up42fs.fs.nodes import Absent, Attributes
+from up42fs.metrics import Metrics
+from up42fs.troubles import note
 
 ORDER = make_order(1, display_name="Berlin May")
 ONE = done(1, name="one.zip", collection="phr", tags=("harbour",), order_id=ORDER.id)
@@ -122,6 +130,25 @@ async def test_a_failed_search_is_told(world: World, stac: Stac) -> None:
     assert await world.list("search") == []
     stac.fail.clear()
     assert len(await world.list("search/cloud<10")) == 3
+
+
+async def test_who_runs_out_of_time_hears_what_went_wrong(
+    world: World, stac: Stac, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch
+) -> None:
+    """The search goes on for longer than a program waits for a directory."""
+
+    class Source:
+        async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+            await trio.sleep(3)
+            note(Unavailable("UP42 answered 502"))
+            await trio.sleep_forever()
+            yield  # type: ignore[misc]
+
+    monkeypatch.setattr(stac, "asset_ids", Searches(nursery, Source(), metrics=Metrics()).asset_ids)
+    inode = await world.walk("search/cloud<10")
+    with pytest.raises(Unavailable, match="502"):
+        await world.fs.opendir(inode)
+    assert trio.current_time() == BRANCH_TIMEOUT_S
 
 
 async def test_a_newer_answer_is_shown(world: World, stac: Stac) -> None:

@@ -40,6 +40,7 @@ from up42fs.errors import (
 )
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.troubles import Turns
 
 REALM = "/realms/public/protocol/openid-connect"
 CLIENT_ID = "up42-api"
@@ -92,7 +93,7 @@ class TokenSource:
         self._userinfo = Transport(
             http, plane=Plane.API, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
-        self._lock = trio.Lock()
+        self._turns = Turns()
         self._current: _Token | None = None
         self._fetches = 0
         self._error: Up42fsError | None = None
@@ -107,7 +108,7 @@ class TokenSource:
         if (fresh := self._fresh()) is not None:
             return fresh
         seen = self._fetches
-        async with self._lock:
+        async with self._turns.turn():
             if (fresh := self._fresh()) is not None:
                 return fresh
             if self._error is not None and (self._fetches != seen or self._is_refused()):

@@ -40,6 +40,7 @@ from up42fs.errors import (
 )
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.troubles import note, within
 
 #: The longest one call may take, all attempts together: less than a program waits for metadata
 #: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.
@@ -154,18 +155,14 @@ class Transport:
         error's cause is a `Refused`.
         """
         limit_s = self._limits.ceiling_s if ceiling_s is None else ceiling_s
-        troubles: list[_Failed] = []
-        with trio.move_on_after(limit_s) as scope:
-            return await self._attempts(call, troubles, scope.deadline - TELLING_S)
-        if troubles and troubles[-1].failure.kind is not retry.Kind.STALLED:
-            # A wait or an attempt ran into the ceiling: what went wrong before is the news.
-            raise self._error(call, troubles[-1], Unavailable) from _cause(troubles[-1])
-        raise DeadlineExceeded(
+        late = (
             f"{call.operation} took longer than {limit_s:g} s; the network or "
             f"{_speaker(self._plane, call)} is slow: try again"
         )
+        with within(limit_s, late) as scope:
+            return await self._attempts(call, scope.deadline - TELLING_S)
 
-    async def _attempts(self, call: Call, troubles: list[_Failed], until_s: float) -> Answer:
+    async def _attempts(self, call: Call, until_s: float) -> Answer:
         attempt, renewed = 1, False
         while True:
             token = await call.bearer.token(until_s) if call.bearer is not None else None
@@ -181,15 +178,15 @@ class Transport:
                 jitter=self._jitter(),
             )
             if isinstance(verdict, retry.Fail):
-                raise self._error(call, outcome, verdict.error) from _cause(outcome)
+                raise self._error(call, outcome, verdict.error)
             if isinstance(verdict, retry.Renew):
                 self._renew(call, token)
                 renewed = True
-                troubles.clear()
+                note(None)
                 continue
-            troubles.append(outcome)
             if call.once and not unsure:
-                raise self._error(call, outcome, Unavailable) from _cause(outcome)
+                raise self._error(call, outcome, Unavailable)
+            note(self._error(call, outcome, retry.blame(outcome.failure)))
             self._metrics.count(f"{self._prefix}.retries")
             await trio.sleep(verdict.after_s)
             attempt += 1
@@ -290,7 +287,9 @@ class Transport:
 
     def _error(self, call: Call, failed: _Failed, kind: type[Up42fsError]) -> Up42fsError:
         what = _what_happened(self._plane, call, failed)
-        return kind(f"{call.operation} failed: {what}; {_cure(kind, failed.failure)}")
+        error = kind(f"{call.operation} failed: {what}; {_cure(kind, failed.failure)}")
+        error.__cause__ = _cause(failed)
+        return error
 
 
 def _remaining_s() -> float:

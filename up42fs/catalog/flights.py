@@ -5,7 +5,7 @@ Knows nothing of what is asked or how long an answer holds.
 Theory. A *flight* is one asking of one question. It runs in the nursery given and not in the
 task of whoever asked first: that reader may be interrupted while others still wait. It ends by
 its own deadline, so nobody waits for ever. Whoever waits when it ends gets its answer or its error;
-neither is kept here.
+neither is kept here. Who cannot wait so long hears of its trouble (see `troubles`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Generic, TypeVar
 
 import trio
 
-from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.errors import Unavailable, Up42fsError
+from up42fs.troubles import Trouble, awaiting, watched, within
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ V = TypeVar("V")
 @dataclass(slots=True, eq=False)
 class _Flight(Generic[V]):
     error: Up42fsError
+    trouble: Trouble = field(default_factory=Trouble)
     landed: trio.Event = field(default_factory=trio.Event)
     #: One value once it is known; a tuple, since None may be an answer.
     answer: tuple[V] | None = None
@@ -48,7 +50,8 @@ class Flights(Generic[K, V]):
         Raises the flight's `Up42fsError`; DeadlineExceeded where it took too long.
         """
         flight = self._ensure(key, work)
-        await flight.landed.wait()
+        with awaiting(flight.trouble):
+            await flight.landed.wait()
         if flight.answer is None:
             # A copy: one exception raised in many tasks would mix their tracebacks.
             raise type(flight.error)(*flight.error.args) from flight.error
@@ -67,14 +70,13 @@ class Flights(Generic[K, V]):
         return flight
 
     async def _run(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> None:
+        late = (
+            f"{self._doing} took longer than {self._timeout_s:.0f} s; "
+            "the network or UP42 is slow: try again"
+        )
         try:
-            with trio.fail_after(self._timeout_s):
+            with watched(flight.trouble), within(self._timeout_s, late):
                 flight.answer = (await work(),)
-        except trio.TooSlowError:
-            flight.error = DeadlineExceeded(
-                f"{self._doing} took longer than {self._timeout_s:.0f} s; "
-                "the network or UP42 is slow: try again"
-            )
         except Up42fsError as error:
             flight.error = error
         except Exception as error:

@@ -35,6 +35,7 @@ from up42fs.catalog.narrow import Narrow, look_at_assets, look_at_orders
 from up42fs.catalog.rows import closing, in_batches
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError
 from up42fs.patience import patient_s
+from up42fs.troubles import Trouble, Turns, watched, within
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class _State:
     #: Set when the current attempt ends, well or not; replaced by the next attempt.
     attempt: trio.Event = field(default_factory=trio.Event)
     error: Up42fsError | None = None
+    trouble: Trouble = field(default_factory=Trouble)
     synced_at_s: float = -math.inf
     partial_rows: int = 0
 
@@ -130,7 +132,7 @@ class Sync:
         #: How far the first pass over the assets came: all that were created later are known.
         self.reached = None if Part.ASSETS in known else reached
         self._orders_known: set[str] = set()
-        self._order_locks: dict[str, trio.Lock] = {}
+        self._order_turns: dict[str, Turns] = {}
 
     async def run(self) -> None:
         """Sync for ever; started once, cancelled at unmount."""
@@ -141,8 +143,9 @@ class Sync:
     async def ready(self, *parts: Part, timeout_s: float) -> None:
         """Return once the first pass over `parts` is complete.
 
-        Raises the error of a pass that failed meanwhile, or DeadlineExceeded: where no rows came
-        for `timeout_s` seconds, and after MOST_WAITS times that in any case.
+        Raises the error of a pass that failed meanwhile. Where no rows came for `timeout_s`
+        seconds, and after MOST_WAITS times that in any case, it raises the last trouble of the
+        pass or of the one before; DeadlineExceeded where there was none.
         """
         waiting = [self._states[part] for part in parts if not self._states[part].synced]
         if not waiting:
@@ -156,6 +159,9 @@ class Sync:
                 return
             if rows == [state.partial_rows for state in waiting]:
                 break
+        troubles = (state.trouble.told() or state.error for state in waiting)
+        if (told := next(filter(None, troubles), None)) is not None:
+            raise type(told)(str(told))
         raise DeadlineExceeded(
             f"UP42 has not listed the storage within {trio.current_time() - asked_s:.0f} s of "
             "asking; it goes on in the background: try again"
@@ -170,20 +176,15 @@ class Sync:
             return
         narrow = self._narrow()
         if narrow is not None:
-            with trio.move_on_after(timeout_s):
+            late = f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
+            with within(timeout_s, late):
                 try:
-                    async with self._order_locks.setdefault(order_id, trio.Lock()):
+                    async with self._order_turns.setdefault(order_id, Turns()).turn():
                         await self._learn_order(order_id, narrow)
-                except NotFound:  # not listed any more: by STAC, then
-                    narrow = None
-                else:
                     return
-        if narrow is None:
-            await self.ready(Part.ASSETS, timeout_s=timeout_s)
-            return
-        raise DeadlineExceeded(
-            f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
-        )
+                except NotFound:  # not listed any more: by STAC, then
+                    pass
+        await self.ready(Part.ASSETS, timeout_s=timeout_s)
 
     async def _learn_order(self, order_id: str, narrow: Narrow) -> None:
         if self._states[Part.ASSETS].synced or order_id in self._orders_known:
@@ -248,7 +249,9 @@ class Sync:
         if state.attempt.is_set():
             state.attempt = trio.Event()
         try:
-            await self._pass(part, state)
+            state.trouble = Trouble()
+            with watched(state.trouble):
+                await self._pass(part, state)
         except Up42fsError as error:
             _report(part, state, error)
             state.error = error

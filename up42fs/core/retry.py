@@ -145,6 +145,13 @@ def decide(
     return Retry(wait_s)
 
 
+def blame(failure: Failure) -> type[Up42fsError]:
+    """The error of who has no more time than `failure` took."""
+    verdict = decide(failure, attempt=99, renewed=True, remaining_s=0.0, jitter=0.0)
+    assert isinstance(verdict, Fail), "nothing else is left without time"
+    return verdict.error
+
+
 def backoff_s(attempt: int, jitter: float) -> float:
     """Wait before attempt `attempt + 1`: full jitter over a doubling span, in seconds."""
     return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * jitter

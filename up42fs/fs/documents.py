@@ -16,11 +16,15 @@ from cachetools import TTLCache
 
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.ports import Documents
+from up42fs.patience import patient_s
+from up42fs.troubles import Turns, within
 
 #: Seconds an answer is kept. A link must still be fresh when it is pasted somewhere.
 DOCUMENT_TTL_S = 30.0
 LINK_TTL_S = 5.0
 MAX_KEPT = 256
+#: How long an answer is waited for, behind others who ask the same too, seconds.
+ANSWER_TIMEOUT_S = patient_s(25.0)
 
 #: What an answer is about: a node, as it was at a moment.
 _Key = tuple[Node, datetime | None]
@@ -33,7 +37,7 @@ class DocumentCache:
         self._source = source
         self._json: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, DOCUMENT_TTL_S, trio.current_time)
         self._links: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, LINK_TTL_S, trio.current_time)
-        self._locks: dict[tuple[_Key, int], trio.Lock] = {}
+        self._turns: dict[tuple[_Key, int], Turns] = {}
 
     async def json(self, node: Node, updated_at: datetime | None = None) -> bytes:
         """The full API object of an asset or order, as JSON; asked anew when it was updated."""
@@ -50,16 +54,18 @@ class DocumentCache:
         fetch: Callable[[Node], Awaitable[bytes]],
     ) -> bytes:
         key = (about, id(cache))
-        lock = self._locks.setdefault(key, trio.Lock())
+        turns = self._turns.setdefault(key, Turns())
+        late = f"UP42 did not answer within {ANSWER_TIMEOUT_S:.0f} s; it is slow: try again"
         try:
-            async with lock:
-                kept = cache.get(about)
-                if kept is None:
-                    kept = cache[about] = await fetch(about[0])
-                return kept
+            with within(ANSWER_TIMEOUT_S, late):
+                async with turns.turn():
+                    kept = cache.get(about)
+                    if kept is None:
+                        kept = cache[about] = await fetch(about[0])
+                    return kept
         finally:
-            if not lock.locked():  # else it went to the next asker, who ends it
-                self._locks.pop(key, None)
+            if turns.are_over:  # else it went to the next asker, who ends it
+                self._turns.pop(key, None)
 
     async def _fetch_json(self, node: Node) -> bytes:
         ask = (

@@ -50,6 +50,7 @@ from up42fs.errors import (
 from up42fs.fs.journal import Journal
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.troubles import note, within
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
@@ -183,16 +184,13 @@ class Edits:
         raise type(first)(f"{operation.what}: {len(done)} of {len(wanted)} assets done: {first}")
 
     async def _change(self, asset_id: str, edit: Edit, operation: Operation) -> None:
+        late = f"editing asset {asset_id} took longer than {EDIT_TIMEOUT_S:g} s"
+        advice = "whether it was done shows at the next look: see its title and tags"
         try:
-            with trio.move_on_after(EDIT_TIMEOUT_S):
+            with within(EDIT_TIMEOUT_S, late, advice=advice):
                 async with self._locks.held(asset_id):
                     await self._carry_out(asset_id, edit, operation)
                 self._failures.pop(asset_id, None)
-                return
-            raise DeadlineExceeded(
-                f"editing asset {asset_id} took longer than {EDIT_TIMEOUT_S:g} s; "
-                "whether it was done shows at the next look: see its title and tags"
-            )
         except Up42fsError as error:
             self._metrics.count("edits.failed")
             self._failures[asset_id] = str(error)
@@ -259,6 +257,7 @@ class Edits:
         wait_s = retry.backoff_s(attempt, self._jitter())
         if trio.current_time() + wait_s >= trio.current_effective_deadline():
             raise error
+        note(error)
         self._metrics.count("edits.retries")
         log.info("%s; looking whether it was done", error)
         await trio.sleep(wait_s)

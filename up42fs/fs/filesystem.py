@@ -67,6 +67,7 @@ from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.troubles import within
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
@@ -378,7 +379,8 @@ class Filesystem:
         elif directory.kind is Kind.ORDER:
             await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
         if directory.kind in BRANCH_KINDS:
-            with trio.fail_after(BRANCH_TIMEOUT_S):
+            late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
+            with within(BRANCH_TIMEOUT_S, late):
                 await self._layout.prepare(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:

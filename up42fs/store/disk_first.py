@@ -30,7 +30,6 @@ import trio
 
 from up42fs.core.cells import Cells, Label, cut
 from up42fs.core.ranges import RangeSet, intersect
-from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError, VersionChanged
 from up42fs.store.answer import VersionPin
 from up42fs.store.cache_room import Use
@@ -123,10 +122,6 @@ class ObjectSource(Protocol):
         """Keep and use no more: the object changed or vanished."""
         ...
 
-    def blame(self, failure: Failure) -> Up42fsError:
-        """The error of a read that had no more time than `failure` took."""
-        ...
-
     def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
         """An error that names the object and the cure."""
         ...
@@ -141,7 +136,6 @@ class NetworkOnly:
         self.stamp: str | None = None
         self.pin = source.pin
         self.fetch = source.fetch
-        self.blame = source.blame
         self.error = source.error
 
     async def ready(self) -> None:
@@ -176,7 +170,6 @@ class DiskFirst:
     def __init__(self, source: Source, disk: DiskCache, object_id: str, stamp: str | None) -> None:
         self.stamp = stamp
         self.pin = source.pin
-        self.blame = source.blame
         self.error = source.error
         self._source = source
         self._disk = disk
@@ -333,14 +326,6 @@ class _Until:
     @property
     def deadline_s(self) -> float:
         return self._target.deadline_s
-
-    @property
-    def trouble(self) -> Failure | None:
-        return self._target.trouble
-
-    @trouble.setter
-    def trouble(self, failure: Failure | None) -> None:
-        self._target.trouble = failure
 
     def write(self, data: Bytes) -> bool:
         return self._target.write(data)

@@ -55,6 +55,7 @@ from up42fs.store.memory_cache import MemoryCache
 from up42fs.store.part import Part, covers, pinned
 from up42fs.store.slots import Slots
 from up42fs.store.tally import Tally
+from up42fs.troubles import watched
 from up42fs.types import ByteRange, Bytes, Version
 
 #: Read-ahead with no more than this to come is not worth a broken connection.
@@ -248,7 +249,7 @@ class Fetcher:
                 self._check()
                 if covers(parts, wanted):
                     return self._joined(parts, wanted)
-        raise self._timed_out(parts)
+        raise self._late(parts)
 
     async def _gather(self, parts: list[Part], wanted: ByteRange, deadline_s: float) -> None:
         lacking = [part for part in parts if not part.has(wanted.stop)]
@@ -297,11 +298,9 @@ class Fetcher:
             part.wanted = True
             self._slots.promote((self, part))
 
-    def _timed_out(self, parts: list[Part]) -> Up42fsError:
-        trouble = next((p.trouble for p in parts if p.trouble is not None), None)
-        if trouble is not None:
-            return self.source.blame(trouble)
-        return self.source.error(
+    def _late(self, parts: list[Part]) -> Up42fsError:
+        told = next((told for part in parts if (told := part.trouble.told())), None)
+        return told or self.source.error(
             DeadlineExceeded, f"its bytes did not come within {self._read_deadline_s:.0f} s"
         )
 
@@ -337,10 +336,10 @@ class Fetcher:
         part.scope.deadline = part.deadline_s
         error: Up42fsError | None = None
         try:
-            with part.scope:
+            with watched(part.trouble), part.scope:
                 await self.source.fetch(part)
             if part.missing is not None and not part.wanted and not part.stopped:
-                error = self._timed_out([part])
+                error = self._late([part])
             # A wanted part out of time fails nobody: a reader with time left demands it anew.
         except Up42fsError as caught:
             error = caught

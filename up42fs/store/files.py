@@ -24,7 +24,7 @@ import trio
 
 from up42fs.core.access import Access
 from up42fs.core.exact import Exact
-from up42fs.errors import BadHandle, DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.errors import BadHandle, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.store.ahead import Ahead, AheadFetches, Spans
@@ -48,6 +48,7 @@ from up42fs.store.source import Source
 from up42fs.store.tally import Tallies
 from up42fs.store.transport import CurlTransport
 from up42fs.store.windows import Windows
+from up42fs.troubles import Turns, within
 from up42fs.types import Signer, Version
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
@@ -112,7 +113,7 @@ class FileStore:
         )
         self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
-        self._probes: dict[str, trio.Lock] = {}
+        self._probes: dict[str, Turns] = {}
         self._is_closed = False
         #: Of files opened from now on.
         self.tuning = settings.tuning
@@ -165,13 +166,15 @@ class FileStore:
         known = self._known_version(object_id)
         if known is not None:
             return known
-        lock = self._probes.setdefault(object_id, trio.Lock())
+        turns = self._probes.setdefault(object_id, Turns())
+        late = f"{name}: its size did not come in time; try again"
         try:
-            async with lock:
-                known = self._known_version(object_id) or await self._kept(object_id, stamp)
-                return known or await self._probe(object_id, name, stamp)
+            with within(min(self._settings.read_deadline_s, SIZE_DEADLINE_S), late) as scope:
+                async with turns.turn():
+                    known = self._known_version(object_id) or await self._kept(object_id, stamp)
+                    return known or await self._probe(object_id, name, stamp, scope.deadline)
         finally:
-            if not lock.locked():
+            if turns.are_over:
                 self._probes.pop(object_id, None)
 
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
@@ -282,19 +285,18 @@ class FileStore:
             return None
         return label.version
 
-    async def _probe(self, object_id: str, name: str, stamp: str | None) -> Version:
+    async def _probe(
+        self, object_id: str, name: str, stamp: str | None, deadline_s: float
+    ) -> Version:
         self._tallies.of(object_id, name).count("store.probes")
         source = self._source(object_id, name, None)
-        deadline_s = trio.current_time() + min(self._settings.read_deadline_s, SIZE_DEADLINE_S)
         head = Head(source.pin, deadline_s)
-        with trio.move_on_at(deadline_s):
+        try:
             await source.fetch(head)
+        finally:
+            head.stopped = True  # its thread may not have noticed the end
         version = source.pin.version
-        if version is None or head.missing is not None:
-            head.stopped = True
-            if head.trouble is not None:
-                raise source.blame(head.trouble)
-            raise source.error(DeadlineExceeded, "its size did not come in time")
+        assert version is not None, "a source fills its target, or raises"
         self._drop(object_id)
         kept = self._with_disk(object_id, source, stamp)
         fetcher = self._fetchers[object_id] = self._new(object_id, kept, version.size)

@@ -6,7 +6,6 @@ reader asks for first anyway. Knows nothing of handles or of what the bytes mean
 
 from __future__ import annotations
 
-from up42fs.core.retry import Failure
 from up42fs.store.answer import VersionPin
 from up42fs.types import ByteRange, Bytes
 
@@ -21,7 +20,6 @@ class Head:
         self.deadline_s = deadline_s
         self.stopped = False
         self.wanted = True
-        self.trouble: Failure | None = None
         self._pin = pin
         self._bytes = bytearray()
 

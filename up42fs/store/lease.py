@@ -22,9 +22,10 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from up42fs.core.expiry import renew_ahead_s
-from up42fs.errors import DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.errors import Unavailable, Up42fsError
 from up42fs.patience import patient_s
 from up42fs.store.tally import Tallies
+from up42fs.troubles import Trouble, awaiting, watched, within
 from up42fs.types import Signer
 
 #: The longest one signing may take, retries included, and the wait after a failed early renewal.
@@ -53,6 +54,7 @@ class _Signing:
     done: trio.Event = field(default_factory=trio.Event)
     lease: Lease | None = None
     error: Up42fsError | None = None
+    trouble: Trouble = field(default_factory=Trouble)
 
 
 class Leases:
@@ -87,7 +89,8 @@ class Leases:
                 self._ensure_signing(object_id)
             return lease
         signing = self._ensure_signing(object_id)
-        await signing.done.wait()
+        with awaiting(signing.trouble):
+            await signing.done.wait()
         if signing.lease is None:
             error = signing.error or Unavailable(f"{object_id}: the link could not be signed")
             raise type(error)(*error.args) from error
@@ -121,12 +124,9 @@ class Leases:
         if object_id in self._leases:
             self._tallies.of(object_id).count("store.renewals")
         try:
-            with trio.fail_after(SIGN_TIMEOUT_S):
+            late = f"{object_id}: UP42 did not sign a link in {SIGN_TIMEOUT_S:.0f} s; try again"
+            with watched(signing.trouble), within(SIGN_TIMEOUT_S, late):
                 signed = await self._sign(object_id)
-        except trio.TooSlowError:
-            signing.error = DeadlineExceeded(
-                f"{object_id}: UP42 did not sign a link in {SIGN_TIMEOUT_S:.0f} s; try again"
-            )
         except Up42fsError as error:
             signing.error = error
         else:

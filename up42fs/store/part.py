@@ -13,9 +13,9 @@ from typing import Protocol
 
 import trio
 
-from up42fs.core.retry import Failure
 from up42fs.errors import Up42fsError
 from up42fs.store.buffers import Buffers, capacity
+from up42fs.troubles import Trouble
 from up42fs.types import ByteRange, Bytes
 
 
@@ -75,7 +75,7 @@ class Part:
         self.stopped = False
         self.is_over = False  # no more bytes will come
         self.error: Up42fsError | None = None
-        self.trouble: Failure | None = None
+        self.trouble = Trouble()  # of its fetch, for a reader whose time runs out
         self.pins = 0
         self._holds = 0
         self.delivered = 0

@@ -22,7 +22,7 @@ from typing import Protocol
 import trio
 
 from up42fs.core.expiry import server_time
-from up42fs.core.retry import Fail, Failure, Kind, Plane, Renew, decide
+from up42fs.core.retry import Fail, Failure, Kind, Plane, Renew, blame, decide
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -39,6 +39,7 @@ from up42fs.store.lease import Lease, Leases
 from up42fs.store.ports import Outcome, RangeRequest, Transport
 from up42fs.store.race import Paces, Race
 from up42fs.store.tally import Tally
+from up42fs.troubles import Trouble, awaiting, note, watched
 from up42fs.types import ByteRange, Version
 
 #: Failures in a row after which a part that nobody waits for is given up.
@@ -77,8 +78,6 @@ class Target(Writer, Protocol):
     def deadline_s(self) -> float:
         """When to give up, on trio's clock."""
         ...
-
-    trouble: Failure | None  # the latest failure, for a reader whose time runs out
 
 
 class Source:
@@ -132,31 +131,31 @@ class Source:
                     continue
                 failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
             attempt += 1
-            target.trouble = failure
+            blamed = self.error(blame(failure), explain(failure))
             if not target.wanted and attempt >= AHEAD_ATTEMPTS:
-                raise self.blame(failure)
+                raise blamed
+            note(blamed)
             renewed = await self._next(failure, attempt, renewed, lease, target)
-
-    def blame(self, failure: Failure) -> Up42fsError:
-        """The error of a read that had no more time than `failure` took."""
-        verdict = decide(failure, attempt=99, renewed=True, remaining_s=0.0, jitter=0.0)
-        assert isinstance(verdict, Fail), "nothing else is left without time"
-        return self.error(verdict.error, explain(failure))
 
     def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
         """An error that names the object and the cure."""
         return error(f"{self._name}: {what}; {_CURES.get(error, 'try again later')}")
 
     async def _lease(self) -> Lease:
-        try:
-            return await self._leases.get(self._object_id)
-        except Up42fsError as error:
-            kind = type(error)
-            if kind is NotFound and self.pin.version is not None:
-                # It was there when it was opened: gone beneath, not a wrong name.
-                kind = VersionChanged
-            # The signer knows the object by its ID only; people know its name.
-            raise kind(f"{self._name}: {error}") from error
+        trouble = Trouble(self._unsigned)
+        with awaiting(trouble), watched(trouble):
+            try:
+                return await self._leases.get(self._object_id)
+            except Up42fsError as error:
+                raise self._unsigned(error) from error
+
+    def _unsigned(self, error: Up42fsError) -> Up42fsError:
+        """The signer knows the object by its ID only; people know its name."""
+        kind = type(error)
+        if kind is NotFound and self.pin.version is not None:
+            # It was there when it was opened: gone beneath, not a wrong name.
+            kind = VersionChanged
+        return kind(f"{self._name}: {error}")
 
     async def _attempt(
         self, lease: Lease, asked: ByteRange, target: Target
@@ -212,6 +211,7 @@ class Source:
         )
         if isinstance(verdict, Renew):
             self._leases.discard(self._object_id, lease)
+            note(None)  # the link was old, no more
             return True
         if isinstance(verdict, Fail):
             error = verdict.error
