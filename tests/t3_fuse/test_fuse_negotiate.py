@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from up42fs.fuse.init_reply import (
     PARALLEL_DIROPS,
+    READDIRPLUS_AUTO,
     BadMessage,
     Negotiated,
     parse_offer,
@@ -49,22 +50,25 @@ def init_reply(flags: int, unique: int = 2, *, tail: bytes = bytes(28), **other:
 
 
 @given(offered=U32, answered=U32, unique=U64, background=LIMIT, congestion=LIMIT, data=st.data())
-def test_only_the_three_settings_change(
+def test_only_the_settings_asked_for_change(
     offered: int, answered: int, unique: int, background: int, congestion: int, data: st.DataObject
 ) -> None:
     tail = data.draw(st.binary(max_size=60))
+    lists_names = data.draw(st.booleans())
     reply = init_reply(answered, unique, tail=tail)
     patched, agreed = raise_limits(
         init_request(offered, unique, tail=tail),
         reply,
         max_background=background,
         congestion_threshold=congestion,
+        lists_names=lists_names,
     )
     before, after = struct.unpack_from(REPLY, reply), struct.unpack_from(REPLY, patched)
     assert len(patched) == len(reply)
     assert patched[struct.calcsize(REPLY) :] == tail
     assert after[7:9] == (background, congestion)
-    assert after[6] == answered | (offered & PARALLEL_DIROPS)
+    wanted = PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0)
+    assert after[6] == answered | (offered & wanted)
     assert after[:6] + after[9:] == before[:6] + before[9:]
     assert agreed == Negotiated(background, congestion, bool(after[6] & PARALLEL_DIROPS))
 

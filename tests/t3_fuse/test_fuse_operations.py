@@ -72,7 +72,7 @@ class RecordingFilesystem:
         self._asked("opendir", inode)
         return 41
 
-    def readdir(self, handle: int, offset: int, take: Any) -> None:
+    def readdir(self, handle: int, offset: int, take: Any, take_file: Any = None) -> None:
         self._asked("readdir", handle, offset)
 
     def releasedir(self, handle: int) -> None:

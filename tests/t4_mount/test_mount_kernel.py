@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import shutil
 import subprocess
@@ -144,6 +145,30 @@ def test_a_listing_does_not_wait_for_a_lookup(tmp_path: Path) -> None:
         assert not slow.done()
         slow.result()
     assert seen["lookups"] == 1
+
+
+def test_files_are_looked_at_only_for_who_looks(start, handshake: str, mount) -> None:
+    """`find` leaves no inode of a file behind; what `ls -l` shows is right, and then known."""
+    there: Mount = mount(start("--synthetic", "600,3,2,0,1"))
+
+    def run(*command: str) -> list[str]:
+        done = subprocess.run(command, cwd=there.path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    def inodes() -> int:
+        return int(there.status()["open"]["inodes"])
+
+    before = inodes()
+    assert len(run("find", "assets", "orders", "-type", "f")) == 1200
+    walked = inodes() - before
+    assert (walked < 100) == (handshake == "ours"), walked
+    sizes = {line.split()[-1]: int(line.split()[4]) for line in run("ls", "-l", "assets")[1:]}
+    assert len(sizes) == 600
+    assert inodes() - before >= 600
+    for name in random.Random(1).sample(sorted(sizes), 20):
+        assert (there.path / "assets" / name).stat().st_size == sizes[name]
+    inode = {name: int(number) for number, name in map(str.split, run("ls", "-i", "assets"))}
+    assert all((there.path / "assets" / name).stat().st_ino == inode[name] for name in inode)
 
 
 def big_file(start) -> Emulator:

@@ -15,7 +15,7 @@ from up42fs.fs import footprints
 from up42fs.fs.branches import Branches
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.layout import VIEW_DIRS, Layout
-from up42fs.fs.nodes import Attributes, Kind, Node
+from up42fs.fs.nodes import FILE_KINDS, Attributes, Kind, Node
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.stats import Stats
@@ -24,8 +24,11 @@ from up42fs.fs.stats import Stats
 #: (gnulib's fts).
 SORTED_WALK_ENTRIES = 10_000
 
-#: Offers one directory entry to the kernel; False when its buffer is full.
+#: Offers one directory entry to the kernel: name, attributes, offset after it; False when its
+#: buffer is full.
 Take = Callable[[str, Attributes, int], bool]
+#: Likewise without attributes: name, inode, mode, offset after it.
+TakeName = Callable[[str, int, int, int], bool]
 
 
 class _Open(NamedTuple):
@@ -73,11 +76,11 @@ class OpenDirectories:
             entries.append((footprints.NAME, footprints.document_of(directory)))
         return self._open.add(_Open(directory, Snapshot(entries), self._layout.changes))
 
-    def read(self, handle: int, offset: int, take: Take) -> None:
+    def read(self, handle: int, offset: int, take: Take, take_file: TakeName | None = None) -> None:
         """Offer the entries from `offset` to `take` until it refuses one.
 
-        `take(name, attributes, offset after it)` returns whether the kernel had room for the entry;
-        every one taken is a reference the kernel now holds. Entries gone meanwhile are left out.
+        Every one taken is a reference the kernel now holds. With `take_file` files are offered to
+        that, and are none. Entries gone meanwhile are left out.
         """
         directory, entries, changes = self._open[handle]
         is_same = directory.kind in VIEW_DIRS and changes == self._layout.changes
@@ -85,6 +88,12 @@ class OpenDirectories:
         figures_of, ttl_s = self._index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._inodes.remember
         for (name, node), after in entries.walk(offset):
+            if take_file is not None and node.kind in FILE_KINDS:
+                if not is_same and not self._is_there(node):
+                    continue
+                if not take_file(name, *stats.bare(node), after):
+                    break
+                continue
             lasts_s = ttl_s if is_same or listed.get(name) == node else 0.0
             # Most by far: no call that can be spared.
             if node.kind is Kind.ASSET and (figures := figures_of(node.id)) is not None:
@@ -100,6 +109,16 @@ class OpenDirectories:
             if not take(name, attributes, after):
                 break
             remember(node, attributes.inode)
+
+    def read_names(self, handle: int, offset: int, take: TakeName) -> None:
+        """Offer the entries from `offset` to `take` until it refuses one; none is a reference."""
+        directory, entries, changes = self._open[handle]
+        is_same = directory.kind in VIEW_DIRS and changes == self._layout.changes
+        for (name, node), after in entries.walk(offset):
+            if not is_same and not self._is_there(node):
+                continue
+            if not take(name, *self._stats.bare(node), after):
+                break
 
     def close(self, handle: int) -> None:
         """Close a directory handle."""

@@ -38,7 +38,7 @@ from up42fs.errors import (
 from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
-from up42fs.fs.directories import OpenDirectories, Take
+from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.nodes import (
     BRANCH_KINDS,
@@ -241,9 +241,15 @@ class Filesystem:
             await self.sidecars.overlay.look()
         return self._dirs.open(directory)
 
-    def readdir(self, handle: int, offset: int, take: Take) -> None:
+    def readdir(
+        self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
+    ) -> None:
+        """Offer the entries from `offset` until one is refused, files to `take_file` if given."""
+        self._dirs.read(handle, offset, take, take_file)
+
+    def list_names(self, handle: int, offset: int, take: TakeName) -> None:
         """Offer the entries from `offset` to `take` until it refuses one."""
-        self._dirs.read(handle, offset, take)
+        self._dirs.read_names(handle, offset, take)
 
     def releasedir(self, handle: int) -> None:
         """Close a directory handle."""

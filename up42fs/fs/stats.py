@@ -80,6 +80,12 @@ class Stats:
             return attributes._replace(ttl_s=min(attributes.ttl_s, lasts_s))
         return attributes._replace(ttl_s=0.0)
 
+    def bare(self, node: Node) -> tuple[int, int]:
+        """Inode and mode alone, whatever else is known."""
+        if node.kind not in FILE_KINDS:
+            return self._inodes.number(node), self._dir_mode
+        return self._inodes.number(node), _LINK_MODE if node == _LINK else self._file_mode
+
     def of_asset(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset under a name that the kernel may remember for `ttl_s` seconds."""
         return self._stored(node, figures[0], figures, ttl_s)

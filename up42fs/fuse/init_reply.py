@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 #: Lookups and listings of one directory may run at the same time.
 PARALLEL_DIROPS = 1 << 18
+#: Attributes are listed only where somebody looks at them. Not for pyfuse3, which cannot do else.
+READDIRPLUS_AUTO = 1 << 14
 
 _FUSE_INIT = 26
 _MAJOR = 7
@@ -46,12 +48,17 @@ def parse_offer(request: bytes) -> int:
 
 
 def raise_limits(
-    request: bytes, reply: bytes, *, max_background: int, congestion_threshold: int
+    request: bytes,
+    reply: bytes,
+    *,
+    max_background: int,
+    congestion_threshold: int,
+    lists_names: bool = False,
 ) -> tuple[bytes, Negotiated]:
     """Patch libfuse's `reply` to FUSE_INIT; both limits are 1 to 65535 requests.
 
-    Nothing is asked that the kernel did not offer. Raises BadMessage where either message is not
-    what it should be, a refusal by libfuse included.
+    `lists_names`: READDIR is served, too. Nothing is asked that the kernel did not offer. Raises
+    BadMessage where either message is not what it should be, a refusal by libfuse included.
     """
     offered = parse_offer(request)
     if len(reply) < _REPLY.size:
@@ -59,7 +66,7 @@ def raise_limits(
     length, error, unique, major, minor, readahead, flags, _, _ = _REPLY.unpack_from(reply)
     if error or length != len(reply) or major != _MAJOR or unique != _unique(request):
         raise BadMessage(f"libfuse answered with error {-error}, version {major}")
-    flags |= offered & PARALLEL_DIROPS
+    flags |= offered & (PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0))
     head = _REPLY.pack(
         length, error, unique, major, minor, readahead, flags, max_background, congestion_threshold
     )

@@ -14,15 +14,16 @@ defaults and pyfuse3 has no hook. So libfuse is given a socket for a device:
    takes for an open device: it then neither mounts nor unmounts.
 3. FUSE_INIT is read from the device and written to the other end; pyfuse3 runs until its reply
    came, and is told to stop waiting. Its session goes on: `main()` can be entered again.
-4. The reply is patched (`init_reply`) and written to the device; the mount is now alive. The
-   device takes the socket's place by `dup2`, and from here libfuse speaks with the kernel itself.
+4. The reply is patched (`init_reply`) and written to the device; the mount is now alive. Either the
+   device takes the socket's place by `dup2`, and from here libfuse speaks with the kernel itself;
+   or `lane` serves the device, and gives libfuse what it does not answer itself.
 
 Rules. One request and one reply pass through the socket, nothing else: nobody may send
 notifications until `negotiate` returned. Every step has a common deadline. Whatever goes wrong
 before the reply is written, cancellation included, nothing stays mounted and pyfuse3 can be
 initialised anew. Unmounting is ours, since libfuse does not know the mount point.
 
-Rejected: a proxy for the life of the mount (a copy of every read), a patched libfuse (not there to
+Rejected: a proxy of all requests (a copy of every read), a patched libfuse (not there to
 install), calling libfuse by ctypes (its structures change from version to version).
 """
 
@@ -59,12 +60,16 @@ class HandshakeFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A live mount of this process: where, its line in the kernel's table, its device."""
+    """A live mount of this process: where, its line in the kernel's table, its device.
+
+    `libfuse` is the socket behind which libfuse waits for requests; None where it has the device.
+    """
 
     mountpoint: Path
     mount: Mount | None
     device_fd: int
     negotiated: Negotiated
+    libfuse: socket.socket | None = None
 
     def close(self) -> None:
         """End pyfuse3's session and unmount lazily, unless it was unmounted from outside.
@@ -75,6 +80,9 @@ class Attached:
         is_ours = _is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
         # Closes the device: a later access fails instead of waiting for nobody.
         pyfuse3.close(unmount=False)
+        if self.libfuse is not None:
+            self.libfuse.close()
+            os.close(self.device_fd)
         if is_ours:
             _unmount(self.mountpoint)
 
@@ -86,11 +94,13 @@ async def negotiate(
     *,
     max_background: int,
     congestion_threshold: int,
+    keeps_device: bool = False,
 ) -> Attached:
     """Mount at `mountpoint` (absolute, resolved) with libfuse's mount `options`.
 
     Afterwards `pyfuse3.main` serves as after `pyfuse3.init`; the mount is taken away by
-    `Attached.close` instead of `pyfuse3.close`. Raises HandshakeFailed.
+    `Attached.close` instead of `pyfuse3.close`. With `keeps_device` the device is the caller's to
+    serve (`lane`), and libfuse stays behind the socket. Raises HandshakeFailed.
     """
     before = mount_at(mountpoint)
     try:
@@ -106,9 +116,13 @@ async def negotiate(
                         reply,
                         max_background=max_background,
                         congestion_threshold=congestion_threshold,
+                        lists_names=keeps_device,
                     )
                     os.write(device_fd, patched)
-                    return Attached(mountpoint, mount, stand_in.become(device_fd), negotiated)
+                    if not keeps_device:
+                        return Attached(mountpoint, mount, stand_in.become(device_fd), negotiated)
+                    kept_fd, libfuse = os.dup(device_fd), stand_in.detach()
+                    return Attached(mountpoint, mount, kept_fd, negotiated, libfuse)
             finally:
                 os.close(device_fd)
     except BaseException as error:
@@ -190,6 +204,12 @@ class StandIn:
                 trio.lowlevel.notify_closing(self._libfuse_fd)
                 await trio.sleep(_PAUSE_S)
         return bytes(reply)
+
+    def detach(self) -> socket.socket:
+        """The near end of the socket, non-blocking, which is the caller's from now on."""
+        near = self._ours.dup()
+        near.setblocking(False)
+        return near
 
     def become(self, device_fd: int) -> int:
         """Put the device in the socket's place; returns its descriptor, owned by libfuse."""

@@ -1,8 +1,8 @@
 """pyfuse3's handlers over `fs.Filesystem`: convert arguments, one call, convert the result.
 
-Knows no rule of the file system. Handlers left out answer ENOSYS by pyfuse3's default, after which
-the kernel never asks again: access (the kernel checks modes itself), readlink; and, where there are
-no sidecars to keep, flush and fsync.
+Knows no rule of the file system; what comes often is in `handlers`. What is left out is answered
+ENOSYS by pyfuse3's default, after which the kernel never asks again: access (the kernel checks
+modes itself); and, where there are no sidecars to keep, flush and fsync.
 """
 
 from __future__ import annotations
@@ -26,20 +26,14 @@ from up42fs.errors import ReadOnly
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.writing import Writing
-from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
-from up42fs.fuse.read_ahead import ReadAhead
-from up42fs.fuse.readers import program_of
+from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.handlers import Handlers
+from up42fs.fuse.protocol import BLOCK_SIZE_BYTES
 from up42fs.metrics import Metrics
 
-#: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
-BLOCK_SIZE_BYTES = 128 * 1024
 _STATFS_BLOCK_BYTES = 4096
-#: Namespaces that are not supported here, as on FAT: `ls -l` takes "not supported" for the whole
-#: file system and asks once, where "no such attribute" makes it ask three times for every entry.
-_FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
 
 _metadata = boundary(METADATA_DEADLINE_S)
-_listing = boundary(LISTING_DEADLINE_S)
 #: For handlers that are answered from memory, always.
 _at_once = boundary(None)
 
@@ -61,42 +55,38 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """Without `writing` nothing can be changed."""
         super().__init__()
-        self.read_ahead: ReadAhead | None = None  # known once the mount is there
         self._writing = writing or Writing(filesystem)
+        #: The calls that come often; they can be served without pyfuse3.
+        self.handlers = Handlers(filesystem, metrics, self._writing)
         self.metrics = metrics
         self._fs = filesystem
-        self._uid = uid
-        self._gid = gid
+        self.uid = uid
+        self.gid = gid
 
-    @_listing
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Name to attributes; a miss is answered so that the kernel remembers it."""
-        found = await self._fs.lookup(parent_inode, os.fsdecode(name))
+        found = await self.handlers.lookup(parent_inode, name)
         if isinstance(found, Absent):
             return _negative_entry(found.ttl_s)
         return self._entry(found)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """References given back; must not raise."""
-        for inode, count in inode_list:
-            self._fs.forget(inode, count)
+        self.handlers.forget(inode_list)
 
-    @_metadata
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Attributes of an inode."""
-        return self._entry(await self._fs.getattr(inode))
+        return self._entry(await self.handlers.getattr(inode))
 
     @_at_once
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Where a symbolic link leads."""
         return self._fs.readlink(inode)
 
-    @_listing
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """A frozen listing."""
-        return await self._fs.opendir(inode)
+        return await self.handlers.opendir(inode)
 
-    @_at_once
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Entries with attributes until the kernel's buffer is full."""
 
@@ -107,20 +97,15 @@ class Operations(pyfuse3.Operations):
             fill(entry, attributes)
             return reply(token, name.encode("utf-8", "surrogateescape"), entry, after)
 
-        self._fs.readdir(fh, start_id, take)
+        await self.handlers.readdir(fh, start_id, take)
 
-    @_at_once
     async def releasedir(self, fh: int) -> None:
         """The listing is no longer needed."""
-        self._fs.releasedir(fh)
+        await self.handlers.releasedir(fh)
 
-    @_metadata
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open for reading; no request goes out before the first read."""
-        opened = await self._fs.open(inode, flags, program_of(ctx.pid))
-        if opened.in_pieces and self.read_ahead is not None:
-            self.read_ahead.lower()  # nothing may be awaited between this and the answer
-        return _file_info(opened)
+        return _file_info(await self.handlers.open(inode, flags, ctx.pid))
 
     @_metadata
     async def create(
@@ -130,10 +115,9 @@ class Operations(pyfuse3.Operations):
         attributes, opened = await self._writing.create(parent_inode, os.fsdecode(name))
         return _file_info(opened), self._entry(attributes)
 
-    @boundary(READ_DEADLINE_S)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Bytes of a sidecar, all of them."""
-        return await self._writing.write(fh, off, buf)
+        return await self.handlers.write(fh, off, buf)
 
     @boundary(READ_DEADLINE_S)
     async def flush(self, fh: int) -> None:
@@ -147,22 +131,14 @@ class Operations(pyfuse3.Operations):
         self._require_sidecars()
         await self._writing.sync(fh)
 
-    @boundary(READ_DEADLINE_S)
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
-        if self.read_ahead is not None and self.read_ahead.is_lowered:
-            self.read_ahead.restore()
+        """The bytes, whole or not at all."""
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
-        return cast(bytes, await self._fs.read(fh, off, size))
+        return cast(bytes, await self.handlers.read(fh, off, size))
 
-    @_metadata
     async def release(self, fh: int) -> None:
-        """The last descriptor is closed, and what was written through a mapping is here."""
-        try:
-            if self._writing.keeps_sidecars:
-                await self._writing.flush(fh)
-        finally:
-            self._fs.release(fh)
+        """The last descriptor is closed."""
+        await self.handlers.release(fh)
 
     @_metadata
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -177,17 +153,13 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = 255
         return data
 
-    @_metadata
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """An attribute's value."""
-        if name.startswith(_FOREIGN_XATTRS):
-            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        return await self._fs.getxattr(inode, os.fsdecode(name))
+        return await self.handlers.getxattr(inode, name)
 
-    @_metadata
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Names of the listed attributes."""
-        return [os.fsencode(name) for name in await self._fs.listxattr(inode)]
+        return await self.handlers.listxattr(inode)
 
     @_metadata
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -276,8 +248,8 @@ class Operations(pyfuse3.Operations):
 
     def _blank_entry(self) -> EntryAttributes:
         entry = EntryAttributes()
-        entry.st_uid = self._uid
-        entry.st_gid = self._gid
+        entry.st_uid = self.uid
+        entry.st_gid = self.gid
         entry.st_blksize = BLOCK_SIZE_BYTES
         return entry
 

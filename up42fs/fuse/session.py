@@ -29,6 +29,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
@@ -36,9 +37,12 @@ import trio
 
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.filesystem import Invalidation
+from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.init_reply import Negotiated
+from up42fs.fuse.lane import Lane
 from up42fs.fuse.mounts import Mount, mount_at
 from up42fs.fuse.negotiate import HandshakeFailed, negotiate
+from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
@@ -47,6 +51,8 @@ log = logging.getLogger(__name__)
 
 #: Requests handled at once. Reads wait for the network; metadata must find a free worker.
 MAX_TASKS = 512
+#: Likewise of those that come rarely, where `lane` serves the others.
+MAX_RARE_TASKS = 64
 #: How long the mount may take to answer its first request, seconds.
 READY_TIMEOUT_S = 10.0
 #: How long handlers in flight may go on after a request to stop, seconds.
@@ -91,6 +97,8 @@ class Session:
         self._is_mounted = False
         self._has_answered = False
         self._read_ahead: ReadAhead | None = None
+        self._lane: Lane | None = None
+        self._notices: Notices = LibfuseNotices()
         #: What the kernel agreed to; None where libfuse's defaults hold.
         self.negotiated: Negotiated | None = None
 
@@ -106,11 +114,13 @@ class Session:
             self._is_mounted = False
             if self._read_ahead is not None:
                 self._read_ahead.close()
+            self._notices.close()
             close()
 
     async def _mount(self) -> Callable[[], None]:
         """Mount in the better way that works here; returns what unmounts."""
         options = self._options.to_fuse()
+        handlers: Handlers | None = getattr(self._operations, "handlers", None)
         reason = "fusermount3's reason stands above, or in the log of a background mount"
         if self._options.negotiates:
             try:
@@ -120,12 +130,22 @@ class Session:
                     options,
                     max_background=MAX_BACKGROUND,
                     congestion_threshold=CONGESTION_THRESHOLD,
+                    keeps_device=handlers is not None,
                 )
             except HandshakeFailed as error:
                 reason = str(error)
                 log.info("mounting with libfuse's defaults, which are slower: %s", reason)
             else:
                 self.negotiated = attached.negotiated
+                if handlers is not None and attached.libfuse is not None:
+                    self._notices = DeviceNotices(attached.device_fd)
+                    self._lane = Lane(
+                        attached.device_fd,
+                        attached.libfuse,
+                        handlers,
+                        uid=self._operations.uid,
+                        gid=self._operations.gid,
+                    )
                 return attached.close
         try:
             pyfuse3.init(self._operations, str(self._mountpoint), options)
@@ -146,7 +166,14 @@ class Session:
             nursery.start_soon(self._end_when_stopped, nursery.cancel_scope)
             nursery.start_soon(self._end_when_disconnected, nursery.cancel_scope)
             nursery.start_soon(self._probe, task_status)
-            await pyfuse3.main(max_tasks=MAX_TASKS)
+            if self._lane is None:
+                await pyfuse3.main(max_tasks=MAX_TASKS)
+            else:
+                nursery.start_soon(self._lane.relay)
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(partial(pyfuse3.main, max_tasks=MAX_RARE_TASKS))
+                    await self._lane.serve()
+                    pyfuse3.terminate()
             nursery.cancel_scope.cancel()
         if self._stopping.is_set() and not self._has_answered:
             task_status.started(None)
@@ -163,7 +190,7 @@ class Session:
         """
         if self._read_ahead is not None:
             self._read_ahead.close()
-        self._read_ahead = self._operations.read_ahead = ReadAhead(mount, wide_kib)
+        self._read_ahead = self._operations.handlers.read_ahead = ReadAhead(mount, wide_kib)
         return self._read_ahead.pieces_kib
 
     def invalidate(self, stale: Sequence[Invalidation]) -> None:
@@ -171,15 +198,10 @@ class Session:
         if not self._is_mounted:
             return
         for item in stale:
-            if item.name is not None:
-                pyfuse3.invalidate_entry_async(
-                    item.inode, os.fsencode(item.name), ignore_enoent=True
-                )
-                continue
-            try:
-                pyfuse3.invalidate_inode(item.inode, attr_only=True)
-            except OSError as error:
-                log.debug("inode %d was not invalidated: %s", item.inode, error)
+            if item.name is None:
+                self._notices.forget_attributes(item.inode)
+            else:
+                self._notices.forget_name(item.inode, os.fsencode(item.name))
 
     async def invalidated(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget, and return when it has, or after `FORGET_TIMEOUT_S`.
@@ -192,19 +214,17 @@ class Session:
         if not names or not self._is_mounted:
             return
         with trio.move_on_after(FORGET_TIMEOUT_S):
-            await trio.to_thread.run_sync(self._forget_names, names, abandon_on_cancel=True)
+            forget = partial(self._notices.forget_names, names)
+            await trio.to_thread.run_sync(forget, abandon_on_cancel=True)
             return
         log.info("the kernel has not forgotten %d names in time", len(names))
 
-    def _forget_names(self, names: Sequence[tuple[int, bytes]]) -> None:
-        for inode, name in names:
-            if self._is_mounted:
-                with suppress(OSError):  # what the kernel does not know, it need not forget
-                    pyfuse3.invalidate_entry(inode, name)
-
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
-        pyfuse3.terminate()
+        if self._lane is None:
+            pyfuse3.terminate()
+        else:
+            self._lane.stop()
         await trio.sleep(GRACE_S)
         scope.cancel()
 

@@ -1,0 +1,120 @@
+"""The calls that come often, engine-neutral: one call of `fs` each, within a deadline.
+
+Knows no rule of the file system and no message: `lane` calls these with what it read from the
+device, `operations` with what pyfuse3 read. Refusals leave as FUSEError, nothing else does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+
+import pyfuse3
+
+from up42fs.fs.directories import Take, TakeName
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.writing import Writing
+from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.read_ahead import ReadAhead
+from up42fs.fuse.readers import program_of
+from up42fs.metrics import Metrics
+from up42fs.types import Bytes
+
+#: Namespaces that are not supported here, as on FAT: `ls -l` takes "not supported" for the whole
+#: file system and asks once, where "no such attribute" makes it ask three times for every entry.
+_FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
+
+_metadata = boundary(METADATA_DEADLINE_S)
+_listing = boundary(LISTING_DEADLINE_S)
+#: For handlers that are answered from memory, always.
+_at_once = boundary(None)
+
+
+class Handlers:
+    """What a kernel asks all the time of one file system."""
+
+    def __init__(self, filesystem: Filesystem, metrics: Metrics, writing: Writing) -> None:
+        self.metrics = metrics
+        self.read_ahead: ReadAhead | None = None  # known once the mount is there
+        self._fs = filesystem
+        self._writing = writing
+
+    @_listing
+    async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
+        """Name to attributes, one reference taken; or that nothing has that name."""
+        return await self._fs.lookup(parent, os.fsdecode(name))
+
+    def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
+        """References given back: (inode, how many); never raises."""
+        for inode, count in inodes:
+            self._fs.forget(inode, count)
+
+    @_metadata
+    async def getattr(self, inode: int) -> Attributes:
+        """Attributes of an inode."""
+        return await self._fs.getattr(inode)
+
+    @_listing
+    async def opendir(self, inode: int) -> int:
+        """A frozen listing."""
+        return await self._fs.opendir(inode)
+
+    @_at_once
+    async def readdir(
+        self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
+    ) -> None:
+        """Offer entries until one is refused; what `take` took is a reference each."""
+        self._fs.readdir(handle, offset, take, take_file)
+
+    @_at_once
+    async def list_names(self, handle: int, offset: int, take: TakeName) -> None:
+        """Offer names until one is refused."""
+        self._fs.list_names(handle, offset, take)
+
+    @_at_once
+    async def releasedir(self, handle: int) -> None:
+        """The listing is no longer needed."""
+        self._fs.releasedir(handle)
+
+    @_metadata
+    async def open(self, inode: int, flags: int, thread_id: int) -> Opened:
+        """Open for reading; no request goes out before the first read."""
+        opened = await self._fs.open(inode, flags, program_of(thread_id))
+        if opened.in_pieces and self.read_ahead is not None:
+            self.read_ahead.lower()  # nothing may be awaited between this and the answer
+        return opened
+
+    @boundary(READ_DEADLINE_S)
+    async def read(self, handle: int, offset: int, size: int) -> Bytes:
+        """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
+        if self.read_ahead is not None and self.read_ahead.is_lowered:
+            self.read_ahead.restore()
+        return await self._fs.read(handle, offset, size)
+
+    @boundary(READ_DEADLINE_S)
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Bytes of a sidecar, all of them."""
+        return await self._writing.write(handle, offset, data)
+
+    @_metadata
+    async def release(self, handle: int) -> None:
+        """The last descriptor is closed, and what was written through a mapping is here."""
+        try:
+            if self._writing.keeps_sidecars:
+                await self._writing.flush(handle)
+        finally:
+            self._fs.release(handle)
+
+    @_metadata
+    async def getxattr(self, inode: int, name: bytes) -> bytes:
+        """An attribute's value."""
+        if name.startswith(_FOREIGN_XATTRS):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        return await self._fs.getxattr(inode, os.fsdecode(name))
+
+    @_metadata
+    async def listxattr(self, inode: int) -> list[bytes]:
+        """Names of the listed attributes."""
+        return [os.fsencode(name) for name in await self._fs.listxattr(inode)]

@@ -1,0 +1,333 @@
+"""Serves the kernel's device: what comes often is answered here, the rest passes through libfuse.
+
+Knows the device, the socket behind which libfuse waits, and `Handlers`; no rule of the file system.
+
+Theory. pyfuse3 spends 100 µs on a request, most of it on its own tasks and objects, holds Python's
+lock while the kernel copies an answer, and lists directories with all attributes only. A walk of a
+large storage is hundreds of thousands of requests that memory answers in 10 µs. So:
+
+1. One task leads: it reads a request and awaits its handler itself. Most handlers never wait, and
+   then the leader reads on: no task, no lock, no turn of the event loop.
+2. When a handler does wait, another task takes the lead at that very moment (`_announced`); who
+   waited ends with its answer. So there is always exactly one reader, or none while `MOST_WAITING`
+   wait.
+3. A client that walks sends its next request some microseconds after an answer. The leader lingers
+   for it in the kernel before it goes back to the event loop, which costs more than the request;
+   and it gives way to the other tasks after `LEAD_S` at the latest.
+4. Requests that come rarely go to libfuse as they are, and its answers to the device as they are.
+   These are small and few, so the socket never fills: nothing that carries data goes there.
+
+Rules. The device is read without blocking: a request that the kernel takes back between the poll
+and the read is no harm. An answer that came too late is dropped; references in it are given back,
+for the kernel never saw them. Interrupts are not passed on: nobody ever acted on them, and an
+answer comes within its deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, TypeVar
+
+import pyfuse3
+import trio
+
+from up42fs.fs.nodes import Absent
+from up42fs.fuse import protocol
+from up42fs.fuse.handlers import Handlers
+from up42fs.fuse.onlookers import Onlookers
+from up42fs.fuse.protocol import Entries, Head, Listing, Names, Opcode
+
+log = logging.getLogger(__name__)
+
+#: Requests that may wait at once; then no more are read. Metadata must find a free place.
+MOST_WAITING = 512
+#: How long the leader may keep the event loop from other tasks, seconds.
+LEAD_S = 0.002
+#: How long it waits for the next request of the same client, seconds.
+LINGER_S = 0.000_05
+#: The kernel refuses to be read with less room than the largest WRITE, 1 MiB, and its head need.
+_MESSAGE_BYTES = (1 << 20) + 4096
+#: Of libfuse's answers, which carry no data.
+_REPLY_BYTES = 64 * 1024
+#: `select` takes no larger descriptors.
+_MOST_SELECTABLE = 1024
+
+R = TypeVar("R")
+Answer = Callable[[Head], Coroutine[Any, Any, None]]
+
+
+class Lane:
+    """Serves one mount until it is unmounted, or stopped."""
+
+    def __init__(
+        self, device_fd: int, libfuse: socket.socket, handlers: Handlers, *, uid: int, gid: int
+    ) -> None:
+        """`libfuse` is the near end of a SEQPACKET pair; neither descriptor is closed here."""
+        self._device_fd = device_fd
+        self._libfuse = libfuse
+        self._handlers = handlers
+        self._owner = (uid, gid)
+        self._entries = Entries(uid, gid)
+        self._onlookers = Onlookers()
+        self._message = bytearray(_MESSAGE_BYTES)
+        self._view = memoryview(self._message)
+        self._is_ended = False
+        self._waiting = 0
+        self._queue = trio.Lock()
+        self._lingers = device_fd < _MOST_SELECTABLE
+        self._answers: dict[int, Answer] = {
+            Opcode.LOOKUP: self._lookup,
+            Opcode.FORGET: self._forget,
+            Opcode.BATCH_FORGET: self._forget,
+            Opcode.GETATTR: self._getattr,
+            Opcode.OPEN: self._open,
+            Opcode.READ: self._read,
+            Opcode.WRITE: self._write,
+            Opcode.RELEASE: self._release,
+            Opcode.OPENDIR: self._opendir,
+            Opcode.READDIR: self._readdir,
+            Opcode.READDIRPLUS: self._readdirplus,
+            Opcode.RELEASEDIR: self._releasedir,
+            Opcode.GETXATTR: self._getxattr,
+            Opcode.LISTXATTR: self._listxattr,
+            Opcode.INTERRUPT: self._ignore,
+        }
+
+    async def serve(self) -> None:
+        """Answer until the mount is gone, or `stop` was called and the last answer given."""
+        os.set_blocking(self._device_fd, False)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._lead)
+
+    def stop(self) -> None:
+        """Read no more requests."""
+        self._is_ended = True
+        trio.lowlevel.notify_closing(self._device_fd)
+
+    # reading -------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        """Read and answer until another task has taken the lead, or the mount has ended."""
+        until = perf_counter() + LEAD_S
+        while not self._is_ended:
+            request = self._next()
+            if request is None:
+                if not await self._readable():
+                    return
+                until = perf_counter() + LEAD_S
+                continue
+            if await self._follow_up(request):
+                return
+            if perf_counter() > until:
+                await trio.lowlevel.checkpoint()
+                until = perf_counter() + LEAD_S
+
+    async def _follow_up(self, request: Head) -> bool:
+        """Answer one request; whether another task leads now."""
+        has_waited = False
+
+        def waits() -> None:
+            nonlocal has_waited
+            has_waited = True
+            self._waiting += 1
+            if self._waiting < MOST_WAITING:
+                self._nursery.start_soon(self._lead)
+
+        await _announced(self._answered(request), waits)
+        if not has_waited:
+            return False
+        was_full = self._waiting >= MOST_WAITING
+        self._waiting -= 1
+        return not was_full
+
+    async def _readable(self) -> bool:
+        try:
+            await trio.lowlevel.wait_readable(self._device_fd)
+        except trio.ClosedResourceError:
+            return False
+        return True
+
+    def _next(self) -> Head | None:
+        """The next request, whose bytes are in `_view` until a handler waits; None for none."""
+        while True:
+            try:
+                length = os.readv(self._device_fd, [self._message])
+            except BlockingIOError:
+                if not self._lingers or not select.select([self._device_fd], (), (), LINGER_S)[0]:
+                    return None
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    continue  # taken back while it was read
+                self._is_ended = True
+                if error.errno != errno.ENODEV:
+                    log.warning("the FUSE device cannot be read: %s", error)
+                return None
+            else:
+                return protocol.head(self._view[:length])
+
+    # answering -----------------------------------------------------------------------------
+
+    async def _answered(self, request: Head) -> None:
+        try:
+            await self._answers.get(request.opcode, self._pass_on)(request)
+        except pyfuse3.FUSEError as error:
+            self._send(protocol.refusal(request.unique, error.errno))
+
+    def _reply(self, request: Head, body: protocol.Buffer) -> bool:
+        """Send a reply; False where the kernel wants it no longer."""
+        head = protocol.reply_head(request.unique, len(body))
+        try:
+            os.writev(self._device_fd, (head, body))
+        except OSError as error:
+            return self._is_late(error)
+        return True
+
+    def _send(self, message: bytes) -> bool:
+        try:
+            os.write(self._device_fd, message)
+        except OSError as error:
+            return self._is_late(error)
+        return True
+
+    def _is_late(self, error: OSError) -> bool:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            log.error("the kernel refused an answer: %s", error)
+        return False
+
+    async def _lookup(self, request: Head) -> None:
+        name = protocol.name(self._view, request.length)
+        found = await self._handlers.lookup(request.node, name)
+        is_told = self._reply(request, self._entries.entry(found))
+        if isinstance(found, Absent):
+            return
+        if not found.is_dir:
+            self._onlookers.asked_for_file(request.pid, request.node)
+        if not is_told:
+            self._handlers.forget([(found.inode, 1)])
+
+    async def _forget(self, request: Head) -> None:
+        self._handlers.forget(protocol.forgets(self._view, request))
+
+    async def _getattr(self, request: Head) -> None:
+        found = await self._handlers.getattr(request.node)
+        self._reply(request, self._entries.attributes(found))
+
+    async def _open(self, request: Head) -> None:
+        flags = protocol.open_flags(self._view)
+        opened = await self._handlers.open(request.node, flags, request.pid)
+        if not self._reply(request, protocol.opened(opened)):
+            await self._handlers.release(opened.handle)
+
+    async def _read(self, request: Head) -> None:
+        asked = protocol.read_in(self._view)
+        self._reply(request, await self._handlers.read(*asked))
+
+    async def _write(self, request: Head) -> None:
+        written = await self._handlers.write(*protocol.write_in(self._view))
+        self._reply(request, protocol.count(written))
+
+    async def _release(self, request: Head) -> None:
+        await self._handlers.release(protocol.handle(self._view))
+        self._reply(request, b"")
+
+    async def _opendir(self, request: Head) -> None:
+        handle = await self._handlers.opendir(request.node)
+        if not self._reply(request, protocol.opened_directory(handle)):
+            await self._handlers.releasedir(handle)
+
+    async def _readdir(self, request: Head) -> None:
+        handle, offset, room = protocol.read_in(self._view)
+        names = Names(room)
+        await self._handlers.list_names(handle, offset, names.add)
+        self._reply(request, names.reply())
+
+    async def _readdirplus(self, request: Head) -> None:
+        handle, offset, room = protocol.read_in(self._view)
+        listing = Listing(room, *self._owner)
+        bare = None if self._onlookers.wants_files(request.pid) else listing.add_name
+        await self._handlers.readdir(handle, offset, listing.add, bare)
+        if not listing.is_full:
+            self._onlookers.listed_names(request.pid, request.node)
+        if not self._reply(request, listing.reply()):
+            self._handlers.forget((inode, 1) for inode in listing.inodes())
+
+    async def _releasedir(self, request: Head) -> None:
+        await self._handlers.releasedir(protocol.handle(self._view))
+        self._reply(request, b"")
+
+    async def _getxattr(self, request: Head) -> None:
+        room = protocol.xattr_size(self._view)
+        name = protocol.xattr_name(self._view, request.length)
+        self._reply_xattr(request, await self._handlers.getxattr(request.node, name), room)
+
+    async def _listxattr(self, request: Head) -> None:
+        room = protocol.xattr_size(self._view)
+        names = await self._handlers.listxattr(request.node)
+        self._reply_xattr(request, b"".join(name + b"\0" for name in names), room)
+
+    def _reply_xattr(self, request: Head, value: bytes, room: int) -> None:
+        if room and len(value) > room:
+            raise pyfuse3.FUSEError(errno.ERANGE)
+        self._reply(request, value if room else protocol.count(len(value)))
+
+    async def _ignore(self, request: Head) -> None:
+        pass
+
+    # libfuse -------------------------------------------------------------------------------
+
+    async def _pass_on(self, request: Head) -> None:
+        message = bytes(self._view[: request.length])
+        if self._hand_over(message):
+            return
+        async with self._queue:  # one task alone may wait for a descriptor
+            while not self._hand_over(message):
+                await trio.lowlevel.wait_writable(self._libfuse)
+
+    def _hand_over(self, message: bytes) -> bool:
+        try:
+            self._libfuse.send(message)
+        except BlockingIOError:
+            return False
+        return True
+
+    async def relay(self) -> None:
+        """Hand on what libfuse answers, until cancelled, and then what it has answered by then."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._libfuse)
+                self._hand_on()
+        finally:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        with suppress(BlockingIOError):
+            while message := self._libfuse.recv(_REPLY_BYTES):
+                self._send(message)
+
+
+@types.coroutine
+def _announced(work: Coroutine[Any, Any, R], waits: Callable[[], None]) -> Generator[Any, Any, R]:
+    """Await `work`; `waits` is called when it first has to wait, and never if it has not."""
+    try:
+        trap = work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    waits()
+    while True:
+        failure: BaseException | None = None
+        try:
+            answer = yield trap
+        except BaseException as error:
+            failure = error
+        try:
+            trap = work.send(answer) if failure is None else work.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]

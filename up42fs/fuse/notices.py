@@ -1,0 +1,117 @@
+"""What the kernel is told to forget: attributes at once, names by a thread of their own.
+
+Knows how a notification is sent; nothing of what became stale.
+
+Theory. To forget attributes takes no lock. To forget a name takes the lock of its directory, and
+whoever holds that may be waiting for an answer of ours: so it is never done by the event loop. Who
+must know when it is done calls `forget_names` from a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import pyfuse3
+
+from up42fs.fuse import protocol
+
+log = logging.getLogger(__name__)
+
+#: How long the end of a mount waits for a name that is being forgotten, seconds.
+_END_S = 1.0
+
+Name = tuple[int, bytes]
+
+
+class Notices(Protocol):
+    """Notifications of one mount."""
+
+    def forget_attributes(self, inode: int) -> None:
+        """An inode's attributes may be others; never blocks."""
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """A name may mean something else; never blocks, and is done soon."""
+
+    def forget_names(self, names: Iterable[Name]) -> None:
+        """Likewise, done on return; blocks."""
+
+    def close(self) -> None:
+        """Send no more."""
+
+
+class LibfuseNotices:
+    """Through pyfuse3, which has a thread for names."""
+
+    def forget_attributes(self, inode: int) -> None:
+        """See `Notices`."""
+        try:
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        except OSError as error:
+            log.debug("inode %d was not invalidated: %s", inode, error)
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """See `Notices`."""
+        pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
+
+    def forget_names(self, names: Iterable[Name]) -> None:
+        """See `Notices`."""
+        for parent, name in names:
+            with suppress(OSError):  # what the kernel does not know, it need not forget
+                pyfuse3.invalidate_entry(parent, name)
+
+    def close(self) -> None:
+        """See `Notices`: its thread ends with `main()`."""
+
+
+class DeviceNotices:
+    """Written to the kernel's device."""
+
+    def __init__(self, device_fd: int) -> None:
+        self._device_fd = device_fd
+        self._names: SimpleQueue[Name | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def forget_attributes(self, inode: int) -> None:
+        """See `Notices`."""
+        self._send(protocol.forget_attributes(inode))
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """See `Notices`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="up42fs-forget", daemon=True)
+            self._thread.start()
+        self._names.put((parent, name))
+
+    def forget_names(self, names: Iterable[Name]) -> None:
+        """See `Notices`."""
+        for parent, name in names:
+            self._send(protocol.forget_name(parent, name))
+
+    def close(self) -> None:
+        """See `Notices`; to be called before the device is closed."""
+        if self._thread is None:
+            return
+        with suppress(Empty):
+            while True:
+                self._names.get_nowait()
+        self._names.put(None)
+        self._thread.join(_END_S)
+
+    def _work(self) -> None:
+        while (name := self._names.get()) is not None:
+            self._send(protocol.forget_name(*name))
+
+    def _send(self, message: bytes) -> None:
+        try:
+            os.write(self._device_fd, message)
+        except OSError as error:
+            # What the kernel does not know, it need not forget; nor after the mount's end.
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ENOTCONN):
+                log.warning("the kernel was not told what to forget: %s", error)

@@ -1,0 +1,308 @@
+"""FUSE's messages as bytes: the requests that are answered without libfuse, and their replies.
+
+Pure; knows the layouts of include/uapi/linux/fuse.h (version 7, minor 31 and later, which never
+change but by appended fields) and the values of `fs`, nothing of descriptors. Numbers are in the
+machine's own byte order; names are bytes that end in NUL.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from up42fs.fs.nodes import Absent, Attributes, Opened
+
+#: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
+BLOCK_SIZE_BYTES = 128 * 1024
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Opcode(IntEnum):
+    """The requests read here."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    OPEN = 14
+    READ = 15
+    WRITE = 16
+    RELEASE = 18
+    GETXATTR = 22
+    LISTXATTR = 23
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
+    INTERRUPT = 36
+    BATCH_FORGET = 42
+    READDIRPLUS = 44
+
+
+class Head(NamedTuple):
+    """What every request begins with; `node` is the inode it is about."""
+
+    length: int
+    opcode: int
+    unique: int
+    node: int
+    uid: int
+    gid: int
+    pid: int
+    extension: int
+    padding: int
+
+
+class ReadIn(NamedTuple):
+    """What READ, READDIR and READDIRPLUS ask of a handle; `offset` and `size` in bytes."""
+
+    handle: int
+    offset: int
+    size: int
+
+
+_HEAD = struct.Struct("=IIQQIIIHH")
+_HANDLE = struct.Struct("=Q")
+_READ = struct.Struct("=QQI")
+_WRITE = struct.Struct("=QQIIQII")
+_FLAGS = struct.Struct("=I")
+_SIZE = struct.Struct("=II")
+_ONE_FORGET = struct.Struct("=QQ")
+
+HEAD_BYTES = _HEAD.size
+
+_OUT = struct.Struct("=IiQ")
+_ATTR = "QQQqqqIIIIIIIIII"
+_ENTRY = struct.Struct("=QQQQII" + _ATTR)
+_ATTR_OUT = struct.Struct("=QII" + _ATTR)
+_DIRENT = struct.Struct("=QQII")
+_DIRENTPLUS = struct.Struct("=QQQQII" + _ATTR + "QQII")
+_OPENED = struct.Struct("=QII")
+_COUNT = struct.Struct("=II")
+_INVAL_INODE = struct.Struct("=Qqq")
+_INVAL_ENTRY = struct.Struct("=QII")
+
+OUT_BYTES = _OUT.size
+
+_DIRECT_IO = 1 << 0
+_KEEP_CACHE = 1 << 1
+_NOTIFY_INVAL_INODE = 2
+_NOTIFY_INVAL_ENTRY = 3
+_NANOSECONDS = 1_000_000_000
+#: Instead of attributes, before an entry: the kernel is not told of them, and asks if it must know.
+_NO_ENTRY = bytes(_ENTRY.size)
+_PADS = tuple(b"\0" * ((8 - length) % 8) for length in range(8))
+
+
+def head(message: Buffer) -> Head:
+    """The head of a request of at least `HEAD_BYTES`."""
+    return Head._make(_HEAD.unpack_from(message))
+
+
+def name(message: Buffer, length: int) -> bytes:
+    """The name that a request of `length` bytes consists of."""
+    return bytes(message[HEAD_BYTES : length - 1])
+
+
+def handle(message: Buffer) -> int:
+    """The handle of RELEASE and RELEASEDIR."""
+    (number,) = _HANDLE.unpack_from(message, HEAD_BYTES)
+    return int(number)
+
+
+def read_in(message: Buffer) -> ReadIn:
+    """What READ, READDIR or READDIRPLUS asks."""
+    return ReadIn._make(_READ.unpack_from(message, HEAD_BYTES))
+
+
+def write_in(message: Buffer) -> tuple[int, int, bytes]:
+    """Handle, offset and bytes of WRITE."""
+    number, offset, size, *_ = _WRITE.unpack_from(message, HEAD_BYTES)
+    start = HEAD_BYTES + _WRITE.size
+    return number, offset, bytes(message[start : start + size])
+
+
+def open_flags(message: Buffer) -> int:
+    """The flags of OPEN, as of open(2)."""
+    (flags,) = _FLAGS.unpack_from(message, HEAD_BYTES)
+    return int(flags)
+
+
+def xattr_size(message: Buffer) -> int:
+    """How many bytes of GETXATTR's or LISTXATTR's answer there is room for; 0 asks for its size."""
+    size, _ = _SIZE.unpack_from(message, HEAD_BYTES)
+    return int(size)
+
+
+def xattr_name(message: Buffer, length: int) -> bytes:
+    """The attribute that GETXATTR asks for."""
+    return bytes(message[HEAD_BYTES + _SIZE.size : length - 1])
+
+
+def forgets(message: Buffer, request: Head) -> Sequence[tuple[int, int]]:
+    """(inode, references given back) of FORGET and BATCH_FORGET."""
+    if request.opcode == Opcode.FORGET:
+        return [(request.node, handle(message))]
+    count, _ = _SIZE.unpack_from(message, HEAD_BYTES)
+    start = HEAD_BYTES + _SIZE.size
+    return list(_ONE_FORGET.iter_unpack(message[start : start + count * _ONE_FORGET.size]))
+
+
+def reply_head(unique: int, size: int) -> bytes:
+    """What stands before a reply of `size` bytes."""
+    return _OUT.pack(OUT_BYTES + size, 0, unique)
+
+
+def refusal(unique: int, number: int) -> bytes:
+    """A whole reply: the errno `number`."""
+    return _OUT.pack(OUT_BYTES, -number, unique)
+
+
+def opened(file: Opened) -> bytes:
+    """The reply to OPEN."""
+    flags = (_DIRECT_IO if file.direct_io else 0) | (_KEEP_CACHE if file.keep_cache else 0)
+    return _OPENED.pack(file.handle, flags, 0)
+
+
+def opened_directory(number: int) -> bytes:
+    """The reply to OPENDIR."""
+    return _OPENED.pack(number, 0, 0)
+
+
+def count(size: int) -> bytes:
+    """The reply to WRITE, and to xattr requests that ask for a size: that many bytes."""
+    return _COUNT.pack(size, 0)
+
+
+def forget_attributes(inode: int) -> bytes:
+    """A notification: the attributes of an inode may be others; its pages stay."""
+    return _notification(_NOTIFY_INVAL_INODE, _INVAL_INODE.pack(inode, -1, 0))
+
+
+def forget_name(parent: int, entry: bytes) -> bytes:
+    """A notification: the name may mean another inode, or none, or one where none was."""
+    body = _INVAL_ENTRY.pack(parent, len(entry), 0) + entry + b"\0"
+    return _notification(_NOTIFY_INVAL_ENTRY, body)
+
+
+def _notification(code: int, body: bytes) -> bytes:
+    return _OUT.pack(OUT_BYTES + len(body), code, 0) + body
+
+
+class Entries:
+    """Replies that show attributes; all files belong to one user and group."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._uid = uid
+        self._gid = gid
+
+    def entry(self, found: Attributes | Absent) -> bytes:
+        """The reply to LOOKUP."""
+        if isinstance(found, Absent):
+            return _ENTRY.pack(0, 0, *_seconds(found.ttl_s, 0.0), *(0,) * 16)
+        lasts = _seconds(found.ttl_s, found.attr_ttl_s)
+        return _ENTRY.pack(found.inode, found.generation, *lasts, *self._attributes(found))
+
+    def attributes(self, found: Attributes) -> bytes:
+        """The reply to GETATTR."""
+        _, seconds, _, nanoseconds = _seconds(found.ttl_s, found.attr_ttl_s)
+        return _ATTR_OUT.pack(seconds, nanoseconds, 0, *self._attributes(found))
+
+    def _attributes(self, found: Attributes) -> tuple[int, ...]:
+        inode, mode, nlink, size, mtime_ns, ctime_ns, _, _, _ = found
+        mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
+        ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
+        return (
+            inode, size, (size + 511) >> 9, mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
+            mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
+        )  # fmt: skip
+
+
+def _seconds(ttl_s: float, attr_ttl_s: float | None) -> tuple[int, int, int, int]:
+    """For how long name and attributes last: seconds of both, then nanoseconds of both."""
+    name_s = int(ttl_s)
+    name_ns = int((ttl_s - name_s) * _NANOSECONDS)
+    if attr_ttl_s is None or attr_ttl_s == ttl_s:
+        return name_s, name_s, name_ns, name_ns
+    attr_s = int(attr_ttl_s)
+    return name_s, attr_s, name_ns, int((attr_ttl_s - attr_s) * _NANOSECONDS)
+
+
+class Names:
+    """One reply to READDIR of at most `room` bytes, entry by entry."""
+
+    def __init__(self, room: int) -> None:
+        self._left = room
+        self._pieces: list[bytes] = []
+
+    def add(self, entry: str, inode: int, mode: int, after: int) -> bool:
+        """An entry by name and type; False when there is no room for it.
+
+        `after` is the offset at which the next one is asked for.
+        """
+        text = entry.encode("utf-8", "surrogateescape")
+        length = len(text)
+        self._left -= _DIRENT.size + length + -length % 8
+        if self._left < 0:
+            return False
+        self._pieces += (_DIRENT.pack(inode, after, length, mode >> 12), text, _PADS[length % 8])
+        return True
+
+    def reply(self) -> bytes:
+        """The bytes of the entries that were taken."""
+        return b"".join(self._pieces)
+
+
+class Listing:
+    """One reply to READDIRPLUS of at most `room` bytes, entry by entry."""
+
+    def __init__(self, room: int, uid: int, gid: int) -> None:
+        self._left = room
+        self._pieces: list[bytes] = []
+        self._uid = uid
+        self._gid = gid
+        #: Whether attributes of all entries were added.
+        self.is_full = True
+
+    def add(self, entry: str, found: Attributes, after: int) -> bool:
+        """An entry with its attributes, which is a reference; False when there is no room."""
+        text = entry.encode("utf-8", "surrogateescape")
+        length = len(text)
+        self._left -= _DIRENTPLUS.size + length + -length % 8
+        if self._left < 0:
+            return False
+        # All in one place: a listing of 100 000 entries comes through here.
+        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation = found
+        name_s, attr_s, name_ns, attr_ns = _seconds(ttl_s, attr_ttl_s)
+        mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
+        ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
+        record = _DIRENTPLUS.pack(
+            inode, generation, name_s, attr_s, name_ns, attr_ns,
+            inode, size, (size + 511) >> 9, mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
+            mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
+            inode, after, length, mode >> 12,
+        )  # fmt: skip
+        self._pieces += (record, text, _PADS[length % 8])
+        return True
+
+    def add_name(self, entry: str, inode: int, mode: int, after: int) -> bool:
+        """An entry by name and type, which the kernel does not hold; False if there is no room."""
+        text = entry.encode("utf-8", "surrogateescape")
+        length = len(text)
+        self._left -= _DIRENTPLUS.size + length + -length % 8
+        if self._left < 0:
+            return False
+        self.is_full = False
+        record = _DIRENT.pack(inode, after, length, mode >> 12)
+        self._pieces += (_NO_ENTRY + record, text, _PADS[length % 8])
+        return True
+
+    def reply(self) -> bytes:
+        """The bytes of the entries that were taken."""
+        return b"".join(self._pieces)
+
+    def inodes(self) -> list[int]:
+        """The inodes that were taken with their attributes, one reference each."""
+        records = (int(_HANDLE.unpack_from(record)[0]) for record in self._pieces[::3])
+        return [inode for inode in records if inode]
