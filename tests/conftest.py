@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 from harness import DATA, Emulator, Mount, emulator, mounted, why_no_mount
+from hypothesis import HealthCheck, settings
+
+# Both would judge by the wall clock, which on a busy machine says nothing of the example.
+settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-load")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,7 +84,7 @@ def test_plans_are_always_sound(
 
 
 @given(st.integers(1, 200 * MIB), st.sampled_from([4 * KIB, BLOCK, 256 * KIB, MIB]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_sequential_run_asks_each_byte_once(size: int, step: int) -> None:
     thing = Object(size)
     access = Access(size)

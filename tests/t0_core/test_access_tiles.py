@@ -258,7 +258,7 @@ def test_what_is_guessed_is_given_up_when_the_reader_goes_elsewhere() -> None:
         min_size=1, max_size=8,
     ),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_windows_cost_a_bounded_share(
     kind: tuple[int, int], windows: list[tuple[int, int, int, int, int, bool]]
 ) -> None:

@@ -112,7 +112,7 @@ events = st.lists(
 
 
 @given(events, st.dictionaries(st.integers(0, 79), st.integers(0, 40 * MIB)), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_is_read_waste_stays_within_what_was_foreseen(
     steps: list[tuple[str, int, int, int]], sizes: dict[int, int], are_known: bool
 ) -> None:
@@ -151,7 +151,7 @@ def test_whatever_is_read_waste_stays_within_what_was_foreseen(
 
 
 @given(st.permutations(range(40)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_reading_in_no_order_costs_little(numbers: list[int]) -> None:
     """Two neighbours by chance do not make it fetch the directory."""
     reader, where = Reader(), folder(400)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pystac
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
@@ -183,7 +183,7 @@ def test_names_that_no_spelling_opens_in_pystac_are_at_least_right_as_urls(odd: 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=30)
 @given(st.lists(texts, min_size=1, max_size=3), st.lists(texts, max_size=6, unique=True))
 def test_any_title_and_key_become_a_tree_that_opens(
     tmp_path_factory: pytest.TempPathFactory, titles: list[str], keys: list[str]
@@ -366,7 +366,6 @@ moments = st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
 junk = st.dictionaries(core_keys, json_values | moments, max_size=8)
 
 
-@settings(deadline=None)
 @given(junk, junk, junk, st.booleans())
 def test_whatever_up42_says_the_item_is_valid(
     top: dict[str, Any], properties: dict[str, Any], asset: dict[str, Any], alone: bool
@@ -378,7 +377,6 @@ def test_whatever_up42_says_the_item_is_valid(
     validate(made)
 
 
-@settings(deadline=None)
 @given(junk, junk)
 def test_whatever_up42_says_the_collection_is_valid(
     top: dict[str, Any], asset: dict[str, Any]

@@ -41,7 +41,7 @@ def images(draw: st.DrawFn) -> list[Image]:
 
 
 @given(images(), st.sampled_from("<>"), st.booleans(), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_tile_is_found_where_it_was_written(
     levels: list[Image], order: str, big: bool, tables_last: bool
 ) -> None:
@@ -73,7 +73,7 @@ def test_every_tile_is_found_where_it_was_written(
 
 
 @given(images(), st.booleans(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_lacking_is_named_until_nothing_is(
     levels: list[Image], big: bool, data: st.DataObject
 ) -> None:
@@ -98,7 +98,7 @@ def test_what_is_lacking_is_named_until_nothing_is(
 
 
 @given(images(), st.sampled_from("<>"), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_yields_tiles_inside_the_file_or_none(
     levels: list[Image], order: str, big: bool, chance: random.Random
 ) -> None:

@@ -41,7 +41,7 @@ contents = st.tuples(names, st.binary(max_size=200), st.booleans())
 
 
 @given(st.lists(contents, min_size=1, max_size=8), st.binary(max_size=60), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_members_are_where_zipfile_put_them(
     parts: list[tuple[str, bytes, bool]], comment: bytes, wide: bool
 ) -> None:
@@ -62,7 +62,7 @@ def test_members_are_where_zipfile_put_them(
 
 
 @given(st.lists(contents, min_size=1, max_size=4), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_damage_is_survived(parts: list[tuple[str, bytes, bool]], chance: random.Random) -> None:
     data = bytearray(archive(parts, wide=chance.random() < 0.5))
     for _ in range(chance.randrange(1, 10)):

@@ -104,7 +104,7 @@ LISTINGS = st.builds(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(LISTINGS, st.integers(2, 12), st.integers(1, 5))
 # A removal and an arrival that leave the total as it was:
 @example(Listing(rows(10), [(0, []), (1, [7])]), 5, 1)
@@ -117,7 +117,7 @@ def test_rows_that_existed_throughout_are_never_missed_nor_told_twice(
     assert listing.throughout <= set(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     count=st.integers(0, 60),
     size=st.integers(1, 30),

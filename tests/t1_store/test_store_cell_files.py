@@ -198,7 +198,7 @@ class Damage(RuleBasedStateMachine):
 
 
 TestDamage = Damage.TestCase
-TestDamage.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestDamage.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 @pytest.fixture

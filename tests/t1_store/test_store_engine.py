@@ -756,7 +756,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     memory=st.sampled_from([64 * KIB, MIB, 8 * MIB]),
     life_s=st.sampled_from([0.5, 20.0, 300.0]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.claim("S6")
 def test_whatever_happens_the_bytes_are_right(
     size: int, seed: int, share: float, memory: int, life_s: float
@@ -798,7 +798,7 @@ def test_whatever_happens_the_bytes_are_right(
 
 
 @given(seed=st.integers(0, 2**32), at=st.integers(0, 12), etags=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.claim("S73")
 def test_a_change_at_any_moment_never_mixes_versions(seed: int, at: int, etags: bool) -> None:
     old, new = pattern(3 * MIB, seed=1), pattern(3 * MIB + (0 if etags else 5), seed=2)

@@ -88,7 +88,8 @@ async def check(
     life_s=st.sampled_from([0.5, 5.0, 300.0]),
 )
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @pytest.mark.claim("S6")
 async def test_every_read_is_the_files(

@@ -410,4 +410,4 @@ class Shell(RuleBasedStateMachine):
 
 
 TestShell = Shell.TestCase
-TestShell.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestShell.settings = settings(max_examples=40, stateful_step_count=20)

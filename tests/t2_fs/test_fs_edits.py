@@ -87,7 +87,7 @@ async def test_two_edits_of_one_asset_follow_each_other(autojump_clock: MockCloc
 
 
 @given(TAGS, TAGS, st.lists(st.sampled_from(sorted(FAULTS)), max_size=4), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_becomes_of_the_answers(shown, wanted, script: Sequence[str], data) -> None:
     others = [data.draw(TAGS) for _ in range(6)]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from fs_support import World, at_once, content
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from strategies import at, make_order
@@ -653,7 +653,5 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
 FilesystemAgainstTree.TestCase.settings = settings(
     max_examples=300,
     stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestFilesystemAgainstTree = FilesystemAgainstTree.TestCase

@@ -391,4 +391,4 @@ class TwoMounts(RuleBasedStateMachine):
 
 
 TestTwoMounts = TwoMounts.TestCase
-TestTwoMounts.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestTwoMounts.settings = settings(max_examples=25, stateful_step_count=12)

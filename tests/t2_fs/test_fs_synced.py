@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 from fs_support import World, content
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from listing_support import Service
@@ -182,6 +182,4 @@ TestUpstream = Upstream.TestCase
 TestUpstream.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )

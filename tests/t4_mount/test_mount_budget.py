@@ -188,7 +188,7 @@ async def test_what_was_spent_is_kept_and_counted_together(tmp_path: Path) -> No
     assert later.status()["left_bytes"] == 99
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 60), st.integers(0, 60), st.booleans()),
