@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from store_script import Bench, Fault, bench, pattern
 
 from up42fs.core.hedging import FEWEST
+from up42fs.core.ranges import RangeSet
 from up42fs.core.retry import Kind
 from up42fs.errors import QuotaExceeded, VersionChanged
 from up42fs.store.ports import Outcome, RangeRequest, Sink
@@ -73,6 +74,26 @@ async def test_a_first_that_wakes_up_in_time_wins(
     assert b.metrics["store.hedges"] == 1
     assert b.metrics["store.hedges_won"] == 0
     assert b.script.active == 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "is_twice"),
+    [
+        (late(12, hang_s=25.0, hang_at=48 * KIB), False),
+        (late(12, wait_s=1.1) | late(13, wait_s=0.2), True),  # both go on, and the first wins
+        (late(12, hang_s=1.5, hang_at=16 * KIB) | late(13, wait_s=0.35), True),
+    ],
+)
+async def test_what_came_twice_is_counted(
+    nursery: trio.Nursery, autojump_clock: Clock, faults: dict[int, Fault], is_twice: bool
+) -> None:
+    b = bench(nursery, {"a": DATA}, faults.get)
+    b.script.chunk_s = 0.05
+    await jumps(b, 0, 14)
+    assert b.metrics["store.hedges"] == 1
+    came_once = RangeSet(span for _, span, _ in b.script.requests).total
+    assert b.metrics["store.bytes_fetched"] - b.metrics["store.hedges_bytes"] == came_once
+    assert (b.metrics["store.hedges_bytes"] > 0) is is_twice
 
 
 @pytest.mark.parametrize("status", [403, 412, 503])

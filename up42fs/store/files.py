@@ -7,9 +7,9 @@ Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` d
 `bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
 it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
 `wasted_bytes` evicted unread; `retries` of requests, `hedges` sent beside one that lagged, of which
-`hedges_won` overtook it; `signs` of links of which `renewals` replaced one; of the disk cache
-`disk_hits_bytes` loaded, `disk_writes_bytes` kept, `disk_skipped_bytes` not kept,
-`disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
+`hedges_won` overtook it, and `hedges_bytes` came twice so; `signs` of links of which `renewals`
+replaced one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` kept,
+`disk_skipped_bytes` not kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
 """
 
 from __future__ import annotations

@@ -146,6 +146,8 @@ class Race:
         self._first_scope = trio.CancelScope()
         self._first_over = trio.Event()
         self._has_second = False
+        self._was_raced = False
+        self._came_bytes = 0
         self._results: list[Result] = []
 
     async def run(self, request: RangeRequest, part: Raced) -> Result:
@@ -154,6 +156,7 @@ class Race:
         if request.if_match is None or self._pace.limit_s(has_begun=False) is None:
             return await self._send(request, first)
         caught: Up42fsError | None = None
+        began = part.missing
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery, first, request, part)
             with self._first_scope:
@@ -164,6 +167,10 @@ class Race:
             self._first_over.set()
             if part.missing is None or not self._has_second:
                 nursery.cancel_scope.cancel()
+        if self._was_raced and began is not None:
+            rest = part.missing
+            kept_bytes = (began.stop if rest is None else rest.start) - began.start
+            self._count("hedges_bytes", max(0, self._came_bytes - kept_bytes))
         if caught is not None:
             raise caught
         return self._results[-1]
@@ -175,7 +182,9 @@ class Race:
         try:
             outcome = await self._transport.fetch(request, delivery)
         finally:  # what was cancelled came all the same
-            self._count("bytes_fetched", outcome.body_bytes if outcome else delivery.body_bytes)
+            came_bytes = outcome.body_bytes if outcome else delivery.body_bytes
+            self._came_bytes += came_bytes
+            self._count("bytes_fetched", came_bytes)
         delivery.finish(outcome)
         if delivery.first_s is not None and outcome.kind is None:
             self._pace.note(delivery.first_s, delivery.gap_s)
@@ -193,7 +202,7 @@ class Race:
             await trio.sleep(max(left_s, _LOOK_S))
         rest = part.missing
         if rest is not None and self._pace.take():
-            self._has_second = True
+            self._has_second = self._was_raced = True
             self._count("hedges", 1)
             span = ByteRange(rest.start, request.span.stop)
             await self._overtake(nursery, replace(request, span=span, is_wanted=False), part)
