@@ -11,22 +11,21 @@ the page that begins with `# For the tables`.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doc_console import blocks
 
-UP42FS = [sys.executable, "-m", "up42fs"]
+sys.path.insert(0, str(Path(__file__).with_name("bench")))
+from mounts import clean_environment, emulator, mounted, status
+
 HEADER = "| Command in the demo |"
 SHARED = "# For the tables"
 #: Counters are at rest when they have not moved for so long, seconds.
@@ -65,20 +64,6 @@ def shared_by(page: str) -> str:
     return "".join(b.text for b in blocks(page) if b.text.startswith(SHARED))
 
 
-@contextmanager
-def demo_storage() -> Iterator[Mapping[str, str]]:
-    """An emulator with the demo's storage; the environment that leads to it."""
-    process = subprocess.Popen(
-        [*UP42FS, "emulator", "--die-with-parent"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["env"]
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
-
-
 class Counter:
     """Counts in mounts of the storage that `env` leads to; `shared` precedes each command."""
 
@@ -98,18 +83,13 @@ class Counter:
 def _counted(command: str, env: Mapping[str, str]) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as home:
         place = Path(home, "up42")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("UP42", "XDG_"))}
-        clean |= {**env, "HOME": home, "TMPDIR": home}
-        mount = [*UP42FS, "mount", str(place), "--cache-dir", f"{home}/c", "-o", "refresh=3600"]
         place.mkdir()
-        subprocess.run(mount, env=clean, check=True, stdout=subprocess.DEVNULL)
-        try:
+        at_home = {**env, "HOME": home, "TMPDIR": home}
+        with mounted(at_home, place, Path(home)):
             _at_rest(place)
-            subprocess.run(["bash", "-c", command], env=clean, cwd=place, check=True,
-                           stdout=subprocess.DEVNULL)  # fmt: skip
+            subprocess.run(["bash", "-c", command], env=clean_environment(at_home), cwd=place,
+                           check=True, stdout=subprocess.DEVNULL, timeout=MOST_S)  # fmt: skip
             return _at_rest(place)
-        finally:
-            subprocess.run([*UP42FS, "unmount", str(place)], env=clean, capture_output=True)
 
 
 def _at_rest(place: Path) -> dict[str, int]:
@@ -118,7 +98,7 @@ def _at_rest(place: Path) -> dict[str, int]:
     before: dict[str, Any] = {}
     while time.monotonic() < deadline_s:
         time.sleep(REST_S)
-        now = json.loads((place / ".up42fs/status.json").read_text())["counters"]
+        now = status(place)["counters"]
         if now == before:
             break
         before = now
@@ -135,7 +115,8 @@ def main() -> int:
     parser.add_argument("pages", nargs="+", type=Path)
     options = parser.parse_args()
     differ = 0
-    with demo_storage() as env:
+    with emulator(synthetic=None) as ready:
+        env = ready["env"]
         for path in options.pages:
             page = path.read_text(encoding="utf-8")
             lines = page.splitlines()

@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos_reader import SEEDS
-from fault_run import DEFAULTS, HURRY, emulator, mounted, wait_for
+from fault_run import DEFAULTS, HURRY
+from mounts import emulator, mounted, status, wait_for
 from processes import memory_bytes
 
 from up42fs.emulator.remote import Remote
@@ -182,7 +183,7 @@ class Rest:
 
     @classmethod
     def of(cls, mountpoint: Path, pid: int) -> Rest:
-        status = json.loads((mountpoint / ".up42fs/status.json").read_text())
+        said = status(mountpoint)
         targets = []
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -191,10 +192,10 @@ class Rest:
                 continue
         sockets = sum(target.startswith(CONNECTION) for target in targets)
         return cls(
-            status["store"]["requests_running"],
-            status["open"]["open_files"],
-            status["store"]["leases"],
-            status["tasks"],
+            said["store"]["requests_running"],
+            said["open"]["open_files"],
+            said["store"]["leases"],
+            said["tasks"],
             len(list(Path(f"/proc/{pid}/task").iterdir())),
             len(targets) - sockets,
             sockets,
@@ -226,7 +227,7 @@ def chaos(seconds: float, readers: int, seed: int) -> tuple[Tally, str]:
         mountpoint.mkdir()
         files = _files(remote, mountpoint, home, seed)
         remote.faults(link_life_s=LINK_LIFE_S)
-        pid = stack.enter_context(mounted(ready["env"], mountpoint, home, OPTIONS))
+        pid = stack.enter_context(mounted(ready["env"], mountpoint, home, OPTIONS, hurry=HURRY))
         # Once through everything, so that what is made once is there.
         for file in files["sequential"][:2]:
             Path(file["path"]).read_bytes()

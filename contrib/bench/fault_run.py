@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from fault_table import OK, READS, Cell, Fault, expect
+from mounts import emulator, mounted, wait_for
 
 from up42fs.catalog.snapshot import snapshot_path
 from up42fs.emulator import Faults
 from up42fs.emulator.remote import Remote
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S
 from up42fs.fuse.mounts import mount_at
-from up42fs.patience import HURRY_VARIABLE
 
-UP42FS = (sys.executable, "-m", "up42fs")
 READER = Path(__file__).with_name("fault_reader.py")
 #: Every deadline of the mounts is divided by this (see `up42fs.patience`).
 HURRY = 5.0
@@ -45,7 +44,6 @@ MEMORY_S = 10.0
 HEAL_S = 30.0
 FILE_BYTES = 300_000
 DECOYS = 20
-_READY_S = 60.0
 DEFAULTS = asdict(Faults())
 
 
@@ -311,29 +309,13 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
         env = dict(ready["env"])
         host = cells[0].fault if cells[0].fault.at == "host" else None
         if host is not None:
-            with mounted(env, mountpoint, home):
+            with mounted(env, mountpoint, home, hurry=HURRY):
                 wait_for(lambda: _knows(mountpoint, len(places)), "the stored catalogue")
             env = _dead_host(env, cells[0].plane, host, ready, home)
-        pid = stack.enter_context(mounted(env, mountpoint, home))
+        pid = stack.enter_context(mounted(env, mountpoint, home, hurry=HURRY))
         running = Pair(ready, mountpoint, pid, places)
         stack.callback(running.close)
         yield running
-
-
-@contextmanager
-def emulator(synthetic: str = "6,2,2") -> Iterator[dict[str, Any]]:
-    """An emulator with a storage, small unless said otherwise; what it says of itself."""
-    process = subprocess.Popen(
-        [*UP42FS, "emulator", "--die-with-parent", "--synthetic", synthetic],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
 
 
 def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
@@ -350,27 +332,6 @@ def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     remote.storage("set_cnam_status", id=asset_id, status="SUCCESSFUL")
     assets = mountpoint / "assets"
     return Place(asset_id, str(assets / f"{name}.zip"), str(assets / name), seed, size)
-
-
-@contextmanager
-def mounted(
-    env: Mapping[str, str], mountpoint: Path, home: Path, options: str = "refresh=3600"
-) -> Iterator[int]:
-    """Mount in a hurry, with cache and log in `home`; the mount's process ID."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("UP42", "XDG_"))}
-    clean |= {**env, HURRY_VARIABLE: f"{HURRY:g}"}
-    command = [*UP42FS, "mount", str(mountpoint), "-o", options, "--cache-dir"]
-    command += [str(home / "cache"), "--log-file", str(home / "log"), "--log-level", "debug"]
-    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=_READY_S)
-    if done.returncode != 0:
-        raise RuntimeError(f"cannot mount: {done.stderr}")
-    pid = json.loads((mountpoint / ".up42fs/status.json").read_text())["pid"]
-    try:
-        yield int(pid)
-    finally:
-        subprocess.run([*UP42FS, "unmount", str(mountpoint)], capture_output=True, timeout=_READY_S)
-        if mount_at(mountpoint) is not None:
-            subprocess.run(["fusermount3", "-uz", str(mountpoint)], capture_output=True)
 
 
 def _knows(mountpoint: Path, count: int) -> bool:
@@ -396,17 +357,6 @@ def _dead_host(
     if stored != wanted:
         stored.rename(wanted)
     return changed
-
-
-def wait_for(condition: Callable[[], bool], what: str | None, timeout_s: float = _READY_S) -> None:
-    """Wait until `condition` holds; in vain it is an error, unless `what` is None."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            if what is None:
-                return
-            raise RuntimeError(f"waited in vain for {what}")
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import mmap
 import os
 import random
@@ -29,8 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import raster
-from fault_run import emulator, mounted
 from measure import growth
+from mounts import emulator, mounted, status
 from processes import memory_bytes
 
 from up42fs.emulator.remote import Remote
@@ -183,8 +182,7 @@ def run(
         traffic.stop.set()
         for thread in threads:
             thread.join()
-        status = json.loads((mountpoint / ".up42fs/status.json").read_text())
-        traffic.done["fetched"] = status["counters"]["store.bytes_fetched"]
+        traffic.done["fetched"] = status(mountpoint)["counters"]["store.bytes_fetched"]
     return traffic, memory
 
 
