@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
+import zipfile
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.access import Access, Plan
+from up42fs.core.access import Access, Insight, Plan
 from up42fs.core.ranges import RangeSet
 from up42fs.core.tuning import KIB, MIB, Tuning
 from up42fs.types import ByteRange
@@ -122,6 +124,39 @@ def test_header_then_tail_is_two_requests() -> None:
     for step in range(1, 18):  # the backward search of a zip reader
         thing.read(access, thing.size - step * 4 * KIB, 4 * KIB)
     assert thing.requests == [ByteRange(0, BLOCK), ByteRange(thing.size - BLOCK, thing.size)]
+
+
+def archive() -> tuple[bytes, int]:
+    """A zip whose largest member is neither first nor last, and where that begins."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as target:
+        target.writestr("preview.png", bytes(300 * KIB))
+        target.writestr("scene.tif", bytes(2 * MIB))
+        target.writestr("rpc.xml", bytes(100 * KIB))
+    return out.getvalue(), out.getvalue().index(b"PK\x03\x04", 1)
+
+
+def test_the_directory_searched_for_from_the_end_brings_the_head_of_the_largest_member() -> None:
+    data, member = archive()
+    thing, insight = Object(len(data)), Insight(len(data))
+    access = Access(thing.size, insight=insight)
+    guesses = []
+    for step in range(1, 18):
+        start = thing.size - step * 4 * KIB
+        guesses += thing.read(access, start, 4 * KIB).guesses
+        insight.structure.learn(ByteRange(start, start + 4 * KIB), lambda s: data[s.start : s.stop])
+    assert guesses == [ByteRange(member, member + BLOCK)]
+
+
+def test_who_knows_where_the_directory_is_gets_no_member() -> None:
+    data, _ = archive()
+    thing, insight = Object(len(data)), Insight(len(data))
+    access = Access(thing.size, insight=insight)
+    directory = data.index(b"PK\x01\x02")
+    for start in (thing.size - 22, thing.size - 4 * KIB, directory, directory + 40, directory):
+        assert thing.read(access, start, thing.size - start).guesses == ()
+        insight.structure.learn(ByteRange(start, len(data)), lambda s: data[s.start : s.stop])
+    assert thing.asked == BLOCK
 
 
 def test_a_small_file_is_fetched_whole() -> None:

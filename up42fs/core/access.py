@@ -29,7 +29,8 @@ guessed (`tile_walk`), or, of strips that are thinned out, the next stops (`stri
 read ahead of as such only once it is 16 MiB long from where the image begins, or has gone on from
 one level of the image into the next: then the file is copied. Whoever comes back to the end of a
 run after `away_bytes` elsewhere has not read on to it: the kernel had, and a new window begins.
-A JPEG 2000 file that is hopped through is loaded whole (`hops`).
+A JPEG 2000 file that is hopped through is loaded whole (`hops`). Who searches for the directory of
+an archive from its end on will read a member next: the head of the largest comes meanwhile.
 
 Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s; the plan
 without tiles over the best fixed block of each case (63 random cases, geometric means):
@@ -114,6 +115,7 @@ class Access:
         self.has_missed = False
         self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
         self._hops = Hops()
+        self._has_searched = False  # for the directory of an archive
 
     @property
     def reads_ahead(self) -> bool:
@@ -140,6 +142,7 @@ class Access:
         else:
             demand, ahead = self._plain(read, stream, move, have, window_bytes)
             guesses = self._whole(read, move, have, [*demand, *ahead])
+            guesses += self._member(stream, have)
         cancel = _without(cancel, [*demand, *ahead, *guesses, read])
         return Plan(tuple(demand), tuple(ahead), tuple(guesses), tuple(cancel))
 
@@ -238,6 +241,20 @@ class Access:
         lacking = _without(have.missing(ByteRange(0, self._size)), taken)
         lacking.sort(key=lambda span: span.start < read.start)  # onward first
         return [part for piece in lacking for part in split(piece, self._tuning.part_bytes)]
+
+    def _member(self, stream: Stream, have: Coverage) -> list[ByteRange]:
+        """The head of an archive's largest member, for who searches for the archive's directory.
+
+        So do GDAL's programs, a page at a time and downward, and then open a member. `unzip` and
+        Python know where to look.
+        """
+        is_search = stream.fall_bytes >= self._tuning.search_bytes and not self._has_searched
+        member = self._insight.structure.largest_member() if is_search else None
+        if member is None or stream.stop < self._size:
+            return []
+        self._has_searched = True
+        head = ByteRange(member.start, min(member.start + self._tuning.head_bytes, member.stop))
+        return have.missing(head)
 
     def on_close(self) -> Plan:
         """Plan for the handle's end: nothing is read ahead for it any more."""

@@ -116,6 +116,13 @@ class Structure:
         image = self._images[place] if place >= 0 else None
         return image if image and offset < image.base + image.size else None
 
+    def largest_member(self) -> ByteRange | None:
+        """The largest member of an archive, from its local header on; None where none is known."""
+        largest = max(self._members or (), key=lambda member: member.size, default=None)
+        if largest is None:
+            return None
+        return ByteRange(largest.header_at, largest.header_at + largest.size)
+
     def _learn_member(self, near: ByteRange, get: Get) -> None:
         if self._members is None and not self._read_directory(get):
             return

@@ -44,6 +44,7 @@ class Tuning:
     scan_bytes: int = 16 * MIB
     base_bytes: int = 3 * MIB
     kernel_ahead_bytes: int = 128 * KIB
+    search_bytes: int = 8 * KIB
     hops: int = 3
     hop_file_bytes: int = 300 * MIB
 
