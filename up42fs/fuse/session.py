@@ -4,20 +4,21 @@ Knows pyfuse3's process-wide session and its hazards; nothing of the file system
 
 Theory. pyfuse3 holds one session per process in module globals, so there is one `Session` per
 process. The ways it can freeze or die, and the cure of each (measured, see docs/architecture.md):
-1. libfuse reads the device with the GIL held. If the client is killed between trio's poll and that
-   read, the process sleeps until the next request: a 1 Hz SIGALRM interrupts the read.
+1. libfuse reads the device with the GIL held, where it has it and not `lane`. If the client is
+   killed between trio's poll and that read, the process sleeps until the next request: a 1 Hz
+   SIGALRM interrupts the read.
 2. Invalidating from the loop can wait on a page or directory that only the loop can release.
-   Names go through `invalidate_entry_async`, a queue with its own thread; attributes with
-   `attr_only`, which takes no page lock. Data is never invalidated: an open after a change simply
-   does not keep the page cache.
+   Names go through a queue with its own thread (`notices`); attributes without their pages, which
+   takes no lock. Data is never invalidated: an open after a change simply does not keep the page
+   cache.
 3. Wrong kernel options end `main()` silently: a session that ends before the mount was seen to
    answer is an error.
 4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will
    read: after a grace period they are cancelled. The unmount shows as an error on the device.
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
 6. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
-   and nothing else; and `main()` ends the queue of 2 when it returns. Nothing is invalidated
-   before the mount is there: until then the kernel has nothing to forget.
+   and nothing else; and `main()` ends pyfuse3's queue of names when it returns. Nothing is
+   invalidated before the mount is there: until then the kernel has nothing to forget.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,7 @@ class Session:
         close = await self._mount()
         self._is_mounted = True
         try:
-            with _alarm():
+            with _alarm() if self._lane is None else nullcontext():
                 yield
         finally:
             self._is_mounted = False
