@@ -216,8 +216,28 @@ def test_images_are_read_ahead_less_than_what_is_copied(start, handshake: str, m
         return bytes_ // (after["store.reads"] - reads)
 
     assert longest_read("scene.tif") <= 64 * KIB
+    assert value.read_text() == "64\n"
     assert longest_read("scene.bin") > 512 * KIB
     assert value.read_text() == "1024\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may set the kernel's read-ahead")
+def test_an_image_opened_while_it_is_read_is_read_ahead_no_further(start, mount) -> None:
+    """As threads of one program do, each with a descriptor of its own."""
+    emulator = start("--synthetic", "1")
+    emulator.remote.storage("add_asset", name="scene.tif", size=64 * MIB, seed=5)
+    path = mount(emulator).find("scene.tif")
+    with ThreadPoolExecutor(8) as pool:
+
+        def read(number: int) -> None:
+            for turn in range(20):
+                with path.open("rb", buffering=0) as file:
+                    os.pread(file.fileno(), 4 * KIB, (number * 20 + turn) * 256 * KIB)
+
+        list(pool.map(read, range(8)))
+    mounted = mount_at(path.parents[1])
+    assert mounted is not None
+    assert read_ahead_path(mounted).read_text() == "64\n"
 
 
 def test_reads_reach_the_store_side_by_side(start, handshake: str, mount) -> None:

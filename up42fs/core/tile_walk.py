@@ -13,6 +13,7 @@ A guess is worth a round trip if it is right and costs line time if it is wrong.
 in the order in which they would be read, and no more of them are asked for than
 `Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
 tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
+Handles that read the object at the same time share those bytes, as they share the line.
 
 What the kernel reads ahead looks like reading on. It asks for the next piece when the program
 comes to the one asked for last, so a tile that reads continue into counts once they are two reads
@@ -40,6 +41,8 @@ from up42fs.types import ByteRange
 #: The side of the first guess, pixels.
 GUESS_PIXELS = 1024
 _REMEMBERED = 4
+#: So many reads of tiles of one object are lately.
+_LATELY = 64
 #: Rows and columns beyond which a guess is not counted out.
 _MOST_GUESSED = 4096
 #: After so small a share of the tiles last guessed it is time for the next guess.
@@ -47,10 +50,16 @@ _PAUSE_SHARE = 16
 
 
 class Shapes:
-    """How large the last windows read of one object were, by level."""
+    """How large the last windows read of one object were, by level, and by how many handles."""
 
     def __init__(self) -> None:
         self._recent: dict[tuple[int, int], deque[tuple[int, int]]] = {}
+        self._readers: deque[int] = deque(maxlen=_LATELY)
+
+    def readers(self, reader: int) -> int:
+        """How many handles read tiles lately; `reader` does now."""
+        self._readers.append(reader)
+        return len(set(self._readers))
 
     def record(self, key: tuple[int, int], rows: int, columns: int) -> None:
         """A window of the level `key` ended; sizes in tiles."""
@@ -147,16 +156,16 @@ class Walk:
             self._shapes.record(self._key, self._window.rows, self._window.columns)
         self._window = None
 
-    def guess(self, most_bytes: int, tail_bytes: int = 0) -> list[ByteRange]:
+    def guess(self, most_bytes: int, tail_bytes: int = 0, readers: int = 1) -> list[ByteRange]:
         """Tiles that will be read next, in order, as many as evidence and `most_bytes` allow.
 
         `tail_bytes`: how much further than the last one of a row the kernel reads, in one request
-        with it.
+        with it. What needs no evidence is shared by `readers`.
         """
         self._pause -= 1
         if self._window is None or self._pause > 0:
             return []
-        allowed = min(most_bytes, max(self._base_bytes, 2 * self._window.read_bytes))
+        allowed = min(most_bytes, max(self._base_bytes // readers, 2 * self._window.read_bytes))
         spans: list[ByteRange] = []
         for row, col in self._coming(self._window):
             span = self.span(row, col, 0 if self._is_strips else tail_bytes)

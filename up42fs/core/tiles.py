@@ -100,7 +100,8 @@ class TileReader:
         left += self._left_walks(stream.touched_at)
         coming = self._strided(image, touched[-1], read, goes_on=goes_on)
         if coming is None:
-            coming = walk.guess(most_bytes, self._tail_bytes) if is_news else []
+            readers = self.shapes.readers(id(self))
+            coming = walk.guess(most_bytes, self._tail_bytes, readers) if is_news else []
         wanted = {*now, *coming}
         gone = tuple(span for span in left if span not in wanted)
         return Tiles(tuple(now), tuple(coming), gone, scans)

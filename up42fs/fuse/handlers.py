@@ -82,15 +82,14 @@ class Handlers:
     async def open(self, inode: int, flags: int, thread_id: int) -> Opened:
         """Open for reading; no request goes out before the first read."""
         opened = await self._fs.open(inode, flags, program_of(thread_id))
-        if opened.in_pieces and self.read_ahead is not None:
-            self.read_ahead.lower()  # nothing may be awaited between this and the answer
+        if self.read_ahead is not None and not opened.direct_io:
+            # Nothing may be awaited between this and the answer.
+            (self.read_ahead.lower if opened.in_pieces else self.read_ahead.restore)()
         return opened
 
     @boundary(READ_DEADLINE_S)
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
-        if self.read_ahead is not None and self.read_ahead.is_lowered:
-            self.read_ahead.restore()
         return await self._fs.read(handle, offset, size)
 
     @boundary(READ_DEADLINE_S)

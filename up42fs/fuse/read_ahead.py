@@ -1,9 +1,10 @@
 """How far the kernel reads ahead, file by file.
 
 Knows one file under /sys, and that the kernel copies its value into a file as it is opened, after
-the answer to OPEN. So the value is lowered for an image that is read by tiles just before that
-answer, and put back at the next read of anybody: between the two stands nothing but the open. If
-another file is opened in that moment, one of them reads ahead too far or not far enough.
+the answer to OPEN. So just before that answer the value becomes what the file needs, and stays
+until a file is opened that needs another: who puts it back sooner, at the next read, meets other
+threads that are opening the same image. If two files of both kinds are opened in one moment, one of
+them reads ahead too far or not far enough.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class ReadAhead:
     """The kernel's read-ahead of one mount, `wide_kib` but for images read by tiles."""
 
     def __init__(self, mount: Mount, wide_kib: int) -> None:
-        self.is_lowered = False
+        self._is_lowered = False
         self._wide_kib = wide_kib
         self._file: int | None = None
         if wide_kib > PIECES_KIB:
@@ -40,13 +41,13 @@ class ReadAhead:
 
     def lower(self) -> None:
         """The file that is being opened will be read in pieces."""
-        if self._file is not None and not self.is_lowered:
-            self.is_lowered = self._write(PIECES_KIB)
+        if self._file is not None and not self._is_lowered:
+            self._is_lowered = self._write(PIECES_KIB)
 
     def restore(self) -> None:
-        """It is open."""
-        if self.is_lowered:
-            self.is_lowered = False
+        """The file that is being opened will be read from end to end."""
+        if self._file is not None and self._is_lowered:
+            self._is_lowered = False
             self._write(self._wide_kib)
 
     def close(self) -> None:
