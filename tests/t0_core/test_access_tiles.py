@@ -276,3 +276,31 @@ def test_any_windows_cost_a_bounded_share(
             range(min(col, across - 1), min(col + cols, across)),
         )  # fmt: skip
     assert thing.asked_bytes <= 3 * thing.read_bytes + 4 * MIB * (1 + len(windows))
+
+
+def guessed(readers: int) -> int:
+    """Bytes asked for when so many handles read one tile each, far apart, at the same time."""
+    thing = scene(16384, 256, 84_000)
+    handles = [thing.open() for _ in range(readers)]
+    before = thing.asked_bytes
+    for number, access in enumerate(handles):
+        thing.window(
+            access, 0, range(number * 3, number * 3 + 1), range(number * 3, number * 3 + 1)
+        )
+    return thing.asked_bytes - before
+
+
+def test_handles_that_read_at_once_share_what_is_guessed_without_evidence() -> None:
+    assert guessed(1) > 2 * MIB
+    assert guessed(16) < 16 * guessed(1) / 2
+
+
+def test_who_reads_alone_again_guesses_as_much_as_before() -> None:
+    thing = scene(16384, 256, 84_000)
+    for _ in range(16):
+        access = thing.open()
+        thing.window(access, 0, range(1), range(1))
+    alone = thing.open()
+    for row in range(64):  # nobody else does meanwhile
+        thing.window(alone, 1, range(row // 2, row // 2 + 1), range(1))
+    assert thing.insight.shapes.readers(0) == 2
