@@ -327,6 +327,13 @@ def test_a_mount_with_little_read_ahead(fake: Fake) -> None:
     assert "echo 1024 | sudo tee /sys/class/bdi/0:77/read_ahead_kb" in finding.cure
 
 
+def test_read_ahead_that_is_less_for_an_image_alone(fake: Fake) -> None:
+    fake.files["/sys/class/bdi/0:77/read_ahead_kb"] = "64\n"
+    status = {**GOOD, "kernel": {"max_background": 64, "read_ahead_kib": 1024}}
+    found = list(mounted.examine(fake.machine(), MOUNT, status))
+    assert {finding.level for finding in found} == {Level.OK}
+
+
 def test_places_where_nothing_is_mounted_yet(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
