@@ -313,6 +313,8 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
                 wait_for(lambda: _knows(mountpoint, len(places)), "the stored catalogue")
             env = _dead_host(env, cells[0].plane, host, ready, home)
         pid = stack.enter_context(mounted(env, mountpoint, home, hurry=HURRY))
+        if host is None:  # what is known of the storage is the same for all cells
+            wait_for(lambda: _knows(mountpoint, len(places)), "the first listing")
         running = Pair(ready, mountpoint, pid, places)
         stack.callback(running.close)
         yield running

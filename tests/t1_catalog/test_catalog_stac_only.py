@@ -310,6 +310,17 @@ class Listed:
         return Page(tuple(self.rows), len(self.rows), 1)
 
 
+class Hiccup(Listed):
+    """Gone when it is asked first."""
+
+    async def everything(self) -> AsyncIterator:
+        if not self.asked:
+            self.asked += 1
+            raise gone()
+        async for row in super().everything():
+            yield row
+
+
 class Page:
     def __init__(self, items: tuple, total: int, total_pages: int) -> None:
         self.items, self.total, self.total_pages = items, total, total_pages
@@ -363,7 +374,34 @@ async def test_the_storage_is_built_from_stac_and_says_so_once(
         "UP42 no longer lists /v2/assets (410): building the storage from its STAC catalogue; "
         "sizes are learned when files are looked at"
     ]
-    assert world.listed.asked == 1
+    assert world.listed.asked == 3, "asked again before it was believed, and at the full pass"
+
+
+async def test_a_listing_that_was_gone_for_a_moment_is_read_anew(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(large(5), Hiccup(make_asset(77)), Listed())
+    nursery.start_soon(world.sync.run)
+    with pytest.raises(Unavailable, match="for a moment"):
+        await world.sync.ready(Part.ASSETS, timeout_s=60)
+    await trio.sleep(60)
+    await world.sync.ready(Part.ASSETS, timeout_s=60)
+    assert world.assets.mode == "assets"
+    await trio.sleep(60)
+    assert set(world.index.assets) == {make_asset(77).id}
+    assert "no longer lists" not in caplog.text
+
+
+async def test_a_listing_that_comes_back_is_found_by_a_full_pass(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    assert world.assets.mode == "stac"
+    world.listed.gone, world.listed.rows = None, (make_asset(77),)
+    await trio.sleep(60 * (FULL_PASS_EVERY + 2))
+    assert world.assets.mode == "assets"
+    assert set(world.index.assets) == {make_asset(77).id}
 
 
 async def test_refreshes_find_what_comes_changes_and_goes(

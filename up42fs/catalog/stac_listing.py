@@ -11,13 +11,16 @@ full pass. A newest page beyond the first is not offered: so much news is read b
 An asset may have collections on both sides of the hundredth; it is always merged from all parts
 known, or it would flicker between two states.
 A listing counts as gone when it answers 404 or 410 *and* STAC can be read instead: where both are
-gone, the address is wrong, and the user should hear of the first.
+gone, the address is wrong, and the user should hear of the first. It is asked again before it is
+believed, and at every full pass after that: a mount does not show less for good because a gateway
+said once that something was not there.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -34,7 +37,7 @@ from up42fs.catalog.stac_only import (
 )
 from up42fs.catalog.sync import Listing, Rows
 from up42fs.core.stac import StacCollection, StacItem
-from up42fs.errors import NotFound
+from up42fs.errors import NotFound, Unavailable
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -133,7 +136,7 @@ def stac_orders(source: StacSource) -> StacListing[Order]:
 
 
 class _Chooser(Generic[Row]):
-    """UP42's own listing, and STAC once that is gone, for good."""
+    """UP42's own listing, and STAC once that is gone, until a full pass finds it back."""
 
     def __init__(self, listed: Listing[Row], stac: Listing[Row], told: str) -> None:
         self._listed: Listing[Row] = listed
@@ -143,23 +146,23 @@ class _Chooser(Generic[Row]):
 
     async def everything(self) -> AsyncIterator[Row]:
         """Every row once; raises an `Up42fsError`."""
-        gone: NotFound | None = None
-        if self._mode == "listed":
-            try:
-                async with closing(self._listed.everything()) as rows:
-                    async for row in rows:
-                        yield row
-            except NotFound as error:
-                gone = error
-            else:
-                return
+        try:
+            async with closing(self._listed.everything()) as rows:
+                async for row in rows:
+                    yield row
+        except NotFound as error:
+            gone = error
+        else:
+            self._switch_back()
+            return
         try:
             async with closing(self._stac.everything()) as rows:
                 async for row in rows:
                     yield row
-        except NotFound as error:
-            raise gone or error from None
-        if gone is not None:
+        except NotFound:
+            raise gone from None
+        if self._mode == "listed":
+            await self._ask_again()
             self._switch(gone)
 
     async def newest(self, page: int) -> Rows[Row]:
@@ -170,6 +173,17 @@ class _Chooser(Generic[Row]):
             return await self._listed.newest(page)
         except NotFound:
             return _only_a_full_pass_can_tell()
+
+    async def _ask_again(self) -> None:
+        """Raises Unavailable where the listing answers after all: once may be a gateway's doing."""
+        with suppress(NotFound):
+            await self._listed.newest(0)
+            raise Unavailable("UP42's listing was gone for a moment, and is read anew")
+
+    def _switch_back(self) -> None:
+        if self._mode == "stac":
+            self._mode = "listed"
+            log.info("UP42 lists its storage again")
 
     def _switch(self, gone: NotFound) -> None:
         self._mode = "stac"
