@@ -49,7 +49,7 @@ def _read_ahead(machine: Machine, mount: Mount, status: Mapping[str, Any]) -> Fi
     text = (machine.read(path) or "").strip()
     if not text.isdecimal():
         return ok("read-ahead", "the kernel does not show it here")
-    # It is less for a moment where the last file opened is read by tiles.
+    # It is less where the file opened last is read by tiles.
     kib = max(int(text), (status.get("kernel") or {}).get("read_ahead_kib") or 0)
     if kib < READ_AHEAD_KIB:
         return warn(

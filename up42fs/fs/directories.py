@@ -82,8 +82,9 @@ class OpenDirectories:
         Every one taken is a reference the kernel now holds. With `take_file` files are offered to
         that, and are none. Entries gone meanwhile are left out.
         """
-        directory, entries, changes = self._open[handle]
-        is_same = directory.kind in VIEW_DIRS and changes == self._layout.changes
+        opened = self._open[handle]
+        directory, entries, _ = opened
+        is_same = self._is_same(opened)
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
         figures_of, ttl_s = self._index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._inodes.remember
@@ -112,9 +113,9 @@ class OpenDirectories:
 
     def read_names(self, handle: int, offset: int, take: TakeName) -> None:
         """Offer the entries from `offset` to `take` until it refuses one; none is a reference."""
-        directory, entries, changes = self._open[handle]
-        is_same = directory.kind in VIEW_DIRS and changes == self._layout.changes
-        for (name, node), after in entries.walk(offset):
+        opened = self._open[handle]
+        is_same = self._is_same(opened)
+        for (name, node), after in opened.entries.walk(offset):
             if not is_same and not self._is_there(node):
                 continue
             if not take(name, *self._stats.bare(node), after):
@@ -126,6 +127,10 @@ class OpenDirectories:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def _is_same(self, opened: _Open) -> bool:
+        """Whether all that was listed is still there, under the same names."""
+        return opened.directory.kind in VIEW_DIRS and opened.changes == self._layout.changes
 
     def _is_there(self, node: Node) -> bool:
         if node.kind is Kind.SIDECAR:

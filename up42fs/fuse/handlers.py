@@ -84,7 +84,7 @@ class Handlers:
         opened = await self._fs.open(inode, flags, program_of(thread_id))
         if self.read_ahead is not None and not opened.direct_io:
             # Nothing may be awaited between this and the answer.
-            (self.read_ahead.lower if opened.in_pieces else self.read_ahead.restore)()
+            self.read_ahead.prepare(in_pieces=opened.in_pieces)
         return opened
 
     @boundary(READ_DEADLINE_S)

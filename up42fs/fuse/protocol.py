@@ -79,7 +79,6 @@ _ATTR_OUT = struct.Struct("=QII" + _ATTR)
 _DIRENT = struct.Struct("=QQII")
 _DIRENTPLUS = struct.Struct("=QQQQII" + _ATTR + "QQII")
 _OPENED = struct.Struct("=QII")
-_COUNT = struct.Struct("=II")
 _INVAL_INODE = struct.Struct("=Qqq")
 _INVAL_ENTRY = struct.Struct("=QII")
 
@@ -172,7 +171,7 @@ def opened_directory(number: int) -> bytes:
 
 def count(size: int) -> bytes:
     """The reply to WRITE, and to xattr requests that ask for a size: that many bytes."""
-    return _COUNT.pack(size, 0)
+    return _SIZE.pack(size, 0)
 
 
 def forget_attributes(inode: int) -> bytes:
@@ -229,12 +228,20 @@ def _seconds(ttl_s: float, attr_ttl_s: float | None) -> tuple[int, int, int, int
     return name_s, attr_s, name_ns, int((attr_ttl_s - attr_s) * _NANOSECONDS)
 
 
-class Names:
-    """One reply to READDIR of at most `room` bytes, entry by entry."""
+class _Records:
+    """One reply of at most `room` bytes, entry by entry; names are padded to eight bytes."""
 
     def __init__(self, room: int) -> None:
         self._left = room
         self._pieces: list[bytes] = []
+
+    def reply(self) -> bytes:
+        """The bytes of the entries that were taken."""
+        return b"".join(self._pieces)
+
+
+class Names(_Records):
+    """The reply to READDIR."""
 
     def add(self, entry: str, inode: int, mode: int, after: int) -> bool:
         """An entry by name and type; False when there is no room for it.
@@ -249,17 +256,12 @@ class Names:
         self._pieces += (_DIRENT.pack(inode, after, length, mode >> 12), text, _PADS[length % 8])
         return True
 
-    def reply(self) -> bytes:
-        """The bytes of the entries that were taken."""
-        return b"".join(self._pieces)
 
-
-class Listing:
-    """One reply to READDIRPLUS of at most `room` bytes, entry by entry."""
+class Listing(_Records):
+    """The reply to READDIRPLUS."""
 
     def __init__(self, room: int, uid: int, gid: int) -> None:
-        self._left = room
-        self._pieces: list[bytes] = []
+        super().__init__(room)
         self._uid = uid
         self._gid = gid
         #: Whether attributes of all entries were added.
@@ -297,10 +299,6 @@ class Listing:
         record = _DIRENT.pack(inode, after, length, mode >> 12)
         self._pieces += (_NO_ENTRY + record, text, _PADS[length % 8])
         return True
-
-    def reply(self) -> bytes:
-        """The bytes of the entries that were taken."""
-        return b"".join(self._pieces)
 
     def inodes(self) -> list[int]:
         """The inodes that were taken with their attributes, one reference each."""

@@ -27,8 +27,7 @@ class ReadAhead:
     """The kernel's read-ahead of one mount, `wide_kib` but for images read by tiles."""
 
     def __init__(self, mount: Mount, wide_kib: int) -> None:
-        self._is_lowered = False
-        self._wide_kib = wide_kib
+        self._wide_kib = self._now_kib = wide_kib
         self._file: int | None = None
         if wide_kib > PIECES_KIB:
             with suppress(OSError):  # not permitted: it stays what it is for all files
@@ -39,16 +38,12 @@ class ReadAhead:
         """What holds for images read by tiles."""
         return PIECES_KIB if self._file is not None else self._wide_kib
 
-    def lower(self) -> None:
-        """The file that is being opened will be read in pieces."""
-        if self._file is not None and not self._is_lowered:
-            self._is_lowered = self._write(PIECES_KIB)
-
-    def restore(self) -> None:
-        """The file that is being opened will be read from end to end."""
-        if self._file is not None and self._is_lowered:
-            self._is_lowered = False
-            self._write(self._wide_kib)
+    def prepare(self, *, in_pieces: bool) -> None:
+        """A file is being opened that will be read in pieces, or from end to end."""
+        kib = self.pieces_kib if in_pieces else self._wide_kib
+        if self._file is not None and kib != self._now_kib:
+            self._now_kib = kib
+            self._write(self._file, kib)
 
     def close(self) -> None:
         """The mount ends."""
@@ -56,12 +51,9 @@ class ReadAhead:
             os.close(self._file)
             self._file = None
 
-    def _write(self, kib: int) -> bool:
-        assert self._file is not None, "or nothing was lowered"
+    def _write(self, file: int, kib: int) -> None:
         try:
-            os.pwrite(self._file, b"%d\n" % kib, 0)
+            os.pwrite(file, b"%d\n" % kib, 0)
         except OSError as error:
             log.debug("the kernel's read-ahead stays as it is: %s", error.strerror)
             self.close()
-            return False
-        return True
