@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,9 @@ from hypothesis import HealthCheck, settings
 # Both would judge by the wall clock, which on a busy machine says nothing of the example.
 settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-load")
+
+# A shell's background jobs are started deaf to Ctrl-C, and so would be what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         # The long ones first: then no worker is left alone with them at the end.
         items.sort(key=lambda item: item.path.parent.name, reverse=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """What a test before left a shared mount to fetch is not this one's to count."""
+    for value in getattr(item, "funcargs", {}).values():
+        for thing in value if isinstance(value, tuple) else (value,):
+            if isinstance(thing, Mount):
+                thing.rest()
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,10 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
         process.stdout.close()
 
 
+#: What status.json tells of requests under way.
+RUNNING = ("fetches_ahead", "probes_running", "requests_running")
+
+
 @dataclass
 class Mount:
     """A mount made by the command."""
@@ -114,6 +118,15 @@ class Mount:
 
     def counters(self) -> dict[str, int]:
         return self.status()["counters"]
+
+    def rest(self) -> None:
+        """Wait until nothing is fetched that nobody waits for, 5 s at most."""
+        deadline_s = time.monotonic() + 5
+        while time.monotonic() < deadline_s:
+            store = self.status()["store"]
+            if not any(store[gauge] for gauge in RUNNING):
+                return
+            time.sleep(0.02)
 
     def find(self, name: str) -> Path:
         """The one path below assets/ of that name."""

@@ -146,7 +146,7 @@ class Pair:
             self._prepare(cell, place)
             since = self.remote.position()
             if cell.fault.at != "host":
-                self.remote.faults(**self._switches(cell))
+                self._strike(cell)
             outcome, seconds, probe_s = self._operate(cell, place, troubles)
             if cell.is_noticed and not any(row["struck"] for row in self.remote.log(since)):
                 troubles.append("the fault struck nothing")
@@ -184,13 +184,18 @@ class Pair:
                 self.remote.faults(link_life_s=300.0)
         if cell.plane == "store" and cell.operation in ("stat", "ls"):
             self._expect_ok("ls", path=place.directory, names=["item.json", "pan.tiff"])
-        if cell.plane == "auth":
-            self.remote.storage("revoke_tokens")
 
     def _expect_ok(self, call: str, **arguments: Any) -> None:
         outcome, _ = self._reader.call(call, READ_DEADLINE_S, **arguments)
         if outcome != OK:
             raise HangError(f"{call} before the fault: {outcome}")
+
+    def _strike(self, cell: Cell) -> None:
+        """Let the fault be there."""
+        self.remote.faults(**self._switches(cell))
+        # Only now: a refresh in between would sign in without having met the fault.
+        if cell.plane == "auth":
+            self.remote.storage("revoke_tokens")
 
     def _switches(self, cell: Cell) -> dict[str, Any]:
         switches = {k: self._address(v) for k, v in cell.fault.switches.items()}

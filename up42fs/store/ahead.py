@@ -67,6 +67,10 @@ class AheadFetches:
         self._signing = trio.CapacityLimiter(SIGNING_AHEAD)
         self._running: set[Ahead] = set()
 
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._running)
+
     def start(
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None
     ) -> Ahead:

@@ -242,12 +242,14 @@ class FileStore:
         return self._disk.status() if self._disk else None
 
     def gauges(self) -> dict[str, int]:
-        """What is held now: links, bytes in memory and the most there may be, requests running."""
+        """What is held now: links, bytes in memory and the most there may be, what is running."""
         return {
+            "fetches_ahead": len(self._aheads),
             "insight_bytes": self._insights.held_bytes,
             "leases": len(self._leases),
             "memory_bytes": self._cache.used_bytes,
             "memory_limit_bytes": self._settings.parts_bytes,
+            "probes_running": len(self._probes),
             "requests_running": self._slots.running,
         }
 
