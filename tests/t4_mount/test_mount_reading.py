@@ -96,7 +96,7 @@ def test_one_link_serves_many_readers(small: Emulator, mount) -> None:
     assert small.requests()["assets.sign"] == 1
 
 
-def fetched_once(mount: Mount, size: int) -> None:
+def fetched_once(mount: Mount, size: int, dropped: int = 0) -> None:
     """But for what came twice since a request lagged, on a machine that has other things to do.
 
     A request is counted when it ends, which may be after its last byte was read.
@@ -107,7 +107,7 @@ def fetched_once(mount: Mount, size: int) -> None:
         return counters["store.bytes_fetched"] - counters.get("store.hedges_bytes", 0)
 
     wait_until(lambda: once_bytes() >= size, 5, "all is counted")
-    assert once_bytes() == size
+    assert size <= once_bytes() <= size + dropped
 
 
 def test_memory_stays_bounded_reading_two_gigabytes(small: Emulator, mount) -> None:
@@ -124,7 +124,8 @@ def test_memory_stays_bounded_reading_two_gigabytes(small: Emulator, mount) -> N
         )
     )
     assert peak_kib < 300 * 1024
-    fetched_once(there, size)
+    # A kernel short of memory drops pages it read ahead, and what a scan has passed is not kept.
+    fetched_once(there, size, dropped=size // 20)
     assert kib_resident(there.pid) < 300 * 1024
 
 
