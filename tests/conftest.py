@@ -12,6 +12,8 @@ import pytest
 from harness import DATA, Emulator, Mount, emulator, mounted, why_no_mount
 from hypothesis import HealthCheck, settings
 
+from up42fs.fuse.session import HANDSHAKE_VARIABLE
+
 # Both would judge by the wall clock, which on a busy machine says nothing of the example.
 settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-load")
@@ -81,3 +83,9 @@ def mount(stack: ExitStack, tmp_path: Path):
     return lambda emulator, *arguments: stack.enter_context(
         mounted(emulator.env, *arguments, home=tmp_path)
     )
+
+
+@pytest.fixture(params=["ours", "libfuse's"])
+def handshake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(HANDSHAKE_VARIABLE, "off" if request.param == "libfuse's" else "")
+    return str(request.param)

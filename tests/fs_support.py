@@ -41,6 +41,7 @@ class MemoryFile:
     reads: int = 0
     closed: bool = False
     is_exact: bool = False
+    is_direct: bool = False
 
     async def read(self, offset: int, size: int) -> bytes:
         if self.closed:
@@ -109,8 +110,11 @@ class MemoryFiles:
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
+        is_direct: bool = False,
     ) -> MemoryFile:
-        self.opened.append(MemoryFile(object_id, size, name, is_exact=is_exact))
+        self.opened.append(
+            MemoryFile(object_id, size, name, is_exact=is_exact, is_direct=is_direct)
+        )
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:

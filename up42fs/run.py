@@ -282,6 +282,8 @@ class _Mount:
             nursery.start_soon(self._egress.run)
         nursery.start_soon(self._crawl_items)
         nursery.start_soon(slept.watch, self._wake)
+        agreed = self._session.negotiated
+        self._filesystem.open_files.are_images_direct = bool(agreed and agreed.maps_direct)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:
@@ -370,6 +372,7 @@ class _Mount:
                 "read_ahead_kib": self._tuned.read_ahead_kib if self._tuned else None,
                 "max_background": self._tuned.max_background if self._tuned else None,
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
+                "direct_images": self._tuned.direct_images if self._tuned else None,
             },
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self._store.gauges(),

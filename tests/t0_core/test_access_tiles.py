@@ -1,11 +1,13 @@
 """The planner over images: windows, levels, thinned strips and copies, read as GDAL does.
 
 A kernel's reader is played: one page at a jump, then 128 KiB after 128 KiB, up to two of them past
-what the program wanted. `waits` counts the reads for which it would have waited a round trip.
+what the program wanted; or, past its page cache, the C library's. `waits` counts the reads for
+which it would have waited a round trip.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -16,10 +18,11 @@ from tiff_support import Image, tiles_of, write_head
 
 from up42fs.core.access import Access, Insight
 from up42fs.core.ranges import RangeSet, coalesce
-from up42fs.core.tuning import KIB, MIB, Tuning
+from up42fs.core.tuning import BUFFER_BYTES, KIB, MIB, Tuning
 from up42fs.types import ByteRange
 
 PAGE, CHUNK = 4 * KIB, 128 * KIB
+DIRECT = Tuning(kernel_ahead_bytes=0)
 
 
 class Scene:
@@ -34,8 +37,9 @@ class Scene:
         self.waits = 0
         self.read_bytes = 0
 
-    def open(self) -> Access:
-        access = Access(self.size, insight=self.insight)
+    def open(self, *, direct: bool = False) -> Access:
+        """A handle, `direct` past the kernel's page cache."""
+        access = Access(self.size, DIRECT if direct else None, self.insight)
         self.read(access, ByteRange(0, 4 * PAGE))
         return access
 
@@ -68,6 +72,21 @@ class Scene:
                     self.read(access, span, needed=is_needed)
         return needed
 
+    def direct_window(self, access: Access, level: int, rows: range, cols: range) -> int:
+        """Likewise, past the page cache."""
+        image = self.levels[level]
+        assert image.tile is not None
+        across = -(-image.width // image.tile)
+        needed, held = 0, -1
+        for row, col in itertools.product(rows, cols):
+            start = image.offsets[row * across + col]
+            tile = ByteRange(start, start + image.counts[row * across + col])
+            needed += len(tile)
+            for span in library(tile, held, self.size):
+                self.read(access, span)
+            held = (tile.stop - 1) // BUFFER_BYTES
+        return needed
+
     def _get(self, span: ByteRange) -> bytes | None:
         if not self.have.covers(span):
             return None
@@ -89,6 +108,17 @@ def kernel(run: ByteRange, size: int) -> Iterator[tuple[ByteRange, bool]]:
         yield ByteRange(position, stop), position < run.stop
         chunks_past += stop >= run.stop
         position = stop
+
+
+def library(wanted: ByteRange, held: int, size: int) -> Iterator[ByteRange]:
+    """How the C library reads: whole buffers, the one it holds not again."""
+    first, last = wanted.start // BUFFER_BYTES, (wanted.stop - 1) // BUFFER_BYTES
+    if first != held:
+        yield ByteRange(first * BUFFER_BYTES, min((first + 1) * BUFFER_BYTES, size))
+    if last > first + 1:
+        yield ByteRange((first + 1) * BUFFER_BYTES, last * BUFFER_BYTES)
+    if last > first:
+        yield ByteRange(last * BUFFER_BYTES, min((last + 1) * BUFFER_BYTES, size))
 
 
 def scene(side: int, tile: int, tile_bytes: int, seed: int = 0) -> Scene:
@@ -125,6 +155,47 @@ def test_a_window_of_a_screen(
     before = thing.asked_bytes
     thing.window(thing.open(), 0, range(3, 3 + tiles), range(4, 4 + tiles))
     assert thing.asked_bytes <= before + CHUNK, "the second time costs nothing"
+
+
+@pytest.mark.parametrize(
+    ("tile", "tile_bytes", "tiles", "most_waits"),
+    [(512, 1_400_000, 3, 4), (256, 84_000, 5, 2), (512, 87_000, 3, 2), (512, 2_000_000, 3, 6)],
+)
+def test_past_the_page_cache_a_window_is_its_tiles(
+    tile: int, tile_bytes: int, tiles: int, most_waits: int
+) -> None:
+    thing = scene(8192, tile, tile_bytes)
+    access = thing.open(direct=True)
+    before = thing.asked_bytes
+    needed = thing.direct_window(access, 0, range(3, 3 + tiles), range(4, 4 + tiles))
+    assert thing.waits <= most_waits
+    assert thing.asked_bytes - before <= needed + 2 * BUFFER_BYTES * tiles
+
+
+def test_past_the_page_cache_an_overview_is_its_tiles() -> None:
+    thing = scene(8192, 256, 84_000)
+    access = thing.open(direct=True)
+    level = next(i for i, one in enumerate(thing.levels) if -(-one.width // 256) == 2)
+    needed = thing.direct_window(access, level, range(2), range(2))
+    assert len(thing.requests) <= 3
+    assert thing.asked_bytes <= needed + CHUNK + 4 * BUFFER_BYTES
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_past_the_page_cache_threads_read_their_windows(seed: int) -> None:
+    """16 handles of one image; their first windows of two by two tiles are guessed larger."""
+    thing = scene(16384, 256, 84_000)
+    chance, needed = random.Random(seed), 0
+    handles = [thing.open(direct=True) for _ in range(16)]
+    for number in range(16 * 8):
+        if number == 16:
+            asked_before, waits_before, needed = thing.asked_bytes, thing.waits, 0
+        row, col = chance.randrange(60), chance.randrange(60)
+        needed += thing.direct_window(
+            handles[number % 16], 0, range(row, row + 2), range(col, col + 2)
+        )
+    assert thing.asked_bytes - asked_before <= 1.1 * needed
+    assert thing.waits - waits_before <= 16 * 7
 
 
 @pytest.mark.parametrize(("tile", "tile_bytes"), [(512, 600_000), (512, 100_000), (256, 84_000)])
@@ -182,19 +253,21 @@ def test_a_copy_is_no_window() -> None:
     assert thing.waits <= 8
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize(("step", "most_stops"), [(13.67, 150), (4.5, 2000), (40.2, 150)])
-def test_thinned_strips_are_asked_for_ahead(step: float, most_stops: int) -> None:
+def test_thinned_strips_are_asked_for_ahead(step: float, most_stops: int, *, direct: bool) -> None:
     thing = Scene([Image(7000, 7000, None, [56_000] * 7000)])
-    access = thing.open()
+    access = thing.open(direct=direct)
     offsets, stops = thing.levels[0].offsets, 0
     row = 0.5 * step
     while row < 7000 and stops < most_stops:
-        start = offsets[int(row)]
-        for span, is_needed in kernel(ByteRange(start, start + 56_000), thing.size):
+        strip = ByteRange(offsets[int(row)], offsets[int(row)] + 56_000)
+        reads = [(span, True) for span in library(strip, -1, thing.size)] if direct else []
+        for span, is_needed in reads or kernel(strip, thing.size):
             thing.read(access, span, needed=is_needed)
         row, stops = row + step, stops + 1
     assert thing.waits <= 20
-    assert thing.asked_bytes <= 1.5 * thing.read_bytes + 8 * MIB
+    assert thing.asked_bytes <= (4 if direct else 1.5) * thing.read_bytes + 8 * MIB
 
 
 def test_a_window_of_strips_is_a_run_that_ends() -> None:

@@ -155,6 +155,17 @@ async def test_reading_is_opened(world: World, flags: int) -> None:
     assert (opened.keep_cache, opened.direct_io) == (True, False)
 
 
+@pytest.mark.parametrize("are_direct", [False, True])
+@pytest.mark.parametrize(("program", "pieces"), [("gdalinfo", True), ("cp", False)])
+async def test_what_is_read_in_pieces_may_pass_the_page_cache(
+    world: World, program: str, *, pieces: bool, are_direct: bool
+) -> None:
+    world.fs.open_files.are_images_direct = are_direct
+    opened = await world.fs.open(await world.walk("assets/scene.zip"), os.O_RDONLY, program)
+    assert (opened.in_pieces, opened.direct_io) == (pieces, pieces and are_direct)
+    assert world.files.opened[-1].is_direct == opened.direct_io
+
+
 @pytest.mark.parametrize("path", ["orders", "orders/Munich", "tags/t", "cnam/FAILED", ".up42fs"])
 async def test_a_directory_is_not_opened_as_a_file(world: World, path: str) -> None:
     inode = await world.walk(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from pathlib import Path
 
 import pyfuse3
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from up42fs.fuse.init_reply import (
+    DIRECT_IO_ALLOW_MMAP,
     PARALLEL_DIROPS,
     READDIRPLUS_AUTO,
     BadMessage,
@@ -30,6 +32,7 @@ LIMIT = st.integers(1, 2**16 - 1)
 #: Field by field, as linux/fuse.h has it; the last of both have grown and may grow again.
 REQUEST = "=IIQQIIIHH IIII"
 REPLY = "=IiQ IIIIHHIIHHI"
+INIT_EXT = 1 << 30
 
 
 def init_request(flags: int, unique: int = 2, *, tail: bytes = bytes(48), **other: int) -> bytes:
@@ -39,10 +42,12 @@ def init_request(flags: int, unique: int = 2, *, tail: bytes = bytes(48), **othe
     return struct.pack(REQUEST, *head, *body) + tail
 
 
-def init_reply(flags: int, unique: int = 2, *, tail: bytes = bytes(28), **other: int) -> bytes:
+def init_reply(
+    flags: int, unique: int = 2, upper: int = 0, *, tail: bytes = bytes(28), **other: int
+) -> bytes:
     size = struct.calcsize(REPLY) + len(tail)
     head = (other.get("size", size), other.get("error", 0), unique)
-    body = (other.get("major", 7), 40, 131072, flags, 0, 0, 1 << 20, 1, 256, 0, 0)
+    body = (other.get("major", 7), 40, 131072, flags, 0, 0, 1 << 20, 1, 256, 0, upper)
     return struct.pack(REPLY, *head, *body) + tail
 
 
@@ -54,8 +59,9 @@ def test_only_the_settings_asked_for_change(
     offered: int, answered: int, unique: int, background: int, congestion: int, data: st.DataObject
 ) -> None:
     tail = data.draw(st.binary(max_size=60))
+    upper = data.draw(U32)
     lists_names = data.draw(st.booleans())
-    reply = init_reply(answered, unique, tail=tail)
+    reply = init_reply(answered, unique, upper, tail=tail)
     patched, agreed = raise_limits(
         init_request(offered, unique, tail=tail),
         reply,
@@ -68,9 +74,15 @@ def test_only_the_settings_asked_for_change(
     assert patched[struct.calcsize(REPLY) :] == tail
     assert after[7:9] == (background, congestion)
     wanted = PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0)
-    assert after[6] == answered | (offered & wanted)
-    assert after[:6] + after[9:] == before[:6] + before[9:]
-    assert agreed == Negotiated(background, congestion, bool(after[6] & PARALLEL_DIROPS))
+    maps_direct = bool(parse_offer(init_request(offered, tail=tail)) & DIRECT_IO_ALLOW_MMAP)
+    assert after[6] == answered | (offered & wanted) | (INIT_EXT if maps_direct else 0)
+    assert after[:6] + after[9:13] == before[:6] + before[9:13]
+    if maps_direct:  # what libfuse says there counts only if it says that it says it
+        assert after[13] == (upper if answered & INIT_EXT else 0) | DIRECT_IO_ALLOW_MMAP >> 32
+    else:
+        assert after[13] == upper
+    has_dirops = bool(after[6] & PARALLEL_DIROPS)
+    assert agreed == Negotiated(background, congestion, has_dirops, maps_direct)
 
 
 @given(request=st.binary(max_size=200), reply=st.binary(max_size=200))
@@ -112,13 +124,21 @@ def test_the_offer_is_read(flags: int, unique: int) -> None:
     assert parse_offer(init_request(flags, unique)) == flags
 
 
+@given(flags=U32, upper=U32)
+def test_the_upper_flags_count_where_they_are_said_to_be_there(flags: int, upper: int) -> None:
+    request = init_request(flags, tail=upper.to_bytes(4, sys.byteorder) + bytes(44))
+    assert parse_offer(request) == flags | (upper << 32 if flags & INIT_EXT else 0)
+    assert parse_offer(init_request(flags, tail=b"")) == flags
+
+
 # libfuse's answer, without a kernel ------------------------------------------------------------
 
 
 async def test_libfuse_answers_and_can_be_asked_again() -> None:
     """With the flags of Linux 6.18; twice, since a mount that failed is tried plainly."""
     for unique in (2, 9):
-        request = init_request(0x73FFFFFB, unique)
+        upper = 0x3F.to_bytes(4, sys.byteorder)
+        request = init_request(0x73FFFFFB, unique, tail=upper + bytes(44))
         with StandIn(pyfuse3.Operations()) as stand_in:
             reply = await stand_in.exchange(request)
             patched, agreed = raise_limits(
@@ -129,7 +149,7 @@ async def test_libfuse_answers_and_can_be_asked_again() -> None:
             os.close(device)
             assert os.path.samestat(os.fstat(descriptor), os.fstat(kernel))
             assert not os.get_inheritable(descriptor)
-        assert agreed == Negotiated(64, 48, True)
+        assert agreed == Negotiated(64, 48, True, True)
         assert struct.unpack_from(REPLY, patched)[2] == unique
         pyfuse3.close(unmount=False)
         os.close(kernel)

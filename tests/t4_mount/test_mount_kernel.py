@@ -31,7 +31,7 @@ from harness import (
 from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
 from up42fs.fuse.mounts import mount_at
-from up42fs.fuse.session import HANDSHAKE_VARIABLE, MountOptions, Session
+from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import read_ahead_path
 
 pytestmark = pytest.mark.mount
@@ -43,12 +43,6 @@ FREEZE_SCRIPT = Path(__file__).with_name("freeze_script.py")
 DEFAULT_MAX_BACKGROUND = 12
 READERS = 40
 REAL_FUSERMOUNT = shutil.which("fusermount3") or ""
-
-
-@pytest.fixture(params=["ours", "libfuse's"])
-def handshake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(HANDSHAKE_VARIABLE, "off" if request.param == "libfuse's" else "")
-    return str(request.param)
 
 
 def read_apart(path: Path, size: int = 4096) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from up42fs.core.tuning import FIRST_BYTES, Tuning
+from up42fs.core.tuning import BUFFER_BYTES, Tuning
 from up42fs.types import ByteRange
 
 
@@ -58,7 +58,7 @@ class Stream:
         start = self.passed if goes_on else read.start
         stop = read.stop - min(slack, self.before_bytes + len(read))
         if not goes_on:
-            stop = max(stop, min(read.start + FIRST_BYTES, read.stop))
+            stop = max(stop, min(read.start + BUFFER_BYTES, read.stop))
         self.passed = max(start, stop)
         return ByteRange(start, stop) if start < stop else None
 

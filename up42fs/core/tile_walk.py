@@ -35,7 +35,7 @@ from statistics import fmean
 from up42fs.core.ranges import ceil_to, floor_to
 from up42fs.core.structure import Image
 from up42fs.core.tiff import Level, Tile
-from up42fs.core.tuning import KERNEL_READ_BYTES, PAGE_BYTES
+from up42fs.core.tuning import BUFFER_BYTES, KERNEL_READ_BYTES, Tuning
 from up42fs.types import ByteRange
 
 #: The side of the first guess, pixels.
@@ -112,9 +112,8 @@ class Walk:
     """One reader in one plane of one image's level."""
 
     def __init__(
-        self, image: Image, level: int, plane: int, shapes: Shapes, base_bytes: int
+        self, image: Image, level: int, plane: int, shapes: Shapes, tuning: Tuning
     ) -> None:
-        """`base_bytes` may be guessed without evidence."""
         assert image.layout is not None, "or there are no tiles to walk through"
         self.touched_at = 0
         self._image = image
@@ -122,7 +121,7 @@ class Walk:
         self._level = image.layout.levels[level]
         self._plane = plane
         self._shapes = shapes
-        self._base_bytes = base_bytes
+        self._tuning = tuning
         self._window: _Window | None = None
         self._guess = (1, 1)
         self._pause = 0
@@ -135,7 +134,7 @@ class Walk:
         if tile == self.last:
             return False
         # A reader may be past so much before it is known for certain.
-        unseen_rows = self._strips_in(2 * KERNEL_READ_BYTES)
+        unseen_rows = self._strips_in(self._tuning.slack_bytes)
         begins = window is None or not window.continues(tile, unseen_rows)
         self.last = tile
         if window is None or begins:
@@ -165,7 +164,8 @@ class Walk:
         self._pause -= 1
         if self._window is None or self._pause > 0:
             return []
-        allowed = min(most_bytes, max(self._base_bytes // readers, 2 * self._window.read_bytes))
+        unproven_bytes = self._tuning.base_bytes // readers
+        allowed = min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes))
         spans: list[ByteRange] = []
         for row, col in self._coming(self._window):
             span = self.span(row, col, 0 if self._is_strips else tail_bytes)
@@ -186,7 +186,7 @@ class Walk:
         return spans
 
     def span(self, row: int, col: int, tail_bytes: int = 0) -> ByteRange | None:
-        """The bytes of a tile grown to whole pages, as the kernel will ask for them.
+        """The bytes of a tile grown to whole buffers, as they will be asked for.
 
         The last one of a row as guessed is longer by `tail_bytes`, or by what the tile is read in.
         """
@@ -199,10 +199,8 @@ class Walk:
             # The kernel goes on in pieces as large as it began with, also in a small last tile.
             piece = max(len(span), self._level.mean_bytes)
             stop += max(tail_bytes, min(piece, KERNEL_READ_BYTES))
-        stop = ceil_to(stop, PAGE_BYTES)
-        # A program that seeks to a tile may begin to read in the page before it.
-        start = max(floor_to(span.start, PAGE_BYTES) - PAGE_BYTES, self._image.base)
-        return ByteRange(start, max(span.stop, min(stop, end)))
+        start = max(floor_to(span.start, BUFFER_BYTES), self._image.base)
+        return ByteRange(start, max(span.stop, min(ceil_to(stop, BUFFER_BYTES), end)))
 
     @property
     def _right(self) -> int:
@@ -231,7 +229,8 @@ class Walk:
     def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
         assert self.last is not None, "a window has a tile"
         # Rows of strips are a run of bytes.
-        height = _grown(window.rows, self._guess[0], max(1, self._strips_in(self._base_bytes)))
+        strips = self._strips_in(self._tuning.base_bytes)
+        height = _grown(window.rows, self._guess[0], max(1, strips))
         right = self._right
         bottom = min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
         for col in range(self.last.col + 1, right):

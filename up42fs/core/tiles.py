@@ -13,7 +13,7 @@ from up42fs.core.stride import Stride
 from up42fs.core.structure import Image, Structure
 from up42fs.core.tiff import Tile
 from up42fs.core.tile_walk import Shapes, Walk
-from up42fs.core.tuning import FIRST_BYTES, MIB, PAGE_BYTES, Tuning
+from up42fs.core.tuning import BUFFER_BYTES, MIB, Tuning
 from up42fs.types import ByteRange
 
 #: Walks of one handle at once: image and mask, or planes.
@@ -24,7 +24,7 @@ _MOST_STRIDED_BYTES = 8 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """What one read means in tiles; spans are whole pages.
+    """What one read means in tiles; spans are whole buffers.
 
     `now` are the tiles that it wants, `coming` those that will be read next, in order, `left` the
     guessed ones that will not. `scans`: a run went on from one level into another, which nobody
@@ -119,7 +119,7 @@ class TileReader:
         if goes_on:
             return image.under(passed)
         # The pages that a tile begins in are the first ones read of it; another's end is in them.
-        pages = ByteRange(passed.start, min(passed.start + FIRST_BYTES, passed.stop))
+        pages = ByteRange(passed.start, min(passed.start + BUFFER_BYTES, passed.stop))
         near = image.under(pages)
         begun = [tile for tile in near if image.starts_in(tile, pages)]
         first = (begun or near)[:1]
@@ -137,14 +137,15 @@ class TileReader:
     @property
     def _tail_bytes(self) -> int:
         """How far a read may run past the last tile of a row, whatever size that has."""
+        if not self.tuning.kernel_ahead_bytes:
+            return 0
         return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
 
     def _walk(self, image: Image, tile: Tile) -> Walk:
         key = (image.base, tile.level, tile.plane)
         walk = self._walks.pop(key, None)
         if walk is None:
-            base_bytes = self.tuning.base_bytes
-            walk = Walk(image, tile.level, tile.plane, self.shapes, base_bytes)
+            walk = Walk(image, tile.level, tile.plane, self.shapes, self.tuning)
         self._walks[key] = walk
         return walk
 
@@ -184,8 +185,8 @@ class TileReader:
             last = image.span(tile.level, tile.plane, rows[1], 0)
             if first is None or last is None or allowed < 0:
                 break
-            start = floor_to(first.start, PAGE_BYTES)
-            stop = ceil_to(max(last.stop, start + self._reach_bytes), PAGE_BYTES)
+            start = floor_to(first.start, BUFFER_BYTES)
+            stop = ceil_to(max(last.stop, start + self._reach_bytes), BUFFER_BYTES)
             stop = min(stop, image.base + image.size)
             spans.append(ByteRange(start, stop))
             allowed -= stop - start

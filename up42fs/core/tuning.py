@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KIB, MIB = 1 << 10, 1 << 20
-#: The kernel reads whole pages.
-PAGE_BYTES = 4 * KIB
-#: A program that jumps to a tile is seen to read so much from the page it begins in, or less.
-FIRST_BYTES = 2 * PAGE_BYTES
+#: Programs read images through the C library, which reads whole buffers of this size or many of
+#: them, and the kernel whole pages: what is wanted of a tile begins and ends at such a boundary.
+BUFFER_BYTES = 8 * KIB
 #: A program's own read is cut into such pieces, however short the kernel's read-ahead is.
 KERNEL_READ_BYTES = 128 * KIB
 
@@ -19,7 +18,8 @@ class Tuning:
 
     `base_bytes` are guessed without evidence: two round trips of a middling line (25 MB/s, 50 ms).
     `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads but for what
-    programs ask for at once, and half of how far it is ahead of a reader.
+    programs ask for at once, and half of how far it is ahead of a reader; 0 where reads come as
+    programs make them.
     """
 
     whole_bytes: int = MIB
@@ -51,4 +51,6 @@ class Tuning:
     @property
     def slack_bytes(self) -> int:
         """How far before the end of a run the reader may still be, at most."""
+        if not self.kernel_ahead_bytes:
+            return BUFFER_BYTES
         return 2 * max(self.kernel_ahead_bytes, KERNEL_READ_BYTES)

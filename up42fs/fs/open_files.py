@@ -25,6 +25,8 @@ class OpenFiles:
         self._sizes = sizes
         self._siblings = siblings
         self._watch = watch
+        #: Whether images that are read in pieces are read past the kernel's page cache.
+        self.are_images_direct = False
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
         self._distrusted: set[str] = set()
         self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
@@ -32,7 +34,9 @@ class OpenFiles:
     def open(self, node: Node, size: int, program: str) -> Opened:
         """Open an object of `size` bytes for `program`; no I/O."""
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
-        opened = self._files.open(node.id, size=size, name=label, stamp=stamp)
+        pieces = reads_pieces(self._sizes.name(node), program)
+        direct = pieces and self.are_images_direct
+        opened = self._files.open(node.id, size=size, name=label, stamp=stamp, is_direct=direct)
         if self._watch is None or not self._watch.is_crowd(program):
             opened = self._siblings.follow(node, opened, size)
         if self._watch is not None:
@@ -41,8 +45,7 @@ class OpenFiles:
         keep = node.id not in self._distrusted and self._stamps.get(node.id, stamp) == stamp
         self._stamps[node.id] = stamp
         self._distrusted.discard(node.id)
-        pieces = reads_pieces(self._sizes.name(node), program)
-        return Opened(self._open.add(opened), keep_cache=keep, direct_io=False, in_pieces=pieces)
+        return Opened(self._open.add(opened), keep_cache=keep, direct_io=direct, in_pieces=pieces)
 
     def open_rendered(self, content: bytes) -> Opened:
         """Open a document as it is now; the kernel keeps none of it."""

@@ -45,11 +45,13 @@ class Files(Protocol):
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
+        is_direct: bool = False,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
         `stamp` is another one whenever the object may have changed; None where nobody knows. With
-        `is_exact` nothing but what is read is fetched.
+        `is_exact` nothing but what is read is fetched; with `is_direct` reads come as the program
+        makes them, past the kernel's page cache.
         """
         ...
 

@@ -82,7 +82,7 @@ class Handlers:
     async def open(self, inode: int, flags: int, thread_id: int) -> Opened:
         """Open for reading; no request goes out before the first read."""
         opened = await self._fs.open(inode, flags, program_of(thread_id))
-        if self.read_ahead is not None and not opened.direct_io:
+        if self.read_ahead is not None and (opened.in_pieces or not opened.direct_io):
             # Nothing may be awaited between this and the answer.
             self.read_ahead.prepare(in_pieces=opened.in_pieces)
         return opened

@@ -13,15 +13,22 @@ from dataclasses import dataclass
 PARALLEL_DIROPS = 1 << 18
 #: Attributes are listed only where somebody looks at them. Not for pyfuse3, which cannot do else.
 READDIRPLUS_AUTO = 1 << 14
+#: Files that are read past the page cache may be mapped all the same (Linux 6.6 and later).
+DIRECT_IO_ALLOW_MMAP = 1 << 36
 
 _FUSE_INIT = 26
 _MAJOR = 7
+#: Flags from 1 << 32 on are in a field of their own.
+_INIT_EXT = 1 << 30
 #: len, opcode, unique, nodeid, uid, gid, pid, and the extensions' length; then `fuse_init_in`:
-#: major, minor, max_readahead, flags.
+#: major, minor, max_readahead, flags; and, with `_INIT_EXT`, the upper half of the flags.
 _REQUEST = struct.Struct("=IIQQIIIIIIII")
 #: len, error, unique; then `fuse_init_out` as far as it matters here: major, minor, max_readahead,
-#: flags, max_background, congestion_threshold. What follows is passed on as it is.
+#: flags, max_background, congestion_threshold. What follows is passed on as it is, but for the
+#: upper half of the flags behind max_write, time_gran, max_pages and map_alignment.
 _REPLY = struct.Struct("=IiQIIIIHH")
+_UPPER = struct.Struct("=I")
+_UPPER_AT = _REPLY.size + 12
 
 
 class BadMessage(ValueError):
@@ -35,6 +42,7 @@ class Negotiated:
     max_background: int
     congestion_threshold: int
     parallel_dirops: bool
+    maps_direct: bool
 
 
 def parse_offer(request: bytes) -> int:
@@ -44,7 +52,7 @@ def parse_offer(request: bytes) -> int:
     length, opcode, *_, major, _minor, _readahead, flags = _REQUEST.unpack_from(request)
     if length != len(request) or opcode != _FUSE_INIT or major != _MAJOR:
         raise BadMessage(f"the kernel began with request {opcode} of version {major}")
-    return int(flags)
+    return _whole(flags, request, _REQUEST.size)
 
 
 def raise_limits(
@@ -67,12 +75,25 @@ def raise_limits(
     if error or length != len(reply) or major != _MAJOR or unique != _unique(request):
         raise BadMessage(f"libfuse answered with error {-error}, version {major}")
     flags |= offered & (PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0))
+    tail = bytearray(reply[_REPLY.size :])
+    maps_direct = bool(offered & DIRECT_IO_ALLOW_MMAP) and len(reply) >= _UPPER_AT + _UPPER.size
+    if maps_direct:
+        answered = _whole(flags, reply, _UPPER_AT) | DIRECT_IO_ALLOW_MMAP
+        _UPPER.pack_into(tail, _UPPER_AT - _REPLY.size, answered >> 32)
+        flags |= _INIT_EXT
     head = _REPLY.pack(
         length, error, unique, major, minor, readahead, flags, max_background, congestion_threshold
     )
-    agreed = Negotiated(max_background, congestion_threshold, bool(flags & PARALLEL_DIROPS))
-    return head + reply[_REPLY.size :], agreed
+    has_dirops = bool(flags & PARALLEL_DIROPS)
+    return head + tail, Negotiated(max_background, congestion_threshold, has_dirops, maps_direct)
 
 
 def _unique(request: bytes) -> int:
     return int(_REQUEST.unpack_from(request)[2])
+
+
+def _whole(flags: int, message: bytes, upper_at: int) -> int:
+    """The flags with their upper half, if `message` has one there."""
+    if not flags & _INIT_EXT or len(message) < upper_at + _UPPER.size:
+        return flags
+    return flags | int(_UPPER.unpack_from(message, upper_at)[0]) << 32

@@ -33,12 +33,14 @@ class Tuned:
     """What the kernel uses now.
 
     `read_ahead_kib` and `max_background` are read back where the kernel shows them, else
-    `max_background` is what was negotiated; None where neither can be had.
+    `max_background` is what was negotiated; None where neither can be had. `direct_images`:
+    images that are read by tiles are read past the page cache.
     """
 
     read_ahead_kib: int | None
     max_background: int | None
     parallel_dirops: bool
+    direct_images: bool = False
 
 
 def read_ahead_path(mount: Mount) -> Path:
@@ -63,7 +65,8 @@ def tune(
     if max_background is None and negotiated is not None:
         max_background = negotiated.max_background
     has_dirops = negotiated is not None and negotiated.parallel_dirops
-    tuned = Tuned(_read(read_ahead), max_background, has_dirops)
+    is_direct = negotiated is not None and negotiated.maps_direct
+    tuned = Tuned(_read(read_ahead), max_background, has_dirops, is_direct)
     if tuned.read_ahead_kib is not None and tuned.read_ahead_kib < read_ahead_kib:
         log.info(
             "kernel read-ahead stays at %d KiB; for faster copies run: echo %d | sudo tee %s",

@@ -18,6 +18,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from weakref import WeakSet
 
 import trio
@@ -126,11 +127,12 @@ class FileStore:
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
+        is_direct: bool = False,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
         `stamp` is the catalogue's mark of the object's state (see `disk_first`). With `is_exact`
-        only what is read is fetched.
+        only what is read is fetched; with `is_direct` the kernel reads nothing ahead.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
@@ -138,7 +140,8 @@ class FileStore:
         fetcher.handles += 1
         self._insights.opened(fetcher)
         kind = Exact if is_exact else Access
-        access = kind(size, self.tuning, fetcher.insight)
+        tuning = replace(self.tuning, kernel_ahead_bytes=0) if is_direct else self.tuning
+        access = kind(size, tuning, fetcher.insight)
         return OpenFile(
             fetcher, access, self._tallies.of(object_id, name), name,
             windows=self._windows, insights=self._insights,

@@ -1,0 +1,107 @@
+"""Images read past the kernel's page cache: byte by byte what programs ask for, maps included."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from harness import Mount, run
+from rasterio.windows import Window
+
+from up42fs.emulator import pattern_bytes
+
+pytestmark = pytest.mark.mount
+
+MIB = 1 << 20
+#: The kernel's version: the first two numbers.
+RELEASE = os.uname().release.split("-")[0].split(".")[:2]
+
+
+def test_images_are_read_as_programs_read_them(start, handshake: str, mount) -> None:
+    """Past the page cache: no byte more than is asked for, and each time anew."""
+    emulator = start("--synthetic", "1")
+    for name in ("scene.tif", "scene.bin"):
+        emulator.remote.storage("add_asset", name=name, size=8 * MIB, seed=5)
+    there: Mount = mount(emulator)
+    is_direct = handshake == "ours" and tuple(map(int, RELEASE)) >= (6, 6)
+    assert there.status()["kernel"]["direct_images"] == is_direct
+
+    def delivered(name: str) -> list[int]:
+        deliveries = []
+        with there.find(name).open("rb", buffering=0) as file:
+            for _ in range(2):
+                before = there.counters().get("store.bytes_delivered", 0)
+                assert os.pread(file.fileno(), 1001, 5 * MIB + 7) == pattern_bytes(
+                    5, 5 * MIB + 7, 1001
+                )
+                deliveries.append(there.counters()["store.bytes_delivered"] - before)
+        return deliveries
+
+    assert delivered("scene.tif") == [1001, 1001] if is_direct else [4096, 0]
+    first, again = delivered("scene.bin")
+    assert first >= 4096
+    assert again == 0
+
+
+@pytest.mark.claim("S7")
+def test_an_image_may_be_mapped_read_and_copied_at_once(start, handshake: str, mount) -> None:
+    emulator = start("--synthetic", "1")
+    size = 20 * MIB + 77
+    emulator.remote.storage("add_asset", name="scene.tif", size=size, seed=5)
+    path = mount(emulator).find("scene.tif")
+    with path.open("rb", buffering=0) as file, path.open("rb") as mapped:
+        for access in (mmap.ACCESS_READ, mmap.ACCESS_COPY):
+            with mmap.mmap(mapped.fileno(), 0, access=access) as view:
+                assert view[9 * MIB : 9 * MIB + 99] == pattern_bytes(5, 9 * MIB, 99)
+                assert os.pread(file.fileno(), 99, 9 * MIB) == pattern_bytes(5, 9 * MIB, 99)
+                assert run("cmp", path, "-", stdin=mapped).returncode == 0
+                assert view[:] == pattern_bytes(5, 0, size)
+    assert path.read_bytes() == pattern_bytes(5, 0, size)
+
+
+def noise_image(path: Path, side: int, tile: int) -> None:
+    """A tiled image whose tiles are as large as their pixels."""
+    profile = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "uint8"}
+    layout = {"tiled": True, "blockxsize": tile, "blockysize": tile}
+    placed = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 400_000, 0, -0.5, 5_800_000)}
+    with rasterio.open(path, "w", **profile, **layout, **placed) as image:
+        dice = np.random.default_rng(5)
+        image.write(dice.integers(0, 256, (1, side, side), dtype=np.uint8))
+
+
+def test_threads_fetch_the_tiles_of_their_windows(tmp_path: Path, start, mount) -> None:
+    """Nine windows of two by two tiles for each of eight threads, with a handle each."""
+    side, tile, windows = 8192, 256, 9
+    (tmp_path / "data").mkdir()
+    noise_image(tmp_path / "data/noise.tif", side, tile)
+    there: Mount = mount(start("--data", str(tmp_path / "data")))
+    path = there.find("noise.tif")
+    with rasterio.open(tmp_path / "data/noise.tif") as image:
+        pixels = image.read(1)
+
+    def read(thread: int) -> set[tuple[int, int]]:
+        dice, tiles = random.Random(thread), set()
+        with rasterio.open(path) as image:
+            for _ in range(windows):
+                x, y = (dice.randrange(side // tile - 1) * tile + tile // 2 for _ in range(2))
+                got = image.read(1, window=Window(x, y, tile, tile))
+                assert (got == pixels[y : y + tile, x : x + tile]).all()
+                tiles |= {(x // tile + i, y // tile + j) for i in (0, 1) for j in (0, 1)}
+        return tiles
+
+    with ThreadPoolExecutor(8) as pool:
+        tiles = set().union(*pool.map(read, range(8)))
+    there.rest()
+    fetched = there.counters()["store.bytes_fetched"]
+    needed = len(tiles) * tile * tile
+    assert fetched >= needed
+    if there.status()["kernel"]["direct_images"]:
+        # What is guessed before the first windows are known, the head, and whole buffers.
+        assert fetched <= 1.3 * needed + 3 * MIB
