@@ -181,6 +181,20 @@ def test_past_the_page_cache_an_overview_is_its_tiles() -> None:
     assert thing.asked_bytes <= needed + CHUNK + 4 * BUFFER_BYTES
 
 
+@pytest.mark.parametrize("pans", [1, 4])
+def test_a_window_to_the_right_shares_a_column_with_the_last(pans: int) -> None:
+    """A canvas of three by three tiles that moves to the right by two: the program holds one."""
+    thing = scene(16384, 512, 1_400_000)
+    access = thing.open(direct=True)
+    thing.direct_window(access, 0, range(3, 6), range(4, 7))
+    asked, waits, needed = thing.asked_bytes, thing.waits, 0
+    for pan in range(pans):
+        right = 7 + 2 * pan
+        needed += thing.direct_window(access, 0, range(3, 6), range(right, right + 2))
+    assert thing.asked_bytes - asked <= needed + 12 * pans * BUFFER_BYTES
+    assert thing.waits - waits <= 2 * pans
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_past_the_page_cache_threads_read_their_windows(seed: int) -> None:
     """16 handles of one image; their first windows of two by two tiles are guessed larger."""

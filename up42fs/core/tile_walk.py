@@ -21,8 +21,10 @@ further; one that a read jumps to counts at once. Strips are a run of bytes that
 grows by what may be guessed without evidence at least, and some may be passed unseen.
 
 A window ends when a tile is read that does not continue it: one above the current row, or apart
-from the window. Rejected: a guess of the whole row (28 MB in a large scene); counting each window
-apart by handle (thread pools open the file once a thread, and all learn from one).
+from the window. One that begins to the right of the last one shares a column of tiles with it,
+since windows seldom end where tiles do; programs hold those and do not read them again. Rejected:
+a guess of the whole row (28 MB in a large scene); counting each window apart by handle (thread
+pools open the file once a thread, and all learn from one).
 """
 
 from __future__ import annotations
@@ -103,6 +105,10 @@ class _Window:
         inside = self.left - 1 <= tile.col <= self.right + 1
         return inside and self.row <= tile.row <= self.row + 1 + unseen_rows
 
+    def is_left_of(self, tile: Tile) -> bool:
+        """Whether a window that begins with `tile` goes on to the right of it, row by row."""
+        return (tile.row, tile.col) == (self.top, self.right + 1)
+
     def take(self, tile: Tile) -> None:
         self.left, self.right = min(self.left, tile.col), max(self.right, tile.col)
         self.bottom = self.row = tile.row
@@ -140,7 +146,8 @@ class Walk:
         if window is None or begins:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
-            window = self._window = _Window(tile.row, tile.col, tile.row, tile.col, tile.row)
+            left = tile.col - 1 if window and window.is_left_of(tile) else tile.col
+            window = self._window = _Window(tile.row, left, tile.row, tile.col, tile.row)
             self._pause = 0
         else:
             window.take(tile)

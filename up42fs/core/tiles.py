@@ -18,8 +18,8 @@ from up42fs.types import ByteRange
 
 #: Walks of one handle at once: image and mask, or planes.
 _MOST_WALKS = 8
-#: Stops foretold at once have no more bytes together.
-_MOST_STRIDED_BYTES = 8 * MIB
+#: Stops foretold at once have no more bytes together: the further ahead, the less certain.
+_MOST_STRIDED_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
