@@ -203,10 +203,19 @@ def wait_until(condition, timeout_s: float, what: str) -> None:
 
 def kib_resident(pid: int) -> int:
     """Resident memory of a process now, KiB."""
+    return _kib(pid, "VmRSS")
+
+
+def kib_at_most(pid: int) -> int:
+    """The most resident memory that a process ever had, KiB."""
+    return _kib(pid, "VmHWM")
+
+
+def _kib(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1])
-    raise AssertionError("no VmRSS")
+    raise AssertionError(f"no {field}")
 
 
 def comparable(info: dict) -> dict:

@@ -66,6 +66,13 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def most_memory_bytes(pid: int) -> int:
+    """The most resident memory that the process ever had, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kib) << 10
+
+
 @contextmanager
 def sampled_memory(pid: int | None) -> Iterator[list[int]]:
     """Fill the yielded list with the resident bytes every `SAMPLE_S`, at the end once more."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import random
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,6 +66,30 @@ def test_an_image_may_be_mapped_read_and_copied_at_once(start, handshake: str, m
                 assert run("cmp", path, "-", stdin=mapped).returncode == 0
                 assert view[:] == pattern_bytes(5, 0, size)
     assert path.read_bytes() == pattern_bytes(5, 0, size)
+
+
+def test_a_signal_does_not_break_a_read_off(start, handshake: str, mount) -> None:
+    """Programs do not expect that of a file: `pread` itself, for Python would ask again."""
+    emulator = start("--synthetic", "1")
+    emulator.remote.storage("add_asset", name="scene.tif", size=8 * MIB, seed=5)
+    path = mount(emulator).find("scene.tif")
+    emulator.remote.faults(store_latency_s=0.5)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+    libc.pread.restype = ctypes.c_ssize_t
+    buffer, rings = ctypes.create_string_buffer(MIB), list[int]()
+    before = signal.signal(signal.SIGALRM, lambda number, _: rings.append(number))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        count = libc.pread(descriptor, buffer, MIB, 3 * MIB + 5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.close(descriptor)
+    assert rings, "no signal came in time"
+    assert count == MIB, os.strerror(ctypes.get_errno())
+    assert buffer.raw == pattern_bytes(5, 3 * MIB + 5, MIB)
 
 
 def noise_image(path: Path, side: int, tile: int) -> None:
