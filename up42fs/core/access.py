@@ -3,9 +3,10 @@
 Knows offsets, and what `structure` says lies there; not the bytes, the network, the clock, or who
 else reads the file.
 
-Theory. The kernel, not the tool, sizes the reads: a jump is one read of 4 KiB, then 128 KiB after
-128 KiB, at most two of them under way and those two in either order. Asked one by one each costs
-a round trip, so a miss is grown to what tools are seen to read next, and no further:
+Theory. The kernel, not the tool, sizes the reads (but for images, where it can be told not to:
+`Tuning.kernel_ahead_bytes` is 0 then): a jump is one read of 4 KiB, then 128 KiB after 128 KiB, at
+most two of them under way and those two in either order. Asked one by one each costs a round trip,
+so a miss is grown to what tools are seen to read next, and no further:
 
 - a file of up to 1 MiB whole; the first and the last 128 KiB whole (headers; zip directories);
 - a jump to 128 KiB blocks: tile headers and points need no more;

@@ -18,7 +18,8 @@ Handles that read the object at the same time share those bytes, as they share t
 What the kernel reads ahead looks like reading on. It asks for the next piece when the program
 comes to the one asked for last, so a tile that reads continue into counts once they are two reads
 further; one that a read jumps to counts at once. Strips are a run of bytes that ends: their window
-grows by what may be guessed without evidence at least, and some may be passed unseen.
+grows by what may be guessed without evidence at least, and some may be passed unseen. Reads that
+pass the page cache by are the program's own, to the buffer of the C library: nothing of this then.
 
 A window ends when a tile is read that does not continue it: one above the current row, or apart
 from the window. One that begins to the right of the last one shares a column of tiles with it,
