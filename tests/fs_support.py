@@ -11,6 +11,7 @@ import trio
 
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.sync import Part
+from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle
 from up42fs.fs.branches import Branches
 from up42fs.fs.filesystem import Filesystem, Invalidation
@@ -41,7 +42,7 @@ class MemoryFile:
     reads: int = 0
     closed: bool = False
     is_exact: bool = False
-    is_direct: bool = False
+    reading: Reading = Reading.ANY
 
     async def read(self, offset: int, size: int) -> bytes:
         if self.closed:
@@ -110,11 +111,9 @@ class MemoryFiles:
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
-        is_direct: bool = False,
+        reading: Reading = Reading.ANY,
     ) -> MemoryFile:
-        self.opened.append(
-            MemoryFile(object_id, size, name, is_exact=is_exact, is_direct=is_direct)
-        )
+        self.opened.append(MemoryFile(object_id, size, name, is_exact=is_exact, reading=reading))
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:

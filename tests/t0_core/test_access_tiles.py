@@ -7,8 +7,10 @@ which it would have waited a round trip.
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
+import zipfile
 from collections.abc import Iterator
 
 import pytest
@@ -18,11 +20,11 @@ from tiff_support import Image, tiles_of, write_head
 
 from up42fs.core.access import Access, Insight
 from up42fs.core.ranges import RangeSet, coalesce
-from up42fs.core.tuning import BUFFER_BYTES, KIB, MIB, Tuning
+from up42fs.core.tuning import BUFFER_BYTES, KIB, MIB, Reading, Tuning
 from up42fs.types import ByteRange
 
 PAGE, CHUNK = 4 * KIB, 128 * KIB
-DIRECT = Tuning(kernel_ahead_bytes=0)
+DIRECT = Tuning().suited(Reading.DIRECT)
 
 
 class Scene:
@@ -267,6 +269,39 @@ def test_a_copy_is_no_window() -> None:
     assert thing.waits <= 8
 
 
+@pytest.mark.parametrize("size", [3 * MIB, 40 * MIB, 200 * MIB + 5])
+def test_who_is_known_to_copy_is_read_ahead_of_at_once(size: int) -> None:
+    asked, have = list[ByteRange](), RangeSet()
+    access = Access(size, Tuning().suited(Reading.WHOLE))
+    waits = 0
+    for start in range(0, size, CHUNK):
+        plan = access.on_read(ByteRange(start, min(start + CHUNK, size)), have, 64 * MIB)
+        waits += bool(plan.demand)
+        for span in (*plan.demand, *plan.ahead, *plan.guesses):
+            asked.append(span)
+            have.add(span)
+        if not start:
+            assert have.covers(ByteRange(0, min(size, 32 * MIB)))
+    assert waits == 1
+    assert sum(map(len, asked)) == size, "each byte once, none beyond the end"
+    assert len(asked) <= 4 + size / (3 * MIB)
+
+
+def test_who_is_known_to_copy_and_begins_elsewhere_is_not_believed() -> None:
+    access = Access(200 * MIB, Tuning().suited(Reading.WHOLE))
+    plan = access.on_read(ByteRange(64 * MIB, 64 * MIB + CHUNK), RangeSet(), 64 * MIB)
+    assert sum(map(len, (*plan.demand, *plan.ahead, *plan.guesses))) <= MIB
+
+
+def test_a_copy_of_an_image_is_no_window_from_its_first_byte_on() -> None:
+    thing = scene(8192, 256, 84_000)
+    access = Access(thing.size, Tuning().suited(Reading.WHOLE), thing.insight)
+    for start in range(0, 20 * MIB, CHUNK):
+        thing.read(access, ByteRange(start, start + CHUNK))
+    assert thing.waits == 1
+    assert max(map(len, thing.requests)) == 4 * MIB
+
+
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize(("step", "most_stops"), [(13.67, 150), (4.5, 2000), (40.2, 150)])
 def test_thinned_strips_are_asked_for_ahead(step: float, most_stops: int, *, direct: bool) -> None:
@@ -391,3 +426,31 @@ def test_who_reads_alone_again_guesses_as_much_as_before() -> None:
     for row in range(64):  # nobody else does meanwhile
         thing.window(alone, 1, range(row // 2, row // 2 + 1), range(1))
     assert thing.insight.shapes.readers(0) == 2
+
+
+def test_the_search_for_an_archives_directory_is_no_read_of_its_last_tile() -> None:
+    """GDAL searches anew, 8 KiB by 8 KiB from the end down, whenever it opens a member."""
+    head, image_size = write_head([Image(2048, 2048, 512, [1_400_000] * 16)])
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as target:
+        target.writestr("scene.tif", head.ljust(image_size, b"\0"))
+    data, have, asked = out.getvalue(), RangeSet(), list[ByteRange]()
+    insight = Insight(len(data))
+
+    def read(access: Access, start: int, stop: int) -> None:
+        plan = access.on_read(ByteRange(start, stop), have, 96 * MIB)
+        for span in (*plan.demand, *plan.ahead, *plan.guesses):
+            have.add(span)
+            asked.append(span)
+        insight.structure.learn(ByteRange(start, stop), lambda span: data[span.start : span.stop])
+
+    first = Access(len(data), DIRECT, insight)
+    last = len(data) // BUFFER_BYTES * BUFFER_BYTES
+    read(first, last, len(data))
+    read(first, 0, 4 * PAGE)
+    assert insight.structure.image_at(MIB) is not None
+    before = len(asked)
+    again = Access(len(data), DIRECT, insight)
+    for step in range(9):
+        read(again, last - step * BUFFER_BYTES, min(len(data), last - (step - 1) * BUFFER_BYTES))
+    assert asked[before:] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from up42fs.core.openers import reads_pieces
+from up42fs.core.openers import copies, reads_pieces
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,19 @@ from up42fs.core.openers import reads_pieces
 )
 def test_images_are_read_in_pieces_except_by_copiers(name: str, program: str, pieces: bool) -> None:
     assert reads_pieces(name, program) is pieces
+
+
+@pytest.mark.parametrize(
+    ("program", "is_copier"),
+    [
+        ("cp", True),
+        ("sha256sum", True),
+        ("unzip", False),
+        ("smbd", False),
+        ("dd", False),
+        ("", False),
+    ],
+)
+def test_only_who_wants_all_of_a_file_is_taken_for_a_copier(program: str, is_copier: bool) -> None:
+    assert copies(program) is is_copier
+    assert not copies(program) or not reads_pieces("scene.tif", program)

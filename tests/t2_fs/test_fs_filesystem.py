@@ -14,6 +14,7 @@ from strategies import at, make_asset, make_order
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from up42fs.catalog.sync import Part
+from up42fs.core.tuning import Reading
 from up42fs.errors import (
     BadHandle,
     DeadlineExceeded,
@@ -156,14 +157,23 @@ async def test_reading_is_opened(world: World, flags: int) -> None:
 
 
 @pytest.mark.parametrize("are_direct", [False, True])
-@pytest.mark.parametrize(("program", "pieces"), [("gdalinfo", True), ("cp", False)])
-async def test_what_is_read_in_pieces_may_pass_the_page_cache(
-    world: World, program: str, *, pieces: bool, are_direct: bool
+@pytest.mark.parametrize(
+    ("program", "pieces", "reading"),
+    [
+        ("gdalinfo", True, Reading.DIRECT),
+        ("cp", False, Reading.WHOLE),
+        ("unzip", False, Reading.ANY),
+    ],
+)
+async def test_how_a_file_is_read_is_told_by_who_reads_it(
+    world: World, program: str, reading: Reading, *, pieces: bool, are_direct: bool
 ) -> None:
     world.fs.open_files.are_images_direct = are_direct
     opened = await world.fs.open(await world.walk("assets/scene.zip"), os.O_RDONLY, program)
     assert (opened.in_pieces, opened.direct_io) == (pieces, pieces and are_direct)
-    assert world.files.opened[-1].is_direct == opened.direct_io
+    if reading is Reading.DIRECT and not are_direct:
+        reading = Reading.ANY
+    assert world.files.opened[-1].reading is reading
 
 
 @pytest.mark.parametrize("path", ["orders", "orders/Munich", "tags/t", "cnam/FAILED", ".up42fs"])

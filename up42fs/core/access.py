@@ -14,7 +14,7 @@ so a miss is grown to what tools are seen to read next, and no further:
   GDAL's worker threads read) to the last one, from 256 KiB of it;
 - from 512 KiB of run, min(run, 64 MiB) is kept asked for ahead, twice the run from 2 MiB on,
   refilled at half, in parallel requests of 1 to 2 MiB, of a scan (16 MiB in order) 4 MiB: what can
-  be wasted is at most twice what was read.
+  be wasted is at most twice what was read. Programs that copy (`openers`) begin with a scan.
 
 A handle has up to eight streams, since readers interleave (an index and its data, threads on one
 handle). A read belongs to the nearest stream that it can be the continuation of: up to as far
@@ -165,7 +165,7 @@ class Access:
 
     def _copies(self, stream: Stream) -> bool:
         """Whether so much was read from an image's beginning on that it is no window of it."""
-        if stream.run_bytes < self._tuning.scan_bytes:
+        if self._run_bytes(stream) < self._tuning.scan_bytes:
             return False
         image = self._insight.structure.image_at(stream.start)
         return image is None or stream.start < image.base + self._tuning.head_bytes
@@ -321,9 +321,10 @@ class Access:
         self, stream: Stream, have: Coverage, demand: list[ByteRange], window_bytes: int
     ) -> list[ByteRange]:
         tuning = self._tuning
-        sure = 2 if stream.run_bytes >= tuning.sure_bytes else 1
-        window = min(sure * stream.run_bytes, window_bytes)
-        if stream.run_bytes < tuning.ahead_from_bytes or window < tuning.jump_bytes:
+        run_bytes = self._run_bytes(stream)
+        sure = 2 if run_bytes >= tuning.sure_bytes else 1
+        window = min(sure * run_bytes, window_bytes)
+        if run_bytes < tuning.ahead_from_bytes or window < tuning.jump_bytes:
             return []
         near = self._clip(stream.stop, stream.stop + window // 2)
         if near is None or not _without(have.missing(near), demand):
@@ -337,6 +338,10 @@ class Access:
         ]
         stream.asked = coalesce([*(s for s in stream.asked if s.stop > stream.stop), *ahead])
         return ahead
+
+    def _run_bytes(self, stream: Stream) -> int:
+        """How far the run goes back, or would if it were known before it began."""
+        return stream.run_bytes + (0 if stream.start else self._tuning.begun_bytes)
 
     def _part_bytes(self, stream: Stream, piece: ByteRange) -> int:
         # At least four requests in parallel while parts stay worth a round trip.

@@ -82,6 +82,9 @@ class TileReader:
         in_head = not goes_on or read.stop <= image.base + self.tuning.head_bytes
         if in_head and stream.whole_from < image.tiles_at:
             touched = []  # tables are wanted; what lies behind them came along
+        in_tail = image.base and read.start >= self.structure.size - self.tuning.tail_bytes
+        if in_tail and not goes_on:
+            touched = []  # the archive's directory is searched for; its tail is here as a whole
         if not touched:
             left = self._left_walks(stream.touched_at)
             return Tiles(left=tuple(left), scans=scans) if image.under(read) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 KIB, MIB = 1 << 10, 1 << 20
 #: Programs read images through the C library, which reads whole buffers of this size or many of
@@ -12,6 +13,14 @@ BUFFER_BYTES = 8 * KIB
 KERNEL_READ_BYTES = 128 * KIB
 
 
+class Reading(Enum):
+    """How a handle will be read: `DIRECT` past the kernel's page cache, `WHOLE` from end to end."""
+
+    ANY = auto()
+    DIRECT = auto()
+    WHOLE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """The constants of the plan, in bytes; the module's theory says where they come from.
@@ -19,7 +28,7 @@ class Tuning:
     `base_bytes` are guessed without evidence: two round trips of a middling line (25 MB/s, 50 ms).
     `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads but for what
     programs ask for at once, and half of how far it is ahead of a reader; 0 where reads come as
-    programs make them.
+    programs make them. A run from the file's first byte counts as if `begun_bytes` came before it.
     """
 
     whole_bytes: int = MIB
@@ -44,6 +53,7 @@ class Tuning:
     scan_bytes: int = 16 * MIB
     base_bytes: int = 3 * MIB
     kernel_ahead_bytes: int = 128 * KIB
+    begun_bytes: int = 0
     search_bytes: int = 8 * KIB
     hops: int = 3
     hop_file_bytes: int = 300 * MIB
@@ -54,3 +64,9 @@ class Tuning:
         if not self.kernel_ahead_bytes:
             return BUFFER_BYTES
         return 2 * max(self.kernel_ahead_bytes, KERNEL_READ_BYTES)
+
+    def suited(self, reading: Reading) -> Tuning:
+        """The constants for handles that are read so."""
+        if reading is Reading.DIRECT:
+            return replace(self, kernel_ahead_bytes=0)
+        return replace(self, begun_bytes=self.scan_bytes) if reading is Reading.WHOLE else self

@@ -5,7 +5,8 @@ Knows objects of the store and rendered documents; nothing of names or directori
 
 from __future__ import annotations
 
-from up42fs.core.openers import reads_pieces
+from up42fs.core.openers import copies, reads_pieces
+from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.nodes import Node, Opened
@@ -36,7 +37,8 @@ class OpenFiles:
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
         pieces = reads_pieces(self._sizes.name(node), program)
         direct = pieces and self.are_images_direct
-        opened = self._files.open(node.id, size=size, name=label, stamp=stamp, is_direct=direct)
+        reading = Reading.WHOLE if copies(program) else Reading.DIRECT if direct else Reading.ANY
+        opened = self._files.open(node.id, size=size, name=label, stamp=stamp, reading=reading)
         if self._watch is None or not self._watch.is_crowd(program):
             opened = self._siblings.follow(node, opened, size)
         if self._watch is not None:

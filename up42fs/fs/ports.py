@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from up42fs.catalog.sync import Part
+from up42fs.core.tuning import Reading
 from up42fs.types import ByteRange, Bytes, SignedUrl, Version
 
 
@@ -45,13 +46,13 @@ class Files(Protocol):
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
-        is_direct: bool = False,
+        reading: Reading = Reading.ANY,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
         `stamp` is another one whenever the object may have changed; None where nobody knows. With
-        `is_exact` nothing but what is read is fetched; with `is_direct` reads come as the program
-        makes them, past the kernel's page cache.
+        `is_exact` nothing but what is read is fetched; `reading` is how it will be, as far as
+        anybody knows.
         """
         ...
 

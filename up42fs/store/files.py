@@ -18,13 +18,13 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from weakref import WeakSet
 
 import trio
 
 from up42fs.core.access import Access
 from up42fs.core.exact import Exact
+from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
@@ -127,12 +127,12 @@ class FileStore:
         name: str,
         stamp: str | None = None,
         is_exact: bool = False,
-        is_direct: bool = False,
+        reading: Reading = Reading.ANY,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
         `stamp` is the catalogue's mark of the object's state (see `disk_first`). With `is_exact`
-        only what is read is fetched; with `is_direct` the kernel reads nothing ahead.
+        only what is read is fetched; `reading` is how it will be, as far as anybody knows.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
@@ -140,8 +140,7 @@ class FileStore:
         fetcher.handles += 1
         self._insights.opened(fetcher)
         kind = Exact if is_exact else Access
-        tuning = replace(self.tuning, kernel_ahead_bytes=0) if is_direct else self.tuning
-        access = kind(size, tuning, fetcher.insight)
+        access = kind(size, self.tuning.suited(reading), fetcher.insight)
         return OpenFile(
             fetcher, access, self._tallies.of(object_id, name), name,
             windows=self._windows, insights=self._insights,
