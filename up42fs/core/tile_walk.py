@@ -23,7 +23,8 @@ pass the page cache by are the program's own, to the buffer of the C library: no
 
 A window ends when a tile is read that does not continue it: one above the current row, or apart
 from the window. One that begins to the right of the last one shares a column of tiles with it,
-since windows seldom end where tiles do; programs hold those and do not read them again. Rejected:
+since windows seldom end where tiles do; programs hold those and do not read them again. Windows
+that follow each other in a `grid` make the next ones known. Rejected:
 a guess of the whole row (28 MB in a large scene); counting each window apart by handle (thread
 pools open the file once a thread, and all learn from one).
 """
@@ -31,10 +32,11 @@ pools open the file once a thread, and all learn from one).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
+from up42fs.core.grid import Grid, Pane
 from up42fs.core.ranges import ceil_to, floor_to
 from up42fs.core.structure import Image
 from up42fs.core.tiff import Level, Tile
@@ -91,7 +93,12 @@ class _Window:
     bottom: int
     right: int
     row: int
+    begun: int  # the column that it began in
     read_bytes: int = 0
+
+    @property
+    def pane(self) -> Pane:
+        return Pane(self.top, self.begun, self.bottom, self.right)
 
     @property
     def rows(self) -> int:
@@ -132,6 +139,7 @@ class Walk:
         self._window: _Window | None = None
         self._guess = (1, 1)
         self._pause = 0
+        self._grid = Grid(self._level.across, self._level.down)
         self.last: Tile | None = None
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
@@ -147,8 +155,9 @@ class Walk:
         if window is None or begins:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
+            self._grid.begin(tile.row, tile.col)
             left = tile.col - 1 if window and window.is_left_of(tile) else tile.col
-            window = self._window = _Window(tile.row, left, tile.row, tile.col, tile.row)
+            window = self._window = _Window(tile.row, left, tile.row, tile.col, tile.row, tile.col)
             self._pause = 0
         else:
             window.take(tile)
@@ -161,6 +170,7 @@ class Walk:
         """The window is over: remember its shape."""
         if self._window is not None:
             self._shapes.record(self._key, self._window.rows, self._window.columns)
+            self._grid.end(self._window.pane, self._window.read_bytes)
         self._window = None
 
     def guess(self, most_bytes: int, tail_bytes: int = 0, readers: int = 1) -> list[ByteRange]:
@@ -173,18 +183,29 @@ class Walk:
         if self._window is None or self._pause > 0:
             return []
         unproven_bytes = self._tuning.base_bytes // readers
-        allowed = min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes))
-        spans: list[ByteRange] = []
-        for row, col in self._coming(self._window):
-            span = self.span(row, col, 0 if self._is_strips else tail_bytes)
+        known_bytes = min(most_bytes, self._grid.allowed_bytes // readers)
+        allowed = max(
+            min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes)), known_bytes
+        )
+        tail_bytes = 0 if self._is_strips else tail_bytes
+        spans = self._take(self._coming(self._window), allowed, tail_bytes)
+        self._pause = len(spans) // _PAUSE_SHARE
+        return spans + self._take(self._beyond(self._window), known_bytes, tail_bytes)
+
+    def _take(
+        self, tiles: Iterable[tuple[int, int]], most_bytes: int, tail_bytes: int
+    ) -> list[ByteRange]:
+        """As many of the tiles as have `most_bytes`."""
+        spans = list[ByteRange]()
+        for row, col in tiles:
+            span = self.span(row, col, tail_bytes)
             if span is None:
                 continue
-            allowed -= len(span)
-            if allowed < 0:
+            most_bytes -= len(span)
+            if most_bytes < 0:
                 break
             spans.append(span)
             self.guessed[row, col] = span
-        self._pause = len(spans) // _PAUSE_SHARE
         return spans
 
     def give_up(self) -> list[ByteRange]:
@@ -234,18 +255,29 @@ class Walk:
     def _key(self) -> tuple[int, int]:
         return self._image.base, self._number
 
-    def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
-        assert self.last is not None, "a window has a tile"
+    def _bottom(self, window: _Window) -> int:
+        """The row below the last one as guessed."""
         # Rows of strips are a run of bytes.
         strips = self._strips_in(self._tuning.base_bytes)
         height = _grown(window.rows, self._guess[0], max(1, strips))
-        right = self._right
-        bottom = min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
+        return min(window.top + height, self._level.down, window.row + _MOST_GUESSED)
+
+    def _coming(self, window: _Window) -> Iterator[tuple[int, int]]:
+        assert self.last is not None, "a window has a tile"
+        right, bottom = self._right, self._bottom(window)
         for col in range(self.last.col + 1, right):
             yield window.row, col
         for row in range(window.row + 1, bottom):
             for col in range(window.left, right):
                 yield row, col
+
+    def _beyond(self, window: _Window) -> Iterator[tuple[int, int]]:
+        """The tiles of the windows that come after this one."""
+        rest = Pane(window.top, window.begun, self._bottom(window) - 1, self._right - 1)
+        for pane in self._grid.coming(rest):
+            for row in range(pane.top, pane.bottom + 1):
+                for col in range(pane.left, pane.right + 1):
+                    yield row, col
 
 
 def _grown(read: int, guessed: int, least: int = 1) -> int:
