@@ -28,8 +28,9 @@ Where the tiles of a TIFF are known, also of one stored in a zip, offsets give w
 that is wanted comes whole, small ones that follow in the file with it, and the window around it is
 guessed (`tile_walk`, `grid`), or, of strips that are thinned out, the next stops (`stride`). A run
 there is read ahead of as such only once it is 16 MiB long from where the image begins, or has gone
-on from one level of the image into the next: then the file is copied. Whoever comes back to the end of a
-run after `away_bytes` elsewhere has not read on to it: the kernel had, and a new window begins.
+on from one level of the image into the next: then the file is copied. Whoever comes back to the end
+of a run after `away_bytes` elsewhere has not read on to it: the kernel had, and a new window
+begins.
 A JPEG 2000 file that is hopped through is loaded whole (`hops`). Who searches for the directory of
 an archive from its end on will read a member next: the head of the largest comes meanwhile.
 
