@@ -41,7 +41,6 @@ class MemoryFile:
     name: str
     reads: int = 0
     closed: bool = False
-    is_exact: bool = False
     reading: Reading = Reading.ANY
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -110,10 +109,9 @@ class MemoryFiles:
         size: int,
         name: str,
         stamp: str | None = None,
-        is_exact: bool = False,
         reading: Reading = Reading.ANY,
     ) -> MemoryFile:
-        self.opened.append(MemoryFile(object_id, size, name, is_exact=is_exact, reading=reading))
+        self.opened.append(MemoryFile(object_id, size, name, reading=reading))
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:

@@ -325,6 +325,22 @@ def test_who_is_known_to_copy_is_read_ahead_of_at_once(size: int) -> None:
     assert len(asked) <= 4 + size / (3 * MIB)
 
 
+@pytest.mark.parametrize(("direct", "piece"), [(True, MIB // 2), (False, MIB)])
+def test_who_begins_with_a_large_read_is_taken_for_one_who_copies(
+    *, direct: bool, piece: int
+) -> None:
+    thing = scene(16384, 256, 84_000)
+    for first, ahead in ((piece - BUFFER_BYTES, False), (piece, True)):
+        access = Access(thing.size, DIRECT if direct else None)
+        plan = access.on_read(ByteRange(0, first), RangeSet(), 64 * MIB)
+        asked = sum(map(len, (*plan.demand, *plan.ahead, *plan.guesses)))
+        assert (asked > 30 * MIB) is ahead, "once the first megabyte is there"
+        assert asked <= 36 * MIB
+    elsewhere = Access(thing.size, DIRECT if direct else None)
+    plan = elsewhere.on_read(ByteRange(9 * MIB, 9 * MIB + piece), RangeSet(), 64 * MIB)
+    assert sum(map(len, (*plan.demand, *plan.ahead, *plan.guesses))) <= 3 * MIB
+
+
 def test_who_is_known_to_copy_and_begins_elsewhere_is_not_believed() -> None:
     access = Access(200 * MIB, Tuning().suited(Reading.WHOLE))
     plan = access.on_read(ByteRange(64 * MIB, 64 * MIB + CHUNK), RangeSet(), 64 * MIB)

@@ -1,42 +1,44 @@
-"""Which files are read in pieces, by the names of file and program."""
+"""How files are read, by the names of file and program."""
 
 from __future__ import annotations
 
 import pytest
 
-from up42fs.core.openers import copies, reads_pieces
+from up42fs.core.openers import reading_of
+from up42fs.core.tuning import Reading
 
 
 @pytest.mark.parametrize(
-    ("name", "program", "pieces"),
+    ("name", "program", "reading"),
     [
-        ("b02.tiff", "gdal_translate", True),
-        ("SCENE.TIF", "qgis.bin", True),
-        ("scene.tif", "?", True),
-        ("scene.tif", "cp", False),
-        ("scene.tif", "rsync", False),
-        ("delivery.zip", "python3", True),
-        ("delivery.zip", "unzip", False),
-        ("T31UFQ_B04.jp2", "gdalinfo", False),
-        ("tif", "gdalinfo", False),
-        ("", "gdalinfo", False),
+        ("b02.tiff", "gdal_translate", Reading.DIRECT),
+        ("SCENE.TIF", "qgis.bin", Reading.DIRECT),
+        ("scene.tif", "?", Reading.DIRECT),
+        ("scene.tif", "", Reading.DIRECT),
+        ("delivery.zip", "python3", Reading.DIRECT),
+        ("delivery.zip", "unzip", Reading.ANY),
+        ("scene.tif", "dd", Reading.ANY),
+        ("scene.tif", "smbd", Reading.ANY),
+        ("T31UFQ_B04.jp2", "gdalinfo", Reading.ANY),
+        ("tif", "gdalinfo", Reading.ANY),
+        ("", "gdalinfo", Reading.ANY),
     ],
 )
-def test_images_are_read_in_pieces_except_by_copiers(name: str, program: str, pieces: bool) -> None:
-    assert reads_pieces(name, program) is pieces
+def test_images_are_read_in_pieces_except_by_who_reads_on(
+    name: str, program: str, reading: Reading
+) -> None:
+    assert reading_of(name, program) is reading
 
 
+@pytest.mark.parametrize("name", ["scene.tif", "noise.bin", ""])
 @pytest.mark.parametrize(
-    ("program", "is_copier"),
+    ("program", "reading"),
     [
-        ("cp", True),
-        ("sha256sum", True),
-        ("unzip", False),
-        ("smbd", False),
-        ("dd", False),
-        ("", False),
+        ("cp", Reading.WHOLE),
+        ("sha256sum", Reading.WHOLE),
+        ("file", Reading.EXACT),
+        ("bash", Reading.ANY),  # opens it for who reads its input
     ],
 )
-def test_only_who_wants_all_of_a_file_is_taken_for_a_copier(program: str, is_copier: bool) -> None:
-    assert copies(program) is is_copier
-    assert not copies(program) or not reads_pieces("scene.tif", program)
+def test_some_programs_read_all_files_alike(name: str, program: str, reading: Reading) -> None:
+    assert reading_of(name, program) is reading

@@ -13,6 +13,7 @@ from store_script import EXPIRED, Bench, Fault, bench, chaos, pattern
 from tiff_support import Image, tiles_of, write_tiff
 
 from up42fs.core.retry import Kind
+from up42fs.core.tuning import Reading
 from up42fs.errors import (
     AccessDenied,
     BadHandle,
@@ -91,7 +92,7 @@ async def test_an_exact_reader_asks_for_its_bytes_alone_each_once(
     b = bench(nursery, {"a": DATA})
     spans = [ByteRange(MIB, 2 * MIB), ByteRange(5 * MIB, 5 * MIB + 7), ByteRange(MIB, 3 * MIB)]
     for span in spans:
-        handle = b.files.open("a", size=len(DATA), name="scene.tif", is_exact=True)
+        handle = b.files.open("a", size=len(DATA), name="scene.tif", reading=Reading.EXACT)
         assert await handle.read(span.start, len(span)) == DATA[span.start : span.stop]
         handle.close()
     await trio.sleep(10)
@@ -113,7 +114,7 @@ async def test_nothing_is_guessed_for_who_finds_all_here(
     for is_warm in (False, True):
         b = bench(nursery, {"a": data})
         if is_warm:
-            handle = b.files.open("a", size=len(data), name="scene.tif", is_exact=True)
+            handle = b.files.open("a", size=len(data), name="scene.tif", reading=Reading.EXACT)
             await handle.read(0, BLOCK)
             for row in rows[:2]:
                 await handle.read(row.start, len(row))

@@ -162,6 +162,7 @@ async def test_reading_is_opened(world: World, flags: int) -> None:
     [
         ("gdalinfo", True, Reading.DIRECT),
         ("cp", False, Reading.WHOLE),
+        ("file", True, Reading.EXACT),
         ("unzip", False, Reading.ANY),
     ],
 )
@@ -475,7 +476,7 @@ async def test_a_span_is_fetched_for_who_names_it(world: World) -> None:
     inode = await world.walk("assets/scene.zip")
     for text, count in {"0-10": 10, "7-8": 1, f"{ASSET.size - 3}-{ASSET.size + 9}": 3}.items():
         assert await world.fs.getxattr(inode, f"user.up42.fetch.{text}") == str(count).encode()
-    assert all(file.is_exact and file.closed for file in world.files.opened)
+    assert all(file.reading is Reading.EXACT and file.closed for file in world.files.opened)
     assert len(world.files.opened) == 3
     for text in ("", "1", "5-5", "9-3", "-1-4", "a-b", "0-4194305", "1-2-3"):
         with pytest.raises(InvalidArgument):

@@ -14,7 +14,8 @@ so a miss is grown to what tools are seen to read next, and no further:
   GDAL's worker threads read) to the last one, from 256 KiB of it;
 - from 512 KiB of run, min(run, 64 MiB) is kept asked for ahead, twice the run from 2 MiB on,
   refilled at half, in parallel requests of 1 to 2 MiB, of a scan (16 MiB in order) 4 MiB: what can
-  be wasted is at most twice what was read. Programs that copy (`openers`) begin with a scan.
+  be wasted is at most twice what was read. Programs that copy (`openers`), or begin with a
+  megabyte at once, begin with a scan.
 
 A handle has up to eight streams, since readers interleave (an index and its data, threads on one
 handle). A read belongs to the nearest stream that it can be the continuation of: up to as far
@@ -278,7 +279,9 @@ class Access:
             is_whole = read.start <= stream.stop and elsewhere <= self._tuning.away_bytes
             move = stream.extend(read)
         else:
-            stream = Stream(read.start, read.stop, len(read), len(read), self._read_bytes)
+            stream = Stream(
+                read.start, read.stop, len(read), len(read), self._read_bytes, len(read)
+            )
             move, is_whole = Move.JUMP, False
         goes_on = move is Move.ON and is_whole
         if not goes_on:
@@ -342,7 +345,10 @@ class Access:
 
     def _run_bytes(self, stream: Stream) -> int:
         """How far the run goes back, or would if it were known before it began."""
-        return stream.run_bytes + (0 if stream.start else self._tuning.begun_bytes)
+        if stream.start:
+            return stream.run_bytes
+        is_bulk = stream.first_bytes >= self._tuning.bulk_bytes
+        return stream.run_bytes + (self._tuning.scan_bytes if is_bulk else self._tuning.begun_bytes)
 
     def _part_bytes(self, stream: Stream, piece: ByteRange) -> int:
         # At least four requests in parallel while parts stay worth a round trip.

@@ -1,4 +1,4 @@
-"""How a program is likely to read a file: in pieces, or in one go; by the names of both.
+"""How a program is likely to read a file: in pieces, or all of it; by the names of both.
 
 Knows names only. It decides nothing but how far is read ahead, by the kernel and by us: a wrong
 answer costs bytes or speed, never correctness.
@@ -7,6 +7,8 @@ answer costs bytes or speed, never correctness.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+
+from up42fs.core.tuning import Reading
 
 #: Images that programs read by tiles, and archives that hold such: read-ahead past a tile is
 #: fetched for nothing.
@@ -18,18 +20,22 @@ _COPIERS = frozenset({
     "b2sum", "b3sum", "cat", "cksum", "cp", "install", "md5sum", "mv", "pv", "rsync", "scp",
     "sha1sum", "sha256sum", "sha512sum", "xxhsum",
 })  # fmt: skip
-#: Programs that read what they are given in large stretches, whatever is in it.
-_GREEDY = _COPIERS | {
-    "7z", "7za", "7zr", "7zz", "ark", "bsdtar", "cmp", "dd", "diff", "file-roller", "funzip",
-    "gzip", "rclone", "restic", "sftp-server", "smbd", "tar", "unzip", "xz", "zip", "zstd",
-}  # fmt: skip
+#: Programs that read what they are given in large stretches, whatever is in it; shells, which open
+#: a file for a program that reads it as its input.
+_GREEDY = frozenset({
+    "7z", "7za", "7zr", "7zz", "ark", "bash", "bsdtar", "cmp", "dash", "dd", "diff", "file-roller",
+    "fish", "funzip", "gzip", "ksh", "rclone", "restic", "sftp-server", "sh", "smbd", "tar",
+    "unzip", "xz", "zip", "zsh", "zstd",
+})  # fmt: skip
+#: Programs that look at the first megabyte of any file, at once, and a little here and there.
+_SAMPLERS = frozenset({"file"})
 
 
-def copies(program: str) -> bool:
-    """Whether `program` is sure to want all of a file, in order."""
-    return program in _COPIERS
-
-
-def reads_pieces(file_name: str, program: str) -> bool:
-    """Whether `program` is likely to read pieces of the file here and there."""
-    return PurePosixPath(file_name).suffix.lower() in _PIECEWISE and program not in _GREEDY
+def reading_of(file_name: str, program: str) -> Reading:
+    """How `program` is likely to read the file; `DIRECT` means in pieces here and there."""
+    if program in _COPIERS:
+        return Reading.WHOLE
+    if program in _SAMPLERS:
+        return Reading.EXACT
+    is_image = PurePosixPath(file_name).suffix.lower() in _PIECEWISE
+    return Reading.DIRECT if is_image and program not in _GREEDY else Reading.ANY

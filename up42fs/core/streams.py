@@ -33,6 +33,7 @@ class Stream:
     run_bytes: int
     last_bytes: int
     touched_at: int
+    first_bytes: int = 0  # of its first read
     before_bytes: int = 0  # of the read before the last one
     passed: int = 0  # what the reader is past, as far as the kernel's read-ahead lets it be seen
     skipped: int = 0

@@ -14,9 +14,14 @@ KERNEL_READ_BYTES = 128 * KIB
 
 
 class Reading(Enum):
-    """How a handle will be read: `DIRECT` past the kernel's page cache, `WHOLE` from end to end."""
+    """How a handle will be read.
+
+    `DIRECT`: past the kernel's page cache. `WHOLE`: from end to end. `EXACT`: so that nothing but
+    what is read is to be fetched.
+    """
 
     ANY = auto()
+    EXACT = auto()
     DIRECT = auto()
     WHOLE = auto()
 
@@ -57,6 +62,14 @@ class Tuning:
     search_bytes: int = 8 * KIB
     hops: int = 3
     hop_file_bytes: int = 300 * MIB
+
+    @property
+    def bulk_bytes(self) -> int:
+        """Who begins a file with as much at once reads it from end to end.
+
+        The kernel makes as much of half of it. (And of a map's first page: that costs bytes.)
+        """
+        return MIB if self.kernel_ahead_bytes else MIB // 2
 
     @property
     def slack_bytes(self) -> int:

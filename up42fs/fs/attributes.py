@@ -12,6 +12,7 @@ from typing import Any
 
 from up42fs.catalog.index import Index
 from up42fs.core.stac import StacItem
+from up42fs.core.tuning import Reading
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
 from up42fs.fs.documents import DocumentCache
@@ -114,7 +115,11 @@ class NodeAttributes:
             raise InvalidArgument(f"{text!r} is no span of 1 to {MOST_FETCHED:,} bytes")
         sizes, size = self._sizes, await self._sizes.ensure(node)
         file = self._files.open(
-            node.id, size=size, name=sizes.label(node), stamp=sizes.stamp(node), is_exact=True
+            node.id,
+            size=size,
+            name=sizes.label(node),
+            stamp=sizes.stamp(node),
+            reading=Reading.EXACT,
         )
         try:
             return len(await file.read(start, stop - start))

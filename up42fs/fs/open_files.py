@@ -5,7 +5,7 @@ Knows objects of the store and rendered documents; nothing of names or directori
 
 from __future__ import annotations
 
-from up42fs.core.openers import copies, reads_pieces
+from up42fs.core.openers import reading_of
 from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle
 from up42fs.fs.handles import HandleTable
@@ -35,9 +35,11 @@ class OpenFiles:
     def open(self, node: Node, size: int, program: str) -> Opened:
         """Open an object of `size` bytes for `program`; no I/O."""
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
-        pieces = reads_pieces(self._sizes.name(node), program)
+        reading = reading_of(self._sizes.name(node), program)
+        pieces = reading in (Reading.DIRECT, Reading.EXACT)
         direct = pieces and self.are_images_direct
-        reading = Reading.WHOLE if copies(program) else Reading.DIRECT if direct else Reading.ANY
+        if reading is Reading.DIRECT and not direct:
+            reading = Reading.ANY
         opened = self._files.open(node.id, size=size, name=label, stamp=stamp, reading=reading)
         if self._watch is None or not self._watch.is_crowd(program):
             opened = self._siblings.follow(node, opened, size)

@@ -45,14 +45,12 @@ class Files(Protocol):
         size: int,
         name: str,
         stamp: str | None = None,
-        is_exact: bool = False,
         reading: Reading = Reading.ANY,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
-        `stamp` is another one whenever the object may have changed; None where nobody knows. With
-        `is_exact` nothing but what is read is fetched; `reading` is how it will be, as far as
-        anybody knows.
+        `stamp` is another one whenever the object may have changed; None where nobody knows.
+        `reading` is how it will be read, as far as anybody knows.
         """
         ...
 

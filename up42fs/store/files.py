@@ -126,20 +126,19 @@ class FileStore:
         size: int,
         name: str,
         stamp: str | None = None,
-        is_exact: bool = False,
         reading: Reading = Reading.ANY,
     ) -> OpenFile:
         """Open an object of `size` bytes; no I/O. `name` is for error messages.
 
-        `stamp` is the catalogue's mark of the object's state (see `disk_first`). With `is_exact`
-        only what is read is fetched; `reading` is how it will be, as far as anybody knows.
+        `stamp` is the catalogue's mark of the object's state (see `disk_first`); `reading` is how
+        it will be read, as far as anybody knows.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
         self._insights.opened(fetcher)
-        kind = Exact if is_exact else Access
+        kind = Exact if reading is Reading.EXACT else Access
         access = kind(size, self.tuning.suited(reading), fetcher.insight)
         return OpenFile(
             fetcher, access, self._tallies.of(object_id, name), name,
