@@ -68,7 +68,7 @@ from up42fs.core.streams import Move, Stream
 from up42fs.core.structure import Structure
 from up42fs.core.tile_walk import Shapes
 from up42fs.core.tiles import TileReader, Tiles
-from up42fs.core.tuning import MIB, Tuning
+from up42fs.core.tuning import BUFFER_BYTES, MIB, Tuning
 from up42fs.types import ByteRange
 
 
@@ -256,7 +256,8 @@ class Access:
         if member is None or stream.stop < self._size:
             return []
         self._has_searched = True
-        head = ByteRange(member.start, min(member.start + self._tuning.head_bytes, member.stop))
+        start = floor_to(member.start, BUFFER_BYTES)
+        head = ByteRange(start, min(start + self._tuning.head_bytes, member.stop))
         return have.missing(head)
 
     def on_close(self) -> Plan:
