@@ -131,8 +131,8 @@ def cases(size: Size) -> list[Case]:
         at = int(side * 0.4)
         return partial(translate, f"-srcwin {at} {at} {size.window} {size.window}")
 
-    def grid(rows: int) -> Command:
-        return reading("grid", str(size.window), str(rows))
+    def grid(rows: int, mode: str = "grid") -> Command:
+        return reading(mode, str(size.window), str(rows))
 
     beside = reading("second", str(size.window))
     return [
@@ -147,6 +147,13 @@ def cases(size: Size) -> list[Case]:
         Case("second-pan", "window beside, 84 KB tiles", scenes.PAN, beside, BOTH, staged=True),
         Case("grid-u16", "row of windows, 1.4 MB tiles", scenes.U16, grid(1), BOTH, staged=True),
         Case("grid-pan", "rows of windows, 84 KB tiles", scenes.PAN, grid(4), BOTH, staged=True),
+        Case(
+            "grid-open",
+            "rows of windows, the file opened for each",
+            scenes.PAN,
+            grid(2, "reopened"),
+            staged=True,
+        ),
         Case("window-dimap", "window, DIMAP tile", scenes.DIMAP, window(size.dimap), BOTH),
         Case("overview-strips", "512-pixel view of strips", scenes.STRIPS, overview),
         Case("window-strips", "window, strips", scenes.STRIPS, window(size.strips)),

@@ -131,3 +131,37 @@ def test_threads_fetch_the_tiles_of_their_windows(tmp_path: Path, start, mount) 
     if there.status()["kernel"]["direct_images"]:
         # What is guessed before the first windows are known, the head, and whole buffers.
         assert fetched <= 1.3 * needed + 3 * MIB
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_windows_in_a_grid_come_before_they_are_read(
+    tmp_path: Path, start, mount, *, reopens: bool
+) -> None:
+    """Row after row, also by a program that opens the file for each: closing it ends no request."""
+    side, tile, window = 6144, 256, 768
+    (tmp_path / "data").mkdir()
+    noise_image(tmp_path / "data/noise.tif", side, tile)
+    emulator = start("--data", str(tmp_path / "data"))
+    there: Mount = mount(emulator)
+    with rasterio.open(tmp_path / "data/noise.tif") as image:
+        pixels = image.read(1)
+    emulator.remote.faults(store_latency_s=0.1)  # what is asked for ahead comes after the close
+    waits, image = [], None
+    for y in range(0, 2 * window, window):
+        for x in range(0, side, window):
+            before = there.counters().get("store.waits", 0)
+            image = image or rasterio.open(there.find("noise.tif"))
+            got = image.read(1, window=Window(x, y, window, window))
+            assert (got == pixels[y : y + window, x : x + window]).all()
+            if reopens:
+                image.close()
+                image = None
+            there.rest()
+            waits.append(there.counters()["store.waits"] - before)
+    if image is not None:
+        image.close()
+    if there.status()["kernel"]["direct_images"]:
+        assert waits[0], "nothing is foretold at first"
+        assert sum(map(bool, waits[4:])) <= 5, "of twelve"
+        needed = 2 * window * side
+        assert there.counters()["store.bytes_fetched"] <= 1.6 * needed

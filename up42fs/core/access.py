@@ -94,13 +94,15 @@ class Plan:
 
     `demand` holds every missing byte of the read; each of its ranges is one request, as is each
     of `ahead`, where a run goes on, and of `guesses`, in the order in which they may be read.
-    `cancel` names what this handle asked for ahead and no longer wants.
+    `cancel` names what this handle asked for ahead and no longer wants; `keep`, at its end, what
+    the next handle most likely will.
     """
 
     demand: tuple[ByteRange, ...] = ()
     ahead: tuple[ByteRange, ...] = ()
     guesses: tuple[ByteRange, ...] = ()
     cancel: tuple[ByteRange, ...] = ()
+    keep: tuple[ByteRange, ...] = ()
 
 
 class Access:
@@ -263,9 +265,10 @@ class Access:
     def on_close(self) -> Plan:
         """Plan for the handle's end: nothing is read ahead for it any more."""
         asked = [span for stream in self._streams for span in stream.give_up()]
-        asked += self._tiles.close()
+        left, coming = self._tiles.close()
         self._streams.clear()
-        return Plan(cancel=tuple(coalesce(asked)))
+        keep = coalesce(coming)
+        return Plan(cancel=tuple(_without(coalesce([*asked, *left]), keep)), keep=tuple(keep))
 
     def _follow(self, read: ByteRange) -> tuple[Stream, Move, bool]:
         """The stream that `read` belongs to, how it goes on, and whether without a break.

@@ -7,7 +7,8 @@ of one size from left to right, then the row of them below, or above. One window
 be chance, or somebody who looks around; after `STEPS` such steps it is a grid. Where tiles and
 windows do not end together a window's first column or row is the last one's last, which programs
 seldom read again: so what comes is counted from where the last window ended. The grid's right end
-is the image's until a row of windows has ended before it.
+is the image's until a row of windows has ended before it. Programs also open the file for each
+window: a handle that begins where a closed one would have gone on takes its grid up.
 
 What is asked for beyond the window that is being read has the bytes of one and a quarter like it,
 or a quarter of those that were read of the grid: that is all that who stops has wasted.
@@ -52,6 +53,10 @@ class Grid:
     _heading: int = 1  # -1: rows of windows go up
     _end: int | None = None  # the grid's last column, once a row of windows has ended
     _strides: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    def goes_on(self, row: int, col: int) -> bool:
+        """Whether a window that begins with this tile is the next one."""
+        return self._is_beside(row, col) or bool(self._turn(row, col))
 
     def begin(self, row: int, col: int) -> None:
         """A window begins with this tile."""

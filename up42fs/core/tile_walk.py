@@ -46,6 +46,8 @@ from up42fs.types import ByteRange
 #: The side of the first guess, pixels.
 GUESS_PIXELS = 1024
 _REMEMBERED = 4
+#: So many grids of closed handles are remembered.
+_MOST_GRIDS = 8
 #: So many reads of tiles of one object are lately.
 _LATELY = 64
 #: Rows and columns beyond which a guess is not counted out.
@@ -54,17 +56,42 @@ _MOST_GUESSED = 4096
 _PAUSE_SHARE = 16
 
 
+#: An image's offset in the object, a level's number, a plane's.
+Plane = tuple[int, int, int]
+
+
 class Shapes:
-    """How large the last windows read of one object were, by level, and by how many handles."""
+    """How large the last windows read of one object were, by level, and by how many handles.
+
+    And the grids of handles that were closed: programs open the file anew for every window.
+    """
 
     def __init__(self) -> None:
         self._recent: dict[tuple[int, int], deque[tuple[int, int]]] = {}
         self._readers: deque[int] = deque(maxlen=_LATELY)
+        self._grids: deque[tuple[Plane, Grid]] = deque(maxlen=_MOST_GRIDS)
 
     def readers(self, reader: int) -> int:
         """How many handles read tiles lately; `reader` does now."""
         self._readers.append(reader)
         return len(set(self._readers))
+
+    def leave(self, reader: int) -> None:
+        """The handle is closed."""
+        while reader in self._readers:
+            self._readers.remove(reader)
+
+    def keep_grid(self, plane: Plane, grid: Grid) -> None:
+        """Who read it is closed; another handle may go on with it."""
+        self._grids.append((plane, grid))
+
+    def take_grid(self, plane: Plane, tile: Tile) -> Grid | None:
+        """The grid of a closed handle that a window beginning with `tile` goes on with."""
+        for at, (its_plane, grid) in enumerate(self._grids):
+            if its_plane == plane and grid.goes_on(tile.row, tile.col):
+                del self._grids[at]
+                return grid
+        return None
 
     def record(self, key: tuple[int, int], rows: int, columns: int) -> None:
         """A window of the level `key` ended; sizes in tiles."""
@@ -139,7 +166,7 @@ class Walk:
         self._window: _Window | None = None
         self._guess = (1, 1)
         self._pause = 0
-        self._grid = Grid(self._level.across, self._level.down)
+        self._grid: Grid | None = None
         self.last: Tile | None = None
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
@@ -155,7 +182,7 @@ class Walk:
         if window is None or begins:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
-            self._grid.begin(tile.row, tile.col)
+            self._go_on_in_grid(tile)
             left = tile.col - 1 if window and window.is_left_of(tile) else tile.col
             window = self._window = _Window(tile.row, left, tile.row, tile.col, tile.row, tile.col)
             self._pause = 0
@@ -170,8 +197,18 @@ class Walk:
         """The window is over: remember its shape."""
         if self._window is not None:
             self._shapes.record(self._key, self._window.rows, self._window.columns)
-            self._grid.end(self._window.pane, self._window.read_bytes)
+            if self._grid is not None:
+                self._grid.end(self._window.pane, self._window.read_bytes)
         self._window = None
+
+    def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
+        """The handle is closed: what was guessed and not read, and, of a grid, what will be."""
+        self.end()
+        guessed = self.give_up()
+        if self._grid is None:
+            return guessed, []
+        self._shapes.keep_grid((*self._key, self._plane), self._grid)
+        return ([], guessed) if self._grid.allowed_bytes else (guessed, [])
 
     def guess(self, most_bytes: int, tail_bytes: int = 0, readers: int = 1) -> list[ByteRange]:
         """Tiles that will be read next, in order, as many as evidence and `most_bytes` allow.
@@ -183,7 +220,7 @@ class Walk:
         if self._window is None or self._pause > 0:
             return []
         unproven_bytes = self._tuning.base_bytes // readers
-        known_bytes = min(most_bytes, self._grid.allowed_bytes // readers)
+        known_bytes = min(most_bytes, self._grid.allowed_bytes // readers if self._grid else 0)
         allowed = max(
             min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes)), known_bytes
         )
@@ -231,6 +268,13 @@ class Walk:
         start = max(floor_to(span.start, BUFFER_BYTES), self._image.base)
         return ByteRange(start, max(span.stop, min(ceil_to(stop, BUFFER_BYTES), end)))
 
+    def _go_on_in_grid(self, tile: Tile) -> None:
+        if self._grid is None:
+            plane = (*self._key, self._plane)
+            grid = self._shapes.take_grid(plane, tile)
+            self._grid = grid or Grid(self._level.across, self._level.down)
+        self._grid.begin(tile.row, tile.col)
+
     @property
     def _right(self) -> int:
         """The column after the last one as guessed."""
@@ -274,7 +318,7 @@ class Walk:
     def _beyond(self, window: _Window) -> Iterator[tuple[int, int]]:
         """The tiles of the windows that come after this one."""
         rest = Pane(window.top, window.begun, self._bottom(window) - 1, self._right - 1)
-        for pane in self._grid.coming(rest):
+        for pane in self._grid.coming(rest) if self._grid else ():
             for row in range(pane.top, pane.bottom + 1):
                 for col in range(pane.left, pane.right + 1):
                     yield row, col

@@ -109,13 +109,16 @@ class TileReader:
         gone = tuple(span for span in left if span not in wanted)
         return Tiles(tuple(now), tuple(coming), gone, scans)
 
-    def close(self) -> list[ByteRange]:
-        """The handle is closed: what was guessed and not read."""
-        left = [span for walk in self._walks.values() for span in walk.give_up()]
+    def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
+        """The handle is closed: what was guessed and not read, and what others will read."""
+        left, coming = list[ByteRange](), list[ByteRange]()
         for walk in self._walks.values():
-            walk.end()
+            given_up, foretold = walk.close()
+            left += given_up
+            coming += foretold
         self._walks.clear()
-        return left
+        self.shapes.leave(id(self))
+        return left, coming
 
     def _touched(self, image: Image, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
         """The tiles that are wanted for certain, in the order of the file."""

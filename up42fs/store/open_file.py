@@ -8,6 +8,7 @@ from __future__ import annotations
 import trio
 
 from up42fs.core.access import Access
+from up42fs.core.ranges import subtract
 from up42fs.errors import BadHandle, Up42fsError
 from up42fs.store.failed_read import FailedReads
 from up42fs.store.fetcher import Fetcher
@@ -73,11 +74,12 @@ class OpenFile:
             self._is_closed = True
             self._fetcher.handles -= 1
             self._windows.leave(self._access)
-            self._fetcher.cancel(self._access.on_close().cancel)
+            plan = self._access.on_close()
+            self._fetcher.cancel(plan.cancel)
             if not self._fetcher.handles:
                 self._insights.closed(self._fetcher)
                 if self._fetcher.size:
-                    self._fetcher.cancel([ByteRange(0, self._fetcher.size)])
+                    self._fetcher.cancel(subtract(ByteRange(0, self._fetcher.size), plan.keep))
 
     @property
     def version(self) -> Version | None:
