@@ -116,6 +116,24 @@ async def test_a_remount_with_other_reads_asks_only_what_is_missing(
     assert len(second.script.signs) == 1
 
 
+async def test_the_disk_is_looked_at_from_the_open_on(
+    mounts: Remounts, autojump_clock: Clock
+) -> None:
+    """So that the first read need not wait for that."""
+    await mounts.mounted(info)
+
+    async def opened(b: Bench) -> None:
+        file = b.files.open("a", size=len(DATA), name="scene.tif")
+        await trio.testing.wait_all_tasks_blocked()
+        fetcher = b.files.fetcher("a", len(DATA), "scene.tif", None)
+        assert fetcher.source.is_ready
+        assert fetcher.source.held_in([]) >= BLOCK
+        assert (b.script.requests, b.script.signs) == ([], [])
+        file.close()
+
+    await mounts.mounted(opened)
+
+
 async def test_cached_bytes_are_read_offline_and_others_fail_at_once(
     mounts: Remounts, autojump_clock: Clock
 ) -> None:

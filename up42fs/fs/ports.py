@@ -47,7 +47,7 @@ class Files(Protocol):
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
     ) -> OpenFile:
-        """Open an object of `size` bytes; no I/O. `name` is for error messages.
+        """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
 
         `stamp` is another one whenever the object may have changed; None where nobody knows.
         `reading` is how it will be read, as far as anybody knows.

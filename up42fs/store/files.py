@@ -128,7 +128,7 @@ class FileStore:
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
     ) -> OpenFile:
-        """Open an object of `size` bytes; no I/O. `name` is for error messages.
+        """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
 
         `stamp` is the catalogue's mark of the object's state (see `disk_first`); `reading` is how
         it will be read, as far as anybody knows.
@@ -138,6 +138,8 @@ class FileStore:
         fetcher = self.fetcher(object_id, size, name, stamp)
         fetcher.handles += 1
         self._insights.opened(fetcher)
+        if not fetcher.source.is_ready:
+            self._nursery.start_soon(fetcher.source.ready)  # the first read comes in a moment
         kind = Exact if reading is Reading.EXACT else Access
         access = kind(size, self.tuning.suited(reading), fetcher.insight)
         return OpenFile(
