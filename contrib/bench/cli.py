@@ -36,8 +36,7 @@ SLOW_S = 15.0
 def main(arguments: list[str] | None = None) -> int:
     """Run what the arguments say; 1 where a subject gave other bytes than the disk."""
     args = parse(arguments)
-    matches = re.compile(args.only).search
-    chosen = [case for case in cases(SIZES[args.size]) if matches(f"{case.name} {case.title}")]
+    chosen = choose(args)
     names = available(args.subjects.split(","))
     ours = next((name for name in names if name.startswith("up42fs")), names[0])
     if args.list:
@@ -55,6 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     text = report.markdown(results, chosen, ours)
     print(text)
     return 1 if "**differs**" in text else 0
+
+
+def choose(args: argparse.Namespace) -> list[Case]:
+    """The cases that are named; where none are, and a leg is, those that it is meant for."""
+    matches = re.compile(args.only).search
+    named = [case for case in cases(SIZES[args.size]) if matches(f"{case.name} {case.title}")]
+    fitting = [case for case in named if args.leg in case.legs]
+    return fitting if fitting and not args.only else named
 
 
 def fill(
@@ -91,7 +98,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=int, default=3, help="turns; medians are shown")
     parser.add_argument(
-        "--leg", choices=LEGS, help="this way to the store instead of each case's own"
+        "--leg", choices=LEGS, help="this way alone, and its cases; with --only those, this way"
     )
     parser.add_argument("--size", choices=SIZES, default="full", help="of the scenes")
     parser.add_argument(

@@ -253,9 +253,10 @@ def test_windows_in_a_grid_are_here_before_they_are_read(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_past_the_page_cache_threads_read_their_windows(seed: int) -> None:
+@pytest.mark.parametrize("tile_bytes", [84_000, 120_000])
+def test_past_the_page_cache_threads_read_their_windows(tile_bytes: int, seed: int) -> None:
     """16 handles of one image; their first windows of two by two tiles are guessed larger."""
-    thing = scene(16384, 256, 84_000)
+    thing = scene(16384, 256, tile_bytes)
     chance, needed = random.Random(seed), 0
     handles = [thing.open(direct=True) for _ in range(16)]
     for number in range(16 * 8):

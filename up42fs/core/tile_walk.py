@@ -13,7 +13,8 @@ A guess is worth a round trip if it is right and costs line time if it is wrong.
 in the order in which they would be read, and no more of them are asked for than
 `Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
 tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
-Handles that read the object at the same time share those bytes, as they share the line.
+Handles that read the object at the same time share those bytes, as they share the line, but each may
+ask for a window like the last ones.
 
 What the kernel reads ahead looks like reading on. It asks for the next piece when the program
 comes to the one asked for last, so a tile that reads continue into counts once they are two reads
@@ -96,6 +97,10 @@ class Shapes:
     def record(self, key: tuple[int, int], rows: int, columns: int) -> None:
         """A window of the level `key` ended; sizes in tiles."""
         self._recent.setdefault(key, deque(maxlen=_REMEMBERED)).append((rows, columns))
+
+    def are_known(self, key: tuple[int, int]) -> bool:
+        """Whether the last windows of the level teach the next one's size."""
+        return len(self._recent.get(key, ())) == _REMEMBERED
 
     def guess(self, key: tuple[int, int], level: Level) -> tuple[int, int]:
         """Rows and columns of the next window of the level."""
@@ -219,7 +224,7 @@ class Walk:
         self._pause -= 1
         if self._window is None or self._pause > 0:
             return []
-        unproven_bytes = self._tuning.base_bytes // readers
+        unproven_bytes = max(self._tuning.base_bytes // readers, self._learned_bytes)
         known_bytes = min(most_bytes, self._grid.allowed_bytes // readers if self._grid else 0)
         allowed = max(
             min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes)), known_bytes
@@ -228,6 +233,14 @@ class Walk:
         spans = self._take(self._coming(self._window), allowed, tail_bytes)
         self._pause = len(spans) // _PAUSE_SHARE
         return spans + self._take(self._beyond(self._window), known_bytes, tail_bytes)
+
+    @property
+    def _learned_bytes(self) -> int:
+        """What a window like the last ones has, if there were any, up to `Tuning.base_bytes`."""
+        if not self._shapes.are_known(self._key):
+            return 0
+        rows, columns = self._guess
+        return min(rows * columns * self._level.mean_bytes, self._tuning.base_bytes)
 
     def _take(
         self, tiles: Iterable[tuple[int, int]], most_bytes: int, tail_bytes: int
