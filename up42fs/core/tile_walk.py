@@ -13,8 +13,8 @@ A guess is worth a round trip if it is right and costs line time if it is wrong.
 in the order in which they would be read, and no more of them are asked for than
 `Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
 tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
-Handles that read the object at the same time share those bytes, as they share the line, but each may
-ask for a window like the last ones.
+Handles that read the object at the same time share those bytes, as they share the line, but each
+may ask for a window like the last ones.
 
 What the kernel reads ahead looks like reading on. It asks for the next piece when the program
 comes to the one asked for last, so a tile that reads continue into counts once they are two reads
