@@ -116,6 +116,21 @@ async def test_a_remount_with_other_reads_asks_only_what_is_missing(
     assert len(second.script.signs) == 1
 
 
+async def test_who_copies_a_file_in_doubt_waits_for_the_first_answer(
+    mounts: Remounts, autojump_clock: Clock
+) -> None:
+    """The catalogue has another stamp: one answer tells that all the rest is on disk."""
+    await mounts.mounted(lambda b: whole(b, stamp="old"))
+
+    async def copied(b: Bench) -> None:
+        steps = [ByteRange(at, min(len(DATA), at + MIB)) for at in range(0, len(DATA), MIB)]
+        await read(b, *steps, stamp="new")
+
+    second = await mounts.mounted(copied)
+    assert second.script.requests
+    assert sum(len(span) for _, span, _ in second.script.requests) <= MIB
+
+
 async def test_the_disk_is_looked_at_from_the_open_on(
     mounts: Remounts, autojump_clock: Clock
 ) -> None:

@@ -90,6 +90,11 @@ class ObjectSource(Protocol):
         """Whether `cut` knows all it can."""
         ...
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the first answer of the network may tell that much is held already."""
+        ...
+
     async def ready(self) -> None:
         """Learn what is held already; fails never."""
         ...
@@ -131,6 +136,7 @@ class NetworkOnly:
     """A source without a disk."""
 
     is_ready = True
+    is_in_doubt = False
 
     def __init__(self, source: Source) -> None:
         self.stamp: str | None = None
@@ -177,6 +183,7 @@ class DiskFirst:
         self._held = RangeSet()
         self._is_surveyed = False
         self._surveyed: Version | None = None  # the version that was pinned then
+        self._has_other_stamp = False
         self._surveying = trio.Lock()
         self._is_over = False
 
@@ -200,7 +207,15 @@ class DiskFirst:
                 version = survey.version
                 for span in survey.spans:
                     self._held.add(span)
+            elif version is None:
+                label = await self._disk.label(self._object_id)
+                self._has_other_stamp = label is not None and label.stamp != self.stamp
             self._is_surveyed, self._surveyed = True, version
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether bytes are held that may be those of the version that will be answered."""
+        return self._has_other_stamp and self.pin.version is None
 
     def doubts(self, stamp: str | None) -> bool:
         """Whether the catalogue's `stamp` calls for another look at the object's version."""

@@ -30,7 +30,8 @@ next parts come (docs/transport.md).
 
 Read-ahead is admitted only within the budget, demand always. Guesses are left out as long as a
 handle finds here or on disk all that it reads: what it goes on to was most likely read, or warmed,
-before. Failed read-ahead is not repeated until a demand succeeded. A fetch is cancelled only where
+before. Nothing is read ahead while the first answer may tell that the disk has it. Failed
+read-ahead is not repeated until a demand succeeded. A fetch is cancelled only where
 nobody waits and more than `KEEP_BYTES` are to come: cancelling costs the connection. With the last
 handle all such go.
 
@@ -143,7 +144,8 @@ class Fetcher:
         for span in self._cut(plan.demand, wanted):
             self._start(span, deadline_s, in_scan=span.stop > scan_from)
         guesses = plan.guesses if access.has_missed else ()
-        ahead = (*plan.ahead, *guesses) if self._may_read_ahead else ()
+        may_read_ahead = self._may_read_ahead and not self.source.is_in_doubt
+        ahead = (*plan.ahead, *guesses) if may_read_ahead else ()
         for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
                 break
