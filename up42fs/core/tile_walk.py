@@ -25,9 +25,9 @@ pass the page cache by are the program's own, to the buffer of the C library: no
 A window ends when a tile is read that does not continue it: one above the current row, or apart
 from the window. One that begins to the right of the last one shares a column of tiles with it,
 since windows seldom end where tiles do; programs hold those and do not read them again. Windows
-that follow each other in a `grid` make the next ones known. Rejected:
-a guess of the whole row (28 MB in a large scene); counting each window apart by handle (thread
-pools open the file once a thread, and all learn from one).
+that follow each other in a `grid` make the next ones known. Rejected: a guess of the whole row (28
+MB in a large scene); counting each window apart by handle (thread pools open the file once a
+thread, and all learn from one).
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ _LATELY = 64
 _MOST_GUESSED = 4096
 #: After so small a share of the tiles last guessed it is time for the next guess.
 _PAUSE_SHARE = 16
-
 
 #: An image's offset in the object, a level's number, a plane's.
 Plane = tuple[int, int, int]
@@ -226,13 +225,11 @@ class Walk:
             return []
         unproven_bytes = max(self._tuning.base_bytes // readers, self._learned_bytes)
         known_bytes = min(most_bytes, self._grid.allowed_bytes // readers if self._grid else 0)
-        allowed = max(
-            min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes)), known_bytes
-        )
+        allowed = min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes, known_bytes))
         tail_bytes = 0 if self._is_strips else tail_bytes
         spans = self._take(self._coming(self._window), allowed, tail_bytes)
         self._pause = len(spans) // _PAUSE_SHARE
-        return spans + self._take(self._beyond(self._window), known_bytes, tail_bytes)
+        return spans + self._take(self._beyond(self._window), known_bytes, 0)
 
     @property
     def _learned_bytes(self) -> int:
