@@ -122,8 +122,9 @@ def test_a_box_elsewhere_costs_nothing(sample: Emulator, scene: tuple[Mount, Pat
 
 
 def test_ctrl_c_stops_and_the_next_run_goes_on(start, mount, tmp_path: Path) -> None:
-    running: Emulator = start("--data", str(made(tmp_path / "data", 24)))
-    running.remote.faults(bandwidth_bytes_s=400_000)
+    # Larger than what is read ahead of who begins a file with a large read.
+    running: Emulator = start("--data", str(made(tmp_path / "data", 80)))
+    running.remote.faults(bandwidth_bytes_s=1_000_000)
     there: Mount = mount(running)
     path = max((there.path / "assets").glob("*.zip"), key=lambda p: p.stat().st_size)
     process = subprocess.Popen(
