@@ -66,15 +66,9 @@ class Scene:
 
     def window(self, access: Access, level: int, rows: range, cols: range) -> int:
         """Read tiles row by row; the bytes that they have."""
-        image = self.levels[level]
-        assert image.tile is not None
-        across = -(-image.width // image.tile)
         needed = 0
         for row in rows:
-            spans = []
-            for col in cols:
-                start = image.offsets[row * across + col]
-                spans.append(ByteRange(start, start + image.counts[row * across + col]))
+            spans = [self.tile(level, row, col) for col in cols]
             needed += sum(map(len, spans))
             for run in coalesce(spans):
                 for span, is_needed in kernel(run, self.size):
@@ -90,13 +84,9 @@ class Scene:
 
     def direct_window(self, access: Access, level: int, rows: range, cols: range) -> int:
         """Likewise, past the page cache."""
-        image = self.levels[level]
-        assert image.tile is not None
-        across = -(-image.width // image.tile)
         needed, held = 0, -1
         for row, col in itertools.product(rows, cols):
-            start = image.offsets[row * across + col]
-            tile = ByteRange(start, start + image.counts[row * across + col])
+            tile = self.tile(level, row, col)
             needed += len(tile)
             for span in library(tile, held, self.size):
                 self.read(access, span)

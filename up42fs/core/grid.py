@@ -92,7 +92,7 @@ class Grid:
         if self.steps < STEPS or not self._strides:
             return
         home = self._home or pane
-        end = min(self.across - 1 if self._end is None else self._end, self.across - 1)
+        end = self.across - 1 if self._end is None else self._end
         top, bottom, right = pane.top, pane.bottom, pane.right
         height = (bottom - top + 1) * self._heading
         for _ in range(_MOST_PANES):

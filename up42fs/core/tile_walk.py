@@ -211,7 +211,7 @@ class Walk:
         guessed = self.give_up()
         if self._grid is None:
             return guessed, []
-        self._shapes.keep_grid((*self._key, self._plane), self._grid)
+        self._shapes.keep_grid(self._place, self._grid)
         return ([], guessed) if self._grid.allowed_bytes else (guessed, [])
 
     def guess(self, most_bytes: int, tail_bytes: int = 0, readers: int = 1) -> list[ByteRange]:
@@ -280,8 +280,7 @@ class Walk:
 
     def _go_on_in_grid(self, tile: Tile) -> None:
         if self._grid is None:
-            plane = (*self._key, self._plane)
-            grid = self._shapes.take_grid(plane, tile)
+            grid = self._shapes.take_grid(self._place, tile)
             self._grid = grid or Grid(self._level.across, self._level.down)
         self._grid.begin(tile.row, tile.col)
 
@@ -308,6 +307,10 @@ class Walk:
     @property
     def _key(self) -> tuple[int, int]:
         return self._image.base, self._number
+
+    @property
+    def _place(self) -> Plane:
+        return (*self._key, self._plane)
 
     def _bottom(self, window: _Window) -> int:
         """The row below the last one as guessed."""

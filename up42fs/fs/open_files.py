@@ -33,7 +33,7 @@ class OpenFiles:
         self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
 
     def open(self, node: Node, size: int, program: str) -> Opened:
-        """Open an object of `size` bytes for `program`; no I/O."""
+        """Open an object of `size` bytes for `program`; waits for nothing."""
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
         reading = reading_of(self._sizes.name(node), program)
         pieces = reading in (Reading.DIRECT, Reading.EXACT)
