@@ -407,3 +407,23 @@ def test_the_mount_helper_and_the_command_together(
         **{"UP42FS": str(command), "HOME": str(up42fs.home), "PYTHONPATH": str(REPOSITORY)},
     )
     assert complaint(done).startswith("no UP42 account given")
+
+
+def test_the_reports_descriptor_is_forgotten_with_its_pipe(tmp_path: Path) -> None:
+    """Whatever is opened next gets the same number: a second report must not go there."""
+    from up42fs.cli.mount import _Report
+
+    receive, send = os.pipe()
+    report = _Report(send)
+    assert not os.get_inheritable(send)
+    report(ready=True)
+    catalogue = os.open(tmp_path / "catalogue", os.O_RDWR | os.O_CREAT)
+    try:
+        assert catalogue == send, "the number is used again"
+        report(error="the mount died")
+        assert os.fstat(catalogue).st_size == 0
+        assert json.loads(os.read(receive, 100)) == {"ready": True}
+        assert os.read(receive, 100) == b""
+    finally:
+        os.close(catalogue)
+        os.close(receive)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,14 +191,30 @@ def _end(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
         subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
 
 
-def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
-    def report(**facts: object) -> None:
-        try:
-            os.write(ready_fd, json.dumps(facts).encode() + b"\n")
-            os.close(ready_fd)
-        except OSError:
-            pass  # nobody waits any more
+class _Report:
+    """The pipe to the process that started this one: one line goes into it, then it is closed.
 
+    The number of the descriptor is forgotten with it. Whatever is opened next gets the same
+    number, so a second line would go into that file: the catalogue's, for one.
+    """
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._fd: int | None = fd
+
+    def __call__(self, **facts: object) -> None:
+        """Send `facts`, unless something was sent before."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        with suppress(OSError):  # nobody waits any more
+            os.write(fd, json.dumps(facts).encode() + b"\n")
+        with suppress(OSError):
+            os.close(fd)
+
+
+def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
+    report = _Report(ready_fd)
     try:
         settings, mountpoint = _prepare(options)
         log_file = settings.log_file or default_log_file(mountpoint)
