@@ -11,6 +11,7 @@ from typing import Any
 
 from up42fs.emulator import objects, pages
 from up42fs.emulator.clock import format_z
+from up42fs.emulator.faults import Faults
 from up42fs.emulator.service import ApiError, Call, Route, json_response
 from up42fs.emulator.storage import Asset
 from up42fs.emulator.wire import Request, Response, Slice
@@ -33,8 +34,9 @@ SORTABLE: dict[str, Callable[[Asset], Any]] = {
 _TAG = re.compile(r"[\w .\-/:]+")
 
 
-def render(asset: Asset) -> dict[str, Any]:
+def render(asset: Asset, faults: Faults) -> dict[str, Any]:
     """Return the asset object of contract §2.2."""
+    absent = asset.absent | ({"name"} if faults.assets_without_names else frozenset())
     row = {
         "id": asset.id,
         "accountId": asset.account_id,
@@ -46,14 +48,14 @@ def render(asset: Asset) -> dict[str, Any]:
         "orderId": asset.order_id,
         "source": asset.source,
         "productId": asset.product_id,
-        "contentType": asset.content_type,
+        "contentType": faults.content_type_says or asset.content_type,
         "producerName": asset.producer,
         "collectionName": asset.collection,
         "geospatialMetadataExtractionStatus": asset.status,
         "title": asset.title,
         "tags": asset.tags,
     }
-    return {key: value for key, value in row.items() if key not in asset.absent}
+    return {key: value for key, value in row.items() if key not in absent}
 
 
 def _list(call: Call) -> Response:
@@ -64,7 +66,7 @@ def _list(call: Call) -> Response:
         call.storage.assets.values(),
         tests=_filters(call.request),
         sortable=SORTABLE,
-        render=render,
+        render=lambda asset: render(asset, call.faults),
     )
 
 
@@ -109,7 +111,7 @@ def _row(call: Call) -> dict[str, Any]:
     file_id = call.params["id"]
     asset = call.storage.assets.get(file_id)
     if asset is not None:
-        return render(asset)
+        return render(asset, call.faults)
     stored = call.storage.objects_by_file.get(file_id)
     if stored is None or not call.faults.stac_asset_metadata:
         raise ApiError(404, f"Asset {file_id} not found.")
@@ -129,10 +131,21 @@ def _set_metadata(call: Call) -> Response:
         raise ApiError(400, "The body is a JSON object with title and/or tags.")
     changes = {key: body[key] for key in ("title", "tags") if key in body}
     check_metadata(changes)
+    changes = whole_edit(changes, call.faults)
     if call.params["id"] not in call.storage.assets:
         raise ApiError(404, f"Asset {call.params['id']} not found.")
     asset = call.storage.set_metadata(call.params["id"], changes, call.service.now_us())
-    return json_response(render(asset))
+    return json_response(render(asset, call.faults))
+
+
+def whole_edit(changes: dict[str, Any], faults: Faults) -> dict[str, Any]:
+    """Return what an edit that may name only one of title and tags changes, by `half_edit`."""
+    missing = {"title", "tags"} - changes.keys()
+    if not missing or faults.half_edit == "kept":
+        return changes
+    if faults.half_edit == "refused":
+        raise ApiError(400, f"{', '.join(sorted(missing))}: must be given")
+    return {"title": None, "tags": [], **changes}
 
 
 def check_metadata(changes: dict[str, Any]) -> None:
@@ -181,4 +194,5 @@ ROUTES = (
     Route("GET", "/v2/assets/{id}/metadata", "assets.metadata", _metadata),
     Route("POST", "/v2/assets/{id}/metadata", "assets.update", _set_metadata),
     Route("POST", "/v2/assets/{id}/download-url", "assets.sign", _sign),
+    Route("POST", "/v2/files/{id}/download-url", "assets.sign", _sign),
 )

@@ -61,6 +61,8 @@ def _token(call: Call) -> Response:
     form = dict(parse_qsl(call.request.body.decode("utf-8", "replace")))
     if form.get("client_id") not in CLIENTS:
         return _oauth_error("invalid_client", "Invalid client or Invalid client credentials")
+    if form.get("scope") and call.faults.scope_refused:
+        return _oauth_error("invalid_scope", f"Invalid scopes: {form['scope']}", 400)
     grant = form.get("grant_type")
     if grant == "password":
         return _by_password(call, form)

@@ -105,7 +105,7 @@ def ready_line(settings: Settings, urls: Urls) -> str:
         "username": settings.username,
         "password": settings.password,
         "env": {
-            "UP42_API_URL": urls.api_url,
+            "UP42_API_URL": urls.api_url + (settings.faults.api_prefix or ""),
             "UP42_AUTH_URL": urls.auth_url,
             "UP42_USERNAME": settings.username,
             "UP42_PASSWORD": settings.password,

@@ -43,7 +43,9 @@ def _set_faults(call: Call) -> Response:
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object of switches.")
     try:
-        return json_response(asdict(call.service.box.patch(body)))
+        patched = call.service.box.patch(body)
+        call.storage.changed()  # what searches find depends on some switches
+        return json_response(asdict(patched))
     except BadSwitchError as error:
         raise ApiError(400, str(error)) from None
 
@@ -208,9 +210,16 @@ def _set_cnam_status(call: Call, *, id: str, status: str) -> dict[str, Any]:  # 
 
 
 def _put_items(
-    call: Call, *, asset_id: str, items: list[dict[str, Any]], collection: str = "first"
+    call: Call,
+    *,
+    asset_id: str,
+    items: list[dict[str, Any]],
+    collection: str = "first",
+    collection_files: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Give an asset these items in one of its collections, instead of those that are there.
+
+    `collection_files` are the collection's own assets, in the shape of an item's files.
 
     Of an item: `title`, `files`, `bbox`, `properties`. Of a file: `key`, `media_type`, `href` (a
     link instead of the file's own), `id` (of a file that is there), else `size` or
@@ -232,9 +241,10 @@ def _put_items(
         )
         for number, row in enumerate(items)
     ]
-    storage.put_collection(
-        Collection(collection_id, asset_id, asset.name or asset_id, now_us, made, True)
-    )
+    row = Collection(collection_id, asset_id, asset.name or asset_id, now_us, made, True)
+    own = collection_files or []
+    row.files = tuple(_put_file(call, f"{collection_id} own", file) for file in own)
+    storage.put_collection(row)
     return {"id": collection_id, "items": [item.id for item in made]}
 
 

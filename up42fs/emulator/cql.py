@@ -70,6 +70,15 @@ def equal_to(expression: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def uses(expression: Any, operation: str) -> bool:
+    """Tell whether `operation` stands anywhere in `expression`."""
+    if not isinstance(expression, dict):
+        return False
+    operands = expression.get("args")
+    inner = operands if isinstance(operands, list) else []
+    return expression.get("op") == operation or any(uses(part, operation) for part in inner)
+
+
 def among(expression: dict[str, Any], name: str) -> list[str] | None:
     """Return the texts that `expression` plainly requires property `name` to be one of."""
     operands = expression.get("args")

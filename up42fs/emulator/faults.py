@@ -52,6 +52,35 @@ class Faults:
     page_size_error_above: int | None = _switch(None, "larger pages are refused with 400")
     order_assets: bool = _switch(False, "orders list their assets")
     stac_random_401_share: float = _switch(0.0, "share of STAC requests answered 401")
+    # nature: habits of other installations
+    items_without_order: str = _switch(
+        "no", "items have no up42-order:id, and order_id finds none of them", ("no", "yes", "mixed")
+    )
+    in_refused: int | None = _switch(None, "searches with CQL2 `in` get this status")
+    strict_accept: bool = _switch(False, "406 where Accept does not grant the answer's type")
+    rows_without_id: int = _switch(0, "each v2 list has so many rows without an ID")
+    rows_twice: int = _switch(0, "each v2 list has so many of its rows twice")
+    total_off: int = _switch(0, "totalElements says so many more (or less)")
+    scope_refused: bool = _switch(False, "400 invalid_scope to a token request with a scope")
+    api_prefix: str | None = _switch(None, "the API answers below this path only, as /up42")
+    public_url: str | None = _switch(None, "bodies name this URL instead of the API's own")
+    next_link: str = _switch(
+        "absolute", "STAC next links", ("absolute", "path", "relative", "query")
+    )
+    odd_hrefs: str = _switch(
+        "no", "STAC hrefs lead to /v2/files/{id}, not to /v2/assets/{id}", ("no", "yes", "mixed")
+    )
+    half_edit: str = _switch(
+        "kept",
+        "an edit of only title or only tags: the other is kept, cleared, or the edit refused",
+        ("kept", "cleared", "refused"),
+    )
+    assets_without_names: bool = _switch(False, "assets have no name; their links still tell it")
+    links_without_names: bool = _switch(False, "links have no response-content-disposition")
+    content_type_says: str | None = _switch(None, "the contentType of every asset")
+    collection_assets: bool = _switch(
+        False, "collections have assets of their own: the delivery and a thumbnail"
+    )
     # nature: object store
     head_refused: bool = _switch(False, "the object store refuses HEAD")
     gzip_objects: bool = _switch(False, "objects are stored gzipped: inflated, Range ignored")

@@ -48,6 +48,8 @@ def sign(service: Service, stored: StoredObject, strikes: Faults | None = None) 
         expires_at_s = service.now_s() + faults.link_life_s
         return service.external.link(stored.content.path, expires_at_s)
     text = disposition(stored, _is_on(faults.quoted_disposition, stored.file_id))
+    if faults.links_without_names:
+        text = None
     path, store_url = stored.url_path, strikes.link_origin or service.urls.store_url
     secret = b"another" if strikes.altered_link else service.link_secret
     signed_us = service.now_us() - (2 * int(faults.link_life_s) * US if strikes.expired_link else 0)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from up42fs.emulator.clock import parse_us
+from up42fs.emulator.faults import Faults
 from up42fs.emulator.service import ApiError, Call, json_response
 from up42fs.emulator.wire import Request, Response
 
@@ -49,7 +51,39 @@ def one_page(
         return sort_rows([row for row in rows if all(test(row) for test in tests)], keys)
 
     found = call.storage.query((kind, question), compute)
-    return json_response(envelope(found, page, size, render))
+    odd = faults.rows_without_id or faults.rows_twice
+    rows = _oddly(found, faults) if odd else found
+
+    def render_one(row: Any) -> dict[str, Any]:
+        if isinstance(row, _WithoutId):
+            return {key: value for key, value in render(row.row).items() if key != "id"}
+        return render(row)
+
+    answer = envelope(rows, page, size, render_one)
+    answer["totalElements"] = max(0, len(rows) + faults.total_off)
+    return json_response(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _WithoutId:
+    """A row as another one is, but for its ID."""
+
+    row: Any
+
+
+def _oddly(rows: Sequence[Any], faults: Faults) -> list[Any]:
+    """Return `rows` with some more of them, spread evenly: without ID, and a second time."""
+    more: list[tuple[int, Any]] = []
+    for number in range(faults.rows_without_id if rows else 0):
+        at = (number + 1) * len(rows) // (faults.rows_without_id + 1)
+        more.append((at, _WithoutId(rows[min(at, len(rows) - 1)])))
+    for number in range(faults.rows_twice if rows else 0):
+        at = (number + 1) * len(rows) // (faults.rows_twice + 1)
+        more.append((at, rows[min(at, len(rows) - 1)]))
+    shown = list(rows)
+    for at, row in sorted(more, key=lambda pair: pair[0], reverse=True):
+        shown.insert(at, row)
+    return shown
 
 
 def envelope(

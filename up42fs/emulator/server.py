@@ -136,6 +136,7 @@ class Plane:
         """Answer one request, journal it, and say how the wire shall treat it."""
         await trio.lowlevel.checkpoint()
         service = self.service
+        request = self._below_prefix(request)
         route, params = self._route(request)
         call = Call(service, request, params)
         if route is not None and route.name == "control":
@@ -157,6 +158,10 @@ class Plane:
         if faults.redirect_to is not None:
             return Response(302, (("Location", faults.redirect_to + call.request.raw_target),))
         response = self._respond(route, call)
+        if self.name == "api" and call.faults.strict_accept:
+            response = _granted(
+                response, call.request.headers.get("accept"), call.faults.error_shape
+            )
         if faults.bad_content_type and self.name != "store":
             kept = tuple(pair for pair in response.headers if pair[0] != "Content-Type")
             response = replace(response, headers=(*kept, ("Content-Type", "text/html")))
@@ -189,6 +194,15 @@ class Plane:
             headers = (*headers, ("Server", "UploadServer"))
         return replace(response, headers=headers)
 
+    def _below_prefix(self, request: Request) -> Request:
+        """The request with `api_prefix` taken off its path; one without it finds no route."""
+        prefix = self.service.faults.api_prefix
+        if self.name != "api" or not prefix or request.path.startswith(control.PREFIX):
+            return request
+        if request.raw_target.startswith(prefix + "/"):
+            return replace(request, raw_target=request.raw_target[len(prefix) :])
+        return replace(request, raw_target="/outside" + request.raw_target)
+
     def _route(self, request: Request) -> tuple[Route | None, dict[str, str]]:
         if self.name == "store":
             return objects.route(request.method), {}
@@ -218,6 +232,17 @@ class Plane:
         else:
             record.query = request.raw_query or None
         return record
+
+
+def _granted(response: Response, accept: str | None, shape: str) -> Response:
+    """The answer if the request's Accept header takes its type, else 406."""
+    media_type = dict(response.headers).get("Content-Type")
+    if not 200 <= response.status < 300 or media_type is None or accept is None:
+        return response
+    ranges = {part.partition(";")[0].strip() for part in accept.split(",")}
+    if ranges & {media_type, media_type.partition("/")[0] + "/*", "*/*"}:
+        return response
+    return error_response(shape, 406, f"{media_type} is not among what you accept: {accept}")
 
 
 def _encoded(response: Response, encoding: str | None) -> Response:

@@ -67,6 +67,11 @@ class Service:
         """The switches in force."""
         return self.box.faults
 
+    @property
+    def public_url(self) -> str:
+        """The API's address as bodies name it: by switch not the one it is reached by."""
+        return self.faults.public_url or self.urls.api_url + (self.faults.api_prefix or "")
+
     def revoke_tokens(self) -> None:
         """Make every token issued so far worthless."""
         self.secret = secrets.token_bytes(32)

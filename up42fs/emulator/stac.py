@@ -37,17 +37,17 @@ class _Page:
 
 
 def _landing(call: Call) -> Response:
-    return json_response(stac_json.landing(call.service.urls.api_url))
+    return json_response(stac_json.landing(call.service.public_url))
 
 
 def _queryables(call: Call) -> Response:
-    answer = stac_json.queryables(call.service.urls.api_url)
+    answer = stac_json.queryables(call.service.public_url)
     return json_response(answer, media_type="application/schema+json")
 
 
 def _collections(call: Call) -> Response:
     workspace = call.request.get("workspace_id")
-    storage, api_url = call.storage, call.service.urls.api_url
+    storage, api_url = call.storage, call.service.public_url
 
     def compute() -> list[Collection]:
         rows = storage.collections.values()
@@ -64,7 +64,7 @@ def _collections(call: Call) -> Response:
 
 def _collection(call: Call) -> Response:
     row = _collection_row(call)
-    api_url = call.service.urls.api_url
+    api_url = call.service.public_url
     return json_response(stac_json.collection_json(call.storage, row, api_url, call.faults))
 
 
@@ -72,13 +72,13 @@ def _items(call: Call) -> Response:
     collection = _collection_row(call)
     path = f"/collections/{collection.id}/items"
     page = _page(call, collection.items, call.request.get("limit"), call.request.get("token"))
-    parent = f"{call.service.urls.api_url}{BASE}/collections/{collection.id}"
+    parent = f"{call.service.public_url}{BASE}/collections/{collection.id}"
     links = _links(call, path, parent) + _get_page_links(call, path, page)
     return _features(call, page.rows, links)
 
 
 def _item(call: Call) -> Response:
-    api_url = call.service.urls.api_url
+    api_url = call.service.public_url
     document = stac_json.item_json(call.storage, _item_row(call), api_url, call.faults)
     return json_response(document, media_type=_GEO)
 
@@ -88,8 +88,8 @@ def _search_post(call: Call) -> Response:
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object.")
     page = _page(call, _found(call, body), body.get("limit"), body.get("token"))
-    href = _next_base(call) + "/search"
-    links = _links(call, "/search", f"{call.service.urls.api_url}{BASE}/")
+    href = _next_href(call, "/search")
+    links = _links(call, "/search", f"{call.service.public_url}{BASE}/")
     for rel, token in (("next", page.next_token), ("prev", page.prev_token)):
         if token is not None:
             links.append(link(rel, href, method="POST", body={**body, "token": token}))
@@ -99,7 +99,7 @@ def _search_post(call: Call) -> Response:
 def _search_get(call: Call) -> Response:
     body = _body_of_query(call.request)
     page = _page(call, _found(call, body), body.get("limit"), body.get("token"))
-    links = _links(call, "/search", f"{call.service.urls.api_url}{BASE}/")
+    links = _links(call, "/search", f"{call.service.public_url}{BASE}/")
     links += _get_page_links(call, "/search", page)
     return _features(call, page.rows, links)
 
@@ -115,6 +115,7 @@ def _patch_item(call: Call) -> Response:
         key: body[f"up42-user:{key}"] for key in ("title", "tags") if f"up42-user:{key}" in body
     }
     assets.check_metadata(changes)
+    changes = assets.whole_edit(changes, call.faults)
     asset = call.storage.asset_of_item(item)
     call.storage.set_metadata(asset.id, changes, call.service.now_us())
     return _item(call)
@@ -158,6 +159,7 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
     question = {key: body[key] for key in body if key not in ("token", "limit")}
 
     def compute() -> list[Item]:
+        _refuse_in(call, body)
         tests = _tests(call, body)
         rows = [item for item in _candidates(call, body) if all(test(item) for test in tests)]
         return _sorted(call, rows, body.get("sortby"))
@@ -195,7 +197,8 @@ def _items_by_order(call: Call) -> dict[str | None, list[Item]]:
     def compute() -> list[dict[str | None, list[Item]]]:
         found: dict[str | None, list[Item]] = {}
         for item in _all_items(call):
-            found.setdefault(call.storage.asset_of_item(item).order_id, []).append(item)
+            order_id = stac_json.queryable_values(call.storage, item, call.faults)["order_id"]
+            found.setdefault(order_id, []).append(item)
         return [found]
 
     return call.storage.query("items by order", compute)[0]
@@ -218,9 +221,18 @@ def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
     expression = cql.unwrap(body.get("filter"))
     if expression is not None:
         tests.append(
-            lambda item: cql.holds(expression, stac_json.queryable_values(call.storage, item))
+            lambda item: cql.holds(
+                expression, stac_json.queryable_values(call.storage, item, call.faults)
+            )
         )
     return tests
+
+
+def _refuse_in(call: Call, body: dict[str, Any]) -> None:
+    """Refuse CQL2's `in` by switch: it belongs to a class that not every server implements."""
+    status = call.faults.in_refused
+    if status is not None and cql.uses(cql.unwrap(body.get("filter")), "in"):
+        raise ApiError(status, "filter: the operator 'in' is not supported")
 
 
 def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -251,7 +263,7 @@ def _sorted(call: Call, rows: list[Item], sortby: Any) -> list[Item]:
 
 
 def _sort_value(call: Call, item: Item, name: str) -> tuple[bool, Any]:
-    values: Mapping[str, Any] = stac_json.queryable_values(call.storage, item)
+    values: Mapping[str, Any] = stac_json.queryable_values(call.storage, item, call.faults)
     value = item.bbox if name == "bbox" else values.get(name, item.properties.get(name))
     return (value is None, value if value is not None else 0)
 
@@ -312,14 +324,14 @@ def _limit(call: Call, limit: Any) -> int:
 
 
 def _features(call: Call, rows: Sequence[Item], links: list[dict[str, Any]]) -> Response:
-    api_url = call.service.urls.api_url
+    api_url = call.service.public_url
     features = [stac_json.item_json(call.storage, row, api_url, call.faults) for row in rows]
     answer = {"features": features, "links": links, "type": "FeatureCollection"}
     return json_response(answer, media_type=_GEO)
 
 
 def _links(call: Call, path: str, parent: str) -> list[dict[str, Any]]:
-    base = call.service.urls.api_url + BASE
+    base = call.service.public_url + BASE
     return [link("root", f"{base}/"), link("parent", parent), link("self", base + path)]
 
 
@@ -330,8 +342,20 @@ def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
     for rel, token in (("next", page.next_token), ("prev", page.prev_token)):
         if token is not None:
             query = urlencode([*kept, ("token", token)], safe=":")
-            links.append(link(rel, f"{_next_base(call)}{path}?{query}", method="GET"))
+            links.append(link(rel, _next_href(call, path, f"?{query}"), method="GET"))
     return links
+
+
+def _next_href(call: Call, path: str, query: str = "") -> str:
+    """A link to another page, as `next_link` writes it: the shorter ones need the request's URL."""
+    style = call.faults.next_link
+    if style == "query":
+        return query
+    if style == "relative":
+        return path.rpartition("/")[2] + query
+    if style == "path":
+        return f"{BASE}{path}{query}"
+    return f"{_next_base(call)}{path}{query}"
 
 
 def _next_base(call: Call) -> str:
@@ -339,7 +363,7 @@ def _next_base(call: Call) -> str:
     follows it blindly, instead of sending its token to its own host, reaches nobody."""
     if call.faults.http_next_link:
         return f"http://127.0.0.1{BASE}"
-    return call.service.urls.api_url + BASE
+    return call.service.public_url + BASE
 
 
 _ONE = f"{BASE}/collections/{{collection}}"

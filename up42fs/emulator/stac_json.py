@@ -9,13 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from up42fs.emulator.clock import format_offset, format_z
+from up42fs.emulator.content import BytesContent
 from up42fs.emulator.faults import Faults
-from up42fs.emulator.storage import Asset, Collection, Item, StacFile, Storage
+from up42fs.emulator.storage import Asset, Collection, Item, StacFile, Storage, stable_id
 
 VERSION = "1.0.0"
 BASE = "/v2/assets/stac"
 #: What marks a delivery as transformed in the captures, and what marks one as not.
 TRANSFORMED, NOT_TRANSFORMED = "0.0.14", "0.0.5"
+#: A PNG of one pixel.
+_PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
+    "78da63484948f80f0004740224acf1f0140000000049454e44ae426082"
+)
 _GEO = "application/geo+json"
 _JSON = "application/json"
 _CONFORMANCE = (
@@ -99,7 +105,7 @@ def queryables(api_url: str) -> dict[str, Any]:
     }
 
 
-def queryable_values(storage: Storage, item: Item) -> dict[str, Any]:
+def queryable_values(storage: Storage, item: Item, faults: Faults) -> dict[str, Any]:
     """Return what a filter may ask of an item, by queryable name."""
     collection = storage.collections[item.collection_id]
     asset = storage.assets[collection.asset_id]
@@ -118,7 +124,7 @@ def queryable_values(storage: Storage, item: Item) -> dict[str, Any]:
         "gsd": item.properties.get("gsd"),
         "id": item.id,
         "job_id": item.properties.get("up42-system:job_id"),
-        "order_id": asset.order_id,
+        "order_id": None if is_on(faults.items_without_order, item.id) else asset.order_id,
         "source": asset.source,
         "tags": list(asset.tags or ()),
         "title": asset.title or asset.name,
@@ -130,9 +136,9 @@ def collection_json(storage: Storage, collection: Collection, api_url: str, faul
     """Return one collection."""
     base, asset = api_url + BASE, storage.assets[collection.asset_id]
     extensions = _up42_fields(storage, asset, collection)
-    original = collection.original
+    files = collection_files(storage, collection, faults)
     return {
-        "assets": {original.key: file_json(original, api_url, faults)} if original else {},
+        "assets": {file.key: file_json(file, api_url, faults) for file in files},
         "description": collection.description,
         "extent": _extent(collection),
         "id": collection.id,
@@ -168,6 +174,8 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
         **item.properties,
         **_up42_fields(storage, asset, collection, is_item=True),
     }
+    if is_on(faults.items_without_order, item.id):
+        properties = {k: v for k, v in properties.items() if not k.startswith("up42-order:")}
     if collection.is_transformed:
         properties["created"] = format_z(asset.created_us, 3)
         properties["updated"] = format_z(asset.created_us, 3)
@@ -193,17 +201,44 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
 
 def file_json(file: StacFile, api_url: str, faults: Faults) -> dict[str, Any]:
     """Return one STAC asset: nothing about its size (contract §5.5)."""
-    suffixed = faults.href_suffix == "yes" or (
-        faults.href_suffix == "mixed" and int(file.id[-1], 16) % 2 == 1
-    )
+    suffix = "/download-url" if is_on(faults.href_suffix, file.id) else ""
+    place = "files" if is_on(faults.odd_hrefs, file.id) else "assets"
     row: dict[str, Any] = {
-        "href": f"{api_url}/v2/assets/{file.id}" + ("/download-url" if suffixed else ""),
+        "href": f"{api_url}/v2/{place}/{file.id}{suffix}",
         "roles": list(file.roles),
         "type": file.media_type,
     }
     if file.title is not None:
         row["title"] = file.title
     return {**row, **file.extra}
+
+
+def collection_files(
+    storage: Storage, collection: Collection, faults: Faults
+) -> tuple[StacFile, ...]:
+    """Return the assets of a collection itself: what it was given, and those of the switch."""
+    original = collection.original
+    if not faults.collection_assets:
+        return (*([original] if original else []), *collection.files)
+    asset = storage.assets[collection.asset_id]
+    if original is None:
+        key, roles = asset.name or asset.id, ("data", "original")
+        original = StacFile(key, asset.id, asset.content_type, "Original Delivery", roles)
+    thumbnail = StacFile(
+        "thumbnail.png",
+        stable_id(f"thumbnail {collection.id}"),
+        "image/png",
+        "Thumbnail",
+        ("thumbnail",),
+    )
+    if thumbnail.id not in storage.objects_by_file:
+        storage.put_stac_file(thumbnail, BytesContent(_PIXEL), collection.created_us)
+    return (original, thumbnail, *collection.files)
+
+
+def is_on(switch: str, row_id: str) -> bool:
+    """Resolve a no|yes|mixed switch: mixed is a half, chosen by ID."""
+    return switch == "yes" or (switch == "mixed" and sum(row_id.encode()) % 2 == 1)
 
 
 def footprint(item: Item) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class Collection:
     items: list[Item] = field(default_factory=list)
     is_transformed: bool = False
     original: StacFile | None = None
+    files: tuple[StacFile, ...] = ()
     description: str = "Delivered imagery."
     keywords: tuple[str, ...] = ()
     modality: str = "multispectral"
