@@ -177,6 +177,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("sidecars_size", _size, "size that all sidecars may take"),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
+    Option(
+        "share_links",
+        _boolean,
+        "with allow_other: let other users read links, account data, edits, and who read what",
+        env="UP42_SHARE_LINKS",
+        flag=True,
+    ),
     Option("uid", _count, "owner shown for every file"),
     Option("gid", _count, "group shown for every file"),
     Option("umask", _octal, "permission bits to take away, octal"),
@@ -224,6 +231,7 @@ class Settings:
     sidecars: bool = False
     sidecars_size: int = 10 << 30
     allow_other: bool = False
+    share_links: bool = False
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
     umask: int = 0o022

@@ -20,7 +20,8 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     │                                            again, as it does after ESTALE
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
-    │   └── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
+    │   ├── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
+    │   └── NotShared               EACCES       it is for the user who mounted and root alone
     ├── QuotaExceeded               EDQUOT       the user's own budget is used up
     ├── NoSpace                     ENOSPC       no room for what is kept on this machine
     ├── VersionChanged              ESTALE       the object is not the one that was opened
@@ -132,6 +133,10 @@ class AccessDenied(Up42fsError):
 
 class CrowdRefused(AccessDenied):
     """A program that opens every file it finds may read heads only."""
+
+
+class NotShared(AccessDenied):
+    """Another user of the machine wants what only the user who mounted may read."""
 
 
 class QuotaExceeded(Up42fsError):

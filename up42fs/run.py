@@ -47,6 +47,7 @@ from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem
 from up42fs.fs.interlock import Interlock
 from up42fs.fs.journal import Journal
 from up42fs.fs.ledger import Ledger
+from up42fs.fs.privacy import Privacy
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
@@ -228,7 +229,7 @@ class _Mount:
                 metrics=self._metrics,
                 ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
             )
-            self._filesystem.look_for_changes = self._sync.refresh_now
+            self._filesystem.look_for_changes = self._sync.refresh_soon
             editing = (
                 Editing(self._filesystem, self._index, edits, tag_directories) if edits else None
             )
@@ -238,6 +239,7 @@ class _Mount:
                 uid=self._settings.uid,
                 gid=self._settings.gid,
                 writing=Writing(self._filesystem, editing),
+                privacy=Privacy(os.getuid(), self._settings.share_links),
             )
             options = MountOptions(
                 self._source(),

@@ -41,7 +41,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     },
     **{
         name: [("yes", True), ("no", False), ("on", True), ("0", False)]
-        for name in ("ro", "rw", "edit", "allow_other", "footprints", "sidecars")
+        for name in ("ro", "rw", "edit", "allow_other", "share_links", "footprints", "sidecars")
     },
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
     "memory": [("16", 16), ("17", 17), ("1000", 1000), ("64", 64)],

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from up42fs.catalog import sync
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
+from up42fs.catalog.sync import ASKED_PAUSE_S, FULL_PASS_EVERY, Part, Sync
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.troubles import note
 from up42fs.types import Asset
@@ -313,3 +313,27 @@ async def test_status_tells_progress_before_the_end(world: World, autojump_clock
         "seconds_since_refresh": 0.0,
         "error": None,
     }
+
+
+@pytest.mark.claim("S151")
+async def test_what_users_ask_for_has_a_floor_and_is_not_lost(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await trio.sleep(0.1)
+    before = world.assets.newest_pages
+    for _ in range(100):  # ten seconds of asking
+        world.sync.refresh_soon()
+        await trio.sleep(0.1)
+    assert world.assets.newest_pages - before == 2
+    world.assets.put(make_asset(99))
+    world.sync.refresh_soon()
+    await trio.sleep(ASKED_PAUSE_S + 0.1)
+    assert len(world.index.assets) == 6
+    before = world.assets.newest_pages
+    await trio.sleep(2 * ASKED_PAUSE_S)
+    assert world.assets.newest_pages == before
+    world.sync.refresh_soon()  # after a pause: at once
+    await trio.sleep(0.1)
+    assert world.assets.newest_pages == before + 1

@@ -51,7 +51,7 @@ class Handlers:
             raise pyfuse3.FUSEError(errno.ESTALE)
         return FILE
 
-    async def open(self, inode: int, flags: int, thread_id: int) -> Opened:
+    async def open(self, inode: int, flags: int, thread_id: int, uid: int) -> Opened:
         self.calls.append(("open", inode, flags, thread_id))
         return Opened(42, keep_cache=True, direct_io=False)
 
@@ -85,11 +85,11 @@ class Handlers:
     async def releasedir(self, handle: int) -> None:
         self.calls.append(("releasedir", handle))
 
-    async def getxattr(self, inode: int, name: bytes) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, uid: int) -> bytes:
         self.calls.append(("getxattr", inode, name))
         return b"value"
 
-    async def listxattr(self, inode: int) -> list[bytes]:
+    async def listxattr(self, inode: int, uid: int) -> list[bytes]:
         return [b"user.a", b"user.b"]
 
 

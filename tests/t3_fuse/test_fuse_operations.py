@@ -78,8 +78,10 @@ class RecordingFilesystem:
     def releasedir(self, handle: int) -> None:
         self._asked("releasedir", handle)
 
-    async def open(self, inode: int, flags: int, program: str) -> Opened:
-        self._asked("open", inode, flags, program)
+    async def open(
+        self, inode: int, flags: int, program: str, *, is_trusted: bool = True
+    ) -> Opened:
+        self._asked("open", inode, flags, program, *([] if is_trusted else ["stranger"]))
         return Opened(42, keep_cache=False, direct_io=True)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
@@ -93,12 +95,12 @@ class RecordingFilesystem:
         self._asked("statfs")
         return self.usage
 
-    async def getxattr(self, inode: int, name: str) -> bytes:
-        self._asked("getxattr", inode, name)
+    async def getxattr(self, inode: int, name: str, *, is_trusted: bool = True) -> bytes:
+        self._asked("getxattr", inode, name, *([] if is_trusted else ["stranger"]))
         return b"value"
 
-    async def listxattr(self, inode: int) -> Iterable[str]:
-        self._asked("listxattr", inode)
+    async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
+        self._asked("listxattr", inode, *([] if is_trusted else ["stranger"]))
         return {"user.up42.id": 1, "user.xdg.tags": 2}.keys()
 
 

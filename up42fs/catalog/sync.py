@@ -52,6 +52,9 @@ BATCH = 500
 MOST_WAITS = 4
 #: Pause after a failed pass, seconds; the retries inside it took their own time already.
 PAUSE_AFTER_FAILURE_S = patient_s(5.0)
+#: Refreshes that users ask for through `.up42fs/refresh` are at least this far apart, seconds:
+#: every user who may enter the mount can ask, and each refresh costs requests of the account.
+ASKED_PAUSE_S = 5.0
 
 
 class Rows(Protocol[T_co]):
@@ -128,6 +131,9 @@ class Sync:
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
+        #: Set while somebody asked for a refresh that must wait.
+        self._asked = trio.Event()
+        self._asked_not_before_s = -math.inf
         self._narrow = narrow
         #: How far the first pass over the assets came: all that were created later are known.
         self.reached = None if Part.ASSETS in known else reached
@@ -139,6 +145,11 @@ class Sync:
         async with trio.open_nursery() as nursery:
             for part in Part:
                 nursery.start_soon(self._keep, part)
+            while True:
+                await self._asked.wait()
+                self._asked = trio.Event()
+                await trio.sleep_until(self._asked_not_before_s)
+                self.refresh_soon()
 
     async def ready(self, *parts: Part, timeout_s: float) -> None:
         """Return once the first pass over `parts` is complete.
@@ -210,6 +221,18 @@ class Sync:
     def refresh_now(self) -> None:
         """Refresh without waiting for the next turn."""
         self._wanted.set()
+
+    def refresh_soon(self) -> None:
+        """Refresh at once, or `ASKED_PAUSE_S` after this was last done for somebody who asked.
+
+        Nothing is lost: what is asked for in between is done when the pause is over.
+        """
+        now_s = trio.current_time()
+        if now_s >= self._asked_not_before_s:
+            self._asked_not_before_s = now_s + ASKED_PAUSE_S
+            self.refresh_now()
+        else:
+            self._asked.set()
 
     def status(self) -> Mapping[str, object]:
         """For `status.json`: per listing, whether it is complete, how old, and the last error."""

@@ -64,6 +64,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
 
 
 def _account(status: Document) -> str:
+    if status.get("for_others"):
+        return escape(f"known to the user who mounted only; at {status.get('api')}")
     where = f" (workspace {status['workspace']})" if status.get("workspace") else ""
     return escape(f"{status.get('account')} at {status.get('api')}{where}")
 

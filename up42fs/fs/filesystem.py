@@ -57,6 +57,7 @@ from up42fs.fs.nodes import (
 from up42fs.fs.open_files import OpenFiles
 from up42fs.fs.overlay import Overlay
 from up42fs.fs.ports import Documents, Files, Readiness
+from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
 from up42fs.fs.siblings import Siblings
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
@@ -65,6 +66,7 @@ from up42fs.fs.stats import Stats
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
+from up42fs.fs.xattrs import STAC_JSON
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.troubles import within
@@ -257,10 +259,13 @@ class Filesystem:
 
     # files ---------------------------------------------------------------------------------
 
-    async def open(self, inode: int, flags: int, program: str = "?") -> Opened:
+    async def open(
+        self, inode: int, flags: int, program: str = "?", *, is_trusted: bool = True
+    ) -> Opened:
         """Open a file for reading; no request before the first read, where its size is known.
 
-        `program` is who opens it, as the kernel names it.
+        `program` is who opens it, as the kernel names it. Users who are not trusted get documents
+        without what is private, or NotShared.
         """
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
@@ -272,7 +277,7 @@ class Filesystem:
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
-            return self.open_files.open_rendered(self._stats.render(node))
+            return self.open_files.open_rendered(self._stats.render(node, is_trusted=is_trusted))
         await self._layout.prepare(node)
         return self.open_files.open(node, await self._sizes.ensure(node), program)
 
@@ -298,21 +303,28 @@ class Filesystem:
 
     # extended attributes -------------------------------------------------------------------
 
-    async def getxattr(self, inode: int, name: str) -> bytes:
-        """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42."""
+    async def getxattr(self, inode: int, name: str, *, is_trusted: bool = True) -> bytes:
+        """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42.
+
+        Raises NotShared where the user is not trusted with it.
+        """
         if not name.startswith("user."):
             raise NoAttribute(name)
         node = self._node(inode)
+        if not is_trusted:
+            require_shared(name)
         if node.kind is Kind.FILE:
             await self._layout.prepare(node)
-        return await self.xattrs.get(node, name)
+        value = await self.xattrs.get(node, name)
+        return value if is_trusted or name != STAC_JSON else document_for_others(value)
 
-    async def listxattr(self, inode: int) -> Iterable[str]:
+    async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` shows."""
         node = self._node(inode)
         if node.kind is Kind.FILE:
             await self._layout.prepare(node)
-        return self.xattrs.listed(node).keys()
+        names = self.xattrs.listed(node).keys()
+        return names if is_trusted else [name for name in names if name not in ACCOUNT]
 
     # changes -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from up42fs.errors import VersionChanged
 from up42fs.fs.branches import Branches
 from up42fs.fs.layout import BRANCH_TTL_S, Layout
 from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
+from up42fs.fs.privacy import document_for_others
 from up42fs.fs.sidecar_file import Sidecar
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
@@ -172,14 +173,14 @@ class Stats:
             case _:
                 return 0, self.ttl_s(node), None
 
-    def render(self, node: Node) -> bytes:
-        """The content of a document or virtual file; raises VersionChanged."""
+    def render(self, node: Node, *, is_trusted: bool = True) -> bytes:
+        """The content of a document or virtual file; raises VersionChanged, NotShared."""
         if node.kind is Kind.VIRTUAL:
-            return self._virtual.render(node.id)
+            return self._virtual.render(node.id, is_trusted=is_trusted)
         made = self._branches.render(node)
         if made is None:
             raise VersionChanged("the document is about something no longer in UP42 storage")
-        return made
+        return made if is_trusted else document_for_others(made)
 
     def ttl_s(self, directory: Node) -> float:
         """How long the kernel may remember a directory's names, seconds."""

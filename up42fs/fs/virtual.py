@@ -9,8 +9,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-from up42fs.fs.nodes import REFRESH
+from up42fs.fs.nodes import CHANGES, REFRESH
+from up42fs.fs.privacy import refusal, status_for_others
 
+STATUS = "status.json"
 README = b"""\
 This directory is made by up42fs; nothing in it lies in UP42 storage.
 
@@ -35,19 +37,28 @@ class VirtualFiles:
         metrics: Callable[[], str],
         changes: Callable[[], bytes] | None = None,
     ) -> None:
+        self._status = status
         self._renderers: dict[str, Callable[[], bytes]] = {
             "README": lambda: README,
             REFRESH: os.devnull.encode,
             "metrics": lambda: metrics().encode(),
-            "status.json": lambda: (json.dumps(status(), indent=2) + "\n").encode(),
+            STATUS: lambda: _json(status()),
         }
         if changes is not None:
-            self._renderers["changes"] = changes
+            self._renderers[CHANGES] = changes
 
     def names(self) -> Iterable[str]:
         """Names of all documents."""
         return self._renderers.keys()
 
-    def render(self, name: str) -> bytes:
-        """The document as it is now."""
+    def render(self, name: str, *, is_trusted: bool = True) -> bytes:
+        """The document as it is now; raises NotShared where others may not read it."""
+        if not is_trusted and name == CHANGES:
+            raise refusal(name)
+        if not is_trusted and name == STATUS:
+            return _json(status_for_others(self._status()))
         return self._renderers[name]()
+
+
+def _json(status: Mapping[str, object]) -> bytes:
+    return (json.dumps(status, indent=2) + "\n").encode()

@@ -15,6 +15,7 @@ import pyfuse3
 from up42fs.fs.directories import Take, TakeName
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.read_ahead import ReadAhead
@@ -35,11 +36,14 @@ _at_once = boundary(None)
 class Handlers:
     """What a kernel asks all the time of one file system."""
 
-    def __init__(self, filesystem: Filesystem, metrics: Metrics, writing: Writing) -> None:
+    def __init__(
+        self, filesystem: Filesystem, metrics: Metrics, writing: Writing, privacy: Privacy
+    ) -> None:
         self.metrics = metrics
         self.read_ahead: ReadAhead | None = None  # known once the mount is there
         self._fs = filesystem
         self._writing = writing
+        self._privacy = privacy
 
     @_listing
     async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
@@ -79,9 +83,11 @@ class Handlers:
         self._fs.releasedir(handle)
 
     @_metadata
-    async def open(self, inode: int, flags: int, thread_id: int) -> Opened:
+    async def open(self, inode: int, flags: int, thread_id: int, uid: int) -> Opened:
         """Open for reading; no request goes out before the first read."""
-        opened = await self._fs.open(inode, flags, program_of(thread_id))
+        opened = await self._fs.open(
+            inode, flags, program_of(thread_id), is_trusted=self._privacy.trusts(uid)
+        )
         if self.read_ahead is not None and (opened.in_pieces or not opened.direct_io):
             # Nothing may be awaited between this and the answer.
             self.read_ahead.prepare(in_pieces=opened.in_pieces)
@@ -107,13 +113,15 @@ class Handlers:
             self._fs.release(handle)
 
     @_metadata
-    async def getxattr(self, inode: int, name: bytes) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, uid: int) -> bytes:
         """An attribute's value."""
         if name.startswith(_FOREIGN_XATTRS):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        return await self._fs.getxattr(inode, os.fsdecode(name))
+        is_trusted = self._privacy.trusts(uid)
+        return await self._fs.getxattr(inode, os.fsdecode(name), is_trusted=is_trusted)
 
     @_metadata
-    async def listxattr(self, inode: int) -> list[bytes]:
+    async def listxattr(self, inode: int, uid: int) -> list[bytes]:
         """Names of the listed attributes."""
-        return [os.fsencode(name) for name in await self._fs.listxattr(inode)]
+        names = await self._fs.listxattr(inode, is_trusted=self._privacy.trusts(uid))
+        return [os.fsencode(name) for name in names]

@@ -222,7 +222,7 @@ class Lane:
 
     async def _open(self, request: Head) -> None:
         flags = protocol.open_flags(self._view)
-        opened = await self._handlers.open(request.node, flags, request.pid)
+        opened = await self._handlers.open(request.node, flags, request.pid, request.uid)
         if not self._reply(request, protocol.opened(opened)):
             await self._handlers.release(opened.handle)
 
@@ -266,11 +266,12 @@ class Lane:
     async def _getxattr(self, request: Head) -> None:
         room = protocol.xattr_size(self._view)
         name = protocol.xattr_name(self._view, request.length)
-        self._reply_xattr(request, await self._handlers.getxattr(request.node, name), room)
+        value = await self._handlers.getxattr(request.node, name, request.uid)
+        self._reply_xattr(request, value, room)
 
     async def _listxattr(self, request: Head) -> None:
         room = protocol.xattr_size(self._view)
-        names = await self._handlers.listxattr(request.node)
+        names = await self._handlers.listxattr(request.node, request.uid)
         self._reply_xattr(request, b"".join(name + b"\0" for name in names), room)
 
     def _reply_xattr(self, request: Head, value: bytes, room: int) -> None:

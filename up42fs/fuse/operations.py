@@ -25,6 +25,7 @@ from pyfuse3 import (
 from up42fs.errors import ReadOnly
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.handlers import Handlers
@@ -52,12 +53,15 @@ class Operations(pyfuse3.Operations):
         uid: int,
         gid: int,
         writing: Writing | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
-        """Without `writing` nothing can be changed."""
+        """Without `writing` nothing can be changed; without `privacy` it is this user's mount."""
         super().__init__()
         self._writing = writing or Writing(filesystem)
         #: The calls that come often; they can be served without pyfuse3.
-        self.handlers = Handlers(filesystem, metrics, self._writing)
+        self.handlers = Handlers(
+            filesystem, metrics, self._writing, privacy or Privacy(os.getuid())
+        )
         self.metrics = metrics
         self._fs = filesystem
         self.uid = uid
@@ -105,7 +109,7 @@ class Operations(pyfuse3.Operations):
 
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open for reading; no request goes out before the first read."""
-        return _file_info(await self.handlers.open(inode, flags, ctx.pid))
+        return _file_info(await self.handlers.open(inode, flags, ctx.pid, ctx.uid))
 
     @_metadata
     async def create(
@@ -155,11 +159,11 @@ class Operations(pyfuse3.Operations):
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """An attribute's value."""
-        return await self.handlers.getxattr(inode, name)
+        return await self.handlers.getxattr(inode, name, ctx.uid)
 
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Names of the listed attributes."""
-        return await self.handlers.listxattr(inode)
+        return await self.handlers.listxattr(inode, ctx.uid)
 
     @_metadata
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
