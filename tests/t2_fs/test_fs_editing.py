@@ -299,7 +299,7 @@ async def test_without_edits_everything_is_remembered_as_before() -> None:
     tags = await plain.walk("tags")
     found = await plain.fs.lookup(tags, "a")
     assert isinstance(found, Attributes)
-    assert (found.ttl_s, found.mode) == (300.0, 0o40555)
+    assert (found.ttl_s, found.mode) == (300.0, 0o40755)
 
 
 async def test_times_and_bytes_of_an_edited_asset(world: EditedWorld) -> None:

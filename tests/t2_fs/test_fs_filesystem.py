@@ -268,13 +268,13 @@ async def test_a_learned_size_of_something_unknown_changes_nothing(world: World)
 async def test_what_stat_shows(world: World) -> None:
     asset = await world.fs.lookup(await world.walk("assets"), "scene.zip")
     assert isinstance(asset, Attributes)
-    assert oct(asset.mode) == "0o100444"
+    assert oct(asset.mode) == "0o100644"
     assert asset.nlink == 2 + 1 + 2
     assert (asset.size, asset.ttl_s) == (10_000, KERNEL_TTL_S)
     assert asset.mtime_ns == asset.ctime_ns == int(ASSET.created_at.timestamp()) * 10**9
     order = await world.fs.lookup(await world.walk("orders"), "Munich")
     assert isinstance(order, Attributes)
-    assert oct(order.mode) == "0o40555"
+    assert oct(order.mode) == "0o40755"
     assert order.mtime_ns == int(ORDER.created_at.timestamp()) * 10**9
     bare = await world.fs.lookup(await world.walk("assets"), "bare.bin")
     assert isinstance(bare, Attributes)
@@ -289,7 +289,7 @@ async def test_times_are_created_and_updated_to_the_microsecond() -> None:
     assert found.ctime_ns == 1_714_979_289_999_999_000
 
 
-@pytest.mark.parametrize(("umask", "file", "directory"), [(0, 0o444, 0o555), (0o077, 0o400, 0o500)])
+@pytest.mark.parametrize(("umask", "file", "directory"), [(0, 0o666, 0o777), (0o077, 0o600, 0o700)])
 async def test_the_umask_takes_bits_away(umask: int, file: int, directory: int) -> None:
     world = World(ASSET, umask=umask)
     assert (await world.fs.getattr(1)).mode & 0o7777 == directory

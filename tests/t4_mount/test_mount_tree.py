@@ -128,7 +128,7 @@ def test_ids_are_names_too_but_unlisted(sample: Emulator, sample_mount: Mount) -
 def test_times_modes_owner_and_blocks(sample_mount: Mount) -> None:
     for path in files_in(sample_mount.path / "assets"):
         found = path.stat()
-        assert found.st_mode == 0o100444
+        assert found.st_mode == 0o100644
         assert (found.st_uid, found.st_gid) == (os.getuid(), os.getgid())
         assert found.st_blocks == -(-found.st_size // 512)
         for moment_ns, name in (
@@ -138,14 +138,14 @@ def test_times_modes_owner_and_blocks(sample_mount: Mount) -> None:
             stamp = os.getxattr(path, f"user.up42.{name}").decode()
             moment = datetime.fromisoformat(stamp)
             assert moment_ns == int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
-    assert os.stat(sample_mount.path / "orders").st_mode == 0o40555
+    assert os.stat(sample_mount.path / "orders").st_mode == 0o40755
 
 
 @pytest.mark.claim("S53")
 def test_owner_group_and_umask_are_settable(sample, mount) -> None:
     other = mount(sample, "-o", "uid=1234,gid=99,umask=077")
     found = os.stat(other.path / "assets")
-    assert (found.st_uid, found.st_gid, found.st_mode) == (1234, 99, 0o40500)
+    assert (found.st_uid, found.st_gid, found.st_mode) == (1234, 99, 0o40700)
 
 
 @pytest.mark.claim("S8")
@@ -290,3 +290,39 @@ def test_copying_out_with_attributes(sample_mount: Mount, tmp_path: Path) -> Non
         assert run("diff", "-r", order, tmp_path / copy).stdout == ""
     again = check("rsync", "-aniX", "--no-owner", "--no-group", f"{order}/", tmp_path / "rsync")
     assert again == ""
+
+
+@pytest.mark.claim("S171")
+@pytest.mark.parametrize("copier", ["cp -r", "cp -a", "rsync -a"])
+@pytest.mark.parametrize("options", [(), ("-o", "rw"), ("-o", "sidecars")])
+def test_copies_can_be_changed_and_deleted(
+    sample: Emulator, mount, tmp_path: Path, copier: str, options: tuple[str, ...]
+) -> None:
+    """By their owner, who may be anybody: as nobody where the tests run as root."""
+    there = mount(sample, *options)
+    small = [path for path in files_in(there.path / "assets") if path.stat().st_size < 100_000]
+    source = there.path / "cnam" / "FAILED"
+    copy = Path("/var/tmp") / f"{tmp_path.name}-{copier[:2]}"
+    check(*copier.split(), f"{source}/", copy)
+    try:
+        copied = [path for path in files_in(copy) if not path.is_symlink()]
+        assert copied or small
+        assert all(path.stat().st_mode == 0o100644 for path in copied)
+        assert copy.stat().st_mode == 0o40755
+        as_owner = ()
+        if os.getuid() == 0:
+            check("chown", "-R", "65534:65534", copy)
+            as_owner = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        check(*as_owner, "touch", copy / "scene.tif.aux.xml", *copied)
+        check(*as_owner, "rm", "-r", *copied)
+        check(*as_owner, "sh", "-c", 'rm "$1"/*', "sh", copy)
+    finally:
+        check("rm", "-rf", copy)
+    for attempt in (
+        lambda: (source / "new").mkdir(),
+        lambda: (there.path / "assets" / small[0].name).unlink(),
+        lambda: open(small[0], "r+b").close(),
+        lambda: os.chmod(small[0], 0o600),
+    ):
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+            attempt()

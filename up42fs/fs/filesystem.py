@@ -121,7 +121,7 @@ class Filesystem:
         ahead_bytes: int = AHEAD_BYTES,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited, and modes say so.
+        """With `tag_directories` titles and tags can be edited.
 
         With `overlay` sidecars of images can be written, and stand beside them.
         """

@@ -31,8 +31,8 @@ from up42fs.fs.virtual import VirtualFiles
 KERNEL_TTL_S = 300.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DIR_MODE = stat.S_IFDIR | 0o555
-_FILE_MODE = stat.S_IFREG | 0o444
+_DIR_MODE = stat.S_IFDIR | 0o777
+_FILE_MODE = stat.S_IFREG | 0o666
 _LINK_MODE = stat.S_IFLNK | 0o777
 _LINK = Node(Kind.VIRTUAL, REFRESH)
 _EDITED_KINDS = frozenset({Kind.TAGS, Kind.TAG, Kind.SEARCH, Kind.QUERY})
@@ -54,10 +54,7 @@ class Stats:
         sidecars: Sidecars | None,
         umask: int,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited, and modes say so.
-
-        With `sidecars` these can be written, and modes say so, too.
-        """
+        """With `tag_directories` titles and tags can be edited, with `sidecars` these written."""
         self._index = index
         self._inodes = inodes
         self._layout = layout
@@ -66,11 +63,11 @@ class Stats:
         self._virtual = virtual
         self._tag_directories = tag_directories
         self._sidecars = sidecars
-        # Writable where edits or sidecars are allowed, data too: so it is us who answer EROFS, not
-        # the kernel EACCES, and what may be written is not refused before we hear of it.
-        writable = 0 if tag_directories is None and sidecars is None else 0o222
-        self._dir_mode = (_DIR_MODE | writable) & ~(umask & 0o777)
-        self._file_mode = (_FILE_MODE | writable) & ~(umask & 0o777)
+        # Writable, although hardly anything can be written: copies get these modes, and must be
+        # usable. On a mount that is read-only for the kernel EROFS comes from there; on others it
+        # comes from us, where EACCES would come from the kernel.
+        self._dir_mode = _DIR_MODE & ~(umask & 0o777)
+        self._file_mode = _FILE_MODE & ~(umask & 0o777)
         self._born_ns = _nanoseconds(datetime.now(UTC))
 
     def entry(self, directory: Node, name: str, node: Node) -> Attributes:
