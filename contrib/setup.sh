@@ -75,6 +75,18 @@ ensure_venv() {
     fi
 }
 
+# Tests compare the order of names with that of glibc's locales, and read names under others.
+ensure_locales() {
+    command -v localedef >/dev/null || return 0
+    for wanted in "$@"; do
+        locale -a 2>/dev/null | grep -qix "$(printf '%s' "$wanted" | sed 's/UTF-8/utf8/; s/ISO-/iso/; s/iso8859-/iso8859/')" && continue
+        say "making the locale $wanted"
+        if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
+        # localedef warns of fields that a locale lacks, and says so by its status.
+        $sudo localedef -i "${wanted%%.*}" -f "${wanted#*.}" "$wanted" >/dev/null 2>&1 </dev/null || true
+    done
+}
+
 setup() {
     extra=$1
     shift

@@ -320,7 +320,7 @@ def secret_refusal(shown: str, option: Option) -> str:
 def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
     """Read the TOML file of settings; raises ConfigurationError."""
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if must_exist:
             raise ConfigurationError(f"{path} does not exist") from None
@@ -392,7 +392,7 @@ def _read(option: Option, text: str, prefix: str) -> object:
 
 def _load_credentials(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
         values = {name: found.get(name) for name in ("username", "password")}
         for name, value in values.items():
             if value is None:

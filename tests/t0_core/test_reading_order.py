@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import locale
 import os
+import platform
+import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,24 +76,99 @@ def test_python_and_ls_agree_with_our_orders(tmp_path: Path) -> None:
 def test_people_sort_without_regard_to_case_and_accents() -> None:
     mixed = ["Zebra", "apple", "Émile", "emil", "Apple", "zoo", "a_1", "a1", "a-1"]
     assert sorted(mixed, key=locale_key) == [
-        "a_1", "a-1", "a1", "apple", "Apple", "emil", "Émile", "Zebra", "zoo",
+        "a-1", "a_1", "a1", "apple", "Apple", "emil", "Émile", "Zebra", "zoo",
     ]  # fmt: skip
     assert sorted(["s10", "s9", "s100"], key=natural_key) == ["s9", "s10", "s100"]
 
 
-def test_glibc_agrees_where_it_has_a_locale() -> None:
-    for name in ("en_US.UTF-8", "de_DE.UTF-8", "en_GB.UTF-8"):
-        try:
-            locale.setlocale(locale.LC_COLLATE, name)
-        except locale.Error:
-            continue
-        try:
-            usual = ["tile_2.tif", "Tile_10.tif", "tile_1.tif", "a-b.tif", "ab.tif", "Zb.xml"]
-            assert sorted(usual, key=locale_key) == sorted(usual, key=locale.strxfrm)
-        finally:
-            locale.setlocale(locale.LC_COLLATE, "C")
-        return
-    pytest.skip("no locale but C is installed")
+#: What names are made of: much punctuation, few letters, so that the lower levels decide often.
+_LETTERS = st.sampled_from("abzABZ01_-. ()éäÄßøñ")
+_ANY = st.sampled_from(
+    " !\"#%&'()*+,-.:;<=>?@[\\]^_`{|}~$0123456789abcdezABCDEZáàâåäãæçðéèñöøßüÿþÄÆÇÉÖØÜÞłŁœŒđğşž"
+)
+_PAIRS = st.one_of(
+    st.tuples(st.text(_LETTERS, min_size=1, max_size=6), st.text(_LETTERS, min_size=1, max_size=6)),
+    st.tuples(st.text(_ANY, min_size=1, max_size=6), st.text(_ANY, min_size=1, max_size=6)),
+    # The same characters in another order.
+    st.lists(_LETTERS, min_size=2, max_size=6).flatmap(
+        lambda chars: st.tuples(st.just(chars), st.permutations(chars)).map(
+            lambda both: ("".join(both[0]), "".join(both[1]))
+        )
+    ),
+)
+#: contrib/test makes them. C.UTF-8 sorts by code points, as `Order.NAME` does.
+LOCALES = ("en_US.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8")
+needs_glibc = pytest.mark.skipif(not platform.libc_ver()[0], reason="another C library")
+
+
+@pytest.fixture(params=LOCALES)
+def collation(request: pytest.FixtureRequest) -> Iterator[str]:
+    locale.setlocale(locale.LC_COLLATE, request.param)  # missing: run contrib/test
+    yield request.param
+    locale.setlocale(locale.LC_COLLATE, "C")
+
+
+@needs_glibc
+def test_glibc_agrees(collation: str) -> None:
+    usual = ["tile_2.tif", "Tile_10.tif", "tile_1.tif", "a-b.tif", "ab.tif", "Zb.xml", "B8A.tif"]
+    assert sorted(usual, key=locale_key) == sorted(usual, key=locale.strxfrm)
+
+    @given(_PAIRS)
+    @settings(max_examples=1500)
+    def agrees(pair: tuple[str, str]) -> None:
+        one, other = pair
+        by_glibc = locale.strxfrm(one) < locale.strxfrm(other)
+        assert (locale_key(one) < locale_key(other)) == by_glibc, collation
+
+    agrees()
+
+
+@needs_glibc
+@pytest.mark.parametrize(("speech", "order"), [*((each, Order.LOCALE) for each in LOCALES),
+    ("C.UTF-8", Order.NAME), ("C", Order.NAME)])  # fmt: skip
+def test_shells_expand_in_one_of_our_orders(speech: str, order: Order, tmp_path: Path) -> None:
+    listed = {
+        *(f"{band}.{end}" for band in ("B01", "B8A", "B10", "b02", "TCI", "scl") for end in ENDS),
+        *(f"DIM_PHR1{one}_{two}_2024061{n}10{n:02}_ORT_{n}.TIF"
+          for one in "AB" for two in ("PMS-N", "P", "MS-FS") for n in range(12)),
+        *(f"T33UUU_2024-06-{n:02}T10 {n}.tiff" for n in range(1, 31)),
+        *("Köln Süd.tif", "Köln-Nord.tif", "koeln.tif", "kolb.tif", "Kölsch.tif", "Öl.tif"),
+        *("metadata.xml", "Metadata.XML.bak", "preview (2).jpg", "preview.jpg", "préview.jpg"),
+    }  # fmt: skip
+    assert ours(listed, order) == expanded(listed, speech, tmp_path)
+
+
+@needs_glibc
+@pytest.mark.parametrize("speech", LOCALES)
+def test_shells_expand_wild_names_nearly_so(speech: str, tmp_path: Path) -> None:
+    """glibc's strcoll, which shells use, differs from its strxfrm where names hardly differ."""
+    rng = random.Random(7)
+    wild = {
+        "x" + "".join(rng.choices("abAB019_-. éä", k=rng.randint(1, 9))) + "x" for _ in range(400)
+    }
+    where, there = ours(wild, Order.LOCALE), expanded(wild, speech, tmp_path)
+    pairs = set(itertools.pairwise(where)) & set(itertools.pairwise(there))
+    assert len(pairs) > 0.9 * len(wild)
+
+
+ENDS = ("tif", "TIF", "xml", "tif.aux.xml")
+
+
+def ours(listed: set[str], order: Order) -> list[str]:
+    where = Folder("f", {name: name for name in sorted(listed, key=lambda name: name[::-1])})
+    first = where.beginning(Course(order))
+    assert first is not None
+    return [first, *where.after(Course(order), first)]
+
+
+def expanded(listed: set[str], speech: str, directory: Path) -> list[str]:
+    """What a shell makes of `*` there."""
+    for name in listed:
+        (directory / name).touch()
+    env = {"PATH": os.environ["PATH"], "LC_ALL": speech}
+    command = ["bash", "-c", r"printf '%s\0' *"]
+    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, check=True)
+    return done.stdout.decode().split("\0")[:-1]
 
 
 def test_large_directories_are_followed_without_keys() -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from up42fs import __version__, config
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
+from up42fs.cli.terminal import speak_any_encoding
 from up42fs.errors import Up42fsError
 
 Command = Callable[[argparse.Namespace], int]
@@ -25,6 +26,7 @@ _COMMANDS = frozenset(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
+    speak_any_encoding()
     arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
     arguments, run = _split_command(arguments)
     parser = make_parser(is_emulator=arguments[:1] == ["emulator"])

@@ -50,7 +50,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         raise ConfigurationError(f"{mountpoint} is not an up42fs mount")
     pid = serving_pid(mountpoint)
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         reason = done.stderr.strip() or "fusermount3 failed"
         raise Unavailable(
@@ -79,7 +79,8 @@ def _wait_for_exit(pid: int) -> None:
 
 def _runs(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        found = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it has the program's name
+        state = found.rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return False
     return state != "Z"

@@ -41,7 +41,7 @@ class VirtualFiles:
         self._renderers: dict[str, Callable[[], bytes]] = {
             "README": lambda: README,
             REFRESH: os.devnull.encode,
-            "metrics": lambda: metrics().encode(),
+            "metrics": lambda: metrics().encode(errors="replace"),
             STATUS: lambda: _json(status()),
         }
         if changes is not None:

@@ -7,7 +7,6 @@ device, `operations` with what pyfuse3 read. Refusals leave as FUSEError, nothin
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable
 
 import pyfuse3
@@ -18,6 +17,7 @@ from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.protocol import bytes_of, text_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
@@ -48,7 +48,7 @@ class Handlers:
     @_listing
     async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
         """Name to attributes, one reference taken; or that nothing has that name."""
-        return await self._fs.lookup(parent, os.fsdecode(name))
+        return await self._fs.lookup(parent, text_of(name))
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         """References given back: (inode, how many); never raises."""
@@ -118,10 +118,10 @@ class Handlers:
         if name.startswith(_FOREIGN_XATTRS):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         is_trusted = self._privacy.trusts(uid)
-        return await self._fs.getxattr(inode, os.fsdecode(name), is_trusted=is_trusted)
+        return await self._fs.getxattr(inode, text_of(name), is_trusted=is_trusted)
 
     @_metadata
     async def listxattr(self, inode: int, uid: int) -> list[bytes]:
         """Names of the listed attributes."""
         names = await self._fs.listxattr(inode, is_trusted=self._privacy.trusts(uid))
-        return [os.fsencode(name) for name in names]
+        return [bytes_of(name) for name in names]

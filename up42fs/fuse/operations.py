@@ -29,7 +29,7 @@ from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.handlers import Handlers
-from up42fs.fuse.protocol import BLOCK_SIZE_BYTES
+from up42fs.fuse.protocol import BLOCK_SIZE_BYTES, bytes_of, text_of
 from up42fs.metrics import Metrics
 
 _STATFS_BLOCK_BYTES = 4096
@@ -99,7 +99,7 @@ class Operations(pyfuse3.Operations):
 
         def take(name: str, attributes: Attributes, after: int) -> bool:
             fill(entry, attributes)
-            return reply(token, name.encode("utf-8", "surrogateescape"), entry, after)
+            return reply(token, bytes_of(name), entry, after)
 
         await self.handlers.readdir(fh, start_id, take)
 
@@ -116,7 +116,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         """A new sidecar of an image."""
-        attributes, opened = await self._writing.create(parent_inode, os.fsdecode(name))
+        attributes, opened = await self._writing.create(parent_inode, text_of(name))
         return _file_info(opened), self._entry(attributes)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -170,24 +170,24 @@ class Operations(pyfuse3.Operations):
         """Title and tags of an asset."""
         if self._writing.is_possible and not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        await self._writing.setxattr(inode, os.fsdecode(name), value)
+        await self._writing.setxattr(inode, text_of(name), value)
 
     @_metadata
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Clears title or tags."""
-        await self._writing.editing.removexattr(inode, os.fsdecode(name))
+        await self._writing.editing.removexattr(inode, text_of(name))
 
     @_metadata
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         """A tag that no asset has yet."""
-        return self._entry(await self._writing.editing.mkdir(parent_inode, os.fsdecode(name)))
+        return self._entry(await self._writing.editing.mkdir(parent_inode, text_of(name)))
 
     @_metadata
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """An empty tag goes."""
-        await self._writing.editing.rmdir(parent_inode, os.fsdecode(name))
+        await self._writing.editing.rmdir(parent_inode, text_of(name))
 
     @_metadata
     async def link(
@@ -195,12 +195,12 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """An asset gets a tag."""
         editing = self._writing.editing
-        return self._entry(await editing.link(inode, new_parent_inode, os.fsdecode(new_name)))
+        return self._entry(await editing.link(inode, new_parent_inode, text_of(new_name)))
 
     @_metadata
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """A sidecar goes, or an asset loses a tag."""
-        await self._writing.unlink(parent_inode, os.fsdecode(name))
+        await self._writing.unlink(parent_inode, text_of(name))
 
     @_metadata
     async def rename(
@@ -214,7 +214,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """A sidecar or a tag changes its name, or an asset its tags."""
         await self._writing.rename(
-            parent_inode_old, os.fsdecode(name_old), parent_inode_new, os.fsdecode(name_new), flags
+            parent_inode_old, text_of(name_old), parent_inode_new, text_of(name_new), flags
         )
 
     @_metadata

@@ -20,6 +20,20 @@ BLOCK_SIZE_BYTES = 128 * 1024
 Buffer = bytes | bytearray | memoryview
 
 
+def text_of(name: bytes) -> str:
+    """A name as the tree has it: UTF-8, whatever the process's locale says.
+
+    Bytes that are not UTF-8 become surrogates, which no listed name has. `os.fsdecode` would read
+    names by the locale, so that what is listed could not be opened.
+    """
+    return name.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(name: str) -> bytes:
+    """The inverse of `text_of`."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 class Opcode(IntEnum):
     """The requests read here."""
 

@@ -45,6 +45,7 @@ from up42fs.fuse.mounts import Mount, mount_at
 from up42fs.fuse.negotiate import HandshakeFailed, negotiate
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
+from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
 
@@ -202,7 +203,7 @@ class Session:
             if item.name is None:
                 self._notices.forget_attributes(item.inode)
             else:
-                self._notices.forget_name(item.inode, os.fsencode(item.name))
+                self._notices.forget_name(item.inode, bytes_of(item.name))
 
     async def invalidated(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget, and return when it has, or after `FORGET_TIMEOUT_S`.
@@ -211,7 +212,7 @@ class Session:
         the kernel does not hold locked for the call that is answered (see 2 above).
         """
         self.invalidate([item for item in stale if item.name is None])
-        names = [(item.inode, os.fsencode(item.name)) for item in stale if item.name is not None]
+        names = [(item.inode, bytes_of(item.name)) for item in stale if item.name is not None]
         if not names or not self._is_mounted:
             return
         with trio.move_on_after(FORGET_TIMEOUT_S):
