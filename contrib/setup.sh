@@ -2,11 +2,15 @@
 #
 #   setup EXTRA PACKAGE...   install the Debian PACKAGEs that are missing, then .venv with up42fs[EXTRA]
 #
-# A second run finds everything in place and needs no network.
+# A second run finds everything in place and needs no network. Python is run isolated (-I): without it, `-m` and
+# `-c` would take modules from the directory you are in.
 
-root=$(cd "$(dirname "$0")" && pwd)
+root=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 while [ ! -e "$root/pyproject.toml" ]; do root=$(dirname "$root"); done
 venv="$root/.venv"
+
+# Modules of other programs, or of wherever you are, are none of ours.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -48,7 +52,7 @@ ensure_packages() {
 
 find_python() {
     for python in python3 python3.14 python3.13 python3.12 python3.11; do
-        if command -v "$python" >/dev/null && "$python" -c \
+        if command -v "$python" >/dev/null && "$python" -I -c \
             'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             printf '%s' "$python"
             return
@@ -61,16 +65,16 @@ find_python() {
 ensure_venv() {
     extra=$1
     python=$(find_python)
-    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! "$venv/bin/python" -I -m pip --version >/dev/null 2>&1; then
         say "making $venv"
         rm -rf "$venv"
-        "$python" -m venv "$venv"
+        "$python" -I -m venv "$venv"
     fi
     wanted="$extra $(cksum <"$root/pyproject.toml") $root"
     stamp="$venv/.up42fs-$extra"
     if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
         say "installing up42fs[$extra] into $venv"
-        "$venv/bin/python" -m pip install -qq --disable-pip-version-check -e "$root[$extra]" >&2
+        "$venv/bin/python" -I -m pip install -qq --disable-pip-version-check -e "$root[$extra]" >&2
         printf '%s' "$wanted" >"$stamp"
     fi
 }
@@ -94,7 +98,7 @@ setup() {
     ensure_venv "$extra"
     # Pip compiles what it installs, but not what it only links to; where Python is told to write no
     # bytecode, every command would compile a hundred modules again.
-    "$venv/bin/python" -m compileall -q "$root/up42fs"
+    "$venv/bin/python" -I -m compileall -q "$root/up42fs"
     PATH="$venv/bin:$PATH"
     export PATH
 }

@@ -2,6 +2,11 @@
 
 import sys
 
+# `-m` puts the current directory first. The package is found by now, and what else it imports must
+# not be taken from wherever the user happens to be.
+if not sys.flags.safe_path:
+    del sys.path[0]
+
 from up42fs.cli.main import main
 
 if __name__ == "__main__":

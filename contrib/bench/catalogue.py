@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-UP42FS = [sys.executable, "-m", "up42fs"]
+UP42FS = [sys.executable, "-P", "-m", "up42fs"]
 VIEWS = ("orders", "tags", "cnam", "assets")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from up42fs.fuse.mounts import mount_at
 from up42fs.patience import HURRY_VARIABLE
 
-UP42FS = (sys.executable, "-m", "up42fs")
+UP42FS = (sys.executable, "-P", "-m", "up42fs")
 #: How long an emulator may take to speak, a mount to come and to go, anything to come to pass.
 READY_S = 60.0
 #: How long an emulator may take to end before it is killed.

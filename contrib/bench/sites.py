@@ -224,7 +224,7 @@ def site(leg: Leg, store: Store) -> Iterator[Site]:
         line_port, lines = between
         url = f"{'https' if leg.tls else 'http'}://{HOST}:{line_port or port}"
         command = [
-            *(sys.executable, "-m", "up42fs", "emulator", "--die-with-parent"),
+            *(sys.executable, "-P", "-m", "up42fs", "emulator", "--die-with-parent"),
             *("--data", str(store.folder), "--external-store", url),
             *("--latency-s", str(leg.delay_ms / 1e3), "--link-life-s", str(LINK_LIFE_S)),
         ]

@@ -91,7 +91,7 @@ def reach(subject: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
 @contextmanager
 def _up42fs(options: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
     command = [
-        *(sys.executable, "-m", "up42fs", "mount", "-f", str(home / "mnt")),
+        *(sys.executable, "-P", "-m", "up42fs", "mount", "-f", str(home / "mnt")),
         *("--cache-dir", str(home / "cache"), "--log-file", str(home / "log")),
         *(("-o", options.replace("+", ",")) if options else ()),
     ]

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from up42fs.cli import respawn
 from up42fs.cli.options import Formatter, Subparsers, examples
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.fuse.mounts import mount_at
 
-_UP42FS = (sys.executable, "-m", "up42fs")
 _HINTS = """\
 UP42 sample storage is mounted at {mountpoint}. Try in another shell:
 
@@ -80,11 +80,13 @@ def _directory(mountpoint: str | None, temporary: Path) -> Path:
 @contextmanager
 def _emulator(data: str | None) -> Iterator[dict[str, str]]:
     """Run the emulator; yields the environment that points at it."""
-    arguments = ["--data", data] if data else []
+    arguments = ["--data", str(Path(data).absolute())] if data else []
     if not data:
         print("up42fs: starting the emulator (the first start makes sample data)", file=sys.stderr)
     process = subprocess.Popen(
-        [*_UP42FS, "emulator", "--die-with-parent", *arguments],
+        respawn.command("emulator", "--die-with-parent", *arguments),
+        env=respawn.environment(os.environ),
+        cwd=respawn.DIRECTORY,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -102,11 +104,12 @@ def _emulator(data: str | None) -> Iterator[dict[str, str]]:
 
 def _mount(directory: Path, environ: dict[str, str], log_file: Path) -> None:
     done = subprocess.run(
-        [
-            *(*_UP42FS, "mount", str(directory), "--log-file", str(log_file)),
+        respawn.command(
+            *("mount", str(directory), "--log-file", str(log_file)),
             *("--cache-dir", str(log_file.parent / "cache")),  # sample data is not worth keeping
-        ],
-        env={**os.environ, **environ},
+        ),
+        env=respawn.environment({**os.environ, **environ}),
+        cwd=respawn.DIRECTORY,
         check=False,
     )
     if done.returncode != 0:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from up42fs import config, logs
+from up42fs.cli import respawn
 from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples
@@ -34,6 +35,7 @@ from up42fs.fuse.mounts import FSTYPE, mount_at
 #: The mount answers within this many seconds, or the attempt is ended and undone.
 READY_TIMEOUT_S = 15.0
 _READY_FD = "_UP42FS_READY_FD"
+_HERE_FD = "_UP42FS_HERE_FD"
 _FUSE_DEVICE = Path("/dev/fuse")
 
 
@@ -142,15 +144,19 @@ def _serve(settings: config.Settings, mountpoint: Path, ready: Callable[[], None
 
 def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
     receive, send = os.pipe()
+    here = respawn.here()
+    passed = {_READY_FD: send} | ({} if here is None else {_HERE_FD: here})
     child = subprocess.Popen(
-        [sys.executable, "-m", "up42fs", *arguments],
-        env={**os.environ, _READY_FD: str(send)},
-        pass_fds=(send,),
+        respawn.command(*arguments),
+        env=respawn.environment(os.environ) | {name: str(fd) for name, fd in passed.items()},
+        cwd=None if here is None else respawn.DIRECTORY,
+        pass_fds=tuple(passed.values()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(send)
+    for fd in passed.values():
+        os.close(fd)
     try:
         report = _wait_for_report(receive, READY_TIMEOUT_S)
     except BaseException:
@@ -188,7 +194,7 @@ def _end(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
         child.kill()
         child.wait()
     if mount_at(mountpoint) is not None:
-        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
+        subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False, cwd="/")
 
 
 class _Report:
@@ -215,7 +221,13 @@ class _Report:
 
 def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
     report = _Report(ready_fd)
+    here = os.environ.pop(_HERE_FD, None)
     try:
+        if (
+            here is not None
+        ):  # everything is imported by now; paths are relative to where the user is
+            os.fchdir(int(here))
+            os.close(int(here))
         settings, mountpoint = _prepare(options)
         log_file = settings.log_file or default_log_file(mountpoint)
         logs.set_up(settings.log_level, log_file, settings.log_format)

@@ -59,7 +59,8 @@ def clear_dead(mountpoint: Path) -> bool:
     mount = mount_at(mountpoint)
     if mount is None or mount.fstype != FSTYPE or not within(lambda: _is_dead(mountpoint)):
         return False
-    subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, check=False)
+    command = ["fusermount3", "-u", "-z", str(mountpoint)]
+    subprocess.run(command, capture_output=True, check=False, cwd="/")
     return mount_at(mountpoint) is None
 
 

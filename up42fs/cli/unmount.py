@@ -50,7 +50,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         raise ConfigurationError(f"{mountpoint} is not an up42fs mount")
     pid = serving_pid(mountpoint)
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
-    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
+    # In `/`, since a PATH may lead to the current directory.
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False, cwd="/")
     if done.returncode != 0:
         reason = done.stderr.strip() or "fusermount3 failed"
         raise Unavailable(

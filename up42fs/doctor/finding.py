@@ -48,7 +48,7 @@ def run_command(command: Sequence[str]) -> str | None:
     """What a command prints; None where it is missing, fails or takes longer than 5 s."""
     try:
         done = subprocess.run(  # noqa: S603  (our own words, no shell)
-            command, capture_output=True, errors="replace", timeout=5, check=False
+            command, capture_output=True, errors="replace", timeout=5, check=False, cwd="/"
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -144,6 +144,7 @@ async def _mount(mountpoint: Path, options: AbstractSet[str]) -> int:
             capture_stdout=True,
             capture_stderr=True,
             check=False,
+            cwd="/",
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=(theirs.fileno(),),
         )
@@ -226,7 +227,7 @@ def _unmount(mountpoint: Path) -> None:
     command = ["fusermount3", "-u", "-q", "-z", "--", str(mountpoint)]
     try:
         subprocess.run(  # noqa: S603  (the mount point is an argument after `--`)
-            command, stdin=subprocess.DEVNULL, timeout=_UNMOUNT_TIMEOUT_S, check=False
+            command, stdin=subprocess.DEVNULL, timeout=_UNMOUNT_TIMEOUT_S, check=False, cwd="/"
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning(
