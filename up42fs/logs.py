@@ -14,6 +14,7 @@ import re
 import sys
 from collections import deque
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 
 #: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
@@ -118,6 +119,26 @@ class Recent(logging.Handler):
         return list(self._latest)
 
 
+def open_log(path: Path) -> int:
+    """A descriptor that appends to `path`. Raises OSError.
+
+    The log names assets and orders, so a file that comes to be here is its owner's alone from its
+    first moment. What exists keeps its mode: an administrator chose it, or it is a device.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    # A pipe that nobody reads is an error now rather than a wait without end; a terminal stays
+    # another session's.
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+class _LogFile(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        descriptor = open_log(Path(self.baseFilename))
+        return open(descriptor, "a", encoding=self.encoding, errors=self.errors)  # noqa: PTH123
+
+
 def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
     """Log to `log_file`, else to standard error; `form` is text or json.
 
@@ -128,8 +149,7 @@ def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_file, encoding="utf-8", delay=False)
-        log_file.chmod(0o600)
+        handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
     if form == "json":
         handler.setFormatter(JsonFormatter())
     elif log_file is None and _is_journal():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import stat
 import string
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.logs import Recent, RedactingFormatter, redact, set_up, toggle_debug
+from up42fs.logs import Recent, RedactingFormatter, open_log, redact, set_up, toggle_debug
 
 #: Long enough not to be part of the words around it by chance.
 tokens = st.text(string.ascii_letters + string.digits + "-_.~+/%=", min_size=12).map("qZ7".__add__)
@@ -118,7 +119,10 @@ def _root_logger() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_root_logger")
 @pytest.mark.parametrize("existing", [False, True])
-def test_the_file_is_for_its_owner_only(tmp_path: Path, existing: bool) -> None:
+@pytest.mark.claim("S101")
+def test_a_new_file_is_for_its_owner_only_and_an_old_one_as_it_was(
+    tmp_path: Path, existing: bool
+) -> None:
     path = tmp_path / "state" / "up42fs" / "x.log"
     if existing:
         path.parent.mkdir(parents=True)
@@ -127,12 +131,62 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path, existing: bool) -> None:
     set_up("info", path)
     logging.getLogger("up42fs.test").info("asked with Bearer %s", "s3cret-token")
     logging.getLogger("up42fs.test").debug("not at this level")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == (0o644 if existing else 0o600)
     written = path.read_text()
     assert "asked with Bearer <redacted>" in written
     assert "s3cret" not in written
     assert "not at this level" not in written
     assert written.startswith("old line\n") == existing
+
+
+@pytest.mark.usefixtures("_root_logger")
+@pytest.mark.claim("S101")
+@pytest.mark.parametrize("mode", [0o640, 0o666, 0o400])
+def test_a_link_to_a_log_changes_no_mode(tmp_path: Path, mode: int) -> None:
+    """As the administrator's log directory has them, or /dev/stdout is one."""
+    (tmp_path / "real.log").touch()
+    (tmp_path / "real.log").chmod(mode)
+    (tmp_path / "x.log").symlink_to("real.log")
+    if os.access(tmp_path / "real.log", os.W_OK):
+        set_up("info", tmp_path / "x.log")
+        logging.getLogger("up42fs.test").info("written")
+        assert "written" in (tmp_path / "real.log").read_text()
+    else:
+        with pytest.raises(PermissionError):
+            set_up("info", tmp_path / "x.log")
+    assert (tmp_path / "x.log").is_symlink()
+    assert stat.S_IMODE((tmp_path / "real.log").stat().st_mode) == mode
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_a_device_stays_as_it_was(tmp_path: Path) -> None:
+    """As root, who could change it for everybody."""
+    if os.getuid() == 0:
+        os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        (tmp_path / "null").chmod(0o666)
+    else:
+        (tmp_path / "null").symlink_to("/dev/null")
+    before = (tmp_path / "null").stat()
+    set_up("info", tmp_path / "null")
+    logging.getLogger("up42fs.test").info("x")
+    assert (tmp_path / "null").stat().st_mode == before.st_mode
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_a_pipe_that_nobody_reads_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o622)
+    with pytest.raises(OSError, match="No such device"):
+        set_up("info", tmp_path / "pipe")
+
+
+def test_a_log_is_never_open_to_others(tmp_path: Path) -> None:
+    """Born with its mode: no moment between creating and changing it, whatever the umask."""
+    before = os.umask(0)
+    try:
+        os.close(open_log(tmp_path / "x.log"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.log").stat().st_mode) == 0o600
 
 
 @pytest.mark.usefixtures("_root_logger")

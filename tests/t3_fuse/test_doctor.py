@@ -608,3 +608,16 @@ def test_nothing_secret_goes_into_the_archive(fake: Fake, tmp_path: Path) -> Non
         assert secret not in text or len(secret) <= 2, secret
     assert "<account>" in text
     assert os.stat(archive).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o666])
+def test_an_archive_in_place_of_a_file_leaves_its_mode(
+    fake: Fake, tmp_path: Path, mode: int
+) -> None:
+    """As with `--bundle /dev/stdout`, and root's `--bundle /dev/null`."""
+    (tmp_path / "old").write_bytes(b"x" * 100_000)
+    (tmp_path / "old").chmod(mode)
+    (tmp_path / "x.tar.gz").symlink_to("old")
+    bundle.write(tmp_path / "x.tar.gz", fake.machine(), Settings(), [], [])
+    assert os.stat(tmp_path / "old").st_mode & 0o777 == mode
+    assert tarfile.is_tarfile(tmp_path / "old")

@@ -223,9 +223,8 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
     report = _Report(ready_fd)
     here = os.environ.pop(_HERE_FD, None)
     try:
-        if (
-            here is not None
-        ):  # everything is imported by now; paths are relative to where the user is
+        if here is not None:
+            # Relative paths are of the user's directory; modules are not, because of -P.
             os.fchdir(int(here))
             os.close(int(here))
         settings, mountpoint = _prepare(options)
@@ -255,8 +254,9 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
 
 def _write_errors_to(log_file: Path) -> None:
     """What libfuse, fusermount3 and a stack dump write goes to the log too."""
-    with log_file.open("ab") as file:
-        os.dup2(file.fileno(), sys.stderr.fileno())
+    descriptor = logs.open_log(log_file)
+    os.dup2(descriptor, sys.stderr.fileno())
+    os.close(descriptor)
 
 
 def default_log_file(mountpoint: Path) -> Path:

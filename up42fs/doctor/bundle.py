@@ -38,7 +38,10 @@ def write(
     findings: Sequence[Finding],
     statuses: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Write the archive, readable by its owner only; returns the names in it. Raises OSError."""
+    """Write the archive; returns the names in it. Raises OSError.
+
+    A new file is readable by its owner only; one that exists keeps its mode.
+    """
     hide = _hider(settings, statuses, machine.home)
     documents = dict(_documents(machine, settings, findings, statuses))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -48,7 +51,6 @@ def write(
             entry = tarfile.TarInfo(f"up42fs-support/{name}")
             entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(content))
-    path.chmod(0o600)
     return list(documents)
 
 
