@@ -89,6 +89,12 @@ class InvalidArgument(Up42fsError):
     errno = errno.EINVAL
 
 
+class TooLarge(Up42fsError):
+    """An attribute's value is larger than a system call can hand over."""
+
+    errno = errno.E2BIG
+
+
 class NotEditable(Up42fsError):
     """It can be read, not set."""
 

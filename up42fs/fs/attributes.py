@@ -53,6 +53,10 @@ class NodeAttributes:
 
     def listed(self, node: Node) -> dict[str, str]:
         """What `getfattr -d` shows; asks nothing."""
+        return xattrs.fitted(self.known(node))
+
+    def known(self, node: Node) -> dict[str, str]:
+        """What would be listed if there were room for everything; asks nothing."""
         match node.kind:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
@@ -74,9 +78,13 @@ class NodeAttributes:
 
     async def get(self, node: Node, name: str) -> bytes:
         """One attribute's value; raises NoAttribute. Only unlisted ones may ask UP42."""
-        value = self.listed(node).get(name)
-        if value is not None:
-            return value.encode(errors="replace")
+        known = self.known(node)
+        if name in known:
+            # A twin that had to go from the list is still there for whoever asks for it.
+            return xattrs.fitted(known).get(name, known[name]).encode(errors="replace")
+        whole = known.get(xattrs.PREFIX + name.removeprefix(xattrs.WHOLE))
+        if whole is not None:
+            return whole.encode(errors="replace")
         if name.startswith(xattrs.PREFIX):
             return await self._unlisted(node, name)
         raise NoAttribute(name)

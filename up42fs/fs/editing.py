@@ -64,9 +64,15 @@ class Editing:
         if name == UNDO and node == Node(Kind.VIRTUAL, CHANGES):
             await self._undo(value)
             return
-        shown = self._fs.xattrs.listed(node).get(name, "")
-        if value == shown.encode(errors="replace"):
+        known = self._fs.xattrs.known(node).get(name, "")
+        shown = self._fs.xattrs.listed(node).get(name, known)
+        if value in (known.encode(errors="replace"), shown.encode(errors="replace")):
             return
+        if shown != known and value.endswith(xattrs.CUT.encode()):
+            raise InvalidArgument(
+                f"{name} is shown cut, and would be cut for good; all of it is "
+                f"{xattrs.WHOLE}{name.removeprefix(xattrs.PREFIX)}"
+            )
         asset = self._editable(node, name)
         edit = _edit(asset, name, _text(name, value))
         if edit.applied(edits.Metadata(asset.title, asset.tags)) != (asset.title, asset.tags):
@@ -75,7 +81,7 @@ class Editing:
     async def removexattr(self, inode: int, name: str) -> None:
         """Clear title or tags; raises an `Up42fsError`."""
         node = self._fs.node(inode)
-        if name not in self._fs.xattrs.listed(node):
+        if name not in self._fs.xattrs.known(node):
             raise NoAttribute(name)
         asset = self._editable(node, name)
         await self._edits.change(asset.id, _edit(asset, name, ""), f"{name} removed")

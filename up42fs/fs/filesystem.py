@@ -33,6 +33,7 @@ from up42fs.errors import (
     NotADirectory,
     NotFound,
     ReadOnly,
+    TooLarge,
     VersionChanged,
 )
 from up42fs.fs import footprints
@@ -66,7 +67,7 @@ from up42fs.fs.stats import Stats
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
-from up42fs.fs.xattrs import STAC_JSON
+from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.troubles import within
@@ -316,6 +317,12 @@ class Filesystem:
         if node.kind is Kind.FILE:
             await self._layout.prepare(node)
         value = await self.xattrs.get(node, name)
+        if len(value) > MOST_VALUE_BYTES:
+            raise TooLarge(
+                f"{name} of {node.kind.value} {node.id} has {len(value):,} bytes, and Linux takes "
+                f"{MOST_VALUE_BYTES:,} at most of an attribute; a transformed asset's document is "
+                "item.json in its directory"
+            )
         return value if is_trusted or name != STAC_JSON else document_for_others(value)
 
     async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:

@@ -6,6 +6,7 @@ and answered by `filesystem`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from up42fs.core.names import mime_type
@@ -21,6 +22,19 @@ CACHED = PREFIX + "cached"
 EXPLAIN = PREFIX + "explain"
 #: With `START-STOP` behind it: the bytes [START, STOP) are fetched, and no others.
 FETCH = PREFIX + "fetch."
+#: With the rest of an attribute's name behind it: the value of a listed one that had to be cut.
+WHOLE = PREFIX + "whole."
+#: The most that the listed attributes of a file take on disk, bytes. ext4 has a block of 4096 bytes
+#: for them: `cp -a`, `rsync -X` and tar fail where they do not fit.
+MOST_LISTED_BYTES = 3584
+#: The most that Linux hands over of one attribute, bytes.
+MOST_VALUE_BYTES = 65_536
+#: At the end of a value that was cut. No tag may have this character: a cut list is never set.
+CUT = "…"
+#: Of ext4: what stands before a name and a value, and to what these are padded.
+_HEAD_BYTES, _PADDING_BYTES = 16, 4
+#: Twins of other attributes for desktops, in the order in which they go.
+_TWINS = {"user.xdg.tags": PREFIX + "tags", "user.xdg.comment": PREFIX + "title"}
 
 
 def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
@@ -51,6 +65,67 @@ def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
         "user.xdg.comment": asset.title,
     }
     return _present({PREFIX + key: value for key, value in own.items()} | desktop)
+
+
+def fitted(attributes: Mapping[str, str]) -> dict[str, str]:
+    """What may be listed of `attributes`: all, or so much that it fits `MOST_LISTED_BYTES`.
+
+    Twins go first, then the longest values are cut: lists of tags after a tag.
+    """
+    if _most_bytes(attributes) <= MOST_LISTED_BYTES:
+        return dict(attributes)
+    kept = dict(attributes)
+    for twin, whole in _TWINS.items():
+        if listed_bytes(kept) <= MOST_LISTED_BYTES:
+            return kept
+        if kept.get(twin) == kept.get(whole):
+            kept.pop(twin, None)
+    return _shortened(kept)
+
+
+def listed_bytes(attributes: Mapping[str, str]) -> int:
+    """What attributes take in ext4, bytes; never less than names and values together."""
+    return sum(
+        _HEAD_BYTES + _padded(len(name)) + _padded(len(value.encode(errors="replace")))
+        for name, value in attributes.items()
+    )
+
+
+def _most_bytes(attributes: Mapping[str, str]) -> int:
+    """No less than `listed_bytes`, quickly."""
+    each = _HEAD_BYTES + 2 * _PADDING_BYTES
+    return sum(len(name) + 4 * len(value) + each for name, value in attributes.items())
+
+
+def _padded(size: int) -> int:
+    return size + -size % _PADDING_BYTES
+
+
+def _shortened(attributes: dict[str, str]) -> dict[str, str]:
+    """`attributes` with no value longer than the longest limit with which they fit."""
+    short, long = 0, MOST_LISTED_BYTES
+    while long - short > 1:
+        middle = (short + long) // 2
+        fits = listed_bytes(_limited(attributes, middle)) <= MOST_LISTED_BYTES
+        short, long = (middle, long) if fits else (short, middle)
+    return _limited(attributes, short)
+
+
+def _limited(attributes: Mapping[str, str], most_bytes: int) -> dict[str, str]:
+    return {name: cut(name, value, most_bytes) for name, value in attributes.items()}
+
+
+def cut(name: str, value: str, most_bytes: int) -> str:
+    """`value` in at most `most_bytes` bytes, or the mark `CUT` alone."""
+    encoded = value.encode(errors="replace")
+    if len(encoded) <= most_bytes:
+        return value
+    room = max(most_bytes - len(CUT.encode()) - 1, 0)
+    head = encoded[:room].decode(errors="ignore")
+    if name.endswith("tags"):
+        tags, comma, _ = head.rpartition(",")
+        return f"{tags},{CUT}" if comma else CUT
+    return head + CUT
 
 
 def of_file(
