@@ -140,6 +140,8 @@ def _form(text: str) -> str:
 
 
 def _path(text: str) -> Path:
+    if not text:  # it would mean the current directory, and usually means an unset variable
+        raise ValueError("a path that is not empty")
     return expand_home(text).absolute()
 
 
@@ -176,6 +178,12 @@ OPTIONS: tuple[Option, ...] = (
         flag=True,
     ),
     Option("sidecars_size", _size, "size that all sidecars may take"),
+    Option(
+        "nonempty",
+        _boolean,
+        "mount on a directory that is not empty, which hides what is in it",
+        flag=True,
+    ),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
     Option(
         "share_links",
@@ -230,6 +238,7 @@ class Settings:
     edit: bool = False
     sidecars: bool = False
     sidecars_size: int = 10 << 30
+    nonempty: bool = False
     allow_other: bool = False
     share_links: bool = False
     uid: int = field(default_factory=os.getuid)

@@ -43,6 +43,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
         name: [("yes", True), ("no", False), ("on", True), ("0", False)]
         for name in ("ro", "rw", "edit", "allow_other", "share_links", "footprints", "sidecars")
     },
+    "nonempty": [("yes", True), ("no", False), ("on", True), ("0", False)],
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
     "memory": [("16", 16), ("17", 17), ("1000", 1000), ("64", 64)],
     "region": [("sa", "sa"), ("eu", "eu"), ("sa", "sa"), ("eu", "eu")],
@@ -234,6 +235,10 @@ REFUSED = {
     "ro": ["maybe", "2"],
     "rw": ["maybe"],
     "allow_other": ["maybe"],
+    "nonempty": ["maybe"],
+    "credentials": [""],
+    "cache_dir": [""],
+    "log_file": [""],
     "uid": ["", "root", "-1", "1.5", str(1 << 40), "9" * 5000],
     "gid": ["wheel", "-1"],
     "umask": ["", "8", "1000", "-1", "rwx"],

@@ -160,6 +160,43 @@ def test_a_mount_point_that_no_system_call_takes(up42fs: Shell) -> None:
     assert "File name too long" in complaint(up42fs("mount", "/tmp/" + "x" * 300))
 
 
+def test_a_mount_point_that_is_not_empty(up42fs: Shell, mountpoint: str) -> None:
+    """It is said before anything else is asked of anybody; with the cure it goes on."""
+    (Path(mountpoint) / ".hidden").touch()
+    for arguments in (["mount", mountpoint], ["mount", "-f", mountpoint], ["eu", mountpoint]):
+        message = complaint(up42fs(*arguments, **NOWHERE, **ACCOUNT))
+        assert message == (
+            f"{mountpoint} is not empty, and a mount would hide what is in it. "
+            "Mount on an empty directory, or say so: -o nonempty"
+        )
+    config = up42fs.home / "config.toml"
+    config.write_text("nonempty = true\n")
+    for arguments in (
+        ["mount", mountpoint, "-o", "nonempty"],
+        ["mount", mountpoint, "--nonempty"],
+        ["mount", mountpoint, "--config", str(config)],
+        ["eu", mountpoint, "-o", "rw,nonempty"],
+    ):
+        assert "127.0.0.1" in complaint(up42fs(*arguments, **NOWHERE, **ACCOUNT))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["mount", ""], ["mount", "-f", ""], ["eu", ""], ["eu", "", "-o", "rw"], ["unmount", ""]),
+        *(["unmount", "--lazy", ""], ["status", ""], ["status", "--json", ""], ["doctor", ""]),
+        *(["doctor", "--bundle", ""], ["undo", ""], ["explain", ""], ["warm", "a", ""]),
+        *(["demo", ""], ["demo", "--data", ""], ["cache", "pin", ""], ["cache", "unpin", "a", ""]),
+        *(["cache", "clear", ""], ["emulator", "--data", ""], ["emulator", "--sample-dir="]),
+        *(["mount", "--config", "", "/mnt"], ["login", "--config="]),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_directory(up42fs: Shell, arguments: list[str]) -> None:
+    """It is what a variable that is not set leaves: `up42fs unmount "$MOUNT"`."""
+    assert "the path is empty" in complaint(up42fs(*arguments), status=2)
+
+
 def test_a_busy_mount_point(up42fs: Shell) -> None:
     message = complaint(up42fs("mount", "/proc"))
     assert message == (
@@ -245,6 +282,9 @@ def test_a_log_that_cannot_be_written(
         (["--region", "mars"], "--region: 'mars' will not do: one of eu, sa"),
         (["--config", "/none.toml"], "/none.toml does not exist"),
         (["--credentials", "/none.json"], "/none.json must be a JSON file"),
+        (["--log-file", ""], ": '' will not do: a path that is not empty"),
+        (["-o", "cache_dir="], "-o cache_dir: '' will not do: a path that is not empty"),
+        (["--credentials", ""], "--credentials: '' will not do: a path that is not empty"),
         (["--umask", "9"], "--umask: '9' will not do: octal"),
     ],
 )

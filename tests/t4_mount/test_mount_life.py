@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -124,6 +125,52 @@ def test_a_missing_mount_point(sample: Emulator, tmp_path: Path) -> None:
 def test_a_file_as_mount_point(sample: Emulator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "not a directory" in refused(sample.env, tmp_path / "file")
+
+
+@pytest.mark.claim("S102")
+def test_a_mount_hides_nothing_unless_told_to(sample: Emulator, mountpoint: Path) -> None:
+    (mountpoint / "thesis.odt").write_text("years of work")
+    assert "-o nonempty" in refused(sample.env, mountpoint)
+    assert (mountpoint / "thesis.odt").read_text() == "years of work"
+    check(*UP42FS, "mount", mountpoint, "-o", "nonempty", env=sample.env)
+    assert "thesis.odt" not in os.listdir(mountpoint)
+    check(*UP42FS, "unmount", mountpoint)
+    assert (mountpoint / "thesis.odt").read_text() == "years of work"
+
+
+@pytest.mark.claim("S102")
+def test_a_home_directory_is_not_covered(sample: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.profile").touch()
+    env = sample.env | {"HOME": str(tmp_path / "home")}
+    assert "is not empty" in refused(env, tmp_path / "home")
+    done = run("sh", "-c", f"cd && {' '.join(UP42FS)} mount ~", env=env)
+    assert (done.returncode, mount_at(tmp_path / "home")) == (1, None)
+
+
+def test_a_crashed_mount_hides_nothing_either(sample: Emulator, tmp_path: Path) -> None:
+    """What lies below it shows when it is taken away, and counts then."""
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "mnt/kept").touch()
+    command = (*UP42FS, "mount", tmp_path / "mnt", "--log-file", tmp_path / "log")
+    for options, status in (("nonempty", 0), ("rw", 1), ("nonempty", 0)):
+        done = run(*command, "-o", options, env=sample.env)
+        assert done.returncode == status, done.stderr
+        assert ("is not empty" in done.stderr) == (status == 1)
+        if status == 0:
+            document = (tmp_path / "mnt/.up42fs/status.json").read_text()
+            os.kill(json.loads(document)["pid"], signal.SIGKILL)
+            wait_until(lambda: not answers(tmp_path / "mnt"), 5, "the mount is dead")
+    check(*UP42FS, "unmount", tmp_path / "mnt")
+    assert os.listdir(tmp_path / "mnt") == ["kept"]
+
+
+def answers(path: Path) -> bool:
+    try:
+        os.statvfs(path)
+    except OSError:
+        return False
+    return True
 
 
 def test_no_account(mountpoint: Path) -> None:

@@ -18,6 +18,7 @@ from up42fs.cli.options import (
     Subparsers,
     add_options,
     examples,
+    path_argument,
     printable,
     settings_of,
 )
@@ -48,7 +49,9 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     _add(actions, "usage", "how much is held, of how much that may be", _usage, "--json")
     words = "delete what is held, pinned files excepted"
     clear = _add(actions, "clear", words, _clear, "--older-than 30")
-    clear.add_argument("paths", nargs="*", metavar="PATH", help="only these files of a mount")
+    clear.add_argument(
+        "paths", nargs="*", type=path_argument, metavar="PATH", help="only these files of a mount"
+    )
     clear.add_argument("--older-than", type=float, metavar="DAYS", help="only what is unused since")
     clear.add_argument("--pinned", action="store_true", help="pinned files too")
     _add(actions, "verify", "read everything and compare checksums", _verify, "--cache-dir /big")
@@ -57,7 +60,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         ("unpin", "undo pin", _unpin),
     ):
         action = _add(actions, name, words, run, "~/up42/orders/Berlin/*.zip")
-        action.add_argument("paths", nargs="+", metavar="PATH")
+        action.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
 
 
 def _add(

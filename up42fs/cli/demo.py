@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from up42fs.cli import respawn
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.fuse.mounts import mount_at
@@ -47,8 +47,10 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs demo --data ~/imagery ~/mnt",
         ),
     )
-    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
-    parser.add_argument("--data", metavar="DIR", help="serve the files below DIR instead")
+    parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
+    parser.add_argument(
+        "--data", type=path_argument, metavar="DIR", help="serve the files below DIR instead"
+    )
     parser.set_defaults(command=main)
 
 

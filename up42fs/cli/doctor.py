@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from up42fs import config
 from up42fs.cli.mounts import read_status
-from up42fs.cli.options import ACCOUNT, Formatter, Subparsers, add_options, examples, settings_of
+from up42fs.cli.options import (
+    ACCOUNT,
+    Formatter,
+    Subparsers,
+    add_options,
+    examples,
+    path_argument,
+    settings_of,
+)
 from up42fs.fuse.mounts import FSTYPE, Mount, mount_at, ours
 
 if TYPE_CHECKING:
@@ -37,10 +45,11 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs doctor --bundle up42fs-support.tar.gz ~/up42",
         ),
     )
-    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("--json", action="store_true", help="the findings as a list")
     parser.add_argument(
         "--bundle",
+        type=path_argument,
         metavar="FILE",
         help="write findings, status, log and versions to a .tar.gz, without secrets and names",
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from up42fs.cli.mounts import mount_of
-from up42fs.cli.options import Formatter, Subparsers, examples, printable
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument, printable
 from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
 
@@ -32,7 +32,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs explain ~/up42/assets/scene.tif", "up42fs explain --json scene.tif | jq .reads"
         ),
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
     parser.add_argument("--json", action="store_true", help="an object for each file, a line each")
     parser.set_defaults(command=main)
 

@@ -26,7 +26,7 @@ from up42fs import config, logs
 from up42fs.cli import respawn
 from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
-from up42fs.cli.options import Formatter, Subparsers, add_options, examples
+from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.unmount import serving_pid
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
@@ -54,7 +54,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs mount -o refresh=30,cache_size=50G ~/up42",
         ),
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("-f", "--foreground", action="store_true", help="serve in this process")
     parser.add_argument(
         "-o",
@@ -95,7 +95,10 @@ def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
             file=sys.stderr,
         )
     check_mountable(mountpoint)
-    return settings_of(options, os.environ), mountpoint
+    settings = settings_of(options, os.environ)
+    if not settings.nonempty:
+        check_empty(mountpoint)
+    return settings, mountpoint
 
 
 def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> config.Settings:
@@ -126,6 +129,20 @@ def check_mountable(mountpoint: Path) -> None:
         raise ConfigurationError(f"{mountpoint} does not exist; make it: mkdir -p {mountpoint}")
     if not mountpoint.is_dir():
         raise ConfigurationError(f"{mountpoint} is not a directory; mount on an empty directory")
+
+
+def check_empty(mountpoint: Path) -> None:
+    """Raise ConfigurationError with the cure if the mount would hide something."""
+    try:
+        with os.scandir(mountpoint) as entries:
+            is_empty = next(entries, None) is None
+    except PermissionError:
+        return  # nothing in it can be found by name either, and fusermount3 has rules of its own
+    if not is_empty:
+        raise ConfigurationError(
+            f"{mountpoint} is not empty, and a mount would hide what is in it. "
+            "Mount on an empty directory, or say so: -o nonempty"
+        )
 
 
 def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:

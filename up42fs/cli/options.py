@@ -43,9 +43,21 @@ def printable(text: str) -> str:
     )
 
 
+def path_argument(text: str) -> str:
+    """The type of arguments that are paths: an empty one would mean the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; is a variable of your shell unset?")
+    return text
+
+
 def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
     """One long option for every entry of the option table, or for those of `names`."""
-    parser.add_argument("--config", metavar="FILE", help="settings file instead of the default")
+    parser.add_argument(
+        "--config",
+        type=path_argument,
+        metavar="FILE",
+        help="settings file instead of the default",
+    )
     defaults = config.describe()
     for option in config.OPTIONS:
         if names is not None and option.name not in names:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from up42fs.cli.mounts import chosen, need_status, read_status
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.errors import Unavailable
 
 #: Pause between two looks, seconds.
@@ -34,7 +34,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs status --json ~/up42 | jq .counters",
         ),
     )
-    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(
         "--json", action="store_true", help="the mount's document; without MOUNTPOINT a list"
     )

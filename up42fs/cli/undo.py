@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from up42fs.cli.mounts import chosen, need_status
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.core.changes import Change, parse_lines, still_done
 from up42fs.core.edits import Metadata
 from up42fs.errors import ConfigurationError, Unavailable
@@ -26,7 +26,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "changed since stays, and a title that was changed again too.",
         epilog=examples("up42fs undo ~/up42", "up42fs undo --dry-run ~/up42 3"),
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("count", nargs="?", type=_count, default=1, metavar="N", help="how many")
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
     parser.set_defaults(command=main)

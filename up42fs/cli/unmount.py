@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from up42fs.cli.mounts import read_status
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fuse.mounts import FSTYPE, mount_at
 
@@ -27,7 +27,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         description="Unmount, and wait until the mount's process is gone.",
         epilog=examples("up42fs unmount ~/up42", "up42fs unmount --lazy ~/up42"),
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(
         "-z", "--lazy", action="store_true", help="even if busy: gone when its last user leaves"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.mounts import mount_of, need_status
-from up42fs.cli.options import Formatter, Subparsers, examples
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 
 if TYPE_CHECKING:
     from up42fs.cli.warm_plan import Job
@@ -34,7 +34,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs warm --bbox 13.3,52.4,13.5,52.6 ~/up42/assets/scene",
         ),
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
     parser.add_argument(
         "--overviews", action="store_true", help="only the overviews of TIFF files: for a small map"
     )

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="port of the API (0: any)")
     parser.add_argument("--auth-port", type=int, default=0, help="port of the identity server")
     parser.add_argument("--store-port", type=int, default=0, help="port of the object store")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="serve the files below DIR")
+    parser.add_argument("--data", type=_directory, metavar="DIR", help="serve the files below DIR")
     parser.add_argument(
         "--synthetic",
         type=SyntheticSize.parse,
@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve that many generated rows, TRANSFORMED of the assets with FILES files each",
     )
     parser.add_argument(
-        "--sample-dir", type=Path, metavar="DIR", help="where the sample storage is made and kept"
+        "--sample-dir",
+        type=_directory,
+        metavar="DIR",
+        help="where the sample storage is made and kept",
     )
     parser.add_argument(
         "--external-store",
@@ -53,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--die-with-parent", action="store_true", help="end when the parent process ends"
     )
     faults.add_arguments(parser)
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
 
 
 def main(args: argparse.Namespace) -> int:
