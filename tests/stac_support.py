@@ -114,10 +114,10 @@ class Stac:
     def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
         self.learned.setdefault(asset_id, {})[object_id] = size
 
-    async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
+    async def learn(self, assets: Iterable[Asset]) -> None:
         unknown = [asset for asset in assets if asset.id not in self._answers]
         if len(unknown) > 1:
-            await self._ask(f"order {order_id}")
+            await self._ask("together")
             for asset in unknown:
                 self._answers[asset.id] = tuple(i for i in self.rows if i.asset_id == asset.id)
 

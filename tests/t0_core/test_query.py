@@ -330,6 +330,11 @@ def test_memory_alone_asks_nothing(name: str) -> None:
     assert parsed(name).stac_body(100) is None
 
 
+def or_unsaid(condition: dict) -> dict:
+    """Memory knows of the asset what its items may leave out."""
+    return {"op": "or", "args": [condition, {"op": "isNull", "args": condition["args"][:1]}]}
+
+
 def test_a_search_says_all_it_can() -> None:
     name = "bbox=13.1,52.3,13.7,52.7,cloud<10,gsd<=0.5,collection=phr,datetime=2024-05,tag=x"
     assert parsed(name + f",order={ORDER.id},constellation=PHR").stac_body(50) == {
@@ -339,8 +344,8 @@ def test_a_search_says_all_it_can() -> None:
         "filter": {
             "op": "and",
             "args": [
-                {"op": "=", "args": [{"property": "collection_name"}, "phr"]},
-                {"op": "=", "args": [{"property": "order_id"}, ORDER.id]},
+                or_unsaid({"op": "=", "args": [{"property": "collection_name"}, "phr"]}),
+                or_unsaid({"op": "=", "args": [{"property": "order_id"}, ORDER.id]}),
                 {"op": "=", "args": [{"property": "constellation"}, "PHR"]},
                 {"op": "<", "args": [{"property": "eo:cloud_cover"}, 10]},
                 {"op": "<=", "args": [{"property": "gsd"}, 0.5]},
@@ -360,6 +365,11 @@ def test_one_condition_needs_no_and_and_none_no_filter() -> None:
         "limit": 5,
         "bbox": [170, -10, -170, 10],
     }
+
+
+def test_without_narrowing_only_what_stac_must_judge_is_asked() -> None:
+    query = parsed(f"cloud<10,collection=phr,order={ORDER.id}")
+    assert query.stac_body(5, narrow=False) == parsed("cloud<10").stac_body(5)
 
 
 @pytest.mark.parametrize("term", ["collection=PHR", "order=Berlin May", "tag=x", "source=ARCHIVE"])

@@ -90,9 +90,15 @@ class Stac:
 def _finds(body: Mapping[str, Any], item: StacItem) -> bool:
     if "collections" in body:
         return item.collection_id in body["collections"]
-    name, value = body["filter"]["args"]
+    return _holds(body["filter"], item)
+
+
+def _holds(expression: Mapping[str, Any], item: StacItem) -> bool:
+    if expression["op"] == "or":
+        return any(_holds(part, item) for part in expression["args"])
+    name, value = expression["args"]
     found = {"asset_id": item.asset_id, "order_id": item.order_id}[name["property"]]
-    if body["filter"]["op"] == "in":
+    if expression["op"] == "in":
         return found in value
-    assert body["filter"]["op"] == "="
+    assert expression["op"] == "="
     return found == value

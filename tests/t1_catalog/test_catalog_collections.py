@@ -212,6 +212,27 @@ async def test_what_could_be_only_some_of_an_assets_items_is_not_passed_on(
     assert items.known(asset_id(9)) is None  # not the asset of this collection
 
 
+@pytest.mark.claim("S160")
+async def test_a_collection_that_arrives_takes_back_what_was_passed_on(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    source = small()
+    items = Items(nursery, source, metrics=Metrics())
+    collections = make_collections(nursery, source, items=items)
+    await collections.all()
+    found = await collections.items("collection-1")
+    assert await items.of_asset(done(1)) == found
+    searched = await items.of_asset(done(2))
+    more = [make_item(70, 1, collection_id="collection-7")]
+    source.items += [*more, make_item(80, 2, collection_id="collection-8")]
+    source.collections += [make_collection(7, 1), make_collection(8, 2)]
+    await trio.sleep(61)
+    await collections.all()
+    await trio.sleep(1)
+    assert set(await items.of_asset(done(1))) == {*found, *more}
+    assert await items.of_asset(done(2)) == searched, "a search's answer holds as before"
+
+
 async def test_collections_find_what_the_search_refuses(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

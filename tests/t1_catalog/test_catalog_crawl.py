@@ -3,7 +3,12 @@ others."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,14 +18,15 @@ from hypothesis import strategies as st
 from strategies import at, make_asset
 
 from up42fs.catalog import item_rows
-from up42fs.catalog.crawl import BATCH, ItemCrawl
+from up42fs.catalog.crawl import BATCH, IN_VAIN, ItemCrawl
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot
+from up42fs.catalog.together import DOUBTS
 from up42fs.core.stac import StacAsset, StacItem
-from up42fs.errors import InvalidArgument, Unavailable
+from up42fs.errors import AccessDenied, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
 
 texts = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
@@ -109,7 +115,13 @@ async def test_what_changed_is_asked_again(tmp_path: Path, nursery: trio.Nursery
     source.items[2] = make_item(2, 2, files=5, document={})
     newer = done(2, updated_at=at(1000))
     place.crawl.note(place.index.apply(Changes(assets=(newer, make_asset(77)))))
-    assert place.crawl.status() == {"transformed": 5, "missing": 1}
+    assert place.crawl.status() == {
+        "transformed": 5,
+        "missing": 1,
+        "refused": 0,
+        "together": True,
+        "error": None,
+    }
     await place.crawled()
     assert source.asked["search"] == 2
     later = Place(nursery, source, tmp_path / "c.sqlite", 5)
@@ -129,39 +141,142 @@ async def test_an_asset_that_leaves_takes_its_items(tmp_path: Path, nursery: tri
     assert Snapshot(tmp_path / "c.sqlite").item_versions().keys() == {asset_id(0), asset_id(2)}
 
 
-async def test_a_service_that_takes_no_lists_is_asked_one_by_one(
-    tmp_path: Path, nursery: trio.Nursery
-) -> None:
-    class Plain(Stac):
-        async def search(self, body):
-            if body["filter"]["op"] == "in":
-                raise InvalidArgument("unknown operator")
-            async for item in super().search(body):
-                yield item
+@dataclass
+class Moody(Stac):
+    """Fails as told: by the operator of the filter, or for single assets."""
 
-    source = Plain(items=source_of(4).items)
+    operators: dict[str, Exception] = field(default_factory=dict)
+    assets: dict[str, Exception] = field(default_factory=dict)
+
+    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        text = json.dumps(body)
+        for name, error in (*self.operators.items(), *self.assets.items()):
+            if name == body["filter"]["op"] or f'"{name}"' in text:
+                self.asked["failed"] += 1
+                raise error
+        async for item in super().search(body):
+            yield item
+
+
+class Unshelved(Place):
+    """Without waiting for a disk, for a clock that jumps."""
+
+    def __init__(self, nursery: trio.Nursery, source: Stac, path: Path, count: int) -> None:
+        super().__init__(nursery, source, path, count)
+
+        async def nothing() -> dict[str, int]:
+            return {}
+
+        self.items = Items(nursery, source, metrics=Metrics())
+        self.crawl = ItemCrawl(self.index, self.items, nothing)
+
+
+@pytest.mark.parametrize(
+    ("refused", "searches", "together"),
+    [({"in"}, 1, True), ({"in", "or"}, 4, False)],
+)
+async def test_a_service_that_takes_no_lists_is_asked_otherwise(
+    tmp_path: Path,
+    nursery: trio.Nursery,
+    refused: set[str],
+    searches: int,
+    together: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    operators = dict.fromkeys(refused, InvalidArgument("unknown operator"))
+    source = Moody(items=source_of(4).items, operators=operators)
     place = Place(nursery, source, tmp_path / "c.sqlite", 4)
     nursery.start_soon(place.crawl.run)
     await place.crawled()
-    assert source.asked["search"] == 4
+    assert source.asked["search"] == searches
     assert len(place.snapshot.item_versions()) == 4
+    assert place.crawl.status()["together"] is together
+    assert "unknown operator" in caplog.text
 
 
-async def test_a_failure_is_tried_again(tmp_path: Path, nursery, autojump_clock) -> None:
-    source = source_of(4)
-    source.fail = Unavailable("down")
-    place = Place(nursery, source, tmp_path / "c.sqlite", 4)
-
-    async def nothing() -> dict[str, int]:
-        return {}
-
-    place.crawl = ItemCrawl(place.index, place.items, nothing)
+@pytest.mark.claim("S161")
+@pytest.mark.parametrize("error", [Unavailable("500"), AccessDenied("403"), NotFound("404")])
+async def test_a_failure_of_lists_that_lasts_does_not_stop_the_crawl(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock, error: Exception
+) -> None:
+    count = 5 * BATCH
+    source = Moody(items=source_of(count).items, operators={"in": error})
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", count)
     nursery.start_soon(place.crawl.run)
-    await trio.sleep(10)
-    assert place.crawl.status()["missing"] == 4
-    source.fail = None
-    await trio.sleep(40)
+    await trio.sleep(1)
     assert place.crawl.status()["missing"] == 0
+    assert source.asked["failed"] == DOUBTS
+    # Two batches one by one, the other three by the other form.
+    assert source.asked["search"] == DOUBTS * BATCH + 3
+
+
+@pytest.mark.claim("S161")
+async def test_one_asset_that_fails_holds_up_no_other(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 2 * BATCH
+    bad = asset_id(count - 1)  # the newest: asked for first
+    source = Moody(items=source_of(count).items, assets={bad: Unavailable("this one is broken")})
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", count)
+    nursery.start_soon(place.crawl.run)
+    await trio.sleep(1)
+    assert place.crawl.status()["missing"] == 1
+    assert place.crawl.status()["error"] == "this one is broken"
+    assert place.crawl.status()["together"] is True
+    assert place.items.known(asset_id(3)) is None  # crawled onto a shelf, if there is one
+    assert [r.levelname for r in caplog.records if "this one is broken" in r.message] == ["WARNING"]
+    failed = source.asked["failed"]
+    await trio.sleep(24 * 3600)
+    assert source.asked["failed"] - failed < 60, "its turns come ever later"
+    source.assets.clear()
+    await trio.sleep(3600)
+    assert place.crawl.status()["missing"] == 0
+    assert place.crawl.status()["error"] is None
+
+
+async def test_an_asset_that_is_refused_has_no_second_turn(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock
+) -> None:
+    source = Moody(items=source_of(4).items, assets={asset_id(2): InvalidArgument("not this")})
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", 4)
+    nursery.start_soon(place.crawl.run)
+    await trio.sleep(1)
+    failed = source.asked["failed"]
+    assert place.crawl.status()["missing"] == 0
+    assert place.crawl.status()["refused"] == 1
+    await trio.sleep(24 * 3600)
+    assert source.asked["failed"] == failed
+    place.crawl.note(place.index.apply(Changes(assets=(done(2, updated_at=at(9)),))))
+    source.assets.clear()
+    await trio.sleep(1)
+    assert place.crawl.status()["refused"] == 0
+
+
+@pytest.mark.claim("S161")
+@pytest.mark.parametrize("error", [Unavailable("down"), Offline("no network"), AccessDenied("403")])
+async def test_an_outage_is_waited_out_and_told(
+    tmp_path: Path,
+    nursery: trio.Nursery,
+    autojump_clock,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = source_of(4)
+    source.fail = error
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", 4)
+    nursery.start_soon(place.crawl.run)
+    await trio.sleep(300)
+    assert place.crawl.status()["missing"] == 4
+    assert place.crawl.status()["error"] == str(error)
+    assert source.asked["search"] <= 11 * (IN_VAIN + 1)
+    assert [r.levelname for r in caplog.records if str(error) in r.message] == ["WARNING"]
+    source.fail = None
+    await trio.sleep(1800)
+    assert place.crawl.status()["missing"] == 0
+    assert place.crawl.status()["error"] is None
+    assert "works again" in caplog.text
 
 
 async def test_sizes_hold_as_long_as_the_item_they_are_of(

@@ -339,27 +339,3 @@ def test_the_order_of_items_does_not_depend_on_how_they_came(found, random) -> N
     dated = [item.created for item in in_order(found) if item.created is not None]
     assert dated == sorted(dated)
     assert set(in_order(found)[: len(dated)]) == {i for i in found if i.created is not None}
-
-
-async def test_the_items_of_an_order_are_one_search(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
-    source = Stac(
-        items=[make_item(n, of=of, order_id="order") for n, of in ((1, 1), (2, 2), (3, 2))]
-    )
-    items = make_items(nursery, source)
-    assets = [done(number, order_id="order") for number in (1, 2, 3)]
-    await items.learn_order("order", assets)
-    await items.learn_order("order", assets)
-    assert [len(await items.of_asset(asset)) for asset in assets[:2]] == [1, 2]
-    assert items.known(assets[2].id) == ()
-    assert len(source.asked) == 1
-
-
-async def test_one_unknown_asset_of_an_order_is_left_to_its_own_search(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
-    source = Stac(items=[make_item(1, of=1)])
-    items = make_items(nursery, source)
-    await items.learn_order("order", [done(1)])
-    assert len(source.asked) == 0

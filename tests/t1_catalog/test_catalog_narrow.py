@@ -140,6 +140,21 @@ async def test_where_orders_cannot_be_asked_for_the_whole_is_waited_for(
     assert len(place.index.assets) == 10
 
 
+@pytest.mark.claim("S160")
+async def test_an_order_of_which_a_search_finds_nothing_waits_for_the_whole(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(10)
+
+    async def of_order(order_id: str) -> list[Asset]:
+        return []  # a server that looks at names and titles only
+
+    monkeypatch.setattr(place.narrow, "of_order", of_order)
+    nursery.start_soon(place.sync.run)
+    await place.sync.ready_order(ORDER_ID, timeout_s=5)
+    assert len(list(place.index.of_order(ORDER_ID))) == 3
+
+
 async def test_a_pass_that_was_cut_off_goes_on_from_there(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -13,7 +13,7 @@ from strategies import make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.errors import InvalidArgument, Unavailable
-from up42fs.fs.footprints import KEPT_S, NAME, PARALLEL
+from up42fs.fs.footprints import KEPT_S, NAME, PARALLEL, TOGETHER
 from up42fs.fs.nodes import Absent, Attributes
 
 ORDER = make_order(1, display_name="Munich")
@@ -86,7 +86,7 @@ async def test_looking_it_up_asks_nothing_and_stat_makes_it(
     assert not stac.asked
     size = (await world.fs.getattr(inode)).size
     assert size > 100
-    assert stac.asked == {f"order {ORDER.id}": 1}
+    assert stac.asked == {"together": 1}
     found = await world.fs.lookup(await world.walk("orders/Munich"), NAME)
     assert isinstance(found, Attributes)
     assert found.size == size
@@ -110,38 +110,58 @@ async def test_what_cannot_be_asked_is_left_out_with_a_word(
     world: World, stac: Stac, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
-    stac.fail[TWO.id] = Unavailable("UP42 is down")
+    stac.fail = {"together": InvalidArgument("one by one"), TWO.id: Unavailable("UP42 is down")}
     document = json.loads(await read(world, f"tags/both/{NAME}"))
     assert [row["properties"]["id"] for row in document["features"]] == [ONE.id]
     (message,) = caplog.messages
     assert TWO.id in message
 
 
-async def test_an_order_that_cannot_be_asked_is_told(
-    world: World, stac: Stac, autojump_clock: MockClock
+@pytest.mark.parametrize("directory", ["orders/Munich", "tags/both"])
+@pytest.mark.parametrize(
+    "failures",
+    [
+        {"together": Unavailable("UP42 is down")},
+        {"together": InvalidArgument("no"), "asset": Unavailable("UP42 is down")},
+    ],
+)
+async def test_a_directory_that_cannot_be_asked_is_told(
+    world: World, stac: Stac, autojump_clock: MockClock, directory: str, failures: dict
 ) -> None:
-    stac.fail["order"] = Unavailable("UP42 is down")
-    inode = await world.walk(f"orders/Munich/{NAME}")
+    stac.fail = dict(failures)
+    inode = await world.walk(f"{directory}/{NAME}")
     with pytest.raises(Unavailable):
         await world.fs.getattr(inode)
     stac.fail.clear()
     assert (await world.fs.getattr(inode)).size > 100
 
 
-async def test_where_orders_cannot_be_searched_each_asset_is_asked(
+async def test_where_several_cannot_be_searched_each_asset_is_asked(
     world: World, stac: Stac, autojump_clock: MockClock
 ) -> None:
     told = json.loads(await read(world, f"orders/Munich/{NAME}"))
     other = stac_world(stac, *world.index.assets.values(), *world.index.orders.values())
-    stac.fail["order"] = InvalidArgument("no such queryable")
+    stac.fail["together"] = InvalidArgument("no such operator")
     assert json.loads(await read(other, f"orders/Munich/{NAME}")) == told
 
 
 async def test_items_are_asked_in_parallel_but_not_all_at_once(autojump_clock: MockClock) -> None:
     assets = [done(n, name=f"{n}.zip", tags=("all",)) for n in range(4 * PARALLEL)]
     stac = Stac(tuple(item_of(asset, n) for n, asset in enumerate(assets)), wait_s=1.0)
+    stac.fail["together"] = InvalidArgument("no such operator")
     world = stac_world(stac, *assets)
     started_s = trio.current_time()
     document = json.loads(await read(world, f"tags/all/{NAME}"))
     assert len(document["features"]) == 4 * PARALLEL
-    assert trio.current_time() - started_s == pytest.approx(4.0)
+    assert trio.current_time() - started_s == pytest.approx(5.0)
+
+
+async def test_a_large_directory_is_a_search_for_a_hundred_assets(
+    autojump_clock: MockClock,
+) -> None:
+    assets = [done(n, name=f"{n}.zip", tags=("all",)) for n in range(2 * TOGETHER + 2)]
+    stac = Stac(tuple(item_of(asset, n) for n, asset in enumerate(assets)))
+    world = stac_world(stac, *assets)
+    document = json.loads(await read(world, f"tags/all/{NAME}"))
+    assert len(document["features"]) == len(assets)
+    assert stac.asked == {"together": 3}

@@ -115,7 +115,13 @@ class Collections:
 
     async def _crawl(self, _: None) -> tuple[StacCollection, ...]:
         self._metrics.count("catalog.collection_crawls")
-        return tuple([collection async for collection in self._source.all_collections()])
+        before = self._all.known(None)
+        found = tuple([collection async for collection in self._source.all_collections()])
+        if before is not None and self._told is not None:
+            known = {collection.id for collection in before}
+            arrived = {c.asset_id for c in found if c.id not in known and c.asset_id is not None}
+            self._told.forget_lent(arrived)
+        return found
 
     async def _crawl_items(self, collection_id: str) -> tuple[StacItem, ...]:
         self._metrics.count("catalog.item_crawls")

@@ -5,8 +5,13 @@ Knows which assets' items are on the shelf and which are not; asking and keeping
 Theory. Where nothing is on the shelf yet, walking through the directories of transformed files is a
 request each. So once the assets are listed, those whose items are missing, or of another version
 of the asset, are asked for a batch at a time, newest first, one request after another; later, those
-that a refresh changed. A directory that is opened meanwhile asks for itself at once. A service that
-does not take a list of assets (400) is asked for one asset at a time.
+that a refresh changed. A directory that is opened meanwhile asks for itself at once.
+The crawl goes on whatever UP42 answers, and says in `status` and in the log what is in its way. A
+batch that fails is asked for one asset at a time, and so is everything where UP42 takes no question
+about several. An asset that fails is set aside and the next one is asked for: nothing stands
+behind it in the queue. It has its turn again after a pause, which doubles each time; one that is
+refused for a reason has none. Where `IN_VAIN` assets fail one after the other, the fault is not
+theirs: the crawl waits for better times.
 Rejected: reading all items of the storage; most assets may be untransformed, and an item's asset
 is complete only when the last page is read.
 """
@@ -14,26 +19,35 @@ is complete only when the last page is read.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.item_rows import to_us
-from up42fs.errors import InvalidArgument, Up42fsError
+from up42fs.catalog.together import MOST as BATCH
+from up42fs.errors import InvalidArgument, Offline, Up42fsError
 from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
 
-#: Assets asked for together: with one item each, one page.
-BATCH = 100
-#: Pause after a failure, and before the batch after it, seconds.
+#: Pause after a failure, seconds: before the next batch, and before an asset's second turn.
 PAUSE_AFTER_FAILURE_S = 30.0
+LONGEST_PAUSE_S = 1800.0
+#: Assets that fail one after the other before the crawl pauses.
+IN_VAIN = 3
 
 
 class Learner(Protocol):
     """Where items are asked for (see `catalog.items.Items`)."""
+
+    @property
+    def asks_together(self) -> bool:
+        """Whether UP42 takes questions about several assets."""
+        ...
 
     async def of_asset(self, asset: Asset) -> object:
         """Learn the items of an asset."""
@@ -42,6 +56,18 @@ class Learner(Protocol):
     async def learn_many(self, assets: Iterable[Asset]) -> None:
         """Learn the items of several assets by one search."""
         ...
+
+    def doubt(self, error: Up42fsError) -> None:
+        """The last `learn_many` failed with `error`; its assets alone could be asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """An asset that failed `times` times has its next turn at `due_s`."""
+
+    due_s: float
+    times: int
 
 
 class ItemCrawl:
@@ -58,25 +84,35 @@ class ItemCrawl:
         self._versions = versions
         #: A dict for its order; the next to ask for is the last.
         self._missing: dict[str, None] = {}
+        #: Those that failed; with their turn they are missing again, too.
+        self._aside: dict[str, _Aside] = {}
+        self._refused: set[str] = set()
         self._changed = trio.Event()
-        self._batch = BATCH
         self._started = False
+        self._error: Up42fsError | None = None
 
     def note(self, delta: Delta) -> None:
         """Assets changed: their items may have, too."""
         if not self._started:
             return
         for asset_id in delta.assets:
-            self._missing.pop(asset_id, None)
+            self._forget(asset_id)
             if self._is_transformed(asset_id):
                 self._missing[asset_id] = None
         self._changed.set()
 
     def status(self) -> dict[str, object]:
-        """For `status.json`: how many transformed assets there are, and are still to be asked."""
+        """For `status.json`.
+
+        How many transformed assets there are, are still to be asked for, and will not be answered;
+        whether several are asked for together; and what is in the way.
+        """
         return {
             "transformed": self._index.count(CnamStatus.SUCCESSFUL),
-            "missing": len(self._missing) if self._started else None,
+            "missing": len(self._missing | self._aside) if self._started else None,
+            "refused": len(self._refused),
+            "together": self._items.asks_together,
+            "error": str(self._error) if self._error else None,
         }
 
     async def run(self) -> None:
@@ -88,36 +124,107 @@ class ItemCrawl:
         self._missing = dict.fromkeys(asset.id for asset in missing)
         self._started = True
         while True:
-            if not self._missing:
-                self._changed = trio.Event()
-                await self._changed.wait()
+            await self._until_wanted()
             await self._next()
 
+    async def _until_wanted(self) -> None:
+        """Return once there is something to ask for."""
+        while not self._missing:
+            due_s = min((aside.due_s for aside in self._aside.values()), default=math.inf)
+            self._changed = trio.Event()
+            with trio.move_on_at(due_s):
+                await self._changed.wait()
+            now_s = trio.current_time()
+            due = [id_ for id_, aside in self._aside.items() if aside.due_s <= now_s]
+            self._missing |= dict.fromkeys(due)
+
     async def _next(self) -> None:
-        batch = list(reversed(self._missing))[: self._batch]
-        for asset_id in [id_ for id_ in batch if not self._is_transformed(id_)]:
-            self._missing.pop(asset_id, None)
-            batch.remove(asset_id)
-        assets = [self._index.assets[asset_id] for asset_id in batch]
-        try:
-            if self._batch > 1 and assets:
-                await self._items.learn_many(assets)
-            elif assets:
-                await self._items.of_asset(assets[0])
-        except InvalidArgument as error:
-            if self._batch > 1:
-                log.info("items are asked for one asset at a time: %s", error)
-                self._batch = 1
+        """Ask for the next batch."""
+        wanted = list(reversed(self._missing))[:BATCH]
+        assets = [self._index.assets[id_] for id_ in wanted if self._is_transformed(id_)]
+        for asset_id in set(wanted) - {asset.id for asset in assets}:
+            self._forget(asset_id)
+        failed: Up42fsError | None = None
+        # One that was set aside may be what made its batch fail.
+        together = [asset for asset in assets if asset.id not in self._aside]
+        if len(together) > 1 and self._items.asks_together:
+            try:
+                await self._items.learn_many(together)
+            except Offline as error:
+                await self._pause(error)
                 return
-            log.debug("the items of asset %s stay unknown: %s", batch[0], error)
-        except Up42fsError as error:
-            log.debug("asking for items failed, trying again later: %s", error)
-            await trio.sleep(PAUSE_AFTER_FAILURE_S)
-            return
-        asked = {asset.id: asset for asset in assets}
-        for asset_id in batch:
-            if self._index.assets.get(asset_id) is asked.get(asset_id):  # else it changed meanwhile
-                self._missing.pop(asset_id, None)
+            except Up42fsError as error:
+                log.debug("asking for the items of %d assets failed: %s", len(together), error)
+                failed = None if isinstance(error, InvalidArgument) else error
+            else:
+                self._learned(together)
+                return
+        await self._one_by_one(assets, failed)
+
+    async def _one_by_one(self, assets: Iterable[Asset], failed: Up42fsError | None) -> None:
+        """Ask for each asset; `failed` is why they could not be asked for together."""
+        in_vain = 0
+        for asset in assets:
+            try:
+                await self._items.of_asset(asset)
+            except Offline as error:
+                await self._pause(error)
+                return
+            except Up42fsError as error:
+                if isinstance(error, InvalidArgument):
+                    self._refuse(asset.id, error)
+                else:
+                    self._set_aside(asset.id)
+                    self._tell(error)
+                in_vain += 1
+                if in_vain >= IN_VAIN:
+                    await self._pause(error)
+                    return
+            else:
+                in_vain = 0
+                self._learned([asset])
+                if failed is not None:
+                    self._items.doubt(failed)
+                    failed = None
+
+    def _learned(self, assets: Iterable[Asset]) -> None:
+        for asset in assets:
+            if self._index.assets.get(asset.id) is asset:  # else it changed meanwhile
+                self._forget(asset.id)
+        if self._error is not None and not self._aside:
+            log.info("asking for the items of transformed assets works again")
+            self._error = None
+
+    def _forget(self, asset_id: str) -> None:
+        self._missing.pop(asset_id, None)
+        self._aside.pop(asset_id, None)
+        self._refused.discard(asset_id)
+
+    def _set_aside(self, asset_id: str) -> None:
+        self._missing.pop(asset_id, None)
+        times = self._aside[asset_id].times + 1 if asset_id in self._aside else 1
+        pause_s = min(PAUSE_AFTER_FAILURE_S * 2.0 ** min(times - 1, 16), LONGEST_PAUSE_S)
+        self._aside[asset_id] = _Aside(trio.current_time() + pause_s, times)
+
+    def _refuse(self, asset_id: str, error: Up42fsError) -> None:
+        self._forget(asset_id)
+        level = logging.DEBUG if self._refused else logging.WARNING
+        log.log(level, "the items of asset %s stay unknown, UP42 refuses: %s", asset_id, error)
+        self._refused.add(asset_id)
+
+    async def _pause(self, error: Up42fsError) -> None:
+        self._tell(error)
+        await trio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    def _tell(self, error: Up42fsError) -> None:
+        """Warn of the first of a row of failures; the state is in `status`."""
+        if self._error is None:
+            log.warning(
+                "the files of some transformed assets are not known yet, their directories "
+                "ask when you open them; UP42 is asked again: %s",
+                error,
+            )
+        self._error = error
 
     def _is_transformed(self, asset_id: str) -> bool:
         asset = self._index.assets.get(asset_id)

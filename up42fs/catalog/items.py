@@ -12,6 +12,9 @@ that ended in between, is what unsettled answers are asked again for.
 What a search found of a transformed asset is *shelved* where there is a snapshot, and taken from
 there the next time, in this mount or a later one, if it is of the asset as it is now. Shelved items
 are kept in memory without their documents, which `whole` brings back.
+Several assets are asked for together (`together`), and then an asset without files in the answer is
+one that nothing was learned of: only its own search may say that it has none. No other property is
+asked for: of the items with an `order_id`, say, some of an asset's may be missing (contract §5.4).
 A failed search is told to those who wait and not kept; but a *repeated* search that fails leaves
 the items of before, as a failed refresh of the catalogue does.
 Memory is bounded by items and files together: an item with 21 files is 45 kB of Python objects
@@ -24,7 +27,7 @@ asset is refused altogether (400) is the collections' way taken, if one is given
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +38,7 @@ from cachetools import LRUCache
 
 from up42fs.catalog.flights import Flights
 from up42fs.catalog.shelf import Shelved
+from up42fs.catalog.together import ItemSource, Together, equal
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.metrics import Metrics
@@ -48,15 +52,9 @@ ASK_AGAIN_S = 30.0
 SEARCH_TIMEOUT_S = 60.0
 #: Items and files kept, about 2 kB each (`weight`).
 MOST_KEPT = 4_000
+#: No directory stands beside assets in these states, so that none is emptied by no answer.
+_WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED)
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
-
-
-class ItemSource(Protocol):
-    """Where items are searched, as `api.client.Client` does."""
-
-    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
-        """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
-        ...
 
 
 class ShelfOfItems(Protocol):
@@ -88,6 +86,8 @@ class _Answer:
     items: tuple[StacItem, ...]
     updated_at: datetime | None
     asked_at_s: float
+    #: Told by `remember`: what one listing had, and not what a search found.
+    is_lent: bool = False
     #: Of files, by ID, as far as they were shelved; in bytes.
     sizes: Mapping[str, int] = field(default_factory=dict)
 
@@ -110,6 +110,7 @@ class Items:
         self._source = source
         self._metrics = metrics
         self._fallback = fallback
+        self._together = Together(source, metrics)
         self._shelf = shelf
         self._ask_again_s = ask_again_s
         self._clock = clock
@@ -173,35 +174,39 @@ class Items:
         if answer is not None:
             self._keep(asset_id, replace(answer, sizes={**answer.sizes, object_id: size}))
 
+    @property
+    def asks_together(self) -> bool:
+        """Whether UP42 takes questions about several assets, as far as is known."""
+        return self._together.is_possible
+
+    def doubt(self, error: Up42fsError) -> None:
+        """`learn_many` failed with `error`, and one by one these assets could be asked for."""
+        self._together.doubt(error)
+
     async def learn_many(self, assets: Iterable[Asset]) -> None:
-        """Learn the items of all `assets` (a page of them) by one search; raises `Up42fsError`."""
+        """Put the items of all `assets` (a page of them) on the shelf; raises `Up42fsError`."""
         asked = {asset.id: asset for asset in assets}
         asked_at_s = self._clock()
-        self._metrics.count("catalog.item_searches")
-        by_asset: dict[str, list[StacItem]] = {}
-        question = {"filter": {"op": "in", "args": [{"property": "asset_id"}, sorted(asked)]}}
-        async for item in self._source.search(question):
-            if item.asset_id in asked:
-                by_asset.setdefault(item.asset_id, []).append(item)
-        for asset in asked.values():
-            self._shelve(asset, _Answer(in_order(by_asset.get(asset.id, ())), None, asked_at_s))
+        found = await self._together.search(list(asked))
+        for asset_id, items in found.items():
+            self._shelve(asked[asset_id], _Answer(in_order(items), None, asked_at_s))
 
-    async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
-        """Learn the items of all `assets` of an order by one search, where several are unknown.
+    async def learn(self, assets: Iterable[Asset]) -> None:
+        """Learn the items of all `assets` (a page of them) together, where several are unknown.
 
         Raises an `Up42fsError`; what is known already stays.
         """
+        assets = tuple(assets)
+        await self.recall(assets)
         unknown = [asset for asset in assets if self._valid(asset) is None]
-        if len(unknown) < 2:
+        if len(unknown) < 2 or not self.asks_together:
             return
         asked_at_s = self._clock()
-        self._metrics.count("catalog.item_searches")
-        by_asset: dict[str | None, list[StacItem]] = {}
-        async for item in self._source.search(_question("order_id", order_id)):
-            by_asset.setdefault(item.asset_id, []).append(item)
+        found = await self._together.search([asset.id for asset in unknown])
         for asset in unknown:
-            items = in_order(by_asset.get(asset.id, ()))
-            self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
+            items = in_order(found.get(asset.id, ()))
+            if asset.cnam_status in _WITHOUT_DIRECTORY or any(map(transformed_files, items)):
+                self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
         """The items last heard of, however old; asks nothing. None where nothing is known."""
@@ -218,7 +223,14 @@ class Items:
             if item.asset_id is not None:
                 by_asset.setdefault(item.asset_id, []).append(item)
         for asset_id, found in by_asset.items():
-            self._keep(asset_id, _Answer(in_order(found), None, self._clock()))
+            self._keep(asset_id, _Answer(in_order(found), None, self._clock(), is_lent=True))
+
+    def forget_lent(self, asset_ids: Collection[str]) -> None:
+        """What `remember` told of these assets is not all any more; searches' answers stay."""
+        for asset_id in asset_ids:
+            answer = self._kept.get(asset_id)
+            if answer is not None and answer.is_lent:
+                del self._kept[asset_id]
 
     def _valid(self, asset: Asset) -> _Answer | None:
         answer = self._kept.get(asset.id)
@@ -227,9 +239,9 @@ class Items:
         if answer.updated_at is not None:
             del self._kept[asset.id]
             return None
+        # Not shelved: another collection may turn up that has more of them.
         adopted = replace(answer, updated_at=asset.updated_at)
         self._keep(asset.id, adopted)
-        self._shelve(asset, adopted)
         return adopted
 
     def _is_due(self, asset: Asset, answer: _Answer) -> bool:
@@ -243,7 +255,7 @@ class Items:
         asked_at_s = self._clock()
         try:
             self._metrics.count("catalog.item_searches")
-            found = [item async for item in self._source.search(_question("asset_id", asset.id))]
+            found = [item async for item in self._source.search({"filter": equal(asset.id)})]
         except InvalidArgument:
             if self._fallback is None:
                 raise
@@ -265,7 +277,7 @@ class Items:
         for asset_id, held in (await self._shelf.load(list(wanted))).items():
             asset = wanted[asset_id]
             if held.updated_at == asset.updated_at and self._valid(asset) is None:
-                answer = _Answer(held.items, asset.updated_at, self._clock(), held.sizes)
+                answer = _Answer(held.items, asset.updated_at, self._clock(), sizes=held.sizes)
                 self._keep(asset_id, answer)
 
     async def _shelved(self, asset: Asset) -> _Answer | None:
@@ -308,7 +320,3 @@ def weight(items: Iterable[StacItem]) -> int:
     Themselves and their files; without documents they are a sixth of it.
     """
     return 1 + sum((1 + len(item.assets)) // (1 if item.document else 6) for item in items)
-
-
-def _question(queryable: str, value: str) -> dict[str, Any]:
-    return {"filter": {"op": "=", "args": [{"property": queryable}, value]}}

@@ -5,6 +5,7 @@ Knows what to ask and how long to believe the answer; nothing of directories.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,7 +15,10 @@ from up42fs.catalog.answers import Answers
 from up42fs.catalog.flights import Flights
 from up42fs.core.query import Query, parse_query
 from up42fs.core.stac import StacItem
+from up42fs.errors import InvalidArgument
 from up42fs.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 #: Age in seconds from which a look starts a refresh, and the longest one search may take.
 REFRESH_S = 60.0
@@ -46,6 +50,8 @@ class Searches:
     ) -> None:
         self._source = source
         self._metrics = metrics
+        #: Until UP42 refuses that: to ask so that the answer has less of what memory leaves out.
+        self._narrows = True
         self._answers: Answers[str, frozenset[str]] = Answers(
             Flights(nursery, "searching the storage", timeout_s=SEARCH_TIMEOUT_S),
             self._search,
@@ -63,8 +69,20 @@ class Searches:
 
     async def _search(self, canonical: str) -> frozenset[str]:
         query = parse_query(canonical)
-        body = query.stac_body(PAGE_ROWS) if query else None
+        body = query.stac_body(PAGE_ROWS, narrow=self._narrows) if query else None
         assert body is not None, "only such queries are asked"
+        try:
+            return await self._found(body)
+        except InvalidArgument:
+            plain = query.stac_body(PAGE_ROWS, narrow=False) if query else None
+            if plain is None or plain == body:
+                raise
+            found = await self._found(plain)
+            log.info("UP42 takes no `isNull` in searches: they are asked without memory's terms")
+            self._narrows = False
+            return found
+
+    async def _found(self, body: Mapping[str, Any]) -> frozenset[str]:
         self._metrics.count("catalog.searches")
         found = [item.asset_id async for item in self._source.search(body)]
         return frozenset(asset_id for asset_id in found if asset_id)

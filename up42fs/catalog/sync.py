@@ -181,7 +181,8 @@ class Sync:
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
         """Return once the assets of an order are known; raises as `ready` does.
 
-        Until all assets are listed, this order's are asked for alone.
+        Until all assets are listed, this order's are asked for alone. Where that finds none, the
+        whole listing is waited for: nobody knows what a server looks at in such a search.
         """
         if self._states[Part.ASSETS].synced or order_id in self._orders_known:
             return
@@ -191,20 +192,23 @@ class Sync:
             with within(timeout_s, late):
                 try:
                     async with self._order_turns.setdefault(order_id, Turns()).turn():
-                        await self._learn_order(order_id, narrow)
-                    return
+                        if await self._learn_order(order_id, narrow):
+                            return
                 except NotFound:  # not listed any more: by STAC, then
                     pass
         await self.ready(Part.ASSETS, timeout_s=timeout_s)
 
-    async def _learn_order(self, order_id: str, narrow: Narrow) -> None:
+    async def _learn_order(self, order_id: str, narrow: Narrow) -> bool:
+        """Ask for an order alone; returns whether its assets are known now."""
         if self._states[Part.ASSETS].synced or order_id in self._orders_known:
-            return
+            return True
         asked_s = trio.current_time()
         rows = await narrow.of_order(order_id)
         if not self._states[Part.ASSETS].synced:
             self._apply(Part.ASSETS, tuple(rows), frozenset(), asked_s)
-            self._orders_known.add(order_id)
+            if rows:
+                self._orders_known.add(order_id)
+        return bool(rows) or self._states[Part.ASSETS].synced
 
     async def synced(self, part: Part) -> None:
         """Return once a listing is complete, however long that takes."""

@@ -39,6 +39,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "mounted", f"for {since}, by process {status.get('pid')}"
     yield "storage", _storage(status)
     yield "freshness", _freshness(status.get("catalogue", {}))
+    if (items := _items(status.get("items") or {})) is not None:
+        yield "files", items
     yield "open now", _open(status)
     yield "requests", _requests(counters)
     yield "bytes", _traffic(counters)
@@ -86,6 +88,18 @@ def _freshness(catalogue: Document) -> str:
             text += f" [red]({escape(str(state['error']))})[/]"
         said.append(text)
     return "; ".join(said)
+
+
+def _items(items: Document) -> str | None:
+    """How far the files of transformed assets are known; None where all are."""
+    missing, refused = items.get("missing"), items.get("refused")
+    if not (missing or refused or items.get("error")):
+        return None
+    how = "" if items.get("together", True) else ", asked for one by one"
+    text = f"{missing or 0} of {items.get('transformed', 0)} transformed assets to come{how}"
+    if refused:
+        text += f", [yellow]{refused} refused by UP42[/]"
+    return text + (f" [red]({escape(str(items['error']))})[/]" if items.get("error") else "")
 
 
 def _edits(edits: Document) -> str:

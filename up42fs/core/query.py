@@ -151,10 +151,11 @@ class Query:
             if _BY_NAME[term.field].source is Source.MEMORY
         )
 
-    def stac_body(self, limit: int) -> dict[str, Any] | None:
+    def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
         """The body of `POST …/stac/search` (contract §5.6), `limit` items a page.
 
         None where memory alone answers. The items found still have to be of assets that match.
+        `narrow` adds those of memory's terms that STAC knows, to have fewer items in the answer.
         """
         if not self.needs_search:
             return None
@@ -166,7 +167,10 @@ class Query:
             elif isinstance(term.value, tuple):
                 body["bbox"] = list(term.value)
             elif (condition := _condition(term)) is not None:
-                conditions.append(condition)
+                if _BY_NAME[term.field].source is Source.SEARCH:
+                    conditions.append(condition)
+                elif narrow:
+                    conditions.append(_or_unsaid(condition))
         if conditions:
             one = len(conditions) == 1
             body["filter"] = conditions[0] if one else {"op": "and", "args": conditions}
@@ -341,6 +345,12 @@ def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ..
 
 def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
+
+
+def _or_unsaid(condition: dict[str, Any]) -> dict[str, Any]:
+    """`condition`, or the item does not say: memory knows of its asset what the item leaves out."""
+    subject = condition["args"][0]
+    return {"op": "or", "args": [condition, {"op": "isNull", "args": [subject]}]}
 
 
 def _condition(term: Term) -> dict[str, Any] | None:

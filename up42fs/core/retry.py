@@ -110,10 +110,11 @@ _FINAL: dict[int, type[Up42fsError]] = {
     412: VersionChanged,
     416: VersionChanged,
     422: InvalidArgument,
+    501: InvalidArgument,
 }
 #: Refusals that a plane is known to mean (contract §1.2, §6, §7).
 _MEANT: dict[Plane, frozenset[int]] = {
-    Plane.API: frozenset({400, 401, 403, 404, 409, 410, 422}),
+    Plane.API: frozenset({400, 401, 403, 404, 409, 410, 422, 501}),
     Plane.AUTH: frozenset({400, 401, 403}),
     Plane.STORE: frozenset({400, 401, 403, 404, 409, 410, 412, 416}),
 }
@@ -159,7 +160,8 @@ def backoff_s(attempt: int, jitter: float) -> float:
 
 def _is_passing(failure: Failure) -> bool:
     status = failure.status or 0
-    return status in (408, 425, 429) or status >= 500
+    # What is not implemented (501) will not be by the next attempt.
+    return status in (408, 425, 429) or (status >= 500 and status != 501)
 
 
 def _is_refusal(failure: Failure) -> bool:

@@ -6,14 +6,13 @@ Knows which items a directory's assets have; how they become GeoJSON is `core.fo
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 import trio
 from cachetools import TTLCache
 
 from up42fs.core.footprints import FootprintEntry, feature_collection
 from up42fs.core.stac import StacItem
-from up42fs.errors import InvalidArgument, Up42fsError
+from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.layout import Layout
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.transformed import ItemsOfAssets, to_json
@@ -27,6 +26,8 @@ PREFIX = "footprints/"
 #: Seconds a document is kept, and how many assets' items are asked for at a time.
 KEPT_S = 60.0
 PARALLEL = 8
+#: Assets whose items are asked for by one search: not more than memory holds.
+TOGETHER = 100
 
 
 def is_document(node: Node) -> bool:
@@ -59,7 +60,7 @@ class Footprints:
     async def ensure(self, document: Node, layout: Layout) -> bytes:
         """The document; asks for the items of the directory's assets. Raises `Up42fsError`.
 
-        An order's items are one search; of other directories one an asset.
+        Items that are not known are one search for a hundred assets, else one an asset.
         """
         made = self._kept.get(document)
         if made is None:
@@ -74,33 +75,17 @@ class Footprints:
                 layout.members(directory), key=lambda asset: (asset.created_at, asset.id)
             )
             made = self._kept[document] = await self._make(
-                directory, layout.label(directory), oldest_first, paths
+                layout.label(directory), oldest_first, paths
             )
         return made
 
-    async def _make(
-        self, directory: Node, label: str, assets: list[Asset], paths: dict[str, str]
-    ) -> bytes:
-        found: dict[str, tuple[StacItem, ...]] = {}
-        limiter = trio.CapacityLimiter(PARALLEL)
-
+    async def _make(self, label: str, assets: list[Asset], paths: dict[str, str]) -> bytes:
         items = self._items
         if items is None:
             return b""
-        if directory.kind is Kind.ORDER:
-            try:
-                await items.learn_order(directory.id, assets)
-            except InvalidArgument as error:  # an account that may not search by order
-                log.debug("footprints of order %s: one search an asset: %s", directory.id, error)
-
-        async def ask(asset: Asset) -> None:
-            async with limiter:
-                try:
-                    found[asset.id] = await items.whole(asset)
-                except Up42fsError as error:
-                    log.warning("footprints: asset %s is left out: %s", asset.id, error)
-
-        await _all(assets, ask)
+        found: dict[str, tuple[StacItem, ...]] = {}
+        for first in range(0, len(assets), TOGETHER):
+            found |= await _items_of(items, assets[first : first + TOGETHER])
         entries = [
             FootprintEntry(
                 id=asset.id,
@@ -116,7 +101,29 @@ class Footprints:
         return to_json(feature_collection(entries, name=label))
 
 
-async def _all(assets: list[Asset], ask: Callable[[Asset], Awaitable[None]]) -> None:
+async def _items_of(items: ItemsOfAssets, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
+    """Items by asset; those of an asset that fails are missing. Raises where every one fails."""
+    found: dict[str, tuple[StacItem, ...]] = {}
+    errors: list[Up42fsError] = []
+    limiter = trio.CapacityLimiter(PARALLEL)
+    try:
+        await items.learn(assets)
+    except (Offline, Unavailable, DeadlineExceeded):
+        raise
+    except Up42fsError as error:
+        log.debug("footprints: one search an asset: %s", error)
+
+    async def ask(asset: Asset) -> None:
+        async with limiter:
+            try:
+                found[asset.id] = await items.whole(asset)
+            except Up42fsError as error:
+                errors.append(error)
+                log.warning("footprints: asset %s is left out: %s", asset.id, error)
+
     async with trio.open_nursery() as nursery:
         for asset in assets:
             nursery.start_soon(ask, asset)
+    if errors and not found:
+        raise errors[0]
+    return found

@@ -66,8 +66,8 @@ class ItemsOfAssets(Protocol):
         """Remember the size of a file of an asset across mounts."""
         ...
 
-    async def learn_order(self, order_id: str, assets: Iterable[Asset]) -> None:
-        """Learn the items of all assets of an order at once; raises an `Up42fsError`."""
+    async def learn(self, assets: Iterable[Asset]) -> None:
+        """Learn the items of several assets at once; raises an `Up42fsError`."""
         ...
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:

@@ -1,0 +1,131 @@
+"""The items of many assets by one search, in the form of the question that UP42 takes.
+
+Knows how such a question is put and which forms were refused; what the answers are for is `items`'.
+
+Theory. `asset_id in [...]` is the shortest form, but `in` belongs to CQL2's *advanced* comparison
+operators, and UP42 advertises basic CQL2 (contract §14). Basic CQL2 can say the same: an `or` of
+`=`. So the forms are tried in this order, and one that is refused is not tried again. A server may
+also take `in` and find nothing by it, since it tolerates odd filters (contract §5.6): until `in`
+has found something, an empty answer to it is put to the test by the other form.
+A failure that says nothing of the form (a 500 that lasts) is the caller's to judge: it asks for
+the same assets one by one, and where that works it says so (`doubt`). The second doubt in a row
+gives the form up; one alone may be the fault of a single item.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from up42fs.core.stac import StacItem
+from up42fs.errors import InvalidArgument, Up42fsError
+from up42fs.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+#: Assets asked for together: with one item each, one page.
+MOST = 100
+#: Doubts in a row that give a form up.
+DOUBTS = 2
+
+Expression = dict[str, Any]
+
+
+class ItemSource(Protocol):
+    """Where items are searched, as `api.client.Client` does."""
+
+    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
+        ...
+
+
+class Together:
+    """Searches for the items of several assets."""
+
+    def __init__(self, source: ItemSource, metrics: Metrics) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._forms: list[tuple[str, Callable[[Sequence[str]], Expression]]] = [
+            ("`in`", among),
+            ("`or` of `=`", either),
+        ]
+        self._is_proved = False
+        self._doubts = 0
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether a form is left that was not refused."""
+        return bool(self._forms)
+
+    async def search(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
+        """The items of these assets, by asset; those without any are missing.
+
+        Raises InvalidArgument where no form of the question is taken, and what the source does.
+        """
+        while self._forms:
+            try:
+                found = await self._ask(self._forms[0][1], asset_ids)
+            except InvalidArgument as error:
+                self._give_up(error)
+                continue
+            self._doubts = 0
+            if found or self._is_proved or len(self._forms) == 1:
+                self._is_proved |= bool(found)
+                return found
+            return await self._put_to_the_test(asset_ids)
+        raise InvalidArgument("UP42 takes no question about several assets at once")
+
+    def doubt(self, error: Up42fsError) -> None:
+        """The last search failed with `error`, and its assets could be asked for one by one."""
+        self._doubts += 1
+        if self._forms and self._doubts >= DOUBTS:
+            self._give_up(error)
+
+    async def _put_to_the_test(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
+        """The first form found nothing and never has: what the second one finds."""
+        try:
+            found = await self._ask(self._forms[1][1], asset_ids)
+        except InvalidArgument:
+            del self._forms[1]
+            return {}
+        if found:
+            self._give_up(InvalidArgument("it is taken, and finds nothing"))
+        self._is_proved = True
+        return found
+
+    async def _ask(
+        self, form: Callable[[Sequence[str]], Expression], asset_ids: Sequence[str]
+    ) -> dict[str, list[StacItem]]:
+        self._metrics.count("catalog.item_searches")
+        asked = set(asset_ids)
+        found: dict[str, list[StacItem]] = {}
+        async for item in self._source.search({"filter": form(sorted(asked))}):
+            if item.asset_id in asked:
+                found.setdefault(item.asset_id, []).append(item)
+        return found
+
+    def _give_up(self, error: Up42fsError) -> None:
+        name, _ = self._forms.pop(0)
+        self._doubts = 0
+        next_form = self._forms[0][0] if self._forms else "one search an asset"
+        log.info("searching items by %s does not work, now by %s: %s", name, next_form, error)
+
+
+def equal(asset_id: str) -> Expression:
+    """The filter for the items of one asset."""
+    return {"op": "=", "args": [{"property": "asset_id"}, asset_id]}
+
+
+def among(asset_ids: Sequence[str]) -> Expression:
+    """The filter for the items of several assets, by `in`."""
+    if len(asset_ids) == 1:
+        return equal(asset_ids[0])
+    return {"op": "in", "args": [{"property": "asset_id"}, list(asset_ids)]}
+
+
+def either(asset_ids: Sequence[str]) -> Expression:
+    """The same in basic CQL2."""
+    if len(asset_ids) == 1:
+        return equal(asset_ids[0])
+    return {"op": "or", "args": [equal(asset_id) for asset_id in asset_ids]}
