@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ import httpx
 
 from up42fs.api import explain, links, schema
 from up42fs.core import cells, expiry, names, query, tiff, zip  # noqa: A004
+from up42fs.core.access import Access, Insight
+from up42fs.core.parse_budget import MOST_HELD_BYTES
+from up42fs.core.ranges import RangeSet
 from up42fs.errors import InvalidAnswer, InvalidArgument
 from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge, total_of
 from up42fs.store.ports import Head
@@ -140,8 +144,29 @@ def tiffs(data: bytes) -> None:
     layout = tiff.parse(size, get)
     if size:
         for tile in layout.under(ByteRange(0, size))[:100]:
-            assert 0 <= tile.span.start < tile.span.stop <= size
-    assert layout.held_bytes <= 64 << 20
+            span = layout.levels[tile.level].span(tile.plane, tile.row, tile.col)
+            assert span is not None
+            assert 0 <= span.start < span.stop <= size
+    assert layout.held_bytes <= MOST_HELD_BYTES + 4096
+
+
+def structures(data: bytes) -> None:
+    """Objects read from anywhere: TIFFs, also in archives; never beyond the file's budget."""
+    insight = Insight(len(data))
+    access, structure = Access(len(data), None, insight), insight.structure
+
+    def get(span: ByteRange) -> bytes | None:
+        return data[span.start : span.stop] if span.stop <= len(data) else None
+
+    chance = random.Random(len(data))
+    for number in range(8 if data else 0):
+        start = (0, max(0, len(data) - 64), chance.randrange(len(data)))[min(number, 2)]
+        read = ByteRange(start, min(len(data), start + 64))
+        access.on_read(read, RangeSet([read]), 1 << 20)
+        structure.learn(read, get)
+    assert structure.budget.steps >= 0
+    assert structure.held_bytes <= MOST_HELD_BYTES + 4096
+    access.on_close()
 
 
 def zips(data: bytes) -> None:
@@ -150,7 +175,7 @@ def zips(data: bytes) -> None:
     directory = zip.find_directory(size, data)
     if directory is not None:
         assert directory.span.stop <= size
-        for member in zip.parse_directory(directory, data)[:100]:
+        for member in list(zip.parse_directory(directory, data))[:100]:
             assert member.header_at >= 0
             zip.data_start(member, data)
 
@@ -175,7 +200,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         *(rows, items, hrefs, identifiers, errors, lifetimes),
-        *(answers, file_names, queries, tiffs, zips, cache_headers),
+        *(answers, file_names, queries, tiffs, structures, zips, cache_headers),
     )
 }
 
@@ -195,5 +220,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "answers": (b'\ncontent-range: bytes 100-199/1000\ncontent-length: 100\netag: "a"',),
     "queries": (b"cloud<10,bbox=13.0,52.5,13.1,52.6", b"datetime=2024-05-01..2024-06-01"),
     "tiffs": (b"II*\0\x08\0\0\0\x01\0\x44\x01\x04\0\x01\0\0\0\x40\0\0\0\0\0\0\0" + bytes(64),),
+    "structures": (
+        b"II*\0\x08\0\0\0\x05\0\0\x01\x04\0\x01\0\0\0\x10\0\0\0\x01\x01\x04\0\x01\0\0\0\x10\0\0\0"
+        b"\x42\x01\x04\0\x01\0\0\0\x10\0\0\0\x43\x01\x04\0\x01\0\0\0\x10\0\0\0"
+        b"\x44\x01\x04\0\x01\0\0\0\x08\0\0\0\x45\x01\x04\0\x01\0\0\0\x10\0\0\0" + bytes(40),
+    ),
     "zips": (b"PK\x05\x06" + bytes(4) + b"\x01\0\x01\0" + b"\x2e\0\0\0" + bytes(6),),
 }

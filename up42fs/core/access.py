@@ -63,7 +63,17 @@ from itertools import takewhile
 from typing import Protocol
 
 from up42fs.core.hops import Hops
-from up42fs.core.ranges import ceil_to, coalesce, divide, floor_to, intersect, split, subtract
+from up42fs.core.parse_budget import ParseBudget
+from up42fs.core.ranges import (
+    RangeSet,
+    ceil_to,
+    coalesce,
+    divide,
+    floor_to,
+    intersect,
+    split,
+    subtract,
+)
 from up42fs.core.streams import Move, Stream
 from up42fs.core.structure import Structure
 from up42fs.core.tile_walk import Shapes
@@ -83,8 +93,8 @@ class Coverage(Protocol):
 class Insight:
     """What all handles of one object know of it: its structure, and the windows lately read."""
 
-    def __init__(self, size: int) -> None:
-        self.structure = Structure(size)
+    def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
+        self.structure = Structure(size, budget)
         self.shapes = Shapes()
 
 
@@ -218,13 +228,13 @@ class Access:
                     joined[-1] = ByteRange(last.start, stop)
                     continue
             joined.append(span)
-        taken = list(demand)
+        taken = RangeSet(demand)
         ahead: list[ByteRange] = []
         for span in joined:
-            for piece in _without(have.missing(span), taken):
+            for piece in [part for hole in have.missing(span) for part in taken.missing(hole)]:
                 if len(piece) >= self._tuning.least_guess_bytes or len(piece) == len(span):
                     ahead += divide(piece, self._tuning.part_bytes)
-            taken.append(span)
+            taken.add(span)
         return ahead
 
     def _has_enough(self, spans: list[ByteRange], have: Coverage) -> bool:

@@ -3,20 +3,24 @@
 Knows the format (TIFF 6.0, BigTIFF, both byte orders; GDAL's COG layout is one of them); nothing of
 pixels, compression, or why anybody asks. Bytes are got through a callback that may not have them:
 what could not be read is named in `Layout.lacking`, and the caller tries again when it has passed
-by. Hostile input costs bounded time and memory, and yields fewer levels, never an exception.
+by. Hostile input yields fewer levels, never an exception, and costs no more than its `ParseBudget`:
+a table is paid for by its length before it is read, and a look at the tables (`under`) finds at
+most `MOST_UNDER` tiles. Nothing is parsed twice: `Reading` goes on where bytes were missing.
 """
 
 from __future__ import annotations
 
+import operator
 import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice
 
+from up42fs.core.parse_budget import OverBudgetError, ParseBudget
 from up42fs.types import ByteRange, Bytes
 
 #: Gives the bytes of a range of the TIFF, or None where they are not at hand.
@@ -25,9 +29,18 @@ Get = Callable[[ByteRange], Bytes | None]
 #: Images in one file and tiles in one image beyond which nobody looks.
 MOST_LEVELS = 64
 MOST_TILES = 1 << 20
+#: Tiles found under one span beyond which nobody looks: they overlap, or are smaller than a disk's
+#: sector.
+MOST_UNDER = 1024
+#: After so many steps other levels have time until the next read: 20 ms.
+STEPS_AT_ONCE = 1 << 19
 #: What is named as lacking where only the place of a directory is known, bytes.
 DIRECTORY_BYTES = 4096
 _MOST_ENTRIES = 4096
+#: Values of an entry of which the first is meant; a sample has a value each in some.
+_MOST_VALUES = 4096
+_BYTES_COPIED_A_STEP = 64
+_SORT_STEPS = 2
 
 _SUBFILE, _WIDTH, _HEIGHT, _PLANAR = 254, 256, 257, 284
 _SAMPLES, _ROWS_PER_STRIP = 277, 278
@@ -68,6 +81,8 @@ class Level:
     counts: array[int] = field(repr=False)
     is_reduced: bool = False
     is_mask: bool = False
+    #: Indexes of the tiles that have bytes, in the order of the file.
+    order: Sequence[int] = field(default=(), repr=False, compare=False)
 
     @property
     def across(self) -> int:
@@ -100,17 +115,20 @@ class Level:
     @cached_property
     def extent(self) -> ByteRange | None:
         """From the first tile's first byte to the last one's last."""
-        order = self._order
+        order = self.order
         if not order:
             return None
         return ByteRange(self.offsets[order[0]], self.offsets[order[-1]] + self.counts[order[-1]])
 
-    def indexes_under(self, span: ByteRange) -> list[int]:
-        """The tiles that have bytes in `span`, by index, in the order of the file."""
-        order = self._order
+    def indexes_under(self, span: ByteRange, most: int = MOST_UNDER) -> list[int]:
+        """The tiles that have bytes in `span`, by index, in the order of the file, `most` of them.
+
+        Looks at no more than `most` tiles, so that tiles which overlap cost no more than others.
+        """
+        order = self.order
         first = max(bisect_right(order, span.start, key=self.offsets.__getitem__) - 1, 0)
         found: list[int] = []
-        for place in range(first, len(order)):
+        for place in range(first, min(len(order), first + most)):
             index = order[place]
             if self.offsets[index] >= span.stop:
                 break
@@ -118,12 +136,39 @@ class Level:
                 found.append(index)
         return found
 
-    @cached_property
-    def _order(self) -> range | list[int]:
-        if all(self.counts) and all(one < other for one, other in pairwise(self.offsets)):
-            return range(len(self.offsets))
-        stored = (i for i, count in enumerate(self.counts) if count and self.offsets[i])
-        return sorted(stored, key=self.offsets.__getitem__)
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        order = 0 if isinstance(self.order, range) else 4 * len(self.order)
+        tables = (len(table) * table.itemsize for table in (self.offsets, self.counts))
+        return LEVEL_BYTES + sum(tables) + order
+
+
+def _in_order(offsets: array[int], counts: array[int], budget: ParseBudget) -> Sequence[int]:
+    """The tiles that have bytes, sorted by their offsets; raises OverBudgetError."""
+    budget.spend(len(offsets))
+    stored: Sequence[int] = range(len(offsets))
+    if not (all(counts) and all(offsets)):
+        budget.spend(len(offsets), 4 * len(offsets))
+        stored = array("I", (i for i, count in enumerate(counts) if count and offsets[i]))
+    starts = offsets if isinstance(stored, range) else map(offsets.__getitem__, stored)
+    runs = _descents(array("Q", starts)) + 1
+    if runs == 1:
+        return stored
+    # Sorting takes advantage of runs: log2 of their number for each value.
+    budget.spend(_SORT_STEPS * len(stored) * (runs - 1).bit_length(), 4 * len(stored))
+    return array("I", sorted(stored, key=offsets.__getitem__))
+
+
+def _descents(values: Sequence[int]) -> int:
+    """How many values are not above the one before them."""
+    return sum(map(operator.ge, values, islice(values, 1, None)))
+
+
+def _fit(offsets: array[int], counts: array[int], size: int) -> bool:
+    """Whether all tiles lie within `size` bytes."""
+    # Mostly the quicker look is enough.
+    return max(offsets) + max(counts) <= size or max(map(operator.add, offsets, counts)) <= size
 
 
 @dataclass(frozen=True)
@@ -146,7 +191,7 @@ class Layout:
             extent = level.extent
             if extent is None or extent.start >= span.stop or extent.stop <= span.start:
                 continue
-            for index in level.indexes_under(span):
+            for index in level.indexes_under(span, MOST_UNDER - len(found)):
                 row, col = divmod(index, level.across)
                 plane, row = divmod(row, level.down)
                 found.append((level.offsets[index], Tile(number, plane, row, col)))
@@ -160,9 +205,11 @@ class Layout:
     @property
     def held_bytes(self) -> int:
         """Memory that it takes, bytes."""
-        return 512 + sum(1024 + 16 * len(level.offsets) for level in self.levels)
+        return 512 + sum(level.held_bytes for level in self.levels)
 
 
+#: What a level takes beside its tables, bytes.
+LEVEL_BYTES = 1024
 NOT_TIFF = Layout(is_tiff=False)
 _NOTHING = Level(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
 
@@ -206,35 +253,91 @@ class _Dialect:
         values = array(code, bytes(data))
         if (self.order == "<") != (sys.byteorder == "little"):
             values.byteswap()
-        return values if code == "Q" else array("Q", values)
+        return values
 
 
 def parse(size: int, get: Get) -> Layout:
     """The layout of the TIFF of `size` bytes behind `get`; never raises."""
-    reader = _Reader(size, get)
-    levels: list[Level] = []
-    lacking: list[ByteRange] = []
-    try:
-        dialect = reader.dialect()
-        if dialect is None:
-            return NOT_TIFF
-        position = reader.word(dialect, dialect.first_at)
-        seen: set[int] = set()
-        while position and position not in seen and len(seen) < MOST_LEVELS:
-            seen.add(position)
-            tags, position = reader.directory(dialect, position)
-            try:
-                level = reader.level(dialect, tags)
-            except _LackingError as one:
-                lacking.append(one.span)
-                levels.append(_NOTHING)  # later ones keep their number
-            else:
-                levels.append(level or _NOTHING)
-    except _LackingError as one:
-        lacking.append(one.span)
-    except _MalformedError:
-        pass
-    return Layout(tuple(levels), tuple(lacking))
+    reading = Reading(size)
+    layout = reading.learn(get)
+    while reading.is_interrupted:
+        layout = reading.learn(get)
+    return layout
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A level whose tables were not at hand: the entries of its directory, and what lacked."""
+
+    tags: dict[int, _Tag]
+    lacking: ByteRange
+
+
+class Reading:
+    """One TIFF of `size` bytes that is read as its bytes come by; nothing of it is read twice."""
+
+    def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
+        self._size = size
+        self._budget = budget or ParseBudget()
+        self._dialect: _Dialect | None = None
+        self._levels: list[Level] = []
+        self._waiting: dict[int, _Waiting] = {}  # by the level's number
+        self._next: int | None = None  # where the next directory is; 0: there is none
+        self._lacking: ByteRange | None = None  # before the next directory can be read
+        self._seen: set[int] = set()
+        #: Whether there is more to read of what is at hand: so much was read at once already.
+        self.is_interrupted = False
+
+    def learn(self, get: Get) -> Layout:
+        """The layout as far as the bytes that came by allow; never raises."""
+        self.is_interrupted = False
+        reader = _Reader(self._size, get, self._budget)
+        try:
+            if not self._begin(reader):
+                return NOT_TIFF
+            for number in [n for n, one in self._waiting.items() if get(one.lacking) is not None]:
+                self._take(reader, number, self._waiting.pop(number).tags)
+            self._go_on(reader)
+        except _LackingError as one:
+            self._lacking = one.span
+        except (_MalformedError, OverBudgetError):
+            self._next, self._lacking = 0, None
+        lacking = [one.lacking for one in self._waiting.values()]
+        lacking += [self._lacking] if self._lacking else []
+        return Layout(tuple(self._levels), tuple(lacking))
+
+    def _begin(self, reader: _Reader) -> bool:
+        if self._next is None:
+            self._dialect = self._dialect or reader.dialect()
+            if self._dialect is None:
+                return False
+            self._next = reader.word(self._dialect, self._dialect.first_at)
+        return True
+
+    def _go_on(self, reader: _Reader) -> None:
+        """Read one directory after another."""
+        assert self._dialect is not None, "it has begun"
+        enough = self._budget.steps - STEPS_AT_ONCE
+        while self._next and self._next not in self._seen and len(self._seen) < MOST_LEVELS:
+            if self._budget.steps < enough:
+                self.is_interrupted = True
+                break
+            tags, following = reader.directory(self._dialect, self._next)
+            self._seen.add(self._next)
+            self._next = following
+            self._levels.append(_NOTHING)
+            self._take(reader, len(self._levels) - 1, tags)
+        self._lacking = None
+
+    def _take(self, reader: _Reader, number: int, tags: dict[int, _Tag]) -> None:
+        """Read the level of that number; one that cannot be read keeps the number (`_NOTHING`)."""
+        assert self._dialect is not None, "it has begun"
+        try:
+            self._levels[number] = reader.level(self._dialect, tags) or _NOTHING
+        except _LackingError as one:
+            self._waiting[number] = _Waiting(tags, one.span)
+        except (_MalformedError, OverBudgetError):
+            pass  # smaller levels may still fit
 
 
 #: Of a directory entry: type, count, and the place of its values.
@@ -242,9 +345,10 @@ _Tag = tuple[int, int, int]
 
 
 class _Reader:
-    def __init__(self, size: int, get: Get) -> None:
+    def __init__(self, size: int, get: Get, budget: ParseBudget) -> None:
         self._size = size
         self._get = get
+        self._budget = budget
 
     def dialect(self) -> _Dialect | None:
         if self._size < 8:
@@ -267,6 +371,7 @@ class _Reader:
             raise _MalformedError
         first = position + width
         entries = self._read(first, count * dialect.entry_bytes + dialect.word_bytes)
+        self._budget.spend(2 * count, LEVEL_BYTES)
         layout = dialect.order + "HH" + dialect.word
         tags: dict[int, _Tag] = {}
         for at in range(0, count * dialect.entry_bytes, dialect.entry_bytes):
@@ -296,15 +401,32 @@ class _Reader:
         if places[1] != wanted or lengths[1] != wanted:
             return None
         subfile = one(_SUBFILE, 0)
-        offsets, counts = self._values(dialect, places), self._values(dialect, lengths)
-        if any(o + c > self._size for o, c in zip(offsets, counts, strict=True)):
+        offsets, counts = self._tables(dialect, places, lengths)
+        if not _fit(offsets, counts, self._size):
             return None
         return Level(
             width, height, tile_width, tile_height, planes, offsets, counts,
             is_reduced=bool(subfile & _REDUCED), is_mask=bool(subfile & _MASK),
+            order=_in_order(offsets, counts, self._budget),
         )  # fmt: skip
 
+    def _tables(
+        self, dialect: _Dialect, places: _Tag, lengths: _Tag
+    ) -> tuple[array[int], array[int]]:
+        """Offsets and counts of a level's tiles, paid for once both are at hand."""
+        raw = [self._raw(dialect, tag) for tag in (places, lengths)]
+        self._budget.spend(2 * places[1], sum(len(data) for data, _ in raw))
+        offsets, counts = (dialect.numbers(*one) for one in raw)
+        return offsets, counts
+
     def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
+        """The values of an entry that has one of them; more would make no sense."""
+        if tag[1] > _MOST_VALUES:
+            raise _MalformedError
+        return dialect.numbers(*self._raw(dialect, tag))
+
+    def _raw(self, dialect: _Dialect, tag: _Tag) -> tuple[Bytes, str]:
+        """The bytes of an entry's values, and the type code of each."""
         kind, count, position = tag
         code = _CODES[kind]
         length = struct.calcsize("=" + code) * count
@@ -312,7 +434,9 @@ class _Reader:
             raise _MalformedError
         if length > dialect.word_bytes:
             position = self.word(dialect, position)
-        return dialect.numbers(self._read(position, length), code)
+        # Where one table is missing, the other is asked for again: that copies it.
+        self._budget.spend(1 + length // _BYTES_COPIED_A_STEP)
+        return self._read(position, length), code
 
     def _read(self, position: int, length: int, wish: int = 0) -> Bytes:
         """`length` bytes; where they lack, `wish` of them are worth having at once."""

@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 
 from up42fs.core.grid import Grid, Pane
@@ -53,6 +54,10 @@ _MOST_GRIDS = 8
 _LATELY = 64
 #: Rows and columns beyond which a guess is not counted out.
 _MOST_GUESSED = 4096
+#: Tiles looked at for one guess, and ranges that it has at most: tables may be full of tiles that
+#: are not there, or have a byte each.
+_MOST_LOOKED_AT = 8192
+_MOST_SPANS = 1024
 #: After so small a share of the tiles last guessed it is time for the next guess.
 _PAUSE_SHARE = 16
 
@@ -244,7 +249,9 @@ class Walk:
     ) -> list[ByteRange]:
         """As many of the tiles as have `most_bytes`."""
         spans = list[ByteRange]()
-        for row, col in tiles:
+        for row, col in islice(tiles, _MOST_LOOKED_AT):
+            if len(spans) == _MOST_SPANS:
+                break
             span = self.span(row, col, tail_bytes)
             if span is None:
                 continue

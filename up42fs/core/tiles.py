@@ -74,6 +74,8 @@ class TileReader:
         self._longest_bytes = max(self._longest_bytes, len(read))
         image = self.structure.image_at(read.start)
         if image is None or image.layout is None:
+            if self.structure.is_forgotten:
+                self._walks.clear()  # they would keep the tables in memory
             return None
         if goes_on and self._stop is not None:
             self._stop.stop = max(self._stop.stop, read.stop)

@@ -84,6 +84,7 @@ class Fetcher:
         tally: Tally,
         read_deadline_s: float,
         on_changed: Callable[[Fetcher, Version | None], None],
+        on_learned: Callable[[Fetcher], None],
     ) -> None:
         self.size = size
         self.handles = 0
@@ -95,6 +96,7 @@ class Fetcher:
         self._tally = tally
         self._read_deadline_s = read_deadline_s
         self._on_changed = on_changed
+        self._on_learned = on_learned
         self._parts: list[Part] = []
         self._have = RangeSet()
         self._over: Up42fsError | None = None
@@ -122,8 +124,15 @@ class Fetcher:
         return self.insight.structure.held_bytes
 
     def forget_insight(self) -> None:
-        """Learn the object's inner order anew when it is read again."""
-        self.insight = Insight(self.size)
+        """Know nothing of the object's inner order until it is opened anew."""
+        self.insight.structure.forget()
+
+    def opened(self) -> Insight:
+        """One more handle is open; what it knows of the object."""
+        if not self.handles and self.insight.structure.is_forgotten:
+            self.insight = Insight(self.size, self.insight.structure.budget.renewed())
+        self.handles += 1
+        return self.insight
 
     @property
     def is_idle(self) -> bool:
@@ -160,10 +169,17 @@ class Fetcher:
                 data = await self._wait(wanted, deadline_s)
             finally:
                 self._cache.shrink(0)  # what demand took beyond the budget
-        self.insight.structure.learn(wanted, self._peek)
+        self._learn(wanted)
         if access.run_bytes >= PASS_BYTES:
             self._drop_behind(wanted.start - LAG_BYTES)
         return data
+
+    def _learn(self, read: ByteRange) -> None:
+        structure = self.insight.structure
+        known_bytes = structure.held_bytes
+        structure.learn(read, self._peek)
+        if structure.held_bytes != known_bytes:
+            self._on_learned(self)
 
     def adopt(self, head: bytes) -> None:
         """Take over the object's first bytes, which came with its size."""

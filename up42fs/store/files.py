@@ -136,12 +136,12 @@ class FileStore:
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
-        fetcher.handles += 1
+        insight = fetcher.opened()
         self._insights.opened(fetcher)
         if not fetcher.source.is_ready:
             self._nursery.start_soon(fetcher.source.ready)  # the first read comes in a moment
         kind = Exact if reading is Reading.EXACT else Access
-        access = kind(size, self.tuning.suited(reading), fetcher.insight)
+        access = kind(size, self.tuning.suited(reading), insight)
         return OpenFile(
             fetcher, access, self._tallies.of(object_id, name), name,
             windows=self._windows, insights=self._insights,
@@ -345,6 +345,7 @@ class FileStore:
             tally=self._tallies.of(object_id),
             read_deadline_s=self._settings.read_deadline_s,
             on_changed=changed,
+            on_learned=self._insights.learned,
         )
         self._live.add(fetcher)
         return fetcher
@@ -352,7 +353,7 @@ class FileStore:
     def _drop(self, object_id: str) -> None:
         fetcher = self._fetchers.pop(object_id, None)
         if fetcher is not None:
-            self._insights.opened(fetcher)
+            self._insights.dropped(fetcher)
             fetcher.forget()
 
     def _prune(self) -> None:
@@ -360,7 +361,7 @@ class FileStore:
             return
         idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
         for object_id in idle[: len(idle) // 2]:
-            self._insights.opened(self._fetchers.pop(object_id))
+            self._insights.dropped(self._fetchers.pop(object_id))
 
 
 async def _run(job: tuple[Fetcher, Part]) -> None:
