@@ -139,6 +139,12 @@ def _form(text: str) -> str:
     return text
 
 
+def _on_term(text: str) -> str:
+    if text not in ("unmount", "leave"):
+        raise ValueError("unmount or leave")
+    return text
+
+
 def _path(text: str) -> Path:
     if not text:  # it would mean the current directory, and usually means an unset variable
         raise ValueError("a path that is not empty")
@@ -183,6 +189,11 @@ OPTIONS: tuple[Option, ...] = (
         _boolean,
         "mount on a directory that is not empty, which hides what is in it",
         flag=True,
+    ),
+    Option(
+        "on_term",
+        _on_term,
+        "on SIGTERM unmount, or leave the mount point as an error: ENOTCONN, no empty directory",
     ),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
     Option(
@@ -239,6 +250,7 @@ class Settings:
     sidecars: bool = False
     sidecars_size: int = 10 << 30
     nonempty: bool = False
+    on_term: str = "unmount"
     allow_other: bool = False
     share_links: bool = False
     uid: int = field(default_factory=os.getuid)

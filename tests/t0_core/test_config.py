@@ -58,6 +58,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
         ("0", None),
         ("7M", MostEgress(7 << 20, 86400.0)),
     ],
+    "on_term": [(how, how) for how in ("leave", "unmount", "leave", "unmount")],
     "crowd": [("", ""), ("a:b", "a:b"), ("c", "c"), ("a", "a")],
     "log_format": [(form, form) for form in ("json", "text", "json", "text")],
 }

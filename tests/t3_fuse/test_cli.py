@@ -449,6 +449,7 @@ def test_the_mount_helper_and_the_command_together(
     assert complaint(done).startswith("no UP42 account given")
 
 
+@pytest.mark.claim("S136")
 def test_the_reports_descriptor_is_forgotten_with_its_pipe(tmp_path: Path) -> None:
     """Whatever is opened next gets the same number: a second report must not go there."""
     from up42fs.cli.mount import _Report

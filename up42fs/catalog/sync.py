@@ -29,6 +29,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
+from up42fs import supervise
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.catalog.narrow import Narrow, look_at_assets, look_at_orders
@@ -144,7 +145,7 @@ class Sync:
         """Sync for ever; started once, cancelled at unmount."""
         async with trio.open_nursery() as nursery:
             for part in Part:
-                nursery.start_soon(self._keep, part)
+                supervise.start_for_good(nursery, self._keep, part)
             while True:
                 await self._asked.wait()
                 self._asked = trio.Event()

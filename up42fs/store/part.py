@@ -135,7 +135,10 @@ class Part:
         self.error = error
         if 0 < self.filled < len(self.span):
             self.span = ByteRange(self.span.start, self.span.start + self.filled)
-            self._view = memoryview(bytearray(self._view[: self.filled]))
+            try:
+                self._view = memoryview(bytearray(self._view[: self.filled]))
+            except MemoryError:  # the larger buffer stays, then
+                self._view = self._view[: self.filled]
         for waiter in self._waiters:
             waiter.event.set()
 
