@@ -306,6 +306,7 @@ def test_a_settings_file_that_will_not_do(up42fs: Shell, mountpoint: str) -> Non
 def test_a_credentials_file_is_an_account(up42fs: Shell, mountpoint: str, tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps({"username": "me@example.com", "password": SECRET}))
+    path.chmod(0o600)
     for arguments in (["--credentials", str(path)], ["-o", f"credentials={path}"]):
         message = complaint(up42fs("mount", mountpoint, *arguments, **NOWHERE))
         assert "127.0.0.1" in message
