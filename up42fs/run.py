@@ -20,7 +20,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs import __version__, logs, signals, slept, supervise
+from up42fs import __version__, logs, records, signals, slept, supervise
 from up42fs.account import connect, load_and_sign_in
 from up42fs.allocator import return_memory
 from up42fs.api.client import Client
@@ -146,6 +146,7 @@ class _Mount:
         gc.set_threshold(*GC_THRESHOLD)
         gc.enable()
         self._started_s = time.time()
+        self._record: records.Record | None = None
         self._tuned: Tuned | None = None
         self._assets = AssetListing(Assets(client), client)
         self._orders = OrderListing(Orders(client), client)
@@ -255,6 +256,8 @@ class _Mount:
                 await supervise.contained(self._store.aclose)
                 if self._recorder is not None:
                     await supervise.contained(self._recorder.flush)
+            if self._record is not None:
+                await supervise.contained(trio.to_thread.run_sync, records.remove, self._record)
             if self._overlay is not None:
                 self._overlay.close()
             nursery.cancel_scope.cancel()
@@ -294,6 +297,7 @@ class _Mount:
                 return
             await supervise.contained(self._tune, mount)
             log.info("mounted %s at %s", self._source(), self._mountpoint)
+            await supervise.contained(self._keep_record)
             try:
                 on_ready()
             except Exception as error:
@@ -305,6 +309,19 @@ class _Mount:
             tune, mount, self._settings.read_ahead, self._session.negotiated
         )
         self._vary_read_ahead(mount)
+
+    async def _keep_record(self) -> None:
+        disk, log_file = self._store.disk_status(), self._settings.log_file
+        self._record = records.Record(
+            str(self._mountpoint),
+            os.getpid(),
+            log_file=str(log_file) if log_file else None,
+            files=str(disk["files"]) if disk else None,
+        )
+        try:
+            await trio.to_thread.run_sync(records.write, self._record)
+        except OSError as error:
+            log.debug("other commands will not know where this mount logs: %s", error)
 
     def _vary_read_ahead(self, mount: Mount) -> None:
         wide_kib = self._tuned.read_ahead_kib if self._tuned else None
