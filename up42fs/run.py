@@ -29,6 +29,7 @@ from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.kept import KeptCounts
 from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
@@ -161,6 +162,7 @@ class _Mount:
             edited=self._edited,
             narrow=lambda: ListedNarrowly(client) if self._assets.mode == "assets" else None,
             reached=stored.reached,
+            uncounted=KeptCounts(snapshot, self._keep) if snapshot else None,
         )
         self._recorder = (
             Recorder(
@@ -357,6 +359,10 @@ class _Mount:
         if self._settings.api_url:
             return f"up42:{self._settings.api.partition('://')[2]}".replace(",", "_")
         return f"up42:{self._settings.region}"
+
+    def _keep(self, question: str, packed: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.note_answer(question, packed)
 
     def _note(self, delta: Delta) -> None:
         """Tell those who follow the index behind."""
