@@ -45,6 +45,13 @@ def pytest_runtest_call(item: pytest.Item) -> None:
                 thing.rest()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def children_meet_the_locale() -> None:
+    """`contrib/test-elsewhere` runs the tests in UTF-8 mode, and what they start in none."""
+    if mode := os.environ.pop("UP42FS_TEST_CHILDREN_UTF8", None):
+        os.environ["PYTHONUTF8"] = mode
+
+
 @pytest.fixture(scope="session")
 def session_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mounts")

@@ -1,7 +1,4 @@
-"""A keyring for tests: a JSON file named by TEST_KEYRING; broken where that is a directory.
-
-With TEST_KEYRING_KEEPS=1 it says that it deletes, and does not.
-"""
+"""A keyring for tests: a JSON file named by TEST_KEYRING; broken where that is a directory."""
 
 from __future__ import annotations
 
@@ -33,5 +30,4 @@ class FileKeyring(KeyringBackend):
         entries = self.load()
         if entries.pop(f"{service}/{username}", None) is None:
             raise PasswordDeleteError("no such entry")
-        if not os.environ.get("TEST_KEYRING_KEEPS"):
-            self.path.write_text(json.dumps(entries))
+        self.path.write_text(json.dumps(entries))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from up42fs import config
-from up42fs.core.foreign import printable as printable
 from up42fs.logins import Logins, default_path
 
 #: The settings that say which account is meant.
@@ -35,6 +34,13 @@ def examples(*lines: str) -> str:
     """The end of a command's help: examples, then where exit statuses stand."""
     shown = "\n".join(f"  {line}" for line in lines)
     return f"examples:\n{shown}\n\nexit status: see up42fs --help"
+
+
+def printable(text: str) -> str:
+    """`text` in one line and without control characters: names come from elsewhere."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def path_argument(text: str) -> str:

@@ -61,7 +61,6 @@ class Kind(Enum):
     TLS = "failed the TLS handshake"
     BROKEN = "broke the connection"  # reset, short body
     STALLED = "stopped sending"
-    LOCAL = "was not asked, since something failed on this machine (the log says what)"
     GARBLED = "sent an answer that cannot be right"
 
 

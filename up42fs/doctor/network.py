@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -183,13 +182,13 @@ async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding
         with trio.fail_after(STEP_TIMEOUT_S):
             link = await connection.client.sign(asset.id)
     except (Up42fsError, trio.TooSlowError) as error:
-        yield replace(fail("links", *_split(error)), names=(label,))
+        yield fail("links", *_split(error))
         return
     yield ok("links", f"UP42 signs links; they lead to {urlsplit(link.url).hostname}")
     try:
         finding = await _ranges(connection, asset, label)
     except (Up42fsError, trio.TooSlowError) as error:
-        yield replace(fail("ranges", *_split(error)), names=(label,))
+        yield fail("ranges", *_split(error))
         return
     yield finding
     if not finding.cure:
@@ -200,8 +199,7 @@ async def _ranges(connection: Connection, asset: Asset, label: str) -> Finding:
     started_s = time.monotonic()
     await _read(connection, asset, label, min(_RANGE_BYTES, asset.size or 0))
     took_ms = (time.monotonic() - started_s) * 1000
-    words = f"the first bytes of {label} came after {took_ms:.0f} ms, with a new link"
-    return replace(ok("ranges", words), names=(label,))
+    return ok("ranges", f"the first bytes of {label} came after {took_ms:.0f} ms, with a new link")
 
 
 async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
@@ -210,13 +208,12 @@ async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
     try:
         await _read(connection, asset, label, wanted)
     except (Up42fsError, trio.TooSlowError) as error:
-        return replace(fail("speed", *_split(error)), names=(label,))
+        return fail("speed", *_split(error))
     rate = wanted / (time.monotonic() - started_s)
     words = f"{rate / 1e6:.1f} MB/s, reading {wanted / 1e6:.1f} MB of {label}"
     if rate < LEAST_SPEED and wanted > 1 << 20:
-        slow = warn("speed", words, "read ahead of your work: up42fs warm PATH")
-        return replace(slow, names=(label,))
-    return replace(ok("speed", words), names=(label,))
+        return warn("speed", words, "read ahead of your work: up42fs warm PATH")
+    return ok("speed", words)
 
 
 async def _read(connection: Connection, asset: Asset, label: str, count: int) -> None:

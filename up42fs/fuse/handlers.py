@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import pyfuse3
 
-from up42fs import supervise
 from up42fs.fs.directories import Take, TakeName
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
@@ -53,11 +52,8 @@ class Handlers:
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         """References given back: (inode, how many); never raises."""
-        try:
-            for inode, count in inodes:
-                self._fs.forget(inode, count)
-        except Exception as error:
-            supervise.report(self.forget, error)
+        for inode, count in inodes:
+            self._fs.forget(inode, count)
 
     @_metadata
     async def getattr(self, inode: int) -> Attributes:

@@ -71,20 +71,19 @@ class Attached:
     negotiated: Negotiated
     libfuse: socket.socket | None = None
 
-    def close(self, *, unmount: bool = True) -> None:
+    def close(self) -> None:
         """End pyfuse3's session and unmount lazily, unless it was unmounted from outside.
 
-        Without `unmount` the mount stays: every access to it answers ENOTCONN from now on.
         A dead connection is left alone: something else may be mounted there by now, under the
         number of the device that was ours.
         """
-        is_ours = is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
+        is_ours = _is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
         # Closes the device: a later access fails instead of waiting for nobody.
         pyfuse3.close(unmount=False)
         if self.libfuse is not None:
             self.libfuse.close()
             os.close(self.device_fd)
-        if is_ours and unmount:
+        if is_ours:
             _unmount(self.mountpoint)
 
 
@@ -218,8 +217,7 @@ class StandIn:
         return os.dup2(device_fd, self._libfuse_fd, inheritable=False)
 
 
-def is_connected(device_fd: int) -> bool:
-    """Whether the kernel's end of the device is there: the mount was not taken away."""
+def _is_connected(device_fd: int) -> bool:
     device = select.poll()
     device.register(device_fd, 0)
     return not device.poll(0)
