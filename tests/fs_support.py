@@ -214,7 +214,10 @@ class World:
             metrics=self.metrics,
             clock=clock,
         )
+        # As in a first listing: what is found then did not come just now.
+        self.index.is_complete = False
         self.put(*things)
+        self.index.is_complete = True
 
     def put(self, *things: Any) -> list[Invalidation]:
         """Assets and orders appear or change."""

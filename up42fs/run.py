@@ -35,6 +35,7 @@ from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot, Stored
 from up42fs.catalog.stac_listing import AssetListing, OrderListing
 from up42fs.catalog.sync import Part, Sync
+from up42fs.catalog.transformations import Transformations
 from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
@@ -43,7 +44,7 @@ from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
 from up42fs.fs.editing import Editing
 from up42fs.fs.edits import Edits
-from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem
+from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
 from up42fs.fs.interlock import Interlock
 from up42fs.fs.journal import Journal
 from up42fs.fs.ledger import Ledger
@@ -140,6 +141,7 @@ class _Mount:
             if row.stamp
         )
         self._index.load(stored.assets, stored.orders)
+        self._transformed_us = stored.transformed_us
         # What was loaded stays: looking through it again and again would stop the mount each time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -229,6 +231,7 @@ class _Mount:
                 metrics=self._metrics,
                 ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
             )
+            self._filesystem.tell_kernel = self._tell_kernel
             self._filesystem.look_for_changes = self._sync.refresh_soon
             editing = (
                 Editing(self._filesystem, self._index, edits, tag_directories) if edits else None
@@ -274,6 +277,11 @@ class _Mount:
             collections=collections,
             searches=Searches(nursery, client, metrics=metrics),
             lists_footprints=self._settings.footprints,
+            transformations=Transformations(
+                self._index,
+                self._transformed_us,
+                self._recorder.note_answer if self._recorder else None,
+            ),
         )
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
@@ -339,6 +347,9 @@ class _Mount:
             self._recorder.note(delta)
         if self._crawl is not None:
             self._crawl.note(delta)
+
+    def _tell_kernel(self, stale: list[Invalidation]) -> None:
+        self._session.invalidate(stale)
 
     def _changed(self, delta: Delta) -> None:
         self._note(delta)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,10 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.item_rows import to_us
 from up42fs.catalog.snapshot import Batch, Snapshot
 from up42fs.catalog.table import AssetTable, Figures, outline, view_names
+from up42fs.catalog.transformations import Transformations
 from up42fs.types import Asset, CnamStatus
+
+DAY = timedelta(days=1)
 
 texts = st.none() | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
 any_assets = st.builds(
@@ -179,3 +184,38 @@ def test_few_changes_are_not_packed(tmp_path: Path) -> None:
     snapshot.pack()
     snapshot.close()
     assert unpacked_rows(tmp_path / "c.sqlite") == 1
+
+
+@given(by_id, st.lists(any_assets, max_size=4), st.data())
+def test_the_latest_times_are_those_of_the_assets(
+    rows: list[Asset], news: list[Asset], data: st.DataObject
+) -> None:
+    table = table_of(rows)
+    for asset in news:
+        table.put(asset)
+    for asset_id in data.draw(st.lists(st.sampled_from(list(table)))) if table else []:
+        table.pop(asset_id)
+    some = data.draw(st.lists(st.sampled_from(list(table)), unique=True)) if table else []
+    for ids in (None, some):
+        shown = [table[asset_id] for asset_id in (table if ids is None else ids)]
+        created = max((to_us(asset.created_at) for asset in shown), default=0) * 1000
+        updated = max((to_us(asset.updated_at) for asset in shown), default=0) * 1000
+        assert table.latest_ns(ids) == (created, updated)
+
+
+def test_when_assets_were_transformed_is_kept(tmp_path: Path) -> None:
+    one, two = (make_asset(n, cnam_status=CnamStatus.SUCCESSFUL) for n in (1, 2))
+    index, kept = Index(), {}
+    index.load(table_of([one]), ())
+    seen = Transformations(index, {one.id: 7, "gone": 8}, kept.__setitem__)
+    assert (seen.at_ns(one.id), seen.at_ns("gone"), seen.latest_ns()) == (7000, 0, 7000)
+    before = replace(two, cnam_status=CnamStatus.IN_PROGRESS)
+    for asset in (before, two, replace(two, title="new", updated_at=two.updated_at + DAY)):
+        seen.follow(index.apply(Changes(assets=(asset,))))
+    assert seen.at_ns(two.id) == to_us(two.updated_at) * 1000, "an edit moves nothing"
+    snapshot = Snapshot(tmp_path / "x.sqlite")
+    snapshot.save(Batch(assets=[one, two], answers={**kept, "transformed odd": b"x", "u": b"1"}))
+    assert snapshot.load().transformed_us == {two.id: to_us(two.updated_at)}
+    seen.follow(index.apply(Changes(removed_assets=frozenset({two.id}))))
+    snapshot.save(Batch(answers=kept))
+    assert snapshot.load().transformed_us == {}

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from strategies import at, make_order
 
+from up42fs.catalog.transformations import Transformations
 from up42fs.core.names import split_extension
 from up42fs.errors import NoAttribute, NotADirectory, VersionChanged
 from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.moments import Moments
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.types import Asset, CnamStatus, Order
 
@@ -73,6 +75,20 @@ class Storage:
     assets: dict[str, Asset] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     learned: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    #: Who is in which directory, and when that changed last, by the machine's clock.
+    filled: dict[Thing, frozenset[str]] = field(default_factory=dict)
+    moved: dict[Thing, int] = field(default_factory=dict)
+
+    def move(self, now_ns: int) -> None:
+        """Something changed just now."""
+        things = [TOP["assets"], *STATUSES.values()]
+        things += [("order", id_, "") for id_ in self.order_ids()]
+        things += [("tag", tag, "") for tag in self.tags()]
+        filled = {thing: frozenset(a.id for a in self.members(thing)) for thing in things}
+        for thing in filled.keys() | self.filled.keys():
+            if filled.get(thing, frozenset()) != self.filled.get(thing, frozenset()):
+                self.moved[thing] = now_ns
+        self.filled = filled
 
     def put(self, asset: Asset) -> None:
         updated_at, size = self.learned.get(asset.id, (None, None))
@@ -158,12 +174,17 @@ class Storage:
 
     def facts(self, thing: Thing) -> tuple[Any, ...]:
         """What `stat` must say beyond mode and inode; times None where the tree itself is meant."""
-        size = (self.assets[thing[1]].size or 0) if thing[0] == "asset" else 0
-        shown: Asset | Order | None = None
-        if thing[0] in ("asset", "order"):
-            shown = (self.assets if thing[0] == "asset" else self.orders).get(thing[1])
-        times = (_ns(shown.created_at), _ns(shown.updated_at)) if shown else None
-        return size, self.links(thing), times
+        if thing[0] != "asset":
+            return 0, self.links(thing), None
+        asset = self.assets[thing[1]]
+        times = _ns(asset.created_at), _ns(asset.updated_at)
+        return asset.size or 0, self.links(thing), times
+
+    def arrival_ns(self, thing: Thing) -> int:
+        """When something came to an order, by what UP42 tells of it."""
+        order = self.orders.get(thing[1])
+        came = [asset.created_at for asset in self.members(thing)]
+        return max(map(_ns, [*came, order.created_at] if order else came))
 
 
 def _wish(asset: Asset) -> str:
@@ -258,6 +279,8 @@ class Walk:
 # the machine -----------------------------------------------------------------------------------
 
 
+#: Where the machine's clock begins: after all that any asset tells.
+START_NS = 4_000_000_000 * 10**9
 #: What the store says of assets whose size UP42 does not tell.
 SIZES = {f"abcdef0{n}-0000-4000-8000-00000000000{n}": 500 * n for n in range(10)}
 
@@ -267,6 +290,10 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         super().__init__()
         self.world = World(clock=lambda: 0.0)
         self.fs = self.world.fs
+        self.now_ns = START_NS
+        self.fs.moments = self.fs._stats._moments = Moments(
+            self.world.index, Transformations(self.world.index), lambda: self.now_ns
+        )
         self.storage = Storage()
         self.kernel = Kernel()
         self.things: dict[int, Thing] = {1: ROOT}
@@ -350,6 +377,8 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.honour(stale)
 
     def honour(self, stale: list[Invalidation]) -> None:
+        self.storage.move(self.now_ns)
+        self.now_ns += 1
         assert all(item.inode == 1 or self.kernel.references[item.inode] for item in stale)
         self.kernel.honour(stale)
 
@@ -462,6 +491,13 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         assert (attributes.size, attributes.nlink) == (size, links)
         if times is not None:
             assert (attributes.mtime_ns, attributes.ctime_ns) == times
+        # Names that change move a directory's time too, where somebody looked into it.
+        elif thing[0] == "order" and attributes.mtime_ns < START_NS:
+            assert attributes.mtime_ns == self.storage.arrival_ns(thing)
+        place = (thing[0], thing[1], "")
+        assert attributes.ctime_ns >= attributes.mtime_ns
+        if place in self.storage.moved and thing[0] != "asset":
+            assert attributes.mtime_ns >= self.storage.moved[place]
 
     # directories ---------------------------------------------------------------------------
 

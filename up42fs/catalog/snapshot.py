@@ -78,6 +78,8 @@ class Stored:
     orders_complete: bool = False
     sizes: tuple[SizeRow, ...] = ()
     reached: datetime | None = None
+    #: By asset ID, when it was seen to be transformed, microseconds since 1970.
+    transformed_us: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ class Snapshot:
             assets_complete=tables.is_complete(database, "assets"),
             orders_complete=tables.is_complete(database, "orders"),
             reached=tables.reached(database),
+            transformed_us=tables.transformed_us(database),
             sizes=tuple(
                 SizeRow(*row)
                 for row in database.execute(

@@ -90,6 +90,21 @@ class AssetTable(Mapping[str, Asset]):
         )
         return tuple.__new__(Figures, shown)  # as `Figures(*shown)`, in half the time
 
+    def latest_ns(self, asset_ids: Iterable[str] | None = None) -> tuple[int, int]:
+        """The last time of delivery, and of change, of these assets or of all; zeros for none."""
+        created_us, updated_us = self._columns.created_us, self._columns.updated_us
+        if asset_ids is None:
+            rows: Collection[int] = self._rows.values()
+            made: Iterable[Asset] = self._made.values()
+            if len(rows) == len(created_us):
+                columns = [max(created_us, default=0)], [max(updated_us, default=0)]
+                return _latest(*columns, made)
+        else:
+            found = {id_: self._rows.get(id_) for id_ in asset_ids}
+            rows = [row for row in found.values() if row is not None]
+            made = [self._made[id_] for id_, row in found.items() if row is None]
+        return _latest([created_us[row] for row in rows], [updated_us[row] for row in rows], made)
+
     def outlines(self, asset_ids: Iterable[str] | None = None) -> Iterator[Member]:
         """What the names of assets depend on: of these, or of all."""
         columns, rows = self._columns, self._rows
@@ -152,6 +167,13 @@ class AssetTable(Mapping[str, Asset]):
         made = [asset.size for asset in self._made.values()]
         unsized = sum(size == NO_SIZE for size in sizes) + made.count(None)
         return sum(size for size in (*sizes, *made) if size is not None and size > 0), unsized
+
+
+def _latest(created_us: list[int], updated_us: list[int], made: Iterable[Asset]) -> tuple[int, int]:
+    for asset in made:
+        created_us.append(to_us(asset.created_at))
+        updated_us.append(to_us(asset.updated_at))
+    return max(created_us, default=0) * 1000, max(updated_us, default=0) * 1000
 
 
 _TRANSFORMED = STATUSES.index(CnamStatus.SUCCESSFUL)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from up42fs.catalog import columns
 from up42fs.catalog.item_rows import from_us, to_us
 from up42fs.catalog.table import AssetTable
+from up42fs.catalog.transformations import QUESTION
 from up42fs.types import Asset, CnamStatus, Order
 
 log = logging.getLogger(__name__)
@@ -218,3 +219,11 @@ def reached(database: sqlite3.Connection) -> datetime | None:
     """How far a listing of assets came that was cut off."""
     found = database.execute("SELECT created_us FROM reached").fetchone()
     return None if found is None else from_us(found[0])
+
+
+def transformed_us(database: sqlite3.Connection) -> dict[str, int]:
+    """By asset ID, when it was seen to be transformed, microseconds since 1970."""
+    question = "SELECT question, value FROM answer WHERE question >= ? AND question < ?"
+    # All that begins with the words: no text that does comes after the tilde's.
+    rows = database.execute(question, (QUESTION, QUESTION + "\x7f"))
+    return {key.removeprefix(QUESTION): int(value) for key, value in rows if value.isdigit()}

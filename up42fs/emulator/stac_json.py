@@ -177,8 +177,8 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
     if is_on(faults.items_without_order, item.id):
         properties = {k: v for k, v in properties.items() if not k.startswith("up42-order:")}
     if collection.is_transformed:
-        properties["created"] = format_z(asset.created_us, 3)
-        properties["updated"] = format_z(asset.created_us, 3)
+        for moment in ("created", "updated"):
+            properties.setdefault(moment, format_z(asset.created_us, 3))
         properties["providers"] = _providers(asset)
     return {
         "assets": {file.key: file_json(file, api_url, faults) for file in item.files},

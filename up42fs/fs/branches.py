@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from up42fs.catalog.index import Index
+from up42fs.catalog.transformations import Transformations
 from up42fs.fs.branch import Branch
 from up42fs.fs.footprints import PREFIX, Footprints
 from up42fs.fs.layout import Layout
@@ -28,8 +29,10 @@ class Branches:
         collections: CollectionsOfStorage | None = None,
         searches: Searches | None = None,
         lists_footprints: bool = False,
+        transformations: Transformations | None = None,
     ) -> None:
-        self.registry = FileRegistry(index, items)
+        self.transformations = transformations or Transformations(index)
+        self.registry = FileRegistry(index, items, transformations=self.transformations)
         self.lists_footprints = lists_footprints and items is not None
         self.transformed = Transformed(index, items, self.registry) if items else None
         self.static = StaticCatalogue(collections, self.registry) if collections else None
@@ -43,6 +46,18 @@ class Branches:
         if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
             return True
         return self.transformed.is_settled(directory)
+
+    def asset_id_of(self, node: Node) -> str | None:
+        """The delivery whose files a FILE, FILES, ITEM or item.json is of; None for others."""
+        match node.kind:
+            case Kind.FILE:
+                return node.place or None
+            case Kind.FILES | Kind.ITEM:
+                return node.id.partition("/")[0]
+            case Kind.DOCUMENT if node.id.startswith("item/"):
+                return node.id.split("/")[1]
+            case _:
+                return None
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """When what a DOCUMENT describes was made and changed; None where it is the tree."""

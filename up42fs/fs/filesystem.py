@@ -41,6 +41,7 @@ from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import Branches
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.layout import Change, Layout, is_id
+from up42fs.fs.moments import Moments
 from up42fs.fs.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
@@ -153,6 +154,10 @@ class Filesystem:
             metrics=metrics or Metrics(),
             clock=clock,
         )
+        self.moments = Moments(index, self._branches.transformations)
+        registry.on_change = lambda node: self._outdated(node)
+        #: Called with what the kernel must forget, where that was not found out by `apply`.
+        self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         self.open_files = OpenFiles(files, self._sizes, self._siblings, watch)
         #: Called when somebody wants to see what is new.
         self.look_for_changes: Callable[[], None] = lambda: None
@@ -165,6 +170,7 @@ class Filesystem:
             virtual=virtual,
             tag_directories=tag_directories,
             sidecars=self.sidecars,
+            moments_=self.moments,
             umask=umask,
         )
         self._dirs = OpenDirectories(
@@ -337,7 +343,9 @@ class Filesystem:
 
     def apply(self, delta: Delta) -> list[Invalidation]:
         """The catalogue changed; returns what the kernel must forget."""
+        self._branches.transformations.follow(delta)
         changes = list(self._layout.apply(delta))
+        moved = self.moments.follow(delta, [change.parent for change in changes])
         self._siblings.changed(change.parent for change in changes)
         stale = [item for change in changes for item in self._stale_names(change)]
         for asset_id in delta.assets:
@@ -346,7 +354,7 @@ class Filesystem:
                 # Should it come back, the pages that the kernel kept are not trusted.
                 self.open_files.distrust(asset_id)
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
-        touched += [Node(Kind.ORDER, order_id) for order_id in delta.orders]
+        touched += moved
         stale += [
             Invalidation(self._inodes.number(node))
             for node in touched
@@ -406,7 +414,21 @@ class Filesystem:
         if directory.kind in BRANCH_KINDS:
             late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
             with within(BRANCH_TIMEOUT_S, late):
-                await self._layout.prepare(directory)
+                await self._prepared(directory)
+
+    async def _prepared(self, directory: Node) -> None:
+        """Learn what a directory of a branch shows; where that moved its times, tell the kernel."""
+        asset_id = self._branches.asset_id_of(directory)
+        if asset_id is None:
+            if await self._layout.prepare(directory):
+                self.moments.move(directory)
+                self._outdated(directory)
+            return
+        before_ns = self._branches.registry.latest_ns(asset_id)
+        await self._layout.prepare(directory)
+        self._layout.children(directory)
+        if self._branches.registry.latest_ns(asset_id) != before_ns:
+            self._outdated(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:
         """What `name` means in a listed directory."""
@@ -423,11 +445,14 @@ class Filesystem:
             return footprints.document_of(directory)
         return self._layout.find(directory, name)
 
+    def _outdated(self, node: Node) -> None:
+        """The kernel may hold attributes of a node that are others now."""
+        if self._inodes.holds(node):
+            self.tell_kernel([Invalidation(self._inodes.number(node))])
+
     def _stale_names(self, change: Change) -> Iterator[Invalidation]:
         if not self._inodes.holds(change.parent):
             return
         parent = self._inodes.number(change.parent)
         if self._stats.ttl_s(change.parent):
             yield from (Invalidation(parent, name) for name in change.names)
-        if change.parent.kind in (Kind.ORDERS, Kind.TAGS):
-            yield Invalidation(parent)  # its link count

@@ -98,11 +98,16 @@ class Layout:
         self._builders |= {kind: branch.children for kind, branch in self._branches.items()}
         self._builders[Kind.QUERY] = lambda node: self._roster(node).names
 
-    async def prepare(self, node: Node) -> None:
-        """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42."""
+    async def prepare(self, node: Node) -> bool:
+        """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42.
+
+        Returns whether it shows something else than it did, where that is known.
+        """
         branch = self._branches.get(node.kind)
-        if branch is not None and await branch.prepare(node):
-            self._passing.pop(node, None)
+        if branch is None or not await branch.prepare(node):
+            return False
+        before = self._passing.pop(node, None)
+        return before is not None and before != self.children(node)
 
     def label(self, node: Node) -> str:
         """What a person calls a directory of assets: display name, tag, query."""

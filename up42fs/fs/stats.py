@@ -16,8 +16,10 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.table import Figures
 from up42fs.core.tree import ROOT_INODE, InodeTable
 from up42fs.errors import VersionChanged
+from up42fs.fs import moments
 from up42fs.fs.branches import Branches
 from up42fs.fs.layout import BRANCH_TTL_S, Layout
+from up42fs.fs.moments import Moments
 from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
 from up42fs.fs.privacy import document_for_others
 from up42fs.fs.sidecar_file import Sidecar
@@ -52,6 +54,7 @@ class Stats:
         virtual: VirtualFiles,
         tag_directories: TagDirectories | None,
         sidecars: Sidecars | None,
+        moments_: Moments,
         umask: int,
     ) -> None:
         """With `tag_directories` titles and tags can be edited, with `sidecars` these written."""
@@ -68,7 +71,7 @@ class Stats:
         # comes from us, where EACCES would come from the kernel.
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
         self._file_mode = _FILE_MODE & ~(umask & 0o777)
-        self._born_ns = _nanoseconds(datetime.now(UTC))
+        self._moments = moments_
 
     def entry(self, directory: Node, name: str, node: Node) -> Attributes:
         """A node under a name of a directory, which the kernel may remember if it is listed."""
@@ -90,14 +93,23 @@ class Stats:
 
     def of_file(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """A transformed file of a delivery with these figures, likewise."""
+        size, created_ns, updated_ns, names = figures
+        made_ns = self._branches.registry.made_ns(node.id) or created_ns
+        changed_ns = updated_ns if updated_ns > made_ns else made_ns
+        figures = tuple.__new__(Figures, (size, made_ns, changed_ns, names))
         return self._stored(node, self._sizes.known(node), figures, ttl_s)
 
     def of_files(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset's directory of files, likewise."""
-        _, created_ns, updated_ns, _ = figures
+        mtime_ns, ctime_ns = self._of_files(node.id, figures)
         inode, links = self._inodes.number(node), self._layout.links(node)
         lasts_s = min(ttl_s, BRANCH_TTL_S)
-        return Attributes(inode, self._dir_mode, links, 0, created_ns, updated_ns, lasts_s)
+        return Attributes(inode, self._dir_mode, links, 0, mtime_ns, ctime_ns, lasts_s)
+
+    def _of_files(self, asset_id: str, figures: Figures) -> tuple[int, int]:
+        """Times of what shows the files of an asset: those of the last one, as far as known."""
+        mtime_ns = max(figures.created_ns, self._branches.registry.latest_ns(asset_id))
+        return mtime_ns, max(figures.updated_ns, mtime_ns)
 
     def _stored(self, node: Node, size: int | None, figures: Figures, ttl_s: float) -> Attributes:
         _, created_ns, updated_ns, names = figures
@@ -120,10 +132,7 @@ class Stats:
             return self._of_sidecar(node, self._sidecars.of(node))
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
-        mtime_ns = ctime_ns = self._born_ns
-        times = self._times(node)
-        if times is not None:
-            mtime_ns, ctime_ns = map(_nanoseconds, times)
+        mtime_ns, ctime_ns = self._times(node)
         links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
         mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
         if node == _LINK:
@@ -144,14 +153,28 @@ class Stats:
             self._inodes.number(node), self._file_mode, links, size, mtime_ns, mtime_ns, 0.0
         )
 
-    def _times(self, node: Node) -> tuple[datetime, datetime] | None:
-        match node.kind:
-            case Kind.VIRTUAL:
-                return None
-            case Kind.DOCUMENT:
-                return self._branches.times(node)
-            case _:
-                return self._layout.times(node)
+    def _times(self, node: Node) -> tuple[int, int]:
+        """When content and attributes changed, in nanoseconds since 1970."""
+        if node.kind in moments.KINDS:
+            return self._moments.of(node)
+        asset_id = self._branches.asset_id_of(node)
+        figures = self._index.assets.figures(asset_id) if asset_id else None
+        if figures is not None and asset_id is not None:
+            if node.kind is Kind.FILE:
+                shown = self.of_file(node, figures, 0.0)
+                return shown.mtime_ns, shown.ctime_ns
+            return self._of_files(asset_id, figures)
+        told = None if node.kind is Kind.VIRTUAL else self._told(node)
+        moved_ns = self._moments.moved(node)
+        if told is None:
+            return (moved_ns or self._moments.born_ns,) * 2
+        mtime_ns, ctime_ns = (max(_nanoseconds(moment), moved_ns) for moment in told)
+        return mtime_ns, max(ctime_ns, mtime_ns)
+
+    def _told(self, node: Node) -> tuple[datetime, datetime] | None:
+        if node.kind is Kind.DOCUMENT:
+            return self._branches.times(node)
+        return self._layout.times(node)
 
     def _measure(self, node: Node) -> tuple[int, float, float | None]:
         """Size, and for how long the kernel may remember the name and the attributes."""

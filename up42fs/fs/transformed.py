@@ -23,8 +23,10 @@ from typing import Any, Protocol
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
+from up42fs.catalog.item_rows import to_us
 from up42fs.catalog.items import transformed_files
 from up42fs.catalog.shelf import stamp_of
+from up42fs.catalog.transformations import Transformations
 from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.fs.layout import UNCOUNTED
@@ -94,8 +96,15 @@ class FileRegistry:
     """The files last listed, by STAC asset ID, their sizes, and which of them UP42 refuses."""
 
     def __init__(
-        self, index: Index, items: ItemsOfAssets | None = None, most: int = MOST_FILES
+        self,
+        index: Index,
+        items: ItemsOfAssets | None = None,
+        most: int = MOST_FILES,
+        transformations: Transformations | None = None,
     ) -> None:
+        self._transformations = transformations or Transformations(index)
+        #: Called with a file that is another version than the one shown before.
+        self.on_change: Callable[[Node], None] = lambda _: None
         self._index = index
         self._items = items
         self._most = most
@@ -103,6 +112,9 @@ class FileRegistry:
         #: By item, those of its files that are held; the item last used is the last.
         self._by_item: OrderedDict[str, set[str]] = OrderedDict()
         self._learned: dict[str, int] = {}
+        #: When they were made, nanoseconds since 1970; of assets, the last of those held.
+        self._made_ns: dict[str, int] = {}
+        self._latest_ns: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
 
     def get(self, file_id: str) -> File | None:
@@ -139,6 +151,14 @@ class FileRegistry:
         if file.asset_id is not None and self._items is not None:
             self._items.learn_size(file_id, file.asset_id, stamp_of(file.item), size)
 
+    def made_ns(self, file_id: str) -> int:
+        """When a file was made, in nanoseconds since 1970; 0 where it was forgotten."""
+        return self._made_ns.get(file_id, 0)
+
+    def latest_ns(self, asset_id: str) -> int:
+        """When the last file of an asset was made, as far as they were listed; else 0."""
+        return max(self._latest_ns.get(asset_id, 0), self._transformations.at_ns(asset_id))
+
     def is_held(self, file_id: str) -> bool:
         """Whether `get` can tell about a file."""
         return file_id in self._files
@@ -148,10 +168,12 @@ class FileRegistry:
         for item in items:
             self.named(item, item.assets)
 
-    def _hold(self, file: File, file_id: str, sizes: Mapping[str, int]) -> None:
+    def _hold(self, file: File, file_id: str, sizes: Mapping[str, int], made_ns: int) -> None:
         known = self._files.get(file_id)
         if known is not None and stamp_of(known.item) != stamp_of(file.item):
             self._learned.pop(file_id, None)
+            self.on_change(Node(Kind.FILE, file_id, file.asset_id or ""))
+        self._made_ns[file_id] = made_ns
         if known is not None and known.item.id != file.item.id:
             self._by_item[known.item.id].discard(file_id)
         self._files[file_id] = file
@@ -164,8 +186,10 @@ class FileRegistry:
         while len(self._files) > self._most and len(self._by_item) > 1:
             _, file_ids = self._by_item.popitem(last=False)
             for file_id in file_ids:
-                del self._files[file_id]
+                file = self._files.pop(file_id)
                 self._learned.pop(file_id, None)
+                self._made_ns.pop(file_id, None)
+                self._latest_ns.pop(file.asset_id or "", None)
 
     def named(
         self, item: StacItem, among: Iterable[StacAsset], taken: tuple[str, ...] = ()
@@ -173,6 +197,7 @@ class FileRegistry:
         """Nodes of those of an item's files that can be read, by name; remembers them."""
         file_names = static_stac.file_names(item, taken)
         sizes = self._items.sizes(item.asset_id) if self._items and item.asset_id else {}
+        made_ns = self._made_at(item)
         listed: dict[str, Node] = {}
         for stac in among:
             if stac.asset_id is None:
@@ -182,10 +207,28 @@ class FileRegistry:
             if stac.asset_id in self._index.assets:
                 listed[name] = Node(Kind.ASSET, stac.asset_id)
                 continue
-            self._hold(File(item.asset_id, item, stac, name), stac.asset_id, sizes)
+            self._hold(File(item.asset_id, item, stac, name), stac.asset_id, sizes, made_ns)
             listed[name] = Node(Kind.FILE, stac.asset_id, item.asset_id or "")
         self._forget_oldest()
         return listed
+
+    def _made_at(self, item: StacItem) -> int:
+        """When an item's files were made: never before their delivery, which is what they are of.
+
+        An item's `updated` is the provider's in part, from before UP42 had the scene.
+        """
+        asset = self._index.assets.get(item.asset_id or "")
+        if asset is None:
+            moments = item_times(item)
+            return 0 if moments is None else to_us(moments[0]) * 1000
+        if item.updated is None:
+            self._transformations.learn(asset)
+        own_us = 0 if item.updated is None else to_us(item.updated)
+        delivered_us = to_us(asset.created_at)
+        made_ns = max(own_us, delivered_us) * 1000
+        made_ns = max(made_ns, self._transformations.at_ns(asset.id))
+        self._latest_ns[asset.id] = max(self._latest_ns.get(asset.id, 0), made_ns)
+        return made_ns
 
     def _report(self, item: StacItem, stac: StacAsset) -> None:
         if (item.id, stac.key) not in self._refused:
@@ -380,9 +423,9 @@ def readable_files(
 
 
 def item_times(item: StacItem) -> tuple[datetime, datetime] | None:
-    """When the item was made and changed, as far as it says."""
-    made = item.created or item.datetime or item.updated
-    return None if made is None else (made, item.updated or made)
+    """When an item's content and its attributes changed last, as far as it says."""
+    made = item.updated or item.created or item.datetime
+    return None if made is None else (made, made)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
