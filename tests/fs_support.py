@@ -21,6 +21,7 @@ from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.metrics import Metrics
+from up42fs.store.answer import VersionPin
 from up42fs.types import ByteRange, SignedUrl, Version
 
 T = TypeVar("T")
@@ -42,11 +43,13 @@ class MemoryFile:
     reads: int = 0
     closed: bool = False
     reading: Reading = Reading.ANY
+    pin: VersionPin = field(default_factory=lambda: VersionPin(None))
 
     async def read(self, offset: int, size: int) -> bytes:
         if self.closed:
             raise BadHandle("closed")
         self.reads += 1
+        self.pin.settle(Version(self.size, '"1"'))
         return content(self.asset_id, offset, max(offset, min(offset + size, self.size)))
 
     def close(self) -> None:
@@ -77,6 +80,7 @@ class MemoryFiles:
     begun: list[str] = field(default_factory=list)
     ahead: dict[str, MemoryAhead] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    pins: dict[str, VersionPin] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
     async def ensure_version(
@@ -110,12 +114,19 @@ class MemoryFiles:
         name: str,
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
+        expected: Version | None = None,
     ) -> MemoryFile:
-        self.opened.append(MemoryFile(object_id, size, name, reading=reading))
+        pin = self.pins.get(object_id)
+        if pin is None or pin.size != size:
+            pin = self.pins[object_id] = VersionPin(size)
+        if expected is not None:
+            pin.assume(expected)
+        self.opened.append(MemoryFile(object_id, size, name, reading=reading, pin=pin))
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:
         self.forgotten.append(object_id)
+        self.pins.pop(object_id, None)
 
     def tally(self, object_id: str) -> Mapping[str, int]:
         return {}

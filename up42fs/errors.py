@@ -163,6 +163,10 @@ class VersionChanged(Up42fsError):
     errno = errno.ESTALE
 
 
+class OtherVersion(VersionChanged):
+    """A path leads to another version by now; the kernel looks it up again when it hears so."""
+
+
 class Offline(Up42fsError):
     """UP42 cannot be reached from here at all."""
 

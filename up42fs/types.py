@@ -89,6 +89,11 @@ class Version:
     size: int
     etag: str | None = None
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether other content of the same size would have another identity."""
+        return self.etag is not None
+
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:

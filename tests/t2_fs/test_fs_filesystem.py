@@ -249,7 +249,9 @@ async def test_a_learned_size_is_shown_and_the_next_open_drops_the_page_cache(
     world: World,
 ) -> None:
     inode = await world.walk("assets/scene.zip")
-    assert (await world.fs.open(inode, os.O_RDONLY)).keep_cache
+    opened = await world.fs.open(inode, os.O_RDONLY)
+    assert opened.keep_cache
+    world.fs.release(opened.handle)
     assert Invalidation(inode) in world.fs.learn_size(ASSET.id, 12_345)
     assert (await world.fs.getattr(inode)).size == 12_345
     assert not (await world.fs.open(inode, os.O_RDONLY)).keep_cache

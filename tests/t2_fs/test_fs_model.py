@@ -23,7 +23,7 @@ from strategies import at, make_order
 
 from up42fs.catalog.transformations import Transformations
 from up42fs.core.names import split_extension
-from up42fs.errors import NoAttribute, NotADirectory, VersionChanged
+from up42fs.errors import NoAttribute, NotADirectory, OtherVersion, VersionChanged
 from up42fs.fs.filesystem import Invalidation
 from up42fs.fs.moments import Moments
 from up42fs.fs.nodes import Absent, Attributes
@@ -299,8 +299,8 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.things: dict[int, Thing] = {1: ROOT}
         self.walks: list[Walk] = []
         self.open: list[tuple[int, int, Thing, int]] = []  # handle, inode, what, size when opened
-        self.suspicious: set[str] = set()
-        self.stamps: dict[str, Any] = {}  # of assets when they were last opened
+        self.suspicious: set[int] = set()
+        self.stamps: dict[int, Any] = {}  # stamp and size of assets when last opened, by inode
         self.world.files.sizes = SIZES
         self.world.files.on_probe = self.a_size_is_learned
 
@@ -345,7 +345,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.world.files.forgotten.clear()
         self.honour(self.world.remove(asset))
         assert self.world.files.forgotten == [asset.id]
-        self.suspicious.add(asset.id)
+        self.suspect(asset.id)
 
     @precondition(lambda self: self.storage.orders)
     @rule(pick=picks, what=st.sampled_from(sorted(order_fields)), data=st.data())
@@ -370,11 +370,16 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     def the_store_tells_another_size(self, pick: int, size: int) -> None:
         asset = self._pick(list(self.storage.assets.values()), pick)
         stale = self.fs.learn_size(asset.id, size)
-        self.suspicious.add(asset.id)
+        self.suspect(asset.id)
         if asset.size != size:
             self.storage.learned[asset.id] = (asset.updated_at, size)
             self.storage.assets[asset.id] = replace(asset, size=size)
         self.honour(stale)
+
+    def suspect(self, asset_id: str) -> None:
+        self.suspicious |= {
+            i for i, thing in self.things.items() if thing[:2] == ("asset", asset_id)
+        }
 
     def honour(self, stale: list[Invalidation]) -> None:
         self.storage.move(self.now_ns)
@@ -438,7 +443,12 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             with pytest.raises(VersionChanged):
                 at_once(self.fs.getattr(inode))
             return
-        attributes = at_once(self.fs.getattr(inode))
+        try:
+            attributes = at_once(self.fs.getattr(inode))
+        except OtherVersion:
+            assert inode not in self.open_sizes(), "its handles are told of their version"
+            self.look_up_again(inode)
+            return
         assert attributes.inode == inode
         self.check(self.things[inode], attributes)
         self.kernel.renew(attributes)
@@ -457,6 +467,22 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         in_use = {walk.inode for walk in self.walks} | {inode for _, inode, _, _ in self.open}
         if inode != 1 and inode not in in_use:
             self.fs.forget(inode, self.kernel.evict(inode))
+            self.stamps.pop(inode, None)
+            self.suspicious.discard(inode)
+
+    def open_sizes(self) -> dict[int, int]:
+        return {inode: size for _, inode, (kind, *_), size in self.open if kind == "asset"}
+
+    def look_up_again(self, inode: int) -> int:
+        """As the kernel does where a call ended in ESTALE, by the path: here one by ID."""
+        for parent, name in [key for key, value in self.kernel.names.items() if value == inode]:
+            self.kernel.drop_name(parent, name)
+        self.kernel.attributes.pop(inode, None)
+        assets = self.look_up(1, "assets")
+        assert assets is not None
+        newer = self.look_up(assets, self.things[inode][1])
+        assert newer not in (None, inode)
+        return newer
 
     def look_up(self, parent: int, name: str) -> int | None:
         thing = self.things[parent]
@@ -488,6 +514,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             return
         assert attributes.is_dir == (thing[0] != "asset")
         size, links, times = self.storage.facts(thing)
+        size = self.open_sizes().get(attributes.inode, size)
         assert (attributes.size, attributes.nlink) == (size, links)
         if times is not None:
             assert (attributes.mtime_ns, attributes.ctime_ns) == times
@@ -566,17 +593,24 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             with pytest.raises(VersionChanged):
                 at_once(self.fs.open(inode, os.O_RDONLY))
             return
-        opened = at_once(self.fs.open(inode, os.O_RDONLY))
+        try:
+            opened = at_once(self.fs.open(inode, os.O_RDONLY))
+        except OtherVersion:
+            inode = self.look_up_again(inode)
+            opened = at_once(self.fs.open(inode, os.O_RDONLY))
         if kind == "virtual":
             assert (opened.keep_cache, opened.direct_io) == (False, True)
             size = len(self.world.virtual.render(id_))
         else:
-            stamp = self.storage.assets[id_].updated_at
-            keep = id_ not in self.suspicious and self.stamps.get(id_, stamp) == stamp
-            assert (opened.keep_cache, opened.direct_io) == (keep, False)
-            self.suspicious.discard(id_)
-            self.stamps[id_] = stamp
             size = self.storage.assets[id_].size or 0
+            assert self.open_sizes().get(inode, size) == size, "one size an inode"
+            now = (self.storage.assets[id_].updated_at, size)
+            keep = inode not in self.stamps or (
+                inode not in self.suspicious and self.stamps[inode] == now
+            )
+            assert (opened.keep_cache, opened.direct_io) == (keep, False)
+            self.suspicious.discard(inode)
+            self.stamps[inode] = now
         self.open.append((opened.handle, inode, thing, size))
 
     @precondition(lambda self: self.open)
@@ -644,8 +678,9 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             thing = self.things[parent]
             truth = self.storage.find(thing, name) if self.storage.exists(thing) else None
             assert (self.things[inode] if inode is not None else None) == truth, (thing, name)
+        reached = {*self.kernel.names.values(), *self.open_sizes()}
         for inode, attributes in self.kernel.attributes.items():
-            if self.storage.exists(self.things[inode]):
+            if inode in reached and self.storage.exists(self.things[inode]):
                 self.check(self.things[inode], attributes)
 
     @invariant()

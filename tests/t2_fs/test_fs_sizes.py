@@ -106,6 +106,7 @@ async def test_another_version_is_believed_and_told_to_the_kernel(
 ) -> None:
     inode = await world.walk("assets/one/b00.tiff")
     assert (await world.fs.getattr(inode)).size == 1000
+    world.fs.release((await world.fs.open(inode, 0)).handle)
     assert world.fs.learn_size(FILES[0], 5) == [Invalidation(inode)]
     assert (await world.fs.getattr(inode)).size == 5
     assert not (await world.fs.open(inode, 0)).keep_cache

@@ -20,6 +20,8 @@ from up42fs.errors import (
     NoAttribute,
     NotEmpty,
     NotFound,
+    NotShared,
+    OtherVersion,
     QuotaExceeded,
     ReadOnly,
     Unavailable,
@@ -113,6 +115,8 @@ async def test_each_of_our_errors_is_its_errno(
         Unsupported,
         AlreadyExists,
         NotEmpty,
+        NotShared,
+        OtherVersion,
     ):
         assert caplog.records == []
     else:

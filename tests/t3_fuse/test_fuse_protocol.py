@@ -29,6 +29,7 @@ ATTRIBUTES = st.builds(
     ttl_s=TTL,
     attr_ttl_s=st.none() | TTL,
     generation=st.integers(0, 2**20),
+    shown_inode=st.just(0) | st.integers(1, 2**63 - 1),
 )
 #: As linux/fuse.h has them, field by field.
 HEAD = "=IIQQIIIHH"
@@ -70,8 +71,9 @@ def attributes(data: bytes) -> Shown:
 
 
 def expected(found: Attributes) -> Shown:
+    number = found.shown_inode or found.inode
     return Shown(
-        found.inode, found.size, found.mtime_ns, found.ctime_ns, found.mode, found.nlink, (10, 20)
+        number, found.size, found.mtime_ns, found.ctime_ns, found.mode, found.nlink, (10, 20)
     )
 
 
@@ -201,7 +203,8 @@ def test_a_full_listing(entries: list[tuple[bytes, Attributes, bool]], room: int
     seen = records(reply, 128)
     assert len(seen) == len(taken)
     for (before, *dirent), (after, name, found, is_looked_at) in zip(seen, taken, strict=True):
-        assert dirent == [found.inode, after, found.mode >> 12, name]
+        number = found.shown_inode or found.inode
+        assert dirent == [number if is_looked_at else found.inode, after, found.mode >> 12, name]
         if is_looked_at:
             assert entry(before) == told(found)
             assert attributes(before[40:]) == expected(found)

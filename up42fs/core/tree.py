@@ -11,10 +11,14 @@ with `forget`. Rules:
 3. No await in this file: count and table change together.
 4. A node that left the storage keeps its number while the kernel holds it: the file system finds
    the node, sees that it is gone, and says so, instead of mistaking it for another one.
+5. `renew` gives a key another number while the kernel still holds the old one, which goes on to
+   mean the same key. Users are shown the first number (`shown`) all the same. The key keeps its
+   last number until the kernel has given back all of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -43,6 +47,10 @@ class InodeTable(Generic[K]):
         self._counts: dict[int, int] = {}
         #: Numbers of keys that are not the ones derived from them: hardly ever any.
         self._moved: dict[K, int] = {}
+        #: By renewed key all its numbers, and by each of those the one that users are shown.
+        self._renewed: dict[K, set[int]] = {}
+        self._first: dict[int, int] = {}
+        self._renewals = itertools.count(1)
 
     def number(self, key: K) -> int:
         """The number of `key`, without taking a reference."""
@@ -57,6 +65,22 @@ class InodeTable(Generic[K]):
                 number += 1
             self._moved[key] = number
         return number
+
+    def renew(self, key: K) -> int:
+        """Give `key` a number that it never had; returns it."""
+        old = self.number(key)
+        number = derive_inode(f"{key}#{next(self._renewals)}")
+        while number in self._keys or number in self._first:
+            number += 1
+        first = self._first.get(old, old)
+        self._renewed.setdefault(key, {old}).add(number)
+        self._first[old] = self._first[number] = first
+        self._moved[key] = number
+        return number
+
+    def shown(self, number: int) -> int:
+        """The number that users are shown for `number`."""
+        return self._first.get(number, number) if self._first else number
 
     def remember(self, key: K, number: int | None = None) -> int:
         """Take one reference on `key` and return its number.
@@ -81,7 +105,17 @@ class InodeTable(Generic[K]):
             return
         self._counts.pop(number, None)
         if number != ROOT_INODE and number in self._keys:
-            self._moved.pop(self._keys.pop(number), None)
+            self._unname(self._keys.pop(number))
+
+    def _unname(self, key: K) -> None:
+        """The kernel holds a number of `key` no longer."""
+        numbers = self._renewed.get(key)
+        if numbers is None:
+            self._moved.pop(key, None)
+        elif not any(number in self._keys for number in numbers):
+            del self._renewed[key], self._moved[key]
+            for number in numbers:
+                del self._first[number]
 
     def key(self, number: int) -> K | None:
         """The node of a number the kernel holds, or None."""

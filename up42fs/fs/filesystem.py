@@ -66,6 +66,7 @@ from up42fs.fs.sizes import Sizes
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
 from up42fs.fs.tag_directories import TagDirectories
+from up42fs.fs.versions import Versions
 from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
@@ -158,7 +159,10 @@ class Filesystem:
         registry.on_change = lambda node: self._outdated(node)
         #: Called with what the kernel must forget, where that was not found out by `apply`.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
-        self.open_files = OpenFiles(files, self._sizes, self._siblings, watch)
+        self._versions = Versions(self._inodes)
+        self.open_files = OpenFiles(
+            files, self._sizes, self._siblings, versions=self._versions, watch=watch
+        )
         #: Called when somebody wants to see what is new.
         self.look_for_changes: Callable[[], None] = lambda: None
         self._stats = Stats(
@@ -171,6 +175,7 @@ class Filesystem:
             tag_directories=tag_directories,
             sidecars=self.sidecars,
             moments_=self.moments,
+            versions=self._versions,
             umask=umask,
         )
         self._dirs = OpenDirectories(
@@ -203,6 +208,8 @@ class Filesystem:
     def forget(self, inode: int, count: int) -> None:
         """The kernel gives back `count` references."""
         self._inodes.forget(inode, count)
+        if self._inodes.key(inode) is None:
+            self._versions.forget(inode)
 
     async def getattr(self, inode: int) -> Attributes:
         """Attributes of an inode the kernel holds; raises VersionChanged if it is gone.
@@ -218,7 +225,10 @@ class Filesystem:
             self._stats.render(node)
         elif node.kind is Kind.SIDECAR and self.sidecars is not None:
             await self.sidecars.of(node).refresh()
-        return self._stats.of(node)
+        attributes = self._stats.of(node)
+        if attributes.inode != inode:
+            return self._versions.older(inode, attributes)
+        return attributes
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
         """A directory, and what `name` means in it."""
@@ -286,7 +296,7 @@ class Filesystem:
                 await self._branches.ensure(node, self._layout)
             return self.open_files.open_rendered(self._stats.render(node, is_trusted=is_trusted))
         await self._layout.prepare(node)
-        return self.open_files.open(node, await self._sizes.ensure(node), program)
+        return self.open_files.open(inode, node, await self._sizes.ensure(node), program)
 
     def readlink(self, inode: int) -> bytes:
         """Where a link leads; raises InvalidArgument. Who follows it asks for news."""
@@ -349,10 +359,13 @@ class Filesystem:
         self._siblings.changed(change.parent for change in changes)
         stale = [item for change in changes for item in self._stale_names(change)]
         for asset_id in delta.assets:
-            if asset_id not in self._index.assets:
+            asset = self._index.assets.get(asset_id)
+            if asset is None:
                 self._files.forget(asset_id)
                 # Should it come back, the pages that the kernel kept are not trusted.
-                self.open_files.distrust(asset_id)
+                self._versions.doubt(asset_id)
+            elif asset.size is not None:
+                stale += self._moved(self._versions.resized(asset_id, asset.size))
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += moved
         stale += [
@@ -367,17 +380,17 @@ class Filesystem:
 
         None where it did not tell: then only the pages the kernel keeps are given up.
         """
-        self.open_files.distrust(object_id)
+        stale = self._moved(self._versions.doubt(object_id))
         if size is None:
-            return []
+            return stale
         if object_id in self._index.assets:
-            return self.apply(self._index.learn_size(object_id, size))
+            return stale + self.apply(self._index.learn_size(object_id, size))
         inode = inode_of(Node(Kind.FILE, object_id))
-        node = self._inodes.key(inode)
+        node = self._inodes.key(inode) or self._versions.node_of(object_id)
         if node is None or node.id != object_id:
-            return []
+            return stale
         self._sizes.learn(node, size)
-        return [Invalidation(inode)]
+        return [*stale, Invalidation(self._inodes.number(node))]
 
     def gauges(self) -> dict[str, int]:
         """What is open or remembered now, for `status.json`."""
@@ -449,6 +462,11 @@ class Filesystem:
         """The kernel may hold attributes of a node that are others now."""
         if self._inodes.holds(node):
             self.tell_kernel([Invalidation(self._inodes.number(node))])
+
+    def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
+        """The names of files that have another inode now."""
+        changes = [change for node in nodes for change in self._layout.places(node)]
+        return [item for change in changes for item in self._stale_names(change)]
 
     def _stale_names(self, change: Change) -> Iterator[Invalidation]:
         if not self._inodes.holds(change.parent):

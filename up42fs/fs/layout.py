@@ -176,6 +176,16 @@ class Layout:
             return node == CONTROL
         return self.exists(parent) and self.children(parent).get(name) == node
 
+    def places(self, file: Node) -> Iterator[Change]:
+        """Where a file is listed, in all directories that were built."""
+        asset = self._index.assets.get(file.id)
+        for directory, roster in self._rosters.items():
+            if asset is not None and file.kind is Kind.ASSET and _belongs(asset, directory):
+                yield from _change(directory, _names_of(file, roster.names))
+        for kept in (self._lists, self._passing):
+            for directory, children in kept.items():
+                yield from _change(directory, _names_of(file, children))
+
     def exists(self, node: Node) -> bool:
         """Whether the storage still has what `node` shows."""
         branch = self._branches.get(node.kind)
@@ -315,6 +325,10 @@ def _belongs(asset: Asset, directory: Node) -> bool:
             return asset.cnam_status == directory.id
         case _:
             return True
+
+
+def _names_of(file: Node, children: Mapping[str, Node]) -> list[str]:
+    return [name for name, node in children.items() if node == file]
 
 
 def _differences(old: Mapping[str, Node | None], new: Mapping[str, Node]) -> list[str]:

@@ -107,7 +107,8 @@ class Attributes(NamedTuple):
 
     The kernel may remember the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, as
     long as the name where that is None. `generation` tells apart directories that had the same
-    inode one after the other: the kernel takes a removed one for dead.
+    inode one after the other: the kernel takes a removed one for dead. Users see the inode's number
+    as `shown_inode`, or as it is where that is 0 (see `fs.versions`).
     """
 
     inode: int
@@ -119,6 +120,7 @@ class Attributes(NamedTuple):
     ttl_s: float
     attr_ttl_s: float | None = None
     generation: int = 0
+    shown_inode: int = 0
 
     @property
     def is_dir(self) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from up42fs.core.openers import reading_of
 from up42fs.core.tuning import Reading
-from up42fs.errors import BadHandle
+from up42fs.errors import BadHandle, OtherVersion
 from up42fs.fs.handles import HandleTable
 from up42fs.fs.nodes import Node, Opened
 from up42fs.fs.ports import Files, OpenFile
 from up42fs.fs.siblings import Siblings
 from up42fs.fs.sidecar_file import OpenSidecar
 from up42fs.fs.sizes import Sizes
+from up42fs.fs.versions import Versions
 from up42fs.fs.watch import Watch
 from up42fs.types import Bytes
 
@@ -21,7 +22,15 @@ from up42fs.types import Bytes
 class OpenFiles:
     """The open files of one mount."""
 
-    def __init__(self, files: Files, sizes: Sizes, siblings: Siblings, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        sizes: Sizes,
+        siblings: Siblings,
+        *,
+        versions: Versions,
+        watch: Watch | None,
+    ) -> None:
         self._files = files
         self._sizes = sizes
         self._siblings = siblings
@@ -29,27 +38,37 @@ class OpenFiles:
         #: Whether images that are read in pieces are read past the kernel's page cache.
         self.are_images_direct = False
         self._open: HandleTable[OpenFile | bytes] = HandleTable()
-        self._distrusted: set[str] = set()
-        self._stamps: dict[str, str | None] = {}  # of what the kernel may have pages of
+        self._versions = versions
+        self._inodes: dict[int, int] = {}  # of the handles of stored objects
 
-    def open(self, node: Node, size: int, program: str) -> Opened:
-        """Open an object of `size` bytes for `program`; waits for nothing."""
+    def open(self, inode: int, node: Node, size: int, program: str) -> Opened:
+        """Open an object of `size` bytes for `program`; waits for nothing.
+
+        Raises OtherVersion where `inode` shows another version to those who have it open.
+        """
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
         reading = reading_of(self._sizes.name(node), program)
         pieces = reading in (Reading.DIRECT, Reading.EXACT)
         direct = pieces and self.are_images_direct
         if reading is Reading.DIRECT and not direct:
             reading = Reading.ANY
-        opened = self._files.open(node.id, size=size, name=label, stamp=stamp, reading=reading)
+        expected = self._versions.expected(inode, size, stamp)
+        stored = self._files.open(
+            node.id, size=size, name=label, stamp=stamp, reading=reading, expected=expected
+        )
+        try:
+            keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)
+        except OtherVersion:
+            stored.close()
+            raise
+        opened: OpenFile = stored
         if self._watch is None or not self._watch.is_crowd(program):
             opened = self._siblings.follow(node, opened, size)
         if self._watch is not None:
             opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
-        # Where the file may be another now, kept pages would be mixed with new ones.
-        keep = node.id not in self._distrusted and self._stamps.get(node.id, stamp) == stamp
-        self._stamps[node.id] = stamp
-        self._distrusted.discard(node.id)
-        return Opened(self._open.add(opened), keep_cache=keep, direct_io=direct, in_pieces=pieces)
+        handle = self._open.add(opened)
+        self._inodes[handle] = inode
+        return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
     def open_rendered(self, content: bytes) -> Opened:
         """Open a document as it is now; the kernel keeps none of it."""
@@ -81,12 +100,11 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a handle."""
         file = self._open.pop(handle)
+        inode = self._inodes.pop(handle, None)
+        if inode is not None:
+            self._versions.release(inode)
         if file is not None and not isinstance(file, bytes):
             file.close()
-
-    def distrust(self, object_id: str) -> None:
-        """The object may be another now: whoever opens it next gets no pages kept of it."""
-        self._distrusted.add(object_id)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -10,6 +10,15 @@ from up42fs.core.tuning import Reading
 from up42fs.types import ByteRange, Bytes, SignedUrl, Version
 
 
+class Pin(Protocol):
+    """What holds the version of all handles that share it (see `store.answer.VersionPin`)."""
+
+    @property
+    def version(self) -> Version | None:
+        """The one version whose bytes are read; None until an answer has named it."""
+        ...
+
+
 class OpenFile(Protocol):
     """One open object (see `store.files.OpenFile`)."""
 
@@ -19,6 +28,15 @@ class OpenFile(Protocol):
 
     def close(self) -> None:
         """No more reads will come."""
+        ...
+
+
+class PinnedFile(OpenFile, Protocol):
+    """An open object as the store hands it out."""
+
+    @property
+    def pin(self) -> Pin:
+        """What holds its version."""
         ...
 
 
@@ -46,11 +64,13 @@ class Files(Protocol):
         name: str,
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
-    ) -> OpenFile:
+        expected: Version | None = None,
+    ) -> PinnedFile:
         """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
 
         `stamp` is another one whenever the object may have changed; None where nobody knows.
-        `reading` is how it will be read, as far as anybody knows.
+        `reading` is how it will be read, as far as anybody knows. With `expected`, reads of
+        another version fail, unless one is pinned already.
         """
         ...
 

@@ -26,6 +26,7 @@ from up42fs.fs.sidecar_file import Sidecar
 from up42fs.fs.sidecars import Sidecars
 from up42fs.fs.sizes import Sizes
 from up42fs.fs.tag_directories import TagDirectories
+from up42fs.fs.versions import Versions
 from up42fs.fs.virtual import VirtualFiles
 
 #: How long the kernel may remember names and attributes, seconds; finite, in case an invalidation
@@ -55,6 +56,7 @@ class Stats:
         tag_directories: TagDirectories | None,
         sidecars: Sidecars | None,
         moments_: Moments,
+        versions: Versions,
         umask: int,
     ) -> None:
         """With `tag_directories` titles and tags can be edited, with `sidecars` these written."""
@@ -72,6 +74,7 @@ class Stats:
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
         self._file_mode = _FILE_MODE & ~(umask & 0o777)
         self._moments = moments_
+        self._versions = versions
 
     def entry(self, directory: Node, name: str, node: Node) -> Attributes:
         """A node under a name of a directory, which the kernel may remember if it is listed."""
@@ -85,7 +88,8 @@ class Stats:
         """Inode and mode alone, whatever else is known."""
         if node.kind not in FILE_KINDS:
             return self._inodes.number(node), self._dir_mode
-        return self._inodes.number(node), _LINK_MODE if node == _LINK else self._file_mode
+        number = self._inodes.shown(self._inodes.number(node))
+        return number, _LINK_MODE if node == _LINK else self._file_mode
 
     def of_asset(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset under a name that the kernel may remember for `ttl_s` seconds."""
@@ -113,12 +117,16 @@ class Stats:
 
     def _stored(self, node: Node, size: int | None, figures: Figures, ttl_s: float) -> Attributes:
         _, created_ns, updated_ns, names = figures
-        inode, mode = self._inodes.number(node), self._file_mode
+        if size is None:
+            size = self._versions.size_of(node)
+        inode, mode = self._versions.inode_of(node, size), self._file_mode
+        number = self._inodes.shown(inode)
         # As `Attributes(…)`, in half the time.
         if size is None:
-            shown = (inode, mode, names, 0, created_ns, updated_ns, ttl_s, 0.0, 0)
+            shown = (inode, mode, names, 0, created_ns, updated_ns, ttl_s, 0.0, 0, number)
         else:
-            shown = (inode, mode, names, size, created_ns, updated_ns, ttl_s, KERNEL_TTL_S, 0)
+            lasts_s = KERNEL_TTL_S
+            shown = (inode, mode, names, size, created_ns, updated_ns, ttl_s, lasts_s, 0, number)
         return tuple.__new__(Attributes, shown)
 
     def of(self, node: Node) -> Attributes:
@@ -130,14 +138,18 @@ class Stats:
             return self.of_asset(node, figures, KERNEL_TTL_S)
         if node.kind is Kind.SIDECAR and self._sidecars is not None:
             return self._of_sidecar(node, self._sidecars.of(node))
-        inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns, ctime_ns = self._times(node)
+        inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
+        if node.kind is Kind.FILE:
+            inode = self._versions.inode_of(node, self._sizes.known(node))
         links = 1 if node.kind is Kind.DOCUMENT else self._layout.links(node)
         mode = self._file_mode if node.kind in FILE_KINDS else self._dir_mode
         if node == _LINK:
             mode = _LINK_MODE
         shown = Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
+        if node.kind is Kind.FILE:
+            return shown._replace(shown_inode=self._inodes.shown(inode))
         if node.kind is Kind.TAG and self._tag_directories is not None:
             return shown._replace(generation=self._tag_directories.generation(node.id))
         return shown
@@ -187,6 +199,8 @@ class Stats:
                 return (len(made), BRANCH_TTL_S, None) if made else (0, BRANCH_TTL_S, 0.0)
             case Kind.FILE:
                 size = self._sizes.known(node)
+                if size is None:  # forgotten here, and open: 0 would cut the file
+                    size = self._versions.size_of(node)
                 return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
             case Kind.ORDER if node.place:
                 return 0, 0.0, None

@@ -23,6 +23,7 @@ from up42fs.errors import (
     NoAttribute,
     NotEmpty,
     NotShared,
+    OtherVersion,
     QuotaExceeded,
     ReadOnly,
     Unsupported,
@@ -51,6 +52,7 @@ _ORDINARY = (
     Unsupported,
     AlreadyExists,
     NotEmpty,
+    OtherVersion,
 )
 
 

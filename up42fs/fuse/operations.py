@@ -273,7 +273,7 @@ def _size_and_times(
 
 
 def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
-    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation = attributes
+    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, _ = attributes
     entry.st_ino = inode
     entry.generation = generation
     entry.st_mode = mode

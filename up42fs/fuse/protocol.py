@@ -223,11 +223,13 @@ class Entries:
         return _ATTR_OUT.pack(seconds, nanoseconds, 0, *self._attributes(found))
 
     def _attributes(self, found: Attributes) -> tuple[int, ...]:
-        inode, mode, nlink, size, mtime_ns, ctime_ns, _, _, _ = found
+        inode, mode, nlink, size, mtime_ns, ctime_ns, _, _, _, shown = found
+        number = shown or inode
         mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
         ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
         return (
-            inode, size, (size + 511) >> 9, mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
+            number, size, (size + 511) >> 9,
+            mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
             mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
         )  # fmt: skip
 
@@ -289,15 +291,17 @@ class Listing(_Records):
         if self._left < 0:
             return False
         # All in one place: a listing of 100 000 entries comes through here.
-        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation = found
+        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, shown = found
+        number = shown or inode
         name_s, attr_s, name_ns, attr_ns = _seconds(ttl_s, attr_ttl_s)
         mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
         ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
         record = _DIRENTPLUS.pack(
             inode, generation, name_s, attr_s, name_ns, attr_ns,
-            inode, size, (size + 511) >> 9, mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
+            number, size, (size + 511) >> 9,
+            mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
             mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
-            inode, after, length, mode >> 12,
+            number, after, length, mode >> 12,
         )  # fmt: skip
         self._pieces += (record, text, _PADS[length % 8])
         return True

@@ -127,16 +127,20 @@ class FileStore:
         name: str,
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
+        expected: Version | None = None,
     ) -> OpenFile:
         """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
 
         `stamp` is the catalogue's mark of the object's state (see `disk_first`); `reading` is how
-        it will be read, as far as anybody knows.
+        it will be read, as far as anybody knows. `expected` is the version to read where none is
+        pinned yet: the caller has bytes of it.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         fetcher = self.fetcher(object_id, size, name, stamp)
         insight = fetcher.opened()
+        if expected is not None:
+            fetcher.source.pin.assume(expected)
         self._insights.opened(fetcher)
         if not fetcher.source.is_ready:
             self._nursery.start_soon(fetcher.source.ready)  # the first read comes in a moment

@@ -10,6 +10,7 @@ import trio
 from up42fs.core.access import Access
 from up42fs.core.ranges import subtract
 from up42fs.errors import BadHandle, Up42fsError
+from up42fs.store.answer import VersionPin
 from up42fs.store.failed_read import FailedReads
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.insights import Insights
@@ -80,6 +81,11 @@ class OpenFile:
                 self._insights.closed(self._fetcher)
                 if self._fetcher.size:
                     self._fetcher.cancel(subtract(ByteRange(0, self._fetcher.size), plan.keep))
+
+    @property
+    def pin(self) -> VersionPin:
+        """What holds the version of all handles that share this object's bytes."""
+        return self._fetcher.source.pin
 
     @property
     def version(self) -> Version | None:
