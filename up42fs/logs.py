@@ -17,6 +17,11 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 
+from up42fs.visible import visible, visible_json
+
+#: Characters of one event beyond which nothing is looked at or written: a server may send any
+#: number of them in a name or an error, and the loop waits for log lines.
+MOST_CHARACTERS = 1 << 16
 #: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
 _TOKENS = re.compile(
     r"(?i)(bearer\s+|signature(?:=|%3d)|(?:access|refresh|id)_token[\\\"'=:\s]+)[^\\\s\"'&,;)]+"
@@ -26,27 +31,44 @@ _PASSWORDS = re.compile(
     r"""(?isx) (password (?: = | \\*["']\s*:\s* ))
     (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'][^"']* | \S+ )"""
 )
-_USERINFO = re.compile(r"(://[^/\s:@]*:)[^\s@]+(?=@)")
+#: A run of characters that may hold user info, up to its `@`. It matches wherever it is tried: a
+#: pattern that fails only at the end of a run is tried again from each of the run's characters.
+_RUN = re.compile(r"[^\s@]+@?")
+_USER = re.compile(r"(://[^/\s:@]*:)[^@]+")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def redact(text: str) -> str:
-    """`text` without tokens, passwords and link signatures."""
-    for secret in (_TOKENS, _PASSWORDS, _USERINFO):
+    """`text` without tokens, passwords and link signatures, cut after `MOST_CHARACTERS`.
+
+    Takes time in proportion to its length.
+    """
+    rest = len(text) - MOST_CHARACTERS
+    is_cut = rest > 0
+    text = text[:MOST_CHARACTERS]
+    for secret in (_TOKENS, _PASSWORDS):
         text = secret.sub(r"\1<redacted>", text)
-    return text
+
+    def without_user(run: re.Match[str]) -> str:
+        # Of a text that was cut, the `@` may be in the part that is gone.
+        is_user = run[0].endswith("@") or (is_cut and run.end() == len(run.string))
+        return _USER.sub(r"\1<redacted>", run[0]) if is_user else run[0]
+
+    if "://" in text:
+        text = _RUN.sub(without_user, text)
+    return f"{text}… ({rest} more characters)" if is_cut else text
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, and takes the secrets out of the result."""
+    """Formats a record, traceback included, and takes the secrets out of the result.
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The message, indented from its second line on: so nothing in it looks like an event."""
-        return super().formatMessage(record).replace("\n", "\n    ")
+    What is not printable is made visible. The event's other lines are indented, so that nothing in
+    it looks like another event.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line to write."""
-        return redact(super().format(record))
+        return visible(redact(super().format(record)), keep="\n").replace("\n", "\n    ")
 
 
 class JournalFormatter(RedactingFormatter):
@@ -55,7 +77,7 @@ class JournalFormatter(RedactingFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """The lines to write."""
         priority = _priority(record.levelno)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -71,7 +93,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
-        return json.dumps(entry, ensure_ascii=False)
+        return visible_json(json.dumps(entry, ensure_ascii=False))
 
 
 def _utc(record: logging.LogRecord) -> str:
@@ -110,7 +132,7 @@ class Recent(logging.Handler):
             {
                 "time": _utc(record),
                 "level": record.levelname,
-                "message": redact(record.getMessage()),
+                "message": visible(redact(record.getMessage())),
             }
         )
 

@@ -15,7 +15,11 @@ from typing import Any
 import httpx
 
 LONGEST_WORDS = 300
-_QUERY = re.compile(r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+#: Characters of words that are looked at.
+_MOST_LOOKED_AT = 4096
+#: Matches each address, with a query or without: a pattern that fails at the end of an address is
+#: tried again from each one within.
+_QUERY = re.compile(r"(https?://[^\s?#\"'<>]*)(?:[?#][^\s\"'<>]*)?", re.IGNORECASE)
 _USERINFO = re.compile(r"(https?://)[^\s/@\"']*@", re.IGNORECASE)
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")
 _BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
@@ -65,6 +69,7 @@ def parse_json(response: httpx.Response) -> Any:
 
 def redact(words: str) -> str:
     """One line of at most 300 characters, without tokens, user info or the queries of URLs."""
+    words = words[:_MOST_LOOKED_AT]
     words = " ".join("".join(c if c.isprintable() else " " for c in words).split())
     words = _USERINFO.sub(r"\1", words)
     words = _QUERY.sub(r"\1", words)
@@ -92,5 +97,5 @@ def _code(value: object) -> str | None:
 
 
 def _words(*values: object) -> str:
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    texts = [v[:_MOST_LOOKED_AT] for v in values if isinstance(v, str) and v.strip()]
     return redact(": ".join(dict.fromkeys(texts)))

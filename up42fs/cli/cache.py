@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,11 @@ from up42fs.cli.options import (
     add_options,
     examples,
     path_argument,
-    printable,
     settings_of,
 )
+from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import ConfigurationError
+from up42fs.visible import visible
 
 if TYPE_CHECKING:
     from up42fs.catalog.stored_names import KnownName
@@ -109,13 +109,13 @@ def _list(options: argparse.Namespace) -> int:
     names = stored_names(_directory(options) / "catalogue", held)
     rows = [_row(entry, names) for entry in found]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        say_json(rows)
         return 0
     for row in rows:
         pinned = " pinned" if row["pinned"] else ""
-        print(
+        say(
             f"{row['held_bytes']:>15,} {row['share']:>5.0%} {row['used_at']} "
-            f"{printable(row['path'] or row['id'])}{pinned}"
+            f"{visible(row['path'] or row['id'])}{pinned}"
         )
     return 0
 
@@ -157,14 +157,14 @@ def _usage(options: argparse.Namespace) -> int:
         facts["disk_free_bytes"] = space.free_bytes
         facts["disk_reserved_bytes"] = int(space.total_bytes * FREE_SHARE)
     if options.json:
-        print(json.dumps(facts, indent=2))
+        say_json(facts)
         return 0
     from rich.filesize import decimal
 
-    print(f"{directory}: {len(found)} files, {decimal(used)} of {decimal(limit)}")
-    print(f"pinned: {decimal(pinned)}")
+    say(f"{directory}: {len(found)} files, {decimal(used)} of {decimal(limit)}")
+    say(f"pinned: {decimal(pinned)}")
     if directory.exists():
-        print(
+        say(
             f"free on its disk: {decimal(facts['disk_free_bytes'])}, "
             f"of which {decimal(facts['disk_reserved_bytes'])} stay free"
         )
@@ -185,12 +185,11 @@ def _clear(options: argparse.Namespace) -> int:
         if is_chosen:
             remove(entry)
             freed, count = freed + entry.disk_bytes, count + 1
-    print(f"deleted {count} files, {freed:,} bytes")
+    say(f"deleted {count} files, {freed:,} bytes")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.progress import track
 
     from up42fs.store.cache_files import verify
@@ -198,16 +197,16 @@ def _verify(options: argparse.Namespace) -> int:
     bad_files = bad_bytes = 0
     found = list(_entries(options))
     # Progress is for the eyes: standard output has the result alone.
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     for entry in track(found, "verifying", console=console, disable=not console.is_terminal):
         with suppress(FileNotFoundError):
             bad = verify(entry)
             bad_bytes += bad
             bad_files += bool(bad)
     held = sum(entry.held_bytes for entry in found)
-    print(f"{len(found)} files, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
+    say(f"{len(found)} files, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
     if bad_bytes:
-        print("what was bad is crossed out and will be fetched again; check the disk: dmesg")
+        say("what was bad is crossed out and will be fetched again; check the disk: dmesg")
     return 1 if bad_bytes else 0
 
 
@@ -216,7 +215,7 @@ def _pin(options: argparse.Namespace) -> int:
 
     for place in _places(options.paths):
         pin(place.file)
-        print(f"pinned {place.path}")
+        say(f"pinned {place.path}")
     return 0
 
 
@@ -224,7 +223,7 @@ def _unpin(options: argparse.Namespace) -> int:
     from up42fs.store.cache_files import unpin
 
     for place in _places(options.paths):
-        print(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
+        say(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
     return 0
 
 

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from up42fs.cli import respawn
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import say
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.fuse.mounts import mount_at
@@ -84,7 +84,7 @@ def _emulator(data: str | None) -> Iterator[dict[str, str]]:
     """Run the emulator; yields the environment that points at it."""
     arguments = ["--data", str(Path(data).absolute())] if data else []
     if not data:
-        print("up42fs: starting the emulator (the first start makes sample data)", file=sys.stderr)
+        say("up42fs: starting the emulator (the first start makes sample data)", to_error=True)
     process = subprocess.Popen(
         respawn.command("emulator", "--die-with-parent", *arguments),
         env=respawn.environment(os.environ),
@@ -125,7 +125,7 @@ def _run(command: Sequence[str], directory: Path, environ: Mapping[str, str]) ->
             command, cwd=directory, env={**os.environ, **environ}, check=False
         ).returncode
     except OSError as error:
-        print(f"up42fs: {command[0]}: {error.strerror}", file=sys.stderr)
+        say(f"up42fs: {command[0]}: {error.strerror}", to_error=True)
         return 127
     return status if status >= 0 else 128 - status
 
@@ -133,7 +133,7 @@ def _run(command: Sequence[str], directory: Path, environ: Mapping[str, str]) ->
 def _wait_for_interrupt(directory: Path) -> None:
     with suppress(KeyboardInterrupt):
         hints = _HINTS.format(mountpoint=directory, quoted=shlex.quote(str(directory)))
-        print(hints, flush=True)
+        say(*hints.split("\n"), flush=True)
         while True:
             signal.pause()
 
@@ -144,5 +144,5 @@ def _unmount(directory: Path) -> None:
     try:
         unmount(directory)
     except Up42fsError as error:
-        print(f"up42fs: {error}; detaching it", file=sys.stderr)
+        say(f"up42fs: {error}; detaching it", to_error=True)
         unmount(directory, lazy=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -22,6 +21,7 @@ from up42fs.cli.options import (
     path_argument,
     settings_of,
 )
+from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.fuse.mounts import FSTYPE, Mount, mount_at, ours
 
 if TYPE_CHECKING:
@@ -82,14 +82,12 @@ async def _examine(
             if not options.json:
                 _show(finding)
     if options.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        say_json([asdict(finding) for finding in findings])
     if options.bundle:
         statuses = [status for status in mounts.values() if status]
         names = bundle.write(Path(options.bundle), machine, settings, findings, statuses)
         if not options.json:
-            print(
-                f"Wrote {options.bundle}: {', '.join(names)}. Look through it before you send it."
-            )
+            say(f"Wrote {options.bundle}: {', '.join(names)}. Look through it before you send it.")
     return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
 
 
@@ -128,10 +126,9 @@ async def _checks(
 
 
 def _show(finding: Finding) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(highlight=False, soft_wrap=True)
     line = Text(f"{finding.level.value:<5}", style=_STYLES[finding.level.value])
     console.print(line + Text(f"{finding.check}: {finding.words}", style=""))
     if finding.cure:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from up42fs.cli.mounts import mount_of
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument, printable
+from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
+from up42fs.visible import visible
 
 #: Width of the map of a file, cells.
 MAP_CELLS = 64
@@ -42,9 +44,9 @@ def main(options: argparse.Namespace) -> int:
     for path in options.paths:
         document = explanation(path)
         if options.json:
-            print(json.dumps(document))
+            say_json(document, indent=None)
         else:
-            print("\n".join(lines(document)))
+            say(*lines(document))
     return 0
 
 
@@ -65,7 +67,7 @@ def explanation(path: str) -> Mapping[str, Any]:
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """The document for people, a line for each fact."""
     size = document["size"] or 0
-    yield printable(document["name"])
+    yield visible(document["name"])
     yield f"  size     {size:,} bytes, {_share(document['cached_bytes'], size)} of them held here"
     if document.get("edit_failed"):
         yield f"  edit     the last one failed: {document['edit_failed']}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from up42fs import config
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples
+from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError
 from up42fs.logins import Login, Logins, default_path
 
@@ -62,9 +63,9 @@ def login(options: argparse.Namespace) -> int:
     logins = Logins(default_path(os.environ))
     in_keyring = logins.add(settings, use_keyring=not options.no_keyring)
     where = "the system's keyring" if in_keyring else str(default_path(os.environ))
-    print(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
-    print(f"The password is kept in {where}.")
-    print("Next: mkdir -p ~/up42 && up42fs mount ~/up42")
+    say(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
+    say(f"The password is kept in {where}.")
+    say("Next: mkdir -p ~/up42 && up42fs mount ~/up42")
     return 0
 
 
@@ -75,7 +76,7 @@ def logout(options: argparse.Namespace) -> int:
     gone = logins.remove(settings)
     if gone is None:
         raise ConfigurationError(f"nobody is signed in at {settings.auth}; nothing to forget")
-    print(f"Signed out {_who(gone)}; its password is forgotten here.")
+    say(f"Signed out {_who(gone)}; its password is forgotten here.")
     return 0
 
 

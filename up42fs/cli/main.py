@@ -10,8 +10,9 @@ from typing import NoReturn
 from up42fs import __version__, config
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
-from up42fs.cli.terminal import speak_any_encoding
+from up42fs.cli.terminal import say, speak_any_encoding
 from up42fs.errors import Up42fsError
+from up42fs.visible import visible
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except (Up42fsError, OSError) as error:
-        print(f"up42fs: {error}", file=sys.stderr)
+        say(f"up42fs: {error}", to_error=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -45,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, its subcommands' parsers likewise."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"up42fs: {message}; see: {self.prog} --help\n")
+        self.exit(2, f"up42fs: {visible(message)}; see: {self.prog} --help\n")
 
 
 def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
@@ -106,9 +107,9 @@ def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bo
 
 
 def _missing(module: str | None) -> int:
-    print(
+    say(
         f"up42fs: the emulator needs the Python package {module}; run: pip install 'up42fs[demo]'",
-        file=sys.stderr,
+        to_error=True,
     )
     return 1
 

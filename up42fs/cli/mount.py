@@ -28,6 +28,7 @@ from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
 from up42fs.cli.options import settings_of as merge
+from up42fs.cli.terminal import say
 from up42fs.cli.unmount import serving_pid
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mounts import FSTYPE, mount_at
@@ -90,9 +91,9 @@ def main(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
     mountpoint = Path(os.path.realpath(options.mountpoint))
     if clear_dead(mountpoint):
-        print(
+        say(
             f"up42fs: {mountpoint} was a mount whose process is gone; mounting again",
-            file=sys.stderr,
+            to_error=True,
         )
     check_mountable(mountpoint)
     settings = settings_of(options, os.environ)

@@ -6,6 +6,8 @@ import os
 import socket
 from contextlib import suppress
 
+from up42fs.visible import visible
+
 
 def notify(**state: str) -> None:
     """Send assignments such as `READY="1"`; a socket that is gone is no failure of ours."""
@@ -14,6 +16,6 @@ def notify(**state: str) -> None:
         address = "\0" + address[1:]
     elif not address.startswith("/"):
         return
-    message = "\n".join(f"{name}={value}" for name, value in state.items())
+    message = "\n".join(f"{name}={visible(value)}" for name, value in state.items())
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.sendto(message.encode(), address)

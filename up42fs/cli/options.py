@@ -36,13 +36,6 @@ def examples(*lines: str) -> str:
     return f"examples:\n{shown}\n\nexit status: see up42fs --help"
 
 
-def printable(text: str) -> str:
-    """`text` in one line and without control characters: names come from elsewhere."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-
-
 def path_argument(text: str) -> str:
     """The type of arguments that are paths: an empty one would mean the current directory."""
     if not text:

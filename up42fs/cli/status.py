@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from up42fs.cli.mounts import chosen, need_status, read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
 
 #: Pause between two looks, seconds.
@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
         return 0
     documents = _documents(places)
     if options.json:
-        print(json.dumps(documents[0] if options.mountpoint else documents, indent=2))
+        say_json(documents[0] if options.mountpoint else documents)
     else:
         _show_once(documents)
     return 0
@@ -67,16 +67,15 @@ def _documents(places: list[Path]) -> list[Mapping[str, Any]]:
     if not documents:
         raise silent[0]
     for failure in silent:
-        print(f"up42fs: {failure}", file=sys.stderr)
+        say(f"up42fs: {failure}", to_error=True)
     return documents
 
 
 def _show_once(documents: list[Mapping[str, Any]]) -> None:
-    from rich.console import Console
 
     from up42fs.cli.status_view import picture
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(highlight=False, soft_wrap=True)
     for document in documents:
         console.print(picture(document))
 
@@ -88,7 +87,7 @@ def _show_live(places: list[Path]) -> None:
 
     from up42fs.cli.status_view import picture
 
-    with suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(auto_refresh=False, console=make_console()) as live:
         while True:
             pictures = []
             for place in places:

@@ -9,7 +9,7 @@ from rich import markup
 from rich.filesize import decimal
 from rich.table import Table
 
-from up42fs.cli.options import printable
+from up42fs.visible import visible
 
 Document = Mapping[str, Any]
 _ERRORS = "fuse.errors_"
@@ -17,7 +17,7 @@ _ERRORS = "fuse.errors_"
 
 def escape(text: str) -> str:
     """`text` that came from elsewhere, as markup that shows it."""
-    return markup.escape(printable(text))
+    return markup.escape(visible(text))
 
 
 def picture(status: Document) -> Table:

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import sys
 import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from up42fs.visible import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Of the codec errors: bytes as they came, characters by their like, else a question mark.
 ERRORS = "up42fs"
@@ -24,6 +32,34 @@ def speak_any_encoding() -> None:
         # Tests and programs that import us may have put something else there.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
+
+
+def say(*lines: str, to_error: bool = False, flush: bool = False) -> None:
+    """Print lines, all of them visible: no name in them steers the terminal or adds a line.
+
+    The one way for commands to print; `make_console` is for what rich draws.
+    """
+    stream = sys.stderr if to_error else sys.stdout
+    print(*map(visible, lines), sep="\n", file=stream, flush=flush)
+
+
+def say_json(document: object, indent: int | None = 2) -> None:
+    """Print a document as JSON."""
+    say(*json.dumps(document, indent=indent).split("\n"))
+
+
+def make_console(**options: Any) -> Console:
+    """A console of rich that shows escapes in place of what is not printable in any text."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Visible(Console):
+        def render(self, *arguments: Any, **words: Any) -> Iterator[Segment]:
+            for segment in super().render(*arguments, **words):
+                text, style, control = segment
+                yield segment if control else Segment(visible(text, keep="\n"), style, control)
+
+    return Visible(**options)
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:

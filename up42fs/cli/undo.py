@@ -9,6 +9,7 @@ from pathlib import Path
 
 from up42fs.cli.mounts import chosen, need_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import say
 from up42fs.core.changes import Change, parse_lines, still_done
 from up42fs.core.edits import Metadata
 from up42fs.errors import ConfigurationError, Unavailable
@@ -47,15 +48,13 @@ def main(options: argparse.Namespace) -> int:
     journal = mountpoint / CONTROL_DIR / CHANGES
     operations = still_done(parse_lines(journal.read_bytes()))[: options.count]
     if not operations:
-        print("nothing to undo")
+        say("nothing to undo")
     for changes in operations:
         if not options.dry_run:
             _undo(mountpoint, journal, changes)
-        print(
-            f"{'would undo' if options.dry_run else 'undid'} {changes[0].when}: {changes[0].what}"
-        )
+        say(f"{'would undo' if options.dry_run else 'undid'} {changes[0].when}: {changes[0].what}")
         for change in changes:
-            print(f"  {change.name}: {describe(change.after, change.before)}")
+            say(f"  {change.name}: {describe(change.after, change.before)}")
     return 0
 
 

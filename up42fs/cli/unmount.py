@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from up42fs.cli.mounts import read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fuse.mounts import FSTYPE, mount_at
 
@@ -73,7 +73,7 @@ def _wait_for_exit(pid: int) -> None:
     deadline_s = time.monotonic() + EXIT_TIMEOUT_S
     while _runs(pid):
         if time.monotonic() > deadline_s:
-            print(f"up42fs: process {pid} is still ending", file=sys.stderr)
+            say(f"up42fs: process {pid} is still ending", to_error=True)
             return
         time.sleep(0.02)
 

@@ -7,13 +7,13 @@ so that a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.mounts import mount_of, need_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.terminal import say
 
 if TYPE_CHECKING:
     from up42fs.cli.warm_plan import Job
@@ -89,9 +89,9 @@ def _warn_without_cache(status: Mapping[str, Any]) -> None:
     disk = status.get("disk_cache")
     if not disk or disk.get("off_because"):
         why = disk["off_because"] if disk else "cache_size is 0"
-        print(
+        say(
             f"up42fs: the disk cache is off ({why}): what is read lasts as long as memory allows",
-            file=sys.stderr,
+            to_error=True,
         )
 
 
@@ -108,7 +108,7 @@ def _tell_estimate(jobs: list[Job], *, is_exact: bool) -> None:
         about = -(-about * (total - held) // total)
     links = len(missing)
     most = "" if is_exact else "at most "
-    print(
+    say(
         f"{len(jobs)} files, {total:,} bytes ({decimal(total)}); "
         f"to fetch: {most}{total - held:,} bytes ({decimal(total - held)}) "
         f"in about {about + links} requests"
@@ -131,9 +131,9 @@ def _tell_result(
     total = sum(job.bytes for job in jobs)
     fetched = f"{decimal(grown('store.bytes_fetched'))} in {grown('store.requests')} requests"
     if is_done:
-        print(f"{len(jobs)} files, {decimal(read_bytes)} read; the mount fetched {fetched}")
+        say(f"{len(jobs)} files, {decimal(read_bytes)} read; the mount fetched {fetched}")
     else:
-        print(
+        say(
             f"stopped: {decimal(read_bytes)} of {decimal(total)} read, {fetched} fetched; "
             "run it again to go on"
         )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -22,6 +20,7 @@ from rich.progress import (
 )
 
 from up42fs.cli.mounts import read_status
+from up42fs.cli.terminal import make_console, say
 from up42fs.cli.warm_plan import Job
 from up42fs.core.warming import pieces
 from up42fs.errors import Up42fsError
@@ -53,12 +52,12 @@ class Troubles:
         """Tell what is wrong with a file; the command fails in the end."""
         self.status = 1
         reason = error.strerror if isinstance(error, OSError) else error
-        print(f"up42fs: {path}: {reason}", file=sys.stderr)
+        say(f"up42fs: {path}: {reason}", to_error=True)
 
 
 def read(mountpoint: Path, jobs: list[Job], troubles: Troubles) -> tuple[bool, int]:
     """Read all jobs; whether all was read (not stopped), and how many bytes."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

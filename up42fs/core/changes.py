@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from up42fs.core.edits import Metadata
+from up42fs.visible import visible_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def to_line(change: Change) -> bytes:
         document["undoes"] = change.undoes
     if not change.certain:
         document["uncertain"] = True
-    return json.dumps(document, ensure_ascii=False).encode(errors="replace") + b"\n"
+    text = visible_json(json.dumps(document, ensure_ascii=False))
+    return text.encode(errors="replace") + b"\n"
 
 
 def parse_lines(data: bytes) -> list[Change]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from up42fs.visible import visible
+
 #: What a scraper should ask for, as a Content-Type.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ERRORS = "fuse.errors_"
@@ -88,6 +90,7 @@ def _lines(family: _Family) -> Iterable[str]:
 
 
 def _escape(text: str) -> str:
+    text = visible(text, keep="\n")
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 

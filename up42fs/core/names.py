@@ -25,6 +25,8 @@ from dataclasses import dataclass
 MAX_NAME_BYTES = 200
 #: What counts as an extension; longer "extensions" are part of a sentence.
 MAX_EXTENSION_BYTES = 16
+#: Characters of a raw name that are looked at, its last ones among them; 200 bytes are shown.
+MAX_RAW_CHARACTERS = 1024
 #: After the name of an asset's directory of files, where its plain name is taken.
 FILES_SUFFIX = " (files)"
 #: ID digits in the first suffix tried.
@@ -78,6 +80,9 @@ def safe_name(raw: str | None) -> str | None:
     """`raw` as one path component of at most 200 bytes, or None if nothing usable is left."""
     if not raw:
         return None
+    if len(raw) > MAX_RAW_CHARACTERS:
+        # Composing characters takes quadratic time where many of them combine.
+        raw = raw[: MAX_RAW_CHARACTERS - MAX_EXTENSION_BYTES] + raw[-MAX_EXTENSION_BYTES:]
     if is_plain(raw):
         return raw  # itself: names of large directories then cost no memory of their own
     if not (raw.isascii() and raw.isprintable() and "/" not in raw):

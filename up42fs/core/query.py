@@ -180,6 +180,8 @@ class Query:
 
 def parse_query(name: str) -> Query | None:
     """The query that a name in `search/` spells; None if it spells none. Never raises."""
+    if len(name) > MAX_NAME_BYTES:
+        return None  # nor can the kernel ask for it
     terms: dict[Term, None] = {}
     pieces = name.split(",")
     while pieces:

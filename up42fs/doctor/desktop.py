@@ -34,7 +34,7 @@ def updatedb(machine: Machine, place: Path) -> Finding:
     text = machine.read("/etc/updatedb.conf")
     if text is None:
         return ok("updatedb", "not installed")
-    values = dict(re.findall(r'^\s*(PRUNE\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))
+    values = dict(re.findall(r'^[ \t]*(PRUNE\w+)\s*=\s*"([^"]*)"', text, re.MULTILINE))
     if _FSTYPES & set(values.get("PRUNEFS", "").split()):
         return ok("updatedb", "leaves out mounts of up42fs")
     if _covers(values.get("PRUNEPATHS", "").split(), place):

@@ -102,7 +102,8 @@ def apparmor(machine: Machine, mountpoint: Path | None) -> Finding:
     if profile is None or not is_on:
         return ok(name, "does not restrict mounting")
     profile += machine.read("/etc/apparmor.d/local/fusermount3") or ""
-    places = re.findall(r"^\s*mount\b[^#\n]*?->\s*(\S+),\s*(?:#.*)?$", profile, re.MULTILINE)
+    rule = r"^[ \t]*mount\b[^#\n]*?->[ \t]*(\S+),[ \t]*(?:#.*)?$"
+    places = re.findall(rule, profile, re.MULTILINE)
     if mountpoint is None:
         return ok(name, "mounting is allowed below " + " ".join(sorted(set(places))))
     if any(_pattern(place).fullmatch(f"{mountpoint}/") for place in places):
