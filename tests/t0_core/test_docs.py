@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -196,3 +197,13 @@ def test_pages_name_no_path_of_a_developers_machine(page: Path) -> None:
 
 def test_changelog_has_this_version() -> None:
     assert f"## [{__version__}]" in read(ROOT / "CHANGELOG.md")
+
+
+def test_the_picture_of_the_peers_shows_rows_that_the_table_has() -> None:
+    page = read(DOCS / "performance-peers.md")
+    script = runpy.run_path(str(ROOT / "contrib" / "pictures.py"))
+    seconds = script["table_of_peers"](page)
+    assert list(seconds) == list(script["ROWS"].values())
+    assert all(times[0] for times in seconds.values())
+    drawn = read(DOCS / "pictures" / "peers.svg")
+    assert [name for name in seconds if name not in drawn] == []
