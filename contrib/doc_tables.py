@@ -55,7 +55,7 @@ Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
 
 **The password** is never an argument, because arguments are visible to every user of the machine:
 `--password` and `-o password=` are refused. It comes from the environment, from
-`credentials`, or from the file, which then should be readable by its owner only.
+`credentials`, or from the file: one that other users may read is refused (`chmod 600 FILE`).
 Better is `up42fs login`, which keeps it in the system's keyring.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.

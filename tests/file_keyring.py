@@ -1,4 +1,7 @@
-"""A keyring for tests: a JSON file named by TEST_KEYRING; broken where that is a directory."""
+"""A keyring for tests: a JSON file named by TEST_KEYRING; broken where that is a directory.
+
+With TEST_KEYRING_KEEPS=1 it says that it deletes, and does not.
+"""
 
 from __future__ import annotations
 
@@ -30,4 +33,5 @@ class FileKeyring(KeyringBackend):
         entries = self.load()
         if entries.pop(f"{service}/{username}", None) is None:
             raise PasswordDeleteError("no such entry")
-        self.path.write_text(json.dumps(entries))
+        if not os.environ.get("TEST_KEYRING_KEEPS"):
+            self.path.write_text(json.dumps(entries))

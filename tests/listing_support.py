@@ -26,6 +26,10 @@ class Service:
     fail: Exception | None = None
     hang: bool = False
     row_latency_s: float = 0.0
+    #: Rows that are counted and cannot be known; a total that is another one each time it is told.
+    uncounted: int = 0
+    drifts: bool = False
+    tells: int = 0
 
     async def everything(self) -> AsyncIterator:
         self.full_passes += 1
@@ -46,7 +50,14 @@ class Service:
         rows = sorted(self.rows.values(), key=lambda row: row.updated_at, reverse=True)
         pages = -(-len(rows) // self.page_size)
         part = rows[page * self.page_size : (page + 1) * self.page_size]
-        return Page(tuple(part), len(rows), pages)
+        return Page(tuple(part), self._total(), pages)
+
+    def told(self) -> int | None:
+        return self._total()
+
+    def _total(self) -> int:
+        self.tells += self.drifts
+        return len(self.rows) + self.uncounted + self.tells
 
     def put(self, *rows) -> None:
         self.rows |= {row.id: row for row in rows}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -139,6 +140,12 @@ def _form(text: str) -> str:
     return text
 
 
+def _on_term(text: str) -> str:
+    if text not in ("unmount", "leave"):
+        raise ValueError("unmount or leave")
+    return text
+
+
 def _path(text: str) -> Path:
     if not text:  # it would mean the current directory, and usually means an unset variable
         raise ValueError("a path that is not empty")
@@ -183,6 +190,11 @@ OPTIONS: tuple[Option, ...] = (
         _boolean,
         "mount on a directory that is not empty, which hides what is in it",
         flag=True,
+    ),
+    Option(
+        "on_term",
+        _on_term,
+        "on SIGTERM unmount, or leave the mount point as an error: ENOTCONN, no empty directory",
     ),
     Option("allow_other", _boolean, "let other users of the machine in", flag=True),
     Option(
@@ -239,6 +251,7 @@ class Settings:
     sidecars: bool = False
     sidecars_size: int = 10 << 30
     nonempty: bool = False
+    on_term: str = "unmount"
     allow_other: bool = False
     share_links: bool = False
     uid: int = field(default_factory=os.getuid)
@@ -326,10 +339,32 @@ def secret_refusal(shown: str, option: Option) -> str:
     )
 
 
+def is_open_to_others(found: os.stat_result) -> bool:
+    """Whether other users may read or change a file with a password in it.
+
+    Who owns it decides about its group: systemd and Kubernetes hand secrets of root to a service
+    by a group. Pipes and terminals are nobody else's.
+    """
+    theirs = 0o077 if found.st_uid == os.geteuid() else 0o007
+    return stat.S_ISREG(found.st_mode) and bool(found.st_mode & theirs)
+
+
+def open_refusal(path: Path) -> str:
+    """Why a file that is open to others is not used, and the cure."""
+    return f"{path} holds a password and other users may read it; run: chmod 600 {path}"
+
+
+def _read_text(path: Path) -> tuple[str, os.stat_result]:
+    """A file that people write, and what kind of file it is: of one moment, one file."""
+    with path.open(encoding="utf-8-sig") as file:
+        return file.read(), os.fstat(file.fileno())
+
+
 def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
     """Read the TOML file of settings; raises ConfigurationError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text, found = _read_text(path)
+        table = tomllib.loads(text)
     except FileNotFoundError:
         if must_exist:
             raise ConfigurationError(f"{path} does not exist") from None
@@ -339,6 +374,8 @@ def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
     unknown = table.keys() - _BY_NAME.keys()
     if unknown:
         raise ConfigurationError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
+    if is_open_to_others(found) and any(_BY_NAME[name].secret for name in table):
+        raise ConfigurationError(open_refusal(path))
     return {name: _plain(value) for name, value in table.items()}
 
 
@@ -401,16 +438,19 @@ def _read(option: Option, text: str, prefix: str) -> object:
 
 def _load_credentials(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        text, kind = _read_text(path)
+        found = json.loads(text)
         values = {name: found.get(name) for name in ("username", "password")}
         for name, value in values.items():
             if value is None:
                 raise ValueError(f"it has no {name}")
-        return {name: str(value) for name, value in values.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f'{path} must be a JSON file {{"username": …, "password": …}}: {error}'
         ) from None
+    if is_open_to_others(kind):
+        raise ConfigurationError(open_refusal(path))
+    return {name: str(value) for name, value in values.items()}
 
 
 def _plain(value: object) -> str:

@@ -27,6 +27,7 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── VersionChanged              ESTALE       the object is not the one that was opened
     ├── Offline                     ENETUNREACH  no route to UP42
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
+    ├── NoMemory                    ENOMEM       the machine has no memory left for it
     └── Unavailable                 EIO          UP42 kept failing
         └── InvalidAnswer           EIO          UP42 answered what cannot be right
 """
@@ -177,6 +178,12 @@ class DeadlineExceeded(Up42fsError):
     """The operation's deadline passed."""
 
     errno = errno.ETIMEDOUT
+
+
+class NoMemory(Up42fsError):
+    """The machine has no memory left for it."""
+
+    errno = errno.ENOMEM
 
 
 class Unavailable(Up42fsError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from up42fs.api.client import Client
-from up42fs.api.pages import Page
+from up42fs.api.pages import Memo, Page
 from up42fs.catalog.narrow import BEING_FULFILLED
 from up42fs.types import Asset, CnamStatus, Order
 
@@ -20,10 +20,15 @@ class Assets:
     """`/v2/assets` as the catalogue's listing."""
 
     client: Client
+    memo: Memo = field(default_factory=Memo)
 
     def everything(self) -> AsyncIterator[Asset]:
         """Every asset once."""
-        return self.client.all_assets()
+        return self.client.all_assets(memo=self.memo)
+
+    def told(self) -> int | None:
+        """The total that was told with them."""
+        return self.memo.total
 
     async def newest(self, page: int) -> Page[Asset]:
         """A page of the assets that changed last, pages from 0."""
@@ -35,10 +40,15 @@ class Orders:
     """`/v2/orders` as the catalogue's listing."""
 
     client: Client
+    memo: Memo = field(default_factory=Memo)
 
     def everything(self) -> AsyncIterator[Order]:
         """Every order once."""
-        return self.client.all_orders()
+        return self.client.all_orders(memo=self.memo)
+
+    def told(self) -> int | None:
+        """The total that was told with them."""
+        return self.memo.total
 
     async def newest(self, page: int) -> Page[Order]:
         """A page of the orders that changed last, pages from 0."""

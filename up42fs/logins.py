@@ -12,9 +12,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 
-from up42fs.config import Settings, default_file
+from up42fs.config import Settings, default_file, open_refusal
 from up42fs.errors import ConfigurationError
 
 _SERVICE = "up42fs"
@@ -39,6 +40,22 @@ class Login:
     def place(self) -> Settings:
         """Settings that lead to its servers, and nothing else."""
         return Settings(region=self.region, api_url=self.api_url, auth_url=self.auth_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a login is kept; `left` says what of a former one could not be removed."""
+
+    is_in_keyring: bool
+    left: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A login that was forgotten; `left` says what could not be removed, and how to."""
+
+    login: Login
+    left: str | None
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
@@ -66,10 +83,7 @@ class Logins:
                 "remove it and sign in again: up42fs login"
             ) from None
         if is_open and any(login.password for login in logins):
-            raise ConfigurationError(
-                f"{self._path} holds a password and other users may read it; "
-                f"run: chmod 600 {self._path}"
-            )
+            raise ConfigurationError(open_refusal(self._path))
         return logins
 
     def place(self) -> dict[str, str]:
@@ -92,8 +106,8 @@ class Logins:
             return settings
         return replace(settings, username=login.username, password=_password(login))
 
-    def add(self, settings: Settings, *, use_keyring: bool = True) -> bool:
-        """Keep the account of `settings`; whether its password went into the keyring.
+    def add(self, settings: Settings, *, use_keyring: bool = True) -> Kept:
+        """Keep the account of `settings` in place of its server's former one.
 
         Raises OSError where the file cannot be written.
         """
@@ -103,18 +117,20 @@ class Logins:
         is_in_keyring = use_keyring and _offer(login, settings.password)
         if not is_in_keyring:
             login = replace(login, password=settings.password)
+        former = self._of(settings)
         self._write([*self._without(login.server), login])
-        return is_in_keyring
+        # What the former login left in the keyring is nobody's now, unless it was just replaced.
+        if former and not (is_in_keyring and _entry(former) == _entry(login)):
+            return Kept(is_in_keyring, _left(former))
+        return Kept(is_in_keyring)
 
-    def remove(self, settings: Settings) -> Login | None:
+    def remove(self, settings: Settings) -> Removed | None:
         """Forget the account and password at the server of `settings`; None if there is none."""
         login = self._of(settings)
         if login is None:
             return None
-        if login.password is None:
-            _withdraw(login)
         self._write(self._without(login.server))
-        return login
+        return Removed(login, _left(login))
 
     def _of(self, settings: Settings) -> Login | None:
         return next((login for login in self.all() if login.server == settings.auth), None)
@@ -182,10 +198,24 @@ def _password(login: Login) -> str:
     )
 
 
-def _withdraw(login: Login) -> None:
+def _left(login: Login) -> str | None:
+    """Remove the password from the keyring; what is left there, why, and the cure, or None."""
+    if login.password is not None:
+        return None  # it was in the file
+    reason = "there is none here, as without a desktop or under sudo"
     try:
         keyring = _keyring()
         if keyring is not None:
+            if keyring.get_password(_SERVICE, _entry(login)) is None:
+                return None  # removed by other means
             keyring.delete_password(_SERVICE, _entry(login))
-    except Exception:
-        return  # gone already, or a keyring that cannot be opened: the account is forgotten here
+            if keyring.get_password(_SERVICE, _entry(login)) is None:
+                return None
+            reason = "it still has the entry"
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    return (
+        f"the password of {login.username} is still in the system's keyring, which did not remove "
+        f"it ({reason}). Delete it in the keyring's own program, entry {_SERVICE}, or where your "
+        f"desktop runs: secret-tool clear service {_SERVICE} username {quote(_entry(login))}"
+    )

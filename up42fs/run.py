@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from up42fs import __version__, logs, signals, slept
+from up42fs import __version__, logs, records, signals, slept, supervise
 from up42fs.account import connect, load_and_sign_in
 from up42fs.allocator import return_memory
 from up42fs.api.client import Client
@@ -28,6 +29,7 @@ from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.kept import KeptCounts
 from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
@@ -147,6 +149,7 @@ class _Mount:
         gc.set_threshold(*GC_THRESHOLD)
         gc.enable()
         self._started_s = time.time()
+        self._record: records.Record | None = None
         self._tuned: Tuned | None = None
         self._assets = AssetListing(Assets(client), client)
         self._orders = OrderListing(Orders(client), client)
@@ -161,6 +164,7 @@ class _Mount:
             edited=self._edited,
             narrow=lambda: ListedNarrowly(client) if self._assets.mode == "assets" else None,
             reached=stored.reached,
+            uncounted=KeptCounts(snapshot, self._keep) if snapshot else None,
         )
         self._recorder = (
             Recorder(
@@ -251,12 +255,14 @@ class _Mount:
             )
             self._session = Session(operations, self._mountpoint, options)
             # Before there is a mount that an early signal could leave behind.
-            await nursery.start(signals.listen, self._session.stop, self._sync.refresh_now)
+            await nursery.start(signals.listen, self._stop, self._sync.refresh_now)
             async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
-                await self._store.aclose()
+                await supervise.contained(self._store.aclose)
                 if self._recorder is not None:
-                    await self._recorder.flush()
+                    await supervise.contained(self._recorder.flush)
+            if self._record is not None:
+                await supervise.contained(trio.to_thread.run_sync, records.remove, self._record)
             if self._overlay is not None:
                 self._overlay.close()
             nursery.cancel_scope.cancel()
@@ -285,26 +291,47 @@ class _Mount:
         )
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
-        nursery.start_soon(self._sync.run)
+        go_on = partial(supervise.start_for_good, nursery)
+        go_on(self._sync.run)
         if self._recorder is not None:
-            nursery.start_soon(self._recorder.run)
+            go_on(self._recorder.run)
         if self._egress is not None:
-            nursery.start_soon(self._egress.run)
-        nursery.start_soon(self._crawl_items)
-        nursery.start_soon(slept.watch, self._wake)
+            go_on(self._egress.run)
+        go_on(self._crawl_items)
+        go_on(slept.watch, self._wake)
         agreed = self._session.negotiated
         self._filesystem.open_files.are_images_direct = bool(agreed and agreed.maps_direct)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:
                 return
-            self._tuned = await trio.to_thread.run_sync(
-                tune, mount, self._settings.read_ahead, self._session.negotiated
-            )
-            self._vary_read_ahead(mount)
+            await supervise.contained(self._tune, mount)
             log.info("mounted %s at %s", self._source(), self._mountpoint)
-            on_ready()
-            nursery.start_soon(self._tune_again, mount)
+            await supervise.contained(self._keep_record)
+            try:
+                on_ready()
+            except Exception as error:
+                supervise.report(on_ready, error)
+            supervise.start(nursery, self._tune_again, mount)
+
+    async def _tune(self, mount: Mount) -> None:
+        self._tuned = await trio.to_thread.run_sync(
+            tune, mount, self._settings.read_ahead, self._session.negotiated
+        )
+        self._vary_read_ahead(mount)
+
+    async def _keep_record(self) -> None:
+        disk, log_file = self._store.disk_status(), self._settings.log_file
+        self._record = records.Record(
+            str(self._mountpoint),
+            os.getpid(),
+            log_file=str(log_file) if log_file else None,
+            files=str(disk["files"]) if disk else None,
+        )
+        try:
+            await trio.to_thread.run_sync(records.write, self._record)
+        except OSError as error:
+            log.debug("other commands will not know where this mount logs: %s", error)
 
     def _vary_read_ahead(self, mount: Mount) -> None:
         wide_kib = self._tuned.read_ahead_kib if self._tuned else None
@@ -340,6 +367,10 @@ class _Mount:
         if self._settings.api_url:
             return f"up42:{self._settings.api.partition('://')[2]}".replace(",", "_")
         return f"up42:{self._settings.region}"
+
+    def _keep(self, question: str, packed: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.note_answer(question, packed)
 
     def _note(self, delta: Delta) -> None:
         """Tell those who follow the index behind."""
@@ -399,6 +430,11 @@ class _Mount:
             "counters": self._metrics.snapshot(),
             "recent_errors": self._recent.latest(),
         }
+
+    def _stop(self, number: signal.Signals) -> None:
+        leaves = number == signal.SIGTERM and self._settings.on_term == "leave"
+        log.info("%s: %s", number.name, "leaving the mount" if leaves else "unmounting")
+        self._session.stop(leave=leaves)
 
     def _wake(self) -> None:
         """After a suspend every link and connection is dead; say so before a reader finds out."""

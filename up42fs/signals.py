@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from up42fs import logs
+from up42fs import logs, supervise
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.S
 
 
 async def listen(
-    on_stop: Callable[[], None],
+    on_stop: Callable[[signal.Signals], None],
     on_refresh: Callable[[], None],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -38,18 +38,27 @@ async def listen(
         try:
             task_status.started()
             async for number in signals:
-                match number:
-                    case signal.SIGHUP:
-                        on_refresh()
-                    case signal.SIGUSR1:
-                        _tasks.info("where each waits:\n%s", "\n".join(task_tree()))
-                    case signal.SIGUSR2:
-                        log.warning("logging from %s on", logs.toggle_debug())
-                    case _:
-                        log.info("%s: unmounting", signal.Signals(number).name)
-                        on_stop()
+                try:
+                    _act(number, on_stop, on_refresh)
+                except Exception as error:
+                    # The next signal must be heard.
+                    supervise.report(_act, error)
         finally:
             faulthandler.unregister(signal.SIGUSR1)
+
+
+def _act(
+    number: int, on_stop: Callable[[signal.Signals], None], on_refresh: Callable[[], None]
+) -> None:
+    match number:
+        case signal.SIGHUP:
+            on_refresh()
+        case signal.SIGUSR1:
+            _tasks.info("where each waits:\n%s", "\n".join(task_tree()))
+        case signal.SIGUSR2:
+            log.warning("logging from %s on", logs.toggle_debug())
+        case _:
+            on_stop(signal.Signals(number))
 
 
 def task_tree() -> Iterator[str]:

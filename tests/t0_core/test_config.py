@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from up42fs.config import (
     Settings,
     default_file,
     describe,
+    is_open_to_others,
     load_file,
     parse_mount_options,
     resolve,
@@ -58,6 +60,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
         ("0", None),
         ("7M", MostEgress(7 << 20, 86400.0)),
     ],
+    "on_term": [(how, how) for how in ("leave", "unmount", "leave", "unmount")],
     "crowd": [("", ""), ("a:b", "a:b"), ("c", "c"), ("a", "a")],
     "log_format": [(form, form) for form in ("json", "text", "json", "text")],
 }
@@ -362,6 +365,7 @@ def test_where_the_file_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def credentials(tmp_path: Path) -> Path:
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps({"username": "filed", "password": SECRET, "more": 1}))
+    path.chmod(0o600)
     return path
 
 
@@ -418,6 +422,53 @@ def test_a_credentials_file_that_will_not_do(tmp_path: Path, text: str) -> None:
         settings(arguments={"credentials": str(path)})
     assert str(path) in one_line(error)
     assert '{"username": …, "password": …}' in str(error.value)
+
+
+@pytest.mark.claim("S103")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o666])
+def test_a_credentials_file_that_others_may_read_is_refused(credentials: Path, mode: int) -> None:
+    credentials.chmod(mode)
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {credentials}$") as error:
+        settings(arguments={"credentials": str(credentials)})
+    assert "other users may read it" in one_line(error)
+    credentials.chmod(0o400)
+    assert settings(arguments={"credentials": str(credentials)}).password == SECRET
+
+
+@pytest.mark.claim("S103")
+def test_a_settings_file_with_a_password_is_its_owners_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, f'username = "me"\npassword = "{SECRET}"\n')
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600") as error:
+        load_file(path, must_exist=True)
+    one_line(error)
+    path.chmod(0o600)
+    assert load_file(path, must_exist=True)["password"] == SECRET
+    assert load_file(written(tmp_path, "refresh = 3\n"), must_exist=True) == {"refresh": "3"}
+
+
+@given(mode=st.integers(0, 0o777), is_mine=st.booleans())
+def test_whose_a_secret_may_be(mode: int, is_mine: bool) -> None:
+    """The owner chooses a group: systemd and Kubernetes hand over secrets of root in that way."""
+    owner = os.geteuid() if is_mine else os.geteuid() + 1
+
+    def found(kind: int) -> os.stat_result:
+        return os.stat_result((kind | mode, 1, 1, 1, owner, 0, 9, 0, 0, 0))
+
+    assert is_open_to_others(found(stat.S_IFREG)) == bool(mode & (0o077 if is_mine else 0o007))
+    assert not is_open_to_others(found(stat.S_IFIFO))
+
+
+def test_a_pipe_is_a_credentials_file_too() -> None:
+    """As in `--credentials <(pass show up42)`."""
+    receive, send = os.pipe()
+    os.write(send, json.dumps({"username": "piped", "password": SECRET}).encode())
+    os.close(send)
+    try:
+        found = settings(arguments={"credentials": f"/dev/fd/{receive}"})
+    finally:
+        os.close(receive)
+    assert (found.username, found.password) == ("piped", SECRET)
 
 
 def test_a_credentials_file_that_is_missing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def test_the_fields_of_a_line() -> None:
     assert parse_mountinfo(line("/mnt/up42")) == [
         Mount("/mnt/up42", "0:52", "fuse.up42fs", "up42:eu")
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "owner"),
+    [
+        ("ro,user_id=1000,group_id=0", 1000),
+        ("rw,user_id=0", 0),
+        ("rw", None),
+        ("x_user_id=5", None),
+    ],
+)
+def test_who_mounted(options: str, owner: int | None) -> None:
+    text = f"36 35 0:52 / /m ro shared:7 - fuse.up42fs up42:eu {options}\n"
+    (found,) = parse_mountinfo(text)
+    assert found.owner == owner
+    assert found.is_foreign == (owner is not None and owner != os.geteuid())
 
 
 def test_a_line_without_optional_fields() -> None:

@@ -1,7 +1,7 @@
 """Crawling a listing that changes between requests, against a model of the service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from up42fs.api.links import NextLink
-from up42fs.api.pages import NEWEST_FIRST, Page, StacPage, crawl, crawl_links, gather
+from up42fs.api.pages import NEWEST_FIRST, Memo, Page, StacPage, crawl, crawl_links, gather
 from up42fs.errors import InvalidAnswer, InvalidArgument, NotFound, Unavailable
 
 
@@ -196,6 +196,71 @@ def test_ties_ordered_differently_from_page_to_page_are_found_elsewhere() -> Non
         return {row.id async for row in crawl(fetch)}
 
     assert trio.run(main) == set(rows(200))
+
+
+class Twins(Listing):
+    """Rows that are listed twice, side by side or far apart, and totals that count them."""
+
+    def __init__(self, count: int, twins: dict[int, int], **settings: Any) -> None:
+        listed = rows(count)
+        for number, place in sorted(twins.items()):
+            listed.insert(place, f"r{number}")
+        super().__init__(listed, **settings)
+
+
+@pytest.mark.claim("S162")
+@pytest.mark.parametrize(
+    ("twins", "first_pass"),
+    [
+        ({}, 11),
+        ({205: 206}, 12),  # on one page
+        ({300: 301}, 12 + 1 + 11),  # on two: looked at again, with other seams
+        ({7: 990, 8: 500}, 12 + 1 + 11),
+    ],
+)
+def test_rows_that_are_listed_twice_are_known_after_one_look(
+    twins: dict[int, int], first_pass: int
+) -> None:
+    listing, memo = Twins(1000, twins), Memo()
+    expected = set(rows(1000))
+    found = run(listing, memo=memo)
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    assert len(listing.asked) == first_pass
+    assert memo.total == 1000 + len(twins)
+    listing.asked.clear()
+    assert set(run(listing, memo=memo)) == expected
+    assert len(listing.asked) <= 12
+    assert memo.total == 1000 + len(twins)
+
+
+@pytest.mark.claim("S162")
+def test_a_total_that_is_another_one_each_time_costs_two_passes() -> None:
+    listing, totals = Listing(rows(1000)), iter(range(10_000))
+
+    async def fetch(page: int, size: int, sort: str) -> Page[Row]:
+        found = await listing.fetch(page, size, sort)
+        return replace(found, total=next(totals) + 1000)
+
+    async def main() -> set[str]:
+        return {row.id async for row in crawl(fetch)}
+
+    assert trio.run(main) == set(rows(1000))
+    assert len(listing.asked) <= 11 + 12
+
+
+def test_pages_of_rows_without_an_id_are_no_end() -> None:
+    listing = Listing(rows(4000))
+
+    async def fetch(page: int, size: int, sort: str) -> Page[Row]:
+        found = await listing.fetch(page, size, sort)
+        bare = {f"r{number}" for number in range(1000, 3000)}
+        return replace(found, items=tuple(row for row in found.items if row.id not in bare))
+
+    async def main() -> int:
+        return len({row.id async for row in crawl(fetch)})
+
+    assert trio.run(main) == 2000
 
 
 def test_an_endless_change_ends_in_the_careful_pass() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import trio
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
+from up42fs.api.pages import Memo
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items, transformed_files
@@ -35,14 +36,18 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 class Listed:
     """UP42's own listing, as the mount wires it."""
 
-    all: Callable[[], AsyncIterator[Any]]
+    all: Callable[..., AsyncIterator[Any]]
     page: Callable[..., Any]
+    memo: Memo = field(default_factory=Memo)
 
     def everything(self) -> AsyncIterator[Any]:
-        return self.all()
+        return self.all(memo=self.memo)
 
     async def newest(self, page: int) -> Any:
         return await self.page(page, size=100, sort="updatedAt,desc")
+
+    def told(self) -> int | None:
+        return self.memo.total
 
 
 @dataclass

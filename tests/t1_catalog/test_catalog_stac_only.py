@@ -309,6 +309,9 @@ class Listed:
             raise self.gone
         return Page(tuple(self.rows), len(self.rows), 1)
 
+    def told(self) -> int | None:
+        return len(self.rows)
+
 
 class Hiccup(Listed):
     """Gone when it is asked first."""

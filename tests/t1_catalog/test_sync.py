@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -87,6 +87,98 @@ async def test_a_removal_shows_in_the_total_and_is_found(
     await settle()
     assert make_asset(2).id not in world.index.assets
     assert world.assets.full_passes == 2
+
+
+@pytest.mark.claim("S162")
+@pytest.mark.parametrize("uncounted", [1, 7, -2])
+async def test_rows_that_cannot_be_counted_cost_nothing_and_hide_no_removal(
+    world: World, autojump_clock: MockClock, nursery, uncounted: int
+) -> None:
+    world.assets.uncounted = uncounted
+    nursery.start_soon(world.sync.run)
+    await settle(60 * 9 + 30)
+    assert (world.assets.full_passes, world.assets.newest_pages) == (1, 9)
+    assert world.sync.status()["assets"]["uncounted"] == uncounted
+    for number in (2, 3):
+        passes = world.assets.full_passes
+        del world.assets.rows[make_asset(number).id]
+        await settle(60)
+        assert make_asset(number).id not in world.index.assets
+        assert world.assets.full_passes == passes + 1
+    # One more of them arrives: looked for once, and never again.
+    world.assets.uncounted += 1
+    await settle(60 * 10)
+    assert world.assets.full_passes == 4
+    assert world.sync.status()["assets"]["uncounted"] == uncounted + 1
+
+
+@pytest.mark.claim("S162")
+async def test_a_total_that_drifts_is_looked_into_ever_more_seldom(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    world.assets.drifts = True
+    nursery.start_soon(world.sync.run)
+    refreshes = 4 * FULL_PASS_EVERY
+    await settle(60 * refreshes)
+    assert world.assets.full_passes < 1 + 8 + 2 * refreshes / FULL_PASS_EVERY
+    del world.assets.rows[make_asset(2).id]
+    await settle(60 * (FULL_PASS_EVERY + 1))
+    assert make_asset(2).id not in world.index.assets
+    world.assets.drifts = False
+    await settle(60 * 2 * FULL_PASS_EVERY)
+    del world.assets.rows[make_asset(3).id]
+    await settle(61)
+    assert make_asset(3).id not in world.index.assets, "full attention again"
+
+
+@dataclass
+class Kept:
+    counts: dict[Part, int]
+
+    def load(self, part: Part) -> int:
+        return self.counts.get(part, 0)
+
+    def save(self, part: Part, uncounted: int) -> None:
+        self.counts[part] = uncounted
+
+
+@pytest.mark.claim("S162")
+async def test_what_cannot_be_counted_is_known_to_the_next_mount(
+    world: World, autojump_clock: MockClock, nursery
+) -> None:
+    world.assets.uncounted, kept = 3, Kept({})
+    for known in ((), tuple(Part)):
+        sync = Sync(
+            world.index,
+            assets=world.assets,
+            orders=world.orders,
+            on_change=world.deltas.append,
+            refresh_s=60,
+            known=known,
+            uncounted=kept,
+        )
+        with trio.move_on_after(200):
+            await sync.run()
+    assert kept.counts == {Part.ASSETS: 3}
+    assert world.assets.full_passes == 1
+
+
+async def test_a_row_that_is_listed_twice_and_not_alike_changes_once(
+    world: World, autojump_clock: MockClock, nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = world.assets.newest
+
+    async def twice(page: int) -> Page:
+        found = await newest(page)
+        if page:
+            return found
+        first = found.items[0]
+        return Page((first, replace(first, title="the same"), *found.items[1:]), found.total, 3)
+
+    monkeypatch.setattr(world.assets, "newest", twice)
+    nursery.start_soon(world.sync.run)
+    await settle(60 * 5)
+    assert len(world.deltas) == 3, "two first listings, and their completeness"
 
 
 async def test_a_change_that_moved_no_date_is_found_by_the_full_pass(
@@ -311,6 +403,7 @@ async def test_status_tells_progress_before_the_end(world: World, autojump_clock
         "complete": True,
         "rows_so_far": None,
         "seconds_since_refresh": 0.0,
+        "uncounted": 0,
         "error": None,
     }
 

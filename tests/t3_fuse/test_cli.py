@@ -306,6 +306,7 @@ def test_a_settings_file_that_will_not_do(up42fs: Shell, mountpoint: str) -> Non
 def test_a_credentials_file_is_an_account(up42fs: Shell, mountpoint: str, tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps({"username": "me@example.com", "password": SECRET}))
+    path.chmod(0o600)
     for arguments in (["--credentials", str(path)], ["-o", f"credentials={path}"]):
         message = complaint(up42fs("mount", mountpoint, *arguments, **NOWHERE))
         assert "127.0.0.1" in message
@@ -449,6 +450,7 @@ def test_the_mount_helper_and_the_command_together(
     assert complaint(done).startswith("no UP42 account given")
 
 
+@pytest.mark.claim("S136")
 def test_the_reports_descriptor_is_forgotten_with_its_pipe(tmp_path: Path) -> None:
     """Whatever is opened next gets the same number: a second report must not go there."""
     from up42fs.cli.mount import _Report

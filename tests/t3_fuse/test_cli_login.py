@@ -152,7 +152,90 @@ def test_logout_forgets_everything(desktop_user: User) -> None:
     assert "nobody is signed in" in desktop_user("logout").stderr
 
 
+@pytest.mark.claim("S104")
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        (NO_KEYRING, "there is none here"),
+        ({"TEST_KEYRING": "/"}, "[Errno 21] Is a directory"),
+        ({"TEST_KEYRING_KEEPS": "1"}, "it still has the entry"),
+    ],
+    ids=["no keyring", "a locked one", "one that lies"],
+)
+def test_logout_says_what_it_could_not_remove(
+    desktop_user: User, env: dict[str, str], reason: str
+) -> None:
+    """The account is no longer used; that its password is still there is said, and where."""
+    desktop_user.login()
+    done = desktop_user("logout", **env)
+    assert done.returncode == 1
+    assert "forgotten" not in done.stdout + done.stderr
+    where = desktop_user.servers["UP42_API_URL"]
+    assert done.stdout == f"Signed out {desktop_user.name} ({where}).\n"
+    assert f"still in the system's keyring, which did not remove it ({reason}" in done.stderr
+    entry = f"{desktop_user.name} at {desktop_user.servers['UP42_AUTH_URL']}"
+    assert done.stderr.endswith(f"secret-tool clear service up42fs username '{entry}'\n")
+    assert done.stderr.count("\n") == 1
+    assert not desktop_user.file.exists()
+    assert desktop_user.password in json.loads(desktop_user.keyring.read_text()).values()
+
+
+def test_logout_where_the_entry_is_gone_already(desktop_user: User) -> None:
+    desktop_user.login()
+    desktop_user.keyring.unlink()
+    done = desktop_user("logout")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is forgotten" in done.stdout
+
+
+def test_another_login_leaves_no_password_behind(desktop_user: User) -> None:
+    """Not even where the password moves from the keyring to the file."""
+    desktop_user.login()
+    desktop_user.login("--no-keyring")
+    assert json.loads(desktop_user.keyring.read_text()) == {}
+    desktop_user.login()
+    desktop_user.login()
+    assert list(json.loads(desktop_user.keyring.read_text()).values()) == [desktop_user.password]
+
+
+def test_logout_of_all(user: User, tmp_path: Path) -> None:
+    logins_of(user.file, EU, SA)
+    done = user("logout", "--all")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "eu@example.com (eu)" in done.stdout
+    assert "sa@example.com (sa)" in done.stdout
+    assert not user.file.exists()
+    assert "nobody is signed in; nothing to forget" in user("logout", "--all").stderr
+
+
 def test_the_password_is_not_shown_while_typed(user: User) -> None:
+    seen, status = type_at(
+        user,
+        (b"user name (e-mail address): ", user.name.encode() + b"\n"),
+        (b"Password of ", user.password.encode() + b"\n"),
+        (b"Next: ", b""),
+    )
+    assert status == 0
+    typed_blind = f"Password of {user.name}: \r\nSigned in"
+    assert typed_blind.encode() in seen
+
+
+@pytest.mark.parametrize("answers", [0, 1], ids=["name", "password"])
+def test_ctrl_d_where_a_question_stands_is_a_way_out(user: User, answers: int) -> None:
+    questions = [
+        (b"user name (e-mail address): ", b"me@example.com\n"),
+        (b"Password of ", b"x\n"),
+    ]
+    seen, status = type_at(
+        user, *questions[:answers], (questions[answers][0], b"\x04"), (b"cancelled\r\n", b"")
+    )
+    assert status == 1
+    assert seen.endswith(b"\r\nup42fs: cancelled\r\n")
+    assert b"Traceback" not in seen
+
+
+def type_at(user: User, *dialogue: tuple[bytes, bytes]) -> tuple[bytes, int]:
+    """`up42fs login` at a terminal: what is typed after which words; what is seen, the status."""
     typist, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "up42fs", "login"],
@@ -171,22 +254,24 @@ def test_the_password_is_not_shown_while_typed(user: User) -> None:
         while words not in seen:
             seen += os.read(typist, 4096)
 
-    read_until(b"user name (e-mail address): ")
-    os.write(typist, user.name.encode() + b"\n")
-    read_until(b"Password of ")
-    os.write(typist, user.password.encode() + b"\n")
-    read_until(b"Next: ")
-    assert process.wait(20) == 0
-    os.close(typist)
-    typed_blind = f"Password of {user.name}: \r\nSigned in"
-    assert typed_blind.encode() in seen
+    for words, typed in dialogue:
+        read_until(words)
+        os.write(typist, typed)
+    try:
+        return seen, process.wait(20)
+    finally:
+        os.close(typist)
 
 
 # which account is used ------------------------------------------------------------------------
 
 
 def logins(tmp_path: Path, *settings: Settings) -> Logins:
-    kept = Logins(tmp_path / "up42fs" / "logins.json")
+    return logins_of(tmp_path / "up42fs" / "logins.json", *settings)
+
+
+def logins_of(path: Path, *settings: Settings) -> Logins:
+    kept = Logins(path)
     for one in settings:
         kept.add(one, use_keyring=False)
     return kept

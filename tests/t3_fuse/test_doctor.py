@@ -23,8 +23,13 @@ from typing import Any
 import pytest
 import trio
 from harness import UP42FS, Emulator, emulator, run
+from hypothesis import given
+from hypothesis import strategies as st
+from rich import markup
 
+from up42fs.cli import status_view
 from up42fs.config import Settings
+from up42fs.core import exposition, foreign
 from up42fs.doctor import bundle, desktop, machine, mounted, network
 from up42fs.doctor.finding import Finding, Level, Machine
 from up42fs.fuse.mounts import Mount
@@ -294,7 +299,7 @@ MOUNTS: dict[str, tuple[Mapping[str, Any] | None, str, str]] = {
     "few requests": ({"kernel": {"max_background": 12}}, "12", "max_background"),
     "an old listing": (
         {"catalogue": {"assets": {"error": None, "seconds_since_refresh": 7200.0}}},
-        "7200 s ago", "kill -HUP 42"),
+        "7200 s ago", "cat /mnt/.up42fs/refresh"),
     "a failing refresh": (
         {"catalogue": {"assets": {"error": "UP42 failed", "seconds_since_refresh": 5}}},
         "UP42 failed", "tried again"),
@@ -334,13 +339,27 @@ def test_read_ahead_that_is_less_for_an_image_alone(fake: Fake) -> None:
     assert {finding.level for finding in found} == {Level.OK}
 
 
-def test_places_where_nothing_is_mounted_yet(tmp_path: Path) -> None:
+def test_places_where_nothing_is_mounted_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     assert "mkdir -p" in bad(list(mounted.unmounted(tmp_path / "none"))).cure
     assert "not a directory" in bad(list(mounted.unmounted(tmp_path / "file"))).words
     assert "hides" in bad(list(mounted.unmounted(tmp_path))).words
     assert next(mounted.unmounted(tmp_path / "empty")).level is Level.OK
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "not yours" in bad(list(mounted.unmounted(tmp_path / "empty"))).words
+
+
+FOREIGN = Mount("/mnt; reboot", "0:77", "fuse.up42fs", "up42:eu", owner=1 << 30)
+
+
+def test_a_mount_of_another_user(fake: Fake) -> None:
+    finding = bad(list(mounted.examine(fake.machine(), FOREIGN, None)))
+    assert "was mounted by user 1073741824" in finding.words
+    assert "is gone" not in finding.words
+    assert "'/mnt; reboot'" in finding.cure
 
 
 # the network ------------------------------------------------------------------------------------
@@ -598,10 +617,10 @@ def test_nothing_secret_goes_into_the_archive(fake: Fake, tmp_path: Path) -> Non
     log = tmp_path / "log"
     log.write_text(f"GET https://x/y?Signature=abc&a=b\npassword='{SECRET}'\nuser me@example.com\n")
     settings = Settings(username="me@example.com", password=SECRET, credentials=Path("/home/me/c"))
-    status = {"account": "me@example.com", "log_file": str(log)}
+    status = {"account": "me@example.com", "log_file": "/elsewhere"}
     findings = [Finding("account", Level.OK, f"me@example.com {SECRET}")]
     archive = tmp_path / "x.tar.gz"
-    bundle.write(archive, fake.machine(), settings, findings, [status])
+    bundle.write(archive, fake.machine(), settings, findings, [bundle.Mounted(status, log)])
     with tarfile.open(archive) as tar:
         text = "".join(tar.extractfile(m).read().decode() for m in tar)  # type: ignore[union-attr]
     for secret in (SECRET, "abc", "me@example.com", "/home/me", socket.gethostname()):
@@ -621,3 +640,60 @@ def test_an_archive_in_place_of_a_file_leaves_its_mode(
     bundle.write(tmp_path / "x.tar.gz", fake.machine(), Settings(), [], [])
     assert os.stat(tmp_path / "old").st_mode & 0o777 == mode
     assert tarfile.is_tarfile(tmp_path / "old")
+
+
+def test_what_took_the_place_of_a_log_is_not_read(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(SECRET)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "missing"):
+        archive = tmp_path / "x.tar.gz"
+        bundle.write(archive, fake.machine(), Settings(), [], [bundle.Mounted({}, tmp_path / name)])
+        with tarfile.open(archive) as tar:
+            text = "".join(tar.extractfile(m).read().decode() for m in tar)  # type: ignore[union-attr]
+        assert SECRET not in text
+        assert "the log" in text
+
+
+names_of_status = st.sampled_from([*GOOD, "counters", "store", "open", "edits", "sidecars",
+    "top_files", "fetched_files", "egress", "name", "programs", "time", "message", "error",
+    "failed", "made", "bytes", "store.reads", "fuse.errors_EIO", "mounted_seconds", "notes",
+    "for_others"]) | st.text(max_size=4)  # fmt: skip
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names_of_status, inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@pytest.mark.claim("S152")
+@given(st.dictionaries(names_of_status, json_values, max_size=12))
+def test_no_status_is_too_odd(document: dict[str, Any]) -> None:
+    status = foreign.status(document)
+    json.dumps(status, allow_nan=False)
+    for name, text in status_view.rows(status):
+        assert name.isprintable()
+        assert text.isprintable()
+        markup.render(text)
+    found = list(mounted.examine(Machine(root=Path("/nonexistent")), MOUNT, status))
+    assert found
+    assert all(f.words.isprintable() and f.cure.isprintable() for f in found)
+    exposition.render(status)
+
+
+@given(json_values)
+def test_what_is_no_object_is_no_status(document: Any) -> None:
+    if not isinstance(document, dict):
+        with pytest.raises(ValueError, match="object"):
+            foreign.status(document)
+
+
+def test_a_good_status_stays_as_it_is() -> None:
+    shown = foreign.status(dict(GOOD))
+    assert {**shown, "kernel": 0, "catalogue": 0, "disk_cache": 0} == {
+        **GOOD, "kernel": 0, "catalogue": 0, "disk_cache": 0, "store": {}, "open": {},
+        "counters": {},
+    }  # fmt: skip
+    assert shown["catalogue"]["assets"]["seconds_since_refresh"] == 5.0
+    assert shown["disk_cache"]["directory"] == "/c"
+    assert foreign.status(shown) == shown

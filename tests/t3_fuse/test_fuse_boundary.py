@@ -111,6 +111,7 @@ async def test_each_of_our_errors_is_its_errno(
         NoAttribute,
         ReadOnly,
         CrowdRefused,
+        NotShared,
         QuotaExceeded,
         Unsupported,
         AlreadyExists,
@@ -177,12 +178,14 @@ async def test_the_unexpected_is_eio_and_logged_with_its_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     handlers = Handlers()
-    assert await errno_of(handlers, error) == errno.EIO
-    assert handlers.metrics["fuse.errors_EIO"] == 1
+    number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
+    name = errno.errorcode[number]
+    assert await errno_of(handlers, error) == number
+    assert handlers.metrics[f"fuse.errors_{name}"] == 1
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     written = RedactingFormatter().format(record)
-    assert written.startswith("lookup: unexpected error (EIO)\n")
+    assert written.startswith(f"lookup: unexpected error ({name})\n")
     assert "Traceback (most recent call last)" in written
     assert f"{type(error).__name__}: " in written
     assert "in throw" in written

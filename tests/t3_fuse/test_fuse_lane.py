@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ import trio
 from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fuse import lane as lane_module
 from up42fs.fuse.lane import Lane
+from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -335,3 +337,152 @@ async def test_the_end_of_the_mount_ends_it(
             kernel.device.send(b"x")
     for end in kernel.ends:
         end.close()
+
+
+DEFECTS = [
+    (RuntimeError("can't start new thread"), errno.EIO),
+    (MemoryError(), errno.ENOMEM),
+    (OSError(errno.EMFILE, "Too many open files"), errno.EIO),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), errno.ENOMEM),
+    (ExceptionGroup("two", [ValueError("bug"), KeyError("bug")]), errno.EIO),
+    (struct.error("bug"), errno.EIO),
+]
+#: Every request that a handler answers, with a body that can be parsed.
+REQUESTS = {
+    "lookup": (Opcode.LOOKUP, b"file\0"),
+    "getattr": (Opcode.GETATTR, bytes(16)),
+    "open": (Opcode.OPEN, bytes(8)),
+    "read": (Opcode.READ, struct.pack("=QQIIQII", 1, 0, 4, 0, 0, 0, 0)),
+    "write": (Opcode.WRITE, struct.pack("=QQIIQII", 1, 0, 0, 0, 0, 0, 0)),
+    "release": (Opcode.RELEASE, bytes(24)),
+    "opendir": (Opcode.OPENDIR, bytes(8)),
+    "list_names": (Opcode.READDIR, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
+    "readdir": (Opcode.READDIRPLUS, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
+    "releasedir": (Opcode.RELEASEDIR, bytes(24)),
+    "getxattr": (Opcode.GETXATTR, struct.pack("=II", 100, 0) + b"user.a\0"),
+    "listxattr": (Opcode.LISTXATTR, struct.pack("=II", 100, 0)),
+}
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after a wait"])
+@pytest.mark.parametrize(("error", "number"), DEFECTS, ids=lambda it: type(it).__name__)
+@pytest.mark.claim("S130")
+async def test_a_surprise_in_any_handler_is_an_error_of_that_request_alone(
+    handlers: Handlers, error: Exception, number: int, waits: bool
+) -> None:
+    async def surprise(*_args: Any) -> None:
+        if waits:
+            await trio.sleep(0.001)
+        raise error
+
+    async with served(handlers) as kernel:
+        for name, (opcode, body) in REQUESTS.items():
+            setattr(handlers, name, surprise)
+            assert (await kernel.ask(opcode, body))[0] == number, name
+            delattr(handlers, name)
+            assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0, name
+
+
+@pytest.mark.claim("S130")
+async def test_requests_that_cannot_be_parsed_are_answered(handlers: Handlers) -> None:
+    async with served(handlers) as kernel:
+        for opcode in (opcode for opcode, _ in REQUESTS.values()):
+            await kernel.send(opcode)  # no body
+        answered = {(await kernel.receive())[0] for _ in REQUESTS}
+        assert answered == set(range(1, len(REQUESTS) + 1))
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0
+
+
+@pytest.mark.claim("S130")
+async def test_a_head_that_cannot_be_parsed_is_answered(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_message: memoryview) -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(lane_module.protocol, "head", no_memory)
+    async with served(handlers) as kernel:
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == errno.ENOMEM
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0
+
+
+@pytest.mark.claim("S130")
+async def test_an_answer_that_the_kernel_refuses_is_followed_by_an_error(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_fd: int, _buffers: Any) -> int:
+        monkeypatch.undo()
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(lane_module.os, "writev", refused)
+    async with served(handlers) as kernel:
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == errno.EIO
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0
+    assert "the kernel refused an answer" in caplog.text
+
+
+@pytest.mark.claim("S130")
+async def test_the_leader_goes_on_where_there_is_no_memory_for_another_task(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(handlers) as kernel:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        real = kernel.lane._nursery.start_soon
+
+        class Poor:
+            def start_soon(self, *args: Any) -> None:
+                kernel.lane._nursery = nursery
+                raise MemoryError
+
+        nursery, kernel.lane._nursery = kernel.lane._nursery, Poor()  # type: ignore[assignment]
+        handlers.gates[7] = trio.Event()
+        await kernel.send(Opcode.GETATTR, bytes(16), node=7)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        handlers.gates[7].set()
+        assert (await kernel.receive())[1] == 0
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0
+        assert real is not None
+
+
+@pytest.mark.claim("S136")
+def test_nothing_is_written_to_a_device_that_was_given_up(tmp_path: Any) -> None:
+    """The number of the device's descriptor is another file's by then."""
+    device, far = os.pipe()
+    far, device = device, far
+    notices = DeviceNotices(device)
+    notices.forget_attributes(7)
+    assert os.read(far, 100)
+    notices.close()
+    os.close(device)
+    other = os.open(tmp_path / "catalogue", os.O_RDWR | os.O_CREAT)
+    try:
+        assert other == device, "the number is used again"
+        notices.forget_attributes(7)
+        notices.forget_name(1, b"name")
+        notices.forget_names([(1, b"name")])
+        assert os.fstat(other).st_size == 0
+    finally:
+        os.close(other)
+        os.close(far)
+
+
+def test_names_are_forgotten_although_there_was_no_thread_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    far, device = os.pipe()
+    notices = DeviceNotices(device)
+    notices.forget_name(1, b"first")
+    monkeypatch.undo()
+    notices.forget_name(1, b"second")
+    read = b""
+    while b"second" not in read:
+        read += os.read(far, 100)
+    assert b"first" in read
+    notices.close()
+    os.close(device)
+    os.close(far)

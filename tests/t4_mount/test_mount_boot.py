@@ -222,6 +222,7 @@ def test_fstab_and_mount_8_through_the_helper(
     credentials = tmp_path / "credentials.json"
     account = {name: sample.ready[name] for name in ("username", "password")}
     credentials.write_text(json.dumps(account))
+    credentials.chmod(0o600)
     fstab = tmp_path / "fstab"
     fstab.write_text(f"up42 {place} up42fs {FSTAB_OPTIONS},credentials={credentials} 0 0\n")
     servers = {k: v for k, v in sample.env.items() if k.endswith("_URL")}

@@ -110,6 +110,23 @@ def test_what_the_cache_cannot_do(arguments: list[str], words: str) -> None:
 
 
 def test_only_delivered_files_can_be_pinned(sample_mount: Mount) -> None:
-    done = run(*UP42FS, "cache", "pin", sample_mount.path / "assets")
+    done = run(*UP42FS, "cache", "pin", sample_mount.path / ".up42fs")
     assert done.returncode == 1
-    assert "is not a delivered file" in done.stderr
+    assert "has no delivered files in it" in done.stderr
+    done = run(*UP42FS, "cache", "pin", sample_mount.path / ".up42fs/README")
+    assert done.returncode == 1
+    assert "is no delivered file" in done.stderr
+
+
+def test_a_directory_stands_for_what_is_in_it(files: Emulator, mount) -> None:
+    there: Mount = mount(files)
+    paths = sorted((there.path / "assets").glob("*.zip"))
+    read(there, *paths)
+    wait_until(lambda: names(there) >= {p.name for p in paths}, 10, "the catalogue is stored")
+    check(*UP42FS, "cache", "pin", there.path / "assets")
+    assert [row["pinned"] for row in listed(there)] == [True] * len(paths)
+    assert "deleted 0 files" in check(*UP42FS, "cache", "clear", *cache_of(there))
+    said = check(*UP42FS, "cache", "unpin", there.path / "assets")
+    assert said.splitlines() == [f"unpinned {path}" for path in paths]
+    cleared = check(*UP42FS, "cache", "clear", there.path / "assets", *cache_of(there))
+    assert f"deleted {len(paths)} files" in cleared

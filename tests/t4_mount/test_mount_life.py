@@ -307,6 +307,7 @@ def test_credentials_from_a_file(sample: Emulator, mountpoint: Path, tmp_path: P
     credentials.write_text(
         f'{{"username": "{sample.ready["username"]}", "password": "{sample.ready["password"]}"}}'
     )
+    credentials.chmod(0o600)
     check(*UP42FS, "mount", mountpoint, "--credentials", credentials, env=env)
     check(*UP42FS, "unmount", mountpoint)
 

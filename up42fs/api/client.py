@@ -19,7 +19,7 @@ from up42fs.api import links, pages, schema
 from up42fs.api.auth import TokenSource
 from up42fs.api.links import NextLink
 from up42fs.api.oddities import Oddities
-from up42fs.api.pages import Page, StacPage
+from up42fs.api.pages import Memo, Page, StacPage
 from up42fs.api.transport import Answer, Call, Limits, Transport
 from up42fs.core import expiry
 from up42fs.core.retry import Plane
@@ -108,18 +108,25 @@ class Client:
         document = await self._get("listing assets", "/v2/assets", params)
         return self._page(document, self._oddities.parse_asset, page, size, "listing assets")
 
-    def all_orders(self) -> AsyncIterator[Order]:
+    def all_orders(self, *, memo: Memo | None = None) -> AsyncIterator[Order]:
         """Every order once, by `pages.crawl`."""
-        return pages.crawl(lambda page, size, sort: self.orders_page(page, size=size, sort=sort))
+        return pages.crawl(
+            lambda page, size, sort: self.orders_page(page, size=size, sort=sort), memo=memo
+        )
 
     def all_assets(
-        self, *, search: str | None = None, created_before: datetime | None = None
+        self,
+        *,
+        search: str | None = None,
+        created_before: datetime | None = None,
+        memo: Memo | None = None,
     ) -> AsyncIterator[Asset]:
         """Every asset once, by `pages.crawl`."""
         return pages.crawl(
             lambda page, size, sort: self.assets_page(
                 page, size=size, sort=sort, search=search, created_before=created_before
-            )
+            ),
+            memo=memo,
         )
 
     async def order(self, order_id: str) -> Order:

@@ -8,12 +8,14 @@ The listing is read newest first. A pass is *sound* when, after its last page, p
 the same total and the same rows as at its start, and no row came twice: `createdAt` is given on
 arrival, so any arrival would show on page 0 and any removal in the total (removals and arrivals
 that cancel out in the total leave an arrival on page 0). Rows that came twice although nothing
-changed are ties the server orders differently from page to page. After an unsound pass another
-one follows with a smaller page, which puts the seams elsewhere.
+changed are ties the server orders differently from page to page, or rows that it lists twice. After
+an unsound pass another one follows with a smaller page, which puts the seams elsewhere. Where it
+sees exactly the same rows, and the same ones twice, as the first, both are sound: nothing moved,
+and what comes twice is listed twice. Totals are no help then; the next reading knows (`Memo`).
 If the storage never holds still for two parallel passes, one page at a time is read, oldest first
 but from the last page to the first: arrivals append behind the reader, removals move rows
-towards pages not read yet, so none that existed throughout is missed. The same where the server
-tells no total. One page is one answer and sound by itself.
+towards pages not read yet, so none that existed throughout is missed. One page is one answer and
+sound by itself.
 Cost: one request beyond the pages, none for a listing of one page.
 Rejected: comparing totals alone (a removal and an arrival cancel out), and two full passes.
 Limit: what hides its traces within one pass can hide a row until the next: a row that appears
@@ -28,7 +30,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -140,14 +142,32 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+@dataclass(slots=True)
+class Memo:
+    """What earlier readings of one listing taught, for the next.
+
+    `twins` are IDs that it lists twice for good; `total` is what the last reading was told, None
+    where that is unknown.
+    """
+
+    twins: set[str] = field(default_factory=set)
+    total: int | None = None
+
+
 async def crawl(
-    fetch: FetchPage[R], *, sizes: Sequence[int] = SIZES, parallel: int = PARALLEL
+    fetch: FetchPage[R],
+    *,
+    sizes: Sequence[int] = SIZES,
+    parallel: int = PARALLEL,
+    memo: Memo | None = None,
 ) -> AsyncIterator[R]:
     """Every row once, whatever moves meanwhile; mostly newest first. Raises what `fetch` raises.
 
     A 400 to the first request is answered by a smaller page size of `sizes`.
     """
-    walk = _Walk(fetch, parallel)
+    memo = Memo() if memo is None else memo
+    memo.total = None
+    walk = _Walk(fetch, parallel, memo)
     first, size = await _first_page(fetch, sizes)
     for number in range(PARALLEL_PASSES):
         start = first if number == 0 else await fetch(0, size, NEWEST_FIRST)
@@ -156,8 +176,6 @@ async def crawl(
                 yield row
         if walk.sound:
             return
-        if start.total is None:
-            break  # no parallel pass can be shown to be sound
         size = max(1, size - max(1, size // SEAM_SHARE))
     log.debug("the listing keeps changing; reading it page by page from its end")
     async with aclosing(walk.careful_pass(size)) as rows:
@@ -182,20 +200,31 @@ def _effective(page: Page[R], size: int) -> int:
     return min(size, shown, page.size or size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one pass saw: all IDs, those that came on two pages, and whether page 0 stayed put."""
+
+    ids: frozenset[str]
+    repeated: frozenset[str]
+    is_calm: bool
+
+
 class _Walk(Generic[R]):
     """The passes of one crawl; `sound` tells how the last one went."""
 
-    def __init__(self, fetch: FetchPage[R], parallel: int) -> None:
+    def __init__(self, fetch: FetchPage[R], parallel: int, memo: Memo) -> None:
         self._fetch = fetch
         self._parallel = parallel
+        self._memo = memo
         self._yielded: set[str] = set()
         self._total: int | None = None
+        self._last: _Seen | None = None
         self.sound = False
 
     async def parallel_pass(self, first: Page[R], size: int) -> AsyncGenerator[R, None]:
         """All pages, newest first, up to `parallel` at a time."""
-        seen: set[str] = set()
-        repeated = self._take(first, seen)
+        seen, repeated = set[str](), set[str]()
+        self._take(first, seen, repeated)
         for row in self._new(first):
             yield row
         done, known = 1, first.total_pages
@@ -205,17 +234,20 @@ class _Walk(Generic[R]):
             pages = await self._batch(numbers, size)
             before = len(seen)
             for page in pages:
-                repeated += self._take(page, seen)
+                self._take(page, seen, repeated)
                 known = max(known, page.total_pages) if page.rows else known
                 for row in self._new(page):
                     yield row
             done = numbers.stop
-            if len(seen) == before:
-                break  # past the end, or a server that ignores `page`
-        self.sound = await self._is_sound(first, size, done, repeated)
+            # Nothing new: past the end, or a server that ignores `page`; but where pages are
+            # counted, rows without an ID may fill some.
+            if len(seen) == before and (first.total is None or all(p.items for p in pages)):
+                break
+        await self._judge(first, size, done, seen, repeated)
 
     async def careful_pass(self, size: int) -> AsyncGenerator[R, None]:
         """All pages one by one, from the last to the first, oldest first."""
+        self._memo.total = None
         end = await self._end(size) if self._total is None else -(-self._total // size)
         for number in range(end - 1, -1, -1):
             page = await self._fetch(number, size, OLDEST_FIRST)
@@ -233,14 +265,25 @@ class _Walk(Generic[R]):
             seen |= _ids(page)
             number += 1
 
-    async def _is_sound(self, first: Page[R], size: int, pages: int, repeated: int) -> bool:
+    async def _judge(
+        self, first: Page[R], size: int, pages: int, seen: set[str], repeated: set[str]
+    ) -> None:
+        """Set `sound`: whether the pass that ended can have missed nothing."""
         if pages == 1:
-            return True
+            self.sound, self._memo.total = True, first.total
+            return
         again = await self._fetch(0, size, NEWEST_FIRST)
         if again.total is not None:
             self._total = again.total
-        unchanged = again.total == first.total and _ids(again) == _ids(first)
-        return first.total is not None and unchanged and repeated == 0
+        now = _Seen(frozenset(seen), frozenset(repeated), _ids(again) == _ids(first))
+        same_total = first.total is not None and again.total == first.total
+        self.sound = now.is_calm and same_total and not repeated - self._memo.twins
+        if not self.sound and now.is_calm and now == self._last:
+            # Twice the same, with seams elsewhere: the rows are listed so, or the total is no help.
+            self._memo.twins |= repeated
+            self.sound = True
+        self._last = now
+        self._memo.total = again.total if self.sound else None
 
     async def _batch(self, numbers: Sequence[int], size: int) -> list[Page[R]]:
         async def one(number: int) -> Page[R]:
@@ -248,13 +291,16 @@ class _Walk(Generic[R]):
 
         return await gather(one, numbers)
 
-    def _take(self, page: Page[R], seen: set[str]) -> int:
-        """Note the rows of a page; how many of them were in this pass before."""
-        repeated = 0
+    def _take(self, page: Page[R], seen: set[str], repeated: set[str]) -> None:
+        """Note the rows of a page, and which of them were on another page of this pass."""
+        here = set[str]()
         for row in page.items:
-            repeated += row.id in seen
-            seen.add(row.id)
-        return repeated
+            if row.id in here:
+                # Twice in one answer is listed twice: nothing moved meanwhile.
+                self._memo.twins.add(row.id)
+            here.add(row.id)
+        repeated |= here & seen
+        seen |= here
 
     def _new(self, page: Page[R]) -> list[R]:
         fresh = []

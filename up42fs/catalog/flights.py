@@ -10,17 +10,15 @@ neither is kept here. Who cannot wait so long hears of its trouble (see `trouble
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import trio
 
+from up42fs import supervise
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.troubles import Trouble, awaiting, watched, within
-
-log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -65,7 +63,7 @@ class Flights(Generic[K, V]):
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(Unavailable(f"{self._doing} was given up: the mount is being ended"))
-            self._nursery.start_soon(self._run, key, flight, work)
+            supervise.start(self._nursery, self._run, key, flight, work)
             self._flights[key] = flight
         return flight
 
@@ -80,8 +78,8 @@ class Flights(Generic[K, V]):
         except Up42fsError as error:
             flight.error = error
         except Exception as error:
-            log.exception("%s failed unexpectedly", self._doing)
-            flight.error = Unavailable(f"{self._doing} failed: {error!r}; try again")
+            flight.error = supervise.failure(error, self._doing)
+            raise
         finally:
             del self._flights[key]
             flight.landed.set()

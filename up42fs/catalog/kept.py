@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from up42fs.catalog.parts import Part
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import Snapshot
 
@@ -56,3 +57,23 @@ class Kept(Generic[K, V]):
         except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
             log.debug("the stored answer %s cannot be used: %s", question, error)
             return None
+
+
+class KeptCounts:
+    """By how much a listing's total is off (see `parts.Uncounted`). `note` keeps an answer."""
+
+    def __init__(self, snapshot: Snapshot, note: Callable[[str, bytes], None]) -> None:
+        self._snapshot = snapshot
+        self._note = note
+
+    def load(self, part: Part) -> int:
+        """What was kept, else 0. Never raises."""
+        packed = self._snapshot.answer(f"uncounted {part.value}")
+        try:
+            return int(packed) if packed else 0
+        except ValueError:
+            return 0
+
+    def save(self, part: Part, uncounted: int) -> None:
+        """Keep it."""
+        self._note(f"uncounted {part.value}", str(uncounted).encode())

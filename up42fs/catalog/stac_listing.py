@@ -116,6 +116,10 @@ class StacListing(Generic[Row]):
         recent = dict.fromkeys(part.id for part in parts.values() if part is not None)
         return _Page(tuple(rows[row_id] for row_id in recent), total=None, total_pages=2)
 
+    def told(self) -> int | None:
+        """As many as there are: STAC counts none."""
+        return len(self._rows())
+
     async def _parts_of(self, batch: Sequence[StacCollection]) -> dict[str, Row | None]:
         # Parts and not scenes are kept: a scene is tens of kB with its documents.
         scenes = await self._read(batch)
@@ -173,6 +177,10 @@ class _Chooser(Generic[Row]):
             return await self._listed.newest(page)
         except NotFound:
             return _only_a_full_pass_can_tell()
+
+    def told(self) -> int | None:
+        """The total that the last `everything` was told."""
+        return (self._listed if self._mode == "listed" else self._stac).told()
 
     async def _ask_again(self) -> None:
         """Raises Unavailable where the listing answers after all: once may be a gateway's doing."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from up42fs.catalog.item_rows import unpack
 from up42fs.catalog.items import transformed_files
+from up42fs.catalog.tables import SEPARATOR
 from up42fs.core.names import asset_name, safe_name, split_extension
 from up42fs.core.static_stac import file_names, item_names
 
@@ -46,6 +47,16 @@ def stored_names(directory: Path, object_ids: Iterable[str]) -> dict[str, KnownN
         with suppress(sqlite3.Error), closing(_open(path)) as database:
             names |= dict(_names(database, [id_ for id_ in wanted if id_ not in names]))
     return names
+
+
+def all_names(directory: Path) -> Iterator[str]:
+    """Every name, title, tag and order of the catalogues of `directory`, some of them twice."""
+    for path in sorted(directory.glob("catalogue-*.sqlite")):
+        with suppress(sqlite3.Error, TypeError, AttributeError), closing(_open(path)) as database:
+            for name, title, tags in database.execute("SELECT name, title, tags FROM asset"):
+                yield from filter(None, (name, title, *(tags or "").split(SEPARATOR)))
+            for name, tags in database.execute("SELECT display_name, tags FROM order_"):
+                yield from filter(None, (name, *(tags or "").split(SEPARATOR)))
 
 
 def _names(

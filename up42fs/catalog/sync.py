@@ -5,10 +5,11 @@ Knows nothing of HTTP or JSON: it is given two `Listing`s and drives them.
 Theory. Two listings, assets and orders, each *unsynced* until its first full pass is complete.
 Whoever needs a complete listing awaits `ready`; a pass that fails wakes them with its error, and
 the next one is tried after a pause. Once synced, a refresh reads newest-updated rows until it
-meets known ground, then compares totals: when they differ, something was removed (or a listing
-shifted beneath the reader) and a full pass follows. A full pass also runs now and then, since
-`updatedAt` is only inferred to move with every change (contract §2.2); for the same reason rows
-that are in the making are looked at for themselves, assets in one refresh, orders in the next.
+meets known ground, then looks at the total: where it moved, something was removed (or a listing
+shifted beneath the reader) and a full pass follows (see `totals`). A full pass also runs now and
+then, since `updatedAt` is only inferred to move with every change (contract §2.2); for the same
+reason rows that are in the making are looked at for themselves, assets in one refresh, orders in
+the next.
 The first pass over the assets shows nothing before its end, but what it read is taken over as it
 comes, newest first, and stored with how far it came: a pass that was cut off goes on from there,
 followed by a refresh that must find the totals equal. Meanwhile an order that somebody looks into
@@ -21,26 +22,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import trio
 
+from up42fs import supervise
 from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
 from up42fs.catalog.narrow import Narrow, look_at_assets, look_at_orders
+from up42fs.catalog.parts import Listing, Part, Rows, Uncounted
 from up42fs.catalog.rows import closing, in_batches
+from up42fs.catalog.totals import Totals
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError
 from up42fs.patience import patient_s
 from up42fs.troubles import Trouble, Turns, watched, within
 from up42fs.types import Asset, Order
 
-log = logging.getLogger(__name__)
+__all__ = ["Listing", "Part", "Rows", "Sync"]
 
-T_co = TypeVar("T_co", Asset, Order, covariant=True)
+log = logging.getLogger(__name__)
 
 #: Every so many refreshes the whole listing is read again.
 FULL_PASS_EVERY = 60
@@ -57,36 +60,6 @@ PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 ASKED_PAUSE_S = 5.0
 
 
-class Rows(Protocol[T_co]):
-    """One page of a listing, as `api.pages.Page` has it."""
-
-    @property
-    def items(self) -> Sequence[T_co]: ...  # noqa: D102
-    @property
-    def total(self) -> int | None: ...  # noqa: D102
-    @property
-    def total_pages(self) -> int: ...  # noqa: D102
-
-
-class Listing(Protocol[T_co]):
-    """One of the service's two listings."""
-
-    def everything(self) -> AsyncIterator[T_co]:
-        """Every row once, in any order; raises an `Up42fsError`."""
-        ...
-
-    async def newest(self, page: int) -> Rows[T_co]:
-        """Page `page` (from 0) by `updatedAt`, newest first; raises an `Up42fsError`."""
-        ...
-
-
-class Part(Enum):
-    """What can be waited for."""
-
-    ASSETS = "assets"
-    ORDERS = "orders"
-
-
 @dataclass(slots=True)
 class _State:
     synced: bool = False
@@ -97,6 +70,9 @@ class _State:
     trouble: Trouble = field(default_factory=Trouble)
     synced_at_s: float = -math.inf
     partial_rows: int = 0
+    totals: Totals = field(default_factory=Totals)
+    #: The total of the latest refresh.
+    total: int | None = None
 
 
 class Sync:
@@ -114,12 +90,13 @@ class Sync:
         edited: Edited | None = None,
         narrow: Callable[[], Narrow | None] = lambda: None,
         reached: datetime | None = None,
+        uncounted: Uncounted | None = None,
     ) -> None:
         """`known` listings are in the index already, complete when they were stored.
 
         Of assets that are not, those created after `reached` are. `narrow` gives the way to ask
         narrower questions, where there is one. What was `edited` here is not taken back by rows
-        that were asked for before.
+        that were asked for before. `uncounted` keeps across mounts what totals do not tell.
         """
         self._edited = edited or Edited()
         self._index = index
@@ -127,6 +104,9 @@ class Sync:
         self._states = {part: _State(synced=part in known) for part in Part}
         for part in known:
             self._states[part].refreshes = 1  # the next look is a small one
+            if uncounted is not None:
+                self._states[part].totals.uncounted = uncounted.load(part)
+        self._uncounted = uncounted
         index.is_complete = Part.ASSETS in known
         self._on_change = on_change
         self._refresh_s = refresh_s
@@ -144,7 +124,7 @@ class Sync:
         """Sync for ever; started once, cancelled at unmount."""
         async with trio.open_nursery() as nursery:
             for part in Part:
-                nursery.start_soon(self._keep, part)
+                supervise.start_for_good(nursery, self._keep, part)
             while True:
                 await self._asked.wait()
                 self._asked = trio.Event()
@@ -250,6 +230,7 @@ class Sync:
                     if math.isfinite(state.synced_at_s)
                     else None
                 ),
+                "uncounted": state.totals.uncounted,
                 "error": str(state.error) if state.error else None,
             }
             for part, state in self._states.items()
@@ -306,7 +287,10 @@ class Sync:
         else:
             found_all = state.refreshes % FULL_PASS_EVERY != 0 and await self._refresh(part)
         if not found_all:
-            await self._full_pass(part, state)
+            is_for_total = state.total is not None and not is_first
+            found = await self._full_pass(part, state)
+            if is_for_total:
+                state.totals.acted_on(state.refreshes, found=found)
         elif not is_first:
             await self._look_again(part, state)
         state.refreshes += 1
@@ -346,8 +330,10 @@ class Sync:
             changes = await look_at_orders(self._index, narrow)
             self._apply(part, changes.orders, changes.removed_orders, asked_s)
 
-    async def _full_pass(self, part: Part, state: _State) -> None:
+    async def _full_pass(self, part: Part, state: _State) -> bool:
+        """Read everything; returns whether rows are gone or were not known."""
         found: set[str] = set()
+        known = set(self._known(part))
         asked_s = trio.current_time()
         async with closing(in_batches(self._listings[part].everything(), BATCH)) as batches:
             async for rows in batches:
@@ -358,19 +344,40 @@ class Sync:
                     self._reach(rows)
         gone = self._known(part).keys() - found
         self._apply(part, (), frozenset(gone), asked_s)
+        self._count(part, state, len(found))
+        return found != known
+
+    def _count(self, part: Part, state: _State, rows: int) -> None:
+        """Note what the total tells of a listing that was read whole and had so many rows."""
+        before = state.totals.uncounted
+        told = self._listings[part].told()
+        state.totals.read_whole(state.total if told is None else told, rows)
+        if state.totals.uncounted != before:
+            log.info(
+                "UP42 counts %d %s more than it lists under an ID of their own; what is removed "
+                "is noticed all the same", state.totals.uncounted, part.value,
+            )  # fmt: skip
+            if self._uncounted is not None:
+                self._uncounted.save(part, state.totals.uncounted)
 
     async def _refresh(self, part: Part) -> bool:
         """Read what changed since; False when only a full pass can tell what happened."""
-        known = self._known(part)
+        state, known = self._states[part], self._known(part)
+        state.total = None
         asked_s = trio.current_time()
         changed: list[Asset | Order] = []
         for number in range(MAX_NEWEST_PAGES):
             page = await self._listings[part].newest(number)
-            changed += (row for row in page.items if known.get(row.id) != row)
+            # Of a row that is listed twice, and not alike, the first counts: else it would change
+            # with every refresh.
+            rows = {row.id: row for row in reversed(page.items)}
+            changed += (row for row in rows.values() if known.get(row.id) != row)
             familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])
             if familiar or number + 1 >= page.total_pages:
                 self._apply(part, tuple(changed), frozenset(), asked_s)
-                return page.total is None or page.total == len(self._known(part))
+                state.total = page.total
+                known = self._known(part)
+                return state.totals.is_explained(page.total, len(known), state.refreshes)
         return False
 
     def _known(self, part: Part) -> Mapping[str, Asset | Order]:

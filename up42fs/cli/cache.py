@@ -26,6 +26,7 @@ from up42fs.visible import visible
 
 if TYPE_CHECKING:
     from up42fs.catalog.stored_names import KnownName
+    from up42fs.fuse.mounts import Mount
     from up42fs.store.cache_files import Entry
 
 
@@ -41,7 +42,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
             "up42fs cache list --json",
             "up42fs cache clear --older-than 30",
             "up42fs cache verify",
-            "up42fs cache pin ~/up42/orders/Berlin/*.zip",
+            "up42fs cache pin ~/up42/orders/Berlin",
         ),
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -60,7 +61,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         ("unpin", "undo pin", _unpin),
     ):
         action = _add(actions, name, words, run, "~/up42/orders/Berlin/*.zip")
-        action.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
+        words = "a file, or a directory of them"
+        action.add_argument("paths", nargs="+", type=path_argument, metavar="PATH", help=words)
 
 
 def _add(
@@ -174,7 +176,7 @@ def _usage(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     from up42fs.store.cache_files import is_older, remove
 
-    wanted = {place.file for place in _places(options.paths)} if options.paths else None
+    wanted = {place.file for place in _places(options)} if options.paths else None
     freed = count = 0
     for entry in list(_entries(options)):
         is_chosen = (
@@ -213,7 +215,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _pin(options: argparse.Namespace) -> int:
     from up42fs.store.cache_files import pin
 
-    for place in _places(options.paths):
+    for place in _places(options):
         pin(place.file)
         say(f"pinned {place.path}")
     return 0
@@ -222,27 +224,50 @@ def _pin(options: argparse.Namespace) -> int:
 def _unpin(options: argparse.Namespace) -> int:
     from up42fs.store.cache_files import unpin
 
-    for place in _places(options.paths):
+    for place in _places(options):
         say(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
     return 0
 
 
-def _places(paths: list[str]) -> list[_Place]:
-    """The cached files behind paths of mounts; raises an `Up42fsError` for any other path."""
+def _places(options: argparse.Namespace) -> list[_Place]:
+    """The cached files behind paths of mounts, and behind all below directories.
+
+    Raises an `Up42fsError` for a path that has none.
+    """
+    from up42fs.cli.warm_plan import files
     from up42fs.store.cache_files import path_of
 
     found = []
-    for path in paths:
-        mount, place = mount_of(path)
-        disk = need_status(Path(mount.mountpoint)).get("disk_cache")
-        if not disk:
-            raise ConfigurationError(f"{path}: the mount has no disk cache")
-        try:
-            object_id = os.getxattr(place, "user.up42.id").decode()
-            kind = os.getxattr(place, "user.up42.kind").decode()
-        except OSError:
-            kind = object_id = ""
-        if kind not in ("asset", "file"):
-            raise ConfigurationError(f"{path} is not a delivered file")
-        found.append(_Place(path, path_of(Path(disk["files"]), object_id)))
+    for path in options.paths:
+        mount, _ = mount_of(path)
+        directory = _files_of(mount, options)
+        chosen = list(files([path]))
+        if not chosen:
+            what = "has no delivered files in it" if Path(path).is_dir() else "is no delivered file"
+            raise ConfigurationError(f"{path} {what}")
+        for file in chosen:
+            object_id = os.fsdecode(os.getxattr(file, "user.up42.id"))
+            shown = path if len(chosen) == 1 and not Path(path).is_dir() else str(file)
+            found.append(_Place(shown, path_of(directory, object_id)))
     return found
+
+
+def _files_of(mount: Mount, options: argparse.Namespace) -> Path:
+    """Where a mount's account has its cached files; raises an `Up42fsError`.
+
+    As this user's own record of the mount says, else the settings: the mount itself may be another
+    user's, whose word must not lead to files of this one.
+    """
+    from up42fs import records
+    from up42fs.places import account_key
+
+    place = Path(mount.mountpoint)
+    if mount.is_foreign:
+        raise ConfigurationError(f"{place} was mounted by {mount.owner_name}: so is its cache")
+    if not need_status(place).get("disk_cache"):
+        raise ConfigurationError(f"{place}: the mount has no disk cache")
+    record = records.read(place)
+    if record is not None and record.files:
+        return Path(record.files)
+    settings = settings_of(options)
+    return _directory(options) / "blocks" / account_key(settings)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from up42fs import config
-from up42fs.cli.mounts import read_status
+from up42fs import config, records
+from up42fs.cli.mounts import read_status, within
 from up42fs.cli.options import (
     ACCOUNT,
     Formatter,
@@ -27,6 +26,8 @@ from up42fs.fuse.mounts import FSTYPE, Mount, mount_at, ours
 if TYPE_CHECKING:
     from up42fs.doctor.finding import Finding
 
+#: How long the names in a mount are looked at, seconds.
+NAMES_TIMEOUT_S = 10.0
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -82,10 +83,11 @@ async def _examine(
             if not options.json:
                 _show(finding)
     if options.json:
-        say_json([asdict(finding) for finding in findings])
+        say_json([finding.document() for finding in findings])
     if options.bundle:
-        statuses = [status for status in mounts.values() if status]
-        names = bundle.write(Path(options.bundle), machine, settings, findings, statuses)
+        found = [bundle.Mounted(s, _log_of(m, settings)) for m, s in mounts.items() if s]
+        known = _names(mounts, settings)
+        names = bundle.write(Path(options.bundle), machine, settings, findings, found, known)
         if not options.json:
             say(f"Wrote {options.bundle}: {', '.join(names)}. Look through it before you send it.")
     return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
@@ -96,6 +98,47 @@ def _mounts(place: Path | None) -> list[Mount]:
         return ours()
     mount = mount_at(place)
     return [mount] if mount is not None and mount.fstype == FSTYPE else []
+
+
+def _log_of(mount: Mount, settings: config.Settings) -> Path | None:
+    """Where a mount logs, by this user's own record or settings: its status may name any path."""
+    from up42fs.cli.mount import default_log_file
+
+    if mount.is_foreign:
+        return None
+    record = records.read(Path(mount.mountpoint))
+    if record is not None:
+        return Path(record.log_file) if record.log_file else None
+    return settings.log_file or default_log_file(Path(mount.mountpoint))
+
+
+def _names(mounts: Iterable[Mount], settings: config.Settings) -> set[str]:
+    """What the account's assets, orders and tags are called, as far as that is known here."""
+    from up42fs.catalog.stored_names import all_names
+
+    names: set[str] = set()
+    storage = settings.storage_dir
+    directories = {storage / "catalogue"} if storage else set()
+    for mount in mounts:
+        if not mount.is_foreign:
+            record = records.read(Path(mount.mountpoint))
+            if record is not None and record.files:
+                directories.add(Path(record.files).parents[1] / "catalogue")
+            within(lambda place=Path(mount.mountpoint): _shown(place, names), NAMES_TIMEOUT_S)  # type: ignore[misc]
+    for directory in directories:
+        names.update(all_names(directory))
+    return names.copy()  # a mount that answers late may still add to it
+
+
+def _shown(place: Path, names: set[str]) -> None:
+    """Add the names in a mount, which costs no request, and titles of its assets."""
+    for directory in ("assets", "orders", "tags"):
+        with os.scandir(place / directory) as entries:
+            for entry in entries:
+                names.add(entry.name)
+                if directory == "assets":
+                    with suppress(OSError):
+                        names.add(os.fsdecode(os.getxattr(entry.path, "user.up42.title")))
 
 
 async def _checks(

@@ -44,8 +44,9 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="forget the account that signed in",
         formatter_class=Formatter,
         description="Forget the account, and its password. Mounts that are running keep it.",
-        epilog=examples("up42fs logout", "up42fs logout --region sa"),
+        epilog=examples("up42fs logout", "up42fs logout --region sa", "up42fs logout --all"),
     )
+    parser.add_argument("--all", action="store_true", help="every account that signed in")
     add_options(parser, _PLACES)
     parser.set_defaults(command=logout)
 
@@ -61,23 +62,32 @@ def login(options: argparse.Namespace) -> int:
     settings = replace(settings, username=username, password=_ask_password(username))
     holdings = trio.run(sign_in, settings)
     logins = Logins(default_path(os.environ))
-    in_keyring = logins.add(settings, use_keyring=not options.no_keyring)
-    where = "the system's keyring" if in_keyring else str(default_path(os.environ))
+    kept = logins.add(settings, use_keyring=not options.no_keyring)
+    where = "the system's keyring" if kept.is_in_keyring else str(default_path(os.environ))
     say(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
     say(f"The password is kept in {where}.")
     say("Next: mkdir -p ~/up42 && up42fs mount ~/up42")
+    if kept.left:
+        say(f"up42fs: {kept.left}", to_error=True)
     return 0
 
 
 def logout(options: argparse.Namespace) -> int:
-    """Forget the account; returns 0. Raises ConfigurationError where there is none."""
+    """Forget the account; returns 0, or 1 where its password could not be removed.
+
+    Raises ConfigurationError where there is none.
+    """
     logins = Logins(default_path(os.environ))
-    settings = _place(options, logins)
-    gone = logins.remove(settings)
-    if gone is None:
-        raise ConfigurationError(f"nobody is signed in at {settings.auth}; nothing to forget")
-    say(f"Signed out {_who(gone)}; its password is forgotten here.")
-    return 0
+    places = [login.place for login in logins.all()] if options.all else [_place(options, logins)]
+    removed = [gone for place in places if (gone := logins.remove(place)) is not None]
+    if not removed:
+        where = f" at {places[0].auth}" if places else ""
+        raise ConfigurationError(f"nobody is signed in{where}; nothing to forget")
+    for gone in removed:
+        say(f"Signed out {_who(gone.login)}{'' if gone.left else '; its password is forgotten'}.")
+        if gone.left:
+            say(f"up42fs: {gone.left}", to_error=True)
+    return 1 if any(gone.left for gone in removed) else 0
 
 
 def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.Settings:

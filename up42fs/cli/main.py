@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Up42fsError, OSError) as error:
         say(f"up42fs: {error}", to_error=True)
         return 1
+    except EOFError:  # Ctrl-D where a question stood
+        if sys.stdin.isatty():
+            print(file=sys.stderr)
+        print("up42fs: cancelled", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

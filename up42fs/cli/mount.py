@@ -122,7 +122,12 @@ def check_mountable(mountpoint: Path) -> None:
     mounted = mount_at(mountpoint)
     if mounted is not None:
         dead = mounted.fstype == FSTYPE and serving_pid(mountpoint) is None
-        what = "an up42fs mount whose process is gone" if dead else "something is mounted there"
+        what = "an up42fs mount that does not answer" if dead else "something is mounted there"
+        if mounted.fstype == FSTYPE and mounted.is_foreign:
+            raise ConfigurationError(
+                f"{mountpoint} is busy: {mounted.owner_name} mounted up42fs there. "
+                "Mount somewhere else"
+            )
         raise ConfigurationError(
             f"{mountpoint} is busy: {what}. Unmount it first: up42fs unmount {mountpoint}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from up42fs import config
+from up42fs.core.foreign import printable as printable
 from up42fs.logins import Logins, default_path
 
 #: The settings that say which account is meant.

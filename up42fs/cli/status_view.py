@@ -62,7 +62,7 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     for number, file in enumerate((status.get("fetched_files") or [])[:3]):
         yield "" if number else "most fetched", _fetched(file)
     for entry in (status.get("recent_errors") or [])[-3:]:
-        yield "", f"[dim]{entry['time']}[/] {escape(entry['message'])}"
+        yield "", f"[dim]{escape(entry['time'])}[/] {escape(entry['message'])}"
 
 
 def _account(status: Document) -> str:
@@ -85,7 +85,7 @@ def _freshness(catalogue: Document) -> str:
         if not state.get("complete"):
             text = f"[yellow]{part} incomplete, {state.get('rows_so_far') or 0} so far[/]"
         if state.get("error"):
-            text += f" [red]({escape(str(state['error']))})[/]"
+            text += f" [red]({escape(state['error'])})[/]"
         said.append(text)
     return "; ".join(said)
 
@@ -167,7 +167,7 @@ def _budget(egress: Document) -> str:
     left = _bytes(egress["left_bytes"])
     text = f"{left} of {_bytes(egress['limit_bytes'])} left in {duration(egress['period_seconds'])}"
     if egress.get("free_again_at"):
-        return f"[red]used up until {egress['free_again_at']}[/]"
+        return f"[red]used up until {escape(egress['free_again_at'])}[/]"
     return text
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from up42fs.cli.mounts import chosen, need_status
+from up42fs.cli.mounts import MOST_CHANGES_BYTES, chosen, need_status, read_control
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.terminal import say
 from up42fs.core.changes import Change, parse_lines, still_done
@@ -46,7 +46,8 @@ def main(options: argparse.Namespace) -> int:
     if need_status(mountpoint).get("edits") is None:
         raise ConfigurationError(f"{mountpoint} is mounted read-only; edits need -o rw")
     journal = mountpoint / CONTROL_DIR / CHANGES
-    operations = still_done(parse_lines(journal.read_bytes()))[: options.count]
+    content = read_control(mountpoint, CHANGES, MOST_CHANGES_BYTES)
+    operations = still_done(parse_lines(content))[: options.count]
     if not operations:
         say("nothing to undo")
     for changes in operations:
@@ -62,7 +63,7 @@ def _undo(mountpoint: Path, journal: Path, changes: Sequence[Change]) -> None:
     try:
         os.setxattr(journal, UNDO, str(changes[0].operation).encode())
     except OSError as error:
-        failed = need_status(mountpoint)["edits"]["failed"]
+        failed = (need_status(mountpoint).get("edits") or {}).get("failed") or {}
         why = next((failed[c.asset] for c in changes if c.asset in failed), error.strerror)
         raise Unavailable(f"{changes[0].what!r} was not undone on all assets: {why}") from None
 

@@ -49,6 +49,11 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     if mount is None or mount.fstype != FSTYPE:
         raise ConfigurationError(f"{mountpoint} is not an up42fs mount")
     pid = serving_pid(mountpoint)
+    if mount.is_foreign and os.geteuid() != 0:
+        raise Unavailable(
+            f"{mountpoint} was not unmounted: {mount.owner_name} mounted it; "
+            f"run this as {mount.owner_name}, or as root"
+        )
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
     # In `/`, since a PATH may lead to the current directory.
     done = subprocess.run(command, capture_output=True, errors="replace", check=False, cwd="/")
@@ -66,7 +71,7 @@ def serving_pid(mountpoint: Path) -> int | None:
     """Process ID of the mount, or None if it does not tell in time (dead or frozen)."""
     status = read_status(mountpoint)
     pid = status.get("pid") if status else None
-    return pid if isinstance(pid, int) else None
+    return pid if isinstance(pid, int) and pid > 0 else None
 
 
 def _wait_for_exit(pid: int) -> None:
@@ -80,8 +85,13 @@ def _wait_for_exit(pid: int) -> None:
 
 def _runs(pid: int) -> bool:
     try:
-        found = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it has the program's name
-        state = found.rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    return state != "Z"
+    except (OSError, OverflowError):
+        pass  # another user's: it runs, also where /proc does not show it (hidepid)
+    try:
+        found = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it has the program's name
+        return found.rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True

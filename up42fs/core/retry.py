@@ -61,6 +61,7 @@ class Kind(Enum):
     TLS = "failed the TLS handshake"
     BROKEN = "broke the connection"  # reset, short body
     STALLED = "stopped sending"
+    LOCAL = "was not asked, since something failed on this machine (the log says what)"
     GARBLED = "sent an answer that cannot be right"
 
 

@@ -1,7 +1,8 @@
 """An archive for whoever helps: findings, status, log, versions; no secret and no name in it.
 
 Knows what must not leave the machine: passwords, tokens and signatures (`logs.redact`), the
-account's name, the user's and the machine's name, the home directory.
+account's name, the user's and the machine's name, the home directory, users of proxies, and what
+assets, orders and tags are called (`core.scrub`).
 """
 
 from __future__ import annotations
@@ -12,23 +13,35 @@ import json
 import os
 import platform
 import socket
+import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from up42fs import __version__
 from up42fs.config import Settings
+from up42fs.core.scrub import Scrubber, known
 from up42fs.doctor.finding import Finding, Machine
 from up42fs.logs import redact
 
 #: The end of each log that goes along, bytes.
 LOG_BYTES = 1 << 20
+_LOG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PACKAGES = ("pyfuse3", "trio", "httpx", "pycurl", "cachetools", "certifi", "keyring", "rich")
 _VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A running mount: what it says of itself, and its log, as this user knows where that is."""
+
+    status: Mapping[str, Any]
+    log_file: Path | None = None
 
 
 def write(
@@ -36,14 +49,18 @@ def write(
     machine: Machine,
     settings: Settings,
     findings: Sequence[Finding],
-    statuses: Sequence[Mapping[str, Any]],
+    mounts: Sequence[Mounted],
+    names: Iterable[str] = (),
 ) -> list[str]:
     """Write the archive; returns the names in it. Raises OSError.
 
     A new file is readable by its owner only; one that exists keeps its mode.
+    `names` are those of assets, orders and tags, as far as they are known.
     """
-    hide = _hider(settings, statuses, machine.home)
-    documents = dict(_documents(machine, settings, findings, statuses))
+    found = {name for finding in findings for name in finding.names}
+    scrubber = Scrubber(known([*names, *found]))
+    hide = _hider(settings, mounts, machine)
+    documents = dict(_documents(machine, settings, findings, mounts, scrubber))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:  # noqa: PTH123
         for name, text in documents.items():
@@ -58,15 +75,19 @@ def _documents(
     machine: Machine,
     settings: Settings,
     findings: Sequence[Finding],
-    statuses: Sequence[Mapping[str, Any]],
+    mounts: Sequence[Mounted],
+    scrubber: Scrubber,
 ) -> Iterable[tuple[str, str]]:
-    yield "findings.json", json.dumps([asdict(finding) for finding in findings], indent=2)
+    shown = [finding.document() for finding in findings]
+    for entry in shown:
+        entry |= {name: scrubber.message(entry[name]) for name in ("words", "cure")}
+    yield "findings.json", json.dumps(shown, indent=2)
     yield "settings.json", json.dumps(_settings(settings), indent=2)
     yield "system.json", json.dumps(_system(machine), indent=2)
-    for number, status in enumerate(statuses, 1):
-        yield f"status-{number}.json", json.dumps(status, indent=2)
-        if status.get("log_file"):
-            yield f"log-{number}.txt", _tail(Path(status["log_file"]))
+    for number, mount in enumerate(mounts, 1):
+        yield f"status-{number}.json", json.dumps(scrubber.value(mount.status), indent=2)
+        if mount.log_file is not None:
+            yield f"log-{number}.txt", scrubber.log(_tail(mount.log_file))
 
 
 def _settings(settings: Settings) -> dict[str, str | None]:
@@ -91,30 +112,39 @@ def _system(machine: Machine) -> dict[str, Any]:
         "os": machine.read("/etc/os-release"),
         "packages": packages,
         "environment": {
-            name: machine.environ[name] for name in _VARIABLES if name in machine.environ
+            name: machine.environ[name].rpartition("@")[2]
+            for name in _variables()
+            if name in machine.environ
         },
         "fusermount3": machine.run(["fusermount3", "--version"]),
     }
 
 
+def _variables() -> Iterable[str]:
+    return (form for name in _VARIABLES for form in (name, name.lower()))
+
+
 def _tail(path: Path) -> str:
+    """The end of a log. What took its place, a link or another user's file, is not read."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_BYTES))
-            return file.read().decode(errors="replace")
+        with os.fdopen(os.open(path, _LOG_FLAGS), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+                return "the log is no file of this user"
+            file.seek(max(0, found.st_size - LOG_BYTES))
+            return file.read(LOG_BYTES).decode(errors="replace")
     except OSError as error:
-        return f"the log cannot be read: {error}"
+        return f"the log cannot be read: {error.strerror}"
 
 
-def _hider(
-    settings: Settings, statuses: Sequence[Mapping[str, Any]], home: str
-) -> Callable[[str], str]:
+def _hider(settings: Settings, mounts: Sequence[Mounted], machine: Machine) -> Callable[[str], str]:
     """A function that takes secrets and names out of a text."""
-    words = {str(status.get("account") or ""): "<account>" for status in statuses}
+    words = {str(mount.status.get("account") or ""): "<account>" for mount in mounts}
+    words |= dict.fromkeys(_proxy_users(machine.environ), "<redacted>")
     words |= {
         settings.username or "": "<account>",
         settings.password or "": "<redacted>",
-        home: "~",
+        machine.home: "~",
         socket.gethostname(): "<machine>",
         _user(): "<user>",
     }
@@ -128,6 +158,17 @@ def _hider(
         return text
 
     return hide
+
+
+def _proxy_users(environ: Mapping[str, str]) -> set[str]:
+    """User names and passwords of proxies, as they stand in the variables and decoded."""
+    found: set[str] = set()
+    for name in _variables():
+        credentials, has_user, _ = environ.get(name, "").rpartition("@")
+        if has_user:
+            parts = credentials.rpartition("//")[2].partition(":")[::2]
+            found |= {form for part in parts for form in (part, unquote(part))}
+    return found
 
 
 def _user() -> str:

@@ -21,12 +21,25 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `cure` is one line too, empty where all is well."""
+    """One line of the report; `cure` is one line too, empty where all is well.
+
+    `names` are those of the account's files that stand in it.
+    """
 
     check: str
     level: Level
     words: str
     cure: str = ""
+    names: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, str]:
+        """The finding as JSON can hold it."""
+        return {
+            "check": self.check,
+            "level": self.level.value,
+            "words": self.words,
+            "cure": self.cure,
+        }
 
 
 def ok(check: str, words: str) -> Finding:

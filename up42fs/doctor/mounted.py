@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from up42fs import __version__
+from up42fs.core.foreign import printable
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
 from up42fs.fuse.mounts import Mount
 from up42fs.fuse.tuning import MAX_BACKGROUND, READ_AHEAD_KIB
@@ -17,29 +20,40 @@ STALE_S = 600.0
 
 def examine(machine: Machine, mount: Mount, status: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Every check of one mount; `status` is its document, None where it did not answer."""
-    place = mount.mountpoint
+    place = printable(mount.mountpoint)
+    quoted = shlex.quote(place)
+    if status is None and mount.is_foreign:
+        owner = mount.owner_name
+        yield warn(
+            "mount",
+            f"{place} was mounted by {owner}, and only {owner} may look into it",
+            f"as {owner}: up42fs doctor {quoted}",
+        )
+        return
     if status is None:
         yield fail(
             "mount",
             f"{place} does not answer: its process is gone or stopped",
-            f"up42fs unmount --lazy {place} && up42fs mount {place}",
+            f"up42fs unmount --lazy {quoted} && up42fs mount {quoted}",
         )
         return
-    yield ok("mount", f"{place} answers, process {status['pid']}")
+    whose = f", mounted by {mount.owner_name}" if mount.is_foreign else ""
+    yield ok("mount", f"{place} answers, process {status.get('pid')}{whose}")
     yield _version(place, status)
     yield _read_ahead(machine, mount, status)
     yield _background(status)
-    yield _freshness(status)
+    yield _freshness(place, status)
     yield _disk_cache(status)
     yield _errors(status)
 
 
 def _version(place: str, status: Mapping[str, Any]) -> Finding:
-    if status["version"] != __version__:
+    if status.get("version") != __version__:
+        quoted = shlex.quote(place)
         return warn(
             "version",
-            f"the mount runs {status['version']}, installed is {__version__}",
-            f"up42fs unmount {place} && up42fs mount {place}",
+            f"the mount runs {status.get('version')}, installed is {__version__}",
+            f"up42fs unmount {quoted} && up42fs mount {quoted}",
         )
     return ok("version", __version__)
 
@@ -72,7 +86,7 @@ def _background(status: Mapping[str, Any]) -> Finding:
     return ok("max_background", str(value or "the kernel does not show it here"))
 
 
-def _freshness(status: Mapping[str, Any]) -> Finding:
+def _freshness(place: str, status: Mapping[str, Any]) -> Finding:
     for part, state in (status.get("catalogue") or {}).items():
         if state.get("error"):
             return warn(
@@ -86,7 +100,7 @@ def _freshness(status: Mapping[str, Any]) -> Finding:
             return warn(
                 "freshness",
                 f"the {part} were refreshed {since}",
-                f"ask for it now: kill -HUP {status['pid']}",
+                f"ask for it now: cat {shlex.quote(place)}/.up42fs/refresh",
             )
     return ok("freshness", "the listings are up to date")
 
@@ -94,10 +108,11 @@ def _freshness(status: Mapping[str, Any]) -> Finding:
 def _disk_cache(status: Mapping[str, Any]) -> Finding:
     disk = status.get("disk_cache")
     if disk and disk.get("off_because"):
+        directory = disk.get("directory") or "the cache"
         return warn(
             "cache of mount",
             f"off: {disk['off_because']}",
-            f"free the disk of {disk['directory']}, then unmount and mount again",
+            f"free the disk of {directory}, then unmount and mount again",
         )
     return ok("cache of mount", "works" if disk else "not asked for")
 
@@ -121,6 +136,12 @@ def unmounted(mountpoint: Path) -> Iterator[Finding]:
         yield fail("mount point", f"{mountpoint} does not exist", f"mkdir -p {mountpoint}")
     elif not mountpoint.is_dir():
         yield fail("mount point", f"{mountpoint} is not a directory", "choose an empty directory")
+    elif not os.access(mountpoint, os.R_OK | os.W_OK | os.X_OK):
+        yield fail(
+            "mount point",
+            f"{mountpoint} is not yours to mount upon",
+            "choose an empty directory that you may write",
+        )
     elif any(mountpoint.iterdir()):
         yield warn(
             "mount point",

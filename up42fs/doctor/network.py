@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -182,13 +183,13 @@ async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding
         with trio.fail_after(STEP_TIMEOUT_S):
             link = await connection.client.sign(asset.id)
     except (Up42fsError, trio.TooSlowError) as error:
-        yield fail("links", *_split(error))
+        yield replace(fail("links", *_split(error)), names=(label,))
         return
     yield ok("links", f"UP42 signs links; they lead to {urlsplit(link.url).hostname}")
     try:
         finding = await _ranges(connection, asset, label)
     except (Up42fsError, trio.TooSlowError) as error:
-        yield fail("ranges", *_split(error))
+        yield replace(fail("ranges", *_split(error)), names=(label,))
         return
     yield finding
     if not finding.cure:
@@ -199,7 +200,8 @@ async def _ranges(connection: Connection, asset: Asset, label: str) -> Finding:
     started_s = time.monotonic()
     await _read(connection, asset, label, min(_RANGE_BYTES, asset.size or 0))
     took_ms = (time.monotonic() - started_s) * 1000
-    return ok("ranges", f"the first bytes of {label} came after {took_ms:.0f} ms, with a new link")
+    words = f"the first bytes of {label} came after {took_ms:.0f} ms, with a new link"
+    return replace(ok("ranges", words), names=(label,))
 
 
 async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
@@ -208,12 +210,13 @@ async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
     try:
         await _read(connection, asset, label, wanted)
     except (Up42fsError, trio.TooSlowError) as error:
-        return fail("speed", *_split(error))
+        return replace(fail("speed", *_split(error)), names=(label,))
     rate = wanted / (time.monotonic() - started_s)
     words = f"{rate / 1e6:.1f} MB/s, reading {wanted / 1e6:.1f} MB of {label}"
     if rate < LEAST_SPEED and wanted > 1 << 20:
-        return warn("speed", words, "read ahead of your work: up42fs warm PATH")
-    return ok("speed", words)
+        slow = warn("speed", words, "read ahead of your work: up42fs warm PATH")
+        return replace(slow, names=(label,))
+    return replace(ok("speed", words), names=(label,))
 
 
 async def _read(connection: Connection, asset: Asset, label: str, count: int) -> None:

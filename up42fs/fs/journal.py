@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class Journal:
         self._changes: deque[Change] = deque(maxlen=MOST_KEPT)
         self._last_operation = 0
         self._failed = False
+        self._unwritten = b""
         self._writing = trio.Lock()
 
     def load(self) -> None:
@@ -69,10 +71,18 @@ class Journal:
         if self._path is None:
             return
         async with self._writing:
-            # A disk that hangs holds up this thread, not the edit: see `edits.FINISH_TIMEOUT_S`.
-            await trio.to_thread.run_sync(
-                self._append, self._path, to_line(change), abandon_on_cancel=True
-            )
+            lines, self._unwritten = self._unwritten + to_line(change), b""
+            try:
+                # A disk that hangs holds up this thread, not the edit: see
+                # `edits.FINISH_TIMEOUT_S`.
+                await trio.to_thread.run_sync(
+                    self._append, self._path, lines, abandon_on_cancel=True
+                )
+            except Exception as error:
+                # UP42 has made the edit by now, so it must not fail. No thread, for one: what was
+                # not written goes with the next change.
+                self._unwritten = lines
+                log.warning("a change is not in %s yet: %s", self._path, error)
 
     def render(self) -> bytes:
         """The changes as JSON lines."""
@@ -90,10 +100,11 @@ class Journal:
                 log.warning("changes are kept until unmount only: %s: %s", path, error)
 
     def _rewrite(self, path: Path) -> None:
-        rest = path.with_suffix(".new")
         try:
-            rest.touch(mode=0o600)
-            rest.write_bytes(self.render())
-            rest.replace(path)
+            # A name that nobody can foresee: a link that lies there would be followed.
+            descriptor, rest = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.render())
+            Path(rest).replace(path)
         except OSError as error:
             log.warning("%s cannot be shortened: %s", path, error)

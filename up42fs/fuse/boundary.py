@@ -3,7 +3,8 @@
 Knows nothing of what a handler does. Any exception other than FUSEError that leaves a handler
 kills the whole mount, and so does a FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore:
 domain errors become their errno; groups are opened; a deadline becomes ETIMEDOUT; cancellation
-passes; everything else is logged with its traceback and becomes EIO.
+passes; everything else is logged with its traceback and becomes EIO, or ENOMEM where memory gave
+out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
@@ -32,6 +34,7 @@ from up42fs.errors import (
 from up42fs.fs.filesystem import LISTING_LIMIT_S
 from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
+from up42fs.supervise import is_short_of_memory, leaves
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +101,10 @@ def boundary(deadline_s: float | None) -> Callable[[Handler[S, P, R]], Handler[S
 
 def to_errno(operation: str, error: BaseException) -> int:
     """The errno for what left a handler; logs it unless it is an ordinary answer."""
-    for leaf in _leaves(error):
+    for leaf in leaves(error):
         if isinstance(leaf, trio.Cancelled | KeyboardInterrupt | SystemExit):
             raise error
-    first = next(_leaves(error))
+    first = next(leaves(error))
     if isinstance(first, pyfuse3.FUSEError):
         return first.errno
     if isinstance(first, Up42fsError):
@@ -111,13 +114,8 @@ def to_errno(operation: str, error: BaseException) -> int:
     if isinstance(first, trio.TooSlowError):
         log.warning("%s: no answer within its deadline (ETIMEDOUT)", operation)
         return errno.ETIMEDOUT
-    log.error("%s: unexpected error (EIO)", operation, exc_info=error)
-    return errno.EIO
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    number = errno.ENOMEM if is_short_of_memory(first) else errno.EIO
+    with suppress(Exception):  # the answer must go out, with or without a line in the log
+        name = errno.errorcode[number]
+        log.error("%s: unexpected error (%s)", operation, name, exc_info=error)
+    return number

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import pyfuse3
 
+from up42fs import supervise
 from up42fs.fs.directories import Take, TakeName
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.nodes import Absent, Attributes, Opened
@@ -52,8 +53,11 @@ class Handlers:
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         """References given back: (inode, how many); never raises."""
-        for inode, count in inodes:
-            self._fs.forget(inode, count)
+        try:
+            for inode, count in inodes:
+                self._fs.forget(inode, count)
+        except Exception as error:
+            supervise.report(self.forget, error)
 
     @_metadata
     async def getattr(self, inode: int) -> Attributes:

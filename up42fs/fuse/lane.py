@@ -30,6 +30,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -39,6 +40,7 @@ from typing import Any, TypeVar
 import pyfuse3
 import trio
 
+from up42fs import supervise
 from up42fs.fs.nodes import Absent
 from up42fs.fuse import protocol
 from up42fs.fuse.handlers import Handlers
@@ -57,6 +59,8 @@ LINGER_S = 0.000_05
 _MESSAGE_BYTES = (1 << 20) + 4096
 #: Of libfuse's answers, which carry no data.
 _REPLY_BYTES = 64 * 1024
+#: After a defect of the leader's own, before it goes on, seconds.
+_DEFECT_PAUSE_S = 0.05
 #: `select` takes no larger descriptors.
 _MOST_SELECTABLE = 1024
 
@@ -115,6 +119,18 @@ class Lane:
     # reading -------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
+        """Lead until another task does, or the mount has ended; a defect does not end it."""
+        while True:
+            try:
+                await self._follow_requests()
+                return
+            except trio.BusyResourceError:
+                return  # another task leads
+            except Exception as error:
+                supervise.report(self._lead, error)
+            await trio.sleep(_DEFECT_PAUSE_S)
+
+    async def _follow_requests(self) -> None:
         """Read and answer until another task has taken the lead, or the mount has ended."""
         until = perf_counter() + LEAD_S
         while not self._is_ended:
@@ -136,10 +152,13 @@ class Lane:
 
         def waits() -> None:
             nonlocal has_waited
+            if self._waiting + 1 < MOST_WAITING:
+                try:
+                    self._nursery.start_soon(self._lead)
+                except MemoryError:
+                    return  # no room for another task: this one leads on, after its answer
             has_waited = True
             self._waiting += 1
-            if self._waiting < MOST_WAITING:
-                self._nursery.start_soon(self._lead)
 
         await _announced(self._answered(request), waits)
         if not has_waited:
@@ -171,7 +190,10 @@ class Lane:
                     log.warning("the FUSE device cannot be read: %s", error)
                 return None
             else:
-                return protocol.head(self._view[:length])
+                try:
+                    return protocol.head(self._view[:length])
+                except Exception as error:
+                    self._defect(int.from_bytes(self._message[8:16], sys.byteorder), error)
 
     # answering -----------------------------------------------------------------------------
 
@@ -180,6 +202,14 @@ class Lane:
             await self._answers.get(request.opcode, self._pass_on)(request)
         except pyfuse3.FUSEError as error:
             self._send(protocol.refusal(request.unique, error.errno))
+        except Exception as error:
+            self._defect(request.unique, error)
+
+    def _defect(self, unique: int, error: Exception) -> None:
+        """Answer a request all the same: its program would wait for ever, unkillable."""
+        number = errno.ENOMEM if supervise.is_short_of_memory(error) else errno.EIO
+        self._send(protocol.refusal(unique, number))
+        supervise.report(self._answered, error)
 
     def _reply(self, request: Head, body: protocol.Buffer) -> bool:
         """Send a reply; False where the kernel wants it no longer."""
@@ -187,19 +217,24 @@ class Lane:
         try:
             os.writev(self._device_fd, (head, body))
         except OSError as error:
-            return self._is_late(error)
+            if not self._is_late(error):
+                self._send(protocol.refusal(request.unique, errno.EIO))
+            return False
         return True
 
     def _send(self, message: bytes) -> bool:
         try:
             os.write(self._device_fd, message)
         except OSError as error:
-            return self._is_late(error)
+            self._is_late(error)
+            return False
         return True
 
     def _is_late(self, error: OSError) -> bool:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):
-            log.error("the kernel refused an answer: %s", error)
+        """Whether the kernel wants the answer no longer; logs any other reason."""
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return True
+        log.error("the kernel refused an answer: %s", error)
         return False
 
     async def _lookup(self, request: Head) -> None:

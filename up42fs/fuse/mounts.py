@@ -6,24 +6,45 @@ A `stat` of a mount whose daemon is this process, or is dead, blocks or fails; t
 from __future__ import annotations
 
 import os
+import pwd
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FSTYPE = "fuse.up42fs"
 AUTOFS = "autofs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_OWNER = re.compile(r"(?:^|,)user_id=(\d{1,10})(?:,|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the table; `device` is `major:minor`."""
+    """One line of the table; `device` is `major:minor`.
+
+    `owner` is the ID of the user who mounted, as the kernel says it of FUSE mounts.
+    """
 
     mountpoint: str
     device: str
     fstype: str
     source: str
+    owner: int | None = field(default=None, compare=False)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another user mounted it."""
+        return self.owner is not None and self.owner != os.geteuid()
+
+    @property
+    def owner_name(self) -> str:
+        """The user who mounted it, by name where there is one."""
+        if self.owner is None:
+            return "an unknown user"
+        try:
+            return pwd.getpwuid(self.owner).pw_name
+        except (KeyError, OverflowError):
+            return f"user {self.owner}"
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -34,7 +55,13 @@ def parse_mountinfo(text: str) -> list[Mount]:
         fields, tail = before.split(" "), after.split(" ")
         if len(fields) < 6 or len(tail) < 2:
             continue
-        mounts.append(Mount(_unescape(fields[4]), fields[2], tail[0], _unescape(tail[1])))
+        owner = _OWNER.search(tail[2]) if len(tail) > 2 else None
+        mounts.append(
+            Mount(
+                *(_unescape(fields[4]), fields[2], tail[0], _unescape(tail[1])),
+                owner=int(owner[1]) if owner else None,
+            )
+        )
     return mounts
 
 

@@ -71,19 +71,20 @@ class Attached:
     negotiated: Negotiated
     libfuse: socket.socket | None = None
 
-    def close(self) -> None:
+    def close(self, *, unmount: bool = True) -> None:
         """End pyfuse3's session and unmount lazily, unless it was unmounted from outside.
 
+        Without `unmount` the mount stays: every access to it answers ENOTCONN from now on.
         A dead connection is left alone: something else may be mounted there by now, under the
         number of the device that was ours.
         """
-        is_ours = _is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
+        is_ours = is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
         # Closes the device: a later access fails instead of waiting for nobody.
         pyfuse3.close(unmount=False)
         if self.libfuse is not None:
             self.libfuse.close()
             os.close(self.device_fd)
-        if is_ours:
+        if is_ours and unmount:
             _unmount(self.mountpoint)
 
 
@@ -217,7 +218,8 @@ class StandIn:
         return os.dup2(device_fd, self._libfuse_fd, inheritable=False)
 
 
-def _is_connected(device_fd: int) -> bool:
+def is_connected(device_fd: int) -> bool:
+    """Whether the kernel's end of the device is there: the mount was not taken away."""
     device = select.poll()
     device.register(device_fd, 0)
     return not device.poll(0)

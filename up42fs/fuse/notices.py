@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -20,12 +21,14 @@ from typing import Protocol
 
 import pyfuse3
 
+from up42fs import supervise
 from up42fs.fuse import protocol
 
 log = logging.getLogger(__name__)
 
 #: How long the end of a mount waits for a name that is being forgotten, seconds.
 _END_S = 1.0
+_TICK_S = 0.01
 
 Name = tuple[int, bytes]
 
@@ -77,6 +80,10 @@ class DeviceNotices:
         self._device_fd = device_fd
         self._names: SimpleQueue[Name | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # over the two below
+        self._is_closed = False
+        self._writing = 0
+        self._start()
 
     def forget_attributes(self, inode: int) -> None:
         """See `Notices`."""
@@ -84,10 +91,9 @@ class DeviceNotices:
 
     def forget_name(self, parent: int, name: bytes) -> None:
         """See `Notices`."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="up42fs-forget", daemon=True)
-            self._thread.start()
         self._names.put((parent, name))
+        if self._thread is None:
+            self._start()
 
     def forget_names(self, names: Iterable[Name]) -> None:
         """See `Notices`."""
@@ -95,20 +101,51 @@ class DeviceNotices:
             self._send(protocol.forget_name(parent, name))
 
     def close(self) -> None:
-        """See `Notices`; to be called before the device is closed."""
-        if self._thread is None:
-            return
+        """See `Notices`; to be called before the device is closed.
+
+        Its number may soon be another file's, so from now on nothing is written to it.
+        """
+        with self._lock:
+            self._is_closed = True
         with suppress(Empty):
             while True:
                 self._names.get_nowait()
         self._names.put(None)
-        self._thread.join(_END_S)
+        if self._thread is not None:
+            self._thread.join(_END_S)
+        until_s = time.monotonic() + _END_S
+        while self._writing and time.monotonic() < until_s:
+            time.sleep(_TICK_S)
+
+    def _start(self) -> None:
+        """Start the thread for names; without one they wait for the next attempt."""
+        thread = threading.Thread(target=self._work, name="up42fs-forget", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            log.warning("names change late, there is no thread for them: %s", error)
+        else:
+            self._thread = thread
 
     def _work(self) -> None:
         while (name := self._names.get()) is not None:
-            self._send(protocol.forget_name(*name))
+            try:
+                self._send(protocol.forget_name(*name))
+            except Exception as error:
+                supervise.report(self._work, error)
 
     def _send(self, message: bytes) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._writing += 1
+        try:
+            self._write(message)
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _write(self, message: bytes) -> None:
         try:
             os.write(self._device_fd, message)
         except OSError as error:

@@ -67,6 +67,7 @@ class Operations(pyfuse3.Operations):
         self.uid = uid
         self.gid = gid
 
+    @_at_once
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Name to attributes; a miss is answered so that the kernel remembers it."""
         found = await self.handlers.lookup(parent_inode, name)
@@ -78,6 +79,7 @@ class Operations(pyfuse3.Operations):
         """References given back; must not raise."""
         self.handlers.forget(inode_list)
 
+    @_at_once
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Attributes of an inode."""
         return self._entry(await self.handlers.getattr(inode))
@@ -87,10 +89,12 @@ class Operations(pyfuse3.Operations):
         """Where a symbolic link leads."""
         return self._fs.readlink(inode)
 
+    @_at_once
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """A frozen listing."""
         return await self.handlers.opendir(inode)
 
+    @_at_once
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Entries with attributes until the kernel's buffer is full."""
 
@@ -103,10 +107,12 @@ class Operations(pyfuse3.Operations):
 
         await self.handlers.readdir(fh, start_id, take)
 
+    @_at_once
     async def releasedir(self, fh: int) -> None:
         """The listing is no longer needed."""
         await self.handlers.releasedir(fh)
 
+    @_at_once
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open for reading; no request goes out before the first read."""
         return _file_info(await self.handlers.open(inode, flags, ctx.pid, ctx.uid))
@@ -119,6 +125,7 @@ class Operations(pyfuse3.Operations):
         attributes, opened = await self._writing.create(parent_inode, text_of(name))
         return _file_info(opened), self._entry(attributes)
 
+    @_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Bytes of a sidecar, all of them."""
         return await self.handlers.write(fh, off, buf)
@@ -135,11 +142,13 @@ class Operations(pyfuse3.Operations):
         self._require_sidecars()
         await self._writing.sync(fh)
 
+    @_at_once
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """The bytes, whole or not at all."""
         # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
         return cast(bytes, await self.handlers.read(fh, off, size))
 
+    @_at_once
     async def release(self, fh: int) -> None:
         """The last descriptor is closed."""
         await self.handlers.release(fh)
@@ -157,10 +166,12 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = 255
         return data
 
+    @_at_once
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """An attribute's value."""
         return await self.handlers.getxattr(inode, name, ctx.uid)
 
+    @_at_once
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Names of the listed attributes."""
         return await self.handlers.listxattr(inode, ctx.uid)

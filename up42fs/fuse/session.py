@@ -16,7 +16,11 @@ process. The ways it can freeze or die, and the cure of each (measured, see docs
 4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will
    read: after a grace period they are cancelled. The unmount shows as an error on the device.
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
-6. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
+6. A program that sees an empty directory in place of the mount may act on it: `rsync --delete`
+   removes its copies. So the mount is taken away only where that was asked for (a signal, an
+   unmount) or where it never answered. In every other case, a defect, it stays without its process
+   and answers ENOTCONN.
+7. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
    and nothing else; and `main()` ends pyfuse3's queue of names when it returns. Nothing is
    invalidated before the mount is there: until then the kernel has nothing to forget.
 """
@@ -25,13 +29,13 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pyfuse3
 import trio
@@ -42,12 +46,13 @@ from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.lane import Lane
 from up42fs.fuse.mounts import Mount, mount_at
-from up42fs.fuse.negotiate import HandshakeFailed, negotiate
+from up42fs.fuse.negotiate import HandshakeFailed, is_connected, negotiate
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
+from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,17 @@ FORGET_TIMEOUT_S = 2.0
 HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
 _ALARM_S = 1.0
 _DEVICE_POLL_S = 0.5
+_AGAIN_S = 0.1
+
+T = TypeVar("T")
+
+
+class _Close(Protocol):
+    """Ends the session of this process."""
+
+    def __call__(self, *, unmount: bool = True) -> None:
+        """End it, and take the mount away unless it shall stay without its process."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,9 @@ class Session:
         self._stopping = trio.Event()
         self._is_mounted = False
         self._has_answered = False
+        self._is_to_stay = False
+        self._has_ended = False
+        self._device_fd = -1
         self._read_ahead: ReadAhead | None = None
         self._lane: Lane | None = None
         self._notices: Notices = LibfuseNotices()
@@ -106,7 +125,7 @@ class Session:
 
     @asynccontextmanager
     async def mounted(self) -> AsyncIterator[None]:
-        """Mount on entry, unmount on exit whatever happens; raises ConfigurationError."""
+        """Mount on entry, unmount on exit unless a defect is why; raises ConfigurationError."""
         close = await self._mount()
         self._is_mounted = True
         try:
@@ -117,10 +136,17 @@ class Session:
             if self._read_ahead is not None:
                 self._read_ahead.close()
             self._notices.close()
-            close()
+            is_to_go = self._has_ended or not self._has_answered
+            if not is_to_go:
+                log.error(
+                    "the mount at %s ends by a defect; it answers \"Transport endpoint is not "
+                    "connected\" until you mount again: up42fs mount %s",
+                    self._mountpoint, self._mountpoint,
+                )  # fmt: skip
+            close(unmount=is_to_go and not self._is_to_stay)
 
-    async def _mount(self) -> Callable[[], None]:
-        """Mount in the better way that works here; returns what unmounts."""
+    async def _mount(self) -> _Close:
+        """Mount in the better way that works here; returns what ends it."""
         options = self._options.to_fuse()
         handlers: Handlers | None = getattr(self._operations, "handlers", None)
         reason = "fusermount3's reason stands above, or in the log of a background mount"
@@ -139,6 +165,7 @@ class Session:
                 log.info("mounting with libfuse's defaults, which are slower: %s", reason)
             else:
                 self.negotiated = attached.negotiated
+                self._device_fd = attached.device_fd
                 if handlers is not None and attached.libfuse is not None:
                     self._notices = DeviceNotices(attached.device_fd)
                     self._lane = Lane(
@@ -149,13 +176,16 @@ class Session:
                         gid=self._operations.gid,
                     )
                 return attached.close
+        before = _devices()
         try:
             pyfuse3.init(self._operations, str(self._mountpoint), options)
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; {reason}"
             ) from None
-        return lambda: pyfuse3.close(unmount=True)
+        # One that was there before is of another mount, whoever left it to this process.
+        self._device_fd = next(iter(_devices() - before), -1)
+        return pyfuse3.close
 
     async def serve(
         self, *, task_status: trio.TaskStatus[Mount | None] = trio.TASK_STATUS_IGNORED
@@ -165,24 +195,29 @@ class Session:
         None where it was stopped before.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_when_stopped, nursery.cancel_scope)
-            nursery.start_soon(self._end_when_disconnected, nursery.cancel_scope)
+            start_for_good(nursery, self._end_when_stopped, nursery.cancel_scope)
+            start_for_good(nursery, self._end_when_disconnected, nursery.cancel_scope)
             nursery.start_soon(self._probe, task_status)
             if self._lane is None:
-                await pyfuse3.main(max_tasks=MAX_TASKS)
+                await kept_going(partial(pyfuse3.main, max_tasks=MAX_TASKS))
             else:
-                nursery.start_soon(self._lane.relay)
+                start_for_good(nursery, self._lane.relay)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(partial(pyfuse3.main, max_tasks=MAX_RARE_TASKS))
-                    await self._lane.serve()
-                    pyfuse3.terminate()
+                    start_for_good(serving, partial(pyfuse3.main, max_tasks=MAX_RARE_TASKS))
+                    await kept_going(self._lane.serve)
+                    _terminate()
             nursery.cancel_scope.cancel()
+        self._has_ended = True
         if self._stopping.is_set() and not self._has_answered:
             task_status.started(None)
         log.info("unmounted %s", self._mountpoint)
 
-    def stop(self) -> None:
-        """Stop serving: unmounts when `mounted` is left."""
+    def stop(self, *, leave: bool = False) -> None:
+        """Stop serving: unmounts when `mounted` is left.
+
+        With `leave` the mount stays, and answers ENOTCONN.
+        """
+        self._is_to_stay = leave
         self._stopping.set()
 
     def vary_read_ahead(self, mount: Mount, wide_kib: int) -> int:
@@ -224,24 +259,22 @@ class Session:
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
         if self._lane is None:
-            pyfuse3.terminate()
+            _terminate()
         else:
             self._lane.stop()
         await trio.sleep(GRACE_S)
         scope.cancel()
 
     async def _end_when_disconnected(self, scope: trio.CancelScope) -> None:
-        device = select.poll()
-        device.register(_device_fd(), 0)
-        while not device.poll(0):  # noqa: ASYNC110  (pyfuse3 owns the descriptor's events)
+        while is_connected(self._device_fd):  # noqa: ASYNC110  (pyfuse3 owns its events)
             await trio.sleep(_DEVICE_POLL_S)
         await trio.sleep(GRACE_S)
         scope.cancel()
 
     async def _probe(self, task_status: trio.TaskStatus[Mount | None]) -> None:
         with trio.move_on_after(READY_TIMEOUT_S):
-            await trio.to_thread.run_sync(os.statvfs, self._mountpoint, abandon_on_cancel=True)
-            mount = await trio.to_thread.run_sync(mount_at, self._mountpoint)
+            await _in_thread(os.statvfs, self._mountpoint)
+            mount = await _in_thread(mount_at, self._mountpoint)
             if mount is not None:
                 self._has_answered = True
                 task_status.started(mount)
@@ -251,13 +284,31 @@ class Session:
         )
 
 
-def _device_fd() -> int:
-    """The descriptor of /dev/fuse, which pyfuse3 keeps to itself."""
+async def _in_thread(look: Callable[[Path], T], place: Path) -> T:
+    """What `look` returns; while there is no thread for it, it is tried again."""
+    while True:
+        try:
+            return await trio.to_thread.run_sync(look, place, abandon_on_cancel=True)
+        except (RuntimeError, MemoryError) as error:
+            if not is_short_of_anything(error):
+                raise
+        await trio.sleep(_AGAIN_S)
+
+
+def _terminate() -> None:
+    """Ask pyfuse3's loop to end; between two runs of it there is nothing to ask."""
+    with suppress(RuntimeError):
+        pyfuse3.terminate()
+
+
+def _devices() -> set[int]:
+    """The descriptors of /dev/fuse in this process; pyfuse3 keeps its own to itself."""
+    found = set()
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if link.readlink() == Path("/dev/fuse"):
-                return int(link.name)
-    raise Unavailable("the FUSE device was closed while mounting; mount again")
+                found.add(int(link.name))
+    return found
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import trio
 
+from up42fs import supervise
 from up42fs.errors import Up42fsError
 from up42fs.store.fetcher import Fetcher
 from up42fs.types import ByteRange, Version
@@ -76,7 +77,6 @@ class AheadFetches:
     ) -> Ahead:
         """Begin to fetch `spans(size)` of an object; without a size that is learned first."""
         ahead = Ahead()
-        self._running.add(ahead)
 
         async def run() -> None:
             try:
@@ -85,7 +85,8 @@ class AheadFetches:
             finally:
                 self._running.discard(ahead)
 
-        self._nursery.start_soon(run)
+        supervise.start(self._nursery, run)
+        self._running.add(ahead)
         return ahead
 
     def stop(self) -> None:

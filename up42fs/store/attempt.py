@@ -5,6 +5,7 @@ Knows HTTP heads and sinks; nothing of libcurl but its error codes, of threads o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -35,7 +36,7 @@ _KINDS = {
 class Attempt:
     """A request under way. `on_over` is called once, when no more of it is to come.
 
-    `stop` may be set by any thread, everything else belongs to the one that drives it.
+    `stop` may be set by any thread, and `cut` called; the rest belongs to the one that drives it.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Attempt:
         self.stop = False
         self.place: memoryview | None = None  # where the body may be written directly
         self.crash: BaseException | None = None
+        self._gate = threading.Lock()  # held while the sink is called
+        self._is_lost = False
         self._sink = sink
         self._stall_s = stall_s
         self._on_over = on_over
@@ -76,6 +79,11 @@ class Attempt:
         self._body_bytes = placed_bytes
         return self._guard(lambda: self._on_placed(count))
 
+    def cut(self) -> None:
+        """Stop it: when this returned, the sink is not being called and never will be."""
+        with self._gate:
+            self.stop = True
+
     def on_connecting(self) -> None:
         """It is not yet sent: nothing can be heard."""
         self._heard_at_s = time.monotonic()
@@ -96,15 +104,22 @@ class Attempt:
         self.place = None
         self._on_over()
 
-    def fail(self, error: BaseException) -> None:
-        """Over for a reason that is not the store's."""
-        self.crash = self.crash or error
+    def refuse(self) -> None:
+        """Over before it began: nothing is sent any more."""
+        self.stop = True
+        self.end(pycurl.E_WRITE_ERROR, was_sent=False)
+
+    def lose(self) -> None:
+        """Over, for a reason that lies on this machine: another try may fare better."""
+        self._is_lost = True
+        self.place = None
         self._on_over()
 
     @property
     def outcome(self) -> Outcome:
         """How it ended."""
-        return Outcome(self._head, self._kind, self._body_bytes, bytes(self._error_body))
+        kind = Kind.LOCAL if self._is_lost else self._kind
+        return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body))
 
     def _kind_of(self, code: int, *, was_sent: bool) -> Kind | None:
         if self._has_enough and not self.stop:
@@ -121,11 +136,12 @@ class Attempt:
     def _guard(self, handle: Callable[[], bool]) -> bool:
         # An exception would be lost in C; it belongs to whoever waits for the fetch.
         self._heard_at_s = time.monotonic()
-        try:
-            return not self.stop and handle()
-        except BaseException as error:
-            self.crash = error
-            return False
+        with self._gate:
+            try:
+                return not self.stop and handle()
+            except BaseException as error:
+                self.crash = error
+                return False
 
     def _on_header(self, line: bytes) -> bool:
         if self._head is not None:
@@ -162,7 +178,7 @@ class Attempt:
 
     def _on_placed(self, count: int) -> bool:
         self._has_enough = not self._sink.fill(count)
-        return not self._has_enough
+        return not self._has_enough or self._is_over()
 
     def _is_over(self) -> bool:
         assert self._head is not None

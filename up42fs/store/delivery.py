@@ -33,6 +33,10 @@ class Writer(Protocol):
         """The next `count` bytes are in their place; False if nobody wants more."""
         ...
 
+    def abandon(self) -> None:
+        """A late writer may still write to what `space` gave: use other memory from here on."""
+        ...
+
 
 class Delivery:
     """A sink for the bytes of `asked`, which go to `writer` once they are known to be right."""
@@ -79,8 +83,14 @@ class Delivery:
     def fill(self, count: int) -> bool:
         """So many more bytes are in their place; False if nobody wants more."""
         self._hear(count)
+        # A body longer than the range reaches the byte behind the place, which is not data.
+        count = min(count, self._left)
         self._left -= count
-        return self._writer.fill(count)
+        return self._writer.fill(count) and self._left > 0
+
+    def abandon(self) -> None:
+        """Leave the place to whoever may still write to it."""
+        self._writer.abandon()
 
     def write(self, data: Bytes) -> bool:
         """Take the next bytes of the body; False once there are enough."""

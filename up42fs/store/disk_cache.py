@@ -24,6 +24,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from up42fs import supervise
 from up42fs.core.cells import Label, is_cacheable
 from up42fs.core.ranges import intersect
 from up42fs.metrics import Metrics
@@ -296,7 +297,7 @@ class DiskCache:
             self._progress_s = trio.current_time()
         self._jobs += 1
         self._pending_bytes += size_bytes
-        self._nursery.start_soon(self._change, job, size_bytes, on_kept)
+        supervise.start(self._nursery, self._change, job, size_bytes, on_kept)
 
     async def _change(
         self,

@@ -350,3 +350,6 @@ class _Until:
 
     def fill(self, count: int) -> bool:
         return self._target.fill(count)
+
+    def abandon(self) -> None:
+        self._target.abandon()

@@ -7,22 +7,34 @@ lock. Between two rounds it looks at each transfer once: bytes that came meanwhi
 are reported together, so readers are woken once a round and the lock is taken once a round, not
 once a record. The rounds grow by themselves as bytes come faster. It is told of new and of unwanted
 requests through `wake`.
-Whoever waits is told by `Attempt.on_over`: after it nothing here writes to the attempt's memory.
+The one that waits is told by `Attempt.on_over`: after it nothing here writes to the attempt's
+memory.
+
+A thread that fails is dead: it takes nothing more, its requests end as lost, and `drivers` puts
+another in its place. A thread that makes no turn for `STUCK_S` although it has requests is stuck
+(in a resolver, on a machine without memory): new requests go elsewhere until it moves again.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import pycurl
 
+from up42fs.patience import patient_s
 from up42fs.store.attempt import Attempt
 from up42fs.store.libcurl import Multi, Transfer
 
+log = logging.getLogger(__name__)
+
+#: With requests, but without a turn for so long, a thread is stuck, seconds.
+STUCK_S = patient_s(5.0)
 #: How often it looks for stalls, milliseconds.
 _LOOK_MS = 250
 _IDLE_MS = 60_000
@@ -73,11 +85,12 @@ class Driver:
         self._connections = connections
         self._configure = configure
         self._prepare = prepare
-        self._lock = threading.Lock()  # over `_multi`, `_thread`, the two flags
+        self._lock = threading.Lock()  # over `_multi`, `_thread`, `_inbox`, and the flags
         self._multi: Multi | None = None
         self._thread: threading.Thread | None = None
         self._is_to_reset = False
         self._is_over = False
+        self._moved_at_s = time.monotonic()
         self._inbox: deque[Attempt] = deque()
         self._running: dict[int, _Line] = {}
         self._idle: list[_Line] = []
@@ -87,17 +100,28 @@ class Driver:
         """Requests under way."""
         return len(self._running) + len(self._inbox)
 
-    def submit(self, attempt: Attempt) -> None:
-        """Begin `attempt`, or end it as broken where all is over."""
-        self._inbox.append(attempt)
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed or has failed: it takes no more requests."""
+        return self._is_over
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its thread has made no turn for a while although it has requests."""
+        return self.busy > 0 and time.monotonic() - self._moved_at_s > STUCK_S
+
+    def submit(self, attempt: Attempt) -> bool:
+        """Begin `attempt`; False where all is over. Raises where no thread can be started."""
         with self._lock:
-            if self._thread is None and not self._is_over:
-                self._multi = Multi(self._connections)
-                self._thread = threading.Thread(target=self._run, name="up42fs-net", daemon=True)
-                self._thread.start()
+            if self._is_over:
+                return False
+            if not self.busy:
+                self._moved_at_s = time.monotonic()  # it may have slept for long
+            if self._thread is None:
+                self._start()
+            self._inbox.append(attempt)
         self.wake()
-        if self._is_over:
-            self._refuse()
+        return True
 
     def wake(self) -> None:
         """Some attempt was told to stop."""
@@ -117,26 +141,57 @@ class Driver:
         self._is_over = True
         self.wake()
 
+    def _start(self) -> None:
+        multi = Multi(self._connections)
+        thread = threading.Thread(target=self._run, name="up42fs-net", daemon=True)
+        self._multi = multi  # the thread looks for it at once
+        try:
+            thread.start()
+        except BaseException:
+            self._multi = None
+            multi.close()
+            raise
+        self._thread = thread
+
     # in the thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             while not self._is_over:
                 self._turn()
-        except BaseException as error:
-            self._is_over = True
-            for line in list(self._running.values()):
-                if line.attempt is not None:
-                    line.attempt.fail(error)
-                self._running.pop(line.transfer.key)
-            raise
-        finally:
             self._renew(None)
+        except BaseException:
+            log.exception("a thread that moves bytes failed; another one takes its place")
+            self._give_up()
+        else:
             self._refuse()
+
+    def _give_up(self) -> None:
+        """End everything as lost. What libcurl says no longer counts, since it failed."""
+        with self._lock:
+            self._is_over = True
+            multi, self._multi = self._multi, None
+            lost = [line.attempt for line in self._running.values()] + list(self._inbox)
+            self._inbox.clear()
+        for line in (*self._running.values(), *self._idle):
+            with suppress(Exception):
+                if multi is not None and line.attempt is not None:
+                    multi.remove(line.transfer)
+                line.transfer.end()
+                line.transfer.close()
+        if multi is not None:
+            multi.close()
+        self._running.clear()
+        self._idle.clear()
+        # Only now: this thread was the only writer, and it writes no more.
+        for attempt in lost:
+            if attempt is not None:
+                attempt.lose()
 
     def _turn(self) -> None:
         multi = self._multi
         assert multi is not None, "the thread runs"
+        self._moved_at_s = time.monotonic()
         if self._is_to_reset:
             self._is_to_reset = False
             multi = Multi(self._connections)
@@ -155,23 +210,30 @@ class Driver:
         multi.wait(_LOOK_MS if self._running else _IDLE_MS)
 
     def _begin(self, multi: Multi, attempt: Attempt) -> None:
-        line = self._idle.pop() if self._idle else _Line(self._configure)
-        line.attempt = attempt
-        self._running[line.transfer.key] = line
+        line: _Line | None = None
         try:
+            line = self._idle.pop() if self._idle else _Line(self._configure)
+            line.attempt = attempt
             self._prepare(line.transfer, attempt)
             multi.add(line.transfer)
-        except BaseException as error:
-            attempt.crash = error
-            self._end(multi, line, pycurl.E_FAILED_INIT)
+        except Exception:  # no memory for it, say; the other requests need not suffer
+            log.exception("a request to the object store could not be begun")
+            if line is not None:
+                line.attempt = None
+                line.transfer.end()
+                self._idle.append(line)
+            attempt.lose()
+        else:
+            self._running[line.transfer.key] = line
 
     def _end(self, multi: Multi, line: _Line, code: int) -> None:
-        del self._running[line.transfer.key]
-        attempt, line.attempt = line.attempt, None
-        assert attempt is not None, "it ran"
         was_sent = line.transfer.was_sent
         multi.remove(line.transfer)
         line.transfer.end()
+        # What fails before this leaves the attempt among the running ones, so that it is ended.
+        del self._running[line.transfer.key]
+        attempt, line.attempt = line.attempt, None
+        assert attempt is not None, "it ran"
         self._idle.append(line)
         attempt.end(code, was_sent=was_sent)
 
@@ -191,7 +253,8 @@ class Driver:
         old.close()
 
     def _refuse(self) -> None:
-        while self._inbox:
-            attempt = self._inbox.popleft()
-            attempt.stop = True
-            attempt.end(pycurl.E_WRITE_ERROR, was_sent=False)
+        with self._lock:
+            refused = list(self._inbox)
+            self._inbox.clear()
+        for attempt in refused:
+            attempt.refuse()

@@ -47,6 +47,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from up42fs import supervise
 from up42fs.core.access import Access, Insight
 from up42fs.core.ranges import RangeSet, intersect, split
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
@@ -348,12 +349,12 @@ class Fetcher:
 
     async def run(self, part: Part) -> None:
         """Fetch `part` to its end; the slots call it."""
-        part.begin(self._buffers)
         if not part.wanted:
             part.deadline_s = trio.current_time() + self._read_deadline_s
         part.scope.deadline = part.deadline_s
         error: Up42fsError | None = None
         try:
+            part.begin(self._buffers)
             with watched(part.trouble), part.scope:
                 await self.source.fetch(part)
             if part.missing is not None and not part.wanted and not part.stopped:
@@ -361,6 +362,10 @@ class Fetcher:
             # A wanted part out of time fails nobody: a reader with time left demands it anew.
         except Up42fsError as caught:
             error = caught
+        except Exception as caught:
+            supervise.report(self.run, caught)
+            kind = type(supervise.failure(caught, "reading"))
+            error = self.source.error(kind, f"reading failed: {supervise.words(caught)}")
         finally:
             self._finish(part, error)
 

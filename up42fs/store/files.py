@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 import trio
 
+from up42fs import supervise
 from up42fs.core.access import Access
 from up42fs.core.exact import Exact
 from up42fs.core.tuning import Reading
@@ -143,7 +144,7 @@ class FileStore:
             fetcher.source.pin.assume(expected)
         self._insights.opened(fetcher)
         if not fetcher.source.is_ready:
-            self._nursery.start_soon(fetcher.source.ready)  # the first read comes in a moment
+            supervise.start(self._nursery, fetcher.source.ready)  # the first read comes in a moment
         kind = Exact if reading is Reading.EXACT else Access
         access = kind(size, self.tuning.suited(reading), insight)
         return OpenFile(
@@ -187,7 +188,7 @@ class FileStore:
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
         if self._known_version(object_id) is None and object_id not in self._probes:
-            self._nursery.start_soon(self._ask_ahead, object_id, name, stamp)
+            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
 
     async def ensure_link(self, object_id: str) -> None:
         """Have a link to the object that works; raises an `Up42fsError`."""

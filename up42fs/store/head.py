@@ -48,3 +48,6 @@ class Head:
     def fill(self, count: int) -> bool:  # noqa: ARG002
         """Nothing is written to a place."""
         raise AssertionError("there is no place")
+
+    def abandon(self) -> None:
+        """There is no place that anybody could write to."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from up42fs import supervise
 from up42fs.core.expiry import renew_ahead_s
 from up42fs.errors import Unavailable, Up42fsError
 from up42fs.patience import patient_s
@@ -114,11 +115,24 @@ class Leases:
     def _ensure_signing(self, object_id: str) -> _Signing:
         signing = self._signings.get(object_id)
         if signing is None:
-            signing = self._signings[object_id] = _Signing()
-            self._nursery.start_soon(self._run, object_id, signing)
+            signing = _Signing()
+            supervise.start(self._nursery, self._run, object_id, signing)
+            self._signings[object_id] = signing
         return signing
 
     async def _run(self, object_id: str, signing: _Signing) -> None:
+        try:
+            await self._renew(object_id, signing)
+        except Exception as error:
+            signing.error = supervise.failure(error, f"signing a link to {object_id}")
+            raise
+        finally:
+            del self._signings[object_id]
+            signing.done.set()
+            if signing.error is not None:
+                self._pause(object_id)
+
+    async def _renew(self, object_id: str, signing: _Signing) -> None:
         asked_at_s = self._clock()
         self._tallies.of(object_id).count("store.signs")
         if object_id in self._leases:
@@ -134,11 +148,6 @@ class Leases:
             ends_s = asked_at_s + life_s
             signing.lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
             self._keep(object_id, signing.lease)
-        finally:
-            del self._signings[object_id]
-            signing.done.set()
-        if signing.error is not None:
-            self._pause(object_id)
 
     def _keep(self, object_id: str, lease: Lease) -> None:
         self._leases[object_id] = lease

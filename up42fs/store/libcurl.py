@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_long, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_void_p
 from typing import Any
 
 import pycurl
@@ -151,9 +151,10 @@ class Transfer:
     @property
     def was_sent(self) -> bool:
         """Whether the connection stands and the request is on its way."""
-        seconds = c_double()
-        _easy_getinfo(self._easy, pycurl.PRETRANSFER_TIME, byref(seconds))
-        return seconds.value > 0
+        # Not PRETRANSFER_TIME: a transfer that ends before it is connected has one as well.
+        count = c_long()
+        _easy_getinfo(self._easy, pycurl.REQUEST_SIZE, byref(count))
+        return count.value > 0
 
     def end(self) -> None:
         """Let go of the place, and of the link; the transfer is not running."""

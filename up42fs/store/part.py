@@ -44,6 +44,7 @@ class Part:
     """
 
     __slots__ = (
+        "_buffers",
         "_holds",
         "_keeper",
         "_token",
@@ -85,11 +86,13 @@ class Part:
         self._waiters: list[_Waiter] = []
         self._wake_at: float = math.inf
         self._view = memoryview(b"")
+        self._buffers: Buffers | None = None
 
     # filling -------------------------------------------------------------------------------
 
     def begin(self, buffers: Buffers) -> None:
         """Get memory: a queued part costs nothing but its place in the budget."""
+        self._buffers = buffers
         self._view = buffers.take(len(self.span))
 
     @property
@@ -115,7 +118,7 @@ class Part:
         """The next `count` bytes are in their place; False if they are not wanted any more."""
         if self.stopped:
             return False
-        stop = self.filled = self.filled + count
+        stop = self.filled = min(self.filled + count, len(self.span))
         # Publish first, then look: a waiter does it the other way round, so one of us sees.
         if stop >= self._wake_at:
             try:
@@ -124,6 +127,16 @@ class Part:
                 return False
         return True
 
+    def abandon(self) -> None:
+        """A late writer may still write behind what is there: go on in other memory.
+
+        What was handed out of the old memory lies before the place of that writer, so it stays
+        true, and the old memory is lent for as long as the writer refers to it.
+        """
+        assert self._buffers is not None, "it was written to"
+        old, self._view = self._view, self._buffers.take(len(self.span))
+        self._view[: self.filled] = old[: self.filled]
+
     def stop(self) -> None:
         """Take no more bytes; whoever needs them will ask anew."""
         self.stopped = True
@@ -131,11 +144,14 @@ class Part:
     def finish(self, error: Up42fsError | None) -> None:
         """No more bytes will come: keep what is there, release the rest, tell who waits."""
         self.is_over = True
-        self.stopped = True  # an abandoned worker writes no more
+        self.stopped = True
         self.error = error
         if 0 < self.filled < len(self.span):
             self.span = ByteRange(self.span.start, self.span.start + self.filled)
-            self._view = memoryview(bytearray(self._view[: self.filled]))
+            try:
+                self._view = memoryview(bytearray(self._view[: self.filled]))
+            except MemoryError:  # the larger buffer stays, then
+                self._view = self._view[: self.filled]
         for waiter in self._waiters:
             waiter.event.set()
 

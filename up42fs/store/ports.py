@@ -77,12 +77,23 @@ class Sink(Protocol):
         """The next `count` bytes of the body are in their place; False wants no more."""
         ...
 
+    def abandon(self) -> None:
+        """A late writer may still write to the place that `space` gave: leave that memory to it.
+
+        Called on the trio thread, as the last call of all.
+        """
+        ...
+
 
 class Transport(Protocol):
     """Sends ranged GETs."""
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """Send `request`; failures are outcomes, only cancellation raises."""
+        """Send `request`; failures are outcomes, only cancellation raises.
+
+        When this returns or raises, no method of `sink` is running or will be called. Nothing
+        writes to the place that the sink gave either, or else `sink.abandon` was called.
+        """
         ...
 
     def reset(self) -> None:

@@ -3,8 +3,9 @@
 Knows transports, deliveries and the pace of a host (`core.hedging`); nothing of links or retries.
 
 Theory. The second request fills memory of its own, so two answers never write to one place. As soon
-as it has more than the part, the first is given up; when that has ended, so that nothing else
-writes to the part, what the second brought is copied over and the rest follows as it comes. Both
+as it has more than the part, the first is given up; when that has ended, or has been left the
+memory that it writes to (`Sink.abandon`), so that nothing else writes to the part, what the second
+brought is copied over and the rest follows as it comes. Both
 are judged by one version pin, and there is a second only where a strong ETag is pinned, so
 whichever wins, the bytes are the same. Only a part that a reader waits for is raced for.
 """
@@ -77,18 +78,24 @@ class _Second:
         return self._memory[self.filled :]
 
     def write(self, data: Bytes) -> bool:
-        """Append `data`."""
-        self._memory[self.filled : self.filled + len(data)] = data
+        """Append `data`; False if it is too much."""
+        stop = self.filled + len(data)
+        if stop > len(self._span):
+            return False
+        self._memory[self.filled : stop] = data
         return self.fill(len(data))
 
     def fill(self, count: int) -> bool:
         """The next `count` bytes are in their place."""
         with self._lock:
-            self.filled += count
+            self.filled = min(self.filled + count, len(self._span))
             if self._part is not None:
                 return self._pass_on(self._part)
         self._on_bytes()
         return True
+
+    def abandon(self) -> None:
+        """Nobody else writes to this memory, and nothing is handed out of it but copies."""
 
     def follow(self, part: Raced) -> None:
         """Pass on what came and what will come; nothing else writes to `part`."""

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 import trio
 
+from up42fs import supervise
+
 Job = TypeVar("Job")
 
 
@@ -81,9 +83,10 @@ class Slots(Generic[Job]):
                 job = self._next(self._later)
             if job is None:
                 return
+            # Started first: where there is no memory for a task the job stays in its queue.
+            supervise.start(self._nursery, self._run, job)
             del (self._urgent if urgent else self._later)[job]
             self._running[job] = urgent
-            self._nursery.start_soon(self._run, job)
 
     def _next(self, queue: dict[Job, None]) -> Job | None:
         """The first of the queue whose group has the fewest jobs under way, if not all it may."""

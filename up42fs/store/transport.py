@@ -6,12 +6,14 @@ Theory. libcurl moves bytes at two to three times the speed and a third of the p
 what Python offers on the trio thread. How its threads work is `driver`'s and `libcurl`'s to say,
 docs/transport.md what else was measured. A cancelled fetch waits for the end
 of its thread's round, so that nothing is written afterwards; its connection is closed, since the
-rest of the body is on it. Nothing is written before the head was seen to be final and the sink
-accepted it.
+rest of the body is on it. A thread that does not come to the end of its round in time is left the
+memory that it writes to (`Sink.abandon`): it is lent for as long as a transfer refers to it.
+Nothing is written before the head was seen to be final and the sink accepted it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,12 +23,16 @@ import pycurl
 import trio
 
 from up42fs import __version__
+from up42fs.core.retry import Kind
 from up42fs.patience import patient_s
 from up42fs.store.addresses import check_url, find_ca_file, is_loopback
 from up42fs.store.attempt import Attempt
-from up42fs.store.driver import Driver
+from up42fs.store.driver import STUCK_S, Driver
+from up42fs.store.drivers import Drivers
 from up42fs.store.libcurl import Transfer
 from up42fs.store.ports import Outcome, RangeRequest, Sink
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = max(1, round(patient_s(10)))
 #: A line silent for so long, or about as long slower than this, has stalled.
@@ -36,7 +42,8 @@ RECEIVE_BYTES = 256 * 1024
 #: Threads that move bytes: what one of them decrypts is less than two cores' worth of mount needs.
 THREADS = 2
 
-#: A round of a thread is over in milliseconds; no fetch waits longer for its end, seconds.
+#: A round of a thread is over in milliseconds. No fetch waits longer for its end, seconds; then
+#: the thread keeps the memory.
 _END_S = 2.0
 #: CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer to CONNECT is no
 #: answer of the store.
@@ -58,7 +65,7 @@ class CurlTransport:
         self._stall_s = stall_s
         self._ca_file = find_ca_file(os.environ if environ is None else environ)
         self._hosts: dict[str, trio.CapacityLimiter] = {}
-        self._drivers = [Driver(connections, self._configure, _prepare) for _ in range(threads)]
+        self._drivers = Drivers(threads, lambda: Driver(connections, self._configure, _prepare))
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
         """See `ports.Transport.fetch`; raises InvalidAnswer for a link that must not be used."""
@@ -72,27 +79,25 @@ class CurlTransport:
         host = self._hosts.setdefault(netloc, trio.CapacityLimiter(self._connections))
         async with host:
             attempt = Attempt(request, sink, self._stall_s, on_over)
-            # The first of the least busy: requests one after another keep to one connection.
-            driver = min(self._drivers, key=lambda one: one.busy)
-            driver.submit(attempt)
+            driver = self._drivers.submit(attempt)
             try:
-                await over.wait()
+                await _wait(over, driver, request.timeout_s)
             finally:
-                if not over.is_set():
-                    await _end(attempt, driver, over)
+                if driver is not None and not over.is_set():
+                    await _end(attempt, driver, over, sink)
+        if not over.is_set():
+            return Outcome(None, Kind.LOCAL, attempt.outcome.body_bytes)
         if attempt.crash is not None:
             raise attempt.crash
         return attempt.outcome
 
     def reset(self) -> None:
         """Drop idle connections and break those in use."""
-        for driver in self._drivers:
-            driver.reset()
+        self._drivers.reset()
 
     def close(self) -> None:
         """Drop everything."""
-        for driver in self._drivers:
-            driver.close()
+        self._drivers.close()
 
     def _configure(self, transfer: Transfer) -> None:
         set_ = transfer.set
@@ -110,12 +115,26 @@ class CurlTransport:
         set_(_SUPPRESS_CONNECT_HEADERS, 1)
 
 
-async def _end(attempt: Attempt, driver: Driver, over: trio.Event) -> None:
-    """Whoever no longer waits wants no more: once this returned, nothing comes any more."""
-    attempt.stop = True
+async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> None:
+    """Return when the request is over, or when its thread will not get to it."""
+    with trio.move_on_after(timeout_s + _END_S):
+        while not over.is_set():
+            with trio.move_on_after(STUCK_S):
+                await over.wait()
+            if not over.is_set() and driver is not None and driver.is_stuck:
+                log.warning("a thread that moves bytes is stuck; its requests go to another one")
+                return
+
+
+async def _end(attempt: Attempt, driver: Driver, over: trio.Event, sink: Sink) -> None:
+    """The one who no longer waits wants no more: once this returned, nothing comes any more."""
+    attempt.cut()
     driver.wake()
     with trio.move_on_after(_END_S, shield=True):
         await over.wait()
+    if not over.is_set() and attempt.place is not None:
+        # Its thread may be anywhere, in the middle of a write to that place as well.
+        sink.abandon()
 
 
 def _prepare(transfer: Transfer, attempt: Attempt) -> None:

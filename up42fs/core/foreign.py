@@ -1,0 +1,147 @@
+"""A status document made safe to work with, whoever wrote it.
+
+Any user of a machine can mount a file system that calls itself up42fs and holds a
+`.up42fs/status.json` that says anything: other types than expected, endless lists, numbers that are
+none, control characters that take over a terminal. Pure: a parsed JSON value in, a document out
+whose known members have the types that `run` gives them, and whose size is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+#: The longest string that is kept, characters, and the most members of one object or list.
+MOST_CHARACTERS = 1000
+MOST_MEMBERS = 1000
+#: Deeper values are dropped.
+MOST_DEPTH = 8
+_MOST_NUMBER = 1 << 63
+
+#: What each known member must be: an example of its type, an object of such, or one in a list.
+#: `{None: x}` is an object of any names.
+_NUMBERS: dict[Any, Any] = {None: 0}
+_FILE = {
+    "name": "",
+    "bytes_read": 0,
+    "reads": 0,
+    "waited_seconds": 0,
+    "programs": {None: 0},
+}
+_FETCHED = {"id": "", "name": "", "bytes_fetched": 0, "requests": 0, "wasted_bytes": 0}
+_ERROR = {"time": "", "level": "", "message": ""}
+_LISTING = {"complete": False, "rows_so_far": 0, "seconds_since_refresh": 0, "error": ""}
+_SHAPE: dict[Any, Any] = {
+    **dict.fromkeys(("version", "mountpoint", "log_file", "api", "account", "workspace"), ""),
+    **dict.fromkeys(("pid", "mounted_seconds", "assets", "orders", "bytes", "tasks"), 0),
+    "for_others": False,
+    "notes": [""],
+    "listed_by": {None: ""},
+    "catalogue": {None: _LISTING},
+    "kernel": {
+        "read_ahead_kib": 0,
+        "max_background": 0,
+        "parallel_dirops": False,
+        "direct_images": False,
+    },
+    "store": _NUMBERS,
+    "open": _NUMBERS,
+    "counters": _NUMBERS,
+    "egress": {"left_bytes": 0, "limit_bytes": 0, "period_seconds": 0, "free_again_at": ""},
+    "disk_cache": {
+        **dict.fromkeys(("directory", "files", "off_because"), ""),
+        **dict.fromkeys(("limit_bytes", "used_bytes", "queued_bytes"), 0),
+    },
+    "sidecars": {"directory": "", "files": 0, "bytes": 0, "limit_bytes": 0},
+    "edits": {"made": 0, "failed": {None: ""}},
+    "top_files": [_FILE],
+    "fetched_files": [_FETCHED],
+    "recent_errors": [_ERROR],
+}
+#: Members that may be missing or null in a document of ours; others count as 0 or empty there.
+_OPTIONAL = frozenset(
+    {
+        *("rows_so_far", "seconds_since_refresh", "error", "off_because", "free_again_at"),
+        *_SHAPE["kernel"],
+        *_SHAPE.keys(),
+    }
+)
+#: Members that are looked into without asking whether they are there.
+_ALWAYS = ("catalogue", "store", "open", "counters")
+
+
+def status(document: object) -> dict[str, Any]:
+    """A mount's status; raises ValueError for what is no object at all."""
+    if not isinstance(document, dict):
+        raise ValueError("a status is a JSON object")
+    tamed = _tamed(document, MOST_DEPTH)
+    assert isinstance(tamed, dict)
+    for name, shape in _SHAPE.items():
+        if name in tamed:
+            tamed[name] = _shaped(tamed[name], shape)
+    for name in _ALWAYS:
+        if tamed.get(name) is None:
+            tamed[name] = {}
+    return tamed
+
+
+def printable(text: str) -> str:
+    """`text` in one line and without control characters."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def _tamed(value: object, depth: int) -> Any:
+    """The value without what no document of ours has: depth, length, odd numbers and letters."""
+    match value:
+        case str():
+            return printable(value[:MOST_CHARACTERS])
+        case bool() | None:
+            return value
+        case int() | float():
+            return value if math.isfinite(value) and abs(value) < _MOST_NUMBER else None
+        case dict() if depth:
+            first = list(value.items())[:MOST_MEMBERS]
+            return {
+                printable(str(name)[:MOST_CHARACTERS]): _tamed(inner, depth - 1)
+                for name, inner in first
+            }
+        case list() if depth:
+            return [_tamed(inner, depth - 1) for inner in value[:MOST_MEMBERS]]
+        case _:
+            return None
+
+
+def _shaped(value: Any, shape: Any) -> Any:
+    """The value where it has the shape's type, else None; objects get what they lack."""
+    match shape:
+        case bool():
+            return value if isinstance(value, bool) else None
+        case int():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return value if is_number else None
+        case str():
+            return value if isinstance(value, str) else None
+        case list():
+            found = value if isinstance(value, list) else []
+            shaped = [_shaped(inner, shape[0]) for inner in found]
+            return [inner for inner in shaped if inner is not None]
+        case _:
+            return _shaped_object(value, shape)
+
+
+def _shaped_object(value: Any, shape: Mapping[Any, Any]) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    if None in shape:
+        shaped = {name: _shaped(inner, shape[None]) for name, inner in value.items()}
+        return {name: inner for name, inner in shaped.items() if inner is not None}
+    made = dict(value)
+    for name, inner in shape.items():
+        found = _shaped(value.get(name), inner)
+        if found is None and name not in _OPTIONAL:
+            found = {} if isinstance(inner, dict) else type(inner)()
+        made[name] = found
+    return made

@@ -1,0 +1,121 @@
+"""Takes names out of a text that leaves the machine: of assets, orders and tags, and of users.
+
+Pure. A name is found where it is known, as a whole, also in other case and percent-encoded. In
+lines of a log it is found by its place too, since a log is older than what is known: what stands
+before `(asset ID)` or between quotes.
+
+Names are looked up by their first word, so that a hundred thousand of them cost as much as one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+NAME = "<name>"
+#: Shorter names hide nobody, and would take letters out of everything.
+LEAST_CHARACTERS = 3
+_WORD = re.compile(r"\w+")
+_USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")
+_ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_LABEL = re.compile(rf"\S.*?(?= \((?:asset|file|item|order) {_ID})")
+#: How a line of our log begins: time, level, logger, and which call it was.
+_HEAD = re.compile(
+    r"\A(?:(?:<\d>|[\d :,-]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )[\w.]+: (?:[a-z]+: )?"
+    r"|[\w.]+Error: )"
+)
+_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
+_PLAIN = re.compile(rf"(?:{_ID}|[\d.,-]*)\Z")
+_FRAME = re.compile(r'\s*File "[^"\n]*", line \d+')
+
+
+class Scrubber:
+    """Replaces known names; `words` are names, each with what stands for it instead."""
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self._by_first: dict[str, list[tuple[str, int, str]]] = {}
+        for word, instead in words.items():
+            for form in {word, quote(word), quote(word, safe="")}:
+                first = _WORD.search(form)
+                if first is not None and len(form) >= LEAST_CHARACTERS:
+                    entry = (form, first.start(), instead)
+                    self._by_first.setdefault(first[0].lower(), []).append(entry)
+        for entries in self._by_first.values():
+            entries.sort(key=lambda entry: len(entry[0]), reverse=True)
+
+    def text(self, text: str) -> str:
+        """`text` without the names, and without the users of URLs."""
+        text = _USERINFO.sub("<redacted>@", text)
+        made: list[str] = []
+        done = 0
+        for first in _WORD.finditer(text):
+            if first.start() < done:
+                continue
+            for word, before, instead in self._by_first.get(first[0].lower(), ()):
+                start = first.start() - before
+                stop = start + len(word)
+                if start < done or text[start:stop].lower() != word.lower():
+                    continue
+                made += (text[done:start], instead)
+                done = stop
+                break
+        made.append(text[done:])
+        return "".join(made)
+
+    def message(self, text: str) -> str:
+        """`text` without names known or not: what stands before an ID or between quotes too."""
+        return self.text("".join(map(_without_labels, text.splitlines(keepends=True))))
+
+    def value(self, value: Any) -> Any:
+        """A JSON value, in all of its strings and names of members."""
+        match value:
+            case str():
+                return self.message(value)
+            case dict():
+                return {self.text(str(name)): self.value(inner) for name, inner in value.items()}
+            case list() | tuple():
+                return [self.value(inner) for inner in value]
+            case _:
+                return value
+
+    def log(self, text: str) -> str:
+        """A log, text or JSON lines, without names known or not."""
+        return "".join(self._line(line) for line in text.splitlines(keepends=True))
+
+    def _line(self, line: str) -> str:
+        if line.startswith("{"):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            if isinstance(entry, dict):
+                return json.dumps(self.value(entry), ensure_ascii=False) + "\n"
+        return self.text(_without_labels(line))
+
+
+def known(names: Iterable[str | None]) -> dict[str, str]:
+    """Names for a Scrubber, and what stands for them; the stems of file names too."""
+    words: dict[str, str] = {}
+    for name in names:
+        if name and len(name) >= LEAST_CHARACTERS:
+            words[name] = NAME
+            stem = name.rpartition(".")[0]
+            if len(stem) >= LEAST_CHARACTERS:
+                words[stem] = NAME
+    return words
+
+
+def _without_labels(line: str) -> str:
+    if _FRAME.match(line):
+        return line
+    head = _HEAD.match(line)
+    start = head.end() if head else 0
+    rest = _LABEL.sub(NAME, line[start:])
+    return line[:start] + _QUOTED.sub(_unquoted, rest)
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return found[0] if _PLAIN.match(found[0][1:-1]) else f"'{NAME}'"
