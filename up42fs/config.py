@@ -37,8 +37,11 @@ CROWD = (
 IGNORED_MOUNT_OPTIONS = frozenset(
     {
         *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "defaults"),
-        *("atime", "noatime", "relatime", "diratime", "nodiratime"),
-        *("auto", "noauto", "user", "nouser", "users", "nofail", "_netdev"),
+        *("atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime"),
+        *("diratime", "nodiratime", "lazytime", "nolazytime", "dirsync", "mand", "nomand"),
+        *("iversion", "noiversion", "silent", "loud", "symfollow", "nosymfollow"),
+        *("auto", "noauto", "user", "nouser", "users", "owner", "noowner", "group", "nogroup"),
+        *("nofail", "_netdev", "comment", "uhelper", "default_permissions"),
     }
 )
 
@@ -312,8 +315,11 @@ def expand_home(text: str) -> Path:
         return Path(text)
 
 
-def parse_mount_options(text: str) -> dict[str, str]:
-    """Split `opt,opt=value,…`; a backslash keeps a comma. Raises ConfigurationError."""
+def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]:
+    """Split `opt,opt=value,…`; a backslash keeps a comma. Raises ConfigurationError.
+
+    An unknown option is left out where the caller is sloppy (`mount -s`, as automounters say).
+    """
     values: dict[str, str] = {}
     for part in text.replace("\\,", "\0").split(","):
         name, has_value, value = part.strip().replace("\0", ",").partition("=")
@@ -321,6 +327,8 @@ def parse_mount_options(text: str) -> dict[str, str]:
         if not name or name in IGNORED_MOUNT_OPTIONS or name.lower().startswith("x_"):
             continue
         option = _BY_NAME.get(name)
+        if option is None and is_sloppy:
+            continue
         if option is None:
             raise ConfigurationError(f"unknown mount option {name!r}; see: up42fs mount --help")
         if option.secret:

@@ -9,7 +9,6 @@ import faulthandler
 import gc
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -62,6 +61,7 @@ from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.listings import Assets, ListedNarrowly, Orders
 from up42fs.metrics import Metrics
 from up42fs.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
+from up42fs.seclusion import seclude
 from up42fs.store.files import FileStore
 from up42fs.store.settings import StoreSettings
 from up42fs.types import Version
@@ -81,19 +81,25 @@ CRAWL_AFTER_S = 3.0
 CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
 
 
-def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+def serve(
+    settings: Settings,
+    mountpoint: Path,
+    on_ready: Callable[[], None],
+    source: str | None = None,
+) -> None:
     """Mount and serve until unmounted; calls `on_ready` once the mount answers.
+
+    `source` is what `mount` and `df` show as the device, instead of where the account is.
 
     Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
     """
     return_memory()
-    # A core file would hold the password, the token and every link.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    seclude()
     faulthandler.register(signal.SIGUSR1)
     recent = logs.Recent()
     logging.getLogger(__package__).addHandler(recent)
     try:
-        trio.run(_serve, settings, mountpoint, on_ready, recent)
+        trio.run(_serve, settings, mountpoint, on_ready, recent, source)
     except BaseExceptionGroup as group:
         ours = _first(group)
         if ours is None:
@@ -104,7 +110,11 @@ def serve(settings: Settings, mountpoint: Path, on_ready: Callable[[], None]) ->
 
 
 async def _serve(
-    settings: Settings, mountpoint: Path, on_ready: Callable[[], None], recent: logs.Recent
+    settings: Settings,
+    mountpoint: Path,
+    on_ready: Callable[[], None],
+    recent: logs.Recent,
+    source: str | None,
 ) -> None:
     metrics = Metrics()
     async with connect(settings, metrics) as connection:
@@ -112,6 +122,7 @@ async def _serve(
         gc.disable()  # nothing that is loaded is garbage; enabled when all is there
         stored = await load_and_sign_in(connection, snapshot)
         parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored, recent)
+        parts.source = source
         await parts.run(on_ready)
 
 
@@ -129,6 +140,7 @@ class _Mount:
         recent: logs.Recent,
     ) -> None:
         self._recent = recent
+        self.source: str | None = None
         self._egress = egress_of(settings, metrics)
         crowd = frozenset(filter(None, settings.crowd.split(":")))
         self._watch = Watch(Ledger(), metrics, crowd)
@@ -363,7 +375,9 @@ class _Mount:
         await self._crawl.run()
 
     def _source(self) -> str:
-        """What `mount` and `df` show as the device."""
+        """What `mount` and `df` show as the device: mount(8) looks for what it was given."""
+        if self.source:
+            return self.source.replace(",", "_")
         if self._settings.api_url:
             return f"up42:{self._settings.api.partition('://')[2]}".replace(",", "_")
         return f"up42:{self._settings.region}"

@@ -203,6 +203,16 @@ def test_options_of_systemd_and_userspace_change_nothing() -> None:
     assert parse_mount_options("x-systemd.automount,x-gvfs-show,x-systemd.idle-timeout=60") == {}
 
 
+def test_a_comment_changes_nothing() -> None:
+    assert parse_mount_options("comment=x=y,uid=1,owner,group,lazytime,X-a.b=c") == {"uid": "1"}
+
+
+def test_the_sloppy_leave_out_what_is_unknown_and_nothing_else() -> None:
+    assert parse_mount_options("fscache,uid=1,vers=4", is_sloppy=True) == {"uid": "1"}
+    with pytest.raises(ConfigurationError):
+        parse_mount_options(f"password={SECRET}", is_sloppy=True)
+
+
 def test_an_unknown_option_is_named() -> None:
     with pytest.raises(ConfigurationError) as error:
         parse_mount_options("ro,refrehs=3")

@@ -328,6 +328,26 @@ def test_the_form_of_mount_8(up42fs: Shell, mountpoint: str, source: str) -> Non
 
 
 @pytest.mark.mount
+@pytest.mark.parametrize("source", ["ue", "mout", "/srv/ue", "-eu"])
+def test_a_region_mistyped_in_fstab_is_named(up42fs: Shell, mountpoint: str, source: str) -> None:
+    name = source.rpartition("/")[2]
+    forms = [["mount", f"--from-mount={source}", "--", mountpoint]]
+    if source != "-eu":
+        forms.append([source, mountpoint, "-o", "rw"])
+    for form in forms:
+        message = complaint(up42fs(*form, **NOWHERE, **ACCOUNT))
+        assert message.startswith(f"{name!r} is no command of up42fs, and no region")
+        assert "say eu or sa" in message
+
+
+@pytest.mark.mount
+def test_an_automounter_may_be_sloppy(up42fs: Shell, mountpoint: str) -> None:
+    options = ["-o", "rw,fscache,refresh=30"]
+    helped = ["mount", "--from-mount=eu", *options, "--", mountpoint]
+    assert "unknown mount option 'fscache'" in complaint(up42fs(*helped, **NOWHERE))
+    assert "no UP42 account" in complaint(up42fs(helped[0], "-s", *helped[1:], **NOWHERE))
+
+
 def test_the_form_of_mount_8_keeps_secrets_too(up42fs: Shell, mountpoint: str) -> None:
     done = up42fs("eu", mountpoint, "-o", f"rw,password={SECRET}", **NOWHERE)
     assert "-o password= would show the password" in complaint(done)
@@ -353,6 +373,9 @@ def test_what_the_source_means() -> None:
     assert settings("--from-mount", "eu", "-o", "rw,dev,suid") == ("eu", False)
     assert settings("--from-mount", "eu", "-o", "rw,dev,suid,edit") == ("eu", True)
     assert settings("--from-mount", "eu", "-o", "ro,edit") == ("eu", False)
+    # A directory of that name, or a link, where mount(8) was called: it makes a path of it.
+    assert settings("--from-mount", "/home/me/eu") == ("eu", False)
+    assert settings("--from-mount", "/srv/up42-data") == ("sa", False)
     assert settings("-o", "rw") == ("sa", True)
     assert settings("--rw", "--region", "eu") == ("eu", True)
 
@@ -396,19 +419,27 @@ def helper(*arguments: str, script: Path = HELPER, **environ: str) -> Done:
 @pytest.mark.parametrize(
     ("arguments", "passed"),
     [
-        (["eu", "/mnt"], ["eu", "/mnt"]),
-        (["eu", "/mnt", "-o", "rw"], ["eu", "/mnt", "-o", "rw"]),
-        (["eu", "/mnt", "-sfnv", "-o", "rw,uid=1"], ["eu", "/mnt", "-o", "rw,uid=1"]),
-        (["eu", "/mnt", "-o", "a", "-n", "-o", "b"], ["eu", "/mnt", "-o", "a,b"]),
-        (["eu", "/mnt", "-orw", "-t", "up42fs"], ["eu", "/mnt", "-o", "rw"]),
-        (["eu", "/my disk", "-o", "log_file=/a b"], ["eu", "/my disk", "-o", "log_file=/a b"]),
-        (["eu", "/mnt", "-o", "x=$(id)*"], ["eu", "/mnt", "-o", "x=$(id)*"]),
+        (["eu", "/mnt"], []),
+        (["eu", "/mnt", "-o", "rw"], ["-o", "rw"]),
+        (["eu", "/mnt", "-snv", "-o", "rw,uid=1"], ["-s", "-o", "rw,uid=1"]),
+        (["eu", "/mnt", "-o", "a", "-n", "-o", "b"], ["-o", "a,b"]),
+        (["eu", "/mnt", "-orw", "-t", "up42fs", "-N", "/ns"], ["-o", "rw"]),
+        (["eu", "/my disk", "-o", "log_file=/a b"], ["-o", "log_file=/a b"]),
+        (["-o", "-n", "-o", "x=$(id)*"], ["-o", "x=$(id)*"]),
     ],
 )
 def test_the_mount_helper_hands_on(recorder: Path, arguments: list[str], passed: list[str]) -> None:
+    source, place = arguments[:2]
     done = helper(*arguments, UP42FS=str(recorder))
-    assert done.stdout.splitlines() == [f"<{argument}>" for argument in passed]
+    handed_on = ["mount", f"--from-mount={source}", *passed, "--", place]
+    assert done.stdout.splitlines() == [f"<{argument}>" for argument in handed_on]
     assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("flags", [["-f"], ["-sfnv", "-o", "rw,refehs=3"], ["-o", "rw", "-vf"]])
+def test_a_fake_mount_does_nothing(recorder: Path, flags: list[str]) -> None:
+    done = helper("eu", "/mnt", *flags, UP42FS=str(recorder))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["eu"]])
@@ -418,7 +449,7 @@ def test_the_mount_helper_needs_source_and_place(recorder: Path, arguments: list
     assert done.stderr == "usage: mount.up42fs SOURCE MOUNTPOINT [-o opt,opt...]\n"
 
 
-@pytest.mark.parametrize("arguments", [["-o"], ["-t"]])
+@pytest.mark.parametrize("arguments", [["-o"], ["-t"], ["-q"], ["-o", "rw", "-N"]])
 def test_the_mount_helper_refuses_half_an_option(recorder: Path, arguments: list[str]) -> None:
     done = helper("eu", "/mnt", *arguments, UP42FS=str(recorder))
     assert done.returncode not in (0, 7)
@@ -433,7 +464,7 @@ def test_the_mount_helper_finds_the_command(recorder: Path, tmp_path: Path) -> N
     shutil.copy(recorder, tmp_path / "sbin" / "up42fs")
     path = f"{tmp_path / 'sbin'}:{os.environ['PATH']}"
     done = helper("eu", "/mnt", script=installed, PATH=path)
-    assert done.stdout.splitlines() == ["<eu>", "</mnt>"]
+    assert done.stdout.splitlines() == ["<mount>", "<--from-mount=eu>", "<-->", "</mnt>"]
 
 
 @pytest.mark.mount

@@ -228,10 +228,54 @@ def test_fstab_and_mount_8_through_the_helper(
     servers = {k: v for k, v in sample.env.items() if k.endswith("_URL")}
     script = 'mount -T "$1" "$2" && findmnt -no FSTYPE "$2" && stat -c %a "$2/assets"; umount "$2"'
     said = check(*in_place, script, fstab, place, env={**servers, "HOME": str(tmp_path)})
-    assert said.split() == ["fuse.up42fs", "550"]
+    assert said.split() == ["fuse.up42fs", "750"]
     script = 'mount -t up42fs up42 "$2" -o credentials="$1" && ls "$2"; umount "$2"'
     said = check(*in_place, script, credentials, place, env={**servers, "HOME": str(tmp_path)})
     assert "assets" in said.split()
+
+
+EVERY_OPTION = (
+    "_netdev,nofail,owner,group,comment=for the GIS team,x-gvfs-show,strictatime,lazytime,"
+    "nodev,nosuid,noexec"
+)
+_ALL_TWICE = """
+umount -l -a -t fuse.up42fs || true
+for place in "$3" "$4" "$3"; do
+    cd "$place" && mount -a -v -T "$1"
+    test "$(grep -c " $2 " /proc/self/mountinfo)" = 1
+    findmnt -no SOURCE "$2"
+done
+umount "$2"
+mount -f -T "$1" "$2"
+! mountpoint -q "$2"
+"""
+
+
+@IN_A_NAMESPACE
+@pytest.mark.mount
+@pytest.mark.claim("S105")
+@pytest.mark.skipif(not Path("/sbin").is_symlink(), reason="/sbin is no link to /usr/sbin")
+@pytest.mark.parametrize("first", ["here", "beside"])
+def test_mount_a_again_finds_it_mounted(
+    sample: Emulator, in_place: list[str], tmp_path: Path, first: str
+) -> None:
+    """Status 0 each time, also where a directory is called as the source is."""
+    for name in ("mnt", "here", "beside/eu"):
+        (tmp_path / name).mkdir(parents=True)
+    places = sorted((tmp_path / "here", tmp_path / "beside"), key=lambda path: path.name != first)
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text(json.dumps({k: sample.ready[k] for k in ("username", "password")}))
+    credentials.chmod(0o600)
+    options = EVERY_OPTION.replace(" ", "\\040")
+    fstab = tmp_path / "fstab"
+    line = f"eu {tmp_path}/mnt up42fs {options},credentials={credentials},region=eu 0 0\n"
+    fstab.write_text(line)
+    servers = {k: v for k, v in sample.env.items() if k.endswith("_URL")}
+    env = {**servers, "HOME": str(tmp_path)}
+    said = check(*in_place, _ALL_TWICE, fstab, tmp_path / "mnt", *places, env=env)
+    assert said.split().count("eu") == 3
+    assert said.count("successfully mounted") + said.count("already mounted") == 3
+    assert said.count("already mounted") == 1
 
 
 # udev -------------------------------------------------------------------------------------------

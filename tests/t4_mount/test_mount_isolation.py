@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import REPOSITORY, Emulator, environ, run
+from harness import REPOSITORY, Emulator, as_nobody, emulator, environ, interpreter_for_others, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +139,31 @@ def test_a_mount_from_a_directory_that_is_gone(sample: Emulator, tmp_path: Path)
     done = run(*command, "--log-file", tmp_path / "log", env=sample.env)
     assert (done.returncode, done.stderr) == (0, "")
     assert run(COMMAND, "unmount", tmp_path / "mnt").returncode == 0
+
+
+# its memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.mount
+@pytest.mark.claim("S106")
+def test_another_program_of_the_user_cannot_read_the_password(
+    mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the mount's environment, nor in its memory; root can, so it is tried as nobody."""
+    if os.getuid() == 0:
+        if interpreter_for_others() is None:
+            pytest.skip("no Python that others may run")
+        assert "1 passed" in as_nobody(Path(__file__), "another_program_of_the_user")
+        return
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with emulator("--synthetic", "3") as small:
+        there = mount(small)
+        for name in ("environ", "mem", "maps"):
+            with pytest.raises(PermissionError):
+                Path(f"/proc/{there.pid}/{name}").read_bytes()
+        limits = Path(f"/proc/{there.pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
+        assert there.status()["pid"] == there.pid
 
 
 entries = st.lists(st.sampled_from(["", ".", "..", "lib", "/opt/lib", "/", "~/lib", "./x"]))

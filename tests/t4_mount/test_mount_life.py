@@ -290,7 +290,7 @@ def test_mount_t_fuse_up42fs(sample: Emulator, mountpoint: Path, tmp_path: Path)
         '&& stat -c %a "$2/assets" && umount "$2"'
     )
     command = ["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "bin", mountpoint]
-    assert check(*command, env=sample.env) == "550\n"
+    assert check(*command, env=sample.env) == "750\n"
 
 
 def test_the_mount_helper(sample: Emulator, mountpoint: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from up42fs import __version__, config
+from up42fs import __version__
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.cli.terminal import say, speak_any_encoding
@@ -122,15 +122,14 @@ def _missing(module: str | None) -> int:
 def _as_subcommand(arguments: list[str]) -> list[str]:
     """Turn mount(8)'s `SOURCE MOUNTPOINT [-o …]` into the `mount` command's form."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
-    if len(words) < 2 or words[0] in _COMMANDS or not _is_source(words[0]):
+    if len(words) < 2 or words[0] in _COMMANDS:
+        return arguments
+    # No command takes two words and -o, so there a word is a source, though maybe a wrong one.
+    has_options = any(word.startswith("-o") for word in arguments[2:])
+    if not (has_options or mount.is_source(words[0])):
         return arguments
     source, *rest = arguments
     return ["mount", "--from-mount", source, *rest]
-
-
-def _is_source(word: str) -> bool:
-    """Whether a word is what /etc/fstab may name as device, and not a command mistyped."""
-    return word in config.REGIONS or word.startswith("up42") or word == "none"
 
 
 def _split_command(arguments: list[str]) -> tuple[list[str], list[str]]:

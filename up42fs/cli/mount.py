@@ -66,7 +66,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="any of the options below, in mount(8)'s form: -o refresh=30,uid=0",
     )
     parser.add_argument("--from-mount", metavar="SOURCE", help=argparse.SUPPRESS)
-    for ignored in ("-s", "-n", "-v", "-w", "-r"):
+    parser.add_argument("-s", dest="sloppy", action="store_true", help=argparse.SUPPRESS)
+    for ignored in ("-n", "-v", "-w", "-r"):
         parser.add_argument(ignored, action="store_true", help=argparse.SUPPRESS)
     add_options(parser)
     parser.set_defaults(command=main)
@@ -77,15 +78,36 @@ def main(options: argparse.Namespace) -> int:
     ready_fd = os.environ.pop(_READY_FD, None)
     if ready_fd is not None:
         return _serve_as_child(options, int(ready_fd))
+    if _is_mounted_as_named(options):
+        return 0
     settings, mountpoint = _prepare(options)
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file, settings.log_format)
         _serve(
-            settings, mountpoint, ready=lambda: notify(READY="1", STATUS=f"{mountpoint} answers")
+            settings,
+            mountpoint,
+            ready=lambda: notify(READY="1", STATUS=f"{mountpoint} answers"),
+            given=options.from_mount,
         )
         notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
+
+
+def _is_mounted_as_named(options: argparse.Namespace) -> bool:
+    """Whether mount(8) asks again for what is mounted already.
+
+    It would have found that out, had it not made a path of the source (`source_name`).
+    """
+    source = options.from_mount or ""
+    if "/" not in source:
+        return False
+    mounted = mount_at(os.path.realpath(options.mountpoint))
+    return (
+        mounted is not None
+        and (mounted.fstype, mounted.source) == (FSTYPE, source_name(source))
+        and serving_pid(Path(mounted.mountpoint)) is not None
+    )
 
 
 def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
@@ -104,7 +126,9 @@ def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
 
 def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> config.Settings:
     """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
-    mount_options = config.parse_mount_options(",".join(options.mount_options))
+    mount_options = config.parse_mount_options(
+        ",".join(options.mount_options), is_sloppy=options.sloppy and options.from_mount is not None
+    )
     if options.from_mount is not None:
         mount_options = _from_mount(options.from_mount, mount_options)
     return merge(options, environ, mount_options)
@@ -154,15 +178,34 @@ def check_empty(mountpoint: Path) -> None:
 def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
     # mount(8) adds `rw` by itself, so there it is no wish to edit anything.
     wishes = {name: value for name, value in mount_options.items() if name != "rw"}
-    if source in config.REGIONS:
-        wishes.setdefault("region", source)
+    name = source_name(source)
+    if not is_source(name):
+        raise ConfigurationError(
+            f"{name!r} is no command of up42fs, and no region that mount(8) could name as source: "
+            f"say {' or '.join(config.REGIONS)}, or none, or a name that begins with up42"
+        )
+    if name in config.REGIONS:
+        wishes.setdefault("region", name)
     return wishes
 
 
-def _serve(settings: config.Settings, mountpoint: Path, ready: Callable[[], None]) -> None:
+def source_name(source: str) -> str:
+    """What /etc/fstab names as source: mount(8) makes a path of it where a file is called so."""
+    return source.rpartition("/")[2]
+
+
+def is_source(word: str) -> bool:
+    """Whether a word is what /etc/fstab may name as source, and not a command mistyped."""
+    name = source_name(word)
+    return name in config.REGIONS or name.startswith("up42") or name == "none"
+
+
+def _serve(
+    settings: config.Settings, mountpoint: Path, ready: Callable[[], None], given: str | None
+) -> None:
     from up42fs import run
 
-    run.serve(settings, mountpoint, ready)
+    run.serve(settings, mountpoint, ready, source_name(given) if given else None)
 
 
 def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
@@ -263,7 +306,7 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
             os.setsid()
             report(ready=True)
 
-        _serve(replace(settings, log_file=log_file), mountpoint, ready)
+        _serve(replace(settings, log_file=log_file), mountpoint, ready, options.from_mount)
     except (Up42fsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         report(error=logs.redact(str(error)))
