@@ -5,7 +5,7 @@ Knows nothing of JSON, HTTP, inodes or the kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -81,18 +81,46 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Identity of one object's content: its total size in bytes and its ETag, if any.
+    """Identity of one object's content: its total size in bytes and what the store calls it.
 
-    `etag` is as the store sent it, quotes and a weak `W/` prefix included.
+    `etag` is as the store sent it, quotes and a weak `W/` prefix included. `generation`
+    (`x-goog-generation`) and `modified` (`Last-Modified`) are None where a strong ETag tells
+    enough.
+    `is_fresh`: the object was modified within the second in which the store answered, so what
+    replaces it in that second would bear the same time.
     """
 
     size: int
     etag: str | None = None
+    generation: str | None = None
+    modified: str | None = None
+    is_fresh: bool = field(default=False, compare=False)
 
     @property
     def tells_apart(self) -> bool:
-        """Whether other content of the same size would have another identity."""
-        return self.etag is not None
+        """Whether other content of the same size would have another identity.
+
+        This is the one place that says whether a version is pinned: where it is not, nothing may be
+        kept from one open to the next.
+        """
+        named = self.etag or self.generation or (self.modified and not self.is_fresh)
+        return bool(named)
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the store told nothing but the size."""
+        return not (self.etag or self.generation or self.modified)
+
+    def agrees(self, other: Version) -> bool | None:
+        """Whether both are one version; None if they have no name in common to tell by."""
+        if self.size != other.size:
+            return False
+        mine = (self.etag, self.generation, self.modified)
+        theirs = (other.etag, other.generation, other.modified)
+        common = [(a, b) for a, b in zip(mine, theirs, strict=True) if a and b]
+        if common:
+            return all(a == b for a, b in common)
+        return True if self.is_nameless and other.is_nameless else None
 
 
 @dataclass(frozen=True, slots=True)

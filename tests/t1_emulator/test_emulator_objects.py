@@ -48,6 +48,23 @@ async def test_a_whole_object_with_googles_headers(emulator: Emulator) -> None:
     assert note.headers["x-goog-hash"].startswith("md5=")
 
 
+@pytest.mark.parametrize(
+    ("switch", "header"),
+    [
+        ("no_etag", "etag"),
+        ("no_last_modified", "last-modified"),
+        ("no_generation", "x-goog-generation"),
+    ],
+)
+async def test_a_store_may_name_no_version(start: Start, switch: str, header: str) -> None:
+    plain = await start()
+    silent = await start(**{switch: True})
+    for range_header in ({}, {"Range": "bytes=0-9"}):
+        named = set((await plain.fetch(BIG, **range_header)).headers)
+        unnamed = set((await silent.fetch(BIG, **range_header)).headers)
+        assert named - unnamed == {header}
+
+
 async def test_stac_assets_are_signed_and_read_the_same_way(emulator: Emulator) -> None:
     answer = await emulator.fetch(FILE, Range="bytes=500-1499")
     assert answer.content == pattern_bytes(FILE_SEED, 500, 1000)

@@ -50,14 +50,19 @@ class Label:
 def is_cacheable(label: Label) -> bool:
     """Whether the label fits a header and its version can be told from others.
 
-    That takes a strong ETag, except of an object without bytes.
+    That takes a strong ETag, a generation or, without an ETag, the time of its last change; except
+    of an object without bytes.
     """
-    etag = label.version.etag or ""
-    if len(label.object_id) + len(etag) + len(label.stamp or "") > 512:
+    version = label.version
+    etag = version.etag or ""
+    names = (label.object_id, etag, version.generation, version.modified, label.stamp)
+    if sum(len(name or "") for name in names) > 512:
         return False
-    if label.version.size == 0:
+    if version.size == 0:
         return True
-    return len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+    if etag and not version.generation:
+        return len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+    return version.tells_apart
 
 
 def encode_header(label: Label) -> bytes:
@@ -68,11 +73,17 @@ def encode_header(label: Label) -> bytes:
         "etag": label.version.etag,
         "stamp": label.stamp,
         "cell": CELL_BYTES,
-    }
+    } | _names(label.version)
     text = _MAGIC + json.dumps(fields).encode() + b"\n"
     text += b"%08x\n" % crc32(text)
     assert len(text) <= HEADER_BYTES, "the label is cacheable"
     return text.ljust(HEADER_BYTES, b"\0")
+
+
+def _names(version: Version) -> dict[str, str]:
+    """What names the version beside an ETag; files of versions with one are as they always were."""
+    names = {"generation": version.generation, "modified": version.modified}
+    return {key: name for key, name in names.items() if name}
 
 
 def parse_header(header: bytes) -> Label | None:
@@ -87,7 +98,8 @@ def parse_header(header: bytes) -> Label | None:
         fields = json.loads(lines[1])
         if fields["cell"] != CELL_BYTES:
             return None
-        version = Version(fields["size"], fields["etag"])
+        names = (fields.get("generation"), fields.get("modified"))
+        version = Version(fields["size"], fields["etag"], *names)
         return Label(fields["object"], version, fields["stamp"])
     except (ValueError, KeyError, TypeError):
         return None  # another release's
@@ -110,8 +122,9 @@ class Cells:
         self.size = label.version.size
         self.count = -(-self.size // CELL_BYTES)
         self.data_offset = ceil_to(HEADER_BYTES + self.count * RECORD_BYTES, HEADER_BYTES)
-        named = (label.object_id, label.version.etag, label.version.size, CELL_BYTES)
-        self._salt = crc32(json.dumps(named).encode())
+        named = [label.object_id, label.version.etag, label.version.size, CELL_BYTES]
+        names = _names(label.version)
+        self._salt = crc32(json.dumps([*named, names] if names else named).encode())
 
     def under(self, span: ByteRange) -> range:
         """Numbers of the cells that `span` touches."""

@@ -85,6 +85,9 @@ class Faults:
     head_refused: bool = _switch(False, "the object store refuses HEAD")
     gzip_objects: bool = _switch(False, "objects are stored gzipped: inflated, Range ignored")
     redirect_store: bool = _switch(False, "the object store redirects to another path first")
+    no_etag: bool = _switch(False, "the object store sends no ETag")
+    no_last_modified: bool = _switch(False, "the object store sends no Last-Modified")
+    no_generation: bool = _switch(False, "the object store sends no x-goog-generation")
     ignore_conditions: bool = _switch(False, "the object store ignores If-Match and its kin")
     # which requests are struck
     fail_plane: str | None = _switch(None, "strike only this plane", PLANES)

@@ -162,10 +162,22 @@ def _headers(call: Call, stored: StoredObject, identity: _Identity) -> list[tupl
     md5 = stored.content.md5
     if md5 is not None:
         headers.append(("x-goog-hash", f"md5={base64.b64encode(md5).decode()}"))
+    hidden = _hidden(call.faults)
+    headers = [header for header in headers if header[0] not in hidden]
     shown = call.request.get("response-content-disposition")
     if shown is not None:
         headers.append(("Content-Disposition", _header_safe(shown)))
     return headers
+
+
+def _hidden(faults: Faults) -> set[str]:
+    """The headers that this store does not send."""
+    switches = {
+        "ETag": faults.no_etag,
+        "Last-Modified": faults.no_last_modified,
+        "x-goog-generation": faults.no_generation,
+    }
+    return {name for name, is_hidden in switches.items() if is_hidden}
 
 
 def _header_safe(text: str) -> str:

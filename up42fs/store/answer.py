@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from up42fs.core.expiry import server_time
 from up42fs.errors import InvalidAnswer, Up42fsError, VersionChanged
 from up42fs.store.ports import Head
 from up42fs.types import ByteRange, Version
@@ -71,10 +73,18 @@ class VersionPin:
         with self._lock:
             if self.version is None and self.size in (None, seen.size):
                 self.version, self.size = seen, seen.size
-            same = self.version == seen
+            same = self._is_pinned(seen)
             if not same and self.changed_to is None:
                 self.changed_to = seen
             return same
+
+    def _is_pinned(self, seen: Version) -> bool:
+        if self.version is None:
+            return False
+        agreed = self.version.agrees(seen)
+        # A store that named nothing at first and then does may be speaking of another version; the
+        # pin stays nameless, so that nothing is kept of it.
+        return self.version.is_nameless if agreed is None else agreed
 
     def assume(self, known: Version) -> bool:
         """Pin `known`, unasked, if nothing is pinned yet; whether it is the pinned version.
@@ -90,7 +100,7 @@ class VersionPin:
     def if_match(self) -> str | None:
         """The pinned ETag where it is strong, as `If-Match` takes it (contract §6, Conditions)."""
         etag = self.version.etag if self.version else None
-        return etag if etag and etag.startswith('"') and etag.endswith('"') else None
+        return etag if is_strong(etag) else None
 
 
 def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
@@ -99,14 +109,32 @@ def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
     if not isinstance(judgement, Take):
         return judgement
     known, seen = pin.version, judgement.version
-    if head.status == 200 and seen.etag is None and seen.size != pin.size:
+    if head.status == 200 and not (seen.etag or seen.generation) and seen.size != pin.size:
         # A sign-in page has a length too: to believe it would show its bytes as the file's.
         return Garbled("not the range, another size than known, and no ETag")
-    if known is not None and known.size == seen.size and known.etag and not seen.etag:
-        return Garbled("the answer names no ETag, earlier ones did")
+    if known is not None and not known.is_nameless and known.agrees(seen) is None:
+        return Garbled("the answer does not name the version, earlier ones did")
     if not pin.settle(seen):
         return Final(VersionChanged, "the object store holds another version of it")
     return judgement
+
+
+def is_strong(etag: str | None) -> bool:
+    """Whether the ETag names one sequence of bytes (RFC 9110 §8.8.1)."""
+    return etag is not None and len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+
+
+def version_of(size: int, headers: Mapping[str, str]) -> Version:
+    """The version of an object of `size` bytes whose answer has these headers."""
+    etag = headers.get("etag") or None
+    if is_strong(etag):
+        return Version(size, etag)
+    modified = headers.get("last-modified", "").strip() or None
+    modified_s, date_s = server_time(modified), server_time(headers.get("date"))
+    # RFC 9110 §8.8.2.2: a time names one version if its second was over when the store answered.
+    is_fresh = modified_s is not None and date_s is not None and date_s - modified_s < 1
+    generation = headers.get("x-goog-generation", "").strip() or None
+    return Version(size, etag, generation, modified, is_fresh)
 
 
 def total_of(head: Head) -> int | None:
@@ -126,7 +154,7 @@ def _partial(head: Head, asked: ByteRange) -> Judgement:
         return Garbled(f"bytes {first}-{last} of {total} for {asked.start}-{asked.stop - 1}")
     if _is_encoded(headers.get("content-encoding")):
         return Garbled("a partial answer in another encoding")
-    version = Version(total, headers.get("etag"))
+    version = version_of(total, headers)
     length = headers.get("content-length")
     if length is None:
         return Take(version, prove=last + 1 - first)
@@ -146,10 +174,10 @@ def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
             return Final(
                 InvalidAnswer, "the object store ignores ranges for it (stored compressed?)"
             )
-        return Take(Version(size, headers.get("etag")), skip=asked.start, prove=size)
+        return Take(version_of(size, headers), skip=asked.start, prove=size)
     if not _LENGTH.fullmatch(length):
         return Garbled("an unreadable Content-Length")
-    version = Version(int(length), headers.get("etag"))
+    version = version_of(int(length), headers)
     if version.size == size and asked.start > SKIP_BYTES:
         return Final(InvalidAnswer, "the object store ignores ranges for it")
     return Take(version, skip=asked.start)

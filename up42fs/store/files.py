@@ -14,6 +14,7 @@ replaced one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` ke
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ from up42fs.store.transport import CurlTransport
 from up42fs.store.windows import Windows
 from up42fs.troubles import Turns, within
 from up42fs.types import Signer, Version
+
+log = logging.getLogger(__name__)
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
 SIZE_DEADLINE_S = patient_s(25.0)
@@ -117,6 +120,7 @@ class FileStore:
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
         self._probes: dict[str, Turns] = {}
         self._is_closed = False
+        self._is_nameless_told = False
         #: Of files opened from now on.
         self.tuning = settings.tuning
 
@@ -138,6 +142,7 @@ class FileStore:
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
+        self._forget_unpinned(object_id)
         fetcher = self.fetcher(object_id, size, name, stamp)
         insight = fetcher.opened()
         if expected is not None:
@@ -198,8 +203,8 @@ class FileStore:
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
     ) -> Ahead:
         """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
-        if self._is_closed:
-            return Ahead()
+        if self._is_closed or self._is_nameless_told:
+            return Ahead()  # bytes without a version are of no use to a later open
         return self._aheads.start(object_id, spans, size=size, name=name, stamp=stamp)
 
     def forget(self, object_id: str) -> None:
@@ -226,8 +231,11 @@ class FileStore:
         self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
     ) -> int:
         """Bytes of the object in memory or on disk: those that need no request."""
+        known = self._known_version(object_id)
+        if known is not None and not known.tells_apart:
+            return 0  # whoever opens it next gets nothing of what is here
         if size is None:
-            version = self._known_version(object_id) or await self._kept(object_id, stamp)
+            version = known or await self._kept(object_id, stamp)
             if version is None:
                 return 0
             size = version.size
@@ -325,7 +333,30 @@ class FileStore:
             chance=self._chance,
             paces=self._paces,
             clock=self._clock,
+            on_nameless=self._tell_nameless,
         )
+
+    def _tell_nameless(self, name: str) -> None:
+        if self._is_nameless_told:
+            return
+        self._is_nameless_told = True
+        log.warning(
+            "%s: the object store sends no ETag, Last-Modified or x-goog-generation, so one "
+            "version of a file cannot be told from another of the same size; bytes of such files "
+            "are not kept after they are closed, and a change while one is open may go unnoticed. "
+            "Ask whoever runs the store or a proxy before it for one of these headers",
+            name,
+        )
+
+    def _forget_unpinned(self, object_id: str) -> None:
+        """Before an open: what has no version is not believed of a handle opened later."""
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is None or fetcher.version is None or fetcher.version.tells_apart:
+            return
+        if fetcher.handles:
+            del self._fetchers[object_id]  # it stays with those that have it open
+        else:
+            self._drop(object_id)
 
     def _with_disk(self, object_id: str, source: Source, stamp: str | None) -> ObjectSource:
         if self._disk is None:

@@ -33,14 +33,14 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
-from up42fs.store.answer import Final, VersionPin, total_of
+from up42fs.store.answer import Final, VersionPin, total_of, version_of
 from up42fs.store.delivery import Delivery, Writer
 from up42fs.store.lease import Lease, Leases
 from up42fs.store.ports import Outcome, RangeRequest, Transport
 from up42fs.store.race import Paces, Race
 from up42fs.store.tally import Tally
 from up42fs.troubles import Trouble, awaiting, note, watched
-from up42fs.types import ByteRange, Version
+from up42fs.types import ByteRange
 
 #: Failures in a row after which a part that nobody waits for is given up.
 AHEAD_ATTEMPTS = 2
@@ -95,6 +95,7 @@ class Source:
         chance: random.Random,
         paces: Paces,
         clock: Callable[[], float],
+        on_nameless: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.pin = pin
         self._object_id = object_id
@@ -105,6 +106,7 @@ class Source:
         self._chance = chance
         self._paces = paces
         self._clock = clock
+        self._on_nameless = on_nameless
         self._is_conditional = True
 
     async def fetch(self, target: Target) -> None:
@@ -171,6 +173,8 @@ class Source:
             self._leases.discard(self._object_id, lease)
             raise
         delivery, outcome = result.delivery, result.outcome
+        if self.pin.version is not None and self.pin.version.is_nameless and self.pin.size:
+            self._on_nameless(self._name)
         if isinstance(delivery.refused, Final):
             raise self.error(delivery.refused.error, delivery.refused.why)
         return delivery, outcome, if_match is not None
@@ -188,7 +192,7 @@ class Source:
         if head.status == 416 and self.pin.size is None:
             total = 0  # its first byte was asked for, and there is none (contract §6)
         if total is not None and total != self.pin.size:
-            self.pin.settle(Version(total, head.headers.get("etag")))
+            self.pin.settle(version_of(total, head.headers))
         code = _CODE.search(outcome.error_body)
         return Failure(
             Plane.STORE,
