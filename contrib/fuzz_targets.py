@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -52,7 +53,7 @@ def items(data: bytes) -> None:
     item = schema.parse_item(row, API)
     if item is not None:
         for file in item.assets:
-            assert file.asset_id is None or "/" not in file.asset_id
+            _check_signable(file.asset_id)
     collection = schema.parse_collection(row, API)
     assert collection is None or collection.id
 
@@ -62,7 +63,7 @@ def hrefs(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     found, why = links.asset_id_of_href(text, API)
     assert (found is None) != (why is None)
-    assert found is None or "/" not in found
+    _check_signable(found)
     if links.is_safe_link(text, API):
         assert text.strip().lower().startswith("https:")
     try:
@@ -71,6 +72,18 @@ def hrefs(data: bytes) -> None:
         return
     assert page is not None
     assert page.url.startswith(API + "/")
+
+
+def _check_signable(asset_id: str | None) -> None:
+    """What is signed is one place below the API, sent as it is written."""
+    if asset_id is None:
+        return
+    path = links.signing_path(asset_id)
+    assert path.startswith("/v2/")
+    assert path.endswith("/download-url")
+    assert not {"", ".", ".."} & set(unquote(path).split("/")[1:])
+    url = httpx.URL(API + path)
+    assert (url.host, url.raw_path.decode()) == ("api.up42.com", path)
 
 
 def identifiers(data: bytes) -> None:

@@ -243,6 +243,56 @@ async def test_wrong_credentials_say_whose_and_what_to_check(status: int) -> Non
     assert "check UP42_USERNAME and UP42_PASSWORD" in words
 
 
+@pytest.mark.claim("S165")
+@pytest.mark.parametrize("status", [400, 401])
+async def test_a_scope_that_is_refused_is_left_out(status: int) -> None:
+    bench = Bench(unused)
+
+    def sign_in(request: httpx.Request) -> httpx.Response:
+        if b"scope" in request.content:
+            return reply({"error": "invalid_scope", "error_description": "no openid"}, status)
+        return reply({"access_token": f"token{len(bench.service.sign_ins)}", "expires_in": 300})
+
+    bench.service.on_sign_in = sign_in
+    assert await bench.tokens.token() == "token2"
+    bench.tokens.discard("token2")
+    assert await bench.tokens.token() == "token3", "the way that works is kept"
+
+
+@pytest.mark.claim("S165")
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client"])
+async def test_a_client_that_is_refused_is_not_the_only_one(code: str) -> None:
+    bench = Bench(unused)
+
+    def sign_in(request: httpx.Request) -> httpx.Response:
+        if b"up42-sdk" in request.content:
+            return reply({"access_token": "good", "expires_in": 300})
+        return reply({"error": code, "error_description": "not this client"}, 401)
+
+    bench.service.on_sign_in = sign_in
+    assert await bench.tokens.token() == "good"
+
+
+@pytest.mark.claim("S165")
+@pytest.mark.parametrize("code", ["invalid_scope", "unsupported_grant_type", "invalid_request"])
+async def test_what_is_no_wrong_password_is_not_called_so(code: str) -> None:
+    bench = Bench(unused)
+    bench.service.on_sign_in = script(
+        reply({"error": code, "error_description": f"words {PASSWORD}"}, 400)
+    )
+    with pytest.raises(SignInFailed) as caught:
+        await bench.tokens.token()
+    words = str(caught.value)
+    assert "refused the user name or password" not in words
+    assert code in words
+    assert "UP42_AUTH_URL" in words
+    assert PASSWORD not in words
+    assert len(bench.service.sign_ins) == 3
+    with pytest.raises(SignInFailed):
+        await bench.tokens.token()
+    assert len(bench.service.sign_ins) == 3, "a refusal is remembered"
+
+
 async def test_the_password_is_never_repeated() -> None:
     bench = Bench(unused)
     bench.service.on_sign_in = script(

@@ -10,7 +10,7 @@ import trio
 from api_helpers import API, DATE_S, ID, PASSWORD, Bench, recorded, reply, script
 from trio.testing import MockClock
 
-from up42fs.api.client import Client
+from up42fs.api.client import STAC_TYPES, Client
 from up42fs.api.connection import make_http
 from up42fs.api.links import NextLink
 from up42fs.api.transport import Limits
@@ -458,6 +458,74 @@ async def test_no_secret_reaches_errors_logs_or_reprs(
 
 
 # STAC
+
+
+@pytest.mark.claim("S163")
+@pytest.mark.claim("S167")
+@pytest.mark.parametrize("gateway", ["https://proxy.example/up42", "http://127.0.0.1:9/"])
+async def test_behind_a_gateway_everything_is_asked_there(gateway: str) -> None:
+    """Also where its bodies name UP42 itself, in hrefs of files and of next pages."""
+    public = f"{API}/v2/assets/stac"
+    item = {
+        "id": "i",
+        "collection": "c",
+        "properties": {"up42-system:asset_id": ID},
+        "links": [{"rel": "self", "href": f"{public}/collections/c/items/i"}],
+        "assets": {
+            "a.tif": {"href": f"{API}/v2/assets/{ID}"},
+            "b.tif": {"href": f"{API}/v2/catalog/quicklooks/{ID}/download-url"},
+        },
+    }
+    collection = {"id": "c", "links": [], "assets": {}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path, later = request.url.path, b"token" in request.url.query + request.content
+        if path.endswith("/download-url"):
+            return reply({"url": "https://storage.googleapis.com/x?Expires=1"})
+        more = {"rel": "next", "href": f"{public}/search", "body": {"token": "next:i"}}
+        if path.endswith("/collections"):
+            more = {"rel": "next", "href": f"{public}/collections?token=next:c"}
+            return reply({"collections": [collection], "links": [] if later else [more]})
+        if path.endswith("/search"):
+            return reply({"features": [item], "links": [] if later else [more]})
+        return reply(collection if path.endswith("/c") else item)
+
+    bench = Bench(answer, api_url=gateway)
+    (found,) = [row async for row in bench.client.search({})]
+    assert [row.id async for row in bench.client.all_collections()] == ["c"]
+    await bench.client.collection("c")
+    await bench.client.item("c", "i")
+    await bench.client.update_item("c", "i", title="x", tags=[])
+    stac_requests = list(bench.service.requests)
+    for file in found.assets:
+        assert file.asset_id is not None
+        await bench.client.sign(file.asset_id)
+    base = gateway.rstrip("/")
+    for request in bench.service.requests:
+        assert str(request.url).startswith(f"{base}/v2/assets/") or "catalog" in request.url.path
+        assert request.url.host == httpx.URL(gateway).host
+    assert len(stac_requests) == 7
+    for request in stac_requests:
+        assert request.headers["accept"] == STAC_TYPES
+    assert bench.service.requests[-1].url == f"{base}/v2/catalog/quicklooks/{ID}/download-url"
+
+
+async def test_a_limit_that_was_taken_is_not_what_a_later_refusal_is_about() -> None:
+    refused = reply({"title": "Bad Request", "detail": "unknown operator"}, 400)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if b"bad" in request.content:
+            return httpx.Response(400, headers=refused.headers, content=refused.content)
+        return reply({"features": [], "links": []})
+
+    bench = Bench(answer)
+    for body, requests in (({"bad": 1}, 4), ({}, 1), ({"bad": 1}, 1)):
+        before = len(bench.service.requests)
+        try:
+            assert [row async for row in bench.client.search(body)] == []
+        except InvalidArgument:
+            assert "bad" in body
+        assert len(bench.service.requests) - before == requests
 
 
 async def test_collections_are_paged_by_their_next_links() -> None:

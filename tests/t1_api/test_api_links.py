@@ -8,6 +8,7 @@ from up42fs.api.links import (
     next_link,
     require_secure,
     segment,
+    signing_path,
 )
 from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
 
@@ -117,8 +118,11 @@ def test_hrefs_that_name_an_asset(href: str) -> None:
         (f"{API}/v2/assets/stac", "does not name"),
         (f"{API}/v2/assets/", "does not name"),
         (f"{API}/v2/assets/../x", "does not name"),
-        (f"{API}/v2/assets/{UUID}/metadata", "does not name"),
-        (f"{API}/v2/orders/{UUID}", "does not name"),
+        (f"{API}/v2/assets/%2e%2e/x", "does not name"),
+        (f"{API}/v2/assets//{UUID}", "does not name"),
+        (f"{API}/v2/assets/a%00b", "does not name"),
+        (f"{API}/other/{UUID}", "does not name"),
+        (f"{API}/v2/{UUID}", "does not name"),
         (f"{API}/v2/assets/a%2Fb", "does not name"),
     ],
 )
@@ -132,7 +136,95 @@ def test_hrefs_that_do_not(href: str, reason: str) -> None:
 def test_an_api_behind_a_path_prefix() -> None:
     base = "https://proxy.example/up42"
     assert asset_id_of_href(f"{base}/v2/assets/{UUID}", base) == (UUID, None)
-    assert asset_id_of_href(f"https://proxy.example/v2/assets/{UUID}", base)[0] is None
+    # Bodies that know the gateway's host and not its path:
+    assert asset_id_of_href(f"https://proxy.example/v2/assets/{UUID}", base) == (UUID, None)
+    assert asset_id_of_href(f"https://proxy.example/other/{UUID}", base)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        (f"{API}/v2/catalog/x/quicklooks/{UUID}/download-url", f"/v2/catalog/x/quicklooks/{UUID}"),
+        (f"{API}/v2/files/{UUID}", f"/v2/files/{UUID}"),
+        (f"{API}/v2/files/a%20b%C3%A9.tif", "/v2/files/a%20b%C3%A9.tif"),
+        (f"http://api.up42.com/v2/assets/{UUID}/parts/1/", f"/v2/assets/{UUID}/parts/1"),
+    ],
+)
+def test_any_other_place_of_the_api_is_named_by_its_path(href: str, path: str) -> None:
+    assert asset_id_of_href(href, API) == (path, None)
+    assert signing_path(path) == f"{path}/download-url"
+
+
+def test_ids_are_signed_as_assets() -> None:
+    assert signing_path(UUID) == f"/v2/assets/{UUID}/download-url"
+    assert signing_path("/v2/../admin") == "/v2/assets/%2Fv2%2F..%2Fadmin/download-url"
+    assert signing_path("a/b?c") == "/v2/assets/a%2Fb%3Fc/download-url"
+    with pytest.raises(InvalidArgument):
+        signing_path("..")
+
+
+GATEWAYS = ["http://127.0.0.1:8080", "https://proxy.example/up42", "https://10.0.0.7:8443/a/b"]
+
+
+@pytest.mark.claim("S163")
+@pytest.mark.parametrize("gateway", GATEWAYS)
+@pytest.mark.parametrize("host", ["https://api.up42.com", "https://api.sa.up42.com"])
+def test_behind_a_gateway_bodies_may_name_the_public_host(gateway: str, host: str) -> None:
+    assert asset_id_of_href(f"{host}/v2/assets/{UUID}", gateway) == (UUID, None)
+    found = next_link(link(href=f"{host}/v2/assets/stac/search?a=1"), gateway, sent_body=None)
+    assert found == NextLink(f"{gateway}/v2/assets/stac/search?a=1")
+    assert asset_id_of_href(f"https://evil.example/v2/assets/{UUID}", gateway)[0] is None
+
+
+@pytest.mark.claim("S163")
+@pytest.mark.parametrize("gateway", [*GATEWAYS, API])
+@pytest.mark.parametrize("base", ["https://inner.example", "http://inner.example:81/deep/er"])
+@pytest.mark.parametrize("rel", ["self", "root"])
+def test_behind_a_gateway_bodies_may_name_what_they_take_for_their_own_host(
+    gateway: str, base: str, rel: str
+) -> None:
+    links = [{"rel": rel, "href": f"{base}/v2/assets/stac/collections/c"}]
+    document = {"links": links}
+    assert asset_id_of_href(f"{base}/v2/assets/{UUID}", gateway, document) == (UUID, None)
+    assert asset_id_of_href(f"{base}/v2/assets/{UUID}", gateway)[0] is None
+    onward = [*links, {"rel": "next", "href": f"{base}/v2/assets/stac/search?a=1"}]
+    assert next_link(onward, gateway, sent_body=None) == NextLink(
+        f"{gateway}/v2/assets/stac/search?a=1"
+    )
+    foreign = {"links": [{"rel": rel, "href": "https://evil.example/about"}]}
+    assert asset_id_of_href(f"https://evil.example/v2/assets/{UUID}", gateway, foreign)[0] is None
+
+
+def test_a_region_is_no_gateway_to_the_other() -> None:
+    other = "https://api.sa.up42.com"
+    document = {"links": [{"rel": "self", "href": f"{other}/v2/assets/stac/x"}]}
+    assert asset_id_of_href(f"{other}/v2/assets/{UUID}", API, document)[0] is None
+
+
+@pytest.mark.claim("S164")
+@pytest.mark.parametrize("api", ["https://api.up42.com", "https://proxy.example/up42"])
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("?token=next:1", "/v2/assets/stac/collections/c/items?token=next:1"),
+        ("items?token=next:1", "/v2/assets/stac/collections/c/items?token=next:1"),
+        ("../c/items?a=1", "/v2/assets/stac/collections/c/items?a=1"),
+        ("/v2/assets/stac/collections/c/items?a=1", "/v2/assets/stac/collections/c/items?a=1"),
+        ("//api.up42.com/v2/assets/stac/x?a=1", "/v2/assets/stac/x?a=1"),
+        ("", "/v2/assets/stac/collections/c/items"),
+    ],
+)
+def test_relative_links_resolve_against_the_request(api: str, href: str, path: str) -> None:
+    at = f"{api}/v2/assets/stac/collections/c/items"
+    assert next_link(link(href=href), api, sent_body=None, at=at) == NextLink(api + path)
+
+
+def test_relative_hrefs_of_files_resolve_against_their_item() -> None:
+    base = "https://proxy.example/up42"
+    links = [{"rel": "self", "href": f"{base}/v2/assets/stac/collections/c/items/i"}]
+    document = {"links": links}
+    for href in (f"/v2/assets/{UUID}", f"../../../../{UUID}", f"{base}/v2/assets/{UUID}"):
+        assert asset_id_of_href(href, base, document) == (UUID, None)
 
 
 def link(**fields: object) -> list[object]:

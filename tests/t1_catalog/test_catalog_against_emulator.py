@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from habits import HABITS
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
@@ -95,7 +96,8 @@ async def running(
                 credentials = Credentials("demo@up42fs.example", "demo")
                 tokens = TokenSource(http, urls.auth_url, credentials, metrics=metrics)
                 # Waits between attempts are by chance: none, here.
-                client = Client(http, tokens, urls.api_url, metrics=metrics, jitter=lambda: 0.0)
+                api_url = urls.api_url + (settings.faults.api_prefix or "")
+                client = Client(http, tokens, api_url, metrics=metrics, jitter=lambda: 0.0)
                 yield Bench(client, Remote(urls.control_url), nursery, metrics)
         nursery.cancel_scope.cancel()
 
@@ -132,6 +134,7 @@ SWITCHES = [
     {"stac_random_401_share": 0.2},
     {"max_page_size": 7},
     {"page_size_error_above": 50},
+    *HABITS.values(),
 ]
 
 
@@ -192,6 +195,36 @@ async def test_items_appear_when_the_transformation_ends() -> None:
         arrived = await bench.client.asset(arriving.id)
         (item,) = await items.of_asset(arrived)
         assert [file.key for file in item.assets] == ["image.tiff", "metadata.xml"]
+
+
+@pytest.mark.claim("S160")
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+async def test_several_assets_asked_together_have_their_items(switches: dict[str, Any]) -> None:
+    async with running(SYNTHETIC, **switches) as bench:
+        items = bench.items()
+        assets = await every(bench.client.all_assets())
+        expected = await every(bench.client.search({}))
+        done = [a for a in assets if a.cnam_status is CnamStatus.SUCCESSFUL]
+        before = await bench.count("stac.search")
+        await items.learn(done[:90])
+        refused = 1 if switches.get("in_refused") else 0
+        pages = 5 if switches.get("max_page_size") == 20 else None
+        if (
+            not switches.keys()
+            & {
+                "max_page_size",
+                "page_size_error_above",
+                "stac_random_401_share",
+            }
+            or pages
+        ):
+            assert await bench.count("stac.search") - before == (pages or 1) + refused
+        for asset in done[:90]:
+            found = await items.of_asset(asset)
+            assert any(map(transformed_files, found))
+            assert set(found) == {item for item in expected if item.asset_id == asset.id}
+        signed = await bench.client.sign(found[0].assets[0].asset_id or "")
+        assert signed.url
 
 
 # -- collections
@@ -319,3 +352,51 @@ async def test_orders_out_of_stac() -> None:
         assert {order.id: order.status for order in orders} == {
             key: order.status for key, order in listed.items()
         }
+
+
+# -- refreshes
+
+
+ODD_TOTALS: list[dict[str, Any]] = [
+    {},
+    {"rows_without_id": 1},
+    {"rows_twice": 1},
+    {"total_off": -3},
+    {"rows_without_id": 3, "rows_twice": 5, "total_off": 2},
+]
+
+
+@pytest.mark.claim("S57")
+@pytest.mark.claim("S58")
+@pytest.mark.claim("S162")
+@pytest.mark.parametrize("switches", ODD_TOTALS, ids=str)
+async def test_a_refresh_is_one_request_and_finds_removals(switches: dict[str, Any]) -> None:
+    many = Settings(synthetic=SyntheticSize(assets=1000, orders=120, tags=3, transformed=0))
+    async with running(many, **switches) as bench, trio.open_nursery() as nursery:
+        index = Index()
+        sync = Sync(
+            index,
+            assets=bench.assets(),
+            orders=bench.orders(),
+            on_change=lambda _: None,
+            refresh_s=3600,
+        )
+        nursery.start_soon(sync.run)
+        await sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=30)
+
+        async def asked_by_a_refresh() -> tuple[int, int]:
+            await trio.sleep(0.1)
+            await bench.clear()
+            sync.refresh_now()
+            await trio.sleep(1.0)
+            return await bench.count("assets.list"), await bench.count("orders.list")
+
+        for _ in range(2):
+            assert await asked_by_a_refresh() == (1, 1)
+        gone = next(iter(index.assets))
+        await bench.change("remove_asset", id=gone)
+        assert (await asked_by_a_refresh())[0] >= 11
+        assert gone not in index.assets
+        assert len(index.assets) == 999
+        assert await asked_by_a_refresh() == (1, 1)
+        nursery.cancel_scope.cancel()

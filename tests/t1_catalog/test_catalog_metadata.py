@@ -84,15 +84,25 @@ async def test_edits_of_both_places(by_stac: bool, asset_id: str) -> None:
             assert fresh.asset.tags == wanted.tags
 
 
-async def test_only_what_differs_is_written() -> None:
+@pytest.mark.claim("S166")
+@pytest.mark.parametrize("half_edit", ["kept", "cleared", "refused"])
+@pytest.mark.parametrize("by_stac", [False, True], ids=["listed", "stac"])
+async def test_title_and_tags_are_sent_together(by_stac: bool, half_edit: str) -> None:
+    async with metadata(by_stac) as (place, remote):
+        await trio.to_thread.run_sync(lambda: remote.faults(half_edit=half_edit))
+        for asset_id in (ONE, STEREO):
+            fresh = await place.read(asset_id)
+            answer = await place.write(fresh, Metadata("mine", fresh.metadata.tags))
+            assert answer.metadata == Metadata("mine", ("a", "b"))
+            answer = await place.write(answer, Metadata("mine", ("c",)))
+            assert answer.metadata == Metadata("mine", ("c",))
+            assert (await place.read(asset_id)).metadata == answer.metadata
+
+
+async def test_one_request_reads_and_one_writes() -> None:
     async with metadata(by_stac=False) as (place, remote):
         fresh = await place.read(ONE)
-        # Somebody else's title, set in between, survives a change of tags.
-        await trio.to_thread.run_sync(
-            lambda: remote.storage("set_metadata", id=ONE, title="theirs")
-        )
-        answer = await place.write(fresh, Metadata(None, ("c",)))
-        assert answer.metadata == Metadata("theirs", ("c",))
+        await place.write(fresh, Metadata(None, ("c",)))
         assert await routes(remote) == ["assets.metadata", "assets.update"]
 
 

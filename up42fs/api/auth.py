@@ -15,6 +15,7 @@ background renewer (an idle mount would sign in for ever).
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import re
@@ -42,8 +43,18 @@ from up42fs.metrics import Metrics
 from up42fs.patience import patient_s
 from up42fs.troubles import Turns
 
+log = logging.getLogger(__name__)
+
 REALM = "/realms/public/protocol/openid-connect"
 CLIENT_ID = "up42-api"
+#: What UP42's SDK calls itself: the other client that is known to be let in (contract §1.2).
+OTHER_CLIENT_ID = "up42-sdk"
+SCOPE = "openid"
+#: Refusals of how was asked, and not of who: the next way may do.
+_OF_THE_FORM = frozenset(
+    {"invalid_scope", "invalid_client", "unauthorized_client", "unsupported_grant_type",
+     "invalid_request"}
+)  # fmt: skip
 DEFAULT_LIFE_S = 300.0
 RENEW_AHEAD_S = 30.0
 RENEW_AHEAD_SHARE = 0.2
@@ -84,7 +95,8 @@ class TokenSource:
     ) -> None:
         self._realm_url = require_secure(auth_url, setting="UP42_AUTH_URL") + REALM
         self._credentials = credentials
-        self._client_id = client_id
+        #: Ways to ask, the best first: `openid` is what `userinfo` needs, and not every client has.
+        self._ways = [(client_id, SCOPE), (client_id, None), (OTHER_CLIENT_ID, SCOPE)]
         self._ceiling_s = (limits or Limits()).ceiling_s
         self._transport = Transport(
             http, plane=Plane.AUTH, metrics=metrics or Metrics(), limits=limits, jitter=jitter
@@ -177,18 +189,35 @@ class TokenSource:
             self._refused_until_s = trio.current_time() + REFUSAL_KEPT_S
 
     async def _ask(self, *, ceiling_s: float) -> Answer:
+        """Ask in the first way that is not refused for what it is; that way is kept."""
+        until_s = trio.current_time() + ceiling_s
+        for way in self._ways:
+            try:
+                left_s = max(until_s - trio.current_time(), 0.0)
+                answer = await self._ask_by(*way, ceiling_s=left_s)
+            except (AccessDenied, InvalidArgument) as error:
+                refusal = self._refusal(error)
+                code = _code(error)
+                # Without a scope: where it is the scope, or may be. Else who is asking.
+                if code not in _OF_THE_FORM:
+                    raise refusal from None
+                log.debug("signing in as client %s, scope %s: %s", *way, code)
+            else:
+                self._ways = [way]
+                return answer
+        raise refusal
+
+    async def _ask_by(self, client_id: str, scope: str | None, *, ceiling_s: float) -> Answer:
         form = {
             "grant_type": "password",
             "username": self._credentials.username,
             "password": self._credentials.password,
-            "client_id": self._client_id,
-            "scope": "openid",
+            "client_id": client_id,
         }
+        if scope is not None:
+            form["scope"] = scope
         call = Call("signing in", "POST", f"{self._realm_url}/token", form=form)
-        try:
-            return await self._transport.fetch(call, ceiling_s=ceiling_s)
-        except (AccessDenied, InvalidArgument) as error:
-            raise self._refusal(error) from None
+        return await self._transport.fetch(call, ceiling_s=ceiling_s)
 
     def _refusal(self, error: Up42fsError) -> SignInFailed:
         cause = error.__cause__
@@ -196,10 +225,21 @@ class TokenSource:
         if self._credentials.password and self._credentials.password in words:
             words = ""
         said = f" ({words})" if words else ""
+        if (code := _code(error)) in _OF_THE_FORM:
+            return SignInFailed(
+                f"the UP42 identity server refused how up42fs signs in, {code}{said}, and said "
+                f"nothing of the password of {self._credentials.username}; check UP42_AUTH_URL, "
+                "and whether there is a newer up42fs"
+            )
         return SignInFailed(
             f"UP42 refused the user name or password of {self._credentials.username}{said}; "
             "check UP42_USERNAME and UP42_PASSWORD, and that UP42_REGION is the account's"
         )
+
+
+def _code(error: Up42fsError) -> str | None:
+    cause = error.__cause__
+    return cause.code if isinstance(cause, Refused) else None
 
 
 def _parse_token(document: dict[str, Any], started_s: float) -> _Token:

@@ -30,7 +30,11 @@ from up42fs.types import Asset, CnamStatus, Order, SignedUrl
 
 log = logging.getLogger(__name__)
 
+#: Items come as GeoJSON: a strict server answers 406 to who takes plain JSON only.
+STAC_TYPES = "application/geo+json, application/json, */*;q=0.5"
+
 T = TypeVar("T")
+R = TypeVar("R", bound=pages.Identified)
 
 
 class Unset(Enum):
@@ -66,6 +70,7 @@ class Client:
             http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
         )
         self._warned: set[str] = set()
+        self._stac_limits: dict[str, tuple[int, ...]] = {}
         self._oddities = Oddities()
 
     # Orders and assets (contract §2 to §4)
@@ -152,11 +157,12 @@ class Client:
     async def sign(self, asset_id: str) -> SignedUrl:
         """`POST /v2/assets/{id}/download-url`: a fresh link, also to STAC assets (§3.4).
 
-        Its lifetime is by the link itself and the answer's own clock. The POST changes nothing
-        and is retried like a GET.
+        `asset_id` may also be the path of another place of the API (see `links`). The link's
+        lifetime is by the link itself and the answer's own clock. The POST changes nothing and is
+        retried like a GET.
         """
         operation = f"signing a link for asset {asset_id}"
-        url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/download-url"
+        url = f"{self._api_url}{links.signing_path(asset_id)}"
         answer = await self._send(Call(operation, "POST", url, bearer=self._tokens))
         link = answer.document.get("url")
         if not isinstance(link, str) or not links.is_safe_link(link, self._api_url):
@@ -236,6 +242,7 @@ class Client:
             "PATCH",
             self._item_url(collection_id, item_id),
             json=_given("up42-user:", title, tags),
+            accept=STAC_TYPES,
             bearer=self._tokens,
             refused_at_times=True,
             once=True,
@@ -269,18 +276,20 @@ class Client:
 
     def all_collections(self) -> AsyncIterator[StacCollection]:
         """Every collection once, newest first."""
-        return pages.crawl_links(lambda link, limit: self.collections_page(link, limit=limit))
+        return self._crawl_links(
+            "collections", lambda link, limit: self.collections_page(link, limit=limit)
+        )
 
     def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
         """Every item of a collection once."""
-        return pages.crawl_links(
-            lambda link, limit: self.items_page(collection_id, link, limit=limit)
+        return self._crawl_links(
+            "items", lambda link, limit: self.items_page(collection_id, link, limit=limit)
         )
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
         """Every item that `body` (without `limit`) finds, once."""
-        return pages.crawl_links(
-            lambda link, limit: self.search_page({**body, "limit": limit}, link)
+        return self._crawl_links(
+            "search", lambda link, limit: self.search_page({**body, "limit": limit}, link)
         )
 
     def asset_id_of_href(self, href: str) -> str | None:
@@ -291,6 +300,15 @@ class Client:
         return asset_id
 
     # Shared
+
+    def _crawl_links(self, listing: str, fetch: pages.FetchStacPage[R]) -> AsyncIterator[R]:
+        """All rows; a limit that was taken once is what a later refusal is not about."""
+
+        def learn(limit: int) -> None:
+            self._stac_limits[listing] = (limit,)
+
+        limits = self._stac_limits.get(listing, pages.STAC_LIMITS)
+        return pages.crawl_links(fetch, limits=limits, on_limit=learn)
 
     def _item_url(self, collection_id: str, item_id: str) -> str:
         collection = f"{self._stac_url}/collections/{links.segment(collection_id)}"
@@ -339,7 +357,9 @@ class Client:
             )
         found = tuple(row for row in map(parse_row, content) if row is not None)
         self._count_skipped(len(content) - len(found), operation)
-        onward = links.next_link(document.get("links"), self._api_url, sent_body=link.body)
+        onward = links.next_link(
+            document.get("links"), self._api_url, sent_body=link.body, at=link.url
+        )
         return StacPage(found, onward)
 
     def _stac_call(
@@ -351,6 +371,7 @@ class Client:
             link.url,
             params,
             json=link.body,
+            accept=STAC_TYPES,
             bearer=self._tokens,
             refused_at_times=True,
         )

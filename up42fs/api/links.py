@@ -1,8 +1,14 @@
 """Which URLs of UP42's answers may be followed, and what they name.
 
 Knows nothing of requests. A bearer token goes to the configured API origin and nowhere else, so
-a link is never followed as written: its path and query are put behind the API's own origin, after
-its host was found to be the API's (the documented example has `http://` links, contract §5.2).
+a link is never followed as written: its path and query are put behind the API's own address, after
+it was found to be the API's (the documented example has `http://` links, contract §5.2).
+
+Theory. Which links are the API's? Those of its own host; and where it is reached through a gateway
+(`UP42_API_URL`), those of the host that it thinks it has: UP42's public ones, or the one that the
+document itself names as its `self` or `root`. A gateway may have a path of its own, of which the
+bodies know nothing: what comes before `/v2/` is theirs, what comes after it is the API's. Links
+that are relative begin where the document was: at the request's URL, or at an item's `self`.
 """
 
 from __future__ import annotations
@@ -16,7 +22,14 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
 
-_ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+?)(?:/download-url)?/?")
+_ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+)")
+_STAC_PATH = "/v2/assets/stac"
+_SUFFIX = "/download-url"
+#: Parts of a path, still percent-encoded, that no server reads as anything else.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff]|5[Cc]|[01]|7[Ff])[0-9A-Fa-f]{2})+")
+_DOTS = re.compile(r"(?:\.|%2[Ee]){1,2}")
+#: Where UP42 itself answers (contract §1.1).
+_PUBLIC_HOSTS = frozenset({"api.up42.com", "api.sa.up42.com"})
 _VISIBLE = re.compile(r"[!-~]+")
 #: Names below `/v2/assets/` that are not asset IDs.
 _RESERVED = frozenset({"stac", ".", ".."})
@@ -99,37 +112,62 @@ def segment(identifier: str) -> str:
     return quote(identifier, safe="")
 
 
-def asset_id_of_href(href: str, api_url: str) -> tuple[str | None, str | None]:
-    """The asset ID that `href` names, or None and why not (contract §3.4, §5.5).
+def asset_id_of_href(
+    href: str, api_url: str, document: Mapping[str, Any] | None = None
+) -> tuple[str | None, str | None]:
+    """What `href` names for signing, or None and why it names nothing (contract §3.4, §5.5).
 
-    hrefs come with and without `/download-url`.
+    That is an asset ID, or of any other place of the API its path, as UP42's SDK signs it:
+    `signing_path` knows both. hrefs come with and without `/download-url`. `document` is the one
+    that the link is in.
     """
-    parts = _resolve(href, api_url)
-    api = urlsplit(api_url)
-    if parts is None or parts.scheme not in ("http", "https"):
-        return None, "its link is not a web address"
-    if parts.hostname != api.hostname:
-        return None, f"its link points at {parts.hostname}, not at {api.hostname}"
-    if not parts.path.startswith(api.path):
-        return None, f"its link is outside {api.hostname}{api.path}"
-    match = _ASSET_PATH.fullmatch(parts.path[len(api.path) :])
-    if match is None or match[1] in _RESERVED:
+    links = (document or {}).get("links")
+    found = _below_api(href, api_url, links, at=_self_of(links))
+    if isinstance(found, str):
+        return None, found
+    path = found.path.rstrip("/").removesuffix(_SUFFIX)
+    match = _ASSET_PATH.fullmatch(path)
+    if match is not None and match[1] not in _RESERVED:
+        return match[1], None
+    if not _is_signable(path):
         return None, "its link does not name a UP42 asset"
-    return match[1], None
+    return path, None
+
+
+def signing_path(asset_id: str) -> str:
+    """The path below the API's address that signs a link to what `asset_id_of_href` returned.
+
+    Raises InvalidArgument for what cannot be an ID.
+    """
+    if asset_id.startswith("/") and _is_signable(asset_id):
+        return asset_id + _SUFFIX
+    return f"/v2/assets/{segment(asset_id)}{_SUFFIX}"
+
+
+def _is_signable(path: str) -> bool:
+    """Whether every part of a path is plain: as it is written so it is sent."""
+    parts = path.split("/")
+    return (
+        path not in ("/v2/assets", "/v2/assets/stac")
+        and path.startswith("/v2/")
+        and len(parts) > 3
+        and all(_PLAIN.fullmatch(part) and not _DOTS.fullmatch(part) for part in parts[1:])
+    )
 
 
 def next_link(
-    links: object, api_url: str, *, sent_body: Mapping[str, Any] | None
+    links: object, api_url: str, *, sent_body: Mapping[str, Any] | None, at: str | None = None
 ) -> NextLink | None:
     """The `rel: next` link of a STAC answer, or None on the last page (contract §5.2, §5.6).
 
-    `sent_body` is the body this page was asked with (None for GET); a link with `merge` adds to
-    it. Raises InvalidAnswer where the link leaves the API's host or cannot be followed.
+    `sent_body` is the body this page was asked with (None for GET), `at` the URL it was asked at; a
+    link with `merge` adds to the body. Raises InvalidAnswer where the link leaves the API's host or
+    cannot be followed.
     """
     found = _rel_next(links)
     if found is None:
         return None
-    url = _on_own_origin(found.get("href"), api_url)
+    url = _on_own_origin(found.get("href"), api_url, links, at)
     method = str(found.get("method") or ("POST" if found.get("body") else "GET")).upper()
     if method == "GET":
         return NextLink(url)
@@ -149,24 +187,71 @@ def _rel_next(links: object) -> Mapping[str, Any] | None:
     return None
 
 
-def _on_own_origin(href: object, api_url: str) -> str:
-    parts = _resolve(href, api_url) if isinstance(href, str) else None
-    api = urlsplit(api_url)
-    if parts is None or parts.hostname != api.hostname or parts.scheme not in ("http", "https"):
-        host = parts.hostname if parts is not None else None
+def _on_own_origin(href: object, api_url: str, links: object, at: str | None) -> str:
+    found = _below_api(href, api_url, links, at) if isinstance(href, str) else "it is no link"
+    if isinstance(found, str):
         raise InvalidAnswer(
-            f"UP42's link to the next page points at {host or 'no host'} instead of "
-            f"{api.hostname} and was not followed; check UP42_API_URL and any proxy"
+            f"UP42's link to the next page was not followed, {found}; "
+            "check UP42_API_URL and any proxy"
         )
-    if not parts.path.startswith(api.path + "/"):
-        raise InvalidAnswer("UP42's link to the next page leaves the API; check UP42_API_URL")
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{api.scheme}://{api.netloc}{parts.path}{query}"
+    query = f"?{found.query}" if found.query else ""
+    return f"{api_url.rstrip('/')}{found.path}{query}"
 
 
-def _resolve(href: str, api_url: str) -> SplitResult | None:
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """A place of the API: its path below the API's address."""
+
+    path: str
+    query: str
+
+
+def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below | str:
+    """Which place of the API a link names; else why it names none."""
+    parts = _resolve(href, at or api_url + "/")
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        return "its link is not a web address"
+    api = urlsplit(api_url)
+    prefix: str | None = api.path
+    if parts.hostname == api.hostname:
+        if not parts.path.startswith((api.path + "/", "/v2/")):
+            return f"its link is outside {api.hostname}{api.path}"
+    else:
+        prefix = _other_prefix(parts.hostname, api, links)
+    if prefix is None:
+        return f"its link points at {parts.hostname}, not at {api.hostname}"
+    path = parts.path
+    if prefix and path.startswith(prefix + "/"):
+        path = path[len(prefix) :]
+    return _Below(path, parts.query) if path.startswith("/") else "its link has no path"
+
+
+def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
+    """The path of the API at another host by which it may call itself; None for no such host."""
+    if host in _PUBLIC_HOSTS:
+        # Each region is itself, and no gateway to the other.
+        return None if api.hostname in _PUBLIC_HOSTS else ""
+    for link in links if isinstance(links, Sequence) and not isinstance(links, str) else ():
+        if not isinstance(link, Mapping) or link.get("rel") not in ("self", "root"):
+            continue
+        parts = _split(str(link.get("href")))
+        if parts is not None and parts.hostname == host and _STAC_PATH in parts.path:
+            return parts.path[: parts.path.index(_STAC_PATH)]
+    return None
+
+
+def _self_of(links: object) -> str | None:
+    """The address that a document gives itself."""
+    for link in links if isinstance(links, Sequence) and not isinstance(links, str) else ():
+        if isinstance(link, Mapping) and link.get("rel") == "self":
+            href = link.get("href")
+            return href if isinstance(href, str) and href.startswith("http") else None
+    return None
+
+
+def _resolve(href: str, at: str) -> SplitResult | None:
     try:
-        return _split(urljoin(api_url + "/", href))
+        return _split(urljoin(at, href))
     except ValueError:
         return None
 

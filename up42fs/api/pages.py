@@ -340,12 +340,19 @@ async def gather(work: Callable[[A], Awaitable[B]], inputs: Sequence[A]) -> list
 
 
 async def crawl_links(
-    fetch: FetchStacPage[R], *, limits: Sequence[int] = STAC_LIMITS
+    fetch: FetchStacPage[R],
+    *,
+    limits: Sequence[int] = STAC_LIMITS,
+    on_limit: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[R]:
-    """Every row of a keyset-paged listing once, in its order. Raises what `fetch` raises."""
+    """Every row of a keyset-paged listing once, in its order. Raises what `fetch` raises.
+
+    A 400 to the first request is answered by a smaller limit; `on_limit` is told which one did.
+    """
     yielded: set[str] = set()
     restarts = 0
     page, limit = await _first_stac_page(fetch, limits)
+    on_limit(limit)
     followed: set[str] = set()
     while True:
         for row in page.items:

@@ -76,7 +76,7 @@ def parse_item(row: object, api_url: str) -> StacItem | None:
         id=item_id,
         collection_id=_id(row.get("collection")),
         asset_id=_id(said.get("up42-system:asset_id")),
-        assets=_stac_assets(row.get("assets"), api_url),
+        assets=_stac_assets(row, api_url),
         title=_text(said.get("title")),
         datetime=parse_time(said.get("datetime")) or parse_time(said.get("start_datetime")),
         created=parse_time(said.get("created")),
@@ -105,7 +105,7 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
     return StacCollection(
         id=collection_id,
         asset_id=_id(row.get("up42-system:asset_id")),
-        assets=_stac_assets(row.get("assets"), api_url),
+        assets=_stac_assets(row, api_url),
         title=_text(row.get("title")),
         description=_text(row.get("description")),
         order_id=_text(row.get("up42-order:id")),
@@ -139,14 +139,16 @@ def _times(row: Mapping[str, Any]) -> tuple[datetime, datetime]:
     return created_at, updated or created_at
 
 
-def _stac_assets(value: object, api_url: str) -> tuple[StacAsset, ...]:
+def _stac_assets(document: Mapping[str, Any], api_url: str) -> tuple[StacAsset, ...]:
     found = []
-    for key, row in _mapping(value).items():
+    for key, row in _mapping(document.get("assets")).items():
         if not isinstance(row, Mapping) or (name := _text(key)) is None:
             continue
         href = _text(row.get("href"))
         asset_id, refusal = (
-            asset_id_of_href(href, api_url) if href else (None, "it has no link to its data")
+            asset_id_of_href(href, api_url, document)
+            if href
+            else (None, "it has no link to its data")
         )
         found.append(
             StacAsset(

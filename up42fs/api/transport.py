@@ -82,6 +82,7 @@ class Call:
     params: Mapping[str, Any] | None = None
     json: Any = None
     form: Mapping[str, str] | None = None
+    accept: str | None = None
     bearer: Bearer | None = None
     refused_at_times: bool = False
     once: bool = False
@@ -249,6 +250,8 @@ class Transport:
             headers["Authorization"] = f"Bearer {token}"
         if call.form is None:
             headers["Content-Type"] = "application/json"
+        if call.accept is not None:
+            headers["Accept"] = call.accept
         return self._http.build_request(
             call.method,
             call.url,

@@ -81,9 +81,10 @@ class ListedMetadata:
         return _listed(await self._source.asset(asset_id))
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Set what differs; returns the asset as UP42 answers it."""
-        changes = _changes(fresh.metadata, wanted)
-        return _listed(await self._source.update_asset(fresh.asset.id, **changes))
+        """Set both, as UP42's SDK does; returns the asset as UP42 answers it."""
+        # A server may want both, or take one that is left out for one to be cleared.
+        both = await self._source.update_asset(fresh.asset.id, title=wanted.title, tags=wanted.tags)
+        return _listed(both)
 
 
 class StacMetadata:
@@ -100,11 +101,16 @@ class StacMetadata:
         return await self._read(asset_id, None)
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Set what differs in every item; returns the asset read anew."""
-        changes = _changes(fresh.metadata, wanted)
+        """Set both in every item, as UP42's SDK does; returns the asset read anew.
+
+        What does not differ from `fresh` each item keeps as it has it.
+        """
+        before = fresh.metadata
         for item in fresh.items:
             if item.collection_id is not None:
-                await self._source.update_item(item.collection_id, item.id, **changes)
+                title = item.user_title if wanted.title == before.title else wanted.title
+                tags = item.user_tags if wanted.tags == before.tags else wanted.tags
+                await self._source.update_item(item.collection_id, item.id, title=title, tags=tags)
         after = await self._read(fresh.asset.id, wanted.title)
         # STAC tells no time of an edit (`stac_only`), and `ctime` has to move.
         updated_at = max(self._now(), after.asset.updated_at)
@@ -153,12 +159,3 @@ class AssetMetadata:
 
 def _listed(asset: Asset) -> Fresh:
     return Fresh(asset, Metadata(asset.title, asset.tags))
-
-
-def _changes(before: Metadata, wanted: Metadata) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    if wanted.title != before.title:
-        changes["title"] = wanted.title
-    if wanted.tags != before.tags:
-        changes["tags"] = wanted.tags
-    return changes
