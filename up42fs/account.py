@@ -46,8 +46,11 @@ class Connection:
     tokens: TokenSource
     client: Client
 
-    async def preflight(self, limit_s: float = PREFLIGHT_S) -> None:
-        """Sign in and get one answer; raises an `Up42fsError` if not within `limit_s` seconds."""
+    async def preflight(self, limit_s: float = PREFLIGHT_S) -> bool:
+        """Sign in and get one answer; whether the storage has anything in it.
+
+        Raises an `Up42fsError` if that takes longer than `limit_s` seconds.
+        """
         late = (
             f"no answer from {self.settings.auth} and {self.settings.api} within "
             f"{limit_s:.0f} s; check the network, HTTPS_PROXY and UP42_REGION"
@@ -55,10 +58,11 @@ class Connection:
         with within(limit_s, late):
             await self.tokens.token()
             try:
-                await self.client.assets_page(0, size=1)
+                return (await self.client.assets_page(0, size=1)).total != 0
             except NotFound:
                 # Accounts whose storage is listed by STAC alone (contract, fact 6).
-                await self.client.collections_page(limit=1)
+                return bool((await self.client.collections_page(limit=1)).items)
+        raise AssertionError("the deadline raises")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,34 @@ async def _total(answer: Awaitable[Page[Order]] | Awaitable[Page[Asset]]) -> int
         return None
 
 
-async def load_and_sign_in(connection: Connection, snapshot: Snapshot | None) -> Stored:
-    """What is stored, read while UP42 is met; raises the reason if neither can be shown."""
+def nothing_found(settings: Settings) -> str:
+    """What to say where an account, or the workspace that is meant, has no asset."""
+    if settings.workspace:
+        return (
+            f"there is no asset in workspace {settings.workspace} of {settings.username}, or no "
+            f"such workspace at {settings.api}; without the option workspace all is shown"
+        )
+    return (
+        f"the account {settings.username} has no asset at {settings.api}; if it should, "
+        "check account and region (UP42_USERNAME, UP42_REGION). What is delivered later shows"
+    )
+
+
+async def load_and_sign_in(
+    connection: Connection, snapshot: Snapshot | None
+) -> tuple[Stored, bool]:
+    """What is stored, read while UP42 is met, and whether UP42 says that there is nothing.
+
+    Raises the reason if neither can be shown.
+    """
+    is_empty = False
     errors: list[Up42fsError] = []
     met = trio.Event()
 
     async def meet() -> None:
         try:
-            await connection.preflight(PREFLIGHT_S)
+            nonlocal is_empty
+            is_empty = not await connection.preflight(PREFLIGHT_S)
         except (Offline, DeadlineExceeded, Unavailable) as error:
             errors.append(error)
         met.set()
@@ -135,4 +159,4 @@ async def load_and_sign_in(connection: Connection, snapshot: Snapshot | None) ->
         raise errors[0]
     if errors:
         log.warning("mounting what is known of the storage: %s", errors[0])
-    return stored
+    return stored, is_empty

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from up42fs import homes
 from up42fs.errors import ConfigurationError
 
 N = TypeVar("N", int, float)
@@ -277,8 +278,7 @@ class Settings:
         """Where this mount keeps things on disk; None if it shall not (`cache_size=0`)."""
         if self.cache_size == 0:
             return None
-        base = expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-        return self.cache_dir or base / "up42fs"
+        return self.cache_dir or homes.base(os.environ, "XDG_CACHE_HOME", ".cache") / "up42fs"
 
     @property
     def api(self) -> str:
@@ -293,13 +293,12 @@ class Settings:
 
 def default_file(environ: Mapping[str, str]) -> Path:
     """Where the configuration file lies: under `XDG_CONFIG_HOME`, else `~/.config`."""
-    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return expand_home(base) / "up42fs" / "config.toml"
+    return homes.base(environ, "XDG_CONFIG_HOME", ".config") / "up42fs" / "config.toml"
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
     """Where logs and the journals of edits lie: under `XDG_STATE_HOME`, else `~/.local/state`."""
-    return expand_home(environ.get("XDG_STATE_HOME") or "~/.local/state") / "up42fs"
+    return homes.base(environ, "XDG_STATE_HOME", ".local/state") / "up42fs"
 
 
 def file_stem(mountpoint: Path) -> str:
@@ -373,11 +372,13 @@ def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
     try:
         text, found = _read_text(path)
         table = tomllib.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if must_exist:
             raise ConfigurationError(f"{path} does not exist") from None
         return {}
     except (OSError, ValueError) as error:
+        if not must_exist and homes.is_beyond(path):
+            return {}
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
     unknown = table.keys() - _BY_NAME.keys()
     if unknown:

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from up42fs.config import Settings, default_file, open_refusal
 from up42fs.errors import ConfigurationError
+from up42fs.homes import is_beyond
 
 _SERVICE = "up42fs"
 
@@ -75,9 +76,11 @@ class Logins:
             text = self._path.read_text(encoding="utf-8")
             is_open = bool(self._path.stat().st_mode & 0o077)
             logins = [Login(**entry) for entry in json.loads(text)["logins"]]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, PermissionError) and is_beyond(self._path):
+                return []
             raise ConfigurationError(
                 f"{self._path} cannot be read ({type(error).__name__}); "
                 "remove it and sign in again: up42fs login"

@@ -11,8 +11,11 @@ import json
 import logging
 import os
 import re
+import socket
+import stat
 import sys
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -35,6 +38,10 @@ _PASSWORDS = re.compile(
 #: pattern that fails only at the end of a run is tried again from each of the run's characters.
 _RUN = re.compile(r"[^\s@]+@?")
 _USER = re.compile(r"(://[^/\s:@]*:)[^@]+")
+#: Where the system's log listens: syslog(3) knows the first, systemd both.
+SYSTEM_LOGS = ("/dev/log", "/run/systemd/journal/dev-log")
+#: What syslogd takes in one datagram, whatever it is, bytes.
+_MOST_LINE = 8192
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -178,12 +185,57 @@ def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
         handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(RedactingFormatter(_FORMAT))
+    _install(handler, level)
+
+
+def _install(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # These print request lines, and request lines carry signed links.
     for chatty in ("httpx", "httpcore", "hpack"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class SystemLog(logging.Handler):
+    """Sends records to the system's log (syslog, or the journal in its place); never waits."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record, as of facility `user`; one that cannot be sent is lost."""
+        line = f"<{1 << 3 | _priority(record.levelno)}>up42fs[{os.getpid()}]: {self.format(record)}"
+        with suppress(OSError):
+            self._socket.sendto(line.encode(errors="backslashreplace")[:_MOST_LINE], self._address)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+        super().close()
+
+
+def set_up_system(level: str, form: str = "text") -> str | None:
+    """Log to the system's log; where that is, or None where there is none: nothing is logged."""
+    handler: logging.Handler = logging.NullHandler()
+    address = next((place for place in SYSTEM_LOGS if _is_socket(place)), None)
+    if address is not None:
+        handler = SystemLog(address)
+        handler.setFormatter(
+            JsonFormatter() if form == "json" else RedactingFormatter("%(name)s: %(message)s")
+        )
+    _install(handler, level)
+    return address
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return False
 
 
 def toggle_debug() -> str:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from up42fs import config
+from up42fs import config, homes
 from up42fs.catalog.snapshot import Snapshot, snapshot_path
 from up42fs.config import Settings
 from up42fs.core.budget import Limit
@@ -38,7 +38,7 @@ def journal_path(settings: Settings, mountpoint: Path) -> Path:
 
 def sidecars_path(settings: Settings) -> Path:
     """Where the account's sidecars are kept."""
-    base = config.expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    base = homes.base(os.environ, "XDG_DATA_HOME", ".local/share")
     return base / "up42fs" / "sidecars" / account_key(settings)
 
 

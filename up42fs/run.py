@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from up42fs import __version__, logs, records, signals, slept, supervise
-from up42fs.account import connect, load_and_sign_in
+from up42fs.account import connect, load_and_sign_in, nothing_found
 from up42fs.allocator import return_memory
 from up42fs.api.client import Client
 from up42fs.catalog.collections import Collections
@@ -85,10 +85,12 @@ def serve(
     settings: Settings,
     mountpoint: Path,
     on_ready: Callable[[], None],
+    notes: list[str],
     source: str | None = None,
 ) -> None:
     """Mount and serve until unmounted; calls `on_ready` once the mount answers.
 
+    `notes` are what the user should know of this mount; what is found out while mounting is added.
     `source` is what `mount` and `df` show as the device, instead of where the account is.
 
     Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
@@ -99,7 +101,7 @@ def serve(
     recent = logs.Recent()
     logging.getLogger(__package__).addHandler(recent)
     try:
-        trio.run(_serve, settings, mountpoint, on_ready, recent, source)
+        trio.run(_serve, settings, mountpoint, on_ready, recent, notes, source)
     except BaseExceptionGroup as group:
         ours = _first(group)
         if ours is None:
@@ -114,15 +116,21 @@ async def _serve(
     mountpoint: Path,
     on_ready: Callable[[], None],
     recent: logs.Recent,
+    notes: list[str],
     source: str | None,
 ) -> None:
     metrics = Metrics()
     async with connect(settings, metrics) as connection:
         snapshot = snapshot_of(settings)
         gc.disable()  # nothing that is loaded is garbage; enabled when all is there
-        stored = await load_and_sign_in(connection, snapshot)
+        stored, is_empty = await load_and_sign_in(connection, snapshot)
         parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored, recent)
         parts.source = source
+        parts.notes = tuple(notes)
+        if is_empty:
+            notes.append(nothing_found(settings))
+        for note in notes:
+            log.warning("%s", note)
         await parts.run(on_ready)
 
 
@@ -162,6 +170,8 @@ class _Mount:
         gc.enable()
         self._started_s = time.time()
         self._record: records.Record | None = None
+        #: What the user should know of this mount, for its status.
+        self.notes: tuple[str, ...] = ()
         self._tuned: Tuned | None = None
         self._assets = AssetListing(Assets(client), client)
         self._orders = OrderListing(Orders(client), client)
@@ -441,6 +451,7 @@ class _Mount:
             "open": self._filesystem.gauges(),
             "top_files": self._watch.ledger.top(),
             "fetched_files": self._store.tallies(),
+            "notes": [*self.notes, *self._notes()],
             "counters": self._metrics.snapshot(),
             "recent_errors": self._recent.latest(),
         }
@@ -449,6 +460,10 @@ class _Mount:
         leaves = number == signal.SIGTERM and self._settings.on_term == "leave"
         log.info("%s: %s", number.name, "leaving the mount" if leaves else "unmounting")
         self._session.stop(leave=leaves)
+
+    def _notes(self) -> Iterator[str]:
+        if not self._index.assets and self._sync.is_synced(Part.ASSETS):
+            yield nothing_found(self._settings)
 
     def _wake(self) -> None:
         """After a suspend every link and connection is dead; say so before a reader finds out."""

@@ -140,7 +140,8 @@ async def _failed(work: Callable[[*Ts], Awaitable[object]], arguments: tuple[*Ts
 def _others(error: BaseException) -> BaseException | None:
     """The part of `error` that is no failure of the work: a cancellation, the process's end."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(Exception)[1]
+        failures, rest = error.split(Exception)
+        return rest if failures is not None else error  # `split` makes a copy of all of it
     return None if isinstance(error, Exception) else error
 
 

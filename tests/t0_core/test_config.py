@@ -361,11 +361,12 @@ def test_a_file_of_wrong_types_is_refused(tmp_path: Path) -> None:
         settings(file=file)
 
 
-def test_where_the_file_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_file_lies(tmp_path: Path) -> None:
     assert default_file({"XDG_CONFIG_HOME": "/etc/xdg"}) == Path("/etc/xdg/up42fs/config.toml")
-    monkeypatch.setenv("HOME", str(tmp_path))
     expected = tmp_path / ".config" / "up42fs" / "config.toml"
-    assert default_file({}) == default_file({"XDG_CONFIG_HOME": ""}) == expected
+    home = {"HOME": str(tmp_path)}
+    assert default_file(home) == default_file(home | {"XDG_CONFIG_HOME": ""}) == expected
+    assert default_file(home | {"XDG_CONFIG_HOME": "relative"}) == expected
 
 
 # the credentials file --------------------------------------------------------------------------

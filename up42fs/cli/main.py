@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount, warm
+from up42fs.cli import (
+    cache,
+    demo,
+    doctor,
+    explain,
+    login,
+    mount,
+    status,
+    stdio,
+    undo,
+    unmount,
+    warm,
+)
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.cli.terminal import say, speak_any_encoding
 from up42fs.errors import Up42fsError
@@ -27,7 +39,12 @@ _COMMANDS = frozenset(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
+    stdio.ensure_open()
     speak_any_encoding()
+    return stdio.guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
     arguments, run = _split_command(arguments)
     parser = make_parser(is_emulator=arguments[:1] == ["emulator"])
@@ -35,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = options.command
     try:
         return command(options)
+    except BrokenPipeError:
+        raise
     except (Up42fsError, OSError) as error:
         say(f"up42fs: {error}", to_error=True)
         return 1

@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from up42fs import config, logs
-from up42fs.cli import respawn
+from up42fs.cli import keeping, respawn
 from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
@@ -83,12 +84,9 @@ def main(options: argparse.Namespace) -> int:
     settings, mountpoint = _prepare(options)
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file, settings.log_format)
-        _serve(
-            settings,
-            mountpoint,
-            ready=lambda: notify(READY="1", STATUS=f"{mountpoint} answers"),
-            given=options.from_mount,
-        )
+        settings, notes = keeping.kept(settings, os.environ)
+        ready = partial(notify, READY="1", STATUS=f"{mountpoint} answers")
+        _serve(settings, mountpoint, ready, notes, options.from_mount)
         notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
@@ -201,11 +199,15 @@ def is_source(word: str) -> bool:
 
 
 def _serve(
-    settings: config.Settings, mountpoint: Path, ready: Callable[[], None], given: str | None
+    settings: config.Settings,
+    mountpoint: Path,
+    ready: Callable[[], None],
+    notes: list[str],
+    given: str | None,
 ) -> None:
     from up42fs import run
 
-    run.serve(settings, mountpoint, ready, source_name(given) if given else None)
+    run.serve(settings, mountpoint, ready, notes, source_name(given) if given else None)
 
 
 def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
@@ -231,6 +233,8 @@ def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
     finally:
         os.close(receive)
     if report.get("ready"):
+        for note in report.get("notes") or ():  # type: ignore[attr-defined]
+            print(f"up42fs: {note}", file=sys.stderr)
         return 0
     _end(child, mountpoint)
     raise Unavailable(str(report.get("error", "the mount process ended without giving a reason")))
@@ -294,9 +298,8 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
             os.fchdir(int(here))
             os.close(int(here))
         settings, mountpoint = _prepare(options)
-        log_file = settings.log_file or default_log_file(mountpoint)
-        logs.set_up(settings.log_level, log_file, settings.log_format)
-        _write_errors_to(log_file)
+        settings, notes = keeping.kept(settings, os.environ)
+        settings = _log(settings, mountpoint, notes)
         os.chdir("/")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -304,9 +307,9 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
             # Not before: an automounter makes all wait that look at the mount point meanwhile, but
             # for the process group that it told to mount.
             os.setsid()
-            report(ready=True)
+            report(ready=True, notes=[logs.redact(note) for note in notes])
 
-        _serve(replace(settings, log_file=log_file), mountpoint, ready, options.from_mount)
+        _serve(settings, mountpoint, ready, notes, options.from_mount)
     except (Up42fsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         report(error=logs.redact(str(error)))
@@ -316,6 +319,23 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         report(error=f"unexpected: {logs.redact(repr(error))}")
         raise
     return 0
+
+
+def _log(settings: config.Settings, mountpoint: Path, notes: list[str]) -> config.Settings:
+    """Log to the file that is set, else to the default one, else to the system's log.
+
+    Returns the settings with the file in use. Raises OSError for a file that was asked for.
+    """
+    log_file = settings.log_file or default_log_file(mountpoint)
+    why = None if settings.log_file else keeping.why_not(log_file.parent)
+    if why is None:
+        logs.set_up(settings.log_level, log_file, settings.log_format)
+        _write_errors_to(log_file)
+        return replace(settings, log_file=log_file)
+    address = logs.set_up_system(settings.log_level, settings.log_format)
+    where = "the log goes to the system's log" if address else "nothing is logged"
+    notes.append(f"{where}: {log_file.parent}: {why}; set XDG_STATE_HOME or --log-file")
+    return settings
 
 
 def _write_errors_to(log_file: Path) -> None:

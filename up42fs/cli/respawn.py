@@ -17,10 +17,7 @@ from pathlib import Path
 #: Where children start: it exists, everybody may enter it, and it keeps no file system busy.
 DIRECTORY = "/"
 #: Variables that hold paths.
-_PATHS = frozenset(
-    {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"}
-    | {"XDG_STATE_HOME"}
-)
+_PATHS = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 def command(*arguments: str) -> list[str]:

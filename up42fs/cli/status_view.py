@@ -37,6 +37,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "account", _account(status)
     since = duration(status.get("mounted_seconds") or 0)
     yield "mounted", f"for {since}, by process {status.get('pid')}"
+    for note in status.get("notes") or []:
+        yield "note", f"[yellow]{escape(note)}[/]"
     yield "storage", _storage(status)
     yield "freshness", _freshness(status.get("catalogue", {}))
     if (items := _items(status.get("items") or {})) is not None:

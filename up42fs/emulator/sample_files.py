@@ -17,6 +17,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +278,15 @@ def _delivery(work: Path, top: str) -> list[tuple[str, bytes]]:
 
 
 def default_sample_dir() -> Path:
-    """Return where the sample is kept: the user's cache directory, by format version."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    root = Path(cache) if cache else Path.home() / ".cache"
-    return root / "up42fs" / f"demo-{FORMAT_VERSION}"
+    """Return where the sample is kept: the user's cache directory, by format version.
+
+    Where nothing can be kept there, a new temporary directory.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    with suppress(OSError, RuntimeError):  # there need not be a home
+        root = cache if cache.is_absolute() else Path.home() / ".cache"
+        directory = root.absolute() / "up42fs" / f"demo-{FORMAT_VERSION}"
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if os.access(directory if directory.exists() else directory.parent, os.W_OK | os.X_OK):
+            return directory
+    return Path(tempfile.mkdtemp(prefix="up42fs-demo-")) / f"demo-{FORMAT_VERSION}"

@@ -1,0 +1,66 @@
+"""Standard input, output and error, whatever state they are in.
+
+Daemons and some service managers start programs with descriptors 0 to 2 closed: the next file that
+is opened then gets such a number, and what is printed goes into it. A reader of the output may go
+away (`| head`), and a disk may be full (`> file`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+#: As a shell reports a program that SIGPIPE ended.
+PIPE_STATUS = 141
+
+
+def ensure_open() -> None:
+    """Put /dev/null where a standard descriptor is closed."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The status of `work`, once all that it printed is out.
+
+    Where nobody reads it any more the command ends without a word, as SIGPIPE ends others.
+    """
+    status = 1
+    try:
+        try:
+            status = work()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+        return PIPE_STATUS
+    except OSError as error:
+        _silence()
+        if status == 0:
+            with suppress(OSError):
+                print(f"up42fs: standard output: {error.strerror}", file=sys.stderr)
+        return status or 1
+    return status
+
+
+def _silence() -> None:
+    """Nothing is printed any more: the interpreter would complain when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(null, stream.fileno())
+    os.close(null)
