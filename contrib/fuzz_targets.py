@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from up42fs.api import explain, links, schema
+from up42fs.api import bounds, explain, links, schema
 from up42fs.core import cells, expiry, names, query, tiff, zip  # noqa: A004
 from up42fs.core.access import Access, Insight
 from up42fs.core.parse_budget import MOST_HELD_BYTES
@@ -100,7 +100,7 @@ def identifiers(data: bytes) -> None:
 def errors(data: bytes) -> None:
     """Error bodies become one short line without control characters."""
     response = httpx.Response(500, content=data, headers={"content-type": "application/json"})
-    code, words = explain.explain(response)
+    code, words = explain.explain(response, bounds.parse(data))
     for text in (code or "", words):
         assert len(text) <= explain.LONGEST_WORDS
         assert text.isprintable()

@@ -23,8 +23,9 @@ import pytest
 
 import up42fs
 from up42fs import logs
-from up42fs.api import explain, links, schema
+from up42fs.api import bounds, explain, links, schema
 from up42fs.core import expiry, names, pacing, query, sidecars
+from up42fs.core.scrub import Scrubber
 from up42fs.store.answer import VersionPin, judge, total_of
 from up42fs.store.ports import Head
 from up42fs.types import ByteRange
@@ -180,20 +181,20 @@ def _head(text: str) -> object:
 
 def _error(text: str) -> object:
     document = {"title": text, "detail": text, "error": {"message": text, "code": text}}
-    return [
-        explain.explain(httpx.Response(500, json=body)) for body in (document, {"error": text})
-    ] + [
-        explain.explain(
-            httpx.Response(502, content=text, headers={"content-type": ascii(text[:999])})
-        )
-    ]
+    bodies = (document, {"error": text}, {"title": text}, None)
+    return [explain.explain(httpx.Response(500, text=text), body) for body in bodies]
 
 
 PARSERS: dict[str, Callable[[str], object]] = {
     "logs.redact": logs.redact,
     "explain.redact": explain.redact,
+    "scrub": Scrubber({}).log,
     "error bodies": _error,
     "heads of the store": _head,
+    "bounds.parse": lambda text: [
+        bounds.parse(form.format(text).encode("utf-8", "replace"))
+        for form in ("{}", '{{"a":[{}', '["{}"]', "[{}]")
+    ],
     "schema.parse_time": schema.parse_time,
     "schema.parse_asset": lambda text: schema.parse_asset(
         {"id": "i", "name": text, "title": text, "tags": [text], "createdAt": text, "size": text}

@@ -169,7 +169,7 @@ async def test_rows_without_an_id_are_counted_and_told_once(
     assert (len(found.items), found.rows) == (1, 4)
     assert bench.metrics["api.rows_skipped"] == 6
     assert [record.getMessage() for record in caplog.records] == [
-        "listing assets: 3 rows without an ID were left out"
+        "listing assets: 3 rows without a usable ID were left out"
     ]
 
 

@@ -6,6 +6,7 @@ from api_helpers import reply
 from hypothesis import given
 from hypothesis import strategies as st
 
+from up42fs.api.bounds import parse
 from up42fs.api.explain import LONGEST_WORDS, explain, inner_error, redact, unwrap
 
 SIGNED = "https://storage.googleapis.com/b/o?Expires=1&Signature=abc"
@@ -37,15 +38,16 @@ SIGNED = "https://storage.googleapis.com/b/o?Expires=1&Signature=abc"
     ],
 )
 def test_the_shapes_of_error_bodies(document: Any, explained: tuple[str | None, str]) -> None:
-    assert explain(reply(document, 400)) == explained
+    answer = reply(document, 400)
+    assert explain(answer, parse(answer.content)) == explained
 
 
 def test_gateways_answer_what_they_like() -> None:
     page = httpx.Response(502, html="<h1>Bad gateway</h1>")
-    assert explain(page) == (None, "an answer that is not JSON (text/html)")
-    assert explain(httpx.Response(502)) == (None, "")
+    assert explain(page, parse(page.content)) == (None, "an answer that is not JSON (text/html)")
+    assert explain(httpx.Response(502), None) == (None, "")
     deep = httpx.Response(500, content=b"[" * 100_000)
-    assert explain(deep)[1].startswith("an answer that is not JSON")
+    assert explain(deep, None)[1].startswith("an answer that is not JSON")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_hostile_names_are_made_safe(service: Stranger, tmp_path: Path) -> None:
         told = [line for line in log.splitlines() if asset_id(number) in line]
         # An empty name is none, and an asset may have none.
         assert len(told) == (name != ""), (name, told)
-    assert log.count("rows without an ID were left out") == 1
+    assert log.count("rows without a usable ID were left out") == 1
 
 
 def test_hostile_values_are_bounded(service: Stranger, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Client:
         if status:
             params["status"] = list(status)
         document = await self._get("listing orders", "/v2/orders", params)
-        return self._page(document, schema.parse_order, page, size, "listing orders")
+        return self._page(document, self._oddities.parse_order, page, size, "listing orders")
 
     async def assets_page(
         self,
@@ -137,7 +137,7 @@ class Client:
     async def order(self, order_id: str) -> Order:
         """`GET /v2/orders/{id}` (§4.1)."""
         document = await self.order_document(order_id)
-        return _only(schema.parse_order(document), document, order_id, "order")
+        return _only(self._oddities.parse_order(document), document, order_id, "order")
 
     async def asset(self, asset_id: str) -> Asset:
         """`GET /v2/assets/{id}/metadata` (§3.1)."""
@@ -383,7 +383,7 @@ class Client:
         # Every refresh meets the same rows: one warning is enough.
         level = logging.DEBUG if operation in self._warned else logging.WARNING
         self._warned.add(operation)
-        log.log(level, "%s: %d rows without an ID were left out", operation, skipped)
+        log.log(level, "%s: %d rows without a usable ID were left out", operation, skipped)
 
 
 def _given(

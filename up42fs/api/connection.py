@@ -32,7 +32,11 @@ def make_http(
     """
     try:
         return httpx.AsyncClient(
-            headers={"User-Agent": f"up42fs/{__version__}", "Accept": "application/json"},
+            headers={
+                "User-Agent": f"up42fs/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",  # what `bounds` unpacks
+            },
             timeout=httpx.Timeout(
                 read_timeout_s, connect=connect_timeout_s, pool=read_timeout_s + connect_timeout_s
             ),

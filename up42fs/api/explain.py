@@ -25,9 +25,11 @@ _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")
 _BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
 
 
-def explain(response: httpx.Response) -> tuple[str | None, str]:
-    """(error code, UP42's words) of a response; the words are "" where it has none to say."""
-    document = parse_json(response)
+def explain(response: httpx.Response, document: Any) -> tuple[str | None, str]:
+    """(error code, UP42's words) of a response with that JSON value, or None.
+
+    The words are "" where it has none to say.
+    """
     if isinstance(document, Mapping):
         return _explain_object(document)
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
@@ -57,14 +59,6 @@ def unwrap(document: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data, dict) and document.keys() <= {"data", "error"}:
         return data
     return document
-
-
-def parse_json(response: httpx.Response) -> Any:
-    """The response's JSON value; None where it has none."""
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        return None
 
 
 def redact(words: str) -> str:

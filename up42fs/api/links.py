@@ -30,6 +30,12 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff]|5[Cc]|[01]|7[Ff]
 _DOTS = re.compile(r"(?:\.|%2[Ee]){1,2}")
 #: Where UP42 itself answers (contract §1.1).
 _PUBLIC_HOSTS = frozenset({"api.up42.com", "api.sa.up42.com"})
+#: Longest addresses of answers and longest IDs, characters: httpx and libcurl take no address above
+#: 64 KiB, and servers little above 8.
+MOST_LINK = 16384
+MOST_SEGMENT = 1024
+#: Links of a document that are looked at, once for each of its files.
+_MOST_LINKS = 100
 _VISIBLE = re.compile(r"[!-~]+")
 #: Names below `/v2/assets/` that are not asset IDs.
 _RESERVED = frozenset({"stac", ".", ".."})
@@ -76,7 +82,7 @@ def is_safe_link(url: str, api_url: str) -> bool:
     answers on the loopback or in the link-local network (clouds' metadata) is nobody's store.
     """
     # urlsplit drops what libcurl would not: only what both read alike may pass.
-    parts = _split(url) if _VISIBLE.fullmatch(url) else None
+    parts = _split(url) if len(url) <= MOST_LINK and _VISIBLE.fullmatch(url) else None
     if parts is None or not parts.hostname or parts.scheme not in ("http", "https"):
         return False
     if is_loopback(urlsplit(api_url).hostname or ""):
@@ -107,8 +113,10 @@ def is_loopback(host: str) -> bool:
 
 def segment(identifier: str) -> str:
     """Quote an ID as one path segment; raises InvalidArgument for what cannot be one."""
-    if identifier in ("", ".", "..") or not identifier.isprintable():
-        raise InvalidArgument(f"{identifier!r} is not a UP42 ID; check how it was spelled")
+    is_short = 0 < len(identifier) <= MOST_SEGMENT
+    if not is_short or identifier in (".", "..") or not identifier.isprintable():
+        shown = identifier[:MOST_SEGMENT]
+        raise InvalidArgument(f"{shown!r} is not a UP42 ID; check how it was spelled")
     return quote(identifier, safe="")
 
 
@@ -210,7 +218,7 @@ def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below
     """Which place of the API a link names; else why it names none."""
     parts = _resolve(href, at or api_url + "/")
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        return "its link is not a web address"
+        return f"its link is not a web address of at most {MOST_LINK} characters"
     api = urlsplit(api_url)
     prefix: str | None = api.path
     if parts.hostname == api.hostname:
@@ -231,7 +239,7 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
     if host in _PUBLIC_HOSTS:
         # Each region is itself, and no gateway to the other.
         return None if api.hostname in _PUBLIC_HOSTS else ""
-    for link in links if isinstance(links, Sequence) and not isinstance(links, str) else ():
+    for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
         if not isinstance(link, Mapping) or link.get("rel") not in ("self", "root"):
             continue
         parts = _split(str(link.get("href")))
@@ -242,7 +250,7 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
 
 def _self_of(links: object) -> str | None:
     """The address that a document gives itself."""
-    for link in links if isinstance(links, Sequence) and not isinstance(links, str) else ():
+    for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
         if isinstance(link, Mapping) and link.get("rel") == "self":
             href = link.get("href")
             return href if isinstance(href, str) and href.startswith("http") else None
@@ -250,6 +258,8 @@ def _self_of(links: object) -> str | None:
 
 
 def _resolve(href: str, at: str) -> SplitResult | None:
+    if len(href) > MOST_LINK or len(at) > MOST_LINK:
+        return None
     try:
         return _split(urljoin(at, href))
     except ValueError:

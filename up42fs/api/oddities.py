@@ -13,7 +13,7 @@ from typing import Any
 
 from up42fs.api import schema
 from up42fs.core import names
-from up42fs.types import Asset
+from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,16 @@ class Oddities:
                 self._tell(kind, asset.id, f"asset {_shown(asset.id)}: {sentence}")
         return asset
 
+    def parse_order(self, row: object) -> Order | None:
+        """An order (contract §4.2); None without an ID."""
+        order = schema.parse_order(row)
+        if order is not None and isinstance(row, Mapping):
+            name = row.get("displayName")
+            if name not in (None, "") and order.display_name is None:
+                line = f"order {_shown(order.id)}: its name cannot be used: {_shown(name)}"
+                self._tell("order name", order.id, line)
+        return order
+
     def _tell(self, kind: str, id_: str, line: str) -> None:
         told = self._told.setdefault(kind, set())
         if id_ in told or len(told) >= MOST_TOLD:
@@ -62,12 +72,21 @@ def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
     for field, is_without in _WITHOUT.items():
         if row.get(field) not in (None, "", []) and is_without(asset):
             yield field, f"its {field} cannot be used: {_shown(row[field])}"
+    if asset.tags and (lost := _lost_tags(row["tags"])):
+        yield "tags left out", f"{lost} of its tags are too many or too long and were left out"
     for field in _TIMES:
         if row.get(field) is not None and schema.parse_time(row[field]) is None:
             yield field, f"its {field} is no time: {_shown(row[field])}"
     wish = row.get("name" if asset.name else "title")
     if isinstance(wish, str) and wish and names.safe_name(asset.name or asset.title) != wish:
         yield "safe name", f"no path can hold its name as it is: {_shown(wish)}"
+
+
+def _lost_tags(tags: object) -> int:
+    if not isinstance(tags, list):
+        return 0
+    too_long = sum(isinstance(tag, str) and len(tag) > schema.MOST_TAG for tag in tags)
+    return too_long + max(0, len(tags) - schema.MOST_STRINGS)
 
 
 def _shown(value: object) -> str:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from up42fs.api.links import asset_id_of_href
@@ -19,6 +20,15 @@ from up42fs.core.stac import StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus, Order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Longest texts, characters, and most of them in a list. What is longer is absent, and told of
+#: where a user would miss it: UP42's own limits lie far below.
+MOST_ID = 256
+MOST_TEXT = 4096
+MOST_HREF = 8192
+MOST_TAG = 1024
+MOST_STRINGS = 2000
+MOST_FILES = 5000
+MOST_TIME = 64
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_SIZE_BYTES = 2**63 - 1
 
@@ -124,7 +134,7 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
 
 def parse_time(value: object) -> datetime | None:
     """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MOST_TIME:
         return None
     try:
         moment = datetime.fromisoformat(value.strip())
@@ -141,14 +151,14 @@ def _times(row: Mapping[str, Any]) -> tuple[datetime, datetime]:
 
 def _stac_assets(document: Mapping[str, Any], api_url: str) -> tuple[StacAsset, ...]:
     found = []
-    for key, row in _mapping(document.get("assets")).items():
-        if not isinstance(row, Mapping) or (name := _text(key)) is None:
+    for key, row in islice(_mapping(document.get("assets")).items(), MOST_FILES):
+        if not isinstance(row, Mapping) or (name := _text(key, MOST_TAG)) is None:
             continue
-        href = _text(row.get("href"))
+        href = _text(row.get("href"), MOST_HREF)
         asset_id, refusal = (
             asset_id_of_href(href, api_url, document)
             if href
-            else (None, "it has no link to its data")
+            else (None, _why_no_href(row.get("href")))
         )
         found.append(
             StacAsset(
@@ -163,10 +173,16 @@ def _stac_assets(document: Mapping[str, Any], api_url: str) -> tuple[StacAsset, 
     return tuple(found)
 
 
+def _why_no_href(value: object) -> str:
+    if isinstance(value, str) and value:
+        return f"its link is longer than {MOST_HREF} characters"
+    return "it has no link to its data"
+
+
 def _cnam_status(row: Mapping[str, Any]) -> CnamStatus:
     value = row.get("geospatialMetadataExtractionStatus") or row.get("geospatialMetadataExtraction")
     try:
-        return CnamStatus(str(value).upper())
+        return CnamStatus(value.upper() if isinstance(value, str) and len(value) < 64 else "")
     except ValueError:
         return CnamStatus.NOT_PROCESSED
 
@@ -182,20 +198,20 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _id(value: object) -> str | None:
     """An ID goes back to UP42 as it came, so one that cannot be written as UTF-8 is none."""
-    if not isinstance(value, str) or not value.strip() or _LONE_SURROGATE.search(value):
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_ID:
         return None
-    return value
+    return value if value.strip() and not _LONE_SURROGATE.search(value) else None
 
 
-def _text(value: object) -> str | None:
-    if not isinstance(value, str) or not value:
+def _text(value: object, most: int = MOST_TEXT) -> str | None:
+    if not isinstance(value, str) or not 0 < len(value) <= most:
         return None
     return _LONE_SURROGATE.sub("\ufffd", value)
 
 
-def _shared(value: object) -> str | None:
+def _shared(value: object, most: int = MOST_TAG) -> str | None:
     """A text that many rows have in common: one object for all of them."""
-    text = _text(value)
+    text = _text(value, most)
     return None if text is None else sys.intern(text)
 
 
@@ -203,7 +219,10 @@ def _strings(value: object) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list):
         return ()
-    texts = (_shared(text.strip()) for text in values if isinstance(text, str))
+    several = islice(values, MOST_STRINGS)
+    texts = (
+        _shared(text.strip()) for text in several if isinstance(text, str) and len(text) < MOST_TEXT
+    )
     return tuple(dict.fromkeys(text for text in texts if text is not None))
 
 

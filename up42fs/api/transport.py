@@ -13,6 +13,7 @@ one stale token only the first causes a renewal.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import ssl
@@ -25,7 +26,8 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from up42fs.api.explain import explain, inner_error, parse_json, unwrap
+from up42fs.api.bounds import SMALL_BYTES, OutOfBoundsError, Unpacker, parse
+from up42fs.api.explain import explain, inner_error, unwrap
 from up42fs.core import expiry, pacing, retry
 from up42fs.errors import (
     AccessDenied,
@@ -47,12 +49,13 @@ from up42fs.troubles import note, within
 CEILING_S = patient_s(25.0)
 #: For the same reason a token has so much less than the call that waits for it, seconds.
 TELLING_S = patient_s(0.5)
-#: No answer is larger, decompressed: a page of 500 STAC items has about 25 MB.
-LARGEST_ANSWER_BYTES = 64 << 20
 _OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 CONCURRENCY = 16
 REQUESTS_PER_S = 50.0
 BURST = 32
+
+
+log = logging.getLogger(__name__)
 
 
 class Bearer(Protocol):
@@ -107,10 +110,6 @@ class Limits:
     ceiling_s: float = CEILING_S
     concurrency: int = CONCURRENCY
     rate: pacing.Rate = field(default_factory=lambda: pacing.Rate(REQUESTS_PER_S, BURST))
-
-
-class _TooLargeError(Exception):
-    """An answer that is larger than any that makes sense."""
 
 
 class Refused(Exception):
@@ -204,21 +203,27 @@ class Transport:
             request = self._request(call, token)
             try:
                 response = await self._receive(request)
-            except (httpx.DecodingError, _TooLargeError):
+                document = await _parsed(response)
+            except (httpx.DecodingError, OutOfBoundsError) as error:
+                log.debug("%s: the answer is out of bounds: %s", call.operation, error)
                 return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED))
             except httpx.TransportError as error:
                 return _Failed(retry.Failure(self._plane, _kind(error)))
-        return self._judge(response)
+        return self._judge(response, document)
 
     async def _receive(self, request: httpx.Request) -> httpx.Response:
-        """The whole answer, decoded; raises _TooLargeError where it has no end in sight."""
+        """The whole answer, unpacked; raises OutOfBoundsError where it has no end in sight."""
         response = await self._http.send(request, stream=True)
         body = bytearray()
         try:
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > LARGEST_ANSWER_BYTES:
-                    raise _TooLargeError
+            if response.is_stream_consumed:  # by a transport without a network
+                body += response.content
+            else:
+                unpacker = Unpacker(response.headers.get("content-encoding", ""))
+                async for packed in response.aiter_raw():
+                    for piece in unpacker.feed(packed):
+                        body += piece
+                        await trio.lowlevel.checkpoint()
         finally:
             # A transport without a network has nothing downloaded.
             self._metrics.count(f"{self._prefix}.bytes", response.num_bytes_downloaded or len(body))
@@ -252,27 +257,33 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if call.accept is not None:
             headers["Accept"] = call.accept
-        return self._http.build_request(
-            call.method,
-            call.url,
-            params=call.params,
-            json=call.json,
-            data=call.form,
-            headers=headers,
-        )
+        try:
+            return self._http.build_request(
+                call.method,
+                call.url,
+                params=call.params,
+                json=call.json,
+                data=call.form,
+                headers=headers,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            # IDs and links of answers become addresses and bodies.
+            raise InvalidAnswer(
+                f"{call.operation} failed: UP42 gave an ID or a link that is no usable address "
+                f"({type(error).__name__}); try again later"
+            ) from None
 
-    def _judge(self, response: httpx.Response) -> Answer | _Failed:
+    def _judge(self, response: httpx.Response, document: Any) -> Answer | _Failed:
         server_now_s = expiry.server_time(response.headers.get("date"))
         status = response.status_code
         if 200 <= status < 300:
-            document = parse_json(response)
             if not isinstance(document, dict):
                 return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED, status))
             hidden = inner_error(document)
             if hidden is None:
                 return Answer(unwrap(document), server_now_s)
             status = hidden
-        code, words = explain(response)
+        code, words = explain(response, document)
         wait_s = pacing.retry_after_s(response.headers.get("retry-after"), server_now_s)
         self._heed(status, wait_s)
         failure = retry.Failure(self._plane, retry.Kind.STATUS, status, code, wait_s)
@@ -293,6 +304,14 @@ class Transport:
         error = kind(f"{call.operation} failed: {what}; {_cure(kind, failed.failure)}")
         error.__cause__ = _cause(failed)
         return error
+
+
+async def _parsed(response: httpx.Response) -> Any:
+    """The answer's JSON value; None where it has none. Large ones are parsed beside the loop."""
+    body = response.content
+    if len(body) <= SMALL_BYTES:
+        return parse(body)
+    return await trio.to_thread.run_sync(parse, body, abandon_on_cancel=True)
 
 
 def _remaining_s() -> float:

@@ -21,6 +21,8 @@ _DEPTHS = {
     "MultiPolygon": 3,
 }
 _FEWEST_POSITIONS = {"LineString": 2, "MultiLineString": 2, "Polygon": 4, "MultiPolygon": 4}
+#: Positions of an outline, all parts together; a larger one gives way to its bounding box.
+MOST_POSITIONS = 50_000
 #: Collections within collections beyond this are an attack, not a footprint.
 _MAX_NESTING = 8
 
@@ -35,14 +37,35 @@ def is_number(value: object) -> bool:
         return False
 
 
-def is_geometry(value: object, nesting: int = _MAX_NESTING) -> TypeGuard[dict[str, Any]]:
-    """A GeoJSON geometry object with at least one position, and closed rings."""
+def is_geometry(value: object) -> TypeGuard[dict[str, Any]]:
+    """A GeoJSON geometry object with at least one position, closed rings, and an end."""
+    return _is_small(value) and _is_geometry(value, _MAX_NESTING)
+
+
+def _is_small(value: object) -> bool:
+    """Whether there are at most so many positions and lists; looks at no more."""
+    rest, seen = [value], 0
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [one.get("coordinates"), one.get("geometries")]
+        elif isinstance(one, list):
+            seen += 1
+            if seen + len(one) > 2 * MOST_POSITIONS:
+                return False
+            rest += [part for part in one if isinstance(part, list | dict)]
+            if len(rest) + seen > 2 * MOST_POSITIONS:
+                return False
+    return seen <= MOST_POSITIONS + 1000
+
+
+def _is_geometry(value: object, nesting: int) -> bool:
     if not isinstance(value, dict) or nesting == 0:
         return False
     kind = value.get("type")
     if kind == "GeometryCollection":
         parts = value.get("geometries")
-        return _filled(parts) and all(is_geometry(part, nesting - 1) for part in parts)
+        return _filled(parts) and all(_is_geometry(part, nesting - 1) for part in parts)
     if not isinstance(kind, str) or kind not in _DEPTHS:
         return False
     fewest = _FEWEST_POSITIONS.get(kind, 1)

@@ -21,13 +21,15 @@ LEAST_CHARACTERS = 3
 _WORD = re.compile(r"\w+")
 _USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")
 _ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_LABEL = re.compile(rf"\S.*?(?= \((?:asset|file|item|order) {_ID})")
+_LABELLED = re.compile(rf" \((?:asset|file|item|order) {_ID}")
 #: How a line of our log begins: time, level, logger, and which call it was.
 _HEAD = re.compile(
     r"\A(?:(?:<\d>|[\d :,-]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )[\w.]+: (?:[a-z]+: )?"
     r"|[\w.]+Error: )"
 )
-_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
+#: Quoted text, also without its end: a pattern that needs the end is tried again from every quote.
+_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*('?)|\"(?:[^\"\\\n]|\\.)*(\"?)")
+_DOUBLE_QUOTED = re.compile(r"()\"(?:[^\"\\\n]|\\.)*(\"?)")
 _PLAIN = re.compile(rf"(?:{_ID}|[\d.,-]*)\Z")
 _FRAME = re.compile(r'\s*File "[^"\n]*", line \d+')
 
@@ -113,9 +115,21 @@ def _without_labels(line: str) -> str:
         return line
     head = _HEAD.match(line)
     start = head.end() if head else 0
-    rest = _LABEL.sub(NAME, line[start:])
-    return line[:start] + _QUOTED.sub(_unquoted, rest)
+    return line[:start] + _QUOTED.sub(_unquoted, _without_label(line[start:]))
+
+
+def _without_label(text: str) -> str:
+    """The text without what stands before `(asset ID)`, each time that there is one."""
+    begins_at = len(text) - len(text.lstrip())
+    ends = [found.start() for found in _LABELLED.finditer(text) if found.start() > begins_at]
+    if not ends:
+        return text
+    return text[:begins_at] + " ".join([NAME] * len(ends)) + text[ends[-1] :]
 
 
 def _unquoted(found: re.Match[str]) -> str:
+    if not (found[1] or found[2]):
+        # An apostrophe: names between double quotes may come after it.
+        is_single = found[0].startswith("'")
+        return _DOUBLE_QUOTED.sub(_unquoted, found[0]) if is_single else found[0]
     return found[0] if _PLAIN.match(found[0][1:-1]) else f"'{NAME}'"

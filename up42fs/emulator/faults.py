@@ -119,7 +119,13 @@ class Faults:
     other_etag: bool = _switch(False, "the object has another ETag than before")
     bad_content_type: bool = _switch(False, "the answer's Content-Type is wrong")
     body_encoding: str | None = _switch(
-        None, "send the body gzipped, or only labelled so", ("gzip", "label")
+        None, "send the body gzipped, twice, or only labelled so", ("gzip", "gzip-gzip", "label")
+    )
+    bloat: str | None = _switch(
+        None,
+        "the answer is JSON without end: empty lists packed a thousandfold, 134000 rows, lists in "
+        "lists, or IDs and links of 70000 characters",
+        ("lists", "rows", "deep", "long"),
     )
     redirect_to: str | None = _switch(None, "302 to the same path of this other origin")
     link_origin: str | None = _switch(None, "links name this origin instead of the store's")
@@ -196,7 +202,7 @@ def _matches(faults: Faults, plane: str, route: str, object_id: str | None) -> b
 _STRIKE_NAMES = (
     "fail_status", "drop_request", "reset_before_headers", "stall_before_headers_s", "short_body",
     "too_long_body", "drip_bytes_s", "wrong_content_range", "wrong_total",
-    "ignore_range", "other_etag", "bad_content_type", "body_encoding", "redirect_to",
+    "ignore_range", "other_etag", "bad_content_type", "body_encoding", "bloat", "redirect_to",
     "link_origin", "expired_link", "altered_link",
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from up42fs.emulator import assets, auth, control, objects, orders, stac
+from up42fs.emulator.bloat import bloated
 from up42fs.emulator.external import ExternalStore
 from up42fs.emulator.faults import FaultBox, Faults
 from up42fs.emulator.folder import folder_storage
@@ -165,7 +166,7 @@ class Plane:
         if faults.bad_content_type and self.name != "store":
             kept = tuple(pair for pair in response.headers if pair[0] != "Content-Type")
             response = replace(response, headers=(*kept, ("Content-Type", "text/html")))
-        return _encoded(response, faults.body_encoding)
+        return _encoded(bloated(response, faults.bloat), faults.body_encoding)
 
     def _respond(self, route: Route | None, call: Call) -> Response:
         shape = call.faults.error_shape
@@ -250,9 +251,11 @@ def _encoded(response: Response, encoding: str | None) -> Response:
     if encoding is None or not len(response.body):
         return response
     body = response.body
-    if encoding == "gzip" and isinstance(body, bytes):
-        body = gzip.compress(body)
-    return replace(response, headers=(*response.headers, ("Content-Encoding", "gzip")), body=body)
+    layers = {"gzip": 1, "gzip-gzip": 2}.get(encoding, 0)
+    for _ in range(layers):
+        body = gzip.compress(body) if isinstance(body, bytes) else body
+    named = ", ".join(["gzip"] * max(1, layers))
+    return replace(response, headers=(*response.headers, ("Content-Encoding", named)), body=body)
 
 
 def _planes(service: Service) -> tuple[Plane, Plane, Plane]:
