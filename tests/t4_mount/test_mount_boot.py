@@ -76,9 +76,147 @@ def test_a_user_puts_nothing_outside_the_home_directory(tmp_path: Path) -> None:
     install(tmp_path, "--user")
     put = files(tmp_path)
     assert all(path.startswith("/home/me/.local/") for path in put)
-    assert put["/home/me/.local/bin/up42fs"].endswith("/bin/up42fs")
+    assert "/home/me/.local/share/up42fs/venv" in (
+        (tmp_path / "home/me/.local/bin/up42fs").read_text()
+    )
     install(tmp_path, "--user", "--remove")
     assert files(tmp_path) == {}
+
+
+def clone(place: Path, *modes: int) -> Path:
+    """What the installer needs of the repository, in a directory that only its owner may enter."""
+    place.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, place)
+    for name in ("contrib", "up42fs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, place / name, ignore=ignored)
+    for mode, parent in zip(modes, (place, *place.parents), strict=False):
+        parent.chmod(mode)
+    return place
+
+
+def install_from(place: Path, destination: Path, *arguments: str, umask: int = 0o022) -> str:
+    env = {"UP42FS_VENV": str(Path(sys.executable).parent.parent), "DESTDIR": str(destination)}
+    command = ["sh", "-c", f'umask {umask:o}; exec "$@"', "sh", place / "contrib/install"]
+    return check(*command, *arguments, env=env | {"HOME": "/home/me"})
+
+
+@pytest.mark.claim("S107")
+@pytest.mark.parametrize("for_whom", [[], ["--user"]], ids=["all", "one"])
+@pytest.mark.parametrize("umask", [0o077, 0o002], ids=oct)
+def test_what_is_installed_is_a_copy(tmp_path: Path, umask: int, for_whom: list[str]) -> None:
+    """It does not lead into the clone, which its user may change, and others may run it."""
+    place = clone(tmp_path / "home" / "up42fs", 0o700, 0o700)
+    root = tmp_path / "root"
+    root.mkdir()
+    install_from(place, root, *for_whom, umask=umask)
+    everything = [root, *root.rglob("*")]
+    assert len(everything) > 300
+    for path in everything:
+        found = path.lstat()
+        assert found.st_uid == os.getuid()
+        if path.is_symlink():
+            assert str(place) not in os.readlink(path), path
+            continue
+        assert not found.st_mode & 0o022, path
+        assert found.st_mode & 0o044 == 0o044, path
+        assert path.is_file() or found.st_mode & 0o011 == 0o011, path
+        assert path.is_dir() or str(place).encode() not in path.read_bytes(), path
+    assert not list(place.rglob(".venv")) + list(place.rglob("*.egg-info"))
+    code = next(root.rglob(".installed-by-up42fs")).parent
+    modules = {p.name for p in code.glob("lib/python*/site-packages/up42fs/*.py")}
+    assert modules == {p.name for p in (REPOSITORY / "up42fs").glob("*.py")}
+    shutil.rmtree(place.parent)
+    says = check(code / "bin/python", "-I", "-c", "import up42fs.cli.main as m; print(m.__file__)")
+    assert says.startswith(str(code))
+
+
+def test_a_directory_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "opt/up42fs").mkdir(parents=True)
+    (tmp_path / "opt/up42fs/thesis").touch()
+    env = {"UP42FS_VENV": str(Path(sys.executable).parent.parent), "DESTDIR": str(tmp_path)}
+    done = run(INSTALL, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "move it away" in done.stderr
+    assert files(tmp_path) == {"/opt/up42fs/thesis": ""}
+
+
+#: Where the installer runs without DESTDIR and changes nothing of this machine.
+_APART = """
+umount -l -a -t fuse.up42fs 2>/dev/null || true
+mount -t tmpfs tmpfs /opt && mount -t tmpfs tmpfs /usr/local && mkdir /usr/local/bin
+for place in etc usr/sbin; do
+    mkdir -p "$1/$place.upper" "$1/$place.work"
+    layers="lowerdir=/$place,upperdir=$1/$place.upper,workdir=$1/$place.work"
+    mount -t overlay overlay -o "$layers" "/$place"
+done
+shift && exec sh -ec "$0" sh "$@"
+"""
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> list[str]:
+    """A command that runs a script in a namespace of its own: overlays need a file system."""
+    (tmp_path / "layers").mkdir()
+    prepare = 'mount -t tmpfs tmpfs "$1" && ' + _APART
+    return ["unshare", "-m", "sh", "-c", prepare, "{script}", str(tmp_path / "layers")]
+
+
+def run_apart(apart: list[str], script: str, *words: str | Path, env: dict[str, str]):
+    return run(*(script if word == "{script}" else word for word in apart), *words, env=env)
+
+
+@IN_A_NAMESPACE
+@pytest.mark.mount
+@pytest.mark.claim("S108")
+def test_the_life_of_an_installation(sample: Emulator, apart: list[str], tmp_path: Path) -> None:
+    """Installed, mounted, not removed meanwhile; what stays is said, and goes with --purge."""
+    script = """
+    "$1" --user; up42fs=$HOME/.local/bin/up42fs
+    printf '%s\n' "$UP42_PASSWORD" | PYTHON_KEYRING_BACKEND=keyring.backends.fail.Keyring \
+        "$up42fs" login >/dev/null
+    unset UP42_PASSWORD UP42_USERNAME
+    mkdir "$HOME/mnt"; "$up42fs" mount "$HOME/mnt"; ls "$HOME/mnt"
+    "$1" --user --remove && exit 9
+    "$up42fs" unmount "$HOME/mnt"
+    "$1" --user --remove
+    ls -A "$HOME" "$HOME/.local"
+    "$1" --user --purge
+    find "$HOME" -type f
+    """
+    (tmp_path / "home").mkdir()
+    venv = str(Path(sys.executable).parent.parent)
+    env = sample.env | {"HOME": str(tmp_path / "home"), "UP42FS_VENV": venv}
+    del env["XDG_CACHE_HOME"]
+    done = run_apart(apart, script, INSTALL, env=env)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    home = tmp_path / "home"
+    assert f"note: {home}/.local/bin is not in PATH" in done.stdout
+    assert "assets" in done.stdout.split()
+    assert f"mounts are running; first: up42fs unmount {home}/mnt" in done.stderr
+    for place in (".cache", ".config", ".local/state"):
+        assert f"left: {home}/{place}/up42fs (" in done.stdout
+        assert f"removed {home}/{place}/up42fs (" in done.stdout
+    assert "--user --purge" in done.stdout
+    after = done.stdout.partition("removed what was installed")[2]
+    assert "Traceback" not in done.stderr
+    assert not [path for path in home.rglob("*") if path.is_file()], after
+
+
+@IN_A_NAMESPACE
+def test_the_installer_says_what_else_of_root_stays(apart: list[str], tmp_path: Path) -> None:
+    script = """
+    "$1" >/dev/null; up42fs --version
+    mkdir -p /etc/up42fs; echo x >/etc/up42fs/config.toml
+    "$1" --remove; test ! -e /sbin/mount.up42fs
+    echo "still there:"; find /opt /usr/local ! -type d; cat /etc/up42fs/config.toml
+    """
+    env = {"UP42FS_VENV": str(Path(sys.executable).parent.parent), "HOME": str(tmp_path)}
+    done = run_apart(apart, script, INSTALL, env=env)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "left: /etc/up42fs (" in done.stdout
+    assert done.stdout.endswith("still there:\nx\n")
 
 
 def test_the_installer_explains_itself() -> None:
@@ -158,6 +296,53 @@ def test_units_are_sound(installed: Path, tmp_path: Path, kind: str, unit: str, 
     assert (done.returncode, said) == (0, []), done.stderr
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+@pytest.mark.claim("S109")
+def test_the_service_of_the_system_can_do_little_else(installed: Path, tmp_path: Path) -> None:
+    unit = installed / "usr/local/lib/systemd/system/up42fs@.service"
+    said = run("systemd-analyze", "security", "--offline=true", "--threshold=45", unit)
+    assert said.returncode == 0, said.stdout
+    # Each of these makes a mount namespace, and nobody outside it would see the mount.
+    text = unit.read_text()
+    for name in ("PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectSystem", "ProtectHome",
+                 "ProtectProc", "ProtectKernel", "ProtectControlGroups", "ReadOnlyPaths",
+                 "ReadWritePaths", "InaccessiblePaths", "MountFlags", "RootDirectory"):  # fmt: skip
+        assert not re.search(rf"^{name}\w*=", text, re.MULTILINE), name
+
+
+@IN_A_NAMESPACE
+@pytest.mark.mount
+@pytest.mark.claim("S109")
+def test_a_mount_works_with_the_rights_of_the_service(
+    sample: Emulator, installed: Path, tmp_path: Path
+) -> None:
+    unit = (installed / "usr/local/lib/systemd/system/up42fs@.service").read_text()
+    wanted = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    assert wanted is not None
+    rights = ",".join("+" + name.removeprefix("CAP_").lower() for name in wanted[1].split())
+    (tmp_path / "mnt").mkdir()
+    process = subprocess.Popen(
+        ["setpriv", f"--bounding-set=-all,{rights}", "--no-new-privs", "--",
+         "setpriv", "--dump"], stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert "no_new_privs: 1" in process.communicate(timeout=20)[0]
+    process = subprocess.Popen(
+        ["setpriv", f"--bounding-set=-all,{rights}", "--no-new-privs", "--", *UP42FS, "mount",
+         "--foreground", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "mnt")],
+        env=environ(sample.env), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: os.path.isdir(tmp_path / "mnt/assets"), 20, "the mount answers")
+        assert (tmp_path / "mnt/assets").is_dir()
+        name = next(path for path in (tmp_path / "mnt/assets").iterdir() if path.is_file())
+        assert name.read_bytes()
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert mount_at(tmp_path / "mnt") is None
+
+
 @pytest.mark.mount
 def test_a_service_tells_when_it_is_ready(sample: Emulator, tmp_path: Path) -> None:
     """Type=notify: READY once the mount answers, STOPPING at its end."""
@@ -207,6 +392,7 @@ def in_place(installed: Path, tmp_path: Path) -> list[str]:
     overlay = (
         f"mount -t overlay overlay -o lowerdir={installed}/sbin:/usr/sbin /usr/sbin && "
         f"mount --bind {installed}/usr/local/bin /usr/local/bin && "
+        f"mount --bind {installed}/opt /opt && "
     )
     return ["unshare", "-m", "sh", "-c", overlay + 'exec sh -ec "$0" sh "$@"']
 

@@ -60,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except EOFError:  # Ctrl-D where a question stood
         if sys.stdin.isatty():
             print(file=sys.stderr)
-        print("up42fs: cancelled", file=sys.stderr)
+        say("up42fs: cancelled", to_error=True)
         return 1
     except KeyboardInterrupt:
         return 130
