@@ -7,18 +7,20 @@ argument: arguments are visible to every user of the machine.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from up42fs import homes
-from up42fs.errors import ConfigurationError
+from up42fs.errors import ConfigurationError, UsageError
+from up42fs.quantities import DAY_S, KIB, MIB, parse_size, parse_span_s, show_size, show_span
 
 N = TypeVar("N", int, float)
 
@@ -57,6 +59,7 @@ class Option:
     env: str | None = None
     flag: bool = False
     secret: bool = False
+    show: Callable[[Any], str] = str
 
 
 def _boolean(text: str) -> bool:
@@ -74,10 +77,11 @@ def _octal(text: str) -> int:
     return value
 
 
-def _positive(text: str) -> float:
-    value = _number(float, text, "a number above 0")
+def _span(text: str) -> float:
+    expected = "a time above 0, like 60, 90s or 1m (seconds where no unit is given)"
+    value = _number(parse_span_s, text, expected)
     if not 0 < value < 1e9:
-        raise ValueError("a number above 0")
+        raise ValueError(expected)
     return value
 
 
@@ -96,9 +100,18 @@ def _number(parse: Callable[[str], N], text: str, expected: str) -> N:
 
 
 def _memory(text: str) -> int:
-    value = _count(text)
+    expected = "a size of at least 16 MiB, like 256, 512M or 1G (MiB where no unit is given)"
+    value = _number(lambda text: parse_size(text, MIB), text, expected) // MIB
     if value < 16:
-        raise ValueError("at least 16 (MiB)")
+        raise ValueError(expected)
+    return value
+
+
+def _kib(text: str) -> int:
+    expected = "a size like 1024, 512K or 1M (KiB where no unit is given)"
+    value = _number(lambda text: parse_size(text, KIB), text, expected) // KIB
+    if not value < 1 << 40:
+        raise ValueError(expected)
     return value
 
 
@@ -129,13 +142,19 @@ class MostEgress(NamedTuple):
 
 
 def _egress(text: str) -> MostEgress | None:
+    expected = "like 5G/day, of hour, day, week, month; or 0"
     amount, _, period = text.partition("/")
-    size = _size(amount)
+    size = _number(parse_size, amount, expected)
     if size == 0:
         return None
-    if (period or "day") not in _PERIODS_S:
-        raise ValueError("like 5G/day, of hour, day, week, month; or 0")
-    return MostEgress(size, _PERIODS_S[period or "day"])
+    if period in _PERIODS_S:
+        return MostEgress(size, _PERIODS_S[period])
+    period_s = (
+        _number(lambda text: parse_span_s(text, DAY_S), period, expected) if period else DAY_S
+    )
+    if period_s not in _PERIODS_S.values():
+        raise ValueError(expected)
+    return MostEgress(size, period_s)
 
 
 def _form(text: str) -> str:
@@ -156,19 +175,9 @@ def _path(text: str) -> Path:
     return expand_home(text).absolute()
 
 
-_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
 def _size(text: str) -> int:
-    number = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    factor = _SIZE_UNITS.get(unit, -1)
-    size = _number(
-        lambda text: float(text) * factor, number.removesuffix(unit), "like 10G, 500M or 0"
-    )
-    if not 0 <= size < 1 << 60:
-        raise ValueError("like 10G, 500M or 0")
-    return int(size)
+    expected = "a size like 10G, 500M or 0 (bytes where no unit is given)"
+    return _number(parse_size, text, expected)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -188,7 +197,7 @@ OPTIONS: tuple[Option, ...] = (
         "keep what GDAL and QGIS write beside an image (.aux.xml, .ovr, .qml, …) on this machine",
         flag=True,
     ),
-    Option("sidecars_size", _size, "size that all sidecars may take"),
+    Option("sidecars_size", _size, "size that all sidecars may take", show=show_size),
     Option(
         "nonempty",
         _boolean,
@@ -211,15 +220,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("uid", _count, "owner shown for every file"),
     Option("gid", _count, "group shown for every file"),
     Option("umask", _octal, "permission bits to take away, octal"),
-    Option("refresh", _positive, "seconds between looks for changes"),
-    Option("memory", _memory, "MiB of memory to use in all, data read ahead included"),
+    Option("refresh", _span, "time between looks for changes", show=show_span),
+    Option(
+        "memory",
+        _memory,
+        "memory to use in all, data read ahead included; MiB without a unit",
+        show=lambda mib: show_size(mib * MIB),
+    ),
     Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
-    Option("read_ahead", _count, "kernel read-ahead in KiB, set where permitted"),
+    Option(
+        "read_ahead",
+        _kib,
+        "kernel read-ahead, set where permitted; KiB without a unit",
+        show=lambda kib: show_size(kib * KIB),
+    ),
     Option(
         "cache_dir", _path, "directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache"
     ),
     Option(
-        "cache_size", _size, "size of the disk cache, 0 for none; a tenth of the disk stays free"
+        "cache_size",
+        _size,
+        "size of the disk cache, 0 for none; a tenth of the disk stays free",
+        show=show_size,
     ),
     Option(
         "max_egress",
@@ -329,11 +351,12 @@ def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]
         if option is None and is_sloppy:
             continue
         if option is None:
-            raise ConfigurationError(f"unknown mount option {name!r}; see: up42fs mount --help")
+            hint = suggestion(name, _BY_NAME)
+            raise UsageError(f"unknown mount option {name!r}{hint}; see: up42fs mount --help")
         if option.secret:
             raise ConfigurationError(secret_refusal(f"-o {name}=", option))
         if not has_value and not option.flag:
-            raise ConfigurationError(f"mount option {name} needs a value: {name}=…")
+            raise UsageError(f"mount option {name} needs a value: {name}=…")
         values[name] = value
     return values
 
@@ -382,7 +405,8 @@ def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
     unknown = table.keys() - _BY_NAME.keys()
     if unknown:
-        raise ConfigurationError(f"{path}: unknown setting {sorted(unknown)[0]!r}")
+        first = sorted(unknown)[0]
+        raise UsageError(f"{path}: unknown setting {first!r}{suggestion(first, _BY_NAME)}")
     if is_open_to_others(found) and any(_BY_NAME[name].secret for name in table):
         raise ConfigurationError(open_refusal(path))
     return {name: _plain(value) for name, value in table.items()}
@@ -432,17 +456,24 @@ def _writability(values: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[st
 def describe() -> dict[str, str]:
     """Default of every setting as text, for help and docs."""
     defaults = Settings()
-    shown = {f.name: getattr(defaults, f.name) for f in fields(Settings)}
-    return {name: "" if value is None else str(value) for name, value in shown.items()}
+    shown = {option.name: (option.show, getattr(defaults, option.name)) for option in OPTIONS}
+    return {name: "" if value is None else show(value) for name, (show, value) in shown.items()}
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What of `known` may have been meant by `word`, as the end of a message; empty if nothing."""
+    found = difflib.get_close_matches(word, list(known), 1, 0.7)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _read(option: Option, text: str, prefix: str) -> object:
     try:
         return option.read(text)
     except ValueError as error:
-        where = option.env if prefix == "$" else f"{prefix}{option.name}"
+        name = option.name.replace("_", "-") if prefix == "--" else option.name
+        where = option.env if prefix == "$" else f"{prefix}{name}"
         shown = text if len(text) <= 60 else text[:60] + "…"
-        raise ConfigurationError(f"{where}: {shown!r} will not do: {error}") from None
+        raise UsageError(f"{where}: {shown!r} will not do: {error}") from None
 
 
 def _load_credentials(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ This is the one table from failures to errno values; `FUSEError` is made from it
 
     Up42fsError                     EIO
     ├── ConfigurationError          EINVAL       the user asked for something impossible
+    │   └── UsageError              EINVAL       an option that does not exist, or its value
     ├── SignInFailed                EACCES       UP42 refused the credentials
     ├── NotFound                    ENOENT       no such name, or UP42 no longer has it
     ├── NotADirectory               ENOTDIR
@@ -46,6 +47,10 @@ class ConfigurationError(Up42fsError):
     """The settings, the machine or the command line make the request impossible."""
 
     errno = errno.EINVAL
+
+
+class UsageError(ConfigurationError):
+    """A setting that does not exist, or a value that it cannot have."""
 
 
 class SignInFailed(Up42fsError):

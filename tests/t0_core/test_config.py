@@ -47,16 +47,16 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     },
     "nonempty": [("yes", True), ("no", False), ("on", True), ("0", False)],
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
-    "memory": [("16", 16), ("17", 17), ("1000", 1000), ("64", 64)],
+    "memory": [("16", 16), ("1G", 1024), ("1000", 1000), ("64M", 64)],
     "region": [("sa", "sa"), ("eu", "eu"), ("sa", "sa"), ("eu", "eu")],
     "umask": [("077", 0o77), ("0", 0), ("777", 0o777), ("0o27", 0o27)],
-    "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("7", 7.0)],
+    "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("1m30s", 90.0)],
     "cache_size": [("0", 0), ("500M", 500 << 20), ("10GiB", 10 << 30), ("1.5k", 1536)],
     "sidecars_size": [("0", 0), ("1M", 1 << 20), ("2GiB", 2 << 30), ("3k", 3072)],
     "log_level": [(level, level) for level in ("debug", "warning", "error", "info")],
     "max_egress": [
         ("5G/day", MostEgress(5 << 30, 86400.0)),
-        ("1.5k/hour", MostEgress(1536, 3600.0)),
+        ("1.5k/1h", MostEgress(1536, 3600.0)),
         ("0", None),
         ("7M", MostEgress(7 << 20, 86400.0)),
     ],
@@ -105,7 +105,9 @@ def test_every_option_is_a_setting_and_every_setting_an_option() -> None:
 def test_every_default_is_described() -> None:
     described = describe()
     assert set(described) == set(BY_NAME)
-    assert described["refresh"] == "60.0"
+    assert described["refresh"] == "60s"
+    assert (described["memory"], described["read_ahead"]) == ("256M", "1M")
+    assert described["cache_size"] == "10G"
     assert described["region"] == "eu"
     assert described["password"] == ""
 
@@ -276,7 +278,8 @@ def test_a_value_that_will_not_do_is_refused(name: str, text: str, source: str, 
     with pytest.raises(ConfigurationError) as error:
         settings(**{source: {name: text}})
     message = one_line(error)
-    assert message.startswith(shown.format(name) + ": ")
+    option = name.replace("_", "-") if source == "arguments" else name
+    assert message.startswith(shown.format(option) + ": ")
     assert len(message) < 200
     reason = message.partition(" will not do: ")[2]
     assert reason

@@ -133,6 +133,85 @@ def test_wrong_usage(up42fs: Shell, arguments: list[str], what: str) -> None:
     assert message.endswith("--help")
 
 
+@pytest.mark.claim("S156")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["mout"], "did you mean mount?"),
+        (["stats"], "did you mean status?"),
+        (["mount", "/mnt", "--refesh", "5"], "did you mean --refresh?"),
+        (["mount", "/mnt", "--cach-size=5"], "did you mean --cache-size?"),
+        (["doctor", "--bundel", "x"], "did you mean --bundle?"),
+        (["warm", "--bbox", "-74,40", "/mnt"], "'-74,40' is not W,S,E,N in degrees"),
+        (["warm", "--bbox", "-73,40.6,-74,40.8", "/mnt"], "west < east"),
+        (["warm", "--bbox", "nan,0,1,1", "/mnt"], "--bbox"),
+        (
+            ["cache", "clear", "--older-than", "-1"],
+            "--older-than: '-1' will not do: a time",
+        ),
+        (["cache", "clear", "--older-than", "soon"], "days where no unit is given"),
+        (["undo", "/mnt", "0"], "'0' will not do: a whole number above 0"),
+        (["undo", "/mnt", "-2"], "'-2' will not do"),
+    ],
+)
+def test_wrong_usage_is_named_with_the_cure(up42fs: Shell, arguments: list[str], what: str) -> None:
+    assert what in complaint(up42fs(*arguments), status=2)
+
+
+@pytest.mark.claim("S156")
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("arguments", "environ", "file", "what"),
+    [
+        (["-o", "refesh=5"], {}, "", "'refesh'; did you mean refresh?"),
+        ([], {}, "cahce_size = '5G'\n", "'cahce_size'; did you mean cache_size?"),
+        ([], {}, "refresh = '1 fortnight'\n", "refresh: '1 fortnight' will not do: a time"),
+        ([], {"UP42_SHARE_LINKS": "perhaps"}, "", "UP42_SHARE_LINKS: 'perhaps' will not do"),
+        (["--read-ahead", "-4"], {}, "", "--read-ahead: '-4' will not do: a size like 1024"),
+        (["-o", "max_egress=5G/fortnight"], {}, "", "like 5G/day"),
+        (["--cache-size=10 bananas"], {}, "", "bytes where no unit is given"),
+    ],
+)
+def test_bad_values_exit_2_whatever_source_they_are_from(
+    up42fs: Shell, mountpoint: str, arguments: list[str], environ: dict, file: str, what: str
+) -> None:
+    path = up42fs.home / ".config" / "up42fs" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(file)
+    done = up42fs("mount", mountpoint, *arguments, **NOWHERE, **ACCOUNT, **environ)
+    assert what in complaint(done, status=2)
+
+
+def test_words_of_other_programs(up42fs: Shell) -> None:
+    assert up42fs("help").stdout == up42fs("--help").stdout
+    assert up42fs("help", "cache", "clear").stdout.startswith("usage: up42fs cache clear")
+    assert up42fs("version").stdout == f"up42fs {__version__}\n"
+    assert "not an up42fs mount" in complaint(up42fs("umount", "/"))
+    assert "10G" in up42fs("help", "mount").stdout
+    assert "10737418240" not in up42fs("help", "mount").stdout
+
+
+@pytest.mark.claim("S157")
+@pytest.mark.parametrize(
+    "words", ["--help", "mount --help", "cache usage", "cache list --json", "doctor --local --json"]
+)
+def test_output_that_nobody_reads_or_no_disk_takes(up42fs: Shell, words: str) -> None:
+    command = f"{sys.executable} -m up42fs {words}"
+    env = {**os.environ, "HOME": str(up42fs.home)}
+    for redirected, status in (("| true", 141), ("> /dev/full", 1), (">&-", 0)):
+        script = f"{command} {redirected}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", script], env=env, capture_output=True, text=True, check=False
+        )
+        # Whether all was written before the reader went is chance.
+        assert done.returncode in {status, 0 if status == 141 else status, 1 if "doctor" in words
+                                   else status}, (redirected, done)  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert len(done.stderr.splitlines()) == (1 if status == 1 else 0), done.stderr
+        assert status != 1 or "No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--password", SECRET], [f"--password={SECRET}"], ["--passw", SECRET]]
 )
@@ -275,10 +354,10 @@ def test_a_log_that_cannot_be_written(
         (["-o", f"password={SECRET}"], "-o password= would show the password"),
         (["-o", f"ro,password={SECRET},uid=1"], "UP42_PASSWORD"),
         (["-o", f"ro,pasword={SECRET}"], "unknown mount option 'pasword'"),
-        (["-o", "ro", "-o", "refresh=soon"], "-o refresh: 'soon' will not do: a number above 0"),
+        (["-o", "ro", "-o", "refresh=soon"], "-o refresh: 'soon' will not do: a time above 0"),
         (["-o", "refresh"], "mount option refresh needs a value"),
-        (["--refresh", "-5"], "--refresh: '-5' will not do: a number above 0"),
-        (["--memory", "1"], "--memory: '1' will not do: at least 16"),
+        (["--refresh", "-5"], "--refresh: '-5' will not do: a time above 0"),
+        (["--memory", "1"], "--memory: '1' will not do: a size of at least 16"),
         (["--region", "mars"], "--region: 'mars' will not do: one of eu, sa"),
         (["--config", "/none.toml"], "/none.toml does not exist"),
         (["--credentials", "/none.json"], "/none.json must be a JSON file"),
@@ -291,7 +370,10 @@ def test_a_log_that_cannot_be_written(
 def test_settings_that_will_not_do(
     up42fs: Shell, mountpoint: str, arguments: list[str], what: str
 ) -> None:
-    assert what in complaint(up42fs("mount", mountpoint, *arguments, **NOWHERE, **ACCOUNT))
+    # A file that is not there, or holds something else, is no wrong usage.
+    status = 1 if "none." in what or "show the password" in what or "UP42_PASS" in what else 2
+    done = up42fs("mount", mountpoint, *arguments, **NOWHERE, **ACCOUNT)
+    assert what in complaint(done, status)
 
 
 @pytest.mark.mount
@@ -299,7 +381,8 @@ def test_a_settings_file_that_will_not_do(up42fs: Shell, mountpoint: str) -> Non
     path = up42fs.home / ".config" / "up42fs" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text("refesh = 3\n")
-    assert f"{path}: unknown setting 'refesh'" in complaint(up42fs("mount", mountpoint))
+    done = up42fs("mount", mountpoint)
+    assert f"{path}: unknown setting 'refesh'" in complaint(done, status=2)
 
 
 @pytest.mark.mount
@@ -322,7 +405,7 @@ def test_the_form_of_mount_8(up42fs: Shell, mountpoint: str, source: str) -> Non
     done = up42fs(source, mountpoint, "-o", options, **NOWHERE)
     assert complaint(done).startswith("no UP42 account given")
     done = up42fs(source, mountpoint, "-o", options + ",refehs=3", **NOWHERE)
-    assert "unknown mount option 'refehs'" in complaint(done)
+    assert "unknown mount option 'refehs'" in complaint(done, status=2)
     done = up42fs(source, mountpoint, **NOWHERE)
     assert complaint(done).startswith("no UP42 account given")
 
@@ -344,7 +427,7 @@ def test_a_region_mistyped_in_fstab_is_named(up42fs: Shell, mountpoint: str, sou
 def test_an_automounter_may_be_sloppy(up42fs: Shell, mountpoint: str) -> None:
     options = ["-o", "rw,fscache,refresh=30"]
     helped = ["mount", "--from-mount=eu", *options, "--", mountpoint]
-    assert "unknown mount option 'fscache'" in complaint(up42fs(*helped, **NOWHERE))
+    assert "unknown mount option 'fscache'" in complaint(up42fs(*helped, **NOWHERE), status=2)
     assert "no UP42 account" in complaint(up42fs(helped[0], "-s", *helped[1:], **NOWHERE))
 
 

@@ -22,6 +22,7 @@ from up42fs.cli.options import (
 )
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import ConfigurationError
+from up42fs.quantities import DAY_S, parse_span_s
 from up42fs.visible import visible
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     clear.add_argument(
         "paths", nargs="*", type=path_argument, metavar="PATH", help="only these files of a mount"
     )
-    clear.add_argument("--older-than", type=float, metavar="DAYS", help="only what is unused since")
+    clear.add_argument(
+        "--older-than",
+        type=_days,
+        metavar="DAYS",
+        help="only what nobody used for so long; also 12h, 2w",
+    )
     clear.add_argument("--pinned", action="store_true", help="pinned files too")
     _add(actions, "verify", "read everything and compare checksums", _verify, "--cache-dir /big")
     for name, words, run in (
@@ -63,6 +69,15 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         action = _add(actions, name, words, run, "~/up42/orders/Berlin/*.zip")
         words = "a file, or a directory of them"
         action.add_argument("paths", nargs="+", type=path_argument, metavar="PATH", help=words)
+
+
+def _days(text: str) -> float:
+    try:
+        return parse_span_s(text, DAY_S) / DAY_S
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} will not do: a time like 30, 12h or 2w (days where no unit is given)"
+        ) from None
 
 
 def _add(

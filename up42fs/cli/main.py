@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
-from up42fs import __version__
+from up42fs import __version__, config
 from up42fs.cli import (
     cache,
     demo,
@@ -23,7 +24,7 @@ from up42fs.cli import (
 )
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.cli.terminal import say, speak_any_encoding
-from up42fs.errors import Up42fsError
+from up42fs.errors import Up42fsError, UsageError
 from up42fs.visible import visible
 
 Command = Callable[[argparse.Namespace], int]
@@ -32,7 +33,7 @@ Command = Callable[[argparse.Namespace], int]
 _COMMANDS = frozenset(
     {
         *("mount", "unmount", "demo", "emulator", "login", "logout"),
-        *("doctor", "status", "undo", "explain", "warm", "cache"),
+        *("doctor", "status", "undo", "explain", "warm", "cache", "help", "version", "umount"),
     }
 )
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _as_subcommand(list(sys.argv[1:] if argv is None else argv))
+    arguments = _as_subcommand(_renamed(list(sys.argv[1:] if argv is None else argv)))
     arguments, run = _split_command(arguments)
     parser = make_parser(is_emulator=arguments[:1] == ["emulator"])
     options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
@@ -54,6 +55,9 @@ def _run(argv: Sequence[str] | None) -> int:
         return command(options)
     except BrokenPipeError:
         raise
+    except UsageError as error:
+        say(f"up42fs: {error}", to_error=True)
+        return 2
     except (Up42fsError, OSError) as error:
         say(f"up42fs: {error}", to_error=True)
         return 1
@@ -69,7 +73,42 @@ def _run(argv: Sequence[str] | None) -> int:
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, its subcommands' parsers likewise."""
 
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self._options: list[str] = []
+        self._commands: Mapping[str, Any] = {}
+        super().__init__(*arguments, **keywords)
+        # What begins like a negative number is a value: a box west of Greenwich, `--older-than -1`.
+        self._negative_number_matcher = re.compile(r"-[\d.]")
+
+    def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
+        """As the parser does; options are remembered, to be suggested."""
+        action = super().add_argument(*names, **keywords)
+        if keywords.get("help") != argparse.SUPPRESS:
+            self._options += action.option_strings
+        return action
+
+    def add_subparsers(self, **keywords: Any) -> Any:
+        """As the parser does; commands are remembered, to be suggested."""
+        action = super().add_subparsers(**keywords)
+        self._commands = action.choices
+        return action
+
+    def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
+        """As the parser does; what a command does not know is an error of that command."""
+        found, rest = super().parse_known_args(*arguments, **keywords)
+        if rest and not self._commands:
+            hints = (config.suggestion(word.partition("=")[0], self._options) for word in rest)
+            self.error(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
+        return found, rest
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # The parser's own drops what goes wrong with that: a full disk, and a reader that left.
+        (file or sys.stderr).write(message)
+
     def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"(.*invalid choice: '([^']*)') \(choose from", message):
+            hint = config.suggestion(wrong[2], self._commands)
+            message = wrong[1] + hint if hint else message
         self.exit(2, f"up42fs: {visible(message)}; see: {self.prog} --help\n")
 
 
@@ -100,7 +139,8 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
 def _epilog() -> str:
     statuses = "\n".join(f"  {number:<5} {meaning}" for number, meaning in EXIT_STATUSES.items())
     return (
-        "as mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)\n\n"
+        "as mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)\n"
+        "also: up42fs help [COMMAND], up42fs version, up42fs umount MOUNTPOINT\n\n"
         f"exit status (demo -- COMMAND: that of COMMAND):\n{statuses}"
     )
 
@@ -136,6 +176,19 @@ def _missing(module: str | None) -> int:
         to_error=True,
     )
     return 1
+
+
+def _renamed(arguments: list[str]) -> list[str]:
+    """What people type whose fingers know other programs."""
+    match arguments:
+        case ["help", *rest]:
+            return [*rest, "--help"]
+        case ["version"]:
+            return ["--version"]
+        case ["umount", *rest]:
+            return ["unmount", *rest]
+        case _:
+            return arguments
 
 
 def _as_subcommand(arguments: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ def guarded(work: Callable[[], int]) -> int:
 
     Where nobody reads it any more the command ends without a word, as SIGPIPE ends others.
     """
-    status = 1
+    status = 0
     try:
         try:
             status = work()

@@ -34,10 +34,9 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} will not do: a whole number above 0")
+    return int(text[:9])
 
 
 def main(options: argparse.Namespace) -> int:
