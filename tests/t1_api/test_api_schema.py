@@ -46,7 +46,7 @@ def test_any_value_without_an_id_is_skipped(value: Any) -> None:
     assert parse_collection(value, API) is None
 
 
-@pytest.mark.parametrize("bad", [None, 7, "", "  ", ["x"], "\ud800", True])
+@pytest.mark.parametrize("bad", [None, -7, 1.5, "", "  ", ["x"], "\ud800", True])
 def test_an_id_that_cannot_be_asked_for_is_none(bad: Any) -> None:
     assert parse_asset({"id": bad}) is None
 
@@ -63,7 +63,12 @@ def test_an_id_that_cannot_be_asked_for_is_none(bad: Any) -> None:
         ("created-at", None),
         ("0001-01-01T00:00:00+14:00", None),
         ("", None),
-        (1700000000, None),
+        ("2021-05-31t09:51:52z", datetime(2021, 5, 31, 9, 51, 52, tzinfo=UTC)),
+        (1700000000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (1700000000500, datetime(2023, 11, 14, 22, 13, 20, 500000, UTC)),
+        (10**30, None),
+        (float("nan"), None),
+        (True, None),
         (None, None),
     ],
 )

@@ -350,7 +350,8 @@ class Client:
     ) -> StacPage[T]:
         document = (await self._send(self._stac_call(operation, link, params))).document
         key, parse_row = rows
-        content = document.get(key)
+        # Where a list is empty, some servers write null.
+        content = [] if document.get(key, "") is None else document.get(key)
         if not isinstance(content, list):
             raise InvalidAnswer(
                 f"{operation} failed: UP42 answered without `{key}`; try again later"

@@ -14,6 +14,7 @@ that are relative begin where the document was: at the request's URL, or at an i
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,13 +178,22 @@ def next_link(
         return None
     url = _on_own_origin(found.get("href"), api_url, links, at)
     method = str(found.get("method") or ("POST" if found.get("body") else "GET")).upper()
-    if method == "GET":
+    if method == "GET" and _is_sendable(url):
         return NextLink(url)
     body = found.get("body")
-    if method != "POST" or not isinstance(body, Mapping):
+    if method != "POST" or not isinstance(body, Mapping) or not _is_sendable([url, body]):
         raise InvalidAnswer("UP42's link to the next page cannot be followed; try again later")
     merged = {**(sent_body or {}), **body} if found.get("merge") is True else dict(body)
     return NextLink(url, merged)
+
+
+def _is_sendable(value: object) -> bool:
+    """Whether it can be written down: JSON lets in numbers and texts that it does not let out."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
 
 
 def _rel_next(links: object) -> Mapping[str, Any] | None:

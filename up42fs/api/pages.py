@@ -106,13 +106,15 @@ def parse_page(
 
     `number` and `size` are what was asked for. Raises InvalidAnswer where `content` is no list.
     """
-    content = document.get("content", [] if document.get("empty") is True else None)
+    total = _count(document.get("totalElements"))
+    content = document.get("content")
+    if content is None and (document.get("empty") is True or total == 0):
+        content = []
     if not isinstance(content, list):
         raise InvalidAnswer(
             "UP42 answered without a page of results; try again later, and check UP42_API_URL"
         )
     said_size = _count(document.get("size")) or None
-    total = _count(document.get("totalElements"))
     return Page(
         items=tuple(row for row in map(parse_row, content) if row is not None),
         number=number,
@@ -139,6 +141,10 @@ def _total_pages(
 
 
 def _count(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
@@ -219,6 +225,8 @@ class _Walk(Generic[R]):
         self._yielded: set[str] = set()
         self._total: int | None = None
         self._last: _Seen | None = None
+        #: Rows that came in the passes so far, those without an ID as well.
+        self._rows = 0
         self.sound = False
 
     async def parallel_pass(self, first: Page[R], size: int) -> AsyncGenerator[R, None]:
@@ -241,14 +249,19 @@ class _Walk(Generic[R]):
             done = numbers.stop
             # Nothing new: past the end, or a server that ignores `page`; but where pages are
             # counted, rows without an ID may fill some.
-            if len(seen) == before and (first.total is None or all(p.items for p in pages)):
+            is_full_of_others = any(page.rows and not page.items for page in pages)
+            if len(seen) == before and (first.total is None or not is_full_of_others):
                 break
         await self._judge(first, size, done, seen, repeated)
 
     async def careful_pass(self, size: int) -> AsyncGenerator[R, None]:
         """All pages one by one, from the last to the first, oldest first."""
         self._memo.total = None
-        end = await self._end(size) if self._total is None else -(-self._total // size)
+        if self._total is None:
+            end = await self._end(size)
+        else:
+            # A total may be nonsense: no listing grows that much from pass to pass.
+            end = min(-(-self._total // size), 2 * -(-self._rows // size) + 100)
         for number in range(end - 1, -1, -1):
             page = await self._fetch(number, size, OLDEST_FIRST)
             for row in self._new(page):
@@ -293,6 +306,7 @@ class _Walk(Generic[R]):
 
     def _take(self, page: Page[R], seen: set[str], repeated: set[str]) -> None:
         """Note the rows of a page, and which of them were on another page of this pass."""
+        self._rows += page.rows
         here = set[str]()
         for row in page.items:
             if row.id in here:

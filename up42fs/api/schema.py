@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -29,8 +29,11 @@ MOST_TAG = 1024
 MOST_STRINGS = 2000
 MOST_FILES = 5000
 MOST_TIME = 64
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_SIZE_BYTES = 2**63 - 1
+#: From here on a time counts milliseconds: as seconds it would be in the year 5138.
+_MILLISECONDS = 1e11
 
 
 def parse_asset(row: object) -> Asset | None:
@@ -48,7 +51,7 @@ def parse_asset(row: object) -> Asset | None:
         tags=_strings(row.get("tags")),
         cnam_status=_cnam_status(row),
         content_type=_shared(row.get("contentType")),
-        order_id=_shared(row.get("orderId")) or _shared(_mapping(row.get("order")).get("id")),
+        order_id=_shared(_id(row.get("orderId")) or _id(_mapping(row.get("order")).get("id"))),
         account_id=_shared(row.get("accountId")),
         workspace_id=_shared(row.get("workspaceId")),
         product_id=_shared(row.get("productId")),
@@ -97,7 +100,7 @@ def parse_item(row: object, api_url: str) -> StacItem | None:
         cloud_cover=_number(said.get("eo:cloud_cover")),
         epsg=_epsg(said),
         bbox=_bbox(row.get("bbox")),
-        order_id=_text(said.get("up42-order:id")),
+        order_id=_id(said.get("up42-order:id")),
         workspace_id=_text(said.get("up42-system:workspace_id")),
         account_id=_account_id(said),
         product_collection=_text(said.get("up42-product:collection_name")),
@@ -118,7 +121,7 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
         assets=_stac_assets(row, api_url),
         title=_text(row.get("title")),
         description=_text(row.get("description")),
-        order_id=_text(row.get("up42-order:id")),
+        order_id=_id(row.get("up42-order:id")),
         order_status=_text(row.get("up42-order:status")),
         workspace_id=_text(row.get("up42-system:workspace_id")),
         account_id=_account_id(row),
@@ -133,11 +136,16 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none."""
-    if not isinstance(value, str) or len(value) > MOST_TIME:
-        return None
+    """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none.
+
+    Without a zone it is UTC; a number counts seconds, or milliseconds, since 1970.
+    """
     try:
-        moment = datetime.fromisoformat(value.strip())
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return EPOCH + timedelta(seconds=value if abs(value) < _MILLISECONDS else value / 1000)
+        if not isinstance(value, str) or len(value) > MOST_TIME:
+            return None
+        moment = datetime.fromisoformat(value.strip().upper())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -198,6 +206,8 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _id(value: object) -> str | None:
     """An ID goes back to UP42 as it came, so one that cannot be written as UTF-8 is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE_BYTES:
+        return str(value)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_ID:
         return None
     return value if value.strip() and not _LONE_SURROGATE.search(value) else None
@@ -216,7 +226,8 @@ def _shared(value: object, most: int = MOST_TAG) -> str | None:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    values = [value] if isinstance(value, str) else value
+    # No tag holds a comma (contract §3.2): where the list is one text, commas part it.
+    values = value.split(",", MOST_STRINGS) if isinstance(value, str) else value
     if not isinstance(values, list):
         return ()
     several = islice(values, MOST_STRINGS)
@@ -237,7 +248,9 @@ def _size_bytes(value: object) -> int | None:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         return None
     try:
         number = float(value)
