@@ -6,6 +6,7 @@ no path can hold, a range outside its file. For the fuzzer (`contrib/fuzz`) and 
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
@@ -15,15 +16,18 @@ from urllib.parse import unquote
 
 import httpx
 
+from up42fs import logs
 from up42fs.api import bounds, explain, links, schema
-from up42fs.core import cells, expiry, names, query, tiff, zip  # noqa: A004
+from up42fs.core import cells, expiry, geojson, names, query, tiff, zip  # noqa: A004
 from up42fs.core.access import Access, Insight
 from up42fs.core.parse_budget import MOST_HELD_BYTES
 from up42fs.core.ranges import RangeSet
+from up42fs.core.scrub import Scrubber
 from up42fs.errors import InvalidAnswer, InvalidArgument
 from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge, total_of
 from up42fs.store.ports import Head
 from up42fs.types import ByteRange
+from up42fs.visible import visible, visible_json
 
 API = "https://api.up42.com"
 
@@ -193,6 +197,44 @@ def zips(data: bytes) -> None:
             zip.data_start(member, data)
 
 
+def documents(data: bytes) -> None:
+    """JSON of answers: in pieces what it is as a whole, or none; nothing out of bounds."""
+    try:
+        found = bounds.parse(data)
+        pieces = bounds._Pieces(data.decode()).document()
+    except (bounds.OutOfBoundsError, ValueError, RecursionError):
+        return
+    assert repr(found) == repr(pieces)
+
+
+def bodies(data: bytes) -> None:
+    """Packed bodies: bytes within bounds, or a refusal."""
+    for encoding in ("gzip", "deflate", data[:20].decode("latin-1")):
+        try:
+            unpacked = sum(map(len, bounds.Unpacker(encoding).feed(data)))
+        except bounds.OutOfBoundsError:
+            continue
+        assert unpacked <= bounds.LARGEST_ANSWER_BYTES
+
+
+def outlines(data: bytes) -> None:
+    """Geometries: one that is sound has a box."""
+    shape = _json(data)
+    if geojson.is_geometry(shape):
+        west, south, east, north = geojson.bounds(shape)
+        assert west <= east
+        assert south <= north
+
+
+def texts(data: bytes) -> None:
+    """Text for logs, terminals and the support archive: in its lines, and all of it visible."""
+    text = data.decode("utf-8", "surrogateescape")
+    shown = visible(logs.redact(text))
+    assert shown.isprintable()
+    json.loads(visible_json(json.dumps({"text": text}, ensure_ascii=False)))
+    Scrubber({"name": "<name>"}).log(text)
+
+
 def cache_headers(data: bytes) -> None:
     """Heads of cache files that somebody else may have written."""
     label = cells.parse_header(data)
@@ -213,7 +255,19 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         *(rows, items, hrefs, identifiers, errors, lifetimes),
-        *(answers, file_names, queries, tiffs, structures, zips, cache_headers),
+        *(
+            answers,
+            file_names,
+            queries,
+            tiffs,
+            structures,
+            zips,
+            cache_headers,
+            documents,
+            bodies,
+            outlines,
+            texts,
+        ),
     )
 }
 
@@ -233,6 +287,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "answers": (b'\ncontent-range: bytes 100-199/1000\ncontent-length: 100\netag: "a"',),
     "queries": (b"cloud<10,bbox=13.0,52.5,13.1,52.6", b"datetime=2024-05-01..2024-06-01"),
     "tiffs": (b"II*\0\x08\0\0\0\x01\0\x44\x01\x04\0\x01\0\0\0\x40\0\0\0\0\0\0\0" + bytes(64),),
+    "documents": (b'{"content":[{"id":"a","tags":["b"]},2],"x":{}}',),
+    "bodies": (gzip.compress(b"a" * 99),),
+    "outlines": (b'{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}',),
+    "texts": (b"GET https://u:p@h/?Signature=x password='y' 'name'",),
     "structures": (
         b"II*\0\x08\0\0\0\x05\0\0\x01\x04\0\x01\0\0\0\x10\0\0\0\x01\x01\x04\0\x01\0\0\0\x10\0\0\0"
         b"\x42\x01\x04\0\x01\0\0\0\x10\0\0\0\x43\x01\x04\0\x01\0\0\0\x10\0\0\0"

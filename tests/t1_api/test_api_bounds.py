@@ -153,13 +153,15 @@ LONG = "x" * 70_000
 @pytest.mark.claim("S142")
 def test_no_text_of_a_row_is_without_end() -> None:
     row = {
-        "id": "i", "name": LONG, "title": LONG, "tags": ["a", LONG, *map(str, range(9000))],
+        "id": "i", "name": LONG, "title": LONG, "tags": ["a", LONG, *map(str, range(90_000))],
         "contentType": LONG, "orderId": LONG, "createdAt": LONG, "source": LONG,
         "geospatialMetadataExtractionStatus": LONG,
     }  # fmt: skip
     asset = schema.parse_asset(row)
     assert asset is not None
-    assert (asset.name, asset.title, asset.order_id, asset.source) == (None,) * 4
+    assert asset.name is not None
+    assert len(asset.name) == schema.MOST_TEXT
+    assert (asset.title, asset.order_id, asset.source) == (None,) * 3
     assert asset.tags[0] == "a"
     assert len(asset.tags) <= schema.MOST_STRINGS
     assert max(map(len, asset.tags)) <= schema.MOST_TAG
@@ -223,3 +225,19 @@ def test_httpx_still_unpacks_nothing_itself() -> None:
 
     http = make_http(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
     assert http.headers["accept-encoding"] == "gzip, deflate"
+
+
+@pytest.mark.claim("S142")
+def test_what_would_delete_tags_is_not_read_for_an_edit() -> None:
+    """An edit writes all tags: with some of them left out it would delete those."""
+    from up42fs.api.client import _only
+
+    row = {"id": "i", "tags": ["a", LONG]}
+    asset = schema.parse_asset(row)
+    with pytest.raises(InvalidAnswer, match="too many tags, or too long ones"):
+        _only(asset, row, "i", "asset")
+    item_row = {"id": "i", "properties": {"up42-user:tags": ["a", LONG]}}
+    item = schema.parse_item(item_row, API)
+    with pytest.raises(InvalidAnswer, match="too many tags"):
+        _only(item, item_row, "i", "STAC item")
+    assert _only(asset, row | {"tags": ["a"]}, "i", "asset") is asset

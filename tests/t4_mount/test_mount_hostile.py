@@ -185,7 +185,7 @@ def test_no_command_prints_what_steers_a_terminal(tmp_path: Path) -> None:
     with emulator("--synthetic", "3,1,1") as store:
         order = store.remote.storage()["orders"][0]["id"]
         added = store.remote.storage(
-            "add_asset", name=f"a{ESCAPES}.bin", title=f"t{ESCAPES}", tags=[f"x{ESCAPES}"],
+            "add_asset", name=f"a{ESCAPES}.bin", title=f"t{ESCAPES}", tags=["x"],
             size=300_000, order_id=order,
         )  # fmt: skip
         cache = ("--cache-dir", str(home / "cache"), "--cache-size", "64M")

@@ -405,4 +405,12 @@ def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -
         raise InvalidAnswer(
             f"reading {kind} {asked} failed: UP42 answered with something else; try again later"
         )
+    said = document.get("properties")
+    tags = document.get("tags"), said.get("up42-user:tags") if isinstance(said, Mapping) else None
+    if any(map(schema.lost_tags, tags)):
+        # To edit those that are known would delete the others.
+        raise InvalidAnswer(
+            f"reading {kind} {asked} failed: it has too many tags, or too long ones; "
+            "shorten them in the UP42 console"
+        )
     return found

@@ -72,7 +72,7 @@ def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
     for field, is_without in _WITHOUT.items():
         if row.get(field) not in (None, "", []) and is_without(asset):
             yield field, f"its {field} cannot be used: {_shown(row[field])}"
-    if asset.tags and (lost := _lost_tags(row["tags"])):
+    if asset.tags and (lost := schema.lost_tags(row["tags"])):
         yield "tags left out", f"{lost} of its tags are too many or too long and were left out"
     for field in _TIMES:
         if row.get(field) is not None and schema.parse_time(row[field]) is None:
@@ -80,13 +80,6 @@ def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
     wish = row.get("name" if asset.name else "title")
     if isinstance(wish, str) and wish and names.safe_name(asset.name or asset.title) != wish:
         yield "safe name", f"no path can hold its name as it is: {_shown(wish)}"
-
-
-def _lost_tags(tags: object) -> int:
-    if not isinstance(tags, list):
-        return 0
-    too_long = sum(isinstance(tag, str) and len(tag) > schema.MOST_TAG for tag in tags)
-    return too_long + max(0, len(tags) - schema.MOST_STRINGS)
 
 
 def _shown(value: object) -> str:

@@ -26,7 +26,8 @@ MOST_ID = 256
 MOST_TEXT = 4096
 MOST_HREF = 8192
 MOST_TAG = 1024
-MOST_STRINGS = 2000
+#: So many that the attribute which would show them is too large: it never shows a part of them.
+MOST_STRINGS = 30_000
 MOST_FILES = 5000
 MOST_TIME = 64
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
@@ -43,7 +44,7 @@ def parse_asset(row: object) -> Asset | None:
     created_at, updated_at = _times(row)
     return Asset(
         id=asset_id,
-        name=_text(row.get("name")),
+        name=_name(row.get("name")),
         title=_text(row.get("title")),
         size=_size_bytes(row.get("size")),
         created_at=created_at,
@@ -217,6 +218,21 @@ def _text(value: object, most: int = MOST_TEXT) -> str | None:
     if not isinstance(value, str) or not 0 < len(value) <= most:
         return None
     return _LONE_SURROGATE.sub("\ufffd", value)
+
+
+def _name(value: object) -> str | None:
+    """What a file is called: of a longer name the beginning and the extension are enough."""
+    if isinstance(value, str) and len(value) > MOST_TEXT:
+        value = value[: MOST_TEXT - 16] + value[-16:]
+    return _text(value)
+
+
+def lost_tags(tags: object) -> int:
+    """How many of a row's tags are too long, or one too many, and were left out."""
+    if not isinstance(tags, list):
+        return 0
+    too_long = sum(isinstance(tag, str) and len(tag) > MOST_TAG for tag in tags)
+    return too_long + max(0, len(tags) - MOST_STRINGS)
 
 
 def _shared(value: object, most: int = MOST_TAG) -> str | None:
