@@ -6,6 +6,7 @@ Wires the API's parts for whoever needs an account without a mount: `login`, `do
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,10 +92,21 @@ async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connect
 def credentials_of(settings: Settings) -> Credentials:
     """User name and password; raises ConfigurationError with the ways to give them."""
     if not settings.username or not settings.password:
+        if settings.account_hint:
+            raise ConfigurationError(f"no UP42 account given: {settings.account_hint}")
+        user = os.environ.get("SUDO_USER")
+        if user and os.geteuid() == 0:
+            raise ConfigurationError(
+                f"no UP42 account given: under sudo this is root, who has neither the account that "
+                f"{user} signed in to nor {user}'s variables; run up42fs as {user}, without sudo, "
+                "or use --credentials FILE, or sign root in: sudo up42fs login"
+            )
         raise ConfigurationError(
             "no UP42 account given: run up42fs login, or set UP42_USERNAME and UP42_PASSWORD, "
             "or use --credentials FILE; to look around without an account: up42fs demo"
         )
+    if settings.account_hint:
+        return Credentials(settings.username, settings.password, settings.account_hint)
     return Credentials(settings.username, settings.password)
 
 

@@ -294,6 +294,8 @@ class Settings:
     log_level: str = "info"
     log_file: Path | None = None
     log_format: str = "text"
+    #: What to do where the account is refused or missing, by where it came from; no option.
+    account_hint: str = field(default="", compare=False)
 
     @property
     def storage_dir(self) -> Path | None:
@@ -440,6 +442,9 @@ def resolve(
     lowest = max(ranks.get("username", len(layers)), ranks.get("password", len(layers)))
     if ranks.get("credentials", len(layers)) < lowest:
         values |= _load_credentials(values["credentials"])
+        values["account_hint"] = f"check {values['credentials']}, and the region"
+    elif values.get("password") and "password" not in environment:
+        values["account_hint"] = "check the settings file, and the region"
     return Settings(**values)
 
 

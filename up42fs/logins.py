@@ -103,11 +103,33 @@ class Logins:
 
         Raises ConfigurationError where the keyring does not give the password.
         """
-        if settings.password or (login := self._of(settings)) is None:
+        if settings.password:
             return settings
+        if (login := self._of(settings)) is None:
+            return self._with_hint(settings)
         if settings.username not in (None, login.username):
             return settings
-        return replace(settings, username=login.username, password=_password(login))
+        return replace(
+            settings,
+            username=login.username,
+            password=_password(login),
+            account_hint="sign in again: up42fs login",
+        )
+
+    def _with_hint(self, settings: Settings) -> Settings:
+        """`settings` with the news that somebody is signed in elsewhere, where that is so."""
+        others = self.all()
+        if not others or settings.username not in (None, *(one.username for one in others)):
+            return settings
+        login = others[-1]
+        there = login.api_url or login.region
+        here = settings.api if settings.api_url or settings.auth_url else settings.region
+        how = f"--region {here}" if here in ("eu", "sa") else "with UP42_API_URL set"
+        return replace(
+            settings,
+            account_hint=f"{login.username} is signed in at {there}, and {here} is meant; leave "
+            f"out the region, or run up42fs login {how}",
+        )
 
     def add(self, settings: Settings, *, use_keyring: bool = True) -> Kept:
         """Keep the account of `settings` in place of its server's former one.

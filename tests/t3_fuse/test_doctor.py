@@ -558,6 +558,16 @@ def test_a_proxy_that_cannot_be_used(service: Emulator, monkeypatch: pytest.Monk
     assert "SOCKS" in finding.words
 
 
+@pytest.mark.claim("S158")
+async def test_an_account_without_assets(service: Emulator) -> None:
+    settings = settings_for(service, workspace="00000000-0000-4000-8000-000000000000")
+    found = [finding async for finding in network.examine(settings)]
+    (finding,) = [finding for finding in found if finding.level is Level.WARN]
+    assert "no asset in workspace 00000000" in finding.words
+    assert "all workspaces together have" in finding.words
+    assert finding.cure
+
+
 # all of it --------------------------------------------------------------------------------------
 
 

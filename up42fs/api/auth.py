@@ -70,6 +70,8 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
+    #: What to check where they are refused: it depends on where they came from.
+    check: str = "check UP42_USERNAME and UP42_PASSWORD, and that UP42_REGION is the account's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ class TokenSource:
             )
         return SignInFailed(
             f"UP42 refused the user name or password of {self._credentials.username}{said}; "
-            "check UP42_USERNAME and UP42_PASSWORD, and that UP42_REGION is the account's"
+            f"{self._credentials.check}"
         )
 
 

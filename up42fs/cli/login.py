@@ -59,7 +59,12 @@ def login(options: argparse.Namespace) -> int:
 
     settings = _place(options)
     username = settings.username or _ask_name()
-    settings = replace(settings, username=username, password=_ask_password(username))
+    settings = replace(
+        settings,
+        username=username,
+        password=_ask_password(username),
+        account_hint="type it again, and check the account's region: --region eu or sa",
+    )
     holdings = trio.run(sign_in, settings)
     logins = Logins(default_path(os.environ))
     kept = logins.add(settings, use_keyring=not options.no_keyring)

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import trio
 
-from up42fs.account import Connection, connect, credentials_of
+from up42fs.account import Connection, connect, credentials_of, nothing_found
 from up42fs.api.connection import make_http
 from up42fs.api.links import require_secure
 from up42fs.config import Settings
@@ -167,7 +168,10 @@ async def _account(settings: Settings) -> AsyncGenerator[Finding, None]:
         except Up42fsError as error:
             yield fail("account", *_split(error))
             return
-        yield ok("account", f"{settings.username} is signed in, {page.total} assets")
+        if page.total == 0:
+            yield await _empty(settings)
+        else:
+            yield ok("account", f"{settings.username} is signed in, {page.total} assets")
         readable = [asset for asset in page.items if asset.size]
         if not readable:
             yield ok("links", "no asset to try them with")
@@ -175,6 +179,18 @@ async def _account(settings: Settings) -> AsyncGenerator[Finding, None]:
         largest = max(readable, key=lambda asset: asset.size or 0)
         async for finding in _bytes(connection, largest):
             yield finding
+
+
+async def _empty(settings: Settings) -> Finding:
+    """What to say of an account without assets, or a workspace that has none or is none."""
+    words, _, cure = nothing_found(settings).partition("; ")
+    if settings.workspace is not None:
+        with suppress(Up42fsError, trio.TooSlowError):
+            async with connect(replace(settings, workspace=None), Metrics()) as connection:
+                with trio.fail_after(STEP_TIMEOUT_S):
+                    total = (await connection.client.assets_page(0, size=1)).total
+                    words += f"; all workspaces together have {total} assets"
+    return warn("account", words, cure)
 
 
 async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding, None]:
