@@ -16,6 +16,7 @@ import trio
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
+from up42fs.api.network import Reached
 from up42fs.api.pages import Page
 from up42fs.catalog.snapshot import Snapshot, Stored
 from up42fs.config import Settings
@@ -46,6 +47,7 @@ class Connection:
     settings: Settings
     tokens: TokenSource
     client: Client
+    reached: Reached
 
     async def preflight(self, limit_s: float = PREFLIGHT_S) -> bool:
         """Sign in and get one answer; whether the storage has anything in it.
@@ -83,10 +85,11 @@ class Holdings:
 async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
     """A connection for the account of `settings`; raises ConfigurationError if there is none."""
     credentials = credentials_of(settings)
-    async with make_http() as http:
+    reached = Reached(settings.api)
+    async with make_http(reached=reached) as http:
         tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
         client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
-        yield Connection(settings, tokens, client)
+        yield Connection(settings, tokens, client, reached)
 
 
 def credentials_of(settings: Settings) -> Credentials:

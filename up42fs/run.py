@@ -23,6 +23,7 @@ from up42fs import __version__, logs, records, signals, slept, supervise
 from up42fs.account import connect, load_and_sign_in, nothing_found
 from up42fs.allocator import return_memory
 from up42fs.api.client import Client
+from up42fs.api.network import Reached
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.edited import Edited
@@ -125,7 +126,7 @@ async def _serve(
         gc.disable()  # nothing that is loaded is garbage; enabled when all is there
         stored, is_empty = await load_and_sign_in(connection, snapshot)
         parts = _Mount(settings, mountpoint, connection.client, metrics, snapshot, stored, recent)
-        parts.source = source
+        parts.source, parts.reached = source, connection.reached
         parts.notes = tuple(notes)
         if is_empty:
             notes.append(nothing_found(settings))
@@ -149,6 +150,7 @@ class _Mount:
     ) -> None:
         self._recent = recent
         self.source: str | None = None
+        self.reached = Reached(settings.api)
         self._egress = egress_of(settings, metrics)
         crowd = frozenset(filter(None, settings.crowd.split(":")))
         self._watch = Watch(Ledger(), metrics, crowd)
@@ -238,6 +240,7 @@ class _Mount:
                 self._metrics,
                 on_version=self._learned,
                 egress=self._egress,
+                is_local=lambda: self.reached.is_local,
             )
             self._filesystem = Filesystem(
                 self._index,

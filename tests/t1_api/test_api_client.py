@@ -637,10 +637,6 @@ async def test_limits_and_proxies_of_the_http_client(monkeypatch: pytest.MonkeyP
     async with make_http() as http:
         assert (http.timeout.connect, http.timeout.read) == (10, 15)
         assert not http.follow_redirects
-        own = http._transport
-        assert http._transport_for_url(httpx.URL("https://api.up42.com")) is not own
-        for url in ("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"):
-            assert http._transport_for_url(httpx.URL(url)) is own
 
 
 @pytest.mark.parametrize("failure", [({}, 503), ({}, 429), httpx.ReadError("reset"), ({}, 504)])

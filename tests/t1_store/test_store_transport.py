@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import certifi
 import pytest
 import trio
 
+from up42fs.core.hosts import is_loopback
 from up42fs.core.retry import Kind
 from up42fs.errors import InvalidAnswer
-from up42fs.store.addresses import check_url, find_ca_file, is_loopback
+from up42fs.store.addresses import check_url
 from up42fs.store.ports import Head, RangeRequest
 from up42fs.store.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
@@ -425,14 +425,6 @@ def test_loopback_may_go_without_tls() -> None:
     assert check_url("http://[::1]:8080/a") == "[::1]:8080"
     assert is_loopback("127.9.9.9")
     assert not is_loopback("localhost.example.com")
-
-
-def test_certificates_come_from_the_setting_then_the_system_then_certifi(tmp_path: Path) -> None:
-    own = tmp_path / "own.pem"
-    own.write_text("")
-    assert find_ca_file({"SSL_CERT_FILE": str(own)}) == str(own)
-    assert Path(find_ca_file({"SSL_CERT_FILE": str(tmp_path / "none")})).is_file()
-    assert Path(certifi.where()).is_file()
 
 
 # TLS and proxies --------------------------------------------------------------------------------

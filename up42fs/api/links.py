@@ -13,14 +13,14 @@ that are relative begin where the document was: at the request's URL, or at an i
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
+from up42fs.core.hosts import is_loopback, is_near
 from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
 
 _ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+)")
@@ -38,6 +38,8 @@ MOST_SEGMENT = 1024
 #: Links of a document that are looked at, once for each of its files.
 _MOST_LINKS = 100
 _VISIBLE = re.compile(r"[!-~]+")
+#: What a host may be made of, once percent signs are undone: a name, or an address of either kind.
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 #: Names below `/v2/assets/` that are not asset IDs.
 _RESERVED = frozenset({"stac", ".", ".."})
 
@@ -87,29 +89,13 @@ def is_safe_link(url: str, api_url: str) -> bool:
     if parts is None or not parts.hostname or parts.scheme not in ("http", "https"):
         return False
     if is_loopback(urlsplit(api_url).hostname or ""):
-        return parts.scheme == "https" or is_loopback(parts.hostname)
-    return parts.scheme == "https" and not _is_local(parts.hostname)
+        return is_loopback(parts.hostname) or (parts.scheme == "https" and _is_far(parts.hostname))
+    return parts.scheme == "https" and _is_far(parts.hostname)
 
 
-def _is_local(host: str) -> bool:
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_far(host: str) -> bool:
+    """Whether the host, as far as its spelling tells, could be a store elsewhere."""
+    return _HOST.fullmatch(unquote(host).strip("[]")) is not None and not is_near(host)
 
 
 def segment(identifier: str) -> str:

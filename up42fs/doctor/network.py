@@ -5,6 +5,7 @@ Asks as a mount would, through the same client and the same read engine.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -13,7 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import trio
@@ -21,7 +21,9 @@ import trio
 from up42fs.account import Connection, connect, credentials_of, nothing_found
 from up42fs.api.connection import make_http
 from up42fs.api.links import require_secure
+from up42fs.certificates import find_trust
 from up42fs.config import Settings
+from up42fs.core.proxies import Proxy, route_of
 from up42fs.doctor.finding import Finding, Level, fail, ok, warn
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
@@ -43,13 +45,15 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Every check of the network, until one fails that the rest needs."""
     failed = False
     try:
+        yield ok("certificates", f"believed are those of {find_trust(os.environ).origin}")
         async with make_http() as http:
             for url in dict.fromkeys((settings.auth, settings.api)):
                 async for finding in _host(http, url):
                     failed = failed or finding.level is Level.FAIL
                     yield finding
     except ConfigurationError as error:
-        yield fail("proxy", *_split(error))
+        check = "certificates" if "SSL_CERT" in str(error) else "proxy"
+        yield fail(check, *_split(error))
         return
     if failed:
         return
@@ -69,14 +73,17 @@ async def _host(http: httpx.AsyncClient, url: str) -> AsyncGenerator[Finding, No
     except Up42fsError as error:
         yield fail("address", *_split(error))
         return
-    proxy = _proxy(url)
+    route = route_of(url, os.environ)
+    proxy = route.proxy
     if proxy is None:
+        if route.why.endswith("says so"):
+            yield ok("proxy", f"{host} is reached directly: {route.why}")
         finding = await _name(host, urlsplit(url).port or 443)
         yield finding
         if finding.cure:
             return
     else:
-        yield ok("proxy", f"{host} is reached through {urlsplit(proxy).hostname}")
+        yield ok("proxy", f"{host} is reached through {proxy.host}: {route.why}")
     async for finding in _answer(http, url, host, proxy):
         yield finding
 
@@ -96,9 +103,9 @@ async def _name(host: str, port: int) -> Finding:
 
 
 async def _answer(
-    http: httpx.AsyncClient, url: str, host: str, proxy: str | None
+    http: httpx.AsyncClient, url: str, host: str, proxy: Proxy | None
 ) -> AsyncGenerator[Finding, None]:
-    through = f" through the proxy {urlsplit(proxy).hostname}" if proxy else ""
+    through = f" through the proxy {proxy.host}" if proxy else ""
     try:
         with trio.fail_after(STEP_TIMEOUT_S):
             answer = await http.get(url + "/")
@@ -110,7 +117,7 @@ async def _answer(
     yield _clock(host, answer)
 
 
-def _no_answer(host: str, through: str, proxy: str | None, error: Exception) -> Finding:
+def _no_answer(host: str, through: str, proxy: Proxy | None, error: Exception) -> Finding:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE" in str(cause):
@@ -122,16 +129,17 @@ def _no_answer(host: str, through: str, proxy: str | None, error: Exception) -> 
                 "and check this machine's clock: timedatectl",
             )
         cause = cause.__cause__ or cause.__context__
+    name = proxy.host if proxy else "?"
     if isinstance(error, httpx.ProxyError) and "407" in str(error):
         return fail(
             "proxy",
-            f"the proxy {urlsplit(proxy or '').hostname} wants a user name and password",
+            f"the proxy {name} wants a user name and password",
             "set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT",
         )
     if isinstance(error, httpx.ProxyError) or (proxy and isinstance(error, httpx.ConnectError)):
         return fail(
             "proxy",
-            f"the proxy {urlsplit(proxy or '').hostname} does not connect to {host}",
+            f"the proxy {name} does not connect to {host}",
             "correct HTTPS_PROXY, or unset it: unset HTTPS_PROXY",
         )
     reason = "no answer in time" if isinstance(error, trio.TooSlowError) else type(error).__name__
@@ -240,7 +248,10 @@ async def _read(connection: Connection, asset: Asset, label: str, count: int) ->
     failure: Up42fsError | None = None
     with trio.fail_after(STEP_TIMEOUT_S + 5):
         async with trio.open_nursery() as nursery:
-            store = FileStore(nursery, connection.client.sign, settings, Metrics())
+            store = FileStore(
+                nursery, connection.client.sign, settings, Metrics(),
+                is_local=lambda: connection.reached.is_local,
+            )  # fmt: skip
             try:
                 file = store.open(asset.id, size=asset.size or 0, name=label)
                 for offset in range(0, count, 1 << 20):
@@ -253,15 +264,6 @@ async def _read(connection: Connection, asset: Asset, label: str, count: int) ->
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy of the environment for `url`; credentials may be in it."""
-    host = urlsplit(url).hostname or ""
-    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    return proxies.get(urlsplit(url).scheme) or proxies.get("all")
 
 
 def _split(error: BaseException, cure: str = "") -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pycurl
 
+from up42fs.core.proxies import Proxy
 from up42fs.core.retry import Kind
 from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
 
@@ -46,8 +47,12 @@ class Attempt:
         self.stop = False
         self.place: memoryview | None = None  # where the body may be written directly
         self.crash: BaseException | None = None
+        self.proxy: Proxy | None = None
+        self.may_connect: Callable[[str], bool] | None = None  # None: a proxy decides
+        self.refused: str | None = None  # an address that the host's name resolved to
         self._gate = threading.Lock()  # held while the sink is called
         self._is_lost = False
+        self._lacks_socket = False
         self._sink = sink
         self._stall_s = stall_s
         self._on_over = on_over
@@ -83,6 +88,17 @@ class Attempt:
         """Stop it: when this returned, the sink is not being called and never will be."""
         with self._gate:
             self.stop = True
+
+    def on_address(self, address: str) -> bool:
+        """It is about to be connected to `address`; whether it may."""
+        if self.may_connect is None or self.may_connect(address):
+            return True
+        self.refused = address
+        return False
+
+    def on_no_socket(self) -> None:
+        """This machine has no socket left for it."""
+        self._lacks_socket = True
 
     def on_connecting(self) -> None:
         """It is not yet sent: nothing can be heard."""
@@ -126,6 +142,8 @@ class Attempt:
             return None
         if self._has_stalled:
             return Kind.STALLED
+        if self._lacks_socket and code == pycurl.E_COULDNT_CONNECT:
+            return Kind.LOCAL
         if code == pycurl.E_OPERATION_TIMEDOUT:
             return Kind.STALLED if was_sent else Kind.UNREACHABLE
         if code:

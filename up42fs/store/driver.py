@@ -53,7 +53,7 @@ class _Line:
 
     def __init__(self, configure: Callable[[Transfer], None]) -> None:
         self.attempt: Attempt | None = None
-        self.transfer = Transfer(self._on_header, self._on_body)
+        self.transfer = Transfer(self._on_header, self._on_body, self._on_address)
         configure(self.transfer)
 
     def follow(self) -> bool:
@@ -71,6 +71,15 @@ class _Line:
         if attempt.place is not None and not self.transfer.is_placed:
             self.transfer.place(attempt.place)
         return True
+
+    def _on_address(self, address: str | None) -> bool:
+        attempt = self.attempt
+        if attempt is None:
+            return False
+        if address is None:
+            attempt.on_no_socket()
+            return False
+        return attempt.on_address(address)
 
     def _on_body(self, data: bytes) -> bool:
         return self.attempt is not None and self.attempt.on_body(data)

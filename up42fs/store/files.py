@@ -79,6 +79,7 @@ class FileStore:
         on_version: Callable[[str, Version | None], None] | None = None,
         transport: Transport | None = None,
         egress: Egress | None = None,
+        is_local: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
         run_disk: Runner = in_thread,
@@ -86,7 +87,7 @@ class FileStore:
         self._nursery = nursery
         self._settings = settings
         self._on_version = on_version
-        transport = transport or CurlTransport(settings.connections)
+        transport = transport or CurlTransport(settings.connections, is_local=is_local)
         self._transport = BudgetedTransport(transport, egress) if egress else transport
         self._tallies = Tallies(metrics)
         self._leases = Leases(nursery, sign, self._tallies, clock)

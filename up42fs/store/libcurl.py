@@ -17,9 +17,10 @@ that is running ends only in the thread that drives it, outside of `Multi.perfor
 from __future__ import annotations
 
 import ctypes
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_void_p
 from typing import Any
 
 import pycurl
@@ -79,6 +80,9 @@ _fwrite = ctypes.cast(_LIBC.fwrite, c_void_p)
 
 #: size_t (*)(char *data, size_t size, size_t count, void *user)
 _Callback = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_size_t, c_size_t, c_void_p)
+#: curl_socket_t (*)(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+_Opening = ctypes.CFUNCTYPE(c_int, c_void_p, c_int, c_void_p)
+_NO_SOCKET = -1  # CURL_SOCKET_BAD
 Value = int | str | bytes | None
 
 _function(_CURL, "curl_global_init", c_int, c_long)(3)  # all; counted, so twice does no harm
@@ -87,11 +91,17 @@ _function(_CURL, "curl_global_init", c_int, c_long)(3)  # all; counted, so twice
 class Transfer:
     """An easy handle, used for one request after another.
 
-    `on_header` takes a header line, `on_body` a piece of a body without a place; both return
-    whether to go on, must not raise, and are called in the thread that drives the transfer.
+    `on_header` takes a header line, `on_body` a piece of a body without a place, `on_address` the
+    address that is to be connected to, or None where there is no socket for it. All return whether
+    to go on, must not raise, and are called in the thread that drives the transfer.
     """
 
-    def __init__(self, on_header: Callable[[bytes], bool], on_body: Callable[[bytes], bool]):
+    def __init__(
+        self,
+        on_header: Callable[[bytes], bool],
+        on_body: Callable[[bytes], bool],
+        on_address: Callable[[str | None], bool],
+    ):
         self._easy = _easy_init()
         if not self._easy:
             raise MemoryError("libcurl has no memory for a transfer")
@@ -100,6 +110,8 @@ class Transfer:
         self._place: Any = None  # what the stream writes to
         self._on_header = _Callback(_taking(on_header))
         self._on_body = _Callback(_taking(on_body))
+        self._on_address = _Opening(_opening(on_address))
+        self.set(pycurl.OPENSOCKETFUNCTION, self._on_address)
         self.set(pycurl.HEADERFUNCTION, self._on_header)
         self.set(pycurl.WRITEFUNCTION, self._on_body)
 
@@ -219,6 +231,34 @@ def _taking(take: Callable[[bytes], bool]) -> Callable[[int, int, int, int], int
     def callback(data: int, size: int, count: int, _user: int) -> int:
         length = size * count
         return length if take(ctypes.string_at(data, length)) else (0 if length else _PASS)
+
+    return callback
+
+
+class _SocketAddress(ctypes.Structure):
+    """`struct curl_sockaddr`, without the address at its end."""
+
+    _fields_ = (("family", c_int), ("kind", c_int), ("protocol", c_int), ("length", c_uint))
+
+
+def _opening(take: Callable[[str | None], bool]) -> Callable[[int, int, int], int]:
+    """Opens the socket that libcurl asks for, if its address may be connected to."""
+
+    def callback(_user: int, _purpose: int, address: int) -> int:
+        try:
+            asked = _SocketAddress.from_address(address)
+            raw = ctypes.string_at(address + ctypes.sizeof(_SocketAddress), asked.length)
+            # sockaddr_in: family, port, 4 bytes; sockaddr_in6: family, port, flow, 16 bytes
+            at = (4, 8) if asked.family == socket.AF_INET else (8, 24)
+            if not take(socket.inet_ntop(asked.family, raw[slice(*at)])):
+                return _NO_SOCKET
+        except (OSError, ValueError):
+            return _NO_SOCKET  # of no family that has addresses
+        try:
+            return socket.socket(asked.family, asked.kind, asked.protocol).detach()
+        except OSError:
+            take(None)
+            return _NO_SOCKET
 
     return callback
 

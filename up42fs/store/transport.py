@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 import pycurl
 import trio
 
 from up42fs import __version__
+from up42fs.certificates import find_trust
+from up42fs.core.hosts import may_connect
+from up42fs.core.proxies import route_of
 from up42fs.core.retry import Kind
+from up42fs.errors import InvalidAnswer
 from up42fs.patience import patient_s
-from up42fs.store.addresses import check_url, find_ca_file, is_loopback
+from up42fs.store.addresses import check_url
 from up42fs.store.attempt import Attempt
 from up42fs.store.driver import STUCK_S, Driver
 from up42fs.store.drivers import Drivers
@@ -60,16 +63,23 @@ class CurlTransport:
         environ: Mapping[str, str] | None = None,
         stall_s: int = STALL_S,
         threads: int = THREADS,
+        is_local: Callable[[], bool] = lambda: True,
     ) -> None:
+        """With `is_local` links may lead to this machine: the API is on it."""
+        self._environ = {**os.environ, **(environ or {})}
+        self._is_local = is_local
         self._connections = connections
         self._stall_s = stall_s
-        self._ca_file = find_ca_file(os.environ if environ is None else environ)
+        self._trust = find_trust(os.environ if environ is None else environ)
         self._hosts: dict[str, trio.CapacityLimiter] = {}
-        self._drivers = Drivers(threads, lambda: Driver(connections, self._configure, _prepare))
+        self._drivers = Drivers(
+            threads, lambda: Driver(connections, self._configure, self._prepare)
+        )
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
         """See `ports.Transport.fetch`; raises InvalidAnswer for a link that must not be used."""
         netloc = check_url(request.url)
+        proxy = route_of(request.url, self._environ).proxy
         token, over = trio.lowlevel.current_trio_token(), trio.Event()
 
         def on_over() -> None:
@@ -79,12 +89,18 @@ class CurlTransport:
         host = self._hosts.setdefault(netloc, trio.CapacityLimiter(self._connections))
         async with host:
             attempt = Attempt(request, sink, self._stall_s, on_over)
+            attempt.proxy = proxy
             driver = self._drivers.submit(attempt)
             try:
                 await _wait(over, driver, request.timeout_s)
             finally:
                 if driver is not None and not over.is_set():
                     await _end(attempt, driver, over, sink)
+        if attempt.refused is not None and attempt.outcome.head is None:
+            raise InvalidAnswer(
+                f"UP42 signed a link that leads to {attempt.refused}, where no store can be: "
+                "it was not used; report this"
+            )
         if not over.is_set():
             return Outcome(None, Kind.LOCAL, attempt.outcome.body_bytes)
         if attempt.crash is not None:
@@ -104,7 +120,14 @@ class CurlTransport:
         set_(pycurl.NOSIGNAL, 1)
         set_(pycurl.FOLLOWLOCATION, 0)
         set_(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        set_(pycurl.CAINFO, self._ca_file)
+        for option, value in (
+            (pycurl.CAINFO, self._trust.file),
+            (pycurl.CAPATH, self._trust.directory),
+            (pycurl.PROXY_CAINFO, self._trust.file),
+            (pycurl.PROXY_CAPATH, self._trust.directory),
+        ):
+            set_(option, value)
+        set_(pycurl.NOPROXY, "")  # the environment is read by `core.proxies`
         set_(pycurl.CONNECTTIMEOUT, CONNECT_TIMEOUT_S)
         set_(pycurl.LOW_SPEED_LIMIT, STALL_BYTES_S)
         set_(pycurl.LOW_SPEED_TIME, self._stall_s)
@@ -113,6 +136,26 @@ class CurlTransport:
         set_(pycurl.USERAGENT, f"up42fs/{__version__}")
         set_(pycurl.NETRC, pycurl.NETRC_IGNORED)
         set_(_SUPPRESS_CONNECT_HEADERS, 1)
+
+    def _prepare(self, transfer: Transfer, attempt: Attempt) -> None:
+        request = attempt.request
+        # The store refuses signed requests with other than these (contract §6, Forbidden headers).
+        headers = ["Accept-Encoding: identity"]
+        if request.if_match is not None:
+            headers.append(f"If-Match: {request.if_match}")
+        transfer.set_headers(headers)
+        transfer.set(pycurl.URL, request.url)
+        transfer.set(pycurl.RANGE, f"{request.span.start}-{request.span.stop - 1}")
+        transfer.set(pycurl.TIMEOUT_MS, max(1, int(request.timeout_s * 1000)))
+        proxy = attempt.proxy
+        transfer.set(pycurl.PROXY, proxy.url if proxy else "")
+        name, word = (proxy.login if proxy else None) or (None, None)
+        transfer.set(pycurl.PROXYUSERNAME, name)
+        transfer.set(pycurl.PROXYPASSWORD, word)
+        attempt.may_connect = None if proxy else self._may_connect
+
+    def _may_connect(self, address: str) -> bool:
+        return may_connect(address, local=self._is_local())
 
 
 async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> None:
@@ -135,18 +178,3 @@ async def _end(attempt: Attempt, driver: Driver, over: trio.Event, sink: Sink) -
     if not over.is_set() and attempt.place is not None:
         # Its thread may be anywhere, in the middle of a write to that place as well.
         sink.abandon()
-
-
-def _prepare(transfer: Transfer, attempt: Attempt) -> None:
-    request = attempt.request
-    # The store refuses signed requests with other than these (contract §6, Forbidden headers).
-    headers = ["Accept-Encoding: identity"]
-    if request.if_match is not None:
-        headers.append(f"If-Match: {request.if_match}")
-    transfer.set_headers(headers)
-    transfer.set(pycurl.URL, request.url)
-    transfer.set(pycurl.RANGE, f"{request.span.start}-{request.span.stop - 1}")
-    transfer.set(pycurl.TIMEOUT_MS, max(1, int(request.timeout_s * 1000)))
-    # Without a proxy set libcurl reads HTTPS_PROXY and NO_PROXY.
-    loopback = is_loopback(urlsplit(request.url).hostname or "")
-    transfer.set(pycurl.PROXY, "" if loopback else None)

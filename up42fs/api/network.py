@@ -1,0 +1,189 @@
+"""The API plane's connections: which proxy, which addresses, whose certificates.
+
+Knows httpx and httpcore; nothing of endpoints or tokens.
+
+Theory. The proxy of each request is `core.proxies`' to say, so that both planes go the same way;
+httpx reads nothing of the environment. A direct connection resolves the name once, leaves out
+addresses that nobody's API has (`core.hosts`), and connects to one of the rest, so a name that
+resolves to something else in between changes nothing. The API's host is the user's word, so it may
+be this machine; whether it is, as its certificate proves, decides what links may lead to
+(`Reached`). With a proxy the proxy resolves, and only what the URL itself says can be judged.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+import httpcore
+import httpx
+import trio
+
+from up42fs.certificates import Trust, context_of
+from up42fs.core.hosts import is_loopback, may_connect, numeric
+from up42fs.core.proxies import Proxy, route_of
+
+#: The next address is tried beside one that does not answer after so many seconds (RFC 8305).
+_STAGGER_S = 0.25
+_Options = Iterable[httpcore.SOCKET_OPTION] | None
+
+
+class Reached:
+    """Where the API was met: on this machine, or elsewhere."""
+
+    def __init__(self, url: str) -> None:
+        self.is_local = is_loopback(httpx.URL(url).host)
+
+
+class Guarded(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that an API may have; TCP alone, which is all that is asked for."""
+
+    def __init__(self, reached: Reached | None = None) -> None:
+        self._backend = httpcore.TrioBackend()
+        self._reached = reached
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _Options = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A stream to `host`; raises ConnectError where it has no address that may be used."""
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            addresses = await _resolve(host, port)
+            usable = [one for one in addresses if may_connect(one, local=True)]
+            if numeric(host) is not None:
+                usable = addresses  # the user's own word
+            if not usable:
+                raise httpcore.ConnectError(
+                    f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
+                )
+            stream = await self._first(usable, port, local_address, socket_options)
+            return _Stream(stream, self._reached)
+        raise httpcore.ConnectTimeout
+
+    async def _first(
+        self, addresses: list[str], port: int, local_address: str | None, options: _Options
+    ) -> httpcore.AsyncNetworkStream:
+        """The connection to the address that answers first; later ones begin later."""
+        won: list[httpcore.AsyncNetworkStream] = []
+        errors: list[Exception] = []
+        failed = [trio.Event() for _ in addresses]
+
+        async def attempt(place: int, nursery: trio.Nursery) -> None:
+            if place:
+                with trio.move_on_after(_STAGGER_S * place):
+                    await failed[place - 1].wait()
+            try:
+                stream = await self._backend.connect_tcp(
+                    addresses[place], port, None, local_address, options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                errors.append(error)
+                failed[place].set()
+                return
+            won.append(stream)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for place in range(len(addresses)):
+                nursery.start_soon(attempt, place, nursery)
+        for late in won[1:]:
+            await late.aclose()
+        if not won:
+            raise errors[0]
+        return won[0]
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that notes where it leads once the other side has proved who it is."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, reached: Reached | None) -> None:
+        self._stream = stream
+        self._reached = reached
+        self.read = stream.read  # type: ignore[method-assign]
+        self.write = stream.write  # type: ignore[method-assign]
+        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        peer = self._stream.get_extra_info("server_addr")
+        if self._reached is not None and peer:
+            self._reached.is_local = not may_connect(str(peer[0]), local=False)
+        return stream
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+class Routed(httpx.AsyncBaseTransport):
+    """Sends each request directly or through its proxy."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        trust: Trust,
+        limits: httpx.Limits,
+        reached: Reached | None = None,
+    ) -> None:
+        self._environ = environ
+        self._context = context_of(trust)
+        self._limits = limits
+        self._reached = reached
+        self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; raises ConfigurationError where its proxy cannot be used."""
+        proxy = route_of(str(request.url), self._environ).proxy
+        if proxy not in self._pools:
+            self._pools[proxy] = self._pool(proxy)
+        return await self._pools[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            await pool.aclose()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    def _pool(self, proxy: Proxy | None) -> httpx.AsyncHTTPTransport:
+        through = None
+        if proxy is not None:
+            is_tls = proxy.scheme == "https"
+            context = self._context if is_tls else None
+            through = httpx.Proxy(proxy.url, auth=proxy.login, ssl_context=context)
+        pool = httpx.AsyncHTTPTransport(
+            verify=self._context, trust_env=False, limits=self._limits, proxy=through
+        )
+        if proxy is None:
+            # httpx has no parameter for the backend; a test holds this against its next release.
+            pool._pool = httpcore.AsyncConnectionPool(
+                ssl_context=self._context,
+                max_connections=self._limits.max_connections,
+                max_keepalive_connections=self._limits.max_keepalive_connections,
+                keepalive_expiry=self._limits.keepalive_expiry,
+                network_backend=Guarded(self._reached),
+            )
+        return pool

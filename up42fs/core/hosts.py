@@ -1,0 +1,101 @@
+"""Which hosts and addresses are near: this machine, its link, a cloud's metadata service.
+
+Pure. Both planes ask here, of what a URL says and of what is connected to.
+
+Theory. A link of UP42 is foreign text. Followed blindly it could lead to what answers on the
+loopback, in the link-local network or at a metadata address, none of which is anybody's object
+store. Spellings of an address are many (`127.1`, `0x7f000001`, `%31%32%37.0.0.1`, `127.0.0.1.`),
+and a name may resolve to anything, to something else each time. So a URL's literal address is read
+as libcurl reads it, and a name is judged by the address at the moment it is connected to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import unquote
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Metadata services that are not link-local: Alibaba, Oracle, Azure, AWS, Google.
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_PART = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+
+
+def numeric(host: str) -> Address | None:
+    """The address that `host` spells, None where it is a name."""
+    text = unquote(host).strip("[]").partition("%")[0].rstrip(".")
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return _as_inet_aton(text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine by itself, whatever a resolver says."""
+    name = unquote(host).rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = numeric(host)
+    return address is not None and _unwrapped(address).is_loopback
+
+
+def is_near(host: str) -> bool:
+    """Whether `host` is, by itself, this machine, its link, or a metadata service."""
+    address = numeric(host)
+    return is_loopback(host) or (address is not None and not may_connect(address, local=False))
+
+
+def may_connect(address: Address | str, *, local: bool) -> bool:
+    """Whether `address` could be a store's; with `local` that may be this machine."""
+    if isinstance(address, str):
+        address = ipaddress.ip_address(address.partition("%")[0])
+    if address in _METADATA:
+        return False
+    inner = _unwrapped(address)
+    if inner.is_loopback:
+        return local
+    is_nobodys = inner.is_unspecified or inner.is_multicast or inner.is_link_local
+    return not (is_nobodys or inner in _METADATA or inner in _THIS_NETWORK)
+
+
+def _unwrapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and (address in _NAT64 or (address in _COMPATIBLE and int(address) > 1)):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return inner or address
+
+
+def _as_inet_aton(text: str) -> ipaddress.IPv4Address | None:
+    """An IPv4 address with fewer parts, in decimal, octal or hexadecimal, as C's inet_aton."""
+    parts = text.split(".")
+    if len(parts) > 4 or not all(_PART.fullmatch(part) and len(part) < 40 for part in parts):
+        return None
+    try:
+        values = [_value(part) for part in parts]
+    except ValueError:
+        return None  # 08, say
+    *heads, last = values
+    if any(value > 255 for value in heads) or last >= 256 ** (5 - len(values)):
+        return None
+    number = last
+    for place, value in enumerate(heads):
+        number += value << (8 * (3 - place))
+    return ipaddress.IPv4Address(number)
+
+
+def _value(part: str) -> int:
+    if part[:2] in ("0x", "0X"):
+        return int(part[2:] or "0", 16)
+    return int(part, 8 if part.startswith("0") else 10)
