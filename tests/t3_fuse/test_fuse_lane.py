@@ -17,9 +17,13 @@ import trio
 
 from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fuse import lane as lane_module
+from up42fs.fuse import places
+from up42fs.fuse.boundary import boundary
+from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.lane import Lane
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
+from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
 DIRECTORY = Attributes(8, 0o40555, 2, 0, 1, 2, 300.0)
@@ -31,6 +35,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.metrics = Metrics()
         self.gates: dict[int, trio.Event] = {}
         self.waiting = 0
         self.found: Attributes | Absent = FILE
@@ -43,12 +48,21 @@ class Handlers:
     def forget(self, inodes: Any) -> None:
         self.forgotten.extend(inodes)
 
+    @boundary(60.0)
+    async def gate(self, number: int) -> None:
+        if number in self.gates:
+            self.waiting += 1
+            try:
+                await self.gates[number].wait()
+            finally:
+                self.waiting -= 1
+
+    async def statfs(self) -> tuple[int, int, int]:
+        return 9, 1, 7
+
     async def getattr(self, inode: int) -> Attributes:
         self.calls.append(("getattr", inode))
-        if inode in self.gates:
-            self.waiting += 1
-            await self.gates[inode].wait()
-            self.waiting -= 1
+        await self.gate(inode)
         if inode == 13:
             raise pyfuse3.FUSEError(errno.ESTALE)
         return FILE
@@ -59,6 +73,7 @@ class Handlers:
 
     async def read(self, handle: int, offset: int, size: int) -> memoryview:
         self.calls.append(("read", handle, offset, size))
+        await self.gate(handle)
         return memoryview(b"0123456789")[offset : offset + size]
 
     async def write(self, handle: int, offset: int, data: bytes) -> int:
@@ -213,26 +228,85 @@ async def test_who_waits_keeps_nobody_waiting(handlers: Handlers) -> None:
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
 
 
-async def test_no_more_wait_than_are_allowed(
-    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lane_module, "MOST_WAITING", 2)
-    handlers.gates = {node: trio.Event() for node in (1, 2, 3)}
+@pytest.fixture
+def two_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST_WAITING", 2)
+
+
+async def test_who_has_no_place_waits_without_a_task(handlers: Handlers, two_places: None) -> None:
+    handlers.gates = {node: trio.Event() for node in (1, 2, 3, 4)}
     async with served(handlers) as kernel:
-        for node in (1, 2, 3):
+        for node in (1, 2, 3, 4):
             await kernel.send(Opcode.GETATTR, bytes(16), node=node)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert handlers.waiting == 2
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0, "what need not wait"
+        assert (await kernel.ask(Opcode.STATFS))[1][:24] == struct.pack("=QQQ", 9, 1, 1)
         handlers.gates[1].set()
         assert (await kernel.receive())[0] == 1
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert handlers.waiting == 2
         handlers.gates[3].set()
         assert (await kernel.receive())[0] == 3
-        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        handlers.gates[2].set()
+        handlers.gates[4].set()
+        assert sorted([(await kernel.receive())[0] for _ in range(2)]) == [2, 4]
+
+
+async def test_readers_take_no_place_of_others(handlers: Handlers, two_places: None) -> None:
+    handlers.gates = {node: trio.Event() for node in (7, 42)}
+    async with served(handlers) as kernel:
+        read = struct.pack("=QQIIQII", 42, 2, 3, 0, 0, 0, 0)
+        readers = [await kernel.send(Opcode.READ, read) for _ in range(6)]
+        slow = [await kernel.send(Opcode.GETATTR, bytes(16), node=7) for _ in range(2)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert handlers.waiting == 4
+        handlers.gates[7].set()
+        assert sorted([(await kernel.receive())[0] for _ in slow]) == slow
+        handlers.gates[42].set()
+        answers = [await kernel.receive() for _ in readers]
+        assert sorted(answer[0] for answer in answers) == readers
+        assert {answer[1:] for answer in answers} == {(0, b"234")}
+
+
+async def test_time_without_a_place_counts(
+    handlers: Handlers, two_places: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "METADATA_DEADLINE_S", 0.3)
+    handlers.gates = {node: trio.Event() for node in (1, 2, 3, 4)}
+    async with served(handlers) as kernel:
+        for node in (1, 2, 3, 4):
+            await kernel.send(Opcode.GETATTR, bytes(16), node=node)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        handlers.gates[1].set()
+        assert (await kernel.receive())[0] == 1
+        assert sorted([(await kernel.receive())[:2] for _ in range(2)]) == [
+            (3, errno.ETIMEDOUT),
+            (4, errno.ETIMEDOUT),
+        ]
         handlers.gates[2].set()
         assert (await kernel.receive())[0] == 2
-        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+
+
+async def test_an_interrupt_ends_a_wait_whose_reader_ends(
+    handlers: Handlers, two_places: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {3: Fate.ENDS, 4: Fate.GOES_ON}
+    monkeypatch.setattr(Interrupts, "_fate", lambda _, wait: found[wait.thread_id])
+    handlers.gates = {node: trio.Event() for node in (1, 2, 3)}
+    async with served(handlers) as kernel:
+        for node, thread_id in ((1, 4), (2, 3), (3, 3)):
+            await kernel.send(Opcode.GETATTR, bytes(16), node=node, thread_id=thread_id)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for unique in (1, 3, 2, 99):
+            await kernel.send(Opcode.INTERRUPT, struct.pack("=Q", unique))
+        assert sorted([(await kernel.receive())[:2] for _ in range(2)]) == [
+            (2, errno.EINTR),
+            (3, errno.EINTR),
+        ]
+        assert handlers.waiting == 1
+        handlers.gates[1].set()
+        assert (await kernel.receive())[:2] == (1, 0)
 
 
 async def test_many_that_wait_and_many_that_do_not(handlers: Handlers) -> None:
@@ -299,12 +373,12 @@ async def test_what_the_kernel_no_longer_wants_is_given_back(
 
 
 async def test_what_comes_rarely_passes_through_libfuse(handlers: Handlers) -> None:
-    statfs = 17
+    mknod = 8
     async with served(handlers) as kernel:
         libfuse = trio.socket.from_stdlib_socket(kernel.libfuse)
-        unique = await kernel.send(statfs, b"body", node=9)
+        unique = await kernel.send(mknod, b"body", node=9)
         seen = await libfuse.recv(4096)
-        assert struct.unpack_from("=IIQQ", seen) == (44, statfs, unique, 9)
+        assert struct.unpack_from("=IIQQ", seen) == (44, mknod, unique, 9)
         assert seen[40:] == b"body"
         await libfuse.send(struct.pack("=IiQ", 21, 0, unique) + b"reply")
         assert await kernel.receive() == (unique, 0, b"reply")

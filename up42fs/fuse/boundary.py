@@ -59,6 +59,17 @@ _ORDINARY = (
 )
 
 
+class _Latest:
+    """The scope of the handler that was called last: until it waits, or has ended, its own."""
+
+    scope: trio.CancelScope | None = None
+
+
+def scope_of_latest() -> trio.CancelScope | None:
+    """What cancels the handler that begins to wait just now; it then answers EINTR."""
+    return _Latest.scope
+
+
 class HasMetrics(Protocol):
     """What the decorator needs of the object whose handlers it wraps."""
 
@@ -85,8 +96,12 @@ def boundary(deadline_s: float | None) -> Callable[[Handler[S, P, R]], Handler[S
             try:
                 if deadline_s is None:
                     return await handler(self, *args, **kwargs)
-                with trio.fail_after(deadline_s):
+                with trio.CancelScope(deadline=trio.current_time() + deadline_s) as scope:
+                    _Latest.scope = scope
                     return await handler(self, *args, **kwargs)
+                if trio.current_time() < scope.deadline:
+                    raise pyfuse3.FUSEError(errno.EINTR)  # its reader is about to end
+                raise trio.TooSlowError
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
                 raise
             except BaseException as error:

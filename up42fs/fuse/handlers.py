@@ -18,7 +18,7 @@ from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
-from up42fs.fuse.protocol import bytes_of, text_of
+from up42fs.fuse.protocol import STATFS_BLOCK_BYTES, bytes_of, text_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
@@ -115,6 +115,13 @@ class Handlers:
                 await self._writing.flush(handle)
         finally:
             self._fs.release(handle)
+
+    @_metadata
+    async def statfs(self) -> tuple[int, int, int]:
+        """`df`: blocks, free ones, files. What lies in storage is used, free is for sidecars."""
+        used = self._fs.statfs()
+        free = await self._writing.free_bytes() // STATFS_BLOCK_BYTES
+        return -(-used.used_bytes // STATFS_BLOCK_BYTES) + free, free, used.files
 
     @_metadata
     async def getxattr(self, inode: int, name: bytes, uid: int) -> bytes:

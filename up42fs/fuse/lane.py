@@ -9,18 +9,18 @@ large storage is hundreds of thousands of requests that memory answers in 10 µs
 1. One task leads: it reads a request and awaits its handler itself. Most handlers never wait, and
    then the leader reads on: no task, no lock, no turn of the event loop.
 2. When a handler does wait, another task takes the lead at that very moment (`_announced`); who
-   waited ends with its answer. So there is always exactly one reader, or none while `MOST_WAITING`
-   wait.
+   waited ends with its answer. So there is always exactly one reader of the device. Where too many
+   wait (`places`) a handler may only try: its first wait is cancelled, and the request kept.
 3. A client that walks sends its next request some microseconds after an answer. The leader lingers
    for it in the kernel before it goes back to the event loop, which costs more than the request;
-   and it gives way to the other tasks after `LEAD_S` at the latest.
+   and it gives way to the other tasks after `LEAD_S` at the latest, sooner if requests wait.
 4. Requests that come rarely go to libfuse as they are, and its answers to the device as they are.
    These are small and few, so the socket never fills: nothing that carries data goes there.
 
 Rules. The device is read without blocking: a request that the kernel takes back between the poll
 and the read is no harm. An answer that came too late is dropped; references in it are given back,
-for the kernel never saw them. Interrupts are not passed on: nobody ever acted on them, and an
-answer comes within its deadline.
+for the kernel never saw them. Interrupts end what waits and only reads (`interrupts`); edits are
+carried out, and answered within their deadline.
 """
 
 from __future__ import annotations
@@ -43,16 +43,21 @@ import trio
 from up42fs import supervise
 from up42fs.fs.nodes import Absent
 from up42fs.fuse import protocol
+from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, scope_of_latest
 from up42fs.fuse.handlers import Handlers
+from up42fs.fuse.interrupts import Interrupts, Wait
 from up42fs.fuse.onlookers import Onlookers
+from up42fs.fuse.places import Held, Places
 from up42fs.fuse.protocol import Entries, Head, Listing, Names, Opcode
 
 log = logging.getLogger(__name__)
 
-#: Requests that may wait at once; then no more are read. Metadata must find a free place.
-MOST_WAITING = 512
-#: How long the leader may keep the event loop from other tasks, seconds.
+#: How long the leader may keep the event loop from other tasks, seconds: if none of them serves
+#: a request that waits, and if some do.
 LEAD_S = 0.002
+BUSY_LEAD_S = 0.000_3
+#: How often requests without a place are looked at whether their time is up.
+_LATE_S = 0.25
 #: How long it waits for the next request of the same client, seconds.
 LINGER_S = 0.000_05
 #: The kernel refuses to be read with less room than the largest WRITE, 1 MiB, and its head need.
@@ -64,6 +69,21 @@ _DEFECT_PAUSE_S = 0.05
 #: `select` takes no larger descriptors.
 _MOST_SELECTABLE = 1024
 
+#: Requests that change nothing, so that their wait may be ended by a signal.
+_ENDABLE = frozenset(
+    {
+        Opcode.LOOKUP,
+        Opcode.GETATTR,
+        Opcode.OPEN,
+        Opcode.READ,
+        Opcode.STATFS,
+        Opcode.OPENDIR,
+        Opcode.READDIR,
+        Opcode.READDIRPLUS,
+        Opcode.GETXATTR,
+        Opcode.LISTXATTR,
+    }
+)
 R = TypeVar("R")
 Answer = Callable[[Head], Coroutine[Any, Any, None]]
 
@@ -84,7 +104,8 @@ class Lane:
         self._message = bytearray(_MESSAGE_BYTES)
         self._view = memoryview(self._message)
         self._is_ended = False
-        self._waiting = 0
+        self._reads, self._others = Places(), Places()
+        self._late_keeper_runs = False
         self._queue = trio.Lock()
         self._lingers = device_fd < _MOST_SELECTABLE
         self._answers: dict[int, Answer] = {
@@ -95,6 +116,7 @@ class Lane:
             Opcode.OPEN: self._open,
             Opcode.READ: self._read,
             Opcode.WRITE: self._write,
+            Opcode.STATFS: self._statfs,
             Opcode.RELEASE: self._release,
             Opcode.OPENDIR: self._opendir,
             Opcode.READDIR: self._readdir,
@@ -102,13 +124,14 @@ class Lane:
             Opcode.RELEASEDIR: self._releasedir,
             Opcode.GETXATTR: self._getxattr,
             Opcode.LISTXATTR: self._listxattr,
-            Opcode.INTERRUPT: self._ignore,
+            Opcode.INTERRUPT: self._interrupt,
         }
 
     async def serve(self) -> None:
         """Answer until the mount is gone, or `stop` was called and the last answer given."""
         os.set_blocking(self._device_fd, False)
         async with trio.open_nursery() as self._nursery:
+            self._interrupts = Interrupts(self._nursery)
             self._nursery.start_soon(self._lead)
 
     def stop(self) -> None:
@@ -132,40 +155,110 @@ class Lane:
 
     async def _follow_requests(self) -> None:
         """Read and answer until another task has taken the lead, or the mount has ended."""
-        until = perf_counter() + LEAD_S
+        until = perf_counter() + self._lead_s
         while not self._is_ended:
             request = self._next()
             if request is None:
                 if not await self._readable():
                     return
-                until = perf_counter() + LEAD_S
+                until = perf_counter() + self._lead_s
                 continue
             if await self._follow_up(request):
                 return
             if perf_counter() > until:
                 await trio.lowlevel.checkpoint()
-                until = perf_counter() + LEAD_S
+                until = perf_counter() + self._lead_s
+
+    @property
+    def _lead_s(self) -> float:
+        return BUSY_LEAD_S if len(self._interrupts) else LEAD_S
 
     async def _follow_up(self, request: Head) -> bool:
         """Answer one request; whether another task leads now."""
+        places = self._reads if request.opcode == Opcode.READ else self._others
+        if places.are_full and request.opcode in _ENDABLE:
+            await self._try(request, places)
+            return False
         has_waited = False
 
         def waits() -> None:
             nonlocal has_waited
-            if self._waiting + 1 < MOST_WAITING:
-                try:
-                    self._nursery.start_soon(self._lead)
-                except MemoryError:
-                    return  # no room for another task: this one leads on, after its answer
+            try:
+                self._nursery.start_soon(self._lead)
+            except MemoryError:
+                return  # no room for another task: this one leads on, after its answer
             has_waited = True
-            self._waiting += 1
+            places.take()
+            with suppress(MemoryError):  # then no signal ends it
+                self._note_wait(request)
 
         await _announced(self._answered(request), waits)
         if not has_waited:
             return False
-        was_full = self._waiting >= MOST_WAITING
-        self._waiting -= 1
-        return not was_full
+        self._over(request, places)
+        while (held := places.next()) is not None:
+            places.take()
+            await self._answer_held(held)
+            self._over(held.head, places)
+        return True
+
+    def _note_wait(self, request: Head) -> None:
+        """The handler of a request begins to wait."""
+        scope = scope_of_latest()
+        if request.opcode in _ENDABLE and scope is not None:
+            is_deaf = request.opcode == Opcode.READ and protocol.is_direct(self._view)
+            self._interrupts.begin(request.unique, Wait(request.pid, scope.cancel, is_deaf))
+
+    def _over(self, request: Head, places: Places) -> None:
+        self._interrupts.over(request.unique)
+        places.leave()
+
+    async def _try(self, request: Head, places: Places) -> None:
+        """Answer a request that has no place to wait, or keep it until there is one."""
+        message = bytes(self._view[: request.length])
+        with trio.CancelScope() as trial:
+            trial.cancel()
+            await self._answered(request)
+        if not trial.cancelled_caught:
+            return
+        limit_s = READ_DEADLINE_S if places is self._reads else METADATA_DEADLINE_S
+        places.hold(Held(request, message, trio.current_time() + limit_s))
+        if request.opcode in _ENDABLE:
+
+            def end() -> None:
+                if places.withdraw(request.unique):
+                    self._interrupts.over(request.unique)
+                    self._send(protocol.refusal(request.unique, errno.EINTR))
+
+            self._interrupts.begin(request.unique, Wait(request.pid, end))
+        if not self._late_keeper_runs:
+            self._late_keeper_runs = True
+            supervise.start_for_good(self._nursery, self._refuse_late)
+
+    async def _answer_held(self, held: Held) -> None:
+        """Answer a request that got a place; its time began when it came."""
+        self._interrupts.over(held.head.unique)
+        # Nobody needs what is there: a request is looked at before the next one is read.
+        self._message[: len(held.message)] = held.message
+        with trio.CancelScope(deadline=held.until_s) as scope:
+            await _announced(self._answered(held.head), lambda: self._note_wait(held.head))
+        if scope.cancelled_caught:
+            self._send(protocol.refusal(held.head.unique, errno.ETIMEDOUT))
+
+    async def _refuse_late(self) -> None:
+        """Answer those whose time is up before they got a place, as long as there are some."""
+        try:
+            while not self._is_ended:
+                kept = [places for places in (self._reads, self._others) if len(places)]
+                if not kept:
+                    return
+                await trio.sleep(_LATE_S)
+                for places in kept:
+                    while (held := places.late(trio.current_time())) is not None:
+                        self._interrupts.over(held.head.unique)
+                        self._send(protocol.refusal(held.head.unique, errno.ETIMEDOUT))
+        finally:
+            self._late_keeper_runs = False
 
     async def _readable(self) -> bool:
         try:
@@ -314,8 +407,11 @@ class Lane:
             raise pyfuse3.FUSEError(errno.ERANGE)
         self._reply(request, value if room else protocol.count(len(value)))
 
-    async def _ignore(self, request: Head) -> None:
-        pass
+    async def _statfs(self, request: Head) -> None:
+        self._reply(request, protocol.usage(*await self._handlers.statfs()))
+
+    async def _interrupt(self, _: Head) -> None:
+        self._interrupts.interrupted(protocol.interrupted(self._view))
 
     # libfuse -------------------------------------------------------------------------------
 

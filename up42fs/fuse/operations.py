@@ -29,10 +29,14 @@ from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.handlers import Handlers
-from up42fs.fuse.protocol import BLOCK_SIZE_BYTES, bytes_of, text_of
+from up42fs.fuse.protocol import (
+    BLOCK_SIZE_BYTES,
+    MOST_NAME_BYTES,
+    STATFS_BLOCK_BYTES,
+    bytes_of,
+    text_of,
+)
 from up42fs.metrics import Metrics
-
-_STATFS_BLOCK_BYTES = 4096
 
 _metadata = boundary(METADATA_DEADLINE_S)
 #: For handlers that are answered from memory, always.
@@ -153,17 +157,13 @@ class Operations(pyfuse3.Operations):
         """The last descriptor is closed."""
         await self.handlers.release(fh)
 
-    @_metadata
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """`df`: what lies in storage is used, nothing is free but room for sidecars."""
-        usage = self._fs.statfs()
-        free = await self._writing.free_bytes() // _STATFS_BLOCK_BYTES
         data = StatvfsData()
-        data.f_bsize = data.f_frsize = _STATFS_BLOCK_BYTES
-        data.f_bfree = data.f_bavail = free
-        data.f_blocks = -(-usage.used_bytes // _STATFS_BLOCK_BYTES) + free
-        data.f_files = usage.files
-        data.f_namemax = 255
+        data.f_bsize = data.f_frsize = STATFS_BLOCK_BYTES
+        data.f_blocks, data.f_bfree, data.f_files = await self.handlers.statfs()
+        data.f_bavail = data.f_bfree
+        data.f_namemax = MOST_NAME_BYTES
         return data
 
     @_at_once

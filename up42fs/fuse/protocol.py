@@ -7,6 +7,7 @@ machine's own byte order; names are bytes that end in NUL.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
@@ -16,6 +17,9 @@ from up42fs.fs.nodes import Absent, Attributes, Opened
 
 #: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
 BLOCK_SIZE_BYTES = 128 * 1024
+#: In which `df` counts, and how long it says that names may be.
+STATFS_BLOCK_BYTES = 4096
+MOST_NAME_BYTES = 255
 
 Buffer = bytes | bytearray | memoryview
 
@@ -43,6 +47,7 @@ class Opcode(IntEnum):
     OPEN = 14
     READ = 15
     WRITE = 16
+    STATFS = 17
     RELEASE = 18
     GETXATTR = 22
     LISTXATTR = 23
@@ -81,6 +86,8 @@ _HANDLE = struct.Struct("=Q")
 _READ = struct.Struct("=QQI")
 _WRITE = struct.Struct("=QQIIQII")
 _FLAGS = struct.Struct("=I")
+#: Behind handle, offset, size, and the flags and owner of locks.
+_READ_FLAGS_AT = 32
 _SIZE = struct.Struct("=II")
 _ONE_FORGET = struct.Struct("=QQ")
 
@@ -92,6 +99,7 @@ _ENTRY = struct.Struct("=QQQQII" + _ATTR)
 _ATTR_OUT = struct.Struct("=QII" + _ATTR)
 _DIRENT = struct.Struct("=QQII")
 _DIRENTPLUS = struct.Struct("=QQQQII" + _ATTR + "QQII")
+_STATFS = struct.Struct("=QQQQQIII28x")
 _OPENED = struct.Struct("=QII")
 _INVAL_INODE = struct.Struct("=Qqq")
 _INVAL_ENTRY = struct.Struct("=QII")
@@ -127,6 +135,17 @@ def handle(message: Buffer) -> int:
 def read_in(message: Buffer) -> ReadIn:
     """What READ, READDIR or READDIRPLUS asks."""
     return ReadIn._make(_READ.unpack_from(message, HEAD_BYTES))
+
+
+def is_direct(message: Buffer) -> bool:
+    """Whether READ is of a file that the program opened with O_DIRECT."""
+    (flags,) = _FLAGS.unpack_from(message, HEAD_BYTES + _READ_FLAGS_AT)
+    return bool(flags & os.O_DIRECT)
+
+
+def interrupted(message: Buffer) -> int:
+    """The number of the request that INTERRUPT is about."""
+    return handle(message)
 
 
 def write_in(message: Buffer) -> tuple[int, int, bytes]:
@@ -181,6 +200,13 @@ def opened(file: Opened) -> bytes:
 def opened_directory(number: int) -> bytes:
     """The reply to OPENDIR."""
     return _OPENED.pack(number, 0, 0)
+
+
+def usage(blocks: int, free: int, files: int) -> bytes:
+    """The reply to STATFS, in blocks of `STATFS_BLOCK_BYTES`."""
+    return _STATFS.pack(
+        blocks, free, free, files, 0, STATFS_BLOCK_BYTES, MOST_NAME_BYTES, STATFS_BLOCK_BYTES
+    )
 
 
 def count(size: int) -> bytes:

@@ -304,7 +304,9 @@ class Fetcher:
 
     def _drop_behind(self, stop: int) -> None:
         """Let go of parts before `stop` that a run has read."""
-        for part in self._under(ByteRange(max(0, stop - PASS_BYTES), max(0, stop))):
+        if stop <= 0:  # a run that began at the front again
+            return
+        for part in self._under(ByteRange(max(0, stop - PASS_BYTES), stop)):
             is_read = part.delivered >= len(part.span) and part.span.stop <= stop
             if is_read and not part.in_use:
                 self._cache.remove(part)

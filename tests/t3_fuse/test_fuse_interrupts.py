@@ -1,0 +1,196 @@
+"""Which pending signals end a wait, and how waits are looked at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from up42fs.fuse import interrupts
+from up42fs.fuse.interrupts import Fate, Interrupts, Wait, fate, is_exiting
+
+NUMBERS = st.sets(st.integers(1, 64), max_size=8)
+HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
+
+
+def mask(numbers: set[int]) -> str:
+    return f"{sum(1 << number - 1 for number in numbers):016x}"
+
+
+def status(
+    own: set[int] = frozenset(),  # type: ignore[assignment]
+    shared: set[int] = frozenset(),  # type: ignore[assignment]
+    *,
+    blocked: set[int] = frozenset(),  # type: ignore[assignment]
+    ignored: set[int] = frozenset(),  # type: ignore[assignment]
+    caught: set[int] = frozenset(),  # type: ignore[assignment]
+    tracer: int = 0,
+) -> str:
+    fields = {
+        "Name": "cat", "State": "S (sleeping)", "TracerPid": tracer,
+        "SigPnd": mask(own), "ShdPnd": mask(shared), "SigBlk": mask(blocked),
+        "SigIgn": mask(ignored), "SigCgt": mask(caught),
+    }  # fmt: skip
+    return "".join(f"{name}:\t{value}\n" for name, value in fields.items())
+
+
+@given(own=NUMBERS, shared=NUMBERS, blocked=NUMBERS, ignored=NUMBERS, caught=NUMBERS)
+def test_a_wait_ends_only_with_its_reader_or_where_it_is_asked_to(
+    own: set[int], shared: set[int], blocked: set[int], ignored: set[int], caught: set[int]
+) -> None:
+    masks = {"blocked": blocked, "ignored": ignored, "caught": caught}
+    found = fate(status(own, shared, **masks))
+    heard = (own | shared) - blocked - ignored
+    if 9 in own | shared or heard - caught - HARMLESS:
+        assert found is Fate.ENDS
+    elif heard & caught & {signal.SIGINT, signal.SIGTERM}:
+        assert found is Fate.ASKED
+    else:
+        assert found is Fate.GOES_ON
+    traced = fate(status(own, shared, **masks, tracer=77))
+    assert traced is (Fate.ENDS if 9 in own | shared else Fate.GOES_ON)
+
+
+@given(st.text())
+def test_what_is_no_status_ends_nothing(text: str) -> None:
+    assert fate(text) is Fate.GOES_ON
+    assert not is_exiting(text) or "D" in text
+
+
+def test_this_process_goes_on() -> None:
+    assert fate(Path("/proc/self/status").read_text()) is Fate.GOES_ON
+    assert not is_exiting(Path("/proc/self/stat").read_text())
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "expected"), [(4, "D", True), (4, "S", False), (0, "D", False)]
+)
+def test_who_is_on_the_way_out(flags: int, state: str, expected: bool) -> None:
+    assert is_exiting(f"7 (a ) D b) {state} 1 2 3 4 5 {flags} 8 9") is expected
+
+
+def reader(proc: Path, number: int, text: str) -> None:
+    directory = proc / str(number)
+    directory.mkdir(exist_ok=True)
+    (directory / "status").write_text(text)
+    (directory / "stat").write_text(f"{number} (x) S 1 2 3 4 5 0 8")
+
+
+async def turns(count: int = 2) -> None:
+    await trio.sleep(interrupts.LOOK_S * count + 0.001)
+
+
+@pytest.fixture
+async def ended() -> list[int]:
+    return []
+
+
+def wait(ended: list[int], number: int, **fields: bool) -> Wait:
+    end: Callable[[], None] = lambda: ended.append(number)  # noqa: E731
+    return Wait(number, end, **fields)
+
+
+async def test_one_interrupt_is_enough(
+    tmp_path: Path, ended: list[int], autojump_clock: MockClock
+) -> None:
+    """A stray signal wakes the reader; the one that ends it comes later, without an INTERRUPT."""
+    reader(tmp_path, 5, status({10}, caught={10}))
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path)
+        looking.begin(1, wait(ended, 5))
+        looking.interrupted(1)
+        await turns(5)
+        assert ended == []
+        reader(tmp_path, 5, status({9}))
+        await turns()
+        assert ended == [5]
+        looking.over(1)
+        assert len(looking) == 0
+
+
+async def test_a_request_to_stop_must_be_pending_twice(
+    tmp_path: Path, ended: list[int], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path)
+        for unique, number in ((1, 5), (2, 6)):
+            reader(tmp_path, number, status(shared={2}, caught={2}))
+            looking.begin(unique, wait(ended, number))
+            looking.interrupted(unique)
+        assert ended == []
+        reader(tmp_path, 6, status(caught={2}))  # another thread has taken it
+        await turns()
+        assert ended == [5]
+        looking.over(1)
+        looking.over(2)
+
+
+async def test_who_hears_of_no_interrupt_is_looked_at_by_itself(
+    tmp_path: Path, ended: list[int], autojump_clock: MockClock
+) -> None:
+    for number in (5, 6, 7, 8):
+        reader(tmp_path, number, status())
+    (tmp_path / "8/stat").write_text("8 (x) D 1 2 3 4 5 4 8")
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path)
+        for number in (5, 6, 8):
+            looking.begin(number, wait(ended, number, is_deaf=number != 6))
+        reader(tmp_path, 5, status({9}))
+        reader(tmp_path, 6, status({9}))
+        await turns()
+        assert sorted(ended) == [5, 8], "6 is told of by the kernel"
+        for number in (5, 6, 8):
+            looking.over(number)
+
+
+async def test_a_crowd_is_looked_at_in_turn(
+    tmp_path: Path, ended: list[int], autojump_clock: MockClock
+) -> None:
+    numbers = range(100, 100 + 3 * interrupts.MOST_AT_ONCE)
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path)
+        for number in numbers:
+            reader(tmp_path, number, status({9}))
+            looking.begin(number, wait(ended, number, is_deaf=True))
+        await turns(1)
+        assert len(ended) == interrupts.MOST_AT_ONCE
+        await turns(3)
+        assert sorted(ended) == list(numbers)
+        for number in numbers:
+            looking.over(number)
+
+
+async def test_unseen_readers_and_unknown_requests_are_left_alone(
+    tmp_path: Path, ended: list[int], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path)
+        looking.begin(1, wait(ended, 0))
+        looking.begin(2, wait(ended, 12345))
+        for unique in (1, 2, 3):
+            looking.interrupted(unique)
+        await turns()
+        looking.over(1)
+        looking.over(2)
+    assert ended == []
+
+
+def test_a_killed_process_says_so() -> None:
+    """As the kernel writes it: a stopped process keeps what is pending."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        sleeper.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WNOWAIT)
+        sleeper.send_signal(signal.SIGUSR1)
+        assert fate(Path(f"/proc/{sleeper.pid}/status").read_text()) is Fate.ENDS
+    finally:
+        sleeper.kill()
+        sleeper.wait()
