@@ -64,10 +64,11 @@ def _documents(places: list[Path]) -> list[Mapping[str, Any]]:
             documents.append(need_status(place))
         except Unavailable as error:
             silent.append(error)
-    if not documents:
-        raise silent[0]
+    last = None if documents else silent.pop()
     for failure in silent:
         say(f"up42fs: {failure}", to_error=True)
+    if last is not None:
+        raise last
     return documents
 
 
