@@ -16,6 +16,10 @@ READDIRPLUS_AUTO = 1 << 14
 #: Files that are read past the page cache may be mapped all the same (Linux 6.6 and later).
 DIRECT_IO_ALLOW_MMAP = 1 << 36
 
+#: The largest WRITE, and so the largest message, whatever the size of pages. libfuse asks for 256
+#: pages: 16 MiB where pages are of 64 KiB.
+MAX_WRITE_BYTES = 1 << 20
+
 _FUSE_INIT = 26
 _MAJOR = 7
 #: Flags from 1 << 32 on are in a field of their own.
@@ -28,6 +32,8 @@ _REQUEST = struct.Struct("=IIQQIIIIIIII")
 #: upper half of the flags behind max_write, time_gran, max_pages and map_alignment.
 _REPLY = struct.Struct("=IiQIIIIHH")
 _UPPER = struct.Struct("=I")
+#: max_write; time_gran is passed over; max_pages.
+_WRITES = struct.Struct("=I4xH")
 _UPPER_AT = _REPLY.size + 12
 
 
@@ -62,6 +68,7 @@ def raise_limits(
     max_background: int,
     congestion_threshold: int,
     lists_names: bool = False,
+    page_bytes: int = 4096,
 ) -> tuple[bytes, Negotiated]:
     """Patch libfuse's `reply` to FUSE_INIT; both limits are 1 to 65535 requests.
 
@@ -75,7 +82,7 @@ def raise_limits(
     if error or length != len(reply) or major != _MAJOR or unique != _unique(request):
         raise BadMessage(f"libfuse answered with error {-error}, version {major}")
     flags |= offered & (PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0))
-    tail = bytearray(reply[_REPLY.size :])
+    tail = _with_smaller_writes(bytearray(reply[_REPLY.size :]), page_bytes)
     maps_direct = bool(offered & DIRECT_IO_ALLOW_MMAP) and len(reply) >= _UPPER_AT + _UPPER.size
     if maps_direct:
         answered = _whole(flags, reply, _UPPER_AT) | DIRECT_IO_ALLOW_MMAP
@@ -86,6 +93,18 @@ def raise_limits(
     )
     has_dirops = bool(flags & PARALLEL_DIROPS)
     return head + tail, Negotiated(max_background, congestion_threshold, has_dirops, maps_direct)
+
+
+def _with_smaller_writes(tail: bytearray, page_bytes: int) -> bytearray:
+    """The end of libfuse's reply, with no larger messages than `MAX_WRITE_BYTES` agreed on."""
+    if len(tail) >= _WRITES.size:
+        max_write, max_pages = _WRITES.unpack_from(tail)
+        gran = tail[4:8]
+        most_pages = max(1, MAX_WRITE_BYTES // page_bytes)
+        writes, pages = min(max_write, MAX_WRITE_BYTES), min(max_pages, most_pages)
+        _WRITES.pack_into(tail, 0, writes, pages)
+        tail[4:8] = gran
+    return tail
 
 
 def _unique(request: bytes) -> int:

@@ -45,6 +45,7 @@ from up42fs.fs.nodes import Absent
 from up42fs.fuse import protocol
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, scope_of_latest
 from up42fs.fuse.handlers import Handlers
+from up42fs.fuse.init_reply import MAX_WRITE_BYTES
 from up42fs.fuse.interrupts import Interrupts, Wait
 from up42fs.fuse.onlookers import Onlookers
 from up42fs.fuse.places import Held, Places
@@ -60,8 +61,8 @@ BUSY_LEAD_S = 0.000_3
 _LATE_S = 0.25
 #: How long it waits for the next request of the same client, seconds.
 LINGER_S = 0.000_05
-#: The kernel refuses to be read with less room than the largest WRITE, 1 MiB, and its head need.
-_MESSAGE_BYTES = (1 << 20) + 4096
+#: The kernel refuses to be read with less room than the largest WRITE and its head need.
+_MESSAGE_BYTES = MAX_WRITE_BYTES + 4096
 #: Of libfuse's answers, which carry no data.
 _REPLY_BYTES = 64 * 1024
 #: After a defect of the leader's own, before it goes on, seconds.

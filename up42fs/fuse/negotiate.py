@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -46,8 +47,10 @@ from up42fs.fuse.mounts import Mount, mount_at
 
 log = logging.getLogger(__name__)
 
-#: The whole handshake takes at most this long, seconds; it takes 20 ms.
-HANDSHAKE_TIMEOUT_S = 3.0
+#: The whole handshake takes at most this long, seconds, as a mount may; it takes 20 ms.
+HANDSHAKE_TIMEOUT_S = 10.0
+#: Takes the place of the machine's page size, for tests.
+PAGE_VARIABLE = "UP42FS_PAGE_SIZE"
 _UNMOUNT_TIMEOUT_S = 5.0
 #: More than any first message; the kernel refuses to be read with less than 8 KiB.
 _MESSAGE_BYTES = 64 * 1024
@@ -118,6 +121,7 @@ async def negotiate(
                         max_background=max_background,
                         congestion_threshold=congestion_threshold,
                         lists_names=keeps_device,
+                        page_bytes=page_bytes(),
                     )
                     os.write(device_fd, patched)
                     if not keeps_device:
@@ -133,6 +137,11 @@ async def negotiate(
         if isinstance(error, Exception) and not isinstance(error, HandshakeFailed):
             raise HandshakeFailed(_reason(error)) from error
         raise
+
+
+def page_bytes() -> int:
+    """The size of the kernel's pages."""
+    return int(os.environ.get(PAGE_VARIABLE) or resource.getpagesize())
 
 
 async def _mount(mountpoint: Path, options: AbstractSet[str]) -> int:
