@@ -127,22 +127,20 @@ async def _failed(work: Callable[[*Ts], Awaitable[object]], arguments: tuple[*Ts
     try:
         await work(*arguments)
     except BaseException as error:
-        rest = _others(error)
-        if rest is not None:  # cancelled, maybe beside a failure
-            if rest is not error:
-                report(work, error)
+        failed, rest = _parts(error)
+        if failed is not None:
+            report(work, failed)
+        if rest is not None:
             raise rest from None
-        report(work, error)
         return True
     return False
 
 
-def _others(error: BaseException) -> BaseException | None:
-    """The part of `error` that is no failure of the work: a cancellation, the process's end."""
+def _parts(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What of `error` is a failure, and what is a cancellation or the process's end."""
     if isinstance(error, BaseExceptionGroup):
-        failures, rest = error.split(Exception)
-        return rest if failures is not None else error  # `split` makes a copy of all of it
-    return None if isinstance(error, Exception) else error
+        return error.split(Exception)
+    return (error, None) if isinstance(error, Exception) else (None, error)
 
 
 def report(work: object, error: BaseException) -> None:

@@ -74,7 +74,9 @@ def test_no_failure_leaves_contained_work(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a failure"])
-async def test_cancellation_passes(beside: bool, autojump_clock: MockClock) -> None:
+async def test_cancellation_passes(
+    beside: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fails_late() -> None:
         try:
             await trio.sleep_forever()
@@ -90,6 +92,7 @@ async def test_cancellation_passes(beside: bool, autojump_clock: MockClock) -> N
     with trio.move_on_after(1) as scope:
         await contained(work)
     assert scope.cancelled_caught
+    assert len(caplog.records) == beside
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

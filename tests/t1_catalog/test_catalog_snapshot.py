@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_turns_it_off_with_one_warning(tmp_path, 
     for number in range(3):
         snapshot.save(Batch(assets=[make_asset(number)]))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the next mount will list it anew" in caplog.text
+    assert "this mount stores nothing more of it" in caplog.text
 
 
 @pytest.mark.claim("S64")
@@ -190,3 +190,69 @@ def test_times_survive_to_the_microsecond(tmp_path_factory, moment: datetime) ->
     snapshot.save(Batch(assets=[make_asset(1, created_at=moment)]))
     snapshot.close()
     assert reload(path).assets[make_asset(1).id].created_at == moment
+
+
+STRANGER = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.claim("S137")
+def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, caplog) -> None:
+    place = tmp_path / "catalogue"
+    place.mkdir()
+    os.chown(place, STRANGER, STRANGER)
+    snapshot = Snapshot(place / "c.sqlite")
+    snapshot.save(Batch(assets=[make_asset(1)]))
+    assert os.listdir(place) == []
+    assert "it belongs to another user" in caplog.text
+
+
+@pytest.mark.claim("S137")
+def test_a_directory_that_is_a_link_is_not_followed(tmp_path: Path, caplog) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "catalogue").symlink_to(tmp_path / "elsewhere")
+    Snapshot(tmp_path / "catalogue" / "c.sqlite").save(Batch(assets=[make_asset(1)]))
+    assert os.listdir(tmp_path / "elsewhere") == []
+    assert "cannot be stored" in caplog.text
+
+
+@pytest.mark.claim("S137")
+def test_an_open_directory_and_file_are_closed_to_others(tmp_path: Path) -> None:
+    place = tmp_path / "catalogue"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    (place / "c.sqlite").touch()
+    (place / "c.sqlite").chmod(0o666)
+    snapshot = Snapshot(place / "c.sqlite")
+    snapshot.save(Batch(assets=[make_asset(1)]))
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert stat.S_IMODE((place / "c.sqlite").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "stranger's"])
+@pytest.mark.claim("S137")
+def test_what_is_no_plain_file_of_ours_is_removed(tmp_path: Path, suffix: str, kind: str) -> None:
+    victim, place = tmp_path / "victim", tmp_path / "catalogue"
+    victim.write_text("precious")
+    place.mkdir(mode=0o700)
+    planted = place / f"c.sqlite{suffix}"
+    match kind:
+        case "symlink":
+            planted.symlink_to(victim)
+        case "hard link":
+            planted.hardlink_to(victim)
+        case "fifo":
+            os.mkfifo(planted)
+        case _:
+            if os.geteuid() != 0:
+                pytest.skip("only root can give files away")
+            planted.write_text("of a stranger")
+            os.chown(planted, STRANGER, STRANGER)
+    snapshot = Snapshot(place / "c.sqlite")
+    snapshot.save(Batch(assets=[make_asset(1)]))  # may begin anew
+    snapshot.save(Batch(assets=[make_asset(1)]))
+    assert list(snapshot.load().assets) == [make_asset(1).id]
+    snapshot.close()
+    assert victim.read_text() == "precious"
+    assert stat.S_ISREG((place / "c.sqlite").lstat().st_mode)

@@ -326,3 +326,18 @@ def test_copies_can_be_changed_and_deleted(
     ):
         with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
             attempt()
+
+
+@pytest.mark.parametrize("length", [256, 300, 1000])
+@pytest.mark.claim("S139")
+def test_names_that_are_too_long(sample_mount: Mount, length: int) -> None:
+    for directory in ("", "assets", "orders", "tags", "search", "stac", ".up42fs"):
+        for name in ("a" * length, "ö" * (length // 2)):
+            with pytest.raises(OSError) as caught:
+                os.stat(sample_mount.path / directory / name)
+            assert caught.value.errno == errno.ENAMETOOLONG, directory
+            with pytest.raises(OSError) as caught:
+                os.mkdir(sample_mount.path / directory / name)
+            assert caught.value.errno == errno.ENAMETOOLONG, directory
+    with pytest.raises(FileNotFoundError):
+        os.stat(sample_mount.path / "assets" / ("a" * 255))

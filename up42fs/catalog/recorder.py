@@ -2,23 +2,31 @@
 
 Knows when to write; what a snapshot is, is `snapshot`'s. Changes are gathered for a moment and
 written as one transaction in a worker thread, so that a first listing of many rows costs few.
+A batch that could not be written is gathered again with what changed meanwhile, and tried after a
+pause that grows. Where the snapshot was begun anew all of the index is written.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
 import trio
 
+from up42fs import supervise
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.snapshot import Batch, ItemRow, SizeRow, Snapshot
+from up42fs.catalog.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
 from up42fs.catalog.sync import Part
+
+log = logging.getLogger(__name__)
 
 #: How long changes are gathered, seconds.
 GATHER_S = 0.5
 #: How long the last write may hold up an unmount, seconds.
 FLUSH_TIMEOUT_S = 5.0
+#: Rows of each smaller kind that are held while nothing can be written.
+MOST_HELD = 2000
 
 
 class Recorder:
@@ -43,6 +51,8 @@ class Recorder:
         self._sizes: dict[str, SizeRow] = {}
         self._answers: dict[str, bytes | None] = {}
         self._changed = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        snapshot.on_rebuilt = self._rebuilt
 
     def note(self, delta: Delta) -> None:
         """Remember what has to be written."""
@@ -71,10 +81,16 @@ class Recorder:
 
     async def run(self) -> None:
         """Write for ever; started once. Cancelled at unmount, when `flush` writes the rest."""
+        self._token = trio.lowlevel.current_trio_token()
+        pause_s = 0.0
         while True:
             await self._changed.wait()
             await trio.sleep(self._gather_s)
-            await self._write()
+            if await self._write() is Outcome.AGAIN:
+                pause_s = supervise.next_pause_s(pause_s, 0.0)
+                await trio.sleep(pause_s)
+                continue
+            pause_s = 0.0
             if self._is_synced(Part.ASSETS):
                 await trio.to_thread.run_sync(self._snapshot.pack)
 
@@ -85,11 +101,55 @@ class Recorder:
             await self._write()
             await trio.to_thread.run_sync(self._snapshot.close)
 
-    async def _write(self) -> None:
+    async def _write(self) -> Outcome:
         self._changed = trio.Event()
-        batch = self._take()
-        # Not abandoned when cancelled: half a write would be rolled back, but block the next one.
-        await trio.to_thread.run_sync(self._snapshot.save, batch)
+        taken = self._assets, self._orders, self._items, self._sizes, self._answers
+        try:
+            batch = self._take()
+            # Not abandoned when cancelled: half a write would be rolled back, but block the next.
+            outcome = await trio.to_thread.run_sync(self._snapshot.save, batch)
+        except Exception as error:
+            # No thread for it, or no memory.
+            if not supervise.is_short_of_anything(error):
+                raise
+            log.debug("the catalogue is written later: %s", error)
+            outcome = Outcome.AGAIN
+        except trio.Cancelled:
+            self._put_back(*taken)  # nobody was told what became of it: `flush` writes it again
+            raise
+        if outcome is not Outcome.DONE:
+            self._put_back(*taken)
+        return outcome
+
+    def _put_back(
+        self,
+        assets: set[str],
+        orders: set[str],
+        items: dict[str, ItemRow],
+        sizes: dict[str, SizeRow],
+        answers: dict[str, bytes | None],
+    ) -> None:
+        """What was to be written still is; what changed meanwhile is newer."""
+        self._assets, self._orders = assets | self._assets, orders | self._orders
+        self._items, self._sizes = items | self._items, sizes | self._sizes
+        self._answers = answers | self._answers
+        for held in (self._items, self._sizes, self._answers):
+            while len(held) > MOST_HELD:  # they are asked for again by a later mount
+                del held[next(iter(held))]
+        self._changed.set()
+
+    def _rebuilt(self) -> None:
+        """The file was begun anew; any thread."""
+        try:
+            if self._token is not None:
+                self._token.run_sync_soon(self._note_all)
+        except trio.RunFinishedError:
+            return
+
+    def _note_all(self) -> None:
+        self._assets |= set(self._index.assets)
+        self._orders |= set(self._index.orders)
+        self._changed.set()
 
     def _take(self) -> Batch:
         assets, orders = self._index.assets, self._index.orders

@@ -3,17 +3,21 @@
 Knows rows and files; nothing of HTTP, names or who asks. Blocking: call it from a worker thread.
 
 Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence
-1. every trouble with the file (missing, not ours, of a newer format, damaged, disk full) ends in
-   the same two ways: what cannot be read is forgotten and rebuilt, what cannot be written turns
-   the snapshot off; both are told once, and neither keeps a mount from working;
+1. no trouble with the file keeps a mount from working, and each is logged once (`ailments`). A
+   file that is damaged, not ours or of another format is removed whenever that is found, reading
+   or writing, and `on_rebuilt` has everything written anew. While another mount writes, or the
+   disk or the process has no room, nothing is lost: the batch is to be saved again later. Only
+   where the file may not be written does the mount do without;
 2. one file per API host, account and workspace: rows of two accounts never meet. Its name is a
-   hash of these, its mode 0600;
+   hash of these, its mode 0600, its directory closed to others (`ownership`);
 3. a transaction per batch of changes: a crash leaves the state before or after it. The flag that a
    listing was complete is part of the same transaction as its rows;
 4. the rows are what counts. Beside them the assets are *packed* as one value, which is read in a
    fiftieth of the time (`columns`); the IDs of rows written since stand in `unpacked`, in the same
    transaction. A value that cannot be read is left out of account: the rows are read instead.
 Two mounts of one account share the file; SQLite serialises them, and both write the same truth.
+Where one of them removed the file, the other one sees that its own has no name any more, and opens
+the new one: its journal would be taken for one of the new file.
 Rejected: pickle (a damaged or foreign file would run code), JSON (100 000 rows written for one).
 """
 
@@ -23,17 +27,20 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from up42fs.catalog import tables
+from up42fs.catalog.ailments import Ailment, ailment
 from up42fs.catalog.item_rows import to_us
 from up42fs.catalog.table import AssetTable
+from up42fs.ownership import ensure_directory, ensure_file, remove_foreign
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -42,6 +49,10 @@ FORMAT = tables.FORMAT
 
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
+#: How often one mount begins the file anew, before it does without.
+MOST_REBUILT = 5
+#: Files that SQLite keeps beside the database, by what follows its name.
+_COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +118,35 @@ def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | 
     return directory / f"catalogue-{blake2b(identity.encode(), digest_size=12).hexdigest()}.sqlite"
 
 
+class Outcome(Enum):
+    """What became of a batch."""
+
+    DONE = "written, or there is no use in writing it"
+    AGAIN = "to be saved again later"
+    REBUILT = "the file was begun anew: everything is to be written"
+
+
 class Snapshot:
     """One snapshot file; may be used by several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # the file's device and inode
         self._is_off = False
+        self._is_waiting = False
+        self._rebuilt = 0
         self._lock = threading.RLock()
+        #: Called, from any thread, when the file was removed: all of it is to be written anew.
+        self.on_rebuilt: Callable[[], None] = lambda: None
 
     def load(self) -> Stored:
         """What the file holds; nothing where it cannot be used. Never raises."""
         with self._lock:
             try:
                 return self._load()
-            except tables.UNUSABLE as error:
-                self._give_up(error)
+            except Exception as error:
+                self._suffer(error, reading=True)
                 return Stored()
 
     def item_versions(self) -> dict[str, int]:
@@ -156,20 +180,23 @@ class Snapshot:
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
 
-    def save(self, batch: Batch) -> None:
-        """Write a batch; turns the snapshot off, with one warning, if that fails. Never raises."""
+    def save(self, batch: Batch) -> Outcome:
+        """Write a batch. Never raises."""
         with self._lock:
             if self._is_off:
-                return
+                return Outcome.DONE
             try:
-                self._save(self._open(), batch)
-            except (sqlite3.Error, OSError) as error:
-                self._is_off = True
-                log.warning(
-                    "the catalogue cannot be stored in %s (%s): the next mount will list it anew",
-                    self._path, error,
-                )  # fmt: skip
-                self.close()
+                database = self._open()
+            except Exception as error:
+                return self._suffer(error, reading=True)
+            try:
+                self._save(database, batch)
+            except Exception as error:
+                return self._suffer(error, reading=False)
+            if self._is_waiting:
+                self._is_waiting = False
+                log.info("the catalogue is stored in %s again", self._path)
+            return Outcome.DONE
 
     def pack(self) -> None:
         """Pack the assets anew if much of them changed since they were. Never raises."""
@@ -178,8 +205,8 @@ class Snapshot:
                 return
             try:
                 tables.pack(self._open())
-            except tables.UNUSABLE as error:
-                log.debug("the stored assets in %s were not packed: %s", self._path, error)
+            except Exception as error:
+                self._suffer(error, reading=False)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -196,13 +223,43 @@ class Snapshot:
                 return []
             try:
                 return self._open().execute(question, values).fetchall()
-            except tables.UNUSABLE as error:
-                log.debug("the stored catalogue %s was not read: %s", self._path, error)
+            except Exception as error:
+                self._suffer(error, reading=True)
                 return []
 
-    def _give_up(self, error: Exception) -> None:
+    def _suffer(self, error: Exception, *, reading: bool) -> Outcome:
+        """Do what an error calls for, and log it once."""
+        found = ailment(error, reading=reading)
+        if found is Ailment.DAMAGED and self._rebuilt < MOST_REBUILT:
+            return self._rebuild(error)
+        if found in (Ailment.BUSY, Ailment.SHORT):
+            self.close()  # one that lacks a descriptor for its journal must not stay
+            if not self._is_waiting and not self._is_off:
+                self._is_waiting = True
+                log.warning(
+                    "the stored catalogue %s cannot be %s just now (%s): %s",
+                    self._path, "read" if reading else "written", error,
+                    "UP42 is asked again" if reading else "it is tried again, nothing is lost",
+                )  # fmt: skip
+            return Outcome.AGAIN
+        if found is Ailment.OURS:
+            log.error("some of the catalogue cannot be stored: %s", error, exc_info=error)
+            return Outcome.DONE
+        self._is_off = True
+        log.warning(
+            "the catalogue cannot be stored in %s (%s): this mount stores nothing more of it; the "
+            "next one begins with what is there, and lists the rest anew",
+            self._path, error,
+        )  # fmt: skip
+        self.close()
+        return Outcome.DONE
+
+    def _rebuild(self, error: Exception) -> Outcome:
         log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self._path, error)
+        self._rebuilt += 1
         self._remove()
+        self.on_rebuilt()
+        return Outcome.REBUILT
 
     def _load(self) -> Stored:
         if not self._path.exists():
@@ -225,10 +282,10 @@ class Snapshot:
 
     def _open(self) -> sqlite3.Connection:
         if self._database is not None:
-            return self._database
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        os.close(descriptor)
+            if self._identity() == self._opened:
+                return self._database
+            self.close()  # another mount has removed the file, and maybe begun a new one
+        self._ensure_ours()
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
         )
@@ -237,8 +294,28 @@ class Snapshot:
         except BaseException:
             database.close()
             raise
-        self._database = database
+        self._database, self._opened = database, self._identity()
         return database
+
+    def _ensure_ours(self) -> None:
+        directory, name = self._path.parent, self._path.name
+        if not directory.parent.is_dir():
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = ensure_directory(str(directory), None)
+        try:
+            # SQLite opens its own files by their names, without looking at what they are.
+            for suffix in _COMPANIONS:
+                remove_foreign(name + suffix, descriptor)
+            ensure_file(name, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _save(self, database: sqlite3.Connection, batch: Batch) -> None:
         with tables.transaction(database):
@@ -266,6 +343,6 @@ class Snapshot:
 
     def _remove(self) -> None:
         self.close()
-        for suffix in ("", "-journal", "-wal", "-shm"):
+        for suffix in ("", *_COMPANIONS):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()

@@ -18,7 +18,7 @@ from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.privacy import Privacy
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
-from up42fs.fuse.protocol import STATFS_BLOCK_BYTES, bytes_of, text_of
+from up42fs.fuse.protocol import MOST_NAME_BYTES, STATFS_BLOCK_BYTES, bytes_of, text_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
@@ -49,6 +49,8 @@ class Handlers:
     @_listing
     async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
         """Name to attributes, one reference taken; or that nothing has that name."""
+        if len(name) > MOST_NAME_BYTES:  # the kernel sends more; each call begins with a lookup
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         return await self._fs.lookup(parent, text_of(name))
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:

@@ -11,15 +11,14 @@ keeps it.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from up42fs.ownership import ensure_directory
 
 
 class _Opened:
@@ -70,23 +69,3 @@ def ensure_blocks(path: Path) -> int:
     if not path.parent.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return ensure_directory(str(path), None)
-
-
-def ensure_directory(name: str, parent: int | None) -> int:
-    """Open a directory of ours, made if need be; nobody else can look into it. Raises OSError."""
-    try:
-        fd = os.open(name, _FLAGS, dir_fd=parent)
-    except FileNotFoundError:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _FLAGS, dir_fd=parent)
-    try:
-        found = os.fstat(fd)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to another user", name)
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            os.fchmod(fd, 0o700)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd

@@ -18,7 +18,6 @@ import errno
 import hashlib
 import itertools
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from up42fs.core.cells import (
 )
 from up42fs.core.ranges import coalesce, floor_to
 from up42fs.metrics import Metrics
+from up42fs.ownership import is_plain
 from up42fs.store import bulk_io
 from up42fs.store.cache_directory import CacheDirectory
 from up42fs.types import ByteRange, Version
@@ -253,7 +253,7 @@ def _open(name: str, root: int) -> int | None:
             return None
         raise
     found = os.fstat(fd)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_uid == os.geteuid():
+    if is_plain(found):
         return fd
     os.close(fd)
     _unlink(name, root)
