@@ -109,18 +109,18 @@ def test_a_tags_directory_moves_when_something_comes_or_goes(service: Emulator, 
     there = mount(service, "-o", "refresh=3600")
     tag = there.path / "tags/t"
 
-    def moved(change) -> bool:
-        before = tag.stat().st_mtime_ns
-        change()
-        refresh(there)
-        deadline_s = time.monotonic() + 3
-        while time.monotonic() < deadline_s:
-            if tag.stat().st_mtime_ns != before:
-                return tag.stat().st_mtime_ns > before
-            time.sleep(0.05)
-        return False
+    names = lambda directory: {path.name for path in directory.iterdir()}  # noqa: E731
 
-    assert moved(lambda: service.remote.storage("add_asset", name="x.bin", size=9, tags=["t"]))
-    assert moved(lambda: service.remote.storage("set_metadata", id=second, tags=[]))
-    assert moved(lambda: service.remote.storage("remove_asset", id=first))
-    assert not moved(lambda: service.remote.storage("add_asset", name="y.bin", size=9, tags=["u"]))
+    def moved(wanted: str, comes: bool, place: str, action: str, **what) -> bool:
+        before = tag.stat().st_mtime_ns
+        service.remote.storage(action, **what)
+        refresh(there)
+        wait_until(lambda: (wanted in names(there.path / place)) is comes, 20, f"{action} shows")
+        after = tag.stat().st_mtime_ns
+        assert after >= before
+        return after > before
+
+    assert moved("x.bin", True, "tags/t", "add_asset", name="x.bin", size=9, tags=["t"])
+    assert moved("second.bin", False, "tags/t", "set_metadata", id=second, tags=[])
+    assert moved("first.bin", False, "tags/t", "remove_asset", id=first)
+    assert not moved("y.bin", True, "assets", "add_asset", name="y.bin", size=9, tags=["u"])
