@@ -50,6 +50,7 @@ from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
 from up42fs.fs.interlock import Interlock
 from up42fs.fs.journal import Journal
 from up42fs.fs.ledger import Ledger
+from up42fs.fs.naming import Naming
 from up42fs.fs.privacy import Privacy
 from up42fs.fs.tag_directories import TagDirectories
 from up42fs.fs.virtual import VirtualFiles
@@ -65,7 +66,7 @@ from up42fs.places import account_key, egress_of, journal_path, overlay_of, snap
 from up42fs.seclusion import seclude
 from up42fs.store.files import FileStore
 from up42fs.store.settings import StoreSettings
-from up42fs.types import Version
+from up42fs.types import SignedUrl, Version
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class _Mount:
         )
         self._index.load(stored.assets, stored.orders)
         self._transformed_us = stored.transformed_us
+        self._index.assets.extensions.update(stored.extensions)
         # What was loaded stays: looking through it again and again would stop the mount each time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -200,6 +202,7 @@ class _Mount:
             if snapshot
             else None
         )
+        self._naming = Naming(self._index, self._recorder.note_answer if self._recorder else None)
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
         self._edits = self._make_edits() if settings.rw else None
@@ -235,7 +238,7 @@ class _Mount:
             )
             self._store = FileStore(
                 nursery,
-                self._client.sign,
+                self._sign,
                 settings,
                 self._metrics,
                 on_version=self._learned,
@@ -257,6 +260,7 @@ class _Mount:
                 tag_directories=tag_directories if edits else None,
                 overlay=self._overlay,
                 umask=self._settings.umask,
+                naming=self._naming,
                 metrics=self._metrics,
                 ahead_bytes=min(AHEAD_BYTES, settings.parts_bytes // 4),
             )
@@ -405,6 +409,11 @@ class _Mount:
             self._recorder.note(delta)
         if self._crawl is not None:
             self._crawl.note(delta)
+
+    async def _sign(self, object_id: str) -> SignedUrl:
+        signed = await self._client.sign(object_id)
+        self._naming.signed(object_id, signed.url)
+        return signed
 
     def _tell_kernel(self, stale: list[Invalidation]) -> None:
         self._session.invalidate(stale)

@@ -41,6 +41,8 @@ class Delta:
     tags: set[str] = field(default_factory=set)
     statuses: set[CnamStatus] = field(default_factory=set)
     was: dict[str, Asset | None] = field(default_factory=dict)
+    #: Of assets of which another extension was learned, the one they were named by.
+    extensions: dict[str, str | None] = field(default_factory=dict)
     renames_orders: bool = False
     renames_tags: bool = False
 
@@ -220,6 +222,20 @@ class Index:
             self._learned[asset_id] = (self.bytes_time(asset), size)
             self._put(replace(asset, size=size), delta)
         return delta
+
+    def learn_extension(self, asset_id: str, extension: str) -> Delta:
+        """Name an asset that has no name of its own by this extension from now on."""
+        asset, extensions = self.assets.get(asset_id), self.assets.extensions
+        delta = Delta()
+        if asset is not None and extensions.get(asset_id) != extension:
+            delta.extensions[asset_id] = extensions.get(asset_id)
+            extensions[asset_id] = extension
+            self._regroup(self._groups, asset_id, asset, asset, delta)
+        return delta
+
+    def forget_extension(self, asset_id: str) -> bool:
+        """Forget what was learned of an asset; whether there was something."""
+        return self.assets.extensions.pop(asset_id, None) is not None
 
     def _with_learned_size(self, asset: Asset) -> Asset:
         learned = self._learned.get(asset.id)

@@ -91,6 +91,8 @@ class Stored:
     reached: datetime | None = None
     #: By asset ID, when it was seen to be transformed, microseconds since 1970.
     transformed_us: Mapping[str, int] = field(default_factory=dict)
+    #: By asset ID, what was learned of assets without a name.
+    extensions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,7 @@ class Snapshot:
             orders_complete=tables.is_complete(database, "orders"),
             reached=tables.reached(database),
             transformed_us=tables.transformed_us(database),
+            extensions=tables.extensions(database),
             sizes=tuple(
                 SizeRow(*row)
                 for row in database.execute(

@@ -46,6 +46,8 @@ class AssetTable(Mapping[str, Asset]):
         self._columns = columns
         self._rows = dict(zip(columns.ids, range(len(columns.ids)), strict=True))
         self._made: dict[str, Asset] = {}
+        #: What was learned of assets that UP42 gives no name: their extensions, by ID.
+        self.extensions: dict[str, str] = {}
         #: How many names in the views assets have for their tags, and which order is none.
         self._tag_names = [len(set(tags)) for tags in columns.tag_lists]
         self._no_order = columns.order_ids.index(None) if None in columns.order_ids else -1
@@ -115,13 +117,17 @@ class AssetTable(Mapping[str, Asset]):
             ]
             flags = [status == _TRANSFORMED for status in columns.statuses]
             found = zip(columns.created_us, columns.ids, wishes, flags, strict=True)
-            return chain(found, map(outline, self._made.values()))
+            return chain(found, map(self.outline, self._made.values()))
         return map(self._outline, self if asset_ids is None else asset_ids)
+
+    def outline(self, asset: Asset) -> Outline:
+        """What the names of an asset depend on, with what was learned of it."""
+        return outline(asset, self.extensions.get(asset.id))
 
     def _outline(self, asset_id: str) -> Outline:
         row, columns = self._rows.get(asset_id), self._columns
         if row is None:
-            return outline(self._made[asset_id])
+            return self.outline(self._made[asset_id])
         is_transformed = columns.statuses[row] == _TRANSFORMED
         return Outline(columns.created_us[row], asset_id, self._wish(row), is_transformed)
 
@@ -131,7 +137,11 @@ class AssetTable(Mapping[str, Asset]):
         if name is not None and is_plain(name):
             return name
         return names.asset_name(
-            name, columns.titles[row], columns.content_type(row), columns.ids[row]
+            name,
+            columns.titles[row],
+            columns.content_type(row),
+            columns.ids[row],
+            self.extensions.get(columns.ids[row]),
         )
 
     def ids_with_status(self, status: CnamStatus) -> list[str]:
@@ -179,12 +189,12 @@ def _latest(created_us: list[int], updated_us: list[int], made: Iterable[Asset])
 _TRANSFORMED = STATUSES.index(CnamStatus.SUCCESSFUL)
 
 
-def outline(asset: Asset) -> Outline:
-    """What the names of an asset depend on."""
+def outline(asset: Asset, extension: str | None = None) -> Outline:
+    """What the names of an asset depend on; `extension` is what was learned of it."""
     return Outline(
         to_us(asset.created_at),
         asset.id,
-        names.asset_name(asset.name, asset.title, asset.content_type, asset.id),
+        names.asset_name(asset.name, asset.title, asset.content_type, asset.id, extension),
         asset.cnam_status is CnamStatus.SUCCESSFUL,
     )
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from up42fs.catalog import columns
 from up42fs.catalog.item_rows import from_us, to_us
 from up42fs.catalog.table import AssetTable
-from up42fs.catalog.transformations import QUESTION
+from up42fs.catalog.transformations import QUESTION as TRANSFORMED
 from up42fs.types import Asset, CnamStatus, Order
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ REPACK_ROWS = 500
 REPACK_SHARE = 0.02
 #: Between the texts of one value.
 SEPARATOR = "\x1f"
+#: What extensions are kept under, the asset's ID behind it.
+EXTENSION = "extension "
 
 _STATUSES = {status.value: status for status in CnamStatus}
 
@@ -223,7 +225,20 @@ def reached(database: sqlite3.Connection) -> datetime | None:
 
 def transformed_us(database: sqlite3.Connection) -> dict[str, int]:
     """By asset ID, when it was seen to be transformed, microseconds since 1970."""
-    question = "SELECT question, value FROM answer WHERE question >= ? AND question < ?"
-    # All that begins with the words: no text that does comes after the tilde's.
-    rows = database.execute(question, (QUESTION, QUESTION + "\x7f"))
-    return {key.removeprefix(QUESTION): int(value) for key, value in rows if value.isdigit()}
+    noted = _noted(database, TRANSFORMED)
+    return {asset_id: int(value) for asset_id, value in noted.items() if value.isdigit()}
+
+
+def extensions(database: sqlite3.Connection) -> dict[str, str]:
+    """By asset ID, the extension that was learned of an asset without a name."""
+    noted = _noted(database, EXTENSION)
+    return {asset_id: value.decode("ascii") for asset_id, value in noted.items() if value.isascii()}
+
+
+def _noted(database: sqlite3.Connection, question: str) -> dict[str, bytes]:
+    """What is kept under `question` and the ID of an asset behind it."""
+    rows = database.execute(
+        "SELECT question, value FROM answer WHERE question >= ? AND question < ?",
+        (question, question + "\x7f"),
+    )
+    return {key.removeprefix(question): value for key, value in rows if isinstance(value, bytes)}

@@ -119,16 +119,25 @@ def mime_type(name: str, content_type: str | None) -> str | None:
     return by_name or (_essence(content_type) or None)
 
 
-def asset_name(name: str | None, title: str | None, content_type: str | None, id_: str) -> str:
-    """Name of an asset before clashes: delivered name, else title plus extension, else its ID."""
+def asset_name(
+    name: str | None,
+    title: str | None,
+    content_type: str | None,
+    id_: str,
+    learned: str | None = None,
+) -> str:
+    """Name of an asset before clashes: delivered name, else title plus extension, else its ID.
+
+    The extension is the one that was `learned` from the file, else that of the content type.
+    """
     delivered = safe_name(name)
     if delivered is not None:
         return delivered
     titled = safe_name(title)
     if titled is None:
-        return safe_name(id_) or "_"
-    extension = extension_for(content_type)
-    if titled.lower().endswith(extension):
+        return _fit(safe_name(id_) or "_", learned or "")
+    extension = extension_for(content_type) if learned is None else learned
+    if titled.lower().endswith(extension.lower()):
         return titled
     return _fit(titled, extension)
 

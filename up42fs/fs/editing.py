@@ -138,7 +138,7 @@ class Editing:
             raise InvalidArgument(f"a {node.kind.value} has no tags of its own: link its asset")
         if found is not None or directory.id in asset.tags:
             raise AlreadyExists(f"tag {directory.id!r} has {name} already")
-        _require_own_name(asset, name)
+        _require_own_name(asset, name, self._index.assets.outline(asset).wish)
         await self._edits.change(asset.id, Edit(add=(directory.id,)), f"linked into {directory.id}")
         return self._fs.admit(directory, name, node)
 
@@ -172,7 +172,8 @@ class Editing:
             raise ReadOnly("only assets in tags/ and directories of tags/ can be moved")
 
     async def _move(self, old: str, new: str, node: Node, name: str, target: Node | None) -> None:
-        _require_own_name(self._index.assets[node.id], name)
+        asset = self._index.assets[node.id]
+        _require_own_name(asset, name, self._index.assets.outline(asset).wish)
         if target not in (None, node):
             raise AlreadyExists(f"tag {new!r} has another asset called {name}")
         if old == new:
@@ -230,8 +231,7 @@ def _new_tag(name: str) -> str:
     return tag
 
 
-def _require_own_name(asset: Asset, name: str) -> None:
-    wish = names.asset_name(asset.name, asset.title, asset.content_type, asset.id)
+def _require_own_name(asset: Asset, name: str, wish: str) -> None:
     if not names.is_name_of(name, wish, asset.id):
         raise NotEditable(
             f"an asset keeps its name: {wish!r}; it cannot be called {name!r} in tags/"

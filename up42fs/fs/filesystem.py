@@ -42,6 +42,7 @@ from up42fs.fs.branches import Branches
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.layout import Change, Layout, is_id
 from up42fs.fs.moments import Moments
+from up42fs.fs.naming import Naming
 from up42fs.fs.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
@@ -120,6 +121,7 @@ class Filesystem:
         tag_directories: TagDirectories | None = None,
         overlay: Overlay | None = None,
         umask: int = 0o022,
+        naming: Naming | None = None,
         metrics: Metrics | None = None,
         ahead_bytes: int = AHEAD_BYTES,
         clock: Callable[[], float] = trio.current_time,
@@ -159,6 +161,8 @@ class Filesystem:
         registry.on_change = lambda node: self._outdated(node)
         #: Called with what the kernel must forget, where that was not found out by `apply`.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
+        self.naming = naming or Naming(index)
+        self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
         self._versions = Versions(self._inodes)
         self.open_files = OpenFiles(
             files, self._sizes, self._siblings, versions=self._versions, watch=watch
@@ -296,7 +300,10 @@ class Filesystem:
                 await self._branches.ensure(node, self._layout)
             return self.open_files.open_rendered(self._stats.render(node, is_trusted=is_trusted))
         await self._layout.prepare(node)
-        return self.open_files.open(inode, node, await self._sizes.ensure(node), program)
+        opened = self.open_files.open(inode, node, await self._sizes.ensure(node), program)
+        if node.kind is Kind.ASSET:
+            self.naming.opened(opened.handle, node.id)
+        return opened
 
     def readlink(self, inode: int) -> bytes:
         """Where a link leads; raises InvalidArgument. Who follows it asks for news."""
@@ -308,11 +315,15 @@ class Filesystem:
 
     async def read(self, handle: int, offset: int, size: int) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
-        return await self.open_files.read(handle, offset, size)
+        data = await self.open_files.read(handle, offset, size)
+        if offset == 0:
+            self.naming.read(handle, data)
+        return data
 
     def release(self, handle: int) -> None:
         """Close a file handle."""
         self.open_files.release(handle)
+        self.naming.closed(handle)
 
     def statfs(self) -> Usage:
         """What `df` shows, from memory."""
@@ -354,6 +365,7 @@ class Filesystem:
     def apply(self, delta: Delta) -> list[Invalidation]:
         """The catalogue changed; returns what the kernel must forget."""
         self._branches.transformations.follow(delta)
+        self.naming.follow(delta)
         changes = list(self._layout.apply(delta))
         moved = self.moments.follow(delta, [change.parent for change in changes])
         self._siblings.changed(change.parent for change in changes)

@@ -87,6 +87,8 @@ class Layout:
         self._lists: dict[Node, dict[str, Node]] = {}
         self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
         self._assets: dict[str, Node] = {}
+        #: What names meant before something was learned of the file, by directory and name.
+        self._former: dict[tuple[Node, str], Node] = {}
         self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
         self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
             Kind.ROOT: lambda _: self._top,
@@ -168,7 +170,11 @@ class Layout:
         if listed is not None:
             return listed
         branch = self._branches.get(parent.kind)
-        return branch.find(parent, name) if branch is not None else self._alias(parent, name)
+        found = branch.find(parent, name) if branch is not None else self._alias(parent, name)
+        if found is None and self._former:
+            former = self._former.get((parent, name))
+            return former if former is not None and self.exists(former) else None
+        return found
 
     def lists(self, parent: Node, name: str, node: Node) -> bool:
         """Whether `name` is listed in `parent` and means `node`: then changes are reported."""
@@ -251,37 +257,48 @@ class Layout:
         self.changes += 1
         self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
         for node in [node for node in self._rosters if _touched(node, delta)]:
-            yield from _change(node, self._follow(node, delta))
+            changed = self._follow(node, delta)
+            self._remember(node, changed, delta)
+            yield from _change(node, changed)
         for kept in (self._lists, self._passing):
             for node in [node for node in kept if _touched(node, delta)]:
                 old = kept.pop(node)
                 # Kept as empty: should it come back, what the kernel knows as absent is reported.
                 new = self.children(node) if self.exists(node) else kept.setdefault(node, {})
+                self._remember(node, old, delta)
                 yield from _change(node, _differences(old, new))
         for asset_id in delta.assets:
             if asset_id not in self._index.assets:
                 self._assets.pop(asset_id, None)
 
-    def _follow(self, node: Node, delta: Delta) -> Iterable[str]:
-        """Bring a roster to what the index holds now; which names mean something else."""
+    def _remember(self, node: Node, was: Mapping[str, Node | None], delta: Delta) -> None:
+        """Who knows the name of a file that got another extension can go on using it."""
+        for name, before in was.items() if delta.extensions else ():
+            if before is not None and before.id in delta.extensions and before.kind is Kind.ASSET:
+                self._former[node, name] = before
+
+    def _follow(self, node: Node, delta: Delta) -> Mapping[str, Node | None]:
+        """Bring a roster to what the index holds now; what names meant that mean another thing."""
         roster = self._rosters[node]
         before: dict[str, Node | None] = {}
         one_by_one = self.exists(node) and len(delta.assets) <= MOST_ONE_BY_ONE
         if one_by_one and all(
             roster.change(*members, before) for members in self._member_changes(node, delta)
         ):
-            return [name for name, was in before.items() if roster.names.get(name) != was]
+            return {name: was for name, was in before.items() if roster.names.get(name) != was}
         old: dict[str, Node | None] = {**roster.names, **before}
         new = self._rosters[node] = self._roster(node)
-        return _differences(old, new.names)
+        return {name: old.get(name) for name in _differences(old, new.names)}
 
     def _member_changes(
         self, node: Node, delta: Delta
     ) -> Iterator[tuple[Outline | None, Outline | None]]:
         for asset_id in delta.assets:
             was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
-            before = outline(was) if was is not None and _belongs(was, node) else None
-            after = outline(now) if now is not None and _belongs(now, node) else None
+            learned = self._index.assets.extensions.get(asset_id)
+            named_by = delta.extensions.get(asset_id, learned)
+            before = outline(was, named_by) if was is not None and _belongs(was, node) else None
+            after = outline(now, learned) if now is not None and _belongs(now, node) else None
             if before is not None or after is not None:
                 yield before, after
 
