@@ -3,6 +3,7 @@ that fails, fills, lies or hangs costs nobody a read."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -388,6 +389,61 @@ async def test_a_full_disk_turns_it_off(
     mounts.directory = small_disk
     (small_disk / "other").write_bytes(b"")
     await off_but_reading(mounts, caplog, "ENOSPC")
+
+
+PASSING = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    MemoryError(),
+    RuntimeError("can't start new thread"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+@pytest.mark.parametrize("after", [0, 2, 5])
+@pytest.mark.claim("S69")
+async def test_what_is_used_up_for_a_while_turns_it_off_for_a_while(
+    mounts: Remounts,
+    autojump_clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    after: int,
+) -> None:
+    jobs, is_well = iter(range(1000)), trio.Event()
+
+    async def failing(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        if next(jobs) >= after and not is_well.is_set():
+            raise error
+        return await inline(job, limiter)
+
+    mounts.options["run_disk"] = failing
+
+    async def use(b: Bench) -> None:
+        await whole(b)
+        await info(b)
+        await trio.sleep(0.1)
+        status = b.files.disk_status()
+        assert status is not None
+        assert status["off_because"]
+        b.files.forget("a")  # its file may be there; it must not come back
+        for _ in range(8):  # tried in vain, for longer each time
+            await trio.sleep(disk_cache.LONGEST_PAUSE_S)
+            await whole(b)
+        is_well.set()
+        await trio.sleep(disk_cache.LONGEST_PAUSE_S + 1)
+        b.files.forget("a")
+        await whole(b)
+        await trio.sleep(1)
+        status = b.files.disk_status()
+        assert status is not None
+        assert status["off_because"] is None
+
+    await mounts.mounted(use)
+    (warning,) = warnings(caplog)[:1]
+    assert "off for a while" in warning
+    del mounts.options["run_disk"]
+    assert (await mounts.mounted(whole)).script.requests == []  # it was kept in the end
 
 
 async def test_a_read_only_disk_turns_it_off(

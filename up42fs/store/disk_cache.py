@@ -1,4 +1,4 @@
-"""The disk cache as tasks see it: loads at once, keeps behind, and is off after the first error.
+"""The disk cache as tasks see it: loads at once, keeps behind, and is off after an error.
 
 Knows budgets, queues and failures; the files are `cell_files`' business, whose bytes may be used
 `disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
@@ -10,13 +10,16 @@ A fetch that finds the queue full waits while the disk writes at `QUICK_BYTES_S`
 keeps all of a file that is read once, and a slow one delays nobody.
 An error of the file system, a load of more than `SLOW_S` or a queue without progress for as long
 turns the cache off for this mount, with one warning: what fails once in a disk fails again. Reads
-then go on as if nothing were on disk.
+then go on as if nothing were on disk. What other programs use up and give back (room on the disk,
+descriptors, memory, threads) turns it off for a while only, for longer each time. Objects whose
+files were to be removed meanwhile are remembered, and removed first of all.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +51,9 @@ SLOW_S = 5.0
 FLUSH_S = 5.0
 #: The end of an object that is kept if it can be: directories of archives.
 END_BYTES = 128 << 10
+#: How long the cache is off where something was used up: at first, and at most, seconds.
+FIRST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 300.0
 #: A file in use is marked so at most this often, seconds.
 TOUCH_S = 60.0
 #: Marks remembered.
@@ -100,6 +106,10 @@ class DiskCache:
         self._progress = trio.Event()
         self._progress_s = -SLOW_S
         self._touched: OrderedDict[str, float] = OrderedDict()
+        self._is_closed = False
+        self._pause_s = 0.0
+        self._resumed_s = -math.inf
+        self._to_remove: set[str] = set()
 
     @classmethod
     def below(
@@ -169,8 +179,8 @@ class DiskCache:
         with trio.move_on_after(SLOW_S):
             try:
                 return await self._run(job, self._loaders)
-            except OSError as error:
-                self._turn_off(_words(error))
+            except Exception as error:
+                self._fail(error)
                 return None
         self._turn_off(f"it did not answer within {SLOW_S:.0f} s")
         return None
@@ -241,12 +251,15 @@ class DiskCache:
 
         if self.is_on:
             self._submit(job, 0, lambda _: None)
+        else:
+            self._to_remove.add(object_id)
 
     async def aclose(self) -> None:
         """Wait, for a while, until everything is written that was asked for."""
         with trio.move_on_after(FLUSH_S):
             while self._jobs and self.is_on:
                 await self._progress.wait()
+        self._is_closed = True
         self.is_on = False
         self._files.close()
 
@@ -308,8 +321,8 @@ class DiskCache:
         kept: list[ByteRange] = []
         try:
             kept = await self._run(lambda: job() if self.is_on else [], self._writer)
-        except OSError as error:
-            self._turn_off(_words(error))
+        except Exception as error:
+            self._fail(error)
         finally:
             on_kept(kept)
             self._jobs -= 1
@@ -324,13 +337,53 @@ class DiskCache:
         self._progress.set()
         self._progress = trio.Event()
 
-    def _turn_off(self, why: str) -> None:
-        if not self.is_on:
+    def _fail(self, error: Exception) -> None:
+        """Turn the cache off for as long as `error` calls for."""
+        if isinstance(error, OSError) and not supervise.is_short_of_anything(error):
+            self._turn_off(_words(error))
             return
+        if not supervise.is_short_of_anything(error):
+            supervise.report(self._fail, error)  # a defect of ours
+        self._pause(_words(error) if isinstance(error, OSError) else supervise.words(error))
+
+    def _pause(self, why: str) -> None:
+        if not self._stop(why):
+            return
+        now_s = trio.current_time()
+        is_new = now_s - self._resumed_s > LONGEST_PAUSE_S
+        self._pause_s = FIRST_PAUSE_S if is_new else min(2 * self._pause_s, LONGEST_PAUSE_S)
+        supervise.start(self._nursery, self._resume, self._pause_s)
+        log.log(
+            logging.WARNING if is_new else logging.DEBUG,
+            "the disk cache in %s is off for a while: %s; files are read from UP42. "
+            "If that lasts: check the disk's room and the limits of the process (ulimit -a)",
+            self._directory, why,
+        )  # fmt: skip
+
+    async def _resume(self, pause_s: float) -> None:
+        await trio.sleep(pause_s)
+        if self._is_closed:
+            return
+        self.is_on, self._reason = True, None
+        self._resumed_s = trio.current_time()
+        log.debug("the disk cache in %s is tried again", self._directory)
+        ids, self._to_remove = self._to_remove, set()
+        for object_id in ids:
+            self.remove(object_id)
+
+    def _stop(self, why: str) -> bool:
+        """Turn the cache off; False where it is."""
+        if not self.is_on:
+            return False
         self.is_on = False
         self._reason = why
         self._files.close()
         self._wake()
+        return True
+
+    def _turn_off(self, why: str) -> None:
+        if not self._stop(why):
+            return
         log.warning(
             "the disk cache in %s is off until the next mount: %s; files are read from UP42. "
             "Check the disk, or choose another with cache_dir, or none with cache_size=0",

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import trio
 
+from up42fs import supervise
 from up42fs.core.budget import Budget, Limit
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
@@ -106,7 +107,12 @@ class Egress:
                     self._booked = await trio.to_thread.run_sync(
                         book.add, spent, first, abandon_on_cancel=True
                     )
-                except OSError as error:
+                except Exception as error:
+                    if supervise.is_short_of_anything(error):
+                        log.debug("what is fetched is written down later: %s", error)
+                        return
+                    if not isinstance(error, OSError):
+                        raise
                     why = str(error)
                 else:
                     self._unbooked.subtract(spent)

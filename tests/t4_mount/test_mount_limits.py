@@ -1,0 +1,132 @@
+"""A mount under `ulimit -v`, `ulimit -n` and a limit of processes: it lives, and gets well again.
+
+The limits of the running mount are lowered from outside (prlimit(2)) to what it has just then, and
+put back later. A read meanwhile is the right bytes or an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import (
+    IN_A_NAMESPACE,
+    Emulator,
+    Mount,
+    as_nobody,
+    emulator,
+    is_running,
+    mounted,
+    wait_until,
+)
+
+from up42fs.emulator import pattern_bytes
+
+pytestmark = pytest.mark.mount
+
+MIB = 1 << 20
+SEED = 9
+SIZE = 96 * MIB
+PIECE = 512 << 10
+ERRORS = (errno.EIO, errno.ENOMEM, errno.ETIMEDOUT, errno.ENETUNREACH)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Emulator]:
+    with emulator("--synthetic", "20,3,2") as running:
+        running.remote.storage("add_asset", name="big.bin", size=SIZE, seed=SEED)
+        yield running
+
+
+def read(there: Mount, offset: int) -> bool:
+    """Whether the piece could be read; wrong bytes fail the test."""
+    stop = offset + PIECE
+    try:
+        with there.find("big.bin").open("rb", buffering=0) as file:
+            while offset < stop:
+                got = os.pread(file.fileno(), stop - offset, offset)
+                assert got, "no end before the end"
+                assert got == pattern_bytes(SEED, offset, len(got))
+                offset += len(got)
+    except OSError as error:
+        if error.errno not in ERRORS:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def lowered(pid: int, what: int, most: int) -> Iterator[None]:
+    before = resource.prlimit(pid, what)
+    resource.prlimit(pid, what, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, what, before)
+
+
+def addresses(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def descriptors(pid: int) -> int:
+    return max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
+
+
+def squeeze(store: Emulator, there: Mount, what: int, most: int) -> list[bool]:
+    """Read from eight threads, and look around, while the limit is `most`; then be well again."""
+    with lowered(there.pid, what, most), ThreadPoolExecutor(8) as readers:
+        offsets = range(0, SIZE - PIECE, 2 * MIB)
+        could = list(readers.map(lambda offset: read(there, offset), offsets))
+        store.remote.storage("add_asset", name=f"new-{what}-{most}.bin", size=10, seed=1)
+        os.listdir(there.path)
+        os.statvfs(there.path)
+        time.sleep(1.5)  # a refresh
+    assert is_running(there.pid), there.log.read_text()[-5000:]
+    wait_until(lambda: read(there, SIZE - PIECE), 30, "it reads again")
+    wait_until(
+        lambda: f"new-{what}-{most}.bin" in os.listdir(there.path / "assets"), 70, "it lists again"
+    )
+    return could
+
+
+@pytest.mark.parametrize("spare", [0, 3])
+@pytest.mark.claim("S132", "S135")
+@pytest.mark.slow
+def test_no_descriptors(store: Emulator, tmp_path: Path, spare: int) -> None:
+    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+        squeeze(store, there, resource.RLIMIT_NOFILE, descriptors(there.pid) + spare)
+        wait_until(
+            lambda: there.status()["disk_cache"]["off_because"] is None, 45, "the cache is on again"
+        )
+
+
+@pytest.mark.parametrize("spare_mib", [1, 16])
+@pytest.mark.claim("S132", "S135")
+@pytest.mark.slow
+def test_no_memory(store: Emulator, tmp_path: Path, spare_mib: int) -> None:
+    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+        squeeze(store, there, resource.RLIMIT_AS, addresses(there.pid) + spare_mib * MIB)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may start any number of threads")
+@pytest.mark.claim("S132", "S135")
+def test_no_threads(store: Emulator, tmp_path: Path) -> None:
+    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+        squeeze(store, there, resource.RLIMIT_NPROC, 1)
+
+
+@IN_A_NAMESPACE
+@pytest.mark.claim("S132", "S135")
+@pytest.mark.slow
+def test_no_threads_as_an_unprivileged_user() -> None:
+    """`RLIMIT_NPROC` does not hold for root."""
+    said = as_nobody(Path(__file__), "no_threads and not unprivileged")
+    assert "1 passed" in said, said
