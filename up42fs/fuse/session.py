@@ -285,11 +285,11 @@ class Session:
 
 
 async def _in_thread(look: Callable[[Path], T], place: Path) -> T:
-    """What `look` returns; while there is no thread for it, it is tried again."""
+    """What `look` returns; while threads, memory or descriptors lack, it is tried again."""
     while True:
         try:
             return await trio.to_thread.run_sync(look, place, abandon_on_cancel=True)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
             if not is_short_of_anything(error):
                 raise
         await trio.sleep(_AGAIN_S)
