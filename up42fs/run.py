@@ -445,7 +445,12 @@ class _Mount:
             "assets": len(self._index.assets),
             "orders": len(self._index.orders),
             "bytes": self._index.total_bytes,
-            "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
+            "listed_by": {
+                "assets": self._assets.mode,
+                "orders": self._orders.mode,
+                "assets_missing": self._assets.missing,
+                "orders_missing": self._orders.missing,
+            },
             "catalogue": self._sync.status(),
             "items": self._crawl.status() if self._crawl else None,
             "kernel": {
@@ -476,6 +481,9 @@ class _Mount:
     def _notes(self) -> Iterator[str]:
         if not self._index.assets and self._sync.is_synced(Part.ASSETS):
             yield nothing_found(self._settings)
+        for listing in (self._assets, self._orders):
+            if listing.missing:
+                yield f"UP42's STAC catalogue alone lists the storage; missing: {listing.missing}"
 
     def _wake(self) -> None:
         """After a suspend every link and connection is dead; say so before a reader finds out."""

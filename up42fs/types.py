@@ -21,6 +21,12 @@ class CnamStatus(StrEnum):
     IN_PROGRESS = "IN_PROGRESS"
     NOT_PROCESSED = "NOT_PROCESSED"
     FAILED = "FAILED"
+    #: UP42 says nothing of it, or what is not known here: no state to show.
+    UNTOLD = ""
+
+
+#: The states that UP42 tells.
+CNAM_STATES = tuple(status for status in CnamStatus if status is not CnamStatus.UNTOLD)
 
 
 @dataclass(frozen=True, slots=True)

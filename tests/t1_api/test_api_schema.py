@@ -119,10 +119,10 @@ def test_missing_times_fall_back_to_each_other_then_the_epoch() -> None:
         ({"geospatialMetadataExtractionStatus": "SUCCESSFUL"}, CnamStatus.SUCCESSFUL),
         ({"geospatialMetadataExtraction": "FAILED"}, CnamStatus.FAILED),
         ({"geospatialMetadataExtractionStatus": "in_progress"}, CnamStatus.IN_PROGRESS),
-        ({"geospatialMetadataExtractionStatus": "PONDERING"}, CnamStatus.NOT_PROCESSED),
-        ({"geospatialMetadataExtractionStatus": None}, CnamStatus.NOT_PROCESSED),
-        ({"geospatialMetadataExtractionStatus": {}}, CnamStatus.NOT_PROCESSED),
-        ({}, CnamStatus.NOT_PROCESSED),
+        ({"geospatialMetadataExtractionStatus": "PONDERING"}, CnamStatus.UNTOLD),
+        ({"geospatialMetadataExtractionStatus": None}, CnamStatus.UNTOLD),
+        ({"geospatialMetadataExtractionStatus": {}}, CnamStatus.UNTOLD),
+        ({}, CnamStatus.UNTOLD),
     ],
 )
 def test_cnam_statuses(row: dict[str, Any], status: CnamStatus) -> None:

@@ -19,7 +19,7 @@ from up42fs.catalog.item_rows import to_us
 from up42fs.catalog.snapshot import Batch, Snapshot
 from up42fs.catalog.table import AssetTable, Figures, outline, view_names
 from up42fs.catalog.transformations import Transformations
-from up42fs.types import Asset, CnamStatus
+from up42fs.types import CNAM_STATES, Asset, CnamStatus
 
 DAY = timedelta(days=1)
 
@@ -105,7 +105,7 @@ def test_an_index_of_columns_is_an_index_of_assets(rows: list[Asset], news: list
     gone = Changes(removed_assets=frozenset(asset.id for asset in rows[:2]))
     assert loaded.apply(gone) == applied.apply(gone)
     assert (loaded.total_bytes, loaded.unsized) == (applied.total_bytes, applied.unsized)
-    for status in CnamStatus:
+    for status in CNAM_STATES:
         assert set(loaded.ids_with_status(status)) == set(applied.ids_with_status(status))
     assert set(loaded.tags()) == set(applied.tags())
     assert set(loaded.order_ids()) == set(applied.order_ids())

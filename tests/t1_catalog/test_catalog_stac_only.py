@@ -375,7 +375,8 @@ async def test_the_storage_is_built_from_stac_and_says_so_once(
     assert (world.assets.mode, world.orders.mode) == ("stac", "orders")
     assert [record.getMessage() for record in caplog.records] == [
         "UP42 no longer lists /v2/assets (410): building the storage from its STAC catalogue; "
-        "sizes are learned when files are looked at"
+        "sizes are learned when files are looked at; STAC does not list: deliveries that have no "
+        "STAC collection, transformations that run or failed"
     ]
     assert world.listed.asked == 3, "asked again before it was believed, and at the full pass"
 

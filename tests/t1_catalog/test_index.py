@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import assets, make_asset, make_order, orders
 
 from up42fs.catalog.index import Changes, Index
-from up42fs.types import Asset, CnamStatus
+from up42fs.types import CNAM_STATES, Asset
 
 changes = st.builds(
     Changes,
@@ -32,7 +32,7 @@ def view(index: Index) -> dict[str, object]:
         "bytes": index.total_bytes,
         "by order": {o: ids(index.of_order(o)) for o in index.order_ids()},
         "by tag": {t: ids(index.with_tag(t)) for t in index.tags()},
-        "by status": {s: ids(index.with_status(s)) for s in CnamStatus},
+        "by status": {s: ids(index.with_status(s)) for s in CNAM_STATES},
     }
 
 

@@ -31,7 +31,7 @@ from up42fs.fs.filesystem import KERNEL_TTL_S, LISTING_TIMEOUT_S, Invalidation
 from up42fs.fs.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S
 from up42fs.troubles import note
-from up42fs.types import CnamStatus
+from up42fs.types import CNAM_STATES, CnamStatus
 
 ORDER = make_order(1, display_name="Munich", tags=("o1", "o2"), workspace_id="ws-o")
 ASSET = make_asset(
@@ -116,7 +116,7 @@ async def test_what_is_always_there_needs_no_listing() -> None:
     world = World(listed=False)
     world.catalogue.error = Unavailable("never asked")
     assert await world.list() == ["orders", "tags", "cnam", "assets"]
-    assert set(await world.list("cnam")) == set(CnamStatus)
+    assert set(await world.list("cnam")) == set(CNAM_STATES)
     assert await world.list(".up42fs") == ["README", "refresh", "metrics", "status.json"]
     assert (await world.fs.getattr(await world.walk("tags"))).is_dir
     assert world.fs.statfs() == (0, 0)

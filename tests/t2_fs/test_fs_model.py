@@ -27,13 +27,13 @@ from up42fs.errors import NoAttribute, NotADirectory, OtherVersion, VersionChang
 from up42fs.fs.filesystem import Invalidation
 from up42fs.fs.moments import Moments
 from up42fs.fs.nodes import Absent, Attributes
-from up42fs.types import Asset, CnamStatus, Order
+from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
 
 #: A thing of the model: its kind, the ID of what it shows, and how an order's ID was spelt.
 Thing = tuple[str, str, str]
 ROOT: Thing = ("root", "", "")
 TOP = {name: (name, "", "") for name in ("orders", "tags", "cnam", "assets")}
-STATUSES = {status.value: ("status", status.value, "") for status in CnamStatus}
+STATUSES = {status.value: ("status", status.value, "") for status in CNAM_STATES}
 CONTROL: Thing = ("control", "", "")
 VIRTUAL = {name: ("virtual", name, "") for name in ("README", "refresh", "metrics", "status.json")}
 
@@ -652,7 +652,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             asset = self.storage.assets[id_]
             order = self.storage.orders.get(asset.order_id or "")
             assert found["user.up42.id"] == id_
-            assert found["user.up42.cnam_status"] == asset.cnam_status.value
+            assert found.get("user.up42.cnam_status", "") == asset.cnam_status.value
             assert found.get("user.up42.tags") == (",".join(asset.tags) or None)
             assert found.get("user.up42.title") == asset.title
             assert found.get("user.up42.order_name") == (order.display_name if order else None)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from up42fs.api.links import asset_id_of_href
-from up42fs.core.stac import StacAsset, StacCollection, StacItem
+from up42fs.core.stac import NO_EPSG, StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus, Order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,6 +30,8 @@ MOST_TAG = 1024
 MOST_STRINGS = 30_000
 MOST_FILES = 5000
 MOST_TIME = 64
+MOST_BANDS = 256
+_EPSG_CODE = re.compile(r"EPSG:([1-9]\d{0,8})", re.ASCII | re.IGNORECASE)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_SIZE_BYTES = 2**63 - 1
@@ -177,6 +179,9 @@ def _stac_assets(document: Mapping[str, Any], api_url: str) -> tuple[StacAsset, 
                 title=_text(row.get("title")),
                 media_type=_text(row.get("type")),
                 roles=_strings(row.get("roles")),
+                gsd=_number(row.get("gsd")),
+                epsg=_epsg_of_file(row),
+                bands=_bands(row),
             )
         )
     return tuple(found)
@@ -193,7 +198,7 @@ def _cnam_status(row: Mapping[str, Any]) -> CnamStatus:
     try:
         return CnamStatus(value.upper() if isinstance(value, str) and len(value) < 64 else "")
     except ValueError:
-        return CnamStatus.NOT_PROCESSED
+        return CnamStatus.UNTOLD
 
 
 def _account_id(said: Mapping[str, Any]) -> str | None:
@@ -277,7 +282,28 @@ def _number(value: object) -> float | None:
 
 def _epsg(said: Mapping[str, Any]) -> int | None:
     number = _number(said.get("proj:epsg"))
-    return int(number) if number is not None and number.is_integer() and number > 0 else None
+    if number is not None and number.is_integer() and number > 0:
+        return int(number)
+    code = _text(said.get("proj:code"))
+    match = _EPSG_CODE.fullmatch(code) if code else None
+    return int(match[1]) if match else None
+
+
+def _epsg_of_file(row: Mapping[str, Any]) -> int | None:
+    """Of a file alone; NO_EPSG where it says that it has none, whatever its item says."""
+    says_so = row.keys() & {"proj:epsg", "proj:code"}
+    return _epsg(row) or (NO_EPSG if says_so else None)
+
+
+def _bands(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a file's bands, as STAC 1.1 (`bands`) and 1.0 (`eo:bands`) tell them."""
+    said: list[Any] = next(
+        (row[key] for key in ("bands", "eo:bands") if isinstance(row.get(key), list)), []
+    )
+    rows = (band for band in said[:MOST_BANDS] if isinstance(band, Mapping))
+    keys = ("name", "eo:common_name", "common_name")
+    names = (next((text for key in keys if (text := _text(band.get(key)))), None) for band in rows)
+    return tuple(name for name in names if name is not None)
 
 
 def _bbox(value: object) -> tuple[float, ...] | None:

@@ -64,7 +64,8 @@ class _Grouping:
     def fill(self, assets: AssetTable) -> None:
         by_order, by_tag, by_status = self.by_order, self.by_tag, self.by_status
         for asset_id, status, order_id, tags in assets.groups():
-            by_status.setdefault(status, {})[asset_id] = None
+            if status is not CnamStatus.UNTOLD:
+                by_status.setdefault(status, {})[asset_id] = None
             if order_id is not None:
                 by_order.setdefault(order_id, {})[asset_id] = None
             for tag in tags:
@@ -306,7 +307,9 @@ def _groups(asset: Asset | None) -> _Groups:
     if asset is None:
         return _NO_GROUPS
     orders = _NO_GROUPS.orders if asset.order_id is None else frozenset((asset.order_id,))
-    return _Groups(frozenset((asset.cnam_status,)), orders, frozenset(asset.tags))
+    told = asset.cnam_status is not CnamStatus.UNTOLD
+    statuses = frozenset((asset.cnam_status,)) if told else _NO_GROUPS.statuses
+    return _Groups(statuses, orders, frozenset(asset.tags))
 
 
 def _move(

@@ -139,9 +139,15 @@ def _unpack_file(
     title: str | None,
     media_type: str | None,
     roles: list[str],
+    gsd: float | None,
+    epsg: int | None,
+    bands: list[str],
 ) -> StacAsset:
     shared = None if media_type is None else sys.intern(media_type)
-    return StacAsset(key, asset_id, refusal, title, shared, tuple(roles))
+    own = tuple(bands)
+    return StacAsset(key, asset_id, refusal, title, shared, tuple(roles), gsd, epsg, own)
 
 
-assert _FILE == ("key", "asset_id", "refusal", "title", "media_type", "roles"), "by place"
+assert (
+    *("key", "asset_id", "refusal", "title", "media_type", "roles", "gsd", "epsg", "bands"),
+) == _FILE, "by place"

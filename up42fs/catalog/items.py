@@ -53,7 +53,7 @@ SEARCH_TIMEOUT_S = 60.0
 #: Items and files kept, about 2 kB each (`weight`).
 MOST_KEPT = 4_000
 #: No directory stands beside assets in these states, so that none is emptied by no answer.
-_WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED)
+_WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED, CnamStatus.UNTOLD)
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 

@@ -116,6 +116,11 @@ class StacListing(Generic[Row]):
         recent = dict.fromkeys(part.id for part in parts.values() if part is not None)
         return _Page(tuple(rows[row_id] for row_id in recent), total=None, total_pages=2)
 
+    @property
+    def unplaced(self) -> int:
+        """How many collections name no row, and cannot be shown for that."""
+        return sum(part is None for part in self._parts.values())
+
     def told(self) -> int | None:
         """As many as there are: STAC counts none."""
         return len(self._rows())
@@ -142,9 +147,12 @@ def stac_orders(source: StacSource) -> StacListing[Order]:
 class _Chooser(Generic[Row]):
     """UP42's own listing, and STAC once that is gone, until a full pass finds it back."""
 
-    def __init__(self, listed: Listing[Row], stac: Listing[Row], told: str) -> None:
+    def __init__(
+        self, listed: Listing[Row], stac: StacListing[Row], told: str, lacking: str
+    ) -> None:
+        self._lacking = lacking
         self._listed: Listing[Row] = listed
-        self._stac: Listing[Row] = stac
+        self._stac: StacListing[Row] = stac
         self._told = told
         self._mode: Mode = "listed"
 
@@ -197,7 +205,17 @@ class _Chooser(Generic[Row]):
         self._mode = "stac"
         # The answer behind the error, where the API layer left it; it is not ours to import.
         status = getattr(gone.__cause__, "status", 404)
-        log.warning(self._told, status)
+        log.warning(self._told, status, self.missing)
+
+    @property
+    def missing(self) -> str:
+        """In words, what STAC cannot list; empty where UP42's own listing is read."""
+        if self._mode == "listed":
+            return ""
+        unplaced = (
+            f"; {self._stac.unplaced} collections that name none" if self._stac.unplaced else ""
+        )
+        return self._lacking + unplaced
 
 
 class AssetListing(_Chooser[Asset]):
@@ -208,7 +226,8 @@ class AssetListing(_Chooser[Asset]):
             listed,
             stac_assets(source),
             "UP42 no longer lists /v2/assets (%s): building the storage from its STAC catalogue; "
-            "sizes are learned when files are looked at",
+            "sizes are learned when files are looked at; STAC does not list: %s",
+            "deliveries that have no STAC collection, transformations that run or failed",
         )
 
     @property
@@ -225,7 +244,8 @@ class OrderListing(_Chooser[Order]):
             listed,
             stac_orders(source),
             "UP42 no longer lists /v2/orders (%s): showing the orders of its STAC catalogue, "
-            "under their IDs",
+            "under their IDs; STAC does not list: %s",
+            "orders that have no delivery, names and tags of orders",
         )
 
     @property

@@ -82,13 +82,13 @@ class AssetTable(Mapping[str, Asset]):
         if row is None:
             asset = self._made.get(asset_id)
             return None if asset is None else _figures(asset)
-        _, _, _, sizes, created_us, updated_us, _, tags, orders, *_ = self._columns
+        _, _, _, sizes, created_us, updated_us, statuses, tags, orders, *_ = self._columns
         size, has_order = sizes[row], orders[row] != self._no_order
         shown = (
             None if size == NO_SIZE else size,
             created_us[row] * 1000,
             updated_us[row] * 1000,
-            2 + self._tag_names[tags[row]] + has_order,
+            2 + self._tag_names[tags[row]] + has_order - (statuses[row] == _UNTOLD),
         )
         return tuple.__new__(Figures, shown)  # as `Figures(*shown)`, in half the time
 
@@ -187,6 +187,7 @@ def _latest(created_us: list[int], updated_us: list[int], made: Iterable[Asset])
 
 
 _TRANSFORMED = STATUSES.index(CnamStatus.SUCCESSFUL)
+_UNTOLD = STATUSES.index(CnamStatus.UNTOLD)
 
 
 def outline(asset: Asset, extension: str | None = None) -> Outline:
@@ -200,8 +201,9 @@ def outline(asset: Asset, extension: str | None = None) -> Outline:
 
 
 def view_names(asset: Asset) -> int:
-    """How many names an asset has in the four views: two, one for its order, one for each tag."""
-    return _view_names(asset.tags, asset.order_id)
+    """How many names an asset has in the four views: `assets/`, state, order, each of its tags."""
+    told = asset.cnam_status is not CnamStatus.UNTOLD
+    return _view_names(asset.tags, asset.order_id) - (not told)
 
 
 def _view_names(tags: tuple[str, ...], order_id: str | None) -> int:

@@ -23,7 +23,7 @@ from up42fs.types import Asset, CnamStatus, Order
 log = logging.getLogger(__name__)
 
 #: Raise it whenever the meaning of a column changes: older files are then rebuilt.
-FORMAT = 5
+FORMAT = 6
 #: Assets are packed anew once this many, and this share of them, are no longer what was packed.
 REPACK_ROWS = 500
 REPACK_SHARE = 0.02

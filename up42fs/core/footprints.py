@@ -64,8 +64,8 @@ def _outline(entry: FootprintEntry) -> dict[str, Any] | None:
     item = entry.item
     geometry = item.document.get("geometry") if item is not None else None
     if geojson.is_geometry(geometry):
-        parts = {"type", "coordinates", "geometries"}
-        return {key: value for key, value in geometry.items() if key in parts}
+        shown = geojson.simple(geometry)
+        return {key: value for key, value in shown.items() if key in ("type", "coordinates")}
     for bbox in (item.bbox if item is not None else None, entry.bbox):
         if bbox is not None and geojson.is_bbox(bbox):
             return geojson.outline(bbox)

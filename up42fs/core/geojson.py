@@ -73,6 +73,40 @@ def _is_geometry(value: object, nesting: int) -> bool:
     return _sound(value.get("coordinates"), _DEPTHS[kind], fewest, closed)
 
 
+def simple(geometry: dict[str, Any]) -> dict[str, Any]:
+    """A sound geometry without GeometryCollections, which STAC and layers of a GIS do not take.
+
+    Of a collection the parts of the highest dimension are kept: areas, else lines, else points.
+    """
+    if geometry["type"] != "GeometryCollection":
+        return geometry
+    parts = list(_parts(geometry))
+    for kind in ("Polygon", "LineString", "Point"):
+        found = [part for part in parts if str(part["type"]).endswith(kind)]
+        if len(found) == 1:
+            return {"type": found[0]["type"], "coordinates": found[0]["coordinates"]}
+        if found:
+            many = [
+                one
+                for part in found
+                for one in (
+                    part["coordinates"]
+                    if part["type"].startswith("Multi")
+                    else [part["coordinates"]]
+                )
+            ]
+            return {"type": f"Multi{kind}", "coordinates": many}
+    raise AssertionError("a sound collection has parts")
+
+
+def _parts(geometry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if geometry["type"] != "GeometryCollection":
+        yield geometry
+        return
+    for part in geometry["geometries"]:
+        yield from _parts(part)
+
+
 def is_bbox(value: object) -> TypeGuard[Sequence[float]]:
     """Four or six finite numbers: west, south(, lowest), east, north(, highest)."""
     return isinstance(value, list | tuple) and len(value) in (4, 6) and all(map(is_number, value))

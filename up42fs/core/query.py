@@ -34,7 +34,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from up42fs.core.timespan import TimeSpan, parse_literal, parse_span
-from up42fs.types import Asset, CnamStatus, Order
+from up42fs.types import CNAM_STATES, Asset, Order
 
 #: Longest name the kernel looks up, bytes of UTF-8.
 MAX_NAME_BYTES = 255
@@ -273,7 +273,7 @@ def _text(raw: str) -> str | None:
 
 def _status(raw: str) -> str | None:
     status = raw.upper()
-    return status if status in CnamStatus.__members__ else None
+    return status if status in CNAM_STATES else None
 
 
 _PARSERS: Mapping[Kind, Callable[[str], Value | None]] = {

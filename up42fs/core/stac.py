@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: For the reference system of a file that says it has none.
+NO_EPSG = 0
+
 
 @dataclass(frozen=True, slots=True)
 class StacAsset:
     """One file of an item or collection (contract §5.5). UP42 gives no size.
 
     `key` is its name in the item. `asset_id` is what to sign; where it is None the file cannot
-    be read through UP42 and `refusal` says why.
+    be read through UP42 and `refusal` says why. `gsd`, `epsg` and `bands` are what the file says
+    of itself, which wins over its item; `epsg` is NO_EPSG where it says that it has none.
     """
 
     key: str
@@ -26,6 +30,9 @@ class StacAsset:
     title: str | None = None
     media_type: str | None = None
     roles: tuple[str, ...] = ()
+    gsd: float | None = None
+    epsg: int | None = None
+    bands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

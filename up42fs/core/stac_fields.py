@@ -75,7 +75,7 @@ def place(
     if geojson.is_geometry(geometry):
         if "bbox" in geometry and not geojson.is_bbox(geometry["bbox"]):
             geometry = without(geometry, "bbox")
-        return geometry, box or geojson.bounds(geometry)
+        return geojson.simple(geometry), box or geojson.bounds(geometry)
     return (geojson.outline(box), box) if box else (None, None)
 
 

@@ -129,6 +129,11 @@ class InodeTable(Generic[K]):
         """Whether the kernel holds a reference on `key` (the root always counts as held)."""
         return self._keys.get(self.number(key)) == key
 
+    def held(self, key: K) -> list[int]:
+        """All numbers of `key` that the kernel holds: several where it was renewed."""
+        numbers = self._renewed.get(key) or (self.number(key),)
+        return [number for number in numbers if self._keys.get(number) == key]
+
     def __len__(self) -> int:
         return len(self._keys)
 

@@ -381,9 +381,10 @@ class Filesystem:
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += moved
         stale += [
-            Invalidation(self._inodes.number(node))
+            Invalidation(inode)
             for node in touched
-            if self._inodes.holds(node) and self._layout.exists(node)
+            for inode in self._inodes.held(node)
+            if self._layout.exists(node)
         ]
         return stale
 
@@ -472,8 +473,9 @@ class Filesystem:
 
     def _outdated(self, node: Node) -> None:
         """The kernel may hold attributes of a node that are others now."""
-        if self._inodes.holds(node):
-            self.tell_kernel([Invalidation(self._inodes.number(node))])
+        stale = [Invalidation(inode) for inode in self._inodes.held(node)]
+        if stale:
+            self.tell_kernel(stale)
 
     def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
         """The names of files that have another inode now."""

@@ -93,7 +93,7 @@ class Footprints:
                 item=item,
                 title=asset.title,
                 collection=asset.collection,
-                status=asset.cnam_status.value,
+                status=asset.cnam_status.value or None,
             )
             for asset in assets
             for item in (found.get(asset.id) or (None,))

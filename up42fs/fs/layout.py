@@ -31,7 +31,7 @@ from up42fs.fs.branch import Branch
 from up42fs.fs.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
 from up42fs.fs.roster import Roster
 from up42fs.fs.tag_directories import TagDirectories
-from up42fs.types import Asset, CnamStatus, Order
+from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
 
 #: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
 BRANCH_TTL_S = 60.0
@@ -53,7 +53,7 @@ MOST_BRANCH_DIRS = 256
 #: More changed assets than these are not worth taking over one by one.
 MOST_ONE_BY_ONE = 256
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CnamStatus}
+_STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CNAM_STATES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ def _places(asset: Asset | None) -> Iterator[Node]:
     if asset is None:
         return
     yield _ASSETS
-    yield Node(Kind.STATUS, asset.cnam_status.value)
+    if asset.cnam_status is not CnamStatus.UNTOLD:
+        yield Node(Kind.STATUS, asset.cnam_status.value)
     if asset.order_id is not None:
         yield Node(Kind.ORDER, asset.order_id)
     for tag in asset.tags:

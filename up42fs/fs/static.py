@@ -54,6 +54,9 @@ class StaticCatalogue:
     def __init__(self, collections: CollectionsOfStorage, registry: FileRegistry) -> None:
         self._source = collections
         self._registry = registry
+        registry.elsewhere = self._with_file
+        #: By the ID of a file, the collection whose own it is.
+        self._own: dict[str, str] = {}
         self._all: tuple[StacCollection, ...] = ()
         self._by_id: dict[str, StacCollection] = {}
         self._names: dict[str, str] = {}
@@ -80,7 +83,8 @@ class StaticCatalogue:
                 name: Node(Kind.STAC_ITEM, f"{collection_id}/{id_}")
                 for id_, name in self._of(collection_id).names.items()
             }
-            return {static_stac.COLLECTION_DOCUMENT: document} | items
+            own = self._own_files(self._by_id[collection_id])
+            return {static_stac.COLLECTION_DOCUMENT: document} | items | own
         item = self._item(collection_id, item_id)
         if item is None:
             return {}
@@ -151,7 +155,9 @@ class StaticCatalogue:
         if kind == "collection":
             shown = self._of(collection_id)
             rows = [(shown.names[item.id], item) for item in shown.items]
-            return to_json(static_stac.collection_document(collection, rows))
+            own, taken = _as_item(collection), self._taken(collection_id)
+            files = readable_files(own, own.assets, taken)
+            return to_json(static_stac.collection_document(collection, rows, files=files))
         item = self._item(collection_id, item_id)
         if item is None:
             return None
@@ -159,12 +165,31 @@ class StaticCatalogue:
         files = readable_files(item, item.assets, taken)
         return to_json(static_stac.item_document(item, files=files, self_contained=False))
 
+    def _own_files(self, collection: StacCollection) -> dict[str, Node]:
+        """What stands beside collection.json: the delivery, its thumbnail."""
+        item = _as_item(collection)
+        return self._registry.named(item, item.assets, self._taken(collection.id))
+
+    def _taken(self, collection_id: str) -> tuple[str, ...]:
+        """Names beside collection.json that its files cannot have: those of items."""
+        return static_stac.COLLECTION_DOCUMENT, *self._of(collection_id).names.values()
+
+    def _with_file(self, file_id: str) -> StacItem | None:
+        collection = self._by_id.get(self._own.get(file_id, ""))
+        return _as_item(collection) if collection is not None else None
+
     async def _learn_collections(self) -> bool:
         collections = await self._source.all()
         if collections is self._all:
             return False
         self._all = collections
         self._by_id = {collection.id: collection for collection in collections}
+        self._own = {
+            stac.asset_id: each.id
+            for each in collections
+            for stac in each.assets
+            if stac.asset_id is not None
+        }
         # Newest first (contract §5.2); names are given from the oldest on.
         self._names = static_stac.collection_names(tuple(reversed(collections)))
         for gone in self._shown.keys() - self._by_id.keys():
@@ -188,3 +213,14 @@ class StaticCatalogue:
 
     def _document_name(self, collection_id: str, item_id: str) -> str:
         return static_stac.item_document_name(self._of(collection_id).names[item_id])
+
+
+def _as_item(collection: StacCollection) -> StacItem:
+    """A collection's own files as those of an item, which is what knows files."""
+    return StacItem(
+        id=collection.id,
+        collection_id=collection.id,
+        asset_id=collection.asset_id,
+        assets=collection.assets,
+        title=collection.title,
+    )

@@ -100,6 +100,7 @@ class Stats:
         size, created_ns, updated_ns, names = figures
         made_ns = self._branches.registry.made_ns(node.id) or created_ns
         changed_ns = updated_ns if updated_ns > made_ns else made_ns
+        names *= self._branches.registry.keys(node.id)
         figures = tuple.__new__(Figures, (size, made_ns, changed_ns, names))
         return self._stored(node, self._sizes.known(node), figures, ttl_s)
 

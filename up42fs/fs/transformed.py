@@ -31,7 +31,7 @@ from up42fs.core import static_stac
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.fs.layout import UNCOUNTED
 from up42fs.fs.nodes import Kind, Node
-from up42fs.types import Asset
+from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,8 @@ class FileRegistry:
         self._transformations = transformations or Transformations(index)
         #: Called with a file that is another version than the one shown before.
         self.on_change: Callable[[Node], None] = lambda _: None
+        #: What says of a file that no item of its delivery has, as an item: see `static`.
+        self.elsewhere: Callable[[str], StacItem | None] = lambda _: None
         self._index = index
         self._items = items
         self._most = most
@@ -115,6 +117,8 @@ class FileRegistry:
         #: When they were made, nanoseconds since 1970; of assets, the last of those held.
         self._made_ns: dict[str, int] = {}
         self._latest_ns: dict[str, int] = {}
+        #: Of files that stand under several keys of their item, under how many.
+        self._keys: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
 
     def get(self, file_id: str) -> File | None:
@@ -155,6 +159,10 @@ class FileRegistry:
         """When a file was made, in nanoseconds since 1970; 0 where it was forgotten."""
         return self._made_ns.get(file_id, 0)
 
+    def keys(self, file_id: str) -> int:
+        """Under how many names a file stands in each directory of its item."""
+        return self._keys.get(file_id, 1)
+
     def latest_ns(self, asset_id: str) -> int:
         """When the last file of an asset was made, as far as they were listed; else 0."""
         return max(self._latest_ns.get(asset_id, 0), self._transformations.at_ns(asset_id))
@@ -189,6 +197,7 @@ class FileRegistry:
                 file = self._files.pop(file_id)
                 self._learned.pop(file_id, None)
                 self._made_ns.pop(file_id, None)
+                self._keys.pop(file_id, None)
                 self._latest_ns.pop(file.asset_id or "", None)
 
     def named(
@@ -199,16 +208,21 @@ class FileRegistry:
         sizes = self._items.sizes(item.asset_id) if self._items and item.asset_id else {}
         made_ns = self._made_at(item)
         listed: dict[str, Node] = {}
+        seen: dict[str, Node] = {}
         for stac in among:
             if stac.asset_id is None:
                 self._report(item, stac)
                 continue
             name = file_names[stac.key]
+            if stac.asset_id in seen:  # one file under another key: another name of it
+                listed[name] = seen[stac.asset_id]
+                self._keys[stac.asset_id] = list(listed.values()).count(listed[name])
+                continue
             if stac.asset_id in self._index.assets:
                 listed[name] = Node(Kind.ASSET, stac.asset_id)
                 continue
             self._hold(File(item.asset_id, item, stac, name), stac.asset_id, sizes, made_ns)
-            listed[name] = Node(Kind.FILE, stac.asset_id, item.asset_id or "")
+            listed[name] = seen[stac.asset_id] = node_of_file(item, stac.asset_id)
         self._forget_oldest()
         return listed
 
@@ -221,7 +235,9 @@ class FileRegistry:
         if asset is None:
             moments = item_times(item)
             return 0 if moments is None else to_us(moments[0]) * 1000
-        if item.updated is None:
+        if item.id == item.collection_id:  # a collection's own files: nothing was transformed
+            return to_us(asset.created_at) * 1000
+        if item.updated is None and asset.cnam_status is CnamStatus.SUCCESSFUL:
             self._transformations.learn(asset)
         own_us = 0 if item.updated is None else to_us(item.updated)
         delivered_us = to_us(asset.created_at)
@@ -310,8 +326,10 @@ class Transformed:
 
     async def _prepare_file(self, node: Node) -> None:
         asset = self._index.assets.get(node.place)
-        if asset is not None and not self._registry.is_held(node.id):
-            self._registry.refill(await self._items.of_asset(asset))
+        if asset is None or self._registry.is_held(node.id):
+            return
+        other = self._registry.elsewhere(node.id)
+        self._registry.refill([other] if other else await self._items.of_asset(asset))
 
     def children(self, node: Node) -> dict[str, Node]:
         """The files of the item, or the items where there are several."""
@@ -358,7 +376,7 @@ class Transformed:
         """A file: one for each name of its delivery in the views; a directory: with its items."""
         if node.kind is Kind.FILE:
             figures = self._index.assets.figures(node.place)
-            return 1 if figures is None else figures.names
+            return self._registry.keys(node.id) * (1 if figures is None else figures.names)
         if node.kind is Kind.ITEM:
             return 2
         items = self._items.known(node.id)
@@ -412,6 +430,11 @@ class Transformed:
     def document(self, document_id: str) -> bytes | None:
         """An item.json, self-contained, hrefs beside it; None if it was not asked for lately."""
         return self._documents.get(document_id)
+
+
+def node_of_file(item: StacItem, file_id: str) -> Node:
+    """A file's node; it goes with its delivery, where that is known."""
+    return Node(Kind.FILE, file_id, item.asset_id or "")
 
 
 def readable_files(

@@ -7,10 +7,11 @@ and answered by `filesystem`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from up42fs.core.names import mime_type
-from up42fs.core.stac import StacAsset, StacItem
+from up42fs.core.stac import NO_EPSG, StacAsset, StacItem
 from up42fs.types import Asset, Order
 
 PREFIX = "user.up42."
@@ -144,7 +145,12 @@ def of_file(
         "content_type": stac.media_type,
         "stac.title": stac.title,
         "stac.roles": ",".join(stac.roles),
+        "stac.bands": ",".join(stac.bands),
     }
+    if stac.gsd is not None:
+        item = replace(item, gsd=stac.gsd)
+    if stac.epsg is not None:
+        item = replace(item, epsg=None if stac.epsg == NO_EPSG else stac.epsg)
     listed = {PREFIX + key: value for key, value in own.items()}
     desktop = {"user.mime_type": mime_type(name, stac.media_type)}
     return _delivery(asset, order) | _stac(item) | _present(listed | desktop)
