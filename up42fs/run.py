@@ -445,12 +445,7 @@ class _Mount:
             "assets": len(self._index.assets),
             "orders": len(self._index.orders),
             "bytes": self._index.total_bytes,
-            "listed_by": {
-                "assets": self._assets.mode,
-                "orders": self._orders.mode,
-                "assets_missing": self._assets.missing,
-                "orders_missing": self._orders.missing,
-            },
+            "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
             "catalogue": self._sync.status(),
             "items": self._crawl.status() if self._crawl else None,
             "kernel": {

@@ -90,8 +90,9 @@ def _summary(call: Call) -> Response:
 
 
 def _asset_row(asset: Asset) -> dict[str, Any]:
+    status = None if "geospatialMetadataExtractionStatus" in asset.absent else asset.status
     return {
-        "id": asset.id, "name": asset.name, "size": asset.size, "status": asset.status,
+        "id": asset.id, "name": asset.name, "size": asset.size, "status": status,
         "order_id": asset.order_id, "title": asset.title, "tags": asset.tags,
     }  # fmt: skip
 
