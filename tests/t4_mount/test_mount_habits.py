@@ -96,4 +96,6 @@ def test_the_mount_shows_the_same_whatever_the_api_is_like(
         items = mount.status()["items"]
         assert (items["refused"], items["error"]) == (0, None)
         assert len(list((mount.path / "stac").iterdir())) > 30
-        assert "WARNING" not in mount.log.read_text() or "without a usable ID" in mount.log.read_text()
+        assert (
+            "WARNING" not in mount.log.read_text() or "without a usable ID" in mount.log.read_text()
+        )
