@@ -63,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     except EOFError:  # Ctrl-D where a question stood
         if sys.stdin.isatty():
-            print(file=sys.stderr)
+            say("", to_error=True)
         say("up42fs: cancelled", to_error=True)
         return 1
     except KeyboardInterrupt:

@@ -234,7 +234,7 @@ def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:
         os.close(receive)
     if report.get("ready"):
         for note in report.get("notes") or ():  # type: ignore[attr-defined]
-            print(f"up42fs: {note}", file=sys.stderr)
+            say(f"up42fs: {note}", to_error=True)
         return 0
     _end(child, mountpoint)
     raise Unavailable(str(report.get("error", "the mount process ended without giving a reason")))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from up42fs import config, homes
+from up42fs.cli.terminal import say
 from up42fs.core.foreign import printable as printable
 from up42fs.logins import Logins, default_path
 
@@ -88,9 +88,9 @@ def settings_of(
     arguments = {o.name: chosen[o.name] for o in config.OPTIONS if chosen.get(o.name) is not None}
     path = Path(options.config) if options.config else config.default_file(environ)
     if not options.config and homes.is_beyond(path):
-        print(
+        say(
             f"up42fs: {path.parent} is another user's and is left out; set HOME to your own",
-            file=sys.stderr,
+            to_error=True,
         )
     file = config.load_file(path, must_exist=options.config is not None)
     logins = Logins(default_path(environ))

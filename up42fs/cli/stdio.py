@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from up42fs.cli.terminal import say
+
 #: As a shell reports a program that SIGPIPE ended.
 PIPE_STATUS = 141
 
@@ -49,7 +51,7 @@ def guarded(work: Callable[[], int]) -> int:
         _silence()
         if status == 0:
             with suppress(OSError):
-                print(f"up42fs: standard output: {error.strerror}", file=sys.stderr)
+                say(f"up42fs: standard output: {error.strerror}", to_error=True)
         return status or 1
     return status
 
