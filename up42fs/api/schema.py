@@ -141,10 +141,12 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
 def parse_time(value: object) -> datetime | None:
     """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none.
 
-    Without a zone it is UTC; a number counts seconds, or milliseconds, since 1970.
+    Without a zone it is UTC; a number counts seconds, or milliseconds, since 1970, never before.
     """
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if value < 0:
+                return None
             return EPOCH + timedelta(seconds=value if abs(value) < _MILLISECONDS else value / 1000)
         if not isinstance(value, str) or len(value) > MOST_TIME:
             return None
