@@ -215,7 +215,7 @@ class Lane:
         places.leave()
 
     async def _try(self, request: Head, places: Places) -> None:
-        """Answer a request that has no place to wait, or keep it until there is one."""
+        """Answer an endable request that has no place to wait, or keep it until there is one."""
         message = bytes(self._view[: request.length])
         with trio.CancelScope() as trial:
             trial.cancel()
@@ -224,14 +224,13 @@ class Lane:
             return
         limit_s = READ_DEADLINE_S if places is self._reads else METADATA_DEADLINE_S
         places.hold(Held(request, message, trio.current_time() + limit_s))
-        if request.opcode in _ENDABLE:
 
-            def end() -> None:
-                if places.withdraw(request.unique):
-                    self._interrupts.over(request.unique)
-                    self._send(protocol.refusal(request.unique, errno.EINTR))
+        def end() -> None:
+            if places.withdraw(request.unique):
+                self._interrupts.over(request.unique)
+                self._send(protocol.refusal(request.unique, errno.EINTR))
 
-            self._interrupts.begin(request.unique, Wait(request.pid, end))
+        self._interrupts.begin(request.unique, Wait(request.pid, end))
         if not self._late_keeper_runs:
             self._late_keeper_runs = True
             supervise.start_for_good(self._nursery, self._refuse_late)
