@@ -54,7 +54,7 @@ def run_session() -> list[tuple[str, str]]:
         lines += [command + " 2>&1", f"printf '%s\\n' {mark}"]
     with tempfile.TemporaryDirectory() as home:
         done = subprocess.run(
-            [sys.executable, "-m", "up42fs", "demo", "--", "bash", "-c", "\n".join(lines)],
+            [sys.executable, "-P", "-m", "up42fs", "demo", "--", "bash", "-c", "\n".join(lines)],
             env={"PATH": _path(), "HOME": home, "LC_ALL": "C.UTF-8", "COLUMNS": "100"},
             capture_output=True,
             text=True,

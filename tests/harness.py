@@ -141,6 +141,8 @@ def environ(env: Mapping[str, str]) -> dict[str, str]:
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 60, **kw):
     """Run a command to its end, output captured as text."""
+    # Other programs print in the encoding of the locale, which need not be UTF-8 (test-elsewhere).
+    kw.setdefault("errors", "surrogateescape")
     return subprocess.run(
         [str(word) for word in command],
         env=environ(env or {}),

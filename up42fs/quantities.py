@@ -1,4 +1,4 @@
-"""Sizes and spans of time as people write them: `4G`, `500M`, `90s`, `1m`, `1h30m`. Pure.
+"""Sizes, spans of time and counts as people write them: `4G`, `90s`, `1h30m`, `1 row`. Pure.
 
 A number without a unit is in the unit that its setting had before there were units: the caller says
 which. Units of sizes are powers of 1024, with or without `i` and `B`, in upper or lower case.
@@ -65,3 +65,8 @@ def show_size(size: int) -> str:
 def show_span(span_s: float) -> str:
     """A span as `parse_span_s` reads it, in seconds."""
     return f"{span_s:g}s"
+
+
+def show_count(count: int, noun: str) -> str:
+    """So many of a thing, as English has it: `1 row`, `2 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

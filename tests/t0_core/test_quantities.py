@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.quantities import DAY_S, MIB, parse_size, parse_span_s, show_size, show_span
+from up42fs.quantities import DAY_S, MIB, parse_size, parse_span_s, show_count, show_size, show_span
 
 
 @pytest.mark.claim("S156")
@@ -66,3 +66,8 @@ def test_no_text_makes_them_fail_otherwise(text: str) -> None:
     for read in (parse_size, parse_span_s):
         with suppress(ValueError):
             assert read(text) >= 0
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows")])
+def test_counts(count: int, shown: str) -> None:
+    assert show_count(count, "row") == shown

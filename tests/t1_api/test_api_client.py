@@ -158,19 +158,24 @@ async def test_an_update_sends_only_what_changes(
     assert json.loads(request.content) == body
 
 
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ([{"name": "no id"}, None, 3], "3 rows without a usable ID were left out"),
+        ([None], "1 row without a usable ID was left out"),
+    ],
+)
 async def test_rows_without_an_id_are_counted_and_told_once(
-    caplog: pytest.LogCaptureFixture,
+    bad: list[Any], told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = page(ASSET, {"name": "no id"}, None, 3)
+    rows = page(ASSET, *bad)
     bench = Bench(script((rows, 200)))
     with caplog.at_level(logging.WARNING, "up42fs"):
         found = await bench.client.assets_page(0, size=20)
         await bench.client.assets_page(0, size=20)
-    assert (len(found.items), found.rows) == (1, 4)
-    assert bench.metrics["api.rows_skipped"] == 6
-    assert [record.getMessage() for record in caplog.records] == [
-        "listing assets: 3 rows without a usable ID were left out"
-    ]
+    assert (len(found.items), found.rows) == (1, 1 + len(bad))
+    assert bench.metrics["api.rows_skipped"] == 2 * len(bad)
+    assert [record.getMessage() for record in caplog.records] == [f"listing assets: {told}"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_cache_from_outside(files: Emulator, mount) -> None:
     kept = [row["name"] for row in listed(there) if row["pinned"]]
     assert kept == [paths[0].name]
     assert "deleted 0 files" in check(*UP42FS, "cache", "clear", "--older-than=1", *cache_of(there))
-    assert "deleted 1 files" in check(*UP42FS, "cache", "clear", paths[1], *cache_of(there))
+    assert "deleted 1 file," in check(*UP42FS, "cache", "clear", paths[1], *cache_of(there))
     check(*UP42FS, "cache", "clear", *cache_of(there))
     assert names(there) == {paths[0].name}
     assert "unpinned" in check(*UP42FS, "cache", "unpin", paths[0])

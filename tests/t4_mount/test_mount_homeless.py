@@ -51,22 +51,26 @@ def room() -> Iterator[Path]:
 
 def session(room: Path, emulator: Emulator, uid: int, extra: dict[str, str], *options: str):
     """Mount and unmount as user `uid` with no variables but `extra`."""
-    python = interpreter_for_others()
-    assert python is not None
-    place = room / "mount"
+    python, place = interpreter_for_others(), room / "mount"
     os.chown(place, uid, uid)
+    script = SESSION.format(place=place, python=python)
+    words = (python, "-m", "up42fs", "mount", *options, str(place))
+    return run_as(uid, room, emulator.env | extra, "sh", "-c", script, "sh", *words)
+
+
+def run_as(uid: int, room: Path, extra: dict[str, str], *words: str | None):
+    """Run this as user `uid`, in `room / "here"`, with no home but that of `extra`."""
     paths = [path for path in sys.path if "site-packages" in path] + [str(REPOSITORY)]
-    env = {k: v for k, v in environ(emulator.env).items() if k not in ("HOME", "XDG_CACHE_HOME")}
-    env |= {"PYTHONPATH": os.pathsep.join(paths)} | extra
+    clean = environ({k: v for k, v in extra.items() if k != "XDG_CACHE_HOME"})
+    env = {k: v for k, v in clean.items() if k != "HOME" or "HOME" in extra}
+    env |= {"PYTHONPATH": os.pathsep.join(paths)}
     as_user = (
         "mknod -m 666 $1/fuse c 10 229; mount --bind $1/fuse /dev/fuse; shift; exec "
         f'setpriv --reuid={uid} --regid={uid} --clear-groups "$@"'
     )
-    script = SESSION.format(place=place, python=python)
-    words = (python, "-m", "up42fs", "mount", *options, str(place))
     in_namespace = ("unshare", "-m", "sh", "-c", as_user, "sh", str(room / "dev"))
     return subprocess.run(
-        [*in_namespace, "sh", "-c", script, "sh", *words],
+        [*in_namespace, *(word for word in words if word)],
         env=env,
         cwd=room / "here",
         capture_output=True,
@@ -108,6 +112,22 @@ def test_a_mount_without_a_home(sample: Emulator, room: Path, home: str) -> None
     status = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
     assert status["disk_cache"] is None
     assert any("not kept" in note for note in status["notes"])
+
+
+@IN_A_NAMESPACE
+def test_the_demo_needs_no_home(room: Path) -> None:
+    python, made = interpreter_for_others(), room / "made"
+    made.mkdir(mode=0o777)
+    made.chmod(0o777)
+    extra = {"HOME": "/nonexistent", "TMPDIR": str(made)}
+    words = ("demo", "--", "sh", "-c", "ls assets | wc -l")
+    done = run_as(NOBODY, room, extra, python, "-m", "up42fs", *words)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+    assert list(made.iterdir()) == [], "its sample is gone with it"
+    assert "Traceback" not in done.stderr
+    assert list((room / "here").iterdir()) == []
+    assert not Path("/nonexistent").exists()
 
 
 @IN_A_NAMESPACE
@@ -182,6 +202,21 @@ def test_with_descriptors_closed(sample: Emulator, tmp_path: Path, numbers: tupl
     log = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
     assert "mounted" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.claim("S154")
+@pytest.mark.parametrize("numbers", [(0,), (1,), (2,), (0, 1, 2)])
+def test_the_demo_with_descriptors_closed(
+    sample: Emulator, tmp_path: Path, numbers: tuple[int]
+) -> None:
+    seen = tmp_path / "seen"
+    words = f"demo {tmp_path}/mount -- sh -c 'ls assets >{seen}; exit 7' {closed(*numbers)}"
+    # Where the sample is that `sample` made; not the variables of its cache.
+    done = run("sh", "-c", f"exec {sys.executable} -m up42fs {words}")
+    assert done.returncode == 7, done
+    assert len(seen.read_text().splitlines()) > 20
+    assert "Traceback" not in done.stderr
+    assert mount_at(tmp_path / "mount") is None
 
 
 def test_a_foreground_mount_with_descriptors_closed(sample: Emulator, tmp_path: Path) -> None:

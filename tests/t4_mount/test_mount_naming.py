@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
 
 import pytest
-from harness import Emulator, Mount, check, mounted, run, wait_until
+from harness import UP42FS, Emulator, Mount, check, mounted, run, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -83,6 +84,10 @@ def test_a_zip_declared_gzip_becomes_one(
         assert "Harbour.zip" in names(mount, "tags/t")
         links = [r for r in service.remote.log(before) if "download" in r["route"]]
         assert links == [], "names are stable without a look at the bytes"
+        # `cache list`, which has no mount to ask, calls it the same.
+        cache = mount.status()["disk_cache"]["directory"]
+        listed = json.loads(check(*UP42FS, "cache", "list", "--json", "--cache-dir", cache))
+        assert [row["name"] for row in listed if row["id"] == asset] == ["Harbour.zip"]
         # An edit and a clash find it under the name that it shows.
         service.remote.storage("set_metadata", id=asset, title="Renamed")
         (mount.path / ".up42fs/refresh").touch()

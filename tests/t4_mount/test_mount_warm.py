@@ -8,8 +8,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
+import rasterio.windows
 from harness import UP42FS, Emulator, Mount, check, emulator, environ, run, wait_until
 
 pytestmark = pytest.mark.mount
@@ -80,7 +82,7 @@ def scene(sample: Emulator, mount) -> tuple[Mount, Path]:
 def test_overviews_make_a_small_map_free(sample: Emulator, scene: tuple[Mount, Path]) -> None:
     there, path = scene
     said = check(*UP42FS, "warm", "--overviews", path)
-    assert said.startswith("1 files, ")
+    assert said.startswith("1 file, ")
     assert there.counters()["store.bytes_fetched"] < path.stat().st_size * 0.55
     before = sample.remote.position()
     with rasterio.open(path) as image:
@@ -119,6 +121,37 @@ def test_a_box_elsewhere_costs_nothing(sample: Emulator, scene: tuple[Mount, Pat
     said = check(*UP42FS, "warm", "--bbox=-70,-30,-69,-29", path.parent)
     assert said.startswith("0 files")
     assert store_requests(sample, before) == 0
+
+
+@pytest.mark.parametrize("spelling", [("--bbox",), ("--bbox=",)], ids=["a word", "with ="])
+def test_a_box_of_the_west_begins_with_a_minus(
+    start, mount, tmp_path: Path, spelling: tuple[str]
+) -> None:
+    """`-74.02,…` is no option, and what lies at the same latitude in the east is left alone."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, west in (("manhattan", -74.1), ("naples", 14.2)):
+        profile = {
+            **{"driver": "GTiff", "width": 2048, "height": 2048, "count": 1, "dtype": "uint8"},
+            **{"crs": "EPSG:4326", "tiled": True, "blockxsize": 256, "blockysize": 256},
+            "transform": rasterio.Affine(0.0001, 0, west, 0, -0.0001, 40.8),
+        }
+        with rasterio.open(data / f"{name}.tif", "w", **profile) as image:
+            image.write(np.random.default_rng(1).integers(0, 255, (1, 2048, 2048), "uint8"))
+    running: Emulator = start("--data", str(data))
+    there: Mount = mount(running)
+    box = "-74.02,40.70,-73.97,40.75"
+    words = [f"{spelling[0]}{box}"] if spelling[0].endswith("=") else [*spelling, box]
+    said = check(*UP42FS, "warm", *words, there.path / "assets")
+    assert said.splitlines()[-1].startswith("1 file, "), said
+    settled(there)
+    before = running.remote.position()
+    with rasterio.open(there.path / "assets/manhattan.tif") as image:
+        image.read(
+            window=rasterio.windows.from_bounds(*map(float, box.split(",")), image.transform)
+        )
+    assert store_requests(running, before) == 0
+    assert int(os.getxattr(there.path / "assets/naples.tif", "user.up42.cached")) < 1 << 20
 
 
 def test_ctrl_c_stops_and_the_next_run_goes_on(start, mount, tmp_path: Path) -> None:

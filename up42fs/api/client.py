@@ -26,6 +26,7 @@ from up42fs.core.retry import Plane
 from up42fs.core.stac import StacCollection, StacItem
 from up42fs.errors import InvalidAnswer
 from up42fs.metrics import Metrics
+from up42fs.quantities import show_count
 from up42fs.types import Asset, CnamStatus, Order, SignedUrl
 
 log = logging.getLogger(__name__)
@@ -384,7 +385,8 @@ class Client:
         # Every refresh meets the same rows: one warning is enough.
         level = logging.DEBUG if operation in self._warned else logging.WARNING
         self._warned.add(operation)
-        log.log(level, "%s: %d rows without a usable ID were left out", operation, skipped)
+        rows, were = show_count(skipped, "row"), "was" if skipped == 1 else "were"
+        log.log(level, "%s: %s without a usable ID %s left out", operation, rows, were)
 
 
 def _given(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from up42fs.catalog.item_rows import unpack
 from up42fs.catalog.items import transformed_files
-from up42fs.catalog.tables import SEPARATOR
+from up42fs.catalog.tables import EXTENSION, SEPARATOR
 from up42fs.core.names import asset_name, safe_name, split_extension
 from up42fs.core.static_stac import file_names, item_names
 
@@ -21,6 +21,7 @@ _ASSET = (
     "SELECT a.name, a.title, a.content_type, o.display_name FROM asset a "
     "LEFT JOIN order_ o ON o.id = a.order_id WHERE a.id = ?"
 )
+_LEARNED = "SELECT value FROM answer WHERE question = ?"
 _DELIVERY = "SELECT asset_id FROM size WHERE id = ?"
 _ITEMS = "SELECT items FROM item WHERE asset_id = ?"
 
@@ -73,7 +74,11 @@ def _asset(database: sqlite3.Connection, asset_id: str) -> KnownName | None:
     if row is None:
         return None
     name, title, content_type, order = row
-    return KnownName(safe_name(order), None, asset_name(name, title, content_type, asset_id))
+    # A mount names by what readers taught it, where UP42 gives no name.
+    kept = database.execute(_LEARNED, (EXTENSION + asset_id,)).fetchone()
+    learned = kept[0].decode("ascii", "replace") if kept and isinstance(kept[0], bytes) else None
+    called = asset_name(name, title, content_type, asset_id, learned)
+    return KnownName(safe_name(order), None, called)
 
 
 def _file(database: sqlite3.Connection, file_id: str) -> KnownName | None:

@@ -22,7 +22,7 @@ from up42fs.cli.options import (
 )
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import ConfigurationError
-from up42fs.quantities import DAY_S, parse_span_s
+from up42fs.quantities import DAY_S, parse_span_s, show_count
 from up42fs.visible import visible
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _usage(options: argparse.Namespace) -> int:
         return 0
     from rich.filesize import decimal
 
-    say(f"{directory}: {len(found)} files, {decimal(used)} of {decimal(limit)}")
+    say(f"{directory}: {show_count(len(found), 'file')}, {decimal(used)} of {decimal(limit)}")
     say(f"pinned: {decimal(pinned)}")
     if directory.exists():
         say(
@@ -202,7 +202,7 @@ def _clear(options: argparse.Namespace) -> int:
         if is_chosen:
             remove(entry)
             freed, count = freed + entry.disk_bytes, count + 1
-    say(f"deleted {count} files, {freed:,} bytes")
+    say(f"deleted {show_count(count, 'file')}, {freed:,} bytes")
     return 0
 
 
@@ -221,7 +221,8 @@ def _verify(options: argparse.Namespace) -> int:
             bad_bytes += bad
             bad_files += bool(bad)
     held = sum(entry.held_bytes for entry in found)
-    say(f"{len(found)} files, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
+    files = show_count(len(found), "file")
+    say(f"{files}, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
     if bad_bytes:
         say("what was bad is crossed out and will be fetched again; check the disk: dmesg")
     return 1 if bad_bytes else 0

@@ -26,7 +26,7 @@ UP42 sample storage is mounted at {mountpoint}. Try in another shell:
   cd {quoted}
   ls -l orders/*
   getfattr -d "$(find assets -name '*.zip' | head -1)"
-  gdalinfo "$(find assets -name '*.tif' | head -1)"
+  gdalinfo "$(find assets \\( -name '*.tif' -o -name '*.tiff' \\) | head -1)"
   cat .up42fs/status.json
 
 Ctrl-C unmounts and ends the emulator."""
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary, ExitStack() as stack:
         directory = _directory(options.mountpoint, Path(temporary))
-        environ = stack.enter_context(_emulator(options.data))
+        environ = stack.enter_context(_emulator(options.data, temporary))
         _mount(directory, environ, Path(temporary) / "log")
         try:
             if options.run:
@@ -80,14 +80,15 @@ def _directory(mountpoint: str | None, temporary: Path) -> Path:
 
 
 @contextmanager
-def _emulator(data: str | None) -> Iterator[dict[str, str]]:
+def _emulator(data: str | None, temporary: str) -> Iterator[dict[str, str]]:
     """Run the emulator; yields the environment that points at it."""
     arguments = ["--data", str(Path(data).absolute())] if data else []
     if not data:
         say("up42fs: starting the emulator (the first start makes sample data)", to_error=True)
     process = subprocess.Popen(
         respawn.command("emulator", "--die-with-parent", *arguments),
-        env=respawn.environment(os.environ),
+        # Without a home the sample is made in a temporary directory: ours goes when the demo ends.
+        env=respawn.environment({**os.environ, "TMPDIR": temporary}),
         cwd=respawn.DIRECTORY,
         stdout=subprocess.PIPE,
         start_new_session=True,

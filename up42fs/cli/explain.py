@@ -15,6 +15,7 @@ from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
+from up42fs.quantities import show_count
 from up42fs.visible import visible
 
 #: Width of the map of a file, cells.
@@ -100,7 +101,8 @@ def _costs(document: Mapping[str, Any]) -> Iterator[str]:
         return
     fetched, asked = cost.get("bytes_fetched", 0), document["bytes_touched"]
     why = f"{fetched / asked:.1f} times what was read" if asked and fetched else "nothing"
-    yield f"  fetched  {fetched:,} bytes in {cost.get('requests', 0)} requests: {why}"
+    requests = show_count(cost.get("requests", 0), "request")
+    yield f"  fetched  {fetched:,} bytes in {requests}: {why}"
     yield (
         f"  links    {cost.get('signs', 0)} signed, {cost.get('renewals', 0)} renewed; "
         f"{cost.get('retries', 0)} retries"

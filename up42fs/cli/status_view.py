@@ -9,6 +9,7 @@ from rich import markup
 from rich.filesize import decimal
 from rich.table import Table
 
+from up42fs.quantities import show_count
 from up42fs.visible import visible
 
 Document = Mapping[str, Any]
@@ -75,7 +76,7 @@ def _account(status: Document) -> str:
 
 
 def _storage(status: Document) -> str:
-    counts = f"{status.get('assets', 0)} assets, {status.get('orders', 0)} orders"
+    counts = ", ".join(show_count(status.get(f"{noun}s", 0), noun) for noun in ("asset", "order"))
     return f"{counts}, {_bytes(status.get('bytes'))}"
 
 
@@ -107,7 +108,9 @@ def _items(items: Document) -> str | None:
 def _edits(edits: Document) -> str:
     failed = len(edits.get("failed") or {})
     text = f"{edits.get('made', 0)} in the journal"
-    return text + (f", [yellow]the last one failed on {failed} assets[/]" if failed else "")
+    return text + (
+        f", [yellow]the last one failed on {show_count(failed, 'asset')}[/]" if failed else ""
+    )
 
 
 def _sidecars(sidecars: Document) -> str:
@@ -119,8 +122,9 @@ def _open(status: Document) -> str:
     gauges = status.get("open", {})
     running = (status.get("store") or {}).get("requests_running", 0)
     return (
-        f"{gauges.get('open_files', 0)} files, {gauges.get('open_directories', 0)} directories; "
-        f"{running} requests running"
+        f"{show_count(gauges.get('open_files', 0), 'file')}, "
+        f"{gauges.get('open_directories', 0)} directories; "
+        f"{show_count(running, 'request')} running"
     )
 
 
@@ -204,7 +208,9 @@ def _file(file: Document) -> str:
 
 def _fetched(file: Document) -> str:
     wasted = file.get("wasted_bytes", 0)
-    text = f"{_bytes(file.get('bytes_fetched'))} in {file.get('requests', 0)} requests"
+    text = (
+        f"{_bytes(file.get('bytes_fetched'))} in {show_count(file.get('requests', 0), 'request')}"
+    )
     for_nothing = f", {_bytes(wasted)} for nothing" if wasted else ""
     name = str(file.get("name") or file.get("id"))
     return escape(f"{text}{for_nothing}: {name.partition(' (asset ')[0]}")

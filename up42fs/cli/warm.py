@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from up42fs.cli.mounts import mount_of, need_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.terminal import say
+from up42fs.quantities import show_count
 
 if TYPE_CHECKING:
     from up42fs.cli.warm_plan import Job
@@ -109,9 +110,9 @@ def _tell_estimate(jobs: list[Job], *, is_exact: bool) -> None:
     links = len(missing)
     most = "" if is_exact else "at most "
     say(
-        f"{len(jobs)} files, {total:,} bytes ({decimal(total)}); "
+        f"{show_count(len(jobs), 'file')}, {total:,} bytes ({decimal(total)}); "
         f"to fetch: {most}{total - held:,} bytes ({decimal(total - held)}) "
-        f"in about {about + links} requests"
+        f"in about {show_count(about + links, 'request')}"
     )
 
 
@@ -129,9 +130,11 @@ def _tell_result(
         return int(after["counters"].get(name, 0)) - int(before["counters"].get(name, 0))
 
     total = sum(job.bytes for job in jobs)
-    fetched = f"{decimal(grown('store.bytes_fetched'))} in {grown('store.requests')} requests"
+    asked = show_count(grown("store.requests"), "request")
+    fetched = f"{decimal(grown('store.bytes_fetched'))} in {asked}"
     if is_done:
-        say(f"{len(jobs)} files, {decimal(read_bytes)} read; the mount fetched {fetched}")
+        files = show_count(len(jobs), "file")
+        say(f"{files}, {decimal(read_bytes)} read; the mount fetched {fetched}")
     else:
         say(
             f"stopped: {decimal(read_bytes)} of {decimal(total)} read, {fetched} fetched; "

@@ -27,6 +27,7 @@ from up42fs.core.proxies import Proxy, route_of
 from up42fs.doctor.finding import Finding, Level, fail, ok, warn
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
+from up42fs.quantities import show_count
 from up42fs.store.files import FileStore
 from up42fs.store.settings import StoreSettings
 from up42fs.types import Asset
@@ -179,7 +180,8 @@ async def _account(settings: Settings) -> AsyncGenerator[Finding, None]:
         if page.total == 0:
             yield await _empty(settings)
         else:
-            yield ok("account", f"{settings.username} is signed in, {page.total} assets")
+            counted = "" if page.total is None else f", {show_count(page.total, 'asset')}"
+            yield ok("account", f"{settings.username} is signed in{counted}")
         readable = [asset for asset in page.items if asset.size]
         if not readable:
             yield ok("links", "no asset to try them with")
@@ -197,7 +199,8 @@ async def _empty(settings: Settings) -> Finding:
             async with connect(replace(settings, workspace=None), Metrics()) as connection:
                 with trio.fail_after(STEP_TIMEOUT_S):
                     total = (await connection.client.assets_page(0, size=1)).total
-                    words += f"; all workspaces together have {total} assets"
+                    if total is not None:
+                        words += f"; all workspaces together have {show_count(total, 'asset')}"
     return warn("account", words, cure)
 
 
