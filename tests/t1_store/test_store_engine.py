@@ -696,6 +696,21 @@ async def test_what_a_long_run_has_read_makes_room_and_what_others_read_stays(
     assert b.script.asked("a") == len(data)
 
 
+async def test_a_long_run_may_begin_again_at_the_front_of_its_file(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    """A read at the front still belongs to the run, and nothing lies behind it to drop."""
+    data = pattern(MIB) * 20
+    b = bench(nursery, {"a": data}, memory_bytes=96 * MIB)
+    handle = b.files.open("a", size=len(data), name="a")
+    for offset in range(0, len(data), BLOCK):
+        await handle.read(offset, BLOCK)
+        await trio.lowlevel.checkpoint()
+    for offset in (0, 4 * KIB, BLOCK, 3 * MIB, 4 * MIB - 4 * KIB, 4 * MIB):
+        assert await handle.read(offset, 4 * KIB) == data[offset : offset + 4 * KIB]
+    assert b.files.cached_bytes("a") <= 12 * MIB
+
+
 async def test_many_streams_share_a_small_budget(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
