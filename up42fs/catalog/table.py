@@ -124,6 +124,11 @@ class AssetTable(Mapping[str, Asset]):
         """What the names of an asset depend on, with what was learned of it."""
         return outline(asset, self.extensions.get(asset.id))
 
+    def wish(self, asset: Asset) -> str:
+        """The name that an asset has where no other has it: `outline(asset).wish`, quicker."""
+        learned = self.extensions.get(asset.id)
+        return names.asset_name(asset.name, asset.title, asset.content_type, asset.id, learned)
+
     def _outline(self, asset_id: str) -> Outline:
         row, columns = self._rows.get(asset_id), self._columns
         if row is None:

@@ -61,7 +61,7 @@ class NodeAttributes:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
                 return xattrs.of_asset(
-                    asset, self._index.order_of(asset), self._index.assets.outline(asset).wish
+                    asset, self._index.order_of(asset), self._index.assets.wish(asset)
                 )
             case Kind.FILE:
                 return self._of_file(node)

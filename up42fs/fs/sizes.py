@@ -120,7 +120,7 @@ class Sizes:
     def name(self, node: Node) -> str:
         """The file's own name, its type in it."""
         if node.kind is Kind.ASSET:
-            return self._index.assets.outline(self._index.assets[node.id]).wish
+            return self._index.assets.wish(self._index.assets[node.id])
         file = self._registry.get(node.id)
         return file.name if file else ""
 

@@ -94,8 +94,9 @@ def listed_bytes(attributes: Mapping[str, str]) -> int:
 
 def _most_bytes(attributes: Mapping[str, str]) -> int:
     """No less than `listed_bytes`, quickly."""
-    each = _HEAD_BYTES + 2 * _PADDING_BYTES
-    return sum(len(name) + 4 * len(value) + each for name, value in attributes.items())
+    # Each read of one attribute comes here: three sums of C's own, not a loop of Python's.
+    names_bytes, characters = sum(map(len, attributes)), sum(map(len, attributes.values()))
+    return names_bytes + 4 * characters + (_HEAD_BYTES + 2 * _PADDING_BYTES) * len(attributes)
 
 
 def _padded(size: int) -> int:
