@@ -97,7 +97,13 @@ def test_virtual_files_for_others() -> None:
     assert SECRET.encode() in virtual.render("status.json")
 
 
-@pytest.mark.parametrize("name", [JSON, DOWNLOAD_URL, EXPLAIN, "user.up42.account_id"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(JSON, DOWNLOAD_URL, EXPLAIN, "user.up42.account_id", "user.up42.workspace_id"),
+        *("user.up42.whole.account_id", "user.up42.whole.workspace_id"),
+    ],
+)
 def test_private_attributes(name: str) -> None:
     with pytest.raises(NotShared, match="share_links"):
         require_shared(name)

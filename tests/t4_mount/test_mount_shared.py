@@ -21,7 +21,10 @@ pytestmark = [
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 #: Root of a user namespace that an unprivileged user made.
 FAKE_ROOT = (*NOBODY, "unshare", "-r")
-PRIVATE = ("json", "download_url", "explain", "account_id", "workspace_id")
+PRIVATE = (
+    *("json", "download_url", "explain", "account_id", "workspace_id"),
+    *("whole.account_id", "whole.workspace_id"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,9 @@ class Privacy:
 
 def require_shared(name: str) -> None:
     """Raise NotShared where others may not read the attribute `name`."""
-    if name in PRIVATE or name in ACCOUNT:
+    # Every listed attribute has a second name, under which its value is uncut.
+    listed = name.replace(xattrs.WHOLE, xattrs.PREFIX, 1)
+    if name in PRIVATE or listed in ACCOUNT:
         raise refusal(name)
 
 
