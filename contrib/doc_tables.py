@@ -87,7 +87,8 @@ exceeded`, and `up42fs status` says until when.
 **Addresses** must be `https`, loopback excepted.
 
 **Other variables.** `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` work
-as with curl, for the API and for the object store. SOCKS proxies do not. `XDG_STATE_HOME`
+as with curl, for the API and for the object store. A SOCKS proxy is `socks5h://HOST:PORT`, or
+`socks5://` where your machine resolves names; version 4 does not work. `XDG_STATE_HOME`
 moves the log of a background mount.
 
 **Mount options that change nothing** are accepted for mount(8), and all that begin with `x-`:

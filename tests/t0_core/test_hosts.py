@@ -73,6 +73,9 @@ def test_numbers_are_read_as_c_reads_them(values: list[int], data: st.DataObject
 def test_every_wrapping_is_judged_like_the_address(address: ipaddress.IPv4Address) -> None:
     plain = may_connect(str(address), local=False)
     number = int(address)
-    wrapped = [f"::ffff:{address}", f"64:ff9b::{number >> 16:x}:{number & 0xFFFF:x}"]
+    wrapped = [
+        f"{prefix}{number >> 16:x}:{number & 0xFFFF:x}"
+        for prefix in ("::ffff:", "64:ff9b::", "64:ff9b:1::", "64:ff9b:1:2:3:4:", "::ffff:0:")
+    ]
     assert {may_connect(one, local=False) for one in wrapped} == {plain}
     assert is_loopback(str(number)) == address.is_loopback

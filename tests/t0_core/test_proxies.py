@@ -34,6 +34,8 @@ def proxy(url: str = STORE, **environ: str) -> str | None:
         ({"ALL_PROXY": "nonsense://", "HTTPS_PROXY": GOOD}, GOOD),
         ({"HTTPS_PROXY": "proxy.example"}, "http://proxy.example:1080"),
         ({"HTTPS_PROXY": "https://proxy.example"}, "https://proxy.example:443"),
+        ({"ALL_PROXY": "socks5h://me:word@proxy.example"}, "socks5h://proxy.example:1080"),
+        ({"ALL_PROXY": "SOCKS5://proxy.example:9050"}, "socks5://proxy.example:9050"),
         ({"HTTPS_PROXY": "http://[2001:db8::1]:3128"}, "http://[2001:db8::1]:3128"),
         ({"HTTPS_PROXY": "[2001:db8::1]:3128"}, "http://[2001:db8::1]:3128"),
     ],
@@ -88,8 +90,9 @@ def test_this_machine_is_asked_directly(host: str) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("socks5://me:hunter2@p:1", "SOCKS"),
-        ("socks://me:hunter2@p", "SOCKS"),
+        ("socks4://me:hunter2@p:1", "SOCKS"),
+        ("socks4a://me:hunter2@p:1", "SOCKS"),
+        ("socks://me:hunter2@p", "socks5h://HOST:PORT"),
         ("gopher://me:hunter2@p", "not a usable address"),
         ("http://me:hunter2@p:99999", "not a usable address"),
         ("http://me:hunter2@[::1", "not a usable address"),

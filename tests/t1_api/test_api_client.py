@@ -622,7 +622,7 @@ def test_an_unencrypted_api_is_refused() -> None:
     ("variable", "value", "words"),
     [
         ("HTTPS_PROXY", "gopher://me:hunter2@proxy.example", "HTTPS_PROXY"),
-        ("HTTPS_PROXY", "socks5://me:hunter2@proxy.example", "SOCKS"),
+        ("HTTPS_PROXY", "socks4://me:hunter2@proxy.example", "SOCKS"),
         ("SSL_CERT_FILE", "/nonexistent/ca.pem", "SSL_CERT_FILE"),
     ],
 )

@@ -102,7 +102,9 @@ class Server:
         self.connections = 0
         self.answered = 0
         self.asked_of_proxy: list[bytes] = []
-        self.port = self.proxy_port = 0
+        self.port = self.proxy_port = self.socks_port = 0
+        self.socks_login: bytes | None = None
+        self.socks_reply = 0
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
@@ -116,6 +118,48 @@ class Server:
     async def _proxy(self, stream: trio.SocketStream) -> None:
         self.asked_of_proxy.append(await stream.receive_some())
         await stream.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await self._connect(stream)
+
+    async def _socks(self, stream: trio.SocketStream) -> None:
+        """RFC 1928 and RFC 1929, written from these: an address asked for as `kind`, `address`."""
+        data = bytearray()
+
+        async def take(count: int) -> bytes:
+            while len(data) < count:
+                data.extend(await stream.receive_some(1))  # in the smallest pieces
+            taken = bytes(data[:count])
+            del data[:count]
+            return taken
+
+        version, count = await take(2)
+        assert version == 5
+        offered = await take(count)
+        method = 0 if self.socks_login is None else 2 if 2 in offered else 255
+        await stream.send_all(bytes((5, method)))
+        if method == 255:
+            return await trio.aclose_forcefully(stream)
+        if method == 2:
+            _, count = await take(2)
+            name = await take(count)
+            (count,) = await take(1)
+            is_good = name + b":" + await take(count) == self.socks_login
+            await stream.send_all(bytes((1, not is_good)))
+            if not is_good:
+                return await trio.aclose_forcefully(stream)
+        _, command, _, kind = await take(4)
+        assert command == 1
+        length = {1: 4, 4: 16}.get(kind) or (await take(1))[0]
+        address = await take(length)
+        assert int.from_bytes(await take(2), "big") == self.port
+        self.asked_of_proxy.append(bytes((kind,)) + address)
+        # It says where it connects from by a name: clients have to read that, too.
+        for byte in bytes((5, self.socks_reply, 0, 3, 4)) + b"here" + b"\0\1":
+            await stream.send_all(bytes((byte,)))
+        if self.socks_reply:
+            return await trio.aclose_forcefully(stream)
+        return await self._connect(stream)
+
+    async def _connect(self, stream: trio.SocketStream) -> None:
         inner = await trio.open_tcp_stream("127.0.0.1", self.port)
 
         async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
@@ -129,7 +173,11 @@ class Server:
             both.start_soon(pump, inner, stream)
 
     async def start(self, nursery: trio.Nursery) -> None:
-        for serve, name in ((self._serve, "port"), (self._proxy, "proxy_port")):
+        for serve, name in (
+            (self._serve, "port"),
+            (self._proxy, "proxy_port"),
+            (self._socks, "socks_port"),
+        ):
             listening = partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
             (listener, *_) = await nursery.start(listening)
             setattr(self, name, listener.socket.getsockname()[1])
@@ -181,7 +229,7 @@ class Planes:
         try:
             async with make_http(environ=environ) as http:
                 return "ok" if (await http.get(url)).content == BODY else "other"
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ProxyError) as error:
             return "tls" if _is_tls(error) else "refused"
         finally:
             trio.socket.set_custom_hostname_resolver(None)
@@ -341,6 +389,53 @@ async def test_logins_of_proxies_reach_them_decoded(
     assert await planes.ask(server.url, environ) == ("ok", "ok")
     for asked in server.asked_of_proxy:
         assert b"Basic bWVAd29yazpwYTpzcw==" in asked  # me@work:pa:ss
+
+
+@pytest.mark.claim("S190")
+@pytest.mark.parametrize(
+    ("scheme", "asked"),
+    [("socks5h", b"\x03" + NAME.encode()), ("socks5", b"\x01" + bytes((127, 0, 0, 1)))],
+)
+@pytest.mark.parametrize("login", [None, "me%40work:pa%3Ass@"])
+async def test_both_planes_go_through_a_socks_proxy(
+    nursery: trio.Nursery,
+    planes: Planes,
+    certificate: Path,
+    scheme: str,
+    asked: bytes,
+    login: str | None,
+) -> None:
+    server = Server(certificate)
+    server.socks_login = b"me@work:pa:ss" if login else None
+    await server.start(nursery)
+    environ = {
+        "ALL_PROXY": f"{scheme}://{login or ''}127.0.0.1:{server.socks_port}",
+        "SSL_CERT_FILE": str(certificate),
+    }
+    assert await planes.ask(server.url, environ) == ("ok", "ok")
+    assert server.asked_of_proxy == [asked, asked]
+    environ["NO_PROXY"] = NAME
+    assert await planes.ask(server.url, environ) == ("ok", "ok")
+    assert len(server.asked_of_proxy) == 2
+
+
+@pytest.mark.claim("S190")
+@pytest.mark.parametrize("fault", ["login", "wrong login", "reply", "http", "nobody"])
+async def test_a_socks_proxy_that_does_not_connect(
+    nursery: trio.Nursery, planes: Planes, certificate: Path, fault: str
+) -> None:
+    server = Server(certificate)
+    server.socks_login = b"me:word" if "login" in fault else None
+    server.socks_reply = 4 if fault == "reply" else 0
+    await server.start(nursery)
+    login = "me:other@" if fault == "wrong login" else ""
+    port = {"http": server.proxy_port, "nobody": 1}.get(fault, server.socks_port)
+    environ = {"ALL_PROXY": f"socks5h://{login}127.0.0.1:{port}"}
+    with trio.fail_after(10):
+        store = await planes._store(server.url, environ, "127.0.0.1", True)
+        assert await planes._api(server.url, environ, "127.0.0.1") == "refused"
+    assert store == str(Kind.UNREACHABLE)
+    assert not server.answered
 
 
 # addresses ----------------------------------------------------------------------------------------

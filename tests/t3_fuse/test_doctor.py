@@ -552,7 +552,7 @@ def test_a_proxy_that_refuses(
 
 
 def test_a_proxy_that_cannot_be_used(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("ALL_PROXY", "socks4://127.0.0.1:1080")
     finding = bad(examined(settings_for(service)))
     assert finding.check == "proxy"
     assert "SOCKS" in finding.words

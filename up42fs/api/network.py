@@ -8,6 +8,9 @@ addresses that nobody's API has (`core.hosts`), and connects to one of the rest,
 resolves to something else in between changes nothing. The API's host is the user's word, so it may
 be this machine; whether it is, as its certificate proves, decides what links may lead to
 (`Reached`). With a proxy the proxy resolves, and only what the URL itself says can be judged.
+httpcore needs one more library for SOCKS and always lets the proxy resolve; curl does not with
+`socks5://`. So the connection through a SOCKS proxy is made here (`core.socks`), where httpcore
+takes it for a direct one.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import trio
 from up42fs.certificates import Trust, context_of
 from up42fs.core.hosts import is_loopback, may_connect, numeric
 from up42fs.core.proxies import Proxy, route_of
+from up42fs.core.socks import SocksError, handshake
 
 #: The next address is tried beside one that does not answer after so many seconds (RFC 8305).
 _STAGGER_S = 0.25
@@ -123,6 +127,60 @@ class _Stream(httpcore.AsyncNetworkStream):
         return stream
 
 
+class Socks(httpcore.AsyncNetworkBackend):
+    """Connects through a SOCKS proxy."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._backend = httpcore.TrioBackend()
+        self._proxy = proxy
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _Options = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A stream that leads to `host`; raises ProxyError where the proxy does not connect."""
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            if self._proxy.scheme == "socks5":
+                host = (await _resolve(host, port))[0]
+            stream = await self._backend.connect_tcp(
+                self._proxy.host, self._proxy.port, None, local_address, socket_options
+            )
+            try:
+                await _shake(stream, host, port, self._proxy.login)
+            except BaseException:
+                with trio.CancelScope(shield=True), trio.move_on_after(1):
+                    await stream.aclose()
+                raise
+            return stream
+        raise httpcore.ConnectTimeout
+
+
+async def _shake(
+    stream: httpcore.AsyncNetworkStream, host: str, port: int, login: tuple[str, str] | None
+) -> None:
+    steps, got = handshake(host, port, login), b""
+    try:
+        data, wanted = next(steps)
+        while True:
+            if data:
+                await stream.write(data)
+            got = b""
+            while len(got) < wanted:
+                piece = await stream.read(wanted - len(got))
+                if not piece:
+                    raise SocksError("it closed the connection")
+                got += piece
+            data, wanted = steps.send(got)
+    except StopIteration:
+        return
+    except (SocksError, httpcore.ReadError, httpcore.WriteError) as error:
+        raise httpcore.ProxyError(f"the SOCKS proxy does not connect: {error}") from error
+
+
 async def _resolve(host: str, port: int) -> list[str]:
     try:
         found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
@@ -170,20 +228,25 @@ class Routed(httpx.AsyncBaseTransport):
 
     def _pool(self, proxy: Proxy | None) -> httpx.AsyncHTTPTransport:
         through = None
-        if proxy is not None:
+        backend: httpcore.AsyncNetworkBackend | None = None
+        if proxy is None:
+            backend = Guarded(self._reached)
+        elif proxy.is_socks:
+            backend = Socks(proxy)
+        else:
             is_tls = proxy.scheme == "https"
             context = self._context if is_tls else None
             through = httpx.Proxy(proxy.url, auth=proxy.login, ssl_context=context)
         pool = httpx.AsyncHTTPTransport(
             verify=self._context, trust_env=False, limits=self._limits, proxy=through
         )
-        if proxy is None:
+        if backend is not None:
             # httpx has no parameter for the backend; a test holds this against its next release.
             pool._pool = httpcore.AsyncConnectionPool(
                 ssl_context=self._context,
                 max_connections=self._limits.max_connections,
                 max_keepalive_connections=self._limits.max_keepalive_connections,
                 keepalive_expiry=self._limits.keepalive_expiry,
-                network_backend=Guarded(self._reached),
+                network_backend=backend,
             )
         return pool

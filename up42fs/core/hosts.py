@@ -24,7 +24,11 @@ _METADATA = frozenset(
         ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"),
     )
 )
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: IPv6 addresses whose last 32 bits are the IPv4 address that a translator sends them to: NAT64,
+#: its local form (RFC 8215), SIIT (RFC 2765).
+_TRANSLATED = tuple(
+    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"))
+)
 _COMPATIBLE = ipaddress.ip_network("::/96")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _PART = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
@@ -72,7 +76,8 @@ def _unwrapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and (address in _NAT64 or (address in _COMPATIBLE and int(address) > 1)):
+    is_translated = any(address in network for network in _TRANSLATED)
+    if inner is None and (is_translated or (address in _COMPATIBLE and int(address) > 1)):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner or address
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from up42fs.core.hosts import is_loopback, numeric
 from up42fs.errors import ConfigurationError
 
-_DEFAULT_PORTS = {"http": 1080, "https": 443}  # curl's for proxies
+_DEFAULT_PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}  # curl's
 _VARIABLES = {
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),  # HTTP_PROXY may come from a web request
@@ -28,7 +28,10 @@ _SEPARATOR = re.compile(r"[,\s]+")
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy; `variable` is where it was found. `login` is a secret."""
+    """A proxy; `variable` is where it was found. `login` is a secret.
+
+    With `socks5` names are resolved here, with `socks5h` by the proxy, as HTTP proxies do it.
+    """
 
     scheme: str
     host: str
@@ -41,6 +44,11 @@ class Proxy:
         """Its address without the login."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS 5, not HTTP."""
+        return self.scheme.startswith("socks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +83,11 @@ def parse_proxy(value: str, variable: str) -> Proxy:
         scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
     except ValueError:
         raise _unusable(variable) from None
-    if scheme.startswith("socks"):
+    if scheme.startswith("socks") and scheme not in _DEFAULT_PORTS:
+        # curl takes `socks://` for version 4, desktops write it for version 5.
         raise ConfigurationError(
-            f"the proxy in {variable} is a SOCKS proxy, which up42fs cannot use; "
-            "set HTTPS_PROXY to an HTTP proxy or unset it"
+            f"the proxy in {variable} is a SOCKS proxy of an unknown or old version, which up42fs "
+            "cannot use; where it speaks version 5, set HTTPS_PROXY to socks5h://HOST:PORT"
         )
     if scheme not in _DEFAULT_PORTS or not host or not text.isprintable():
         raise _unusable(variable)

@@ -6,6 +6,7 @@ Asks as a mount would, through the same client and the same read engine.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import time
@@ -131,11 +132,11 @@ def _no_answer(host: str, through: str, proxy: Proxy | None, error: Exception) -
             )
         cause = cause.__cause__ or cause.__context__
     name = proxy.host if proxy else "?"
-    if isinstance(error, httpx.ProxyError) and "407" in str(error):
+    if isinstance(error, httpx.ProxyError) and re.search("407|user name", str(error)):
         return fail(
             "proxy",
             f"the proxy {name} wants a user name and password",
-            "set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT",
+            f"set HTTPS_PROXY to {proxy.scheme if proxy else 'http'}://USER:PASSWORD@HOST:PORT",
         )
     if isinstance(error, httpx.ProxyError) or (proxy and isinstance(error, httpx.ConnectError)):
         return fail(

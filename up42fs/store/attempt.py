@@ -19,10 +19,13 @@ ERROR_BODY_BYTES = 4096
 #: A head larger than this is not one.
 HEAD_BYTES = 64 * 1024
 
+#: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
+_E_PROXY = 97
 _KINDS = {
     pycurl.E_COULDNT_RESOLVE_HOST: Kind.UNREACHABLE,
     pycurl.E_COULDNT_RESOLVE_PROXY: Kind.UNREACHABLE,
     pycurl.E_COULDNT_CONNECT: Kind.UNREACHABLE,
+    _E_PROXY: Kind.UNREACHABLE,
     pycurl.E_SSL_CONNECT_ERROR: Kind.TLS,
     pycurl.E_PEER_FAILED_VERIFICATION: Kind.TLS,
     pycurl.E_SSL_CACERT_BADFILE: Kind.TLS,
