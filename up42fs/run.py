@@ -62,6 +62,7 @@ from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.listings import Assets, ListedNarrowly, Orders
 from up42fs.metrics import Metrics
+from up42fs.patience import LIMIT_S
 from up42fs.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
 from up42fs.seclusion import seclude
 from up42fs.store.files import FileStore
@@ -453,6 +454,7 @@ class _Mount:
                 "max_background": self._tuned.max_background if self._tuned else None,
                 "parallel_dirops": self._tuned.parallel_dirops if self._tuned else None,
                 "direct_images": self._tuned.direct_images if self._tuned else None,
+                "request_limit_s": LIMIT_S,
             },
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self._store.gauges(),

@@ -168,6 +168,12 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
     "apparmor forbids the place": (
         lambda f: (f.files.update(APPARMOR), setattr(f, "place", Path("/srv/up42"))),
         Level.FAIL, "/srv/up42", "-> /srv/up42/,"),
+    "a limit of requests": (
+        lambda f: f.files.update({
+            "/proc/sys/fs/fuse/default_request_timeout": "60\n",
+            "/proc/sys/fs/fuse/max_request_timeout": "0\n",
+        }),
+        Level.WARN, "longer than 60 s", "sudo sysctl fs.fuse.default_request_timeout=0"),
     "no cache": (
         lambda f: setattr(f, "settings", replace(f.settings, cache_size=0)),
         Level.WARN, "off", "cache_size"),
@@ -211,6 +217,15 @@ def test_a_machine_with(fake: Fake, name: str) -> None:
 
 
 WELL: dict[str, Callable[[Fake], Any]] = {
+    "a high limit of requests": lambda f: f.files.update(
+        {"/proc/sys/fs/fuse/max_request_timeout": "600\n"}
+    ),
+    "no limit of requests": lambda f: f.files.update(
+        {
+            "/proc/sys/fs/fuse/default_request_timeout": "0\n",
+            "/proc/sys/fs/fuse/max_request_timeout": "0\n",
+        }
+    ),
     "room for sidecars": with_sidecars,
     "root needs no setuid": lambda f: (setattr(f, "mode", 0o755), setattr(f, "uid", 0)),
     "allow_other allowed": lambda f: (

@@ -44,6 +44,7 @@ _SHAPE: dict[Any, Any] = {
         "max_background": 0,
         "parallel_dirops": False,
         "direct_images": False,
+        "request_limit_s": 0,
     },
     "store": _NUMBERS,
     "open": _NUMBERS,

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from up42fs import request_limit
 from up42fs.config import Settings
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
 from up42fs.errors import ConfigurationError
 from up42fs.fs.overlay_disk import OverlayDirectory
+from up42fs.patience import is_enough
 from up42fs.places import sidecars_path
 
 #: libfuse is older than this where up42fs was never tried.
@@ -31,6 +33,7 @@ def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> It
     yield from fusermount(machine)
     yield allow_other(machine, settings)
     yield apparmor(machine, mountpoint)
+    yield kernel_limit(machine)
     yield cache(machine, settings)
     if settings.sidecars:
         yield sidecars(machine, settings)
@@ -114,6 +117,21 @@ def apparmor(machine: Machine, mountpoint: Path | None) -> Finding:
         f"its profile of fusermount3 does not allow mounting at {mountpoint}",
         f"mount below {machine.home}; or: echo '{rule}' | "
         "sudo tee -a /etc/apparmor.d/local/fusermount3 && sudo systemctl reload apparmor",
+    )
+
+
+def kernel_limit(machine: Machine) -> Finding:
+    """Whether the kernel lets requests take as long as a slow line needs."""
+    limit_s = request_limit.limit_s(lambda name: machine.read(f"{request_limit.PLACE}/{name}"))
+    if limit_s is None:
+        return ok("request limit", "the kernel sets none")
+    if is_enough(limit_s):
+        return ok("request limit", f"{limit_s:.0f} s, more than any request takes")
+    return warn(
+        "request limit",
+        f"the kernel ends a mount in which a request takes longer than {limit_s:.0f} s, so reads "
+        "on slow lines, and first listings of large storages, are given up early",
+        f"{request_limit.CURE}; then unmount and mount again",
     )
 
 

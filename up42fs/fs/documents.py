@@ -16,7 +16,7 @@ from cachetools import TTLCache
 
 from up42fs.fs.nodes import Kind, Node
 from up42fs.fs.ports import Documents
-from up42fs.patience import patient_s
+from up42fs.patience import request_s
 from up42fs.troubles import Turns, within
 
 #: Seconds an answer is kept. A link must still be fresh when it is pasted somewhere.
@@ -24,7 +24,7 @@ DOCUMENT_TTL_S = 30.0
 LINK_TTL_S = 5.0
 MAX_KEPT = 256
 #: How long an answer is waited for, behind others who ask the same too, seconds.
-ANSWER_TIMEOUT_S = patient_s(25.0)
+ANSWER_TIMEOUT_S = request_s(25.0)
 
 #: What an answer is about: a node, as it was at a moment.
 _Key = tuple[Node, datetime | None]

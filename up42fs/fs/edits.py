@@ -49,7 +49,7 @@ from up42fs.errors import (
 )
 from up42fs.fs.journal import Journal
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
+from up42fs.patience import request_s
 from up42fs.troubles import note, within
 from up42fs.types import Asset
 
@@ -57,8 +57,8 @@ log = logging.getLogger(__name__)
 
 #: How long one edit may take, and one command with all its assets, seconds. Shorter than a
 #: handler may, which would cut it without a word.
-EDIT_TIMEOUT_S = patient_s(20.0)
-ALL_TIMEOUT_S = patient_s(25.0)
+EDIT_TIMEOUT_S = request_s(20.0)
+ALL_TIMEOUT_S = request_s(25.0)
 #: Writes answered 409 before it is believed.
 MOST_CONFLICTS = 5
 #: Assets of one command that are edited at once.

@@ -72,13 +72,13 @@ from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.watch import Watch
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
+from up42fs.patience import request_s
 from up42fs.troubles import within
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
 #: in any case.
-LISTING_TIMEOUT_S = patient_s(25.0)
+LISTING_TIMEOUT_S = request_s(25.0)
 LISTING_LIMIT_S = MOST_WAITS * LISTING_TIMEOUT_S
 #: How long it waits for what a directory of a branch needs, seconds.
 BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S

@@ -31,19 +31,18 @@ from up42fs.errors import (
     Unsupported,
     Up42fsError,
 )
-from up42fs.fs.filesystem import LISTING_LIMIT_S
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
+from up42fs.patience import LISTING_S, LONGEST_S, at_most_s, patient_s, request_s
 from up42fs.supervise import is_short_of_memory, leaves
 
 log = logging.getLogger(__name__)
 
 #: Every handler answers within this many seconds, a read within its own, longer span: FUSE
 #: clients in most calls cannot be interrupted, and a mount that waits blocks suspend and `df`.
-METADATA_DEADLINE_S = patient_s(28.0)
+METADATA_DEADLINE_S = request_s(28.0)
 #: But for those that may wait for the first listing of a large storage.
-LISTING_DEADLINE_S = LISTING_LIMIT_S + patient_s(3.0)
-READ_DEADLINE_S = patient_s(35.0)
+LISTING_DEADLINE_S = at_most_s(patient_s(LISTING_S))
+READ_DEADLINE_S = request_s(LONGEST_S)
 
 #: Errors that are answers, or told by others: not worth a line in the log each time.
 _ORDINARY = (

@@ -51,7 +51,7 @@ from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
-from up42fs.fuse.tuning import CONGESTION_THRESHOLD, MAX_BACKGROUND
+from up42fs.fuse.tuning import CONGESTION_THRESHOLD, wanted_background
 from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Session:
                     self._operations,
                     self._mountpoint,
                     options,
-                    max_background=MAX_BACKGROUND,
+                    max_background=wanted_background(),
                     congestion_threshold=CONGESTION_THRESHOLD,
                     keeps_device=handlers is not None,
                 )

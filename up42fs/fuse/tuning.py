@@ -13,6 +13,16 @@ from pathlib import Path
 
 from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.mounts import Mount
+from up42fs.patience import (
+    LIMIT_S,
+    LISTING_S,
+    LONGEST_S,
+    at_most_s,
+    is_enough,
+    patient_s,
+    request_s,
+)
+from up42fs.request_limit import CURE
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +33,9 @@ READ_AHEAD_KIB = 1024
 #: Agreed on in the handshake; without it, the mount's owner may raise it where /sys shows it.
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
+#: Where the kernel limits how long a request may take. It counts the time that one waits for others
+#: to be answered, of which we know nothing; so all are to come to us, and wait with a deadline.
+UNLIMITED_BACKGROUND = 65535
 
 _BDI = Path("/sys/class/bdi")
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
@@ -48,6 +61,11 @@ def read_ahead_path(mount: Mount) -> Path:
     return _BDI / mount.device / "read_ahead_kb"
 
 
+def wanted_background(limit_s: float | None = LIMIT_S) -> int:
+    """How many background requests may be under way, under a limit of the kernel or without."""
+    return MAX_BACKGROUND if limit_s is None else UNLIMITED_BACKGROUND
+
+
 def tune(
     mount: Mount, read_ahead_kib: int = READ_AHEAD_KIB, negotiated: Negotiated | None = None
 ) -> Tuned:
@@ -59,7 +77,7 @@ def tune(
     connection = _CONNECTIONS / mount.device.partition(":")[2]
     _write(read_ahead, read_ahead_kib)
     if negotiated is None:
-        _write(connection / "max_background", MAX_BACKGROUND)
+        _write(connection / "max_background", wanted_background())
         _write(connection / "congestion_threshold", CONGESTION_THRESHOLD)
     max_background = _read(connection / "max_background")
     if max_background is None and negotiated is not None:
@@ -67,6 +85,12 @@ def tune(
     has_dirops = negotiated is not None and negotiated.parallel_dirops
     is_direct = negotiated is not None and negotiated.maps_direct
     tuned = Tuned(_read(read_ahead), max_background, has_dirops, is_direct)
+    if LIMIT_S is not None and not is_enough(LIMIT_S):
+        log.warning(
+            "the kernel ends a mount in which a request takes longer than %.0f s, so nothing waits "
+            "longer than %.0f s, and no read longer than %.0f s; to lift this: %s, and mount again",
+            LIMIT_S, at_most_s(patient_s(LISTING_S)), request_s(LONGEST_S), CURE,
+        )  # fmt: skip
     if tuned.read_ahead_kib is not None and tuned.read_ahead_kib < read_ahead_kib:
         log.info(
             "kernel read-ahead stays at %d KiB; for faster copies run: echo %d | sudo tee %s",

@@ -29,7 +29,7 @@ from up42fs.core.exact import Exact
 from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
+from up42fs.patience import request_s
 from up42fs.store.ahead import Ahead, AheadFetches, Spans
 from up42fs.store.answer import VersionPin
 from up42fs.store.buffers import Buffers
@@ -57,7 +57,7 @@ from up42fs.types import Signer, Version
 log = logging.getLogger(__name__)
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
-SIZE_DEADLINE_S = patient_s(25.0)
+SIZE_DEADLINE_S = request_s(25.0)
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
 #: What is known of the inner order of objects that nobody has open, bytes: a hundred large images.

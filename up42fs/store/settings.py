@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from up42fs.core.tuning import MIB, Tuning
-from up42fs.patience import patient_s
+from up42fs.patience import request_s
 
 #: What many readers of many files make the process grow by beside the bytes that are read.
 TRAFFIC_BYTES = 64 * MIB
@@ -27,7 +27,7 @@ class StoreSettings:
 
     memory_bytes: int = 256 * MIB
     connections: int = 16
-    read_deadline_s: float = patient_s(30.0)
+    read_deadline_s: float = request_s(30.0)
     cache_dir: Path | None = None
     cache_bytes: int = 10 << 30
     cache_key: str = "0" * 16
