@@ -153,8 +153,9 @@ class Server:
         assert int.from_bytes(await take(2), "big") == self.port
         self.asked_of_proxy.append(bytes((kind,)) + address)
         # It says where it connects from by a name: clients have to read that, too.
-        for byte in bytes((5, self.socks_reply, 0, 3, 4)) + b"here" + b"\0\1":
-            await stream.send_all(bytes((byte,)))
+        with contextlib.suppress(trio.BrokenResourceError):  # those that are refused read no more
+            for byte in bytes((5, self.socks_reply, 0, 3, 4)) + b"here" + b"\0\1":
+                await stream.send_all(bytes((byte,)))
         if self.socks_reply:
             return await trio.aclose_forcefully(stream)
         return await self._connect(stream)
