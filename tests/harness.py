@@ -195,11 +195,13 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(condition, timeout_s: float, what: str) -> None:
-    """Poll `condition` until it holds; fails with `what` after `timeout_s`."""
+def wait_until(condition, timeout_s: float, what) -> None:
+    """Poll `condition` until it holds; fails with `what` after `timeout_s`, called if it can be."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain: {what}"
+        if time.monotonic() >= deadline_s:
+            said = what() if callable(what) else what
+            raise AssertionError(f"waited {timeout_s} s in vain: {said}")
         time.sleep(0.02)
 
 
