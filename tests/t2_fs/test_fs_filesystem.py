@@ -354,6 +354,22 @@ async def test_a_virtual_file_is_rendered_when_it_is_opened(world: World) -> Non
     assert world.fs.gauges()["open_files"] == 0
 
 
+@pytest.mark.claim("S191")
+async def test_mappings_show_one_rendering_while_anybody_has_it_open(world: World) -> None:
+    inode = await world.walk(".up42fs/metrics")
+    first = await world.fs.open(inode, os.O_RDONLY)
+    shown = bytes(await world.fs.read(first.handle, 0, 1 << 20, is_mapped=True))
+    world.counters = "anything 22\n"
+    second = await world.fs.open(inode, os.O_RDONLY)
+    now = bytes(await world.fs.read(second.handle, 0, 1 << 20))
+    assert b"anything" in now
+    world.fs.release(first.handle)
+    assert await world.fs.read(second.handle, 0, 1 << 20, is_mapped=True) == shown
+    world.fs.release(second.handle)
+    third = await world.fs.open(inode, os.O_RDONLY)
+    assert await world.fs.read(third.handle, 0, 1 << 20, is_mapped=True) == now
+
+
 async def test_the_status_is_json_and_the_readme_says_what_it_is(world: World) -> None:
     texts = {}
     for name in await world.list(".up42fs"):

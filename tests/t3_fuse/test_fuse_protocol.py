@@ -115,6 +115,9 @@ def test_names(name: bytes, rest: bytes) -> None:
 def test_reads_and_writes(handle: int, offset: int, size: int, data: bytes, rest: bytes) -> None:
     read = request(Opcode.READ, struct.pack("=QQIIQII", handle, offset, size, 0, 0, 0, 0))
     assert protocol.read_in(read + rest) == (handle, offset, size)
+    assert protocol.fills_page_cache(read + rest)
+    owned = struct.pack("=QQIIQII", handle, offset, size, 2, (1 << 64) - 1, 0, 0)
+    assert not protocol.fills_page_cache(request(Opcode.READ, owned) + rest)
     body = struct.pack("=QQIIQII", handle, offset, len(data), 0, 0, 0, 0) + data
     assert protocol.write_in(request(Opcode.WRITE, body) + rest) == (handle, offset, data)
     release = request(Opcode.RELEASE, struct.pack("=QIIQ", handle, 0, 0, 0))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -123,6 +126,38 @@ def test_item_documents_for_others(shared: Mount) -> None:
         assert len(seen.encode()) == path.stat().st_size
     whole = "".join(path.read_text() for path in items)
     assert "account_id" in whole
+
+
+#: Maps a file, and looks at it when told to.
+MAPPER = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+view = mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ, flags=int(sys.argv[2]))
+print("mapped", flush=True)
+sys.stdin.readline()
+sys.stdout.write(view[:].rstrip(b"\\0").decode())
+"""
+
+
+@pytest.mark.claim("S191")
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE], ids=["shared", "private"])
+@pytest.mark.parametrize("name", [".up42fs/status.json", "assets/*/item.json"])
+def test_pages_that_others_find_hold_nothing_private(shared: Mount, name: str, flags: int) -> None:
+    """What the owner's mapping brought into the page cache is there for other mappings."""
+    (path, *_) = sorted(shared.path.glob(name) if "*" in name else [shared.path / name])
+    python = os.path.realpath(sys.executable)  # nobody may not enter every environment
+    command = [*NOBODY, python, "-c", MAPPER, str(path), str(flags)]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **piped) as other:
+        assert other.stdout is not None
+        if not other.stdout.readline():
+            pytest.skip("this kernel maps no such files")
+        mine = run(python, "-c", MAPPER, path, str(flags), input="\n")
+        seen, _ = other.communicate("\n")
+    assert json.loads(seen)
+    assert mine.stdout == f"mapped\n{seen}"
+    for secret in ("account_id", shared.status()["account"], str(shared.log)):
+        assert secret not in seen
 
 
 def test_the_command_of_others(shared: Mount) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -32,6 +33,7 @@ from up42fs.errors import (
     NoAttribute,
     NotADirectory,
     NotFound,
+    NotShared,
     ReadOnly,
     TooLarge,
     VersionChanged,
@@ -169,6 +171,8 @@ class Filesystem:
         )
         #: Called when somebody wants to see what is new.
         self.look_for_changes: Callable[[], None] = lambda: None
+        #: Whether users may enter who are not trusted with everything.
+        self.lets_others_in = False
         self._stats = Stats(
             index,
             self._inodes,
@@ -298,7 +302,8 @@ class Filesystem:
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
-            return self.open_files.open_rendered(self._stats.render(node, is_trusted=is_trusted))
+            content = self._stats.render(node, is_trusted=is_trusted)
+            return self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
         await self._layout.prepare(node)
         opened = self.open_files.open(inode, node, await self._sizes.ensure(node), program)
         if node.kind is Kind.ASSET:
@@ -313,9 +318,19 @@ class Filesystem:
         self.look_for_changes()
         return self._stats.render(node)
 
-    async def read(self, handle: int, offset: int, size: int) -> Bytes:
-        """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
-        data = await self.open_files.read(handle, offset, size)
+    def _for_pages(self, node: Node) -> bytes:
+        """A document as everybody may see it who can open it: they share the kernel's pages."""
+        try:
+            return self._stats.render(node, is_trusted=not self.lets_others_in)
+        except NotShared:
+            return self._stats.render(node)
+
+    async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
+        """Exactly the bytes asked for, fewer only at the end of the file; or an error.
+
+        With `is_mapped` they go to the page cache.
+        """
+        data = await self.open_files.read(handle, offset, size, is_mapped=is_mapped)
         if offset == 0:
             self.naming.read(handle, data)
         return data

@@ -5,6 +5,10 @@ Knows objects of the store and rendered documents; nothing of names or directori
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
 from up42fs.core.openers import reading_of
 from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle, OtherVersion
@@ -17,6 +21,29 @@ from up42fs.fs.sizes import Sizes
 from up42fs.fs.versions import Versions
 from up42fs.fs.watch import Watch
 from up42fs.types import Bytes
+
+
+class _Pages:
+    """What the page cache holds of a document, as long as anybody has it open: one rendering.
+
+    Two would be mixed page by page, and what one reader may see another one could find there.
+    """
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self.handles = 0
+        self._render = render
+
+    @cached_property
+    def content(self) -> bytes:
+        return self._render()
+
+
+class _Document(NamedTuple):
+    """An open document: as its reader may see it, and as mappings show it."""
+
+    content: bytes
+    inode: int
+    pages: _Pages
 
 
 class OpenFiles:
@@ -37,7 +64,8 @@ class OpenFiles:
         self._watch = watch
         #: Whether images that are read in pieces are read past the kernel's page cache.
         self.are_images_direct = False
-        self._open: HandleTable[OpenFile | bytes] = HandleTable()
+        self._open: HandleTable[OpenFile | _Document] = HandleTable()
+        self._pages: dict[int, _Pages] = {}  # of open documents, by inode
         self._versions = versions
         self._inodes: dict[int, int] = {}  # of the handles of stored objects
 
@@ -70,9 +98,15 @@ class OpenFiles:
         self._inodes[handle] = inode
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
-    def open_rendered(self, content: bytes) -> Opened:
-        """Open a document as it is now; the kernel keeps none of it."""
-        return Opened(self._open.add(content), keep_cache=False, direct_io=True)
+    def open_rendered(self, content: bytes, inode: int, for_pages: Callable[[], bytes]) -> Opened:
+        """Open a document as it is now; the kernel keeps none of it but for mappings.
+
+        `for_pages` makes what these show, which everybody may see.
+        """
+        pages = self._pages.setdefault(inode, _Pages(for_pages))
+        pages.handles += 1
+        handle = self._open.add(_Document(content, inode, pages))
+        return Opened(handle, keep_cache=False, direct_io=True)
 
     def open_sidecar(self, sidecar: OpenSidecar) -> Opened:
         """Open a sidecar: others may have changed it since the kernel saw it last."""
@@ -90,11 +124,12 @@ class OpenFiles:
         file = self._open[handle]
         return file if isinstance(file, OpenSidecar) else None
 
-    async def read(self, handle: int, offset: int, size: int) -> Bytes:
+    async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
         file = self._open[handle]
-        if isinstance(file, bytes):
-            return memoryview(file)[offset : offset + size]
+        if isinstance(file, _Document):
+            content = file.pages.content if is_mapped else file.content
+            return memoryview(content)[offset : offset + size]
         return await file.read(offset, size)
 
     def release(self, handle: int) -> None:
@@ -103,7 +138,11 @@ class OpenFiles:
         inode = self._inodes.pop(handle, None)
         if inode is not None:
             self._versions.release(inode)
-        if file is not None and not isinstance(file, bytes):
+        if isinstance(file, _Document):
+            file.pages.handles -= 1
+            if not file.pages.handles:
+                self._pages.pop(file.inode, None)
+        elif file is not None:
             file.close()
 
     def __len__(self) -> int:

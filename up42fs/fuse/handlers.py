@@ -100,9 +100,12 @@ class Handlers:
         return opened
 
     @boundary(READ_DEADLINE_S)
-    async def read(self, handle: int, offset: int, size: int) -> Bytes:
-        """The bytes, whole or not at all: a short answer would cut the file in the kernel."""
-        return await self._fs.read(handle, offset, size)
+    async def read(self, handle: int, offset: int, size: int, is_mapped: bool = False) -> Bytes:
+        """The bytes, whole or not at all: a short answer would cut the file in the kernel.
+
+        With `is_mapped` they are for the page cache, where whoever has the file open finds them.
+        """
+        return await self._fs.read(handle, offset, size, is_mapped=is_mapped)
 
     @boundary(READ_DEADLINE_S)
     async def write(self, handle: int, offset: int, data: bytes) -> int:

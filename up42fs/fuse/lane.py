@@ -355,8 +355,9 @@ class Lane:
             await self._handlers.release(opened.handle)
 
     async def _read(self, request: Head) -> None:
-        asked = protocol.read_in(self._view)
-        self._reply(request, await self._handlers.read(*asked))
+        handle, offset, size = protocol.read_in(self._view)
+        is_mapped = protocol.fills_page_cache(self._view)
+        self._reply(request, await self._handlers.read(handle, offset, size, is_mapped))
 
     async def _write(self, request: Head) -> None:
         written = await self._handlers.write(*protocol.write_in(self._view))

@@ -88,6 +88,9 @@ _WRITE = struct.Struct("=QQIIQII")
 _FLAGS = struct.Struct("=I")
 #: Behind handle, offset, size, and the flags and owner of locks.
 _READ_FLAGS_AT = 32
+#: Behind handle, offset and size; the flag says that the owner of locks is told.
+_LOCK_FLAGS_AT = 20
+_READ_LOCKOWNER = 1 << 1
 _SIZE = struct.Struct("=II")
 _ONE_FORGET = struct.Struct("=QQ")
 
@@ -135,6 +138,15 @@ def handle(message: Buffer) -> int:
 def read_in(message: Buffer) -> ReadIn:
     """What READ, READDIR or READDIRPLUS asks."""
     return ReadIn._make(_READ.unpack_from(message, HEAD_BYTES))
+
+
+def fills_page_cache(message: Buffer) -> bool:
+    """Whether READ is for the page cache, as of a mapping, and not for a program's own buffer.
+
+    Only reads past the page cache name the owner of locks.
+    """
+    (flags,) = _FLAGS.unpack_from(message, HEAD_BYTES + _LOCK_FLAGS_AT)
+    return not flags & _READ_LOCKOWNER
 
 
 def is_direct(message: Buffer) -> bool:
