@@ -12,7 +12,7 @@ from pathlib import Path
 
 from up42fs import __version__, config
 from up42fs.cli.main import make_parser
-from up42fs.cli.options import EXIT_STATUSES
+from up42fs.cli.options import EXIT_STATUSES, Formatter
 
 _FILES = (
     ("~/.config/up42fs/config.toml", "settings by name, as in: refresh = 30"),
@@ -66,7 +66,7 @@ def _commands(
 
 
 def _command(name: str, parser: argparse.ArgumentParser, summary: str) -> Iterator[str]:
-    formatter = parser.formatter_class(prog=parser.prog, width=10_000)
+    formatter = Formatter(parser.prog, width=10_000)
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, "")
     yield f".SS up42fs {name}"
     yield ".PP\n" + _text(formatter.format_help().strip()) + "\n.PP"

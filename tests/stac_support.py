@@ -170,7 +170,7 @@ async def read(world: World, path: str) -> bytes:
     inode = await world.walk(path)
     size = (await world.fs.getattr(inode)).size
     opened = await world.fs.open(inode, 0)
-    pieces = []
+    pieces: list[bytes] = []
     while piece := bytes(await world.fs.read(opened.handle, sum(map(len, pieces)), 4096)):
         pieces.append(piece)
     world.fs.release(opened.handle)

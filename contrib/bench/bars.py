@@ -110,7 +110,7 @@ BARS = (
 
 def verdicts(results: Results, subject: str) -> list[Verdict]:
     """What the runs of `subject` say of every bar that they say something of."""
-    found = []
+    found: list[Verdict] = []
     for bar in BARS:
         if bar.case == "*":
             found += _worst(bar, results, subject)

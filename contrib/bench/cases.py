@@ -127,9 +127,9 @@ def cases(size: Size) -> list[Case]:
     """Every case, for scenes of that size."""
     overview = partial(translate, "-outsize 512 0")
 
-    def window(side: int) -> Command:
+    def window(side: int, path: Callable[[Reach, Sequence[str]], str] = first) -> Command:
         at = int(side * 0.4)
-        return partial(translate, f"-srcwin {at} {at} {size.window} {size.window}")
+        return partial(translate, f"-srcwin {at} {at} {size.window} {size.window}", path=path)
 
     def grid(rows: int, mode: str = "grid") -> Command:
         return reading(mode, str(size.window), str(rows))
@@ -189,7 +189,7 @@ def cases(size: Size) -> list[Case]:
             partial(info, path=zipped),
             comparable=False,
         ),
-        Case("zip-window", "window in a zip", scenes.ZIP, partial(window(size.dimap), path=zipped)),
+        Case("zip-window", "window in a zip", scenes.ZIP, window(size.dimap, zipped)),
         Case("whole", "whole file", scenes.RGB, whole, BOTH, kinds=ANY),
         Case("md5sum", "md5sum", scenes.RGB, digest, kinds=ANY),
         Case("cp", "cp", scenes.RGB, copy, kinds=FILE),

@@ -149,7 +149,8 @@ def plot(results: Results, cases: list[Case], subject: str, target: Path) -> Non
             if (ratio := results.ratio(key, subject, peer, "seconds")) is not None
         ]
         if points:
-            axes.scatter(*zip(*points, strict=True), label=peer, s=26, alpha=0.8)
+            ratios, rows = zip(*points, strict=True)
+            axes.scatter(ratios, rows, label=peer, s=26, alpha=0.8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("seconds of up42fs : seconds of the peer")

@@ -180,7 +180,7 @@ class Site:
         """Raise `SiteGoneError` where a process of the site has ended: nothing it said counts."""
         for process in self.processes:
             if process.poll() is not None:
-                raise SiteGoneError(f"{process.args} ended with status {process.returncode}")
+                raise SiteGoneError(f"{process.args!r} ended with status {process.returncode}")
 
     @property
     def open_url(self) -> str:
@@ -279,9 +279,9 @@ def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"{process.args} ended with status {process.returncode}")
+            raise RuntimeError(f"{process.args!r} ended with status {process.returncode}")
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) == 0:
                 return
         time.sleep(0.02)
-    raise RuntimeError(f"{process.args} did not listen within {START_TIMEOUT_S:g} s")
+    raise RuntimeError(f"{process.args!r} did not listen within {START_TIMEOUT_S:g} s")

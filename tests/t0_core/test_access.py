@@ -140,7 +140,7 @@ def test_the_directory_searched_for_from_the_end_brings_the_head_of_the_largest_
     data, member = archive()
     thing, insight = Object(len(data)), Insight(len(data))
     access = Access(thing.size, insight=insight)
-    guesses = []
+    guesses: list[ByteRange] = []
     for step in range(1, 18):
         start = thing.size - step * 4 * KIB
         guesses += thing.read(access, start, 4 * KIB).guesses

@@ -130,7 +130,8 @@ def library(wanted: ByteRange, held: int, size: int) -> Iterator[ByteRange]:
 def scene(side: int, tile: int, tile_bytes: int, seed: int = 0) -> Scene:
     """A COG with overviews down to one tile; tiles of about `tile_bytes`."""
     chance = random.Random(seed)
-    levels, width = [], side
+    levels: list[Image] = []
+    width = side
     while True:
         count = tiles_of(width, width, tile)
         sizes = [int(tile_bytes * chance.uniform(0.8, 1.2)) for _ in range(count)]

@@ -170,7 +170,7 @@ def test_leading_cells_have_no_gap() -> None:
     def held(cell: int, start: int, stop: int) -> Held:
         return Held(cell, ByteRange(cell * 100 + start, cell * 100 + stop), 0)
 
-    row = [held(0, 50, 100), held(1, 0, 100), held(2, 0, 60), held(3, 0, 100)]
+    row: list[Held | None] = [held(0, 50, 100), held(1, 0, 100), held(2, 0, 60), held(3, 0, 100)]
     assert leading(row, 70) == row[:3]
     assert leading(row, 40) == []
     assert leading([None, *row], 70) == []

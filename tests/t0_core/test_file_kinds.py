@@ -6,6 +6,7 @@ import io
 import tarfile
 import zipfile
 import zlib
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -25,7 +26,7 @@ def zipped() -> bytes:
     return made.getvalue()
 
 
-def tarred(mode: str) -> bytes:
+def tarred(mode: Literal["w:", "w:gz", "w:bz2"]) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode=mode) as archive:
         archive.addfile(tarfile.TarInfo("scene.tif"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import socket
@@ -68,21 +69,21 @@ def test_a_settings_file_in_a_file_is_none(tmp_path: Path) -> None:
 def test_the_log_goes_to_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(tmp_path / "log")
     monkeypatch.setattr(logs, "SYSTEM_LOGS", (str(tmp_path / "none"), address))
-    before = logs.logging.getLogger().handlers[:], logs.logging.getLogger().level
+    before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
         assert logs.set_up_system("info") is None
-        logs.logging.getLogger("up42fs.x").warning("into nowhere")
+        logging.getLogger("up42fs.x").warning("into nowhere")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
             server.bind(address)
             server.settimeout(5)
             assert logs.set_up_system("info") == address
-            logs.logging.getLogger("up42fs.x").warning("password=%s", "hunter2")
+            logging.getLogger("up42fs.x").warning("password=%s", "hunter2")
             line = server.recv(8192).decode()
             assert line == f"<12>up42fs[{os.getpid()}]: up42fs.x: password=<redacted>"
             for _ in range(2000):  # nobody reads: nothing waits
-                logs.logging.getLogger("up42fs.x").warning("x" * 1000)
+                logging.getLogger("up42fs.x").warning("x" * 1000)
     finally:
-        for handler in logs.logging.getLogger().handlers:
+        for handler in logging.getLogger().handlers:
             handler.close()
-        logs.logging.getLogger().handlers[:] = before[0]
-        logs.logging.getLogger().setLevel(before[1])
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])

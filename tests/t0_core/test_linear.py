@@ -39,7 +39,7 @@ SURE_S = 0.1
 
 def patterns() -> dict[str, tuple[re.Pattern[Any], set[str]]]:
     """All patterns that any module of ours has compiled, and the methods that it calls of them."""
-    found = {}
+    found: dict[str, tuple[re.Pattern[Any], set[str]]] = {}
     for module in pkgutil.walk_packages(up42fs.__path__, "up42fs."):
         if module.name.endswith("__main__"):
             continue

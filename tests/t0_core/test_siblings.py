@@ -200,7 +200,7 @@ def test_each_order_is_followed_to_its_end(order: str) -> None:
 
 def test_files_of_one_suffix_among_others() -> None:
     """`gdalbuildvrt *.tif` where every image has a sidecar."""
-    names = {}
+    names: dict[str, str] = {}
     for number in range(30):
         names |= {f"t{number}": f"a{number:02}.tif", f"x{number}": f"a{number:02}.xml"}
     reader, where = Reader(), Folder("f", names)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from up42fs.core import zip as zips
 from up42fs.core.zip import Member
+from up42fs.types import ByteRange
 
 
 def archive(
@@ -33,7 +34,7 @@ def members_of(data: bytes, tail_bytes: int) -> list[Member]:
     directory = zips.find_directory(len(data), tail)
     if directory is None:
         return []
-    return zips.parse_directory(directory, data[directory.span.start : directory.span.stop])
+    return list(zips.parse_directory(directory, data[directory.span.start : directory.span.stop]))
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -74,7 +75,7 @@ def test_damage_is_survived(parts: list[tuple[str, bytes, bool]], chance: random
 def test_any_bytes_are_survived(data: bytes) -> None:
     for tail in (data, b"PK\x05\x06" + data, b"PK\x06\x06" + data + b"PK\x06\x07" + data):
         zips.find_directory(len(tail), tail)
-        zips.parse_directory(zips.Directory(3, zips.ByteRange(0, 1 + len(tail))), tail)
+        zips.parse_directory(zips.Directory(3, ByteRange(0, 1 + len(tail))), tail)
 
 
 def test_a_directory_before_the_tail_is_named() -> None:

@@ -48,7 +48,7 @@ ITEM: dict[str, Any] = {
     "links": [{"rel": "self", "href": f"{API}/v2/assets/stac/collections/c/items/item"}],
     "assets": {"b02.tiff": {"href": f"{API}/v2/assets/{ID}", "type": "image/tiff"}},
 }  # fmt: skip
-SEARCH = {
+SEARCH: dict[str, Any] = {
     "type": "FeatureCollection",
     "features": [ITEM],
     "links": [
@@ -73,7 +73,7 @@ COLLECTIONS = {
     ],
     "links": [{"rel": "next", "href": f"{API}/v2/assets/stac/collections?token=next:x"}],
 }
-ASSETS = {
+ASSETS: dict[str, Any] = {
     "content": [
         {
             "id": ID,
@@ -304,8 +304,12 @@ async def test_an_empty_page_is_not_the_last_one() -> None:
 
 async def test_a_next_link_that_cannot_be_sent_is_an_error() -> None:
     for bad in ({"token": "\ud800"}, {"limit": float("inf")}):
-        links = [{**SEARCH["links"][0], "body": bad}]  # type: ignore[dict-item]
+        links = [{**SEARCH["links"][0], "body": bad}]
         text = json.dumps({"features": [], "links": links}).encode()
-        bench = Bench(lambda _, text=text: httpx.Response(200, content=text))
+
+        def answer(_: httpx.Request, text: bytes = text) -> httpx.Response:
+            return httpx.Response(200, content=text)
+
+        bench = Bench(answer)
         with pytest.raises(InvalidAnswer, match="next page"):
             await every(bench.client.search({}))

@@ -13,7 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ctypes import c_void_p
 from functools import partial
 from pathlib import Path
@@ -258,7 +258,7 @@ class Planes:
 
 
 @pytest.fixture
-def planes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Planes]:
+def planes(monkeypatch: pytest.MonkeyPatch) -> Planes:
     for name in ("https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from up42fs.catalog.items import Items, weight
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot
+from up42fs.core.stac import StacItem
 from up42fs.errors import DeadlineExceeded, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
 
@@ -237,10 +239,11 @@ async def test_collections_find_what_the_search_refuses(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     class Refusing(Stac):
-        async def search(self, body):
+        async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
             self.asked["search"] += 1
-            raise InvalidArgument("asset_id is no queryable")
-            yield
+            if self.asked["search"]:
+                raise InvalidArgument("asset_id is no queryable")
+            yield make_item(1, 1)
 
     source = Refusing(
         collections=[make_collection(1, 1), make_collection(2, 1), make_collection(3, 3)],

@@ -23,7 +23,7 @@ from up42fs.types import CNAM_STATES, Asset, CnamStatus
 
 DAY = timedelta(days=1)
 
-texts = st.none() | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+texts = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 any_assets = st.builds(
     make_asset,
     st.integers(0, 30),
@@ -205,7 +205,8 @@ def test_the_latest_times_are_those_of_the_assets(
 
 def test_when_assets_were_transformed_is_kept(tmp_path: Path) -> None:
     one, two = (make_asset(n, cnam_status=CnamStatus.SUCCESSFUL) for n in (1, 2))
-    index, kept = Index(), {}
+    kept: dict[str, bytes | None] = {}
+    index = Index()
     index.load(table_of([one]), ())
     seen = Transformations(index, {one.id: 7, "gone": 8}, kept.__setitem__)
     assert (seen.at_ns(one.id), seen.at_ns("gone"), seen.latest_ns()) == (7000, 0, 7000)

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from strategies import at, make_asset
 
 from up42fs.catalog import item_rows
-from up42fs.catalog.crawl import BATCH, IN_VAIN, ItemCrawl
+from up42fs.catalog.crawl import IN_VAIN, ItemCrawl
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot
 from up42fs.catalog.together import DOUBTS
+from up42fs.catalog.together import MOST as BATCH
 from up42fs.core.stac import StacAsset, StacItem
 from up42fs.errors import AccessDenied, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
@@ -184,7 +185,7 @@ async def test_a_service_that_takes_no_lists_is_asked_otherwise(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    operators = dict.fromkeys(refused, InvalidArgument("unknown operator"))
+    operators: dict[str, Exception] = dict.fromkeys(refused, InvalidArgument("unknown operator"))
     source = Moody(items=source_of(4).items, operators=operators)
     place = Place(nursery, source, tmp_path / "c.sqlite", 4)
     nursery.start_soon(place.crawl.run)

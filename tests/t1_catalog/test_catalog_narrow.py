@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import trio
+from listing_support import Page, Service
 from strategies import at, make_asset, make_order
-from test_sync import Page, Service
 from trio.testing import MockClock
 
 from up42fs.catalog.index import Delta, Index

@@ -150,7 +150,9 @@ async def test_a_lock_of_another_mount_loses_nothing(
     other.execute("BEGIN EXCLUSIVE")
     nursery.start_soon(recorder.run)
     asset_id = next(iter(index.assets))
-    recorder.note(index.apply(Changes(assets=(make_asset(900),), removed_assets={asset_id})))
+    recorder.note(
+        index.apply(Changes(assets=(make_asset(900),), removed_assets=frozenset({asset_id})))
+    )
     recorder.note_answer("of then", b"kept")
     await trio.sleep(0.3)
     recorder.note(index.apply(Changes(assets=(make_asset(901),))))

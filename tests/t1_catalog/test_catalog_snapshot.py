@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from strategies import assets, make_asset, make_order, orders
 
 from up42fs.catalog.snapshot import FORMAT, Batch, Snapshot, Stored, snapshot_path
+from up42fs.types import Asset, Order
 
 batches = st.builds(
     Batch,
@@ -40,7 +41,9 @@ def reload(path: Path) -> Stored:
 def test_what_was_saved_is_loaded(tmp_path_factory, history: list[Batch]) -> None:
     path = tmp_path_factory.mktemp("snapshot") / "c.sqlite"
     snapshot = Snapshot(path)
-    known_assets, known_orders, complete = {}, {}, set()
+    known_assets: dict[str, Asset] = {}
+    known_orders: dict[str, Order] = {}
+    complete: set[str] = set()
     for batch in history:
         snapshot.save(batch)
         known_assets |= {asset.id: asset for asset in batch.assets}

@@ -32,7 +32,8 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    index, deltas = Index(), []
+    index = Index()
+    deltas: list[Delta] = []
     assets, orders = Service(), Service()
     assets.put(*(make_asset(n) for n in range(5)))
     orders.put(make_order(1))

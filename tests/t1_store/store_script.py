@@ -192,7 +192,7 @@ class Bench:
     script: ScriptedStore
     files: FileStore
     metrics: Metrics
-    versions: list[tuple[str, Version]]
+    versions: list[tuple[str, Version | None]]
 
 
 def bench(
@@ -204,7 +204,7 @@ def bench(
 ) -> Bench:
     script = ScriptedStore(objects, faults)
     metrics = Metrics()
-    versions: list[tuple[str, Version]] = []
+    versions: list[tuple[str, Version | None]] = []
     files = FileStore(
         nursery,
         script.sign,

@@ -284,7 +284,8 @@ async def test_all_requests_of_a_thread_that_fails_are_ended(
 ) -> None:
     store = await started(nursery, at_once=False)
     transport = CurlTransport(8, threads=1)
-    perform, fails = Multi.perform, []
+    perform = Multi.perform
+    fails: list[object] = []
 
     def strike(multi: Multi) -> None:
         if fails:
@@ -322,7 +323,7 @@ async def test_where_no_thread_can_be_started_the_request_is_lost_and_the_next_o
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        full.setattr(driver_module.threading.Thread, "start", refuse)
+        full.setattr(threading.Thread, "start", refuse)
         with trio.fail_after(5):
             assert await read(transport, store) == (Kind.LOCAL, b"")
     assert await read(transport, store) == (None, WANTED)
@@ -347,7 +348,7 @@ async def test_a_thread_that_runs_takes_what_another_cannot_be_started_for(
             def refuse(_: threading.Thread) -> None:
                 raise RuntimeError("can't start new thread")
 
-            monkeypatch.setattr(driver_module.threading.Thread, "start", refuse)
+            monkeypatch.setattr(threading.Thread, "start", refuse)
             both.start_soon(fetch)
             await until(lambda: store.connections == 2)
             store.go_on.set()

@@ -27,8 +27,9 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.metrics import Metrics
-from up42fs.store.files import FileStore, StoreSettings
+from up42fs.store.files import FileStore
 from up42fs.store.open_file import OpenFile
+from up42fs.store.settings import StoreSettings
 from up42fs.types import Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -44,7 +45,7 @@ class Bench:
     metrics: Metrics
     remote: Remote
     ids: dict[str, str]
-    versions: list[tuple[str, Version]]
+    versions: list[tuple[str, Version | None]]
 
     def open(self, name: str = "scene.tif", size: int | None = None) -> OpenFile:
         real = {"scene.tif": len(DATA), "small.xml": len(SMALL)}[name]
@@ -69,7 +70,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Bench]:
     data.mkdir()
     (data / "scene.tif").write_bytes(DATA)
     (data / "small.xml").write_bytes(SMALL)
-    versions: list[tuple[str, Version]] = []
+    versions: list[tuple[str, Version | None]] = []
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(serve, Settings(data_dir=data))
         remote = Remote(urls.control_url)
@@ -208,6 +209,7 @@ async def test_a_redelivered_object(tmp_path: Path) -> None:
         with pytest.raises(VersionChanged):
             await handle.read(0, 10)
         ((object_id, version),) = b.versions
+        assert version is not None
         assert (object_id, version.size) == (b.ids["scene.tif"], 5 * MIB)
         fresh = b.open(size=version.size)
         assert len(await whole(fresh)) == 5 * MIB

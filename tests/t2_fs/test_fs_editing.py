@@ -276,6 +276,7 @@ async def test_names_that_edits_change_are_not_remembered(world: EditedWorld) ->
         found = await world.fs.lookup(parent, name)
         assert isinstance(found, Attributes)
         assert found.ttl_s == 0.0
+    assert isinstance(found, Attributes)
     assert found.attr_ttl_s == 300.0
     assert found.mode == 0o100644
     assert (await world.fs.lookup(tags, "nothing")) == Absent(0.0)

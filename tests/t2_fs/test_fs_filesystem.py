@@ -333,7 +333,12 @@ async def test_an_entry_renamed_during_a_walk_is_shown_and_not_remembered(world:
     handle = await world.fs.opendir(await world.walk("tags/t"))
     world.put(make_asset(0xA1, name="other.zip", tags=("t",)))
     shown = []
-    world.fs.readdir(handle, 0, lambda name, found, _: not shown.append((name, found.ttl_s)))
+
+    def add(name: str, found: Attributes, _next: int) -> bool:
+        shown.append((name, found.ttl_s))
+        return True
+
+    world.fs.readdir(handle, 0, add)
     assert shown == [("scene.zip", 0.0)]
 
 
@@ -491,6 +496,7 @@ async def test_unknown_attributes(world: World, name: str) -> None:
 
 
 async def test_a_span_is_fetched_for_who_names_it(world: World) -> None:
+    assert ASSET.size is not None
     inode = await world.walk("assets/scene.zip")
     for text, count in {"0-10": 10, "7-8": 1, f"{ASSET.size - 3}-{ASSET.size + 9}": 3}.items():
         assert await world.fs.getxattr(inode, f"user.up42.fetch.{text}") == str(count).encode()
@@ -658,7 +664,7 @@ async def test_the_json_document_may_hold_anything(world: World, autojump_clock:
     async def odd_document(order_id: str) -> dict[str, str]:
         return {"title": "\ud800 ü"}
 
-    world.documents.order_document = odd_document  # type: ignore[method-assign, assignment]
+    world.documents.order_document = odd_document  # type: ignore[method-assign]
     found = await world.fs.getxattr(await world.walk("orders/Munich"), "user.up42.json")
     assert json.loads(found.decode("utf-8")) == {"title": "? ü"}
 

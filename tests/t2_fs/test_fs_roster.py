@@ -50,7 +50,8 @@ def test_changes_give_what_building_anew_gives(
         else:
             assets[id_] = now
         anew = build(assets, place)
-        if roster.change(was and outline(was), now and outline(now), before):
+        was_outline, now_outline = (outline(one) if one else None for one in (was, now))
+        if roster.change(was_outline, now_outline, before):
             assert roster.names == anew.names
             assert roster.directories == anew.directories
             told = {name for name, node in before.items() if roster.names.get(name) != node}

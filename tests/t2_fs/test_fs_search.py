@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
+from catalog_support import make_item
 from fs_support import World
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,8 +143,8 @@ async def test_who_runs_out_of_time_hears_what_went_wrong(
         async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
             await trio.sleep(3)
             note(Unavailable("UP42 answered 502"))
-            await trio.sleep_forever()
-            yield  # type: ignore[misc]
+            await trio.sleep(math.inf)
+            yield make_item(1, 1)
 
     monkeypatch.setattr(stac, "asset_ids", Searches(nursery, Source(), metrics=Metrics()).asset_ids)
     inode = await world.walk("search/cloud<10")

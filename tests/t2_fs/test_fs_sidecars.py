@@ -84,11 +84,9 @@ async def test_what_up42_holds_comes_first(world: World) -> None:
     with pytest.raises(ReadOnly):
         await Writing(world.fs).unlink(await world.walk("assets"), "scene.tif.ovr")
     await write(world, "assets/scene.tif.aux.xml")
+    assets = await world.walk("assets")
     with pytest.raises(ReadOnly):
-        await Writing(world.fs).rename(
-            *(await world.walk("assets"), "scene.tif.aux.xml"),
-            *(await world.walk("assets"), "scene.tif.ovr", 0),
-        )
+        await Writing(world.fs).rename(assets, "scene.tif.aux.xml", assets, "scene.tif.ovr", 0)
     world.remove(DELIVERED)
     assert await world.walk("assets/scene.tif.ovr") == inode
 

@@ -218,7 +218,7 @@ class Sync:
         else:
             self._asked.set()
 
-    def status(self) -> Mapping[str, object]:
+    def status(self) -> Mapping[str, Mapping[str, object]]:
         """For `status.json`: per listing, whether it is complete, how old, and the last error."""
         now_s = trio.current_time()
         return {
