@@ -559,7 +559,9 @@ def test_the_mount_helper_and_the_command_together(
     command.chmod(0o755)
     done = helper(
         *("eu", mountpoint, "-n", "-o", "rw,noexec"),
-        **{"UP42FS": str(command), "HOME": str(up42fs.home), "PYTHONPATH": str(REPOSITORY)},
+        UP42FS=str(command),
+        HOME=str(up42fs.home),
+        PYTHONPATH=str(REPOSITORY),
     )
     assert complaint(done).startswith("no UP42 account given")
 

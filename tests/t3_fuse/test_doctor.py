@@ -27,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich import markup
 
+import up42fs
 from up42fs.cli import status_view
 from up42fs.config import Settings
 from up42fs.core import exposition, foreign
@@ -143,11 +144,20 @@ SCHEMA = "gsettings get org.freedesktop.Tracker3.Miner.Files"
 HOME_INDEXED = {f"{SCHEMA} index-recursive-directories": "['&DESKTOP', '$HOME']"}
 NAUTILUS = "gsettings get org.gnome.nautilus.preferences show-image-thumbnails"
 
+
+def each(*changes: Callable[[Fake], Any]) -> Callable[[Fake], None]:
+    def change(fake: Fake) -> None:
+        for one in changes:
+            one(fake)
+
+    return change
+
+
 MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
     "no /dev/fuse": (
         lambda f: (f.root / "dev/fuse").unlink(), Level.FAIL, "is missing", "modprobe fuse"),
     "a closed /dev/fuse": (
-        lambda f: ((f.root / "dev/fuse").unlink(), (f.root / "dev/fuse").mkdir()),
+        each(lambda f: (f.root / "dev/fuse").unlink(), lambda f: (f.root / "dev/fuse").mkdir()),
         Level.FAIL, "cannot be opened", "--device /dev/fuse"),
     "no fusermount3": (
         lambda f: setattr(f, "has_helper", False), Level.FAIL, "missing", "install fuse3"),
@@ -160,13 +170,13 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
         lambda f: f.outputs.update({"fusermount3 --version": "?"}),
         Level.WARN, "does not tell", "install fuse3"),
     "allow_other not allowed": (
-        lambda f: (
-            setattr(f, "settings", replace(f.settings, allow_other=True)),
-            f.files.update({"/etc/fuse.conf": "#user_allow_other\n"}),
+        each(
+            lambda f: setattr(f, "settings", replace(f.settings, allow_other=True)),
+            lambda f: f.files.update({"/etc/fuse.conf": "#user_allow_other\n"}),
         ),
         Level.FAIL, "does not permit", "tee -a /etc/fuse.conf"),
     "apparmor forbids the place": (
-        lambda f: (f.files.update(APPARMOR), setattr(f, "place", Path("/srv/up42"))),
+        each(lambda f: f.files.update(APPARMOR), lambda f: setattr(f, "place", Path("/srv/up42"))),
         Level.FAIL, "/srv/up42", "-> /srv/up42/,"),
     "a limit of requests": (
         lambda f: f.files.update({
@@ -182,7 +192,7 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
         Level.FAIL, "cannot be written", "--cache-dir"),
     "a full disk": (lambda f: setattr(f, "free", 9), Level.WARN, "9% free", "cache clear"),
     "sidecars that cannot be": (
-        lambda f: (with_sidecars(f), (f.root.parent / "data").write_text("a file")),
+        each(with_sidecars, lambda f: (f.root.parent / "data").write_text("a file")),
         Level.FAIL, "cannot be kept", "XDG_DATA_HOME"),
     "no room for sidecars": (
         lambda f: with_sidecars(f, sidecars_size=1 << 20),
@@ -191,7 +201,10 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
         lambda f: f.files.update({"/etc/updatedb.conf": 'PRUNEFS = "nfs"\nPRUNEPATHS="/tmp"\n'}),
         Level.WARN, "every night", "PRUNEFS"),
     "tracker": (
-        lambda f: (f.programs.append("tracker-miner-f"), f.outputs.update(HOME_INDEXED)),
+        each(
+            lambda f: f.programs.append("tracker-miner-f"),
+            lambda f: f.outputs.update(HOME_INDEXED),
+        ),
         Level.WARN, "/home/me/up42", "ignored-directories"),
     "baloo": (
         lambda f: f.programs.append("baloo_file"),
@@ -227,21 +240,23 @@ WELL: dict[str, Callable[[Fake], Any]] = {
         }
     ),
     "room for sidecars": with_sidecars,
-    "root needs no setuid": lambda f: (setattr(f, "mode", 0o755), setattr(f, "uid", 0)),
-    "allow_other allowed": lambda f: (
-        setattr(f, "settings", replace(f.settings, allow_other=True)),
-        f.files.update({"/etc/fuse.conf": "user_allow_other\n"}),
+    "root needs no setuid": each(
+        lambda f: setattr(f, "mode", 0o755), lambda f: setattr(f, "uid", 0)
+    ),
+    "allow_other allowed": each(
+        lambda f: setattr(f, "settings", replace(f.settings, allow_other=True)),
+        lambda f: f.files.update({"/etc/fuse.conf": "user_allow_other\n"}),
     ),
     "apparmor in general": lambda f: f.files.update(APPARMOR),
-    "apparmor off": lambda f: (
-        f.files.update(APPARMOR | {"/sys/module/apparmor/parameters/enabled": "N"}),
-        setattr(f, "place", Path("/srv/up42")),
+    "apparmor off": each(
+        lambda f: f.files.update(APPARMOR | {"/sys/module/apparmor/parameters/enabled": "N"}),
+        lambda f: setattr(f, "place", Path("/srv/up42")),
     ),
-    "apparmor told": lambda f: (
-        f.files.update(
+    "apparmor told": each(
+        lambda f: f.files.update(
             APPARMOR | {"/etc/apparmor.d/local/fusermount3": "mount fstype=fuse.* -> /srv/up42/,"}
         ),
-        setattr(f, "place", Path("/srv/up42")),
+        lambda f: setattr(f, "place", Path("/srv/up42")),
     ),
     "updatedb told": lambda f: f.files.update(
         {"/etc/updatedb.conf": 'PRUNEFS="nfs fuse.up42fs"\n'}
@@ -249,23 +264,27 @@ WELL: dict[str, Callable[[Fake], Any]] = {
     "updatedb elsewhere": lambda f: f.files.update(
         {"/etc/updatedb.conf": 'PRUNEPATHS="/tmp /home"\n'}
     ),
-    "tracker told": lambda f: (
-        f.programs.append("localsearch-3"),
-        f.outputs.update(HOME_INDEXED | {f"{SCHEMA} ignored-directories": "['po', 'up42']"}),
+    "tracker told": each(
+        lambda f: f.programs.append("localsearch-3"),
+        lambda f: f.outputs.update(
+            HOME_INDEXED | {f"{SCHEMA} ignored-directories": "['po', 'up42']"}
+        ),
     ),
-    "tracker elsewhere": lambda f: (
-        f.programs.append("localsearch-3"),
-        f.outputs.update({f"{SCHEMA} index-recursive-directories": "['&DOCUMENTS']"}),
+    "tracker elsewhere": each(
+        lambda f: f.programs.append("localsearch-3"),
+        lambda f: f.outputs.update({f"{SCHEMA} index-recursive-directories": "['&DOCUMENTS']"}),
     ),
-    "baloo told": lambda f: (
-        f.programs.append("baloo_file"),
-        f.files.update(
+    "baloo told": each(
+        lambda f: f.programs.append("baloo_file"),
+        lambda f: f.files.update(
             {"/home/me/.config/baloofilerc": "[General]\nexclude folders[$e]=/x/,$HOME/up42/\n"}
         ),
     ),
-    "baloo elsewhere": lambda f: (
-        f.programs.append("baloo_file"),
-        f.files.update({"/home/me/.config/baloofilerc": "[General]\nfolders[$e]=$HOME/Docs/\n"}),
+    "baloo elsewhere": each(
+        lambda f: f.programs.append("baloo_file"),
+        lambda f: f.files.update(
+            {"/home/me/.config/baloofilerc": "[General]\nfolders[$e]=$HOME/Docs/\n"}
+        ),
     ),
     "thumbnails of local files": lambda f: f.outputs.update({NAUTILUS: "'local-only'\n"}),
 }
@@ -300,7 +319,7 @@ def test_where_apparmor_lets_mount(fake: Fake, place: str, is_allowed: bool) -> 
 
 MOUNT = Mount("/mnt", "0:77", "fuse.up42fs", "up42:eu")
 GOOD: Mapping[str, Any] = {
-    "version": bundle.__version__,
+    "version": up42fs.__version__,
     "pid": 42,
     "kernel": {"max_background": 64},
     "catalogue": {"assets": {"error": None, "seconds_since_refresh": 5.0}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pyfuse3
 import pytest
@@ -209,7 +209,7 @@ async def test_the_deadline_is_etimedout(
 @pytest.mark.claim("S16")
 def test_a_read_may_take_longer_than_the_store_tries_and_metadata_than_a_listing() -> None:
     from up42fs.fs.filesystem import BRANCH_TIMEOUT_S, LISTING_LIMIT_S
-    from up42fs.store.files import StoreSettings
+    from up42fs.store.settings import StoreSettings
 
     assert StoreSettings().read_deadline_s < READ_DEADLINE_S
     assert METADATA_DEADLINE_S > BRANCH_TIMEOUT_S
@@ -272,7 +272,7 @@ async def test_a_handler_that_is_thrown_away_says_nothing(
 
 
 class _Never:
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[None, None, None]:
         yield
 
 

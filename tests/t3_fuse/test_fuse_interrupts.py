@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,17 +22,17 @@ NUMBERS = st.sets(st.integers(1, 64), max_size=8)
 HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
 
 
-def mask(numbers: set[int]) -> str:
+def mask(numbers: Set[int]) -> str:
     return f"{sum(1 << number - 1 for number in numbers):016x}"
 
 
 def status(
-    own: set[int] = frozenset(),  # type: ignore[assignment]
-    shared: set[int] = frozenset(),  # type: ignore[assignment]
+    own: Set[int] = frozenset(),
+    shared: Set[int] = frozenset(),
     *,
-    blocked: set[int] = frozenset(),  # type: ignore[assignment]
-    ignored: set[int] = frozenset(),  # type: ignore[assignment]
-    caught: set[int] = frozenset(),  # type: ignore[assignment]
+    blocked: Set[int] = frozenset(),
+    ignored: Set[int] = frozenset(),
+    caught: Set[int] = frozenset(),
     tracer: int = 0,
 ) -> str:
     fields = {
@@ -46,8 +47,8 @@ def status(
 def test_a_wait_ends_only_with_its_reader_or_where_it_is_asked_to(
     own: set[int], shared: set[int], blocked: set[int], ignored: set[int], caught: set[int]
 ) -> None:
-    masks = {"blocked": blocked, "ignored": ignored, "caught": caught}
-    found = fate(status(own, shared, **masks))
+    told = partial(status, own, shared, blocked=blocked, ignored=ignored, caught=caught)
+    found = fate(told())
     heard = (own | shared) - blocked - ignored
     if 9 in own | shared or heard - caught - HARMLESS:
         assert found is Fate.ENDS
@@ -55,7 +56,7 @@ def test_a_wait_ends_only_with_its_reader_or_where_it_is_asked_to(
         assert found is Fate.ASKED
     else:
         assert found is Fate.GOES_ON
-    traced = fate(status(own, shared, **masks, tracer=77))
+    traced = fate(told(tracer=77))
     assert traced is (Fate.ENDS if 9 in own | shared else Fate.GOES_ON)
 
 

@@ -17,7 +17,7 @@ import trio
 
 from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fuse import lane as lane_module
-from up42fs.fuse import places
+from up42fs.fuse import places, protocol
 from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.lane import Lane
@@ -359,7 +359,7 @@ def late(opcodes_to_fail: int) -> Callable[..., int]:
 async def test_what_the_kernel_no_longer_wants_is_given_back(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lane_module.os, "writev", late(4))
+    monkeypatch.setattr(os, "writev", late(4))
     async with served(handlers) as kernel:
         await kernel.send(Opcode.LOOKUP, b"file\0")
         await kernel.send(Opcode.OPEN, bytes(8))
@@ -404,7 +404,7 @@ async def test_the_end_of_the_mount_ends_it(
     def gone(*_: object) -> int:
         raise OSError(errno.ENODEV, "unmounted")
 
-    monkeypatch.setattr(lane_module.os, "readv", gone)
+    monkeypatch.setattr(os, "readv", gone)
     with trio.fail_after(TIMEOUT_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(kernel.lane.serve)
@@ -475,7 +475,7 @@ async def test_a_head_that_cannot_be_parsed_is_answered(
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(lane_module.protocol, "head", no_memory)
+    monkeypatch.setattr(protocol, "head", no_memory)
     async with served(handlers) as kernel:
         assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == errno.ENOMEM
         assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0
@@ -489,7 +489,7 @@ async def test_an_answer_that_the_kernel_refuses_is_followed_by_an_error(
         monkeypatch.undo()
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(lane_module.os, "writev", refused)
+    monkeypatch.setattr(os, "writev", refused)
     async with served(handlers) as kernel:
         assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == errno.EIO
         assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0

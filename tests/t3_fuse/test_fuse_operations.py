@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 import pyfuse3
@@ -16,11 +16,13 @@ from strategies import make_asset
 from up42fs.errors import BadHandle, NoAttribute
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.nodes import Absent, Attributes, Opened, Usage
-from up42fs.fuse.operations import BLOCK_SIZE_BYTES, Operations
+from up42fs.fuse.operations import Operations
+from up42fs.fuse.protocol import BLOCK_SIZE_BYTES
 from up42fs.fuse.readers import UNKNOWN
 from up42fs.metrics import Metrics
 
 CTX = pyfuse3.RequestContext()
+TOKEN: Any = object()  # what the kernel's buffer is known by; the double only counts
 FILE = Attributes(
     7, 0o100444, 3, 5_000_000_001, 1_700_000_000_123_456_000, 1_800_000_000_000_001_000, 300.0
 )
@@ -204,13 +206,13 @@ async def test_reading_hands_on_the_buffer_without_a_copy(
 async def test_what_answers_nothing_answers_none(
     operations: Operations, fs: RecordingFilesystem
 ) -> None:
-    answers = [
-        await operations.forget([(7, 2), (8, 1)]),
-        await operations.release(42),
-        await operations.releasedir(41),
-        await operations.readdir(41, 5, object()),
+    calls: list[Awaitable[object]] = [
+        operations.forget([(7, 2), (8, 1)]),
+        operations.release(42),
+        operations.releasedir(41),
+        operations.readdir(41, 5, TOKEN),
     ]
-    assert answers == [None] * 4
+    assert [await call for call in calls] == [None] * 4
     assert fs.calls == [
         *(("forget", 7, 2), ("forget", 8, 1), ("release", 42)),
         *(("releasedir", 41), ("readdir", 41, 5)),
@@ -225,7 +227,7 @@ async def test_an_error_is_its_errno_and_counted(
         operations.lookup(1, b"x", CTX),
         operations.getattr(7, CTX),
         operations.opendir(8, CTX),
-        operations.readdir(41, 0, object()),
+        operations.readdir(41, 0, TOKEN),
         operations.open(7, 0, CTX),
         operations.read(42, 0, 1),
         operations.statfs(CTX),

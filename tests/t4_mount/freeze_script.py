@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import trio
 from kernel_script import Waiting
@@ -32,8 +33,8 @@ class Killer:
         self.victim: subprocess.Popen[bytes] | None = None
         self.has_struck = trio.Event()
 
-    async def wait_readable(self, device: int) -> None:
-        await _wait_readable(device)
+    async def wait_readable(self, fd: Any) -> None:
+        await _wait_readable(fd)
         if self.victim is not None:
             self.victim.kill()
             self.victim.wait()
@@ -59,7 +60,7 @@ def main() -> None:
     trio.lowlevel.wait_readable = killer.wait_readable
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.argv[2:] == ["uncured"]:
-        session._alarm = nullcontext
+        session._alarm = nullcontext  # type: ignore[assignment]  # no alarm on purpose
     trio.run(serve, Path(sys.argv[1]).resolve(), killer)
 
 

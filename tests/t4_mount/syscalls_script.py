@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 
 libc = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = -100, 1, 2, 4
@@ -43,6 +44,17 @@ def sys_call(name: str, *arguments: object) -> Callable[[], None]:
     return call
 
 
+def bind(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as unix:
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        os.fchdir(descriptor)  # a socket's path is short
+        try:
+            unix.bind(os.path.basename(path))
+        finally:
+            os.fchdir(here)
+            os.close(descriptor)
+
+
 DATA: dict[str, Callable[[], object]] = {}
 for flags in ("O_WRONLY", "O_RDWR", "O_WRONLY|O_TRUNC", "O_RDWR|O_TRUNC", "O_WRONLY|O_APPEND",
               "O_RDWR|O_APPEND", "O_RDONLY|O_TRUNC", "O_WRONLY|O_DIRECT",
@@ -51,19 +63,20 @@ for flags in ("O_WRONLY", "O_RDWR", "O_WRONLY|O_TRUNC", "O_RDWR|O_TRUNC", "O_WRO
     for flag in flags.split("|"):
         value |= getattr(os, flag)
     for path in (FILE, TAGGED, ".up42fs/README"):
-        DATA[f"open {path} {flags}"] = lambda p=path, v=value: os.open(p, v)
+        DATA[f"open {path} {flags}"] = partial(os.open, path, value)
 for path in (".", "assets", "tags", TAG, ORDER, "cnam/SUCCESSFUL", ".up42fs"):
-    DATA[f"open O_CREAT in {path}"] = lambda p=path: os.open(f"{p}/new", os.O_CREAT | os.O_RDWR)
-    DATA[f"open O_EXCL in {path}"] = lambda p=path: os.open(
-        f"{p}/new", os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    )
-    DATA[f"open O_TMPFILE in {path}"] = lambda p=path: os.open(p, os.O_TMPFILE | os.O_RDWR)
-    DATA[f"mknod in {path}"] = lambda p=path: os.mknod(f"{p}/new", stat.S_IFREG | 0o644)
-    DATA[f"mkfifo in {path}"] = lambda p=path: os.mkfifo(f"{p}/new")
-    DATA[f"symlink in {path}"] = lambda p=path: os.symlink("x", f"{p}/new")
-    DATA[f"bind a socket in {path}"] = lambda p=path: bind(f"{p}/new")
+    new = f"{path}/new"
+    DATA |= {
+        f"open O_CREAT in {path}": partial(os.open, new, os.O_CREAT | os.O_RDWR),
+        f"open O_EXCL in {path}": partial(os.open, new, os.O_CREAT | os.O_EXCL | os.O_WRONLY),
+        f"open O_TMPFILE in {path}": partial(os.open, path, os.O_TMPFILE | os.O_RDWR),
+        f"mknod in {path}": partial(os.mknod, new, stat.S_IFREG | 0o644),
+        f"mkfifo in {path}": partial(os.mkfifo, new),
+        f"symlink in {path}": partial(os.symlink, "x", new),
+        f"bind a socket in {path}": partial(bind, new),
+    }
     if path != "tags":
-        DATA[f"mkdir in {path}"] = lambda p=path: os.mkdir(f"{p}/new")
+        DATA[f"mkdir in {path}"] = partial(os.mkdir, new)
 DATA |= {
     "truncate": lambda: os.truncate(FILE, 0),
     "truncate longer": lambda: os.truncate(FILE, 1 << 40),
@@ -106,27 +119,18 @@ EDITS: dict[str, Callable[[], object]] = {
 }
 for name in ("user.up42.title", "user.up42.tags", "user.xdg.tags", "user.xdg.comment", "user.x",
              "user.up42.id", "user.up42.undo"):  # fmt: skip
-    EDITS[f"setxattr {name}"] = lambda n=name: os.setxattr(FILE, n, b"new")
-    EDITS[f"fsetxattr {name}"] = lambda n=name: os.setxattr(opened, n, b"new")
-    EDITS[f"lsetxattr {name}"] = lambda n=name: os.setxattr(FILE, n, b"x", follow_symlinks=False)
-    EDITS[f"setxattr CREATE {name}"] = lambda n=name: os.setxattr(FILE, n, b"x", os.XATTR_CREATE)
-    EDITS[f"removexattr {name}"] = lambda n=name: os.removexattr(FILE, n)
-    EDITS[f"fremovexattr {name}"] = lambda n=name: os.removexattr(opened, n)
+    EDITS |= {
+        f"setxattr {name}": partial(os.setxattr, FILE, name, b"new"),
+        f"fsetxattr {name}": partial(os.setxattr, opened, name, b"new"),
+        f"lsetxattr {name}": partial(os.setxattr, FILE, name, b"x", follow_symlinks=False),
+        f"setxattr CREATE {name}": partial(os.setxattr, FILE, name, b"x", os.XATTR_CREATE),
+        f"removexattr {name}": partial(os.removexattr, FILE, name),
+        f"fremovexattr {name}": partial(os.removexattr, opened, name),
+    }
 
 
 def order_file() -> str:
     return f"{ORDER}/" + next(n for n in os.listdir(ORDER) if os.path.isfile(f"{ORDER}/{n}"))
-
-
-def bind(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as unix:
-        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        os.fchdir(descriptor)  # a socket's path is short
-        try:
-            unix.bind(os.path.basename(path))
-        finally:
-            os.fchdir(here)
-            os.close(descriptor)
 
 
 def answer(call: Callable[[], object]) -> str:

@@ -98,7 +98,13 @@ def clone(place: Path, *modes: int) -> Path:
 
 def install_from(place: Path, destination: Path, *arguments: str, umask: int = 0o022) -> str:
     env = {"UP42FS_VENV": str(Path(sys.executable).parent.parent), "DESTDIR": str(destination)}
-    command = ["sh", "-c", f'umask {umask:o}; exec "$@"', "sh", place / "contrib/install"]
+    command: list[str | Path] = [
+        "sh",
+        "-c",
+        f'umask {umask:o}; exec "$@"',
+        "sh",
+        place / "contrib/install",
+    ]
     return check(*command, *arguments, env=env | {"HOME": "/home/me"})
 
 
@@ -321,10 +327,10 @@ def test_a_mount_works_with_the_rights_of_the_service(
     assert wanted is not None
     rights = ",".join("+" + name.removeprefix("CAP_").lower() for name in wanted[1].split())
     (tmp_path / "mnt").mkdir()
-    process = subprocess.Popen(
+    dump = subprocess.Popen(
         ["setpriv", f"--bounding-set=-all,{rights}", "--no-new-privs", "--",
          "setpriv", "--dump"], stdout=subprocess.PIPE, text=True)  # fmt: skip
-    assert "no_new_privs: 1" in process.communicate(timeout=20)[0]
+    assert "no_new_privs: 1" in dump.communicate(timeout=20)[0]
     process = subprocess.Popen(
         ["setpriv", f"--bounding-set=-all,{rights}", "--no-new-privs", "--", *UP42FS, "mount",
          "--foreground", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "mnt")],

@@ -283,13 +283,14 @@ def test_what_was_cached_shows_the_new_state_at_once(service, rw, asset, tmp_pat
         [sys.executable, "-c", "import os\nwhile True: print(eval(input()), flush=True)"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=rw.path,
     )  # fmt: skip
-    assert other.stdin is not None
-    assert other.stdout is not None
+    stdin, stdout = other.stdin, other.stdout
+    assert stdin is not None
+    assert stdout is not None
 
     def seen(expression: str) -> str:
-        other.stdin.write(expression + "\n")
-        other.stdin.flush()
-        return other.stdout.readline().strip()
+        stdin.write(expression + "\n")
+        stdin.flush()
+        return stdout.readline().strip()
 
     with other:
         assert seen(f"os.path.exists('tags/new/{asset}'), os.listdir('search')") == "(False, [])"
@@ -316,7 +317,7 @@ def test_what_was_cached_shows_the_new_state_at_once(service, rw, asset, tmp_pat
         assert seen(f"os.path.exists('assets/{found}'), os.path.exists('assets/Other.zip')") == (
             "(False, True)"
         ), titled
-        other.stdin.close()
+        stdin.close()
 
 
 def test_a_tag_added_in_the_console_a_moment_ago_survives(service, rw, asset) -> None:

@@ -55,7 +55,7 @@ class ByMount(Actor):
 
     def run(self, mount: Mount, assets: list[str]) -> None:
         for _ in range(STEPS):
-            step = self.random.choice((self.link, self.set, self.unset, self.unlink, self.move))
+            step = self.random.choice((self.link, self.tag, self.untag, self.unlink, self.move))
             if self.random.random() < 0.1:
                 step = self.rename
             step(mount.path, self.random.choice(assets))
@@ -67,12 +67,12 @@ class ByMount(Actor):
         self.have[tag].add(asset_id)
         assert os.path.exists(top / "tags" / tag / asset_id)
 
-    def set(self, top: Path, asset_id: str) -> None:
+    def tag(self, top: Path, asset_id: str) -> None:
         tag = self.new_tag()
         self.write(top / "assets" / asset_id, self.shown(top, asset_id) | {tag})
         self.have[tag].add(asset_id)
 
-    def unset(self, top: Path, _: str) -> None:
+    def untag(self, top: Path, _: str) -> None:
         for tag, asset_id in self.some():
             self.write(top / "assets" / asset_id, self.shown(top, asset_id) - {tag})
             self.have[tag].discard(asset_id)

@@ -289,8 +289,8 @@ def test_mount_t_fuse_up42fs(sample: Emulator, mountpoint: Path, tmp_path: Path)
         'mount --bind "$1" /usr/local/bin && mount -t fuse.up42fs eu "$2" -o umask=027 '
         '&& stat -c %a "$2/assets" && umount "$2"'
     )
-    command = ["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "bin", mountpoint]
-    assert check(*command, env=sample.env) == "750\n"
+    at = (tmp_path / "bin", mountpoint)
+    assert check("unshare", "-m", "sh", "-c", script, "sh", *at, env=sample.env) == "750\n"
 
 
 def test_the_mount_helper(sample: Emulator, mountpoint: Path) -> None:

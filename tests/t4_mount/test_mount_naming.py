@@ -77,12 +77,12 @@ def test_a_zip_declared_gzip_becomes_one(
             "assets.sign": 1,
             "store.get": 1,
         }, "what reading it once takes"
-    before = service.remote.position()
+    position = service.remote.position()
     with mounted(service.env, *kept, home=tmp_path) as mount:
         assert "Harbour.zip" in names(mount)
         assert "Harbour.tgz" not in names(mount)
         assert "Harbour.zip" in names(mount, "tags/t")
-        links = [r for r in service.remote.log(before) if "download" in r["route"]]
+        links = [r for r in service.remote.log(position) if "download" in r["route"]]
         assert links == [], "names are stable without a look at the bytes"
         # `cache list`, which has no mount to ask, calls it the same.
         cache = mount.status()["disk_cache"]["directory"]

@@ -64,9 +64,11 @@ def test_one_workspace_or_all(sample: Emulator, sample_mount: Mount, tmp_path: P
     assert len(shown) == 2
     cache = tmp_path / "cache"  # one for all: none may see what another stored
     for workspace, count in shown.items():
-        by_option = ("-o", f"workspace={workspace}"), {}
-        by_environment = (), {"UP42_WORKSPACE": workspace}
-        for options, env in (by_option, by_environment):
+        told: list[tuple[list[str], dict[str, str]]] = [
+            (["-o", f"workspace={workspace}"], {}),
+            ([], {"UP42_WORKSPACE": workspace}),
+        ]
+        for options, env in told:
             arguments = (*options, "--cache-dir", str(cache))
             with mounted(sample.env | env, *arguments, home=tmp_path) as mount:
                 assert workspaces(mount) == {workspace: count}

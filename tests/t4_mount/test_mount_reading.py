@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Emulator, Mount, check, is_running, kib_at_most, run, wait_until
@@ -196,7 +197,7 @@ def test_a_vanished_object(small: Emulator, mount) -> None:
     assert "gone.bin" in there.log.read_text()
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "503": {"fail_status": 503, "fail_next": 3},
     "429": {"fail_status": 429, "retry_after": "1", "fail_next": 2},
     "reset": {"reset_before_headers": True, "fail_next": 3},

@@ -169,8 +169,8 @@ def test_files_are_written_as_on_any_disk(there: Mount, tmp_path: Path) -> None:
         file.seek(30)
         file.write(b"end")
     assert path.read_bytes() == b"01234abc890123456789" + b"\0" * 10 + b"end"
-    with path.open("ab") as file:
-        file.write(b"!")
+    with path.open("ab") as end:
+        end.write(b"!")
     assert path.read_bytes().endswith(b"end!")
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         mapped[:3] = b"MAP"

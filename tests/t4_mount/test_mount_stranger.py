@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ MOST_KIB = 400 << 10
 MOST_S = 30.0
 #: Deadlines divided by five.
 HURRY = {"UP42FS_HURRY": "5"}
+
+
+def always(body: bytes) -> Callable[[str], tuple[int, dict[str, str], bytes]]:
+    return lambda _: (200, {"content-type": "x"}, body)
 
 
 @pytest.fixture
@@ -174,8 +178,8 @@ def test_answers_that_make_no_sense_are_one_error(service: Stranger, tmp_path: P
         for number, (kind, body) in enumerate(NONSENSE.items(), start=1):
             # An object is what the API says, whatever is in it.
             sent = b"[]" if kind == "shape" else body
-            service.hooks[r"/v2/assets\?"] = lambda _, b=body: (200, {"content-type": "x"}, b)
-            service.hooks["/metadata"] = lambda _, b=sent: (200, {"content-type": "x"}, b)
+            service.hooks[r"/v2/assets\?"] = always(body)
+            service.hooks["/metadata"] = always(sent)
             asked = len(service.asked("/v2/assets?"))
             os.kill(there.pid, 1)
             with pytest.raises(OSError) as caught:

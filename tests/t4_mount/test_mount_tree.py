@@ -311,7 +311,7 @@ def test_copies_can_be_changed_and_deleted(
         assert copied or small
         assert all(path.stat().st_mode == 0o100644 for path in copied)
         assert copy.stat().st_mode == 0o40755
-        as_owner = ()
+        as_owner: tuple[str, ...] = ()
         if os.getuid() == 0:
             check("chown", "-R", "65534:65534", copy)
             as_owner = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
