@@ -10,7 +10,7 @@ import struct
 import sys
 from typing import Any
 
-from up42fs.fuse import negotiate
+from up42fs.fuse import init_reply, negotiate
 
 LIMIT_S = 15
 #: Bit 42 of the flags, and bit 30, which says that there are more than 32.
@@ -18,7 +18,7 @@ REQUEST_TIMEOUT, INIT_EXT = 1 << 42 - 32, 1 << 30
 #: The offer: a head of 40 bytes, then the flags' upper half at 16. The answer: a head of 16 bytes,
 #: then the flags at 12, their upper half at 32, the limit in seconds at 40.
 OFFERED_AT, FLAGS_AT, UPPER_AT, LIMIT_AT = 40 + 16, 16 + 12, 16 + 32, 16 + 40
-real = negotiate.raise_limits
+real = init_reply.raise_limits
 
 
 def with_limit(request: bytes, reply: bytes, **wishes: Any) -> tuple[bytes, Any]:
@@ -32,7 +32,7 @@ def with_limit(request: bytes, reply: bytes, **wishes: Any) -> tuple[bytes, Any]
     return bytes(answer), negotiated
 
 
-negotiate.raise_limits = with_limit  # type: ignore[assignment]
+vars(negotiate)["raise_limits"] = with_limit
 
 if __name__ == "__main__":
     from up42fs.cli.main import main

@@ -147,8 +147,8 @@ def test_pages_that_others_find_hold_nothing_private(shared: Mount, name: str, f
     (path, *_) = sorted(shared.path.glob(name) if "*" in name else [shared.path / name])
     python = os.path.realpath(sys.executable)  # nobody may not enter every environment
     command = [*NOBODY, python, "-c", MAPPER, str(path), str(flags)]
-    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **piped) as other:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout is not None
         if not other.stdout.readline():
             pytest.skip("this kernel maps no such files")
