@@ -309,6 +309,75 @@ async def test_an_interrupt_ends_a_wait_whose_reader_ends(
         assert (await kernel.receive())[:2] == (1, 0)
 
 
+@pytest.mark.claim("S16")
+async def test_a_wait_ends_with_its_time(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time of each handler is its own, whatever others are called while it waits."""
+
+    class Limited(Handlers):
+        @boundary(0.2)
+        async def getattr(self, inode: int) -> Attributes:
+            return await super().getattr(inode)
+
+        @boundary(30.0)
+        async def read(self, handle: int, offset: int, size: int) -> memoryview:
+            return await super().read(handle, offset, size)
+
+    limited = Limited()
+    limited.gates = {node: trio.Event() for node in (1, 42)}
+    async with served(limited) as kernel:
+        read = struct.pack("=QQIIQII", 42, 2, 3, 0, 0, 0, 0)
+        slow = await kernel.send(Opcode.GETATTR, bytes(16), node=1)
+        reader = await kernel.send(Opcode.READ, read)
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        assert (await kernel.receive())[:2] == (slow, errno.ETIMEDOUT)
+        assert limited.metrics["fuse.errors_ETIMEDOUT"] == 1
+        assert "getattr: no answer within its deadline (ETIMEDOUT)" in caplog.text
+        assert limited.waiting == 1, "the reader has more time"
+        limited.gates[42].set()
+        assert (await kernel.receive())[:2] == (reader, 0)
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+    assert len(kernel.lane._interrupts) == 0
+
+
+@pytest.mark.claim("S16")
+async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory for another task the leader answers what waits, and then leads as before."""
+
+    class Limited(Handlers):
+        @boundary(0.2)
+        async def getattr(self, inode: int) -> Attributes:
+            return await super().getattr(inode)
+
+    limited = Limited()
+    async with served(limited) as kernel:
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        start_soon = trio.Nursery.start_soon
+        patched = {"is_full": True}
+
+        def full(nursery: trio.Nursery, function: Any, *args: Any, **more: Any) -> None:
+            if patched["is_full"] and function == kernel.lane._lead:
+                raise MemoryError
+            start_soon(nursery, function, *args, **more)
+
+        monkeypatch.setattr(trio.Nursery, "start_soon", full)
+        limited.gates[1] = trio.Event()
+        for _ in range(2):
+            assert await kernel.ask(Opcode.GETATTR, bytes(16), node=1) == (errno.ETIMEDOUT, b"")
+        await trio.sleep(0.3)
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        slow = await kernel.send(Opcode.GETATTR, bytes(16), node=1)
+        await trio.sleep(0.05)
+        limited.gates[1].set()
+        assert (await kernel.receive())[:2] == (slow, 0)
+        await trio.sleep(0.3)  # the time of that one would be up by now
+        patched["is_full"] = False
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+
+
 async def test_many_that_wait_and_many_that_do_not(handlers: Handlers) -> None:
     async with served(handlers) as kernel:
         for round_ in range(20):
@@ -451,9 +520,11 @@ async def test_a_surprise_in_any_handler_is_an_error_of_that_request_alone(
 
     async with served(handlers) as kernel:
         for name, (opcode, body) in REQUESTS.items():
-            setattr(handlers, name, surprise)
+            called = kernel.lane._handlers  # without their deadlines
+            handler = getattr(called, name)
+            setattr(called, name, surprise)
             assert (await kernel.ask(opcode, body))[0] == number, name
-            delattr(handlers, name)
+            setattr(called, name, handler)
             assert (await kernel.ask(Opcode.GETATTR, bytes(16)))[0] == 0, name
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import pyfuse3
 import trio
@@ -58,15 +59,27 @@ _ORDINARY = (
 )
 
 
+class Limit(NamedTuple):
+    """How long a handler may take, seconds, and what log lines call it."""
+
+    seconds: float
+    operation: str
+
+
 class _Latest:
-    """The scope of the handler that was called last: until it waits, or has ended, its own."""
+    """The limit of the handler that was called last: until it waits, or has ended, its own."""
 
-    scope: trio.CancelScope | None = None
+    limit: Limit | None = None
 
 
-def scope_of_latest() -> trio.CancelScope | None:
-    """What cancels the handler that begins to wait just now; it then answers EINTR."""
-    return _Latest.scope
+def limit_of_latest() -> Limit | None:
+    """The limit of the handler without a deadline that begins to wait just now, None for none."""
+    return _Latest.limit
+
+
+def forget_latest() -> None:
+    """What is called next may be no handler, and has no limit then."""
+    _Latest.limit = None
 
 
 class HasMetrics(Protocol):
@@ -76,6 +89,7 @@ class HasMetrics(Protocol):
 
 
 S = TypeVar("S", bound=HasMetrics)
+H = TypeVar("H", bound=HasMetrics)
 P = ParamSpec("P")
 R = TypeVar("R")
 Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
@@ -84,33 +98,68 @@ Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 def boundary(deadline_s: float | None) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
     """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
 
-    None for a handler that awaits nothing: it needs no deadline, which costs a fifth of a request.
+    None for a handler that awaits nothing: it needs no deadline.
     """
 
     def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:
         operation = getattr(handler, "__name__", "handler")
+        limit = None if deadline_s is None else Limit(deadline_s, operation)
 
         @functools.wraps(handler)
-        async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def unlimited(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            _Latest.limit = limit
             try:
-                if deadline_s is None:
+                return await handler(self, *args, **kwargs)
+            except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
+                raise
+            except BaseException as error:
+                raise pyfuse3.FUSEError(_counted(self.metrics, operation, error)) from None
+
+        @functools.wraps(handler)
+        async def limited(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            until_s = math.inf if deadline_s is None else trio.current_time() + deadline_s
+            try:
+                with trio.CancelScope(deadline=until_s):
                     return await handler(self, *args, **kwargs)
-                with trio.CancelScope(deadline=trio.current_time() + deadline_s) as scope:
-                    _Latest.scope = scope
-                    return await handler(self, *args, **kwargs)
-                if trio.current_time() < scope.deadline:
-                    raise pyfuse3.FUSEError(errno.EINTR)  # its reader is about to end
                 raise trio.TooSlowError
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
                 raise
             except BaseException as error:
-                number = to_errno(operation, error)
-                self.metrics.count(f"fuse.errors_{errno.errorcode.get(number, number)}")
-                raise pyfuse3.FUSEError(number) from None
+                raise pyfuse3.FUSEError(_counted(self.metrics, operation, error)) from None
 
-        return guarded
+        limited.unlimited = unlimited  # type: ignore[attr-defined]
+        return limited
 
     return decorate
+
+
+def late(metrics: Metrics, operation: str) -> int:
+    """The errno for a handler whose time is up, counted and logged."""
+    return _counted(metrics, operation, trio.TooSlowError())
+
+
+def _counted(metrics: Metrics, operation: str, error: BaseException) -> int:
+    number = to_errno(operation, error)
+    metrics.count(f"fuse.errors_{errno.errorcode.get(number, number)}")
+    return number
+
+
+class _Unlimited:
+    """The handlers of another object without their deadlines."""
+
+    def __init__(self, handlers: HasMetrics) -> None:
+        for name in (name for name in dir(handlers) if not name.startswith("_")):
+            value = getattr(handlers, name)
+            unlimited = getattr(value, "unlimited", None)
+            setattr(self, name, value if unlimited is None else unlimited.__get__(handlers))
+
+
+def without_deadlines(handlers: H) -> H:
+    """The same handlers for a caller who sees to it that none waits longer than its limit.
+
+    A scope for each call takes a quarter of the time of a request that memory answers.
+    """
+    return cast(H, _Unlimited(handlers))
 
 
 def to_errno(operation: str, error: BaseException) -> int:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import select
 import socket
@@ -34,6 +35,7 @@ import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -43,7 +45,15 @@ import trio
 from up42fs import supervise
 from up42fs.fs.nodes import Absent
 from up42fs.fuse import protocol
-from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, scope_of_latest
+from up42fs.fuse.boundary import (
+    METADATA_DEADLINE_S,
+    READ_DEADLINE_S,
+    Limit,
+    forget_latest,
+    late,
+    limit_of_latest,
+    without_deadlines,
+)
 from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.init_reply import MAX_WRITE_BYTES
 from up42fs.fuse.interrupts import Interrupts, Wait
@@ -89,6 +99,32 @@ R = TypeVar("R")
 Answer = Callable[[Head], Coroutine[Any, Any, None]]
 
 
+@dataclass(slots=True)
+class _Turn:
+    """A task's time as leader. `scope` ends what its first waiting request waits for.
+
+    To enter a scope for each request costs a quarter of one that does not wait. So there is one a
+    task, without a deadline until a request waits; the task is that request's from then on.
+    `places` are those that it takes one of: None as long as this task leads.
+    """
+
+    scope: trio.CancelScope
+    waiting: Head | None = None
+    limit: Limit | None = None
+    places: Places | None = None
+
+    def wait_for(self, request: Head, limit: Limit | None) -> None:
+        """The handler of `request` begins to wait."""
+        self.waiting, self.limit = request, limit
+        if limit is not None:
+            self.scope.deadline = trio.current_time() + limit.seconds
+
+    def lead_on(self) -> None:
+        """It is answered, and no other task leads."""
+        self.waiting, self.limit = None, None
+        self.scope.deadline = math.inf
+
+
 class Lane:
     """Serves one mount until it is unmounted, or stopped."""
 
@@ -98,7 +134,7 @@ class Lane:
         """`libfuse` is the near end of a SEQPACKET pair; neither descriptor is closed here."""
         self._device_fd = device_fd
         self._libfuse = libfuse
-        self._handlers = handlers
+        self._handlers = without_deadlines(handlers)
         self._owner = (uid, gid)
         self._entries = Entries(uid, gid)
         self._onlookers = Onlookers()
@@ -156,17 +192,27 @@ class Lane:
 
     async def _follow_requests(self) -> None:
         """Read and answer until another task has taken the lead, or the mount has ended."""
-        until = perf_counter() + self._lead_s
         while not self._is_ended:
+            with trio.CancelScope() as scope:
+                turn = _Turn(scope)
+                await self._take(turn)
+            if scope.cancelled_caught and turn.waiting is not None:
+                self._refuse_cancelled(turn.waiting, turn.limit, scope)
+            if turn.places is not None:
+                await self._leave(turn.waiting, turn.places)
+                return
+
+    async def _take(self, turn: _Turn) -> None:
+        until = perf_counter() + self._lead_s
+        while not self._is_ended and turn.places is None:
             request = self._next()
             if request is None:
                 if not await self._readable():
                     return
                 until = perf_counter() + self._lead_s
                 continue
-            if await self._follow_up(request):
-                return
-            if perf_counter() > until:
+            await self._follow_up(request, turn)
+            if perf_counter() > until and turn.places is None:
                 await trio.lowlevel.checkpoint()
                 until = perf_counter() + self._lead_s
 
@@ -174,41 +220,53 @@ class Lane:
     def _lead_s(self) -> float:
         return BUSY_LEAD_S if len(self._interrupts) else LEAD_S
 
-    async def _follow_up(self, request: Head) -> bool:
-        """Answer one request; whether another task leads now."""
+    async def _follow_up(self, request: Head, turn: _Turn) -> None:
+        """Answer one request; where it waits, another task leads afterwards."""
         places = self._reads if request.opcode == Opcode.READ else self._others
         if places.are_full and request.opcode in _ENDABLE:
             await self._try(request, places)
-            return False
-        has_waited = False
+            return
 
         def waits() -> None:
-            nonlocal has_waited
+            turn.wait_for(request, limit_of_latest())
             try:
                 self._nursery.start_soon(self._lead)
             except MemoryError:
                 return  # no room for another task: this one leads on, after its answer
-            has_waited = True
+            turn.places = places
             places.take()
             with suppress(MemoryError):  # then no signal ends it
-                self._note_wait(request)
+                self._note_wait(request, turn.scope)
 
+        forget_latest()
         await _announced(self._answered(request), waits)
-        if not has_waited:
-            return False
+        if turn.waiting is not None and turn.places is None:
+            turn.lead_on()
+
+    async def _leave(self, request: Head | None, places: Places) -> None:
+        """A request that waited is answered: its place is another's, if there is one."""
+        assert request is not None, "or there would be no place"
         self._over(request, places)
         while (held := places.next()) is not None:
             places.take()
             await self._answer_held(held)
             self._over(held.head, places)
-        return True
 
-    def _note_wait(self, request: Head) -> None:
-        """The handler of a request begins to wait."""
-        scope = scope_of_latest()
-        if request.opcode in _ENDABLE and scope is not None:
+    def _note_wait(self, request: Head, scope: trio.CancelScope) -> None:
+        """The handler of a request begins to wait; cancelling `scope` ends it."""
+        if request.opcode in _ENDABLE:
             is_deaf = request.opcode == Opcode.READ and protocol.is_direct(self._view)
             self._interrupts.begin(request.unique, Wait(request.pid, scope.cancel, is_deaf))
+
+    def _refuse_cancelled(
+        self, request: Head, limit: Limit | None, scope: trio.CancelScope
+    ) -> None:
+        """Answer a request whose wait ended with its time, or with its reader."""
+        number = errno.EINTR
+        if trio.current_time() >= scope.deadline:
+            operation = limit.operation if limit is not None else "request"
+            number = late(self._handlers.metrics, operation)
+        self._send(protocol.refusal(request.unique, number))
 
     def _over(self, request: Head, places: Places) -> None:
         self._interrupts.over(request.unique)
@@ -240,10 +298,18 @@ class Lane:
         self._interrupts.over(held.head.unique)
         # Nobody needs what is there: a request is looked at before the next one is read.
         self._message[: len(held.message)] = held.message
+        limit: Limit | None = None
+
+        def waits() -> None:
+            nonlocal limit
+            limit = limit_of_latest()
+            self._note_wait(held.head, scope)
+
+        forget_latest()
         with trio.CancelScope(deadline=held.until_s) as scope:
-            await _announced(self._answered(held.head), lambda: self._note_wait(held.head))
+            await _announced(self._answered(held.head), waits)
         if scope.cancelled_caught:
-            self._send(protocol.refusal(held.head.unique, errno.ETIMEDOUT))
+            self._refuse_cancelled(held.head, limit, scope)
 
     async def _refuse_late(self) -> None:
         """Answer those whose time is up before they got a place, as long as there are some."""
@@ -352,7 +418,8 @@ class Lane:
         flags = protocol.open_flags(self._view)
         opened = await self._handlers.open(request.node, flags, request.pid, request.uid)
         if not self._reply(request, protocol.opened(opened)):
-            await self._handlers.release(opened.handle)
+            with trio.CancelScope(shield=True):  # the reader may have ended with its request
+                await self._handlers.release(opened.handle)
 
     async def _read(self, request: Head) -> None:
         handle, offset, size = protocol.read_in(self._view)
@@ -370,7 +437,8 @@ class Lane:
     async def _opendir(self, request: Head) -> None:
         handle = await self._handlers.opendir(request.node)
         if not self._reply(request, protocol.opened_directory(handle)):
-            await self._handlers.releasedir(handle)
+            with trio.CancelScope(shield=True):
+                await self._handlers.releasedir(handle)
 
     async def _readdir(self, request: Head) -> None:
         handle, offset, room = protocol.read_in(self._view)
