@@ -15,7 +15,7 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.core.names import MAX_NAME_BYTES
 from up42fs.fs.layout import Layout, is_id
 from up42fs.fs.nodes import CONTROL, ROOT, Kind, Node
-from up42fs.types import CNAM_STATES, Asset
+from up42fs.types import CNAM_STATES, Asset, CnamStatus
 
 VIRTUAL = ("README", "status.json")
 
@@ -112,6 +112,28 @@ def test_link_counts_are_the_listed_names(history: list[Changes]) -> None:
     for node, children in tree.items():
         subdirectories = sum(child.kind is not Kind.ASSET for child in children.values())
         assert layout.links(node) == 2 + subdirectories or node == CONTROL
+
+
+@given(st.lists(changes, max_size=5))
+@pytest.mark.claim("S52")
+def test_link_counts_of_directories_that_nobody_listed_follow_changes(
+    history: list[Changes],
+) -> None:
+    index = Index()
+    index.is_complete = True
+    layout = Layout(index, VIRTUAL)
+    layout._has_files = True
+    for change in history:
+        list(layout.apply(index.apply(change)))
+        for _ in range(2):  # the second answer is the first one's, kept
+            for order_id in index.order_ids():
+                ids = index.ids_of_order(order_id)
+                made = sum(index.assets[id_].cnam_status is CnamStatus.SUCCESSFUL for id_ in ids)
+                assert layout.links(Node(Kind.ORDER, order_id)) == 2 + made
+            for tag in index.tags():
+                ids = index.ids_with_tag(tag)
+                made = sum(index.assets[id_].cnam_status is CnamStatus.SUCCESSFUL for id_ in ids)
+                assert layout.links(Node(Kind.TAG, tag)) == 2 + made
 
 
 @given(st.lists(changes, max_size=3))

@@ -102,6 +102,11 @@ class Index:
         """Whether an asset is there and has transformed files."""
         return self.assets.status(asset_id) is CnamStatus.SUCCESSFUL
 
+    def count_transformed(self, asset_ids: Iterable[str]) -> int:
+        """How many of these assets are there and have transformed files."""
+        status, successful = self.assets.status, CnamStatus.SUCCESSFUL
+        return sum(status(asset_id) is successful for asset_id in asset_ids)
+
     @property
     def total_bytes(self) -> int:
         """Sum of the known sizes of all assets, bytes."""

@@ -85,6 +85,8 @@ class Layout:
         self.changes = 0
         self._rosters: dict[Node, Roster] = {}
         self._lists: dict[Node, dict[str, Node]] = {}
+        #: How many directories of files stand in a directory that nobody has listed.
+        self._counted: dict[Node, int] = {}
         self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
         self._assets: dict[str, Node] = {}
         #: What names meant before something was learned of the file, by directory and name.
@@ -238,7 +240,13 @@ class Layout:
             return self._index.count(CnamStatus.SUCCESSFUL)
         if node.kind is Kind.STATUS:
             return 0
-        return sum(map(self._index.is_transformed, self._member_ids(node) or ()))
+        count = self._counted.get(node)
+        if count is None:
+            # `ls -l` of orders comes here once an order, and a look at each of its assets each time
+            # would keep readers waiting.
+            ids = self._member_ids(node) or ()
+            count = self._counted[node] = self._index.count_transformed(ids)
+        return count
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
@@ -255,6 +263,8 @@ class Layout:
     def apply(self, delta: Delta) -> Iterator[Change]:
         """Follow `delta` in what was built; yields the names that now mean something else."""
         self.changes += 1
+        if delta.assets:
+            self._counted.clear()
         self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
         for node in [node for node in self._rosters if _touched(node, delta)]:
             changed = self._follow(node, delta)
