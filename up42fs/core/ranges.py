@@ -113,6 +113,8 @@ class RangeSet:
 
     def missing(self, span: ByteRange) -> list[ByteRange]:
         """The parts of `span` that are not in the set, in order."""
+        if self.covers(span):
+            return []  # as for each read that memory answers
         first = bisect_right(self._stops, span.start)
         last = bisect_left(self._starts, span.stop)
         held = (ByteRange(self._starts[i], self._stops[i]) for i in range(first, last))

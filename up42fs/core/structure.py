@@ -54,7 +54,9 @@ class Image:
         """The object's bytes of a tile; None where there are none, or no such tile."""
         assert self.layout is not None, "or nobody knows of tiles"
         span = self.layout.levels[level].span(plane, row, col)
-        return ByteRange(self.base + span.start, self.base + span.stop) if span else None
+        if span is None or not self.base:
+            return span
+        return ByteRange(self.base + span.start, self.base + span.stop)
 
     @property
     def tiles_at(self) -> int:

@@ -84,12 +84,12 @@ class Level:
     #: Indexes of the tiles that have bytes, in the order of the file.
     order: Sequence[int] = field(default=(), repr=False, compare=False)
 
-    @property
+    @cached_property
     def across(self) -> int:
         """Tiles in a row."""
         return -(-self.width // self.tile_width)
 
-    @property
+    @cached_property
     def down(self) -> int:
         """Rows of tiles."""
         return -(-self.height // self.tile_height)

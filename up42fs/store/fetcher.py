@@ -281,14 +281,17 @@ class Fetcher:
                 raise type(part.error)(*part.error.args) from part.error
 
     def _joined(self, parts: list[Part], wanted: ByteRange) -> Bytes:
+        self._tally.count("store.bytes_delivered", len(wanted))
+        if len(parts) == 1:
+            self._cache.touch(parts[0])
+            return parts[0].view(wanted)
         pieces: list[memoryview] = []
         for part in parts:
             span = intersect(part.span, wanted)
             assert span is not None, "parts lie under the range"
             pieces.append(part.view(span))
             self._cache.touch(part)
-        self._tally.count("store.bytes_delivered", len(wanted))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def _is_new(self, wanted: ByteRange) -> bool:
         """Whether `wanted` is to be fetched, or was on the guess that it would be read."""
