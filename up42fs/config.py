@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, TypeVar
 
 from up42fs import homes
@@ -23,6 +24,9 @@ from up42fs.errors import ConfigurationError, UsageError
 from up42fs.quantities import DAY_S, KIB, MIB, parse_size, parse_span_s, show_size, show_span
 
 N = TypeVar("N", int, float)
+
+#: The kernel's IDs of users and groups have 32 bits, and the last of them means none.
+_MAX_ID = (1 << 32) - 2
 
 REGIONS: dict[str, tuple[str, str]] = {
     # Contract §1.1: API host, identity server.
@@ -85,10 +89,11 @@ def _span(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    value = _number(int, text, "a whole number, 0 or more")
-    if not 0 <= value < 1 << 40:
-        raise ValueError("a whole number, 0 or more")
+def _owner(text: str) -> int:
+    expected = f"a number from 0 to {_MAX_ID}, as `id` shows it"
+    value = _number(int, text, expected)
+    if not 0 <= value <= _MAX_ID:
+        raise ValueError(expected)
     return value
 
 
@@ -217,8 +222,8 @@ OPTIONS: tuple[Option, ...] = (
         env="UP42_SHARE_LINKS",
         flag=True,
     ),
-    Option("uid", _count, "owner shown for every file"),
-    Option("gid", _count, "group shown for every file"),
+    Option("uid", _owner, "owner shown for every file"),
+    Option("gid", _owner, "group shown for every file"),
     Option("umask", _octal, "permission bits to take away, octal"),
     Option("refresh", _span, "time between looks for changes", show=show_span),
     Option(
@@ -297,6 +302,14 @@ class Settings:
     #: What to do where the account is refused or missing, by where it came from; no option.
     account_hint: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError where what is sent to UP42 could not be."""
+        for name in ("username", "password", "workspace", "api_url", "auth_url"):
+            try:
+                (getattr(self, name) or "").encode()
+            except UnicodeEncodeError:
+                raise no_text(name) from None
+
     @property
     def storage_dir(self) -> Path | None:
         """Where this mount keeps things on disk; None if it shall not (`cache_size=0`)."""
@@ -353,6 +366,8 @@ def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]
         if option is None and is_sloppy:
             continue
         if option is None:
+            if name == "remount":
+                raise UsageError("a mount's options cannot be changed: unmount, then mount again")
             hint = suggestion(name, _BY_NAME)
             raise UsageError(f"unknown mount option {name!r}{hint}; see: up42fs mount --help")
         if option.secret:
@@ -383,7 +398,8 @@ def is_open_to_others(found: os.stat_result) -> bool:
 
 def open_refusal(path: Path) -> str:
     """Why a file that is open to others is not used, and the cure."""
-    return f"{path} holds a password and other users may read it; run: chmod 600 {path}"
+    cure = f"chmod 600 {quote(str(path))}"
+    return f"{path} holds a password and other users may read it; run: {cure}"
 
 
 def _read_text(path: Path) -> tuple[str, os.stat_result]:
@@ -484,18 +500,37 @@ def _read(option: Option, text: str, prefix: str) -> object:
 def _load_credentials(path: Path) -> dict[str, str]:
     try:
         text, kind = _read_text(path)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _not_credentials(path, error) from None
+    try:
         found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it is no object in braces")
         values = {name: found.get(name) for name in ("username", "password")}
         for name, value in values.items():
             if value is None:
                 raise ValueError(f"it has no {name}")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigurationError(
-            f'{path} must be a JSON file {{"username": …, "password": …}}: {error}'
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _not_credentials(path, error) from None
     if is_open_to_others(kind):
         raise ConfigurationError(open_refusal(path))
     return {name: str(value) for name, value in values.items()}
+
+
+def no_text(name: str) -> ConfigurationError:
+    """What is wrong with a setting whose bytes are no characters, as typed in another encoding."""
+    return ConfigurationError(
+        f"the {name} is not in the encoding of this machine; set LC_ALL as your terminal is, "
+        "for instance LC_ALL=C.UTF-8, or check where the setting comes from"
+    )
+
+
+def _not_credentials(path: Path, why: Exception) -> ConfigurationError:
+    return ConfigurationError(f'{path} must be a JSON file {{"username": …, "password": …}}: {why}')
 
 
 def _plain(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -255,8 +256,8 @@ REFUSED = {
     "credentials": [""],
     "cache_dir": [""],
     "log_file": [""],
-    "uid": ["", "root", "-1", "1.5", str(1 << 40), "9" * 5000],
-    "gid": ["wheel", "-1"],
+    "uid": ["", "root", "-1", "1.5", str((1 << 32) - 1), str(1 << 40), "9" * 5000],
+    "gid": ["wheel", "-1", str((1 << 32) - 1)],
     "umask": ["", "8", "1000", "-1", "rwx"],
     "refresh": ["", "0", "-1", "nan", "inf", "soon"],
     "memory": ["", "15", "0", "-1", "lots"],
@@ -428,6 +429,7 @@ def test_a_credentials_file_that_is_not_needed_is_not_read(tmp_path: Path) -> No
         json.dumps({"username": "me", "password": None}),
         f'{{"username": "me", "password": "{SECRET}"',
         f"username=me password={SECRET}",
+        "[" * 100_000,
     ],
 )
 def test_a_credentials_file_that_will_not_do(tmp_path: Path, text: str) -> None:
@@ -437,6 +439,34 @@ def test_a_credentials_file_that_will_not_do(tmp_path: Path, text: str) -> None:
         settings(arguments={"credentials": str(path)})
     assert str(path) in one_line(error)
     assert '{"username": …, "password": …}' in str(error.value)
+    assert "object has no" not in str(error.value)
+
+
+def test_a_credentials_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path} cannot be read: Is a directory$"):
+        settings(arguments={"credentials": str(tmp_path)})
+    missing = tmp_path / "none.json"
+    with pytest.raises(ConfigurationError, match=f"^{missing} does not exist$"):
+        settings(arguments={"credentials": str(missing)})
+
+
+@pytest.mark.parametrize("name", ["username", "password", "workspace", "api_url", "auth_url"])
+def test_what_is_sent_to_up42_is_text(name: str) -> None:
+    bad = {f"UP42_{name.upper()}": f"{SECRET}\udcf6"}  # as a byte of another encoding is read
+    with pytest.raises(ConfigurationError, match=f"^the {name} is not in the encoding") as error:
+        settings(environ=ACCOUNT | bad)
+    assert SECRET not in one_line(error)
+
+
+@pytest.mark.claim("S195")
+def test_the_cure_of_a_file_that_is_open_can_be_pasted(credentials: Path, tmp_path: Path) -> None:
+    place = credentials.rename(tmp_path / "my 'account'.json")
+    place.chmod(0o644)
+    with pytest.raises(ConfigurationError) as error:
+        settings(arguments={"credentials": str(place)})
+    cure = str(error.value).partition("run: ")[2]
+    subprocess.run(["sh", "-c", cure], check=True)
+    assert place.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.claim("S103")

@@ -111,6 +111,16 @@ def test_commands_print_lines_that_harm_nobody(text: str) -> None:
     assert is_harmless(drawn.getvalue(), keep="\n")
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "20"])
+def test_a_table_is_drawn_however_narrow_the_terminal_says_to_be(
+    monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    drawn = io.StringIO()
+    terminal.make_console(file=drawn, soft_wrap=True).print("31 assets, 8 orders")
+    assert drawn.getvalue() == "31 assets, 8 orders\n"
+
+
 def test_nothing_prints_but_through_the_one_function() -> None:
     root = Path(up42fs.__file__).parent
     found = [

@@ -186,6 +186,7 @@ def test_words_of_other_programs(up42fs: Shell) -> None:
     assert up42fs("help").stdout == up42fs("--help").stdout
     assert up42fs("help", "cache", "clear").stdout.startswith("usage: up42fs cache clear")
     assert up42fs("version").stdout == f"up42fs {__version__}\n"
+    assert up42fs("version", "--help").stdout == f"up42fs {__version__}\n"
     assert "not an up42fs mount" in complaint(up42fs("umount", "/"))
     assert "10G" in up42fs("help", "mount").stdout
     assert "10737418240" not in up42fs("help", "mount").stdout
@@ -227,6 +228,14 @@ def test_a_password_is_no_argument(up42fs: Shell, mountpoint: str, arguments: li
 def test_a_missing_mount_point(up42fs: Shell, tmp_path: Path) -> None:
     place = str(tmp_path / "none")
     assert complaint(up42fs("mount", place)) == f"{place} does not exist; make it: mkdir -p {place}"
+
+
+@pytest.mark.claim("S195")
+def test_a_cure_can_be_pasted(up42fs: Shell, tmp_path: Path) -> None:
+    place = tmp_path / "with blanks; and 'more'"
+    cure = complaint(up42fs("mount", str(place))).partition("make it: ")[2]
+    subprocess.run(["sh", "-c", cure], check=True)
+    assert place.is_dir()
 
 
 def test_a_mount_point_that_is_a_file(up42fs: Shell, tmp_path: Path) -> None:
@@ -360,7 +369,9 @@ def test_a_log_that_cannot_be_written(
         (["--memory", "1"], "--memory: '1' will not do: a size of at least 16"),
         (["--region", "mars"], "--region: 'mars' will not do: one of eu, sa"),
         (["--config", "/none.toml"], "/none.toml does not exist"),
-        (["--credentials", "/none.json"], "/none.json must be a JSON file"),
+        (["--credentials", "/none.json"], "/none.json does not exist"),
+        (["-o", "remount,ro"], "unmount, then mount again"),
+        (["--uid", "4294967295"], "--uid: '4294967295' will not do: a number from 0 to 4294967294"),
         (["--log-file", ""], ": '' will not do: a path that is not empty"),
         (["-o", "cache_dir="], "-o cache_dir: '' will not do: a path that is not empty"),
         (["--credentials", ""], "--credentials: '' will not do: a path that is not empty"),

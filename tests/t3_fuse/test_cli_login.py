@@ -234,6 +234,16 @@ def test_ctrl_d_where_a_question_stands_is_a_way_out(user: User, answers: int) -
     assert b"Traceback" not in seen
 
 
+def test_a_password_in_another_encoding_is_said(user: User) -> None:
+    for locale in ("C.UTF-8", "en_US.UTF-8"):  # Python reads standard input less strictly in C
+        user.env["LC_ALL"] = locale
+        dialogue = [(b"user name (e-mail address): ", b"me\n"), (b"Password of ", b"k\xf6ln\n")]
+        seen, status = type_at(user, *dialogue, (b"the password is not in the encoding", b"\n"))
+        assert status == 1
+        assert b"Traceback" not in seen
+        assert b"f6" not in seen
+
+
 def type_at(user: User, *dialogue: tuple[bytes, bytes]) -> tuple[bytes, int]:
     """`up42fs login` at a terminal: what is typed after which words; what is seen, the status."""
     typist, terminal = pty.openpty()

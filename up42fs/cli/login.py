@@ -123,10 +123,13 @@ def _ask_name() -> str:
 
 
 def _ask_password(username: str) -> str:
-    if sys.stdin.isatty():
-        password = getpass.getpass(f"Password of {username}: ")
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+    try:
+        if sys.stdin.isatty():
+            password = getpass.getpass(f"Password of {username}: ")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError:  # its traceback would show bytes of the password
+        raise config.no_text("password") from None
     if not password:
         raise ConfigurationError(
             "no password given: type it when asked, or send it to standard input"

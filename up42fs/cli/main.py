@@ -183,7 +183,7 @@ def _renamed(arguments: list[str]) -> list[str]:
     match arguments:
         case ["help", *rest]:
             return [*rest, "--help"]
-        case ["version"]:
+        case ["version", *_]:
             return ["--version"]
         case ["umount", *rest]:
             return ["unmount", *rest]

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from up42fs import config, logs
 from up42fs.cli import keeping, respawn
@@ -141,6 +142,7 @@ def check_mountable(mountpoint: Path) -> None:
         )
     if shutil.which("fusermount3") is None:
         raise ConfigurationError("fusermount3 is missing; install it: sudo apt-get install fuse3")
+    quoted = quote(str(mountpoint))
     mounted = mount_at(mountpoint)
     if mounted is not None:
         dead = mounted.fstype == FSTYPE and serving_pid(mountpoint) is None
@@ -151,10 +153,10 @@ def check_mountable(mountpoint: Path) -> None:
                 "Mount somewhere else"
             )
         raise ConfigurationError(
-            f"{mountpoint} is busy: {what}. Unmount it first: up42fs unmount {mountpoint}"
+            f"{mountpoint} is busy: {what}. Unmount it first: up42fs unmount {quoted}"
         )
     if not mountpoint.exists():
-        raise ConfigurationError(f"{mountpoint} does not exist; make it: mkdir -p {mountpoint}")
+        raise ConfigurationError(f"{mountpoint} does not exist; make it: mkdir -p {quoted}")
     if not mountpoint.is_dir():
         raise ConfigurationError(f"{mountpoint} is not a directory; mount on an empty directory")
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 from up42fs.core import foreign
@@ -115,7 +116,7 @@ def need_status(mountpoint: Path) -> Mapping[str, Any]:
             raise Unavailable(whose(mount))
         raise Unavailable(
             f"the mount at {mountpoint} does not answer; if that lasts: "
-            f"up42fs unmount --lazy {mountpoint}, then mount again"
+            f"up42fs unmount --lazy {quote(str(mountpoint))}, then mount again"
         )
     return document
 

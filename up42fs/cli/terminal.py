@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Of the codec errors: bytes as they came, characters by their like, else a question mark.
 ERRORS = "up42fs"
+#: Columns of a table that can be read; rich prints nothing at all where COLUMNS is 0.
+_NARROWEST = 40
 _LIKE = {"…": "...", "·": "*", "→": "->", "\u2013": "-", "\u2014": "-", "\u2019": "'"}
 
 
@@ -59,7 +61,9 @@ def make_console(**options: Any) -> Console:
                 text, style, control = segment
                 yield segment if control else Segment(visible(text, keep="\n"), style, control)
 
-    return Visible(**options)
+    console = Visible(**options)
+    console.width = max(console.width, _NARROWEST)
+    return console
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:

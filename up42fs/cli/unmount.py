@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from shlex import quote
 
 from up42fs.cli.mounts import read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
@@ -61,7 +62,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         reason = done.stderr.strip() or "fusermount3 failed"
         raise Unavailable(
             f"{mountpoint} was not unmounted: {reason}; leave it in every shell and program, "
-            f"or: up42fs unmount --lazy {mountpoint}"
+            f"or: up42fs unmount --lazy {quote(str(mountpoint))}"
         )
     if pid is not None and not lazy:
         _wait_for_exit(pid)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,9 @@ def fusermount(machine: Machine) -> Iterator[Finding]:
         return
     is_setuid = bool(Path(path).stat().st_mode & 0o4000)
     if machine.uid != 0 and not is_setuid:
-        yield fail("fusermount3", f"{path} is not setuid root", f"sudo chmod u+s {path}")
+        yield fail(
+            "fusermount3", f"{path} is not setuid root", f"sudo chmod u+s {shlex.quote(path)}"
+        )
     else:
         yield ok("fusermount3", path)
     said = machine.run([path, "--version"]) or ""

@@ -133,7 +133,8 @@ def _errors(status: Mapping[str, Any]) -> Finding:
 def unmounted(mountpoint: Path) -> Iterator[Finding]:
     """Checks of a place where a mount is to be."""
     if not mountpoint.exists():
-        yield fail("mount point", f"{mountpoint} does not exist", f"mkdir -p {mountpoint}")
+        cure = f"mkdir -p {shlex.quote(str(mountpoint))}"
+        yield fail("mount point", f"{mountpoint} does not exist", cure)
     elif not mountpoint.is_dir():
         yield fail("mount point", f"{mountpoint} is not a directory", "choose an empty directory")
     elif not os.access(mountpoint, os.R_OK | os.W_OK | os.X_OK):
