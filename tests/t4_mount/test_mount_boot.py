@@ -183,24 +183,27 @@ def test_the_life_of_an_installation(sample: Emulator, apart: list[str], tmp_pat
     printf '%s\n' "$UP42_PASSWORD" | PYTHON_KEYRING_BACKEND=keyring.backends.fail.Keyring \
         "$up42fs" login >/dev/null
     unset UP42_PASSWORD UP42_USERNAME
-    mkdir "$HOME/mnt"; "$up42fs" mount "$HOME/mnt"; ls "$HOME/mnt"
+    mkdir "$HOME/my mnt"; "$up42fs" mount "$HOME/my mnt"; ls "$HOME/my mnt"
+    cat "$HOME/.local/share/systemd/user/up42fs.service"
     "$1" --user --remove && exit 9
-    "$up42fs" unmount "$HOME/mnt"
+    "$up42fs" unmount "$HOME/my mnt"
     "$1" --user --remove
     ls -A "$HOME" "$HOME/.local"
     "$1" --user --purge
     find "$HOME" -type f
     """
-    (tmp_path / "home").mkdir()
+    home = tmp_path / "home of 100% & me"
+    home.mkdir()
     venv = str(Path(sys.executable).parent.parent)
-    env = sample.env | {"HOME": str(tmp_path / "home"), "UP42FS_VENV": venv}
+    env = sample.env | {"HOME": str(home), "UP42FS_VENV": venv}
     del env["XDG_CACHE_HOME"]
     done = run_apart(apart, script, INSTALL, env=env)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    home = tmp_path / "home"
+    unit = f"{home}/.local/bin/up42fs".replace("%", "%%")
+    assert f'ExecStart="{unit}" mount' in done.stdout
     assert f"note: {home}/.local/bin is not in PATH" in done.stdout
     assert "assets" in done.stdout.split()
-    assert f"mounts are running; first: up42fs unmount {home}/mnt" in done.stderr
+    assert f"mounts are running; first: up42fs unmount '{home}/my mnt'" in done.stderr
     for place in (".cache", ".config", ".local/state"):
         assert f"left: {home}/{place}/up42fs (" in done.stdout
         assert f"removed {home}/{place}/up42fs (" in done.stdout
@@ -208,6 +211,13 @@ def test_the_life_of_an_installation(sample: Emulator, apart: list[str], tmp_pat
     after = done.stdout.partition("removed what was installed")[2]
     assert "Traceback" not in done.stderr
     assert not [path for path in home.rglob("*") if path.is_file()], after
+
+
+@pytest.mark.parametrize("home", ["relative", "/a\nb", "/a:b", '/a"b', "/a$b"])
+def test_the_installer_refuses_a_home_that_no_list_can_hold(home: str) -> None:
+    done = run(INSTALL, "--user", "--purge", env={"HOME": home})
+    assert done.returncode == 1
+    assert done.stderr.startswith("install: ")
 
 
 @IN_A_NAMESPACE
