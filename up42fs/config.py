@@ -398,8 +398,8 @@ def is_open_to_others(found: os.stat_result) -> bool:
 
 def open_refusal(path: Path) -> str:
     """Why a file that is open to others is not used, and the cure."""
-    cure = f"chmod 600 {quote(str(path))}"
-    return f"{path} holds a password and other users may read it; run: {cure}"
+    quoted = quote(str(path))
+    return f"{path} holds a password and other users may read it; run: chmod 600 {quoted}"
 
 
 def _read_text(path: Path) -> tuple[str, os.stat_result]:
