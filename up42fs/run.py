@@ -329,15 +329,15 @@ class _Mount:
             go_on(self._egress.run)
         go_on(self._crawl_items)
         go_on(slept.watch, self._wake)
-        agreed = self._session.negotiated
         self._filesystem.lets_others_in = (
             self._settings.allow_other and not self._settings.share_links
         )
-        self._filesystem.open_files.are_images_direct = bool(agreed and agreed.maps_direct)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:
                 return
+            agreed = self._session.negotiated
+            self._filesystem.open_files.are_images_direct = bool(agreed and agreed.maps_direct)
             await supervise.contained(self._tune, mount)
             log.info("mounted %s at %s", self._source(), self._mountpoint)
             await supervise.contained(self._keep_record)

@@ -73,6 +73,8 @@ _LATE_S = 0.25
 LINGER_S = 0.000_05
 #: The kernel refuses to be read with less room than the largest WRITE and its head need.
 _MESSAGE_BYTES = MAX_WRITE_BYTES + 4096
+#: More is never made of it: some 16 times the largest request that was ever agreed on.
+_MOST_MESSAGE_BYTES = 32 << 20
 #: Of libfuse's answers, which carry no data.
 _REPLY_BYTES = 64 * 1024
 #: After a defect of the leader's own, before it goes on, seconds.
@@ -344,6 +346,8 @@ class Lane:
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     continue  # taken back while it was read
+                if error.errno == errno.EINVAL and self._has_grown():
+                    continue
                 self._is_ended = True
                 if error.errno != errno.ENODEV:
                     log.warning("the FUSE device cannot be read: %s", error)
@@ -353,6 +357,16 @@ class Lane:
                     return protocol.head(self._view[:length])
                 except Exception as error:
                     self._defect(int.from_bytes(self._message[8:16], sys.byteorder), error)
+
+    def _has_grown(self) -> bool:
+        """Make room for larger requests: the kernel says that some do not fit."""
+        room = 2 * len(self._message)
+        if room > _MOST_MESSAGE_BYTES:
+            return False
+        log.info("the kernel wants room for larger requests: %d KiB", room >> 10)
+        self._message = bytearray(room)
+        self._view = memoryview(self._message)
+        return True
 
     # answering -----------------------------------------------------------------------------
 

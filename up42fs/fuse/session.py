@@ -23,6 +23,9 @@ process. The ways it can freeze or die, and the cure of each (measured, see docs
 7. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
    and nothing else; and `main()` ends pyfuse3's queue of names when it returns. Nothing is
    invalidated before the mount is there: until then the kernel has nothing to forget.
+8. The handshake of our own may succeed and the mount answer nothing all the same, on a kernel or
+   libfuse that nobody tried. Until it answered nobody uses it, so it is taken away, and mounted
+   once more as libfuse does it.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,12 +65,16 @@ MAX_TASKS = 512
 MAX_RARE_TASKS = 64
 #: How long the mount may take to answer its first request, seconds.
 READY_TIMEOUT_S = 10.0
+#: Likewise after a handshake of our own; then libfuse's is tried.
+FIRST_TIMEOUT_S = 4.0
 #: How long handlers in flight may go on after a request to stop, seconds.
 GRACE_S = 2.0
 #: How long an edit waits for the kernel to forget old names, seconds.
 FORGET_TIMEOUT_S = 2.0
 #: Set to `off`, it leaves the handshake to libfuse: for tests, and to see whose fault something is.
 HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
+#: Said once where the handshake is libfuse's.
+PLAIN = "mounting with libfuse's defaults, which are slower: %s"
 _ALARM_S = 1.0
 _DEVICE_POLL_S = 0.5
 _AGAIN_S = 0.1
@@ -119,6 +126,8 @@ class Session:
         self._device_fd = -1
         self._read_ahead: ReadAhead | None = None
         self._lane: Lane | None = None
+        self._close: _Close = _nothing_to_close
+        self._alarms = ExitStack()
         self._notices: Notices = LibfuseNotices()
         #: What the kernel agreed to; None where libfuse's defaults hold.
         self.negotiated: Negotiated | None = None
@@ -126,10 +135,12 @@ class Session:
     @asynccontextmanager
     async def mounted(self) -> AsyncIterator[None]:
         """Mount on entry, unmount on exit unless a defect is why; raises ConfigurationError."""
-        close = await self._mount()
+        await self._mount()
         self._is_mounted = True
         try:
-            with _alarm() if self._lane is None else nullcontext():
+            with self._alarms:
+                if self._lane is None:
+                    self._alarms.enter_context(_alarm())
                 yield
         finally:
             self._is_mounted = False
@@ -143,11 +154,10 @@ class Session:
                     "connected\" until you mount again: up42fs mount %s",
                     self._mountpoint, self._mountpoint,
                 )  # fmt: skip
-            close(unmount=is_to_go and not self._is_to_stay)
+            self._close(unmount=is_to_go and not self._is_to_stay)
 
-    async def _mount(self) -> _Close:
-        """Mount in the better way that works here; returns what ends it."""
-        options = self._options.to_fuse()
+    async def _mount(self) -> None:
+        """Mount in the better way that works here."""
         handlers: Handlers | None = getattr(self._operations, "handlers", None)
         reason = "fusermount3's reason stands above, or in the log of a background mount"
         if self._options.negotiates:
@@ -155,14 +165,14 @@ class Session:
                 attached = await negotiate(
                     self._operations,
                     self._mountpoint,
-                    options,
+                    self._options.to_fuse(),
                     max_background=wanted_background(),
                     congestion_threshold=CONGESTION_THRESHOLD,
                     keeps_device=handlers is not None,
                 )
             except HandshakeFailed as error:
                 reason = str(error)
-                log.info("mounting with libfuse's defaults, which are slower: %s", reason)
+                log.info(PLAIN, reason)
             else:
                 self.negotiated = attached.negotiated
                 self._device_fd = attached.device_fd
@@ -175,17 +185,33 @@ class Session:
                         uid=self._operations.uid,
                         gid=self._operations.gid,
                     )
-                return attached.close
+                self._close = attached.close
+                return
+        self._mount_plainly(reason)
+
+    def _mount_plainly(self, reason: str) -> None:
+        """Mount as libfuse does it; `reason` is why not otherwise."""
         before = _devices()
         try:
-            pyfuse3.init(self._operations, str(self._mountpoint), options)
+            pyfuse3.init(self._operations, str(self._mountpoint), self._options.to_fuse())
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; {reason}"
             ) from None
         # One that was there before is of another mount, whoever left it to this process.
         self._device_fd = next(iter(_devices() - before), -1)
-        return pyfuse3.close
+        self._close = pyfuse3.close
+
+    def _mount_anew(self) -> None:
+        """Take away a mount that answers nothing, and mount plainly in its place."""
+        reason = "after the handshake the mount does not answer"
+        log.warning(PLAIN, reason)
+        self._notices.close()
+        self._close()
+        self._close = _nothing_to_close
+        self._lane, self.negotiated, self._notices = None, None, LibfuseNotices()
+        self._alarms.enter_context(_alarm())
+        self._mount_plainly(reason)
 
     async def serve(
         self, *, task_status: trio.TaskStatus[Mount | None] = trio.TASK_STATUS_IGNORED
@@ -194,10 +220,22 @@ class Session:
 
         None where it was stopped before.
         """
+        if self._lane is not None and not await self._answers(task_status, FIRST_TIMEOUT_S):
+            self._mount_anew()
+        if not self._has_ended and not await self._answers(task_status, READY_TIMEOUT_S):
+            raise Unavailable(
+                f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
+            )
+        if self._stopping.is_set() and not self._has_answered:
+            task_status.started(None)
+        log.info("unmounted %s", self._mountpoint)
+
+    async def _answers(self, task_status: trio.TaskStatus[Mount | None], limit_s: float) -> bool:
+        """Serve to the end; False where the mount did not answer at first, and is still there."""
         async with trio.open_nursery() as nursery:
             start_for_good(nursery, self._end_when_stopped, nursery.cancel_scope)
             start_for_good(nursery, self._end_when_disconnected, nursery.cancel_scope)
-            nursery.start_soon(self._probe, task_status)
+            nursery.start_soon(self._probe, task_status, limit_s, nursery.cancel_scope)
             if self._lane is None:
                 await kept_going(partial(pyfuse3.main, max_tasks=MAX_TASKS))
             else:
@@ -207,10 +245,9 @@ class Session:
                     await kept_going(self._lane.serve)
                     _terminate()
             nursery.cancel_scope.cancel()
-        self._has_ended = True
-        if self._stopping.is_set() and not self._has_answered:
-            task_status.started(None)
-        log.info("unmounted %s", self._mountpoint)
+        is_there = is_connected(self._device_fd) and not self._stopping.is_set()
+        self._has_ended = self._has_answered or not is_there
+        return self._has_ended
 
     def stop(self, *, leave: bool = False) -> None:
         """Stop serving: unmounts when `mounted` is left.
@@ -271,17 +308,22 @@ class Session:
         await trio.sleep(GRACE_S)
         scope.cancel()
 
-    async def _probe(self, task_status: trio.TaskStatus[Mount | None]) -> None:
-        with trio.move_on_after(READY_TIMEOUT_S):
-            await _in_thread(os.statvfs, self._mountpoint)
-            mount = await _in_thread(mount_at, self._mountpoint)
+    async def _probe(
+        self, task_status: trio.TaskStatus[Mount | None], limit_s: float, scope: trio.CancelScope
+    ) -> None:
+        with trio.move_on_after(limit_s):
+            try:
+                await _in_thread(os.stat, self._mountpoint)
+                await _in_thread(os.statvfs, self._mountpoint)
+                mount = await _in_thread(mount_at, self._mountpoint)
+            except OSError as error:
+                log.warning("the mount answers with an error: %s", error)
+                mount = None
             if mount is not None:
                 self._has_answered = True
                 task_status.started(mount)
                 return
-        raise Unavailable(
-            f"the mount at {self._mountpoint} did not answer within {READY_TIMEOUT_S:.0f} s"
-        )
+        scope.cancel()
 
 
 async def _in_thread(look: Callable[[Path], T], place: Path) -> T:
@@ -293,6 +335,10 @@ async def _in_thread(look: Callable[[Path], T], place: Path) -> T:
             if not is_short_of_anything(error):
                 raise
         await trio.sleep(_AGAIN_S)
+
+
+def _nothing_to_close(*, unmount: bool = True) -> None:
+    """There is no session: the second attempt to mount failed."""
 
 
 def _terminate() -> None:

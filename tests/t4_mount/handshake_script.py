@@ -1,0 +1,107 @@
+"""Runs `up42fs` with a handshake that fails: python handshake_script.py WAY ARGUMENTS…"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from up42fs.fuse import lane, negotiate
+from up42fs.fuse.lane import Lane
+
+REAL_RAISE, REAL_READV, REAL_RECV = negotiate.raise_limits, os.readv, negotiate.socket.recv_fds
+
+
+def a_defect() -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise KeyError("a defect")
+
+    negotiate.raise_limits = fail
+
+
+def an_answer_cut_off() -> None:
+    def cut(*messages: Any, **wishes: Any) -> Any:
+        reply, negotiated = REAL_RAISE(*messages, **wishes)
+        return reply[:20], negotiated
+
+    negotiate.raise_limits = cut
+
+
+def an_answer_of_another_version() -> None:
+    def other(*messages: Any, **wishes: Any) -> Any:
+        reply, negotiated = REAL_RAISE(*messages, **wishes)
+        return reply[:16] + b"\x63" + reply[17:], negotiated
+
+    negotiate.raise_limits = other
+
+
+def no_device() -> None:
+    negotiate.socket.recv_fds = lambda *_: (b"", [], 0, None)  # type: ignore[assignment]
+
+
+def no_answer_from_libfuse() -> None:
+    async def wait(*_: Any) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    negotiate.StandIn.exchange = wait  # type: ignore[method-assign]
+    negotiate.HANDSHAKE_TIMEOUT_S = 2.0
+
+
+def a_mute_mount() -> None:
+    async def wait(*_: Any) -> None:
+        await trio.sleep_forever()
+
+    Lane._answered = wait  # type: ignore[method-assign]
+
+
+def errors_for_answers() -> None:
+    async def refuse(self: Lane, request: Any) -> None:
+        self._send(lane.protocol.refusal(request.unique, errno.EIO))
+
+    Lane._answered = refuse  # type: ignore[method-assign]
+
+
+def a_lane_that_fails() -> None:
+    async def fail(*_: Any) -> None:
+        raise ValueError("a defect")
+
+    Lane.serve = fail  # type: ignore[method-assign]
+
+
+def a_device_that_refuses() -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    os.readv = refuse
+
+
+def a_small_buffer() -> None:
+    lane._MESSAGE_BYTES = 8192
+
+
+WAYS: dict[str, Callable[[], None]] = {
+    way.__name__: way
+    for way in (
+        a_defect,
+        an_answer_cut_off,
+        an_answer_of_another_version,
+        no_device,
+        no_answer_from_libfuse,
+        a_mute_mount,
+        errors_for_answers,
+        a_lane_that_fails,
+        a_device_that_refuses,
+        a_small_buffer,
+    )
+}
+
+if __name__ == "__main__":
+    from up42fs.cli.main import main
+
+    WAYS[sys.argv[1]]()
+    sys.exit(main(sys.argv[2:]))
