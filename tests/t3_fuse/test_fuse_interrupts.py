@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from up42fs.fuse import interrupts
+from up42fs.fuse.dying import is_dying
 from up42fs.fuse.interrupts import Fate, Interrupts, Wait, fate, is_exiting
 
 NUMBERS = st.sets(st.integers(1, 64), max_size=8)
@@ -83,6 +85,11 @@ def reader(proc: Path, number: int, text: str) -> None:
     directory.mkdir(exist_ok=True)
     (directory / "status").write_text(text)
     (directory / "stat").write_text(f"{number} (x) S 1 2 3 4 5 0 8")
+
+
+@pytest.fixture(autouse=True)
+def own_proc(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to(str(os.getpid()))
 
 
 async def turns(count: int = 2) -> None:
@@ -169,19 +176,62 @@ async def test_a_crowd_is_looked_at_in_turn(
             looking.over(number)
 
 
-async def test_unseen_readers_and_unknown_requests_are_left_alone(
+@pytest.mark.claim("S187")
+async def test_of_unseen_readers_go_those_that_die_at_once_and_the_unknown_late(
+    tmp_path: Path, ended: list[int], mock_clock: MockClock
+) -> None:
+    """0 is nobody's number, 6 ends, 7 is known to go on, of 8 nobody knows and no signal came."""
+    tells = {6: True, 7: False}
+    async with trio.open_nursery() as nursery:
+        looking = Interrupts(nursery, tmp_path, tells.get)
+        for number in (0, 6, 7, 9):
+            looking.begin(number, wait(ended, number))
+            looking.interrupted(number)
+        looking.begin(8, wait(ended, 8, is_deaf=True))
+        looking.interrupted(3)  # of no request that waits
+
+        async def pass_s(seconds: float) -> None:
+            for _ in range(round(seconds / interrupts.LOOK_S)):
+                mock_clock.jump(interrupts.LOOK_S)
+                await trio.testing.wait_all_tasks_blocked(0.002)
+
+        await pass_s(3 * interrupts.LOOK_S)
+        assert ended == [6]
+        await pass_s(interrupts.UNSEEN_S - 1)
+        assert ended == [6], "a call may take its time"
+        await pass_s(1.5)
+        assert sorted(ended) == [0, 6, 9]
+        for number in (0, 6, 7, 8, 9):
+            looking.over(number)
+        await pass_s(2 * interrupts.LOOK_S)
+
+
+async def test_numbers_in_another_namespace_are_nobody(
     tmp_path: Path, ended: list[int], autojump_clock: MockClock
 ) -> None:
+    """/proc shows this process under another number: so 5 is another process there."""
+    (tmp_path / "self").unlink()
+    (tmp_path / "self").symlink_to(str(os.getpid() + 1))
+    reader(tmp_path, 5, status({9}))
     async with trio.open_nursery() as nursery:
-        looking = Interrupts(nursery, tmp_path)
-        looking.begin(1, wait(ended, 0))
-        looking.begin(2, wait(ended, 12345))
-        for unique in (1, 2, 3):
-            looking.interrupted(unique)
+        looking = Interrupts(nursery, tmp_path, lambda _: False)
+        looking.begin(1, wait(ended, 5))
+        looking.interrupted(1)
         await turns()
         looking.over(1)
-        looking.over(2)
     assert ended == []
+
+
+def test_what_the_kernel_tells_of_processes() -> None:
+    """Those that go on, those that nobody knows, and what is no process at all."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        assert is_dying(sleeper.pid) in (False, None)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert is_dying(sleeper.pid) is None
+    assert is_dying(1 << 22) is None
 
 
 def test_a_killed_process_says_so() -> None:

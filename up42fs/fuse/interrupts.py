@@ -15,12 +15,18 @@ whatever kind. It then waits for the answer, even where the reader was killed. S
 4. Reads with O_DIRECT are sent in the background: no INTERRUPT comes for them, and their readers
    cannot be killed. They are looked at from the beginning.
 
+5. A reader that /proc does not show (hidepid) is asked for in another way, which knows no more than
+   whether it ends (`dying`). Of one that nobody knows (another PID namespace: its number is 0, or
+   one of others where /proc is another namespace's) there is the INTERRUPT alone. Most are of
+   people who want to end something, and most calls take far less than `UNSEEN_S`: so a wait is
+   ended that lasts as long after the INTERRUPT.
+
 To look at one takes 30 µs, so only `MOST_AT_ONCE` are looked at every `LOOK_S` seconds, in turn.
-A reader that cannot be seen (another PID namespace, hidepid) is not interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,10 +36,13 @@ from pathlib import Path
 import trio
 
 from up42fs import supervise
+from up42fs.fuse import dying
 
 #: How often waits are looked at, seconds, and how many at a time.
 LOOK_S = 0.03
 MOST_AT_ONCE = 32
+#: How long a reader of which nothing is known goes on after a signal, seconds.
+UNSEEN_S = 5.0
 _PROC = Path("/proc")
 #: In the flags of /proc/PID/stat: the thread is on its way out.
 _EXITING = 0x4
@@ -59,6 +68,7 @@ class Fate(Enum):
     GOES_ON = "goes on"
     ASKED = "asked to stop"
     ENDS = "ends"
+    UNSEEN = "not seen"
 
 
 def fate(status: str) -> Fate:
@@ -94,16 +104,25 @@ class Wait:
     end: Callable[[], None]
     is_deaf: bool = False
     was_asked: bool = False
+    woken_s: float | None = None  # when the INTERRUPT came, on trio's clock
 
 
 class Interrupts:
     """The waiting requests of one mount, by their numbers. Looking runs in `nursery`."""
 
-    def __init__(self, nursery: trio.Nursery, proc: Path = _PROC) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        proc: Path = _PROC,
+        is_dying: Callable[[int], bool | None] = dying.is_dying,
+    ) -> None:
         self._nursery = nursery
         self._proc = proc
+        self._is_dying = is_dying
+        self._is_proc_ours = _own_number(proc) == os.getpid()
         self._waits: dict[int, Wait] = {}
         self._looked_at: dict[int, Wait] = {}  # in turn
+        self._is_looking = False  # begun again where it fails, so never left without one
 
     def begin(self, unique: int, wait: Wait) -> None:
         """A request waits from now on."""
@@ -119,7 +138,10 @@ class Interrupts:
     def interrupted(self, unique: int) -> None:
         """The kernel says that a signal woke the reader."""
         wait = self._waits.get(unique)
-        if wait is not None and not self._is_ended(wait):
+        if wait is None:
+            return
+        wait.woken_s = trio.current_time()
+        if not self._is_ended(wait, self._seen(wait)):
             self._look_later(unique, wait)
 
     def __len__(self) -> int:
@@ -127,30 +149,51 @@ class Interrupts:
 
     def _look_later(self, unique: int, wait: Wait) -> None:
         self._looked_at[unique] = wait
-        if len(self._looked_at) == 1:
+        if not self._is_looking:
+            self._is_looking = True
             supervise.start_for_good(self._nursery, self._look)
 
     async def _look(self) -> None:
         while self._looked_at:
             await trio.sleep(LOOK_S)
             for unique in list(self._looked_at)[:MOST_AT_ONCE]:
-                wait = self._looked_at.pop(unique)
+                wait = self._looked_at.pop(unique, None)
+                if wait is None:
+                    continue  # answered while another was asked for
                 self._looked_at[unique] = wait  # it comes last from now on
-                if self._is_ended(wait):
+                found = self._seen(wait)
+                if found is Fate.UNSEEN:
+                    found = await self._unseen(wait)
+                    if unique not in self._looked_at:
+                        continue  # answered meanwhile
+                if self._is_ended(wait, found):
                     self._looked_at.pop(unique, None)
+        self._is_looking = False
 
-    def _is_ended(self, wait: Wait) -> bool:
-        """Look at a reader; whether it ends, and the wait with it."""
-        found = self._fate(wait)
+    def _is_ended(self, wait: Wait, found: Fate) -> bool:
+        """Whether a reader of this fate ends, and the wait with it."""
         if found is Fate.ENDS or (found is Fate.ASKED and wait.was_asked):
             wait.end()
             return True
         wait.was_asked = found is Fate.ASKED
         return False
 
-    def _fate(self, wait: Wait) -> Fate:
-        if wait.thread_id <= 0:
-            return Fate.GOES_ON
+    async def _unseen(self, wait: Wait) -> Fate:
+        """The fate of a reader that /proc does not show."""
+        is_dying: bool | None = None
+        if wait.thread_id > 0:
+            with trio.move_on_after(UNSEEN_S):
+                is_dying = await trio.to_thread.run_sync(
+                    self._is_dying, wait.thread_id, abandon_on_cancel=True
+                )
+        if is_dying is not None:
+            return Fate.ENDS if is_dying else Fate.GOES_ON
+        is_late = wait.woken_s is not None and trio.current_time() >= wait.woken_s + UNSEEN_S
+        return Fate.ENDS if is_late else Fate.GOES_ON
+
+    def _seen(self, wait: Wait) -> Fate:
+        if wait.thread_id <= 0 or not self._is_proc_ours:
+            return Fate.UNSEEN
         thread = self._proc / str(wait.thread_id)
         try:
             # The kernel writes both on the spot: reading them waits for nothing.
@@ -159,5 +202,13 @@ class Interrupts:
                 stat = (thread / "stat").read_text(encoding="utf-8", errors="replace")
                 return Fate.ENDS if is_exiting(stat) else found
         except (OSError, ValueError):
-            return Fate.GOES_ON
+            return Fate.UNSEEN
         return found
+
+
+def _own_number(proc: Path) -> int | None:
+    """This process's number as `proc` has it: other than its own where that is of others."""
+    try:
+        return int((proc / "self").readlink().name)
+    except (OSError, ValueError):
+        return None
