@@ -10,10 +10,14 @@ from typing import Any
 
 import trio
 
-from up42fs.fuse import lane, negotiate
-from up42fs.fuse.lane import Lane
+import up42fs.fuse.lane
+import up42fs.fuse.negotiate
 
-REAL_RAISE, REAL_READV, REAL_RECV = negotiate.raise_limits, os.readv, negotiate.socket.recv_fds
+# Their functions are replaced, which has no types.
+lane: Any = up42fs.fuse.lane
+negotiate: Any = up42fs.fuse.negotiate
+Lane: Any = lane.Lane
+REAL_RAISE = negotiate.raise_limits
 
 
 def a_defect() -> None:
@@ -40,7 +44,7 @@ def an_answer_of_another_version() -> None:
 
 
 def no_device() -> None:
-    negotiate.socket.recv_fds = lambda *_: (b"", [], 0, None)  # type: ignore[assignment]
+    negotiate.socket.recv_fds = lambda *_: (b"", [], 0, None)
 
 
 def no_answer_from_libfuse() -> None:
@@ -48,7 +52,7 @@ def no_answer_from_libfuse() -> None:
         await trio.sleep_forever()
         raise AssertionError
 
-    negotiate.StandIn.exchange = wait  # type: ignore[method-assign]
+    negotiate.StandIn.exchange = wait
     negotiate.HANDSHAKE_TIMEOUT_S = 2.0
 
 
@@ -56,21 +60,21 @@ def a_mute_mount() -> None:
     async def wait(*_: Any) -> None:
         await trio.sleep_forever()
 
-    Lane._answered = wait  # type: ignore[method-assign]
+    Lane._answered = wait
 
 
 def errors_for_answers() -> None:
-    async def refuse(self: Lane, request: Any) -> None:
+    async def refuse(self: Any, request: Any) -> None:
         self._send(lane.protocol.refusal(request.unique, errno.EIO))
 
-    Lane._answered = refuse  # type: ignore[method-assign]
+    Lane._answered = refuse
 
 
 def a_lane_that_fails() -> None:
     async def fail(*_: Any) -> None:
         raise ValueError("a defect")
 
-    Lane.serve = fail  # type: ignore[method-assign]
+    Lane.serve = fail
 
 
 def a_device_that_refuses() -> None:
