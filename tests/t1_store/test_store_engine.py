@@ -365,8 +365,9 @@ async def test_a_link_to_a_host_out_of_reach_is_not_kept(
     """The next link may name another host: whoever reads next asks for one."""
     b = bench(nursery, {"a": DATA}, every(Fault(kind=kind)))
     handle = b.files.open("a", size=len(DATA), name="a")
+    cure = "SSL_CERT_FILE" if kind is Kind.TLS else "check the network"
     for signs in (1, 2):
-        with pytest.raises(Up42fsError):
+        with pytest.raises(Up42fsError, match=cure):
             await handle.read(0, 10)
         assert len(b.script.signs) == signs
     b.script.faults = lambda _: None

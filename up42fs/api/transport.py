@@ -372,5 +372,5 @@ _CURES: dict[type[Up42fsError], str] = {
 
 def _cure(kind: type[Up42fsError], failure: retry.Failure) -> str:
     if failure.kind is retry.Kind.TLS:
-        return "check this machine's clock, and SSL_CERT_FILE where a proxy inspects traffic"
+        return retry.TLS_CURE
     return _CURES.get(kind, "try again later")

@@ -65,6 +65,10 @@ class Kind(Enum):
     GARBLED = "sent an answer that cannot be right"
 
 
+#: On every plane, for people: what to do about a failed handshake.
+TLS_CURE = "check this machine's clock, and SSL_CERT_FILE where a proxy inspects traffic"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One failed attempt. `code` is the error code in the body; waits are in seconds.

@@ -22,7 +22,7 @@ from typing import Protocol
 import trio
 
 from up42fs.core.expiry import server_time
-from up42fs.core.retry import Fail, Failure, Kind, Plane, Renew, blame, decide
+from up42fs.core.retry import TLS_CURE, Fail, Failure, Kind, Plane, Renew, blame, decide
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -133,15 +133,15 @@ class Source:
                     continue
                 failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
             attempt += 1
-            blamed = self.error(blame(failure), explain(failure))
+            blamed = self.error(blame(failure), explain(failure), _cure(failure))
             if not target.wanted and attempt >= AHEAD_ATTEMPTS:
                 raise blamed
             note(blamed)
             renewed = await self._next(failure, attempt, renewed, lease, target)
 
-    def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
+    def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the object and the cure."""
-        return error(f"{self._name}: {what}; {_CURES.get(error, 'try again later')}")
+        return error(f"{self._name}: {what}; {cure or _CURES.get(error, 'try again later')}")
 
     async def _lease(self) -> Lease:
         trouble = Trouble(self._unsigned)
@@ -223,10 +223,14 @@ class Source:
                 self._leases.discard(self._object_id, lease)
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
-            raise self.error(error, explain(failure))
+            raise self.error(error, explain(failure), _cure(failure))
         self._tally.count("store.retries")
         await trio.sleep(verdict.after_s)
         return renewed
+
+
+def _cure(failure: Failure) -> str | None:
+    return TLS_CURE if failure.kind is Kind.TLS else None
 
 
 def explain(failure: Failure) -> str:
