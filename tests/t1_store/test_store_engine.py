@@ -637,6 +637,32 @@ async def test_a_cancelled_reader_leaves_the_part_to_others(
     assert len(b.script.requests) == 1
 
 
+@pytest.mark.claim("S188")
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_what_a_killed_reader_waited_for_goes_unless_another_waits(
+    nursery: trio.Nursery, autojump_clock: Clock, is_shared: bool
+) -> None:
+    b = bench(nursery, {"a": DATA})
+    b.script.latency_s = 25
+    killed, other = (b.files.open("a", size=len(DATA), name="a") for _ in range(2))
+    got: list[bytes] = []
+
+    async def read_along() -> None:
+        got.append(bytes(await other.read(0, 10)))
+
+    async with trio.open_nursery() as readers:
+        if is_shared:
+            readers.start_soon(read_along)
+        with trio.move_on_after(1):
+            await killed.read(0, 10)
+        killed.close()
+        await trio.sleep(1)
+        assert b.files.gauges()["requests_running"] == (1 if is_shared else 0)
+    assert got == ([DATA[:10]] if is_shared else [])
+    assert bytes(await other.read(0, 10)) == DATA[:10]
+    assert len(b.script.requests) == (1 if is_shared else 2)
+
+
 async def test_closing_the_store_ends_waiting_readers(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:

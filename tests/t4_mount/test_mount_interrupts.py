@@ -152,6 +152,33 @@ def test_a_signal_that_a_program_survives_fails_no_read(
     assert done.stdout == b"".join(pattern_bytes(5, place, 4096) for place in places)
 
 
+@pytest.mark.claim("S188")
+def test_killed_readers_keep_no_place_from_others(start, mount) -> None:
+    """Of several files, since one never gets all places."""
+    running: Emulator = start("--synthetic", "1")
+    names = [f"file{n}.tif" for n in range(4)]
+    for name in (*names, "healthy.bin"):
+        running.remote.storage("add_asset", name=name, size=64 * MIB, seed=5)
+    there: Mount = mount(running)
+    running.remote.faults(stall_before_headers_s=60.0)
+    script = (
+        "import os, sys; file = os.open(sys.argv[1], os.O_RDONLY); "
+        "os.pread(file, 10, int(sys.argv[2]) << 20)"
+    )
+    readers = [
+        waiting(there, [sys.executable, "-c", script, f"assets/{name}", str(place)])
+        for place in range(0, 60, 5)
+        for name in names
+    ]
+    for reader in readers:
+        reader.kill()
+    for reader in readers:
+        reader.wait(20)
+    running.remote.faults(stall_before_headers_s=0.0)
+    wait_until(lambda: there.status()["store"]["requests_running"] == 0, 5, "no place is kept")
+    assert there.find("healthy.bin").read_bytes()[:4096] == pattern_bytes(5, 0, 4096)
+
+
 CROWD = """
 import os, sys, threading
 file = os.open(sys.argv[1], os.O_RDONLY)

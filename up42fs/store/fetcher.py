@@ -33,7 +33,7 @@ handle finds here or on disk all that it reads: what it goes on to was most like
 before. Nothing is read ahead while the first answer may tell that the disk has it. Failed
 read-ahead is not repeated until a demand succeeded. A fetch is cancelled only where
 nobody waits and more than `KEEP_BYTES` are to come: cancelling costs the connection. With the last
-handle all such go.
+handle all such go; and with any, what an interrupted reader waited for, however little is to come.
 
 A changed object ends all: every read of this fetcher, now and later, answers VersionChanged.
 Never await: `_start`, `_finish`, `cancel`, `let_go`, `may_go`, `stop`, `_change`.
@@ -168,6 +168,9 @@ class Fetcher:
             self._tally.count("store.waits")
             try:
                 data = await self._wait(wanted, deadline_s)
+            except trio.Cancelled:
+                self._abandon(wanted)
+                raise
             finally:
                 self._cache.shrink(0)  # what demand took beyond the budget
         self._learn(wanted)
@@ -227,6 +230,22 @@ class Fetcher:
                     continue  # whoever read of it goes on reading, maybe
                 self._tally.count("store.cancelled")
                 self._stop_part(part)
+
+    def give_up_abandoned(self) -> None:
+        """A handle is closed: give up what interrupted readers waited for, and nobody else.
+
+        However little is to come: a store that fell silent would keep its place from others.
+        """
+        for part in list(self._parts):
+            if part.is_abandoned and not (part.is_over or part.is_awaited):
+                self._tally.count("store.cancelled")
+                self._stop_part(part)
+
+    def _abandon(self, wanted: ByteRange) -> None:
+        """A reader was interrupted. It may read once more, so this counts when it closes."""
+        for part in self._under(wanted):
+            is_read_ahead = part.is_foreseen and self.handles > 1
+            part.is_abandoned = not (part.is_over or part.is_awaited or is_read_ahead)
 
     def forget(self) -> None:
         """Drop the bytes that are here and that nobody is reading."""
@@ -316,6 +335,7 @@ class Fetcher:
                 self.let_go(part)
 
     def _want(self, part: Part, deadline_s: float) -> None:
+        part.is_abandoned = False
         part.deadline_s = max(part.deadline_s, deadline_s)
         part.scope.deadline = part.deadline_s
         if not part.wanted:

@@ -75,6 +75,7 @@ class OpenFile:
             self._is_closed = True
             self._fetcher.handles -= 1
             self._windows.leave(self._access)
+            self._fetcher.give_up_abandoned()
             plan = self._access.on_close()
             self._fetcher.cancel(plan.cancel)
             if not self._fetcher.handles:

@@ -56,6 +56,7 @@ class Part:
         "error",
         "filled",
         "in_scan",
+        "is_abandoned",
         "is_foreseen",
         "is_over",
         "pins",
@@ -73,6 +74,7 @@ class Part:
         self.deadline_s = deadline_s
         self.in_scan = False  # asked by a run so long that it is read for once
         self.is_foreseen = False  # brought by the network before anybody asked
+        self.is_abandoned = False  # its reader was interrupted, and nobody came since
         self.stopped = False
         self.is_over = False  # no more bytes will come
         self.error: Up42fsError | None = None
@@ -194,6 +196,11 @@ class Part:
     def in_use(self) -> bool:
         """Whether it is being fetched, read or written."""
         return self.pins > 0 or self._holds > 0 or not self.is_over
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for its bytes, or reads them."""
+        return self.pins > 0 or bool(self._waiters)
 
     def hold(self) -> None:
         """Somebody else looks at the bytes: they count until `release`."""
