@@ -80,8 +80,13 @@ class Emulator:
 @contextmanager
 def emulator(*arguments: str) -> Iterator[Emulator]:
     """Start an emulator with these flags; ends it afterwards."""
+    # Without a home every emulator would make its sample anew (`contrib/test-elsewhere homeless`).
+    kept_sample = os.environ.get("UP42FS_TEST_SAMPLE_DIR")
+    place = ["--sample-dir", kept_sample] if kept_sample else []
     process = subprocess.Popen(
-        [*UP42FS, "emulator", "--die-with-parent", *arguments], stdout=subprocess.PIPE, text=True
+        [*UP42FS, "emulator", "--die-with-parent", *place, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     # What mounts keep is kept by the server's address, and another test's server may have had it.

@@ -55,7 +55,8 @@ def link(name: str | None, path: str = "assets/0d1f5a52") -> str:
     return f"{BUCKET}{path}{shown}"
 
 
-@pytest.mark.parametrize(("found", "head"), HEADS.items())
+# Named, since a tar has the time in it, and the workers of xdist would differ.
+@pytest.mark.parametrize(("found", "head"), HEADS.items(), ids=HEADS)
 def test_bytes_tell_the_kind(found: str, head: bytes) -> None:
     assert extensions_of_bytes(head[: file_kinds.HEAD_BYTES])[0] == found
     assert extension(None, head) == found

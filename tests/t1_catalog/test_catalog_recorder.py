@@ -157,6 +157,7 @@ async def test_a_lock_of_another_mount_loses_nothing(
     await trio.sleep(0.3)
     recorder.note(index.apply(Changes(assets=(make_asset(901),))))
     other.execute("ROLLBACK")
+    other.close()
     with trio.fail_after(10):
         while snapshot.answer("of then") != b"kept":
             await trio.sleep(0.02)
@@ -182,6 +183,7 @@ def test_a_file_that_another_mount_has_locked_is_not_removed(
     assert len(Snapshot(path).load().assets) == 0
     assert "cannot be read just now" in caplog.text
     other.execute("ROLLBACK")
+    other.close()
     assert Snapshot(path).load().assets == index.assets
 
 

@@ -26,8 +26,6 @@ OTHER = "assets/" + [n for n in os.listdir("assets") if os.path.isfile("assets/"
 TAG = "tags/" + os.listdir("tags")[0]
 ORDER = "orders/" + os.listdir("orders")[0]
 TAGGED = TAG + "/" + next(n for n in os.listdir(TAG) if os.path.isfile(f"{TAG}/{n}"))
-#: Nobody but root may give a file away: the kernel says so before the file system is asked.
-OWN = os.getuid(), os.getgid()
 here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
 opened = os.open(FILE, os.O_RDONLY)
 directory = os.open("assets", os.O_RDONLY)
@@ -84,9 +82,9 @@ DATA |= {
     "fchmod": lambda: os.fchmod(opened, 0o600),
     "fchmod of a directory": lambda: os.fchmod(directory, 0o700),
     "fchmodat": lambda: os.chmod(FILE, 0o600, dir_fd=here),
-    "chown": lambda: os.chown(FILE, *OWN),
-    "fchown": lambda: os.fchown(opened, *OWN),
-    "lchown": lambda: os.lchown(FILE, *OWN),
+    "chown": lambda: os.chown(FILE, 1, 1),
+    "fchown": lambda: os.fchown(opened, 1, 1),
+    "lchown": lambda: os.lchown(FILE, 1, 1),
     "utimensat": lambda: os.utime(FILE, (0, 0)),
     "utimensat now": lambda: os.utime(FILE),
     "futimens": lambda: os.utime(opened, (0, 0)),
