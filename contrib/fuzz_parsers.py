@@ -11,6 +11,7 @@ is 1 then. `--list` names the targets.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def main() -> int:
         name for name in options.targets or TARGETS if not _runs(name, corpus, options.seconds)
     ]
     print(f"corpus: {corpus}; broken: {', '.join(broken) or 'none'}")
+    if options.corpus is None and not broken:
+        shutil.rmtree(corpus)
     return 1 if broken else 0
 
 
