@@ -174,8 +174,8 @@ def test_killed_readers_keep_no_place_from_others(start, mount) -> None:
         reader.kill()
     for reader in readers:
         reader.wait(20)
-    running.remote.faults(stall_before_headers_s=0.0)
     wait_until(lambda: there.status()["store"]["requests_running"] == 0, 5, "no place is kept")
+    running.remote.faults(stall_before_headers_s=0.0)
     assert there.find("healthy.bin").read_bytes()[:4096] == pattern_bytes(5, 0, 4096)
 
 
