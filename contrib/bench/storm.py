@@ -36,7 +36,7 @@ PAUSE_S = 0.05
 #: When it is ended, the program that it waits for ends as well.
 _FIND = """
 trap 'kill $!; exit' TERM
-while :; do find "$1" -type f -size +0 >/dev/null 2>&1 & wait; done
+while :; do find "$1" -type f >/dev/null 2>&1 & wait; done
 """
 #: Asks for names that are not there, each of them once.
 _NAMES = """
@@ -105,7 +105,7 @@ def slowest(command: Sequence[str], times: int) -> tuple[float, float]:
 def run(options: argparse.Namespace, mountpoint: Path, pid: int) -> list[str]:
     """Measure and tell; returns what is not as it should be."""
     file, troubles = mountpoint / "assets" / "read.bin", list[str]()
-    storm = [*STORMS[options.storm], str(mountpoint / "orders")]
+    storm = [*STORMS[options.storm], str(mountpoint / "assets")]
     ratios, quiet, beside, shares = list[float](), list[float](), list[float](), list[float]()
     wait_for(file.exists, "the listing")
     file.read_bytes()
