@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Readers beside a storm of lookups: what is left of their rate, and how soon `df` and `ls` answer.
 
-    storm.py [--rounds 7] [--seconds 1.0] [--synthetic 20000,200,20] [--readers 1] [--python PATH]
+    storm.py [--rounds 7] [--seconds 1.0] [--synthetic 20000,200,20,1,1] [--readers 1] [--python PATH]
 
 A file that the mount has in memory is read in order, past the kernel's pages, alone and beside a
 storm in turn: `find` in a loop over a large tree, or (`--storm names`) a program that asks for one
@@ -141,7 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Readers beside a storm of lookups")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--synthetic", default="20000,200,20")
+    parser.add_argument("--synthetic", default="20000,200,20,1,1")
     parser.add_argument("--readers", type=int, default=1)
     parser.add_argument("--storm", choices=sorted(STORMS), default="find")
     parser.add_argument("--least", type=float, default=0.9)
