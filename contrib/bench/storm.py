@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Readers beside a storm of lookups: what is left of their rate, and how soon `df` and `ls` answer.
 
-    storm.py [--rounds 7] [--seconds 1.0] [--synthetic 20000,200,20,1,1] [--readers 1] [--python PATH]
+    storm.py [--rounds 7] [--seconds 1.0] [--synthetic 20000,200,20,1,1] [--readers 1]
 
 A file that the mount has in memory is read in order, past the kernel's pages, alone and beside a
 storm in turn: `find` in a loop over a large tree, or (`--storm names`) a program that asks for one

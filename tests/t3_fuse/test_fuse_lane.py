@@ -23,6 +23,7 @@ from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.lane import Lane
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
+from up42fs.fuse.shares import Shares
 from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -71,7 +72,9 @@ class Handlers:
         self.calls.append(("open", inode, flags, thread_id))
         return Opened(42, keep_cache=True, direct_io=False)
 
-    async def read(self, handle: int, offset: int, size: int) -> memoryview:
+    async def read(
+        self, handle: int, offset: int, size: int, is_mapped: bool = False
+    ) -> memoryview:
         self.calls.append(("read", handle, offset, size))
         await self.gate(handle)
         return memoryview(b"0123456789")[offset : offset + size]
@@ -321,8 +324,10 @@ async def test_a_wait_ends_with_its_time(
             return await super().getattr(inode)
 
         @boundary(30.0)
-        async def read(self, handle: int, offset: int, size: int) -> memoryview:
-            return await super().read(handle, offset, size)
+        async def read(
+            self, handle: int, offset: int, size: int, is_mapped: bool = False
+        ) -> memoryview:
+            return await super().read(handle, offset, size, is_mapped)
 
     limited = Limited()
     limited.gates = {node: trio.Event() for node in (1, 42)}
@@ -376,6 +381,33 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
         await trio.sleep(0.3)  # the time of that one would be up by now
         patched["is_full"] = False
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+
+
+@pytest.mark.claim("S123")
+async def test_a_storm_pauses_while_others_are_answered(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stormy(Shares):
+        def pause_s(self, client: int, now_s: float) -> float:
+            return 0.2 if client == 4 else 0.0
+
+    monkeypatch.setattr(lane_module, "Shares", Stormy)
+    async with served(handlers) as kernel:
+        handlers.gates[7] = trio.Event()
+        storm = [
+            await kernel.send(Opcode.LOOKUP, b"scene.tif\0", node=5, thread_id=4),
+            await kernel.send(Opcode.GETATTR, bytes(16), node=13, thread_id=4),
+            await kernel.send(Opcode.GETATTR, bytes(16), node=7, thread_id=4),
+        ]
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        assert (await kernel.ask(Opcode.OPENDIR, bytes(8), node=8))[0] == 0
+        assert ("lookup", 5, b"scene.tif") not in handlers.calls
+        answers = sorted([(await kernel.receive())[:2] for _ in range(2)])
+        assert answers == [(storm[0], 0), (storm[1], errno.ESTALE)]
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        handlers.gates[7].set()
+        assert (await kernel.receive())[:2] == (storm[2], 0)
+        assert kernel.lane._others._taken == 0
 
 
 async def test_many_that_wait_and_many_that_do_not(handlers: Handlers) -> None:

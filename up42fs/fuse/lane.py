@@ -11,10 +11,11 @@ large storage is hundreds of thousands of requests that memory answers in 10 µs
 2. When a handler does wait, another task takes the lead at that very moment (`_announced`); who
    waited ends with its answer. So there is always exactly one reader of the device. Where too many
    wait (`places`) a handler may only try: its first wait is cancelled, and the request kept.
-3. A client that walks sends its next request some microseconds after an answer. The leader lingers
+3. While readers are busy, a client that asks for names without end is made to pause (`shares`).
+4. A client that walks sends its next request some microseconds after an answer. The leader lingers
    for it in the kernel before it goes back to the event loop, which costs more than the request;
    and it gives way to the other tasks after `LEAD_S` at the latest, sooner if requests wait.
-4. Requests that come rarely go to libfuse as they are, and its answers to the device as they are.
+5. Requests that come rarely go to libfuse as they are, and its answers to the device as they are.
    These are small and few, so the socket never fills: nothing that carries data goes there.
 
 Rules. The device is read without blocking: a request that the kernel takes back between the poll
@@ -60,6 +61,7 @@ from up42fs.fuse.interrupts import Interrupts, Wait
 from up42fs.fuse.onlookers import Onlookers
 from up42fs.fuse.places import Held, Places
 from up42fs.fuse.protocol import Entries, Head, Listing, Names, Opcode
+from up42fs.fuse.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,18 @@ _ENDABLE = frozenset(
         Opcode.OPEN,
         Opcode.READ,
         Opcode.STATFS,
+        Opcode.OPENDIR,
+        Opcode.READDIR,
+        Opcode.READDIRPLUS,
+        Opcode.GETXATTR,
+        Opcode.LISTXATTR,
+    }
+)
+#: What storms consist of. The others are few for each file, or answered by a client that waits.
+_STORMY = frozenset(
+    {
+        Opcode.LOOKUP,
+        Opcode.GETATTR,
         Opcode.OPENDIR,
         Opcode.READDIR,
         Opcode.READDIRPLUS,
@@ -145,6 +159,7 @@ class Lane:
         self._is_ended = False
         self._reads, self._others = Places(), Places()
         self._late_keeper_runs = False
+        self._shares = Shares()
         self._queue = trio.Lock()
         self._lingers = device_fd < _MOST_SELECTABLE
         self._answers: dict[int, Answer] = {
@@ -206,17 +221,48 @@ class Lane:
 
     async def _take(self, turn: _Turn) -> None:
         until = perf_counter() + self._lead_s
-        while not self._is_ended and turn.places is None:
+        while not self._is_ended:
             request = self._next()
             if request is None:
                 if not await self._readable():
                     return
                 until = perf_counter() + self._lead_s
                 continue
+            began_s = perf_counter()
+            if request.opcode in _STORMY:
+                pause_s = self._shares.pause_s(request.pid, began_s)
+                if pause_s and self._put_off(request, pause_s):
+                    continue
             await self._follow_up(request, turn)
-            if perf_counter() > until and turn.places is None:
+            if turn.places is not None:
+                return
+            now_s = perf_counter()
+            is_read = request.opcode == Opcode.READ
+            self._shares.took(request.pid, now_s - began_s, now_s, is_read=is_read)
+            if now_s > until:
                 await trio.lowlevel.checkpoint()
                 until = perf_counter() + self._lead_s
+
+    def _put_off(self, request: Head, pause_s: float) -> bool:
+        """Answer a request after a pause; False where there is no room to keep it."""
+        if self._others.are_full:
+            return False
+        until_s = trio.current_time() + METADATA_DEADLINE_S
+        try:
+            held = Held(request, bytes(self._view[: request.length]), until_s)
+            self._nursery.start_soon(self._answer_later, held, pause_s)
+        except MemoryError:
+            return False
+        self._others.take()
+        return True
+
+    async def _answer_later(self, held: Held, pause_s: float) -> None:
+        await trio.sleep(pause_s)
+        began_s = perf_counter()
+        await self._answer_held(held)
+        now_s = perf_counter()
+        self._shares.took(held.head.pid, min(now_s - began_s, LEAD_S), now_s, is_read=False)
+        await self._leave(held.head, self._others)
 
     @property
     def _lead_s(self) -> float:
