@@ -173,6 +173,18 @@ def test_an_object_that_changes_beneath_an_open_file_is_stale(small: Emulator, m
     assert "moving.bin" in there.log.read_text()
 
 
+@pytest.mark.claim("S71")
+@pytest.mark.parametrize("cache_size", ["0", "1G"])
+def test_a_replaced_object_is_not_read_from_memory(small: Emulator, mount, cache_size: str) -> None:
+    """Of the same size: nothing but the time of its update tells."""
+    asset_id = add(small, "same.bin", MIB)
+    there = mount(small, "-o", f"cache_size={cache_size},refresh=1")
+    path = there.find("same.bin")
+    assert path.read_bytes() == pattern_bytes(SEED, 0, MIB)
+    small.remote.storage("replace_object", id=asset_id, seed=9, size=MIB)
+    wait_until(lambda: path.read_bytes() == pattern_bytes(9, 0, MIB), 10, "the new bytes show")
+
+
 @pytest.mark.claim("S76")
 def test_a_size_the_listing_got_wrong_heals(small: Emulator, mount) -> None:
     asset_id = add(small, "wrong.bin", 3 * MIB)

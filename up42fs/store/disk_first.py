@@ -147,9 +147,9 @@ class NetworkOnly:
     async def ready(self) -> None:
         """There is nothing to learn."""
 
-    def doubts(self, stamp: str | None) -> bool:  # noqa: ARG002
-        """What was answered is kept to while it is in memory."""
-        return False
+    def doubts(self, stamp: str | None) -> bool:
+        """Whether the catalogue's `stamp` calls for another look at the object's version."""
+        return stamp != self.stamp
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:  # noqa: ARG002
         """One request each."""
@@ -219,7 +219,8 @@ class DiskFirst:
 
     def doubts(self, stamp: str | None) -> bool:
         """Whether the catalogue's `stamp` calls for another look at the object's version."""
-        return stamp != self.stamp and self._disk.is_on
+        # Also while the disk cache is off: what memory holds may be of an older version.
+        return stamp != self.stamp
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
         """`span` in pieces, each to be loaded or fetched."""
