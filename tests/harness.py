@@ -9,19 +9,20 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from up42fs.emulator.remote import Remote
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mounts import holders_of, mount_at
 
 UP42FS = (sys.executable, "-m", "up42fs")
 REPOSITORY = Path(__file__).parent.parent
@@ -180,6 +181,8 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
     assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
     mount = Mount(mountpoint, 0, log, env)
     mount.pid = mount.status()["pid"]
+    made = mount_at(mountpoint)
+    assert made is not None
     try:
         yield mount
     finally:
@@ -188,8 +191,37 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
         leftover = mount_at(mountpoint)
         if leftover is not None:
             run("fusermount3", "-uz", mountpoint)
-        wait_until(lambda: not is_running(mount.pid), 10, "the mount process ends")
+        wait_for_end(mount, made.device)
         assert leftover is None, f"still mounted: {log.read_text()}"
+
+
+def wait_for_end(mount: Mount, device: str) -> None:
+    """Wait until the process of a mount that was taken away has ended; else fail with its stacks.
+
+    Tests beside this one make mount namespaces, which begin with copies of all mounts.
+    """
+    try:
+        wait_until(
+            lambda: not is_running(mount.pid) or holders_of(device), 10, "the mount process ends"
+        )
+        if is_running(mount.pid):
+            os.kill(mount.pid, signal.SIGTERM)
+            wait_until(lambda: not is_running(mount.pid), 10, "the mount process ends when told to")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{stacks(mount)}") from None
+
+
+def stacks(mount: Mount) -> str:
+    """The log of a mount's process, at its end where all its threads and tasks are now."""
+    with suppress(ProcessLookupError):
+        os.kill(mount.pid, signal.SIGUSR1)
+    time.sleep(1)
+    waits = []
+    for task in Path(f"/proc/{mount.pid}/task").glob("*"):
+        with suppress(OSError):
+            waits.append(f"{task.name} {(task / 'comm').read_text().strip()}")
+            waits.append((task / "wchan").read_text() + " " + (task / "syscall").read_text())
+    return "\n".join([mount.log.read_text(errors="replace"), *waits])
 
 
 def is_running(pid: int) -> bool:
@@ -273,7 +305,8 @@ def as_nobody(file: Path, keyword: str) -> str:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
         Path(home).chmod(0o777)
         return check(
-            *("unshare", "-m", "sh", "-c", script, "sh", home, interpreter, "-m", "pytest"),
+            *("unshare", "-m", "sh", "-c", script, "sh"),
+            *(home, interpreter, "-m", "pytest"),
             *("-q", "-p", "no:cacheprovider", f"--basetemp={home}/tests", str(file)),
             *("-k", keyword),
             env={"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},

@@ -41,6 +41,7 @@ from up42fs.catalog.transformations import Transformations
 from up42fs.config import Settings
 from up42fs.core import exposition
 from up42fs.core.stac import StacItem
+from up42fs.ending import Ending
 from up42fs.errors import Up42fsError
 from up42fs.fs import interlock
 from up42fs.fs.branches import Branches
@@ -208,6 +209,7 @@ class _Mount:
         self._crawl: ItemCrawl | None = None
         self._edits = self._make_edits() if settings.rw else None
         self._overlay = overlay_of(settings)
+        self._ending = Ending(lambda: self._session.take_away())
 
     def _make_edits(self) -> Edits:
         stac = StacMetadata(self._client)
@@ -286,16 +288,20 @@ class _Mount:
             self._session = Session(operations, self._mountpoint, options)
             # Before there is a mount that an early signal could leave behind.
             await nursery.start(signals.listen, self._stop, self._sync.refresh_now)
+            self._session.on_end = self._ending.begin
             async with self._session.mounted():
                 await self._serve_session(nursery, on_ready)
-                await supervise.contained(self._store.aclose)
+                self._ending.begin()
+            async with trio.open_nursery() as keeping:
+                supervise.start(keeping, self._store.aclose)
                 if self._recorder is not None:
-                    await supervise.contained(self._recorder.flush)
+                    supervise.start(keeping, self._recorder.flush)
             if self._record is not None:
                 await supervise.contained(trio.to_thread.run_sync, records.remove, self._record)
             if self._overlay is not None:
                 self._overlay.close()
             nursery.cancel_scope.cancel()
+        self._ending.over()
 
     def _branches(self, nursery: trio.Nursery) -> Branches:
         client, metrics = self._client, self._metrics

@@ -32,6 +32,20 @@ async def listen(
     hangs, and then the tree of tasks to the log.
     """
     _tasks.setLevel(logging.INFO)
+    try:
+        await _listen(on_stop, on_refresh, task_status)
+    finally:
+        # The process ends for a while yet. Whoever asks it why must not kill it by asking.
+        faulthandler.register(signal.SIGUSR1)
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
+
+async def _listen(
+    on_stop: Callable[[signal.Signals], None],
+    on_refresh: Callable[[], None],
+    task_status: trio.TaskStatus[None],
+) -> None:
     faulthandler.unregister(signal.SIGUSR1)
     with trio.open_signal_receiver(*_HEARD) as signals:
         faulthandler.register(signal.SIGUSR1, chain=True)
@@ -59,6 +73,19 @@ def _act(
             log.warning("logging from %s on", logs.toggle_debug())
         case _:
             on_stop(signal.Signals(number))
+
+
+def task_lister() -> Callable[[], list[str]]:
+    """What lists the tasks of this loop later, from any thread."""
+    root = trio.lowlevel.current_root_task()
+
+    def tasks() -> list[str]:
+        try:
+            return list(_lines(root, 0)) if root is not None else []
+        except RuntimeError:
+            return ["(they change while they are listed)"]
+
+    return tasks
 
 
 def task_tree() -> Iterator[str]:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
+from up42fs.catalog import recorder as recorder_module
 from up42fs.catalog import snapshot as snapshot_module
 from up42fs.catalog.ailments import Ailment, ailment
 from up42fs.catalog.index import Changes, Index
@@ -53,6 +54,24 @@ async def test_many_changes_are_few_transactions(tmp_path: Path, nursery: trio.N
     assert len(stored.assets) == 99
     assert stored.orders == (make_order(1),)
     assert (stored.assets_complete, stored.orders_complete) == (True, False)
+
+
+async def test_the_last_write_does_not_wait_for_another_mount_beyond_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder_module, "FLUSH_TIMEOUT_S", 0.2)
+    index, path = Index(), tmp_path / "c.sqlite"
+    Snapshot(path).save(Batch())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    recorder = Recorder(Snapshot(path), index, lambda _: False)
+    recorder.note(index.apply(Changes(assets=(make_asset(1),))))
+    began_s = trio.current_time()
+    await recorder.flush()
+    took_s = trio.current_time() - began_s
+    other.execute("ROLLBACK")
+    assert took_s < snapshot_module.BUSY_TIMEOUT_S - 1
+    assert "the last changes of the catalogue are not stored" in caplog.text
 
 
 def fill(path: Path, index: Index) -> None:

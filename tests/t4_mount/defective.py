@@ -4,7 +4,7 @@ CONTROL is a JSON file, read anew at each decision: {"kind", "share", "work", "c
 that needs something of the machine (memory for a part, a thread, a descriptor) fails with the error
 `kind` in `share` of the cases; with `work` every piece of background work fails the first time that
 it is begun, and with `calls` every call that such work makes of another room. What failed, and what
-was begun, is written to CONTROL.log.
+was begun, is written to CONTROL.log. A call named by "hang" never returns.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import os
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from up42fs import supervise
+from up42fs import ending, supervise
 from up42fs.api.client import Client
 from up42fs.catalog.shelf import Shelf
 from up42fs.catalog.snapshot import Snapshot
@@ -97,6 +98,13 @@ async def failed(work: Any, arguments: Any) -> bool:
     return await real_failed(work, arguments)
 
 
+def maybe_hang(name: str) -> None:
+    """Block this thread, the loop's own or a worker, where that is wanted."""
+    if defects().get("hang") == name:
+        LOG.write(f"hangs {name}\n")
+        time.sleep(1000)
+
+
 def fail_first(kind: type) -> None:
     """Let the first call of every public method fail."""
     for name, function in list(vars(kind).items()):
@@ -109,6 +117,7 @@ def fail_first(kind: type) -> None:
             if is_first(function.__qualname__, "calls"):
                 raise KINDS[defects()["kind"]]()
             LOG.write(f"begun {function.__qualname__}\n")
+            maybe_hang(function.__qualname__)
             return function(*arguments, **more)
 
         setattr(kind, name, call)
@@ -117,6 +126,7 @@ def fail_first(kind: type) -> None:
 for kind in (Client, CurlTransport, Snapshot, CellFiles, CacheRoom, Book, Delivery, Buffers, Shelf):
     fail_first(kind)
 supervise._failed = failed
+ending.END_S = float(os.environ.get("UP42FS_TEST_END_S", ending.END_S))
 Buffers.take = failing(Buffers.take, "memory for a part")  # type: ignore[method-assign]
 real_run_sync = trio.to_thread.run_sync
 

@@ -248,3 +248,52 @@ def test_ctrl_c_unmounts_all_the_same(store: Emulator, tmp_path: Path) -> None:
         assert there.process.wait(15) == 0
         assert mount_at(there.path) is None
         assert os.listdir(there.path) == []
+
+
+@pytest.mark.parametrize(
+    ("hang", "how"),
+    [
+        pytest.param("Snapshot.save", "SIGTERM", id="a thread that cannot be cancelled"),
+        pytest.param("Snapshot.save", "unmount", id="likewise, unmounted from outside"),
+        pytest.param("CurlTransport.close", "SIGTERM", id="the loop itself"),
+    ],
+)
+@pytest.mark.claim("S181")
+def test_the_end_of_a_mount_has_a_deadline_whatever_hangs(
+    store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hang: str, how: str
+) -> None:
+    monkeypatch.setenv("UP42FS_TEST_END_S", "4")
+    with defective(store, tmp_path, "-o", "refresh=1") as there:
+        assert there.read(0, 1000)
+        there.set(hang=hang)
+        if hang == "Snapshot.save":
+            name = f"hangs-{how}.bin"
+            store.remote.storage("add_asset", name=name, size=10, seed=1)
+            wait_until(lambda: f"hangs {hang}" in there.happened(), 30, "it hangs")
+        if how == "SIGTERM":
+            there.process.send_signal(signal.SIGTERM)
+        else:
+            assert run("fusermount3", "-u", there.path).returncode == 0
+        wait_until(lambda: there.process.poll() is not None, 20, there.log.read_text)
+        assert f"hangs {hang}" in there.happened()
+        assert there.process.returncode == 1
+        assert mount_at(there.path) is None
+        told = there.log.read_text()
+        assert "the end of this mount takes more than 4 s: the process leaves now" in told
+        assert ("Recorder" if hang == "Snapshot.save" else "FileStore.aclose") in told
+
+
+def test_who_asks_a_mount_at_its_end_where_it_stands_does_not_kill_it(
+    store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UP42FS_TEST_END_S", "5")
+    hang = "Snapshot.item_versions"
+    with defective(store, tmp_path, "-o", "refresh=1", hang=hang) as there:
+        wait_until(lambda: f"hangs {hang}" in there.happened(), 20, "it hangs")
+        there.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: mount_at(there.path) is None, 20, "it is unmounted")
+        time.sleep(1)  # all that is left is the thread that hangs
+        for number in (signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR1):
+            there.process.send_signal(number)
+        wait_until(lambda: there.process.poll() is not None, 20, there.log.read_text)
+        assert there.process.returncode == 1, "its own end, and no signal"

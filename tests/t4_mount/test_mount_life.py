@@ -214,6 +214,45 @@ def test_mounting_again_and_again(sample: Emulator, mountpoint: Path) -> None:
         check(*UP42FS, "unmount", mountpoint)
 
 
+@IN_A_NAMESPACE
+@pytest.mark.claim("S180")
+def test_unmount_names_who_keeps_a_copy_in_another_namespace(sample: Emulator, mount) -> None:
+    there = mount(sample)
+    copy = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec sleep 60"], stdout=-1)
+    try:
+        assert copy.stdout is not None
+        copy.stdout.readline()
+        done = run(*UP42FS, "unmount", there.path)
+        assert done.returncode == 0
+        assert mount_at(there.path) is None
+        assert f"process {there.pid} goes on" in done.stderr
+        assert f"{copy.pid} (s" in done.stderr
+        assert is_running(there.pid), "whoever has the copy may read on"
+        assert "assets" in check("nsenter", "-m", "-t", str(copy.pid), "ls", there.path)
+        os.kill(there.pid, signal.SIGTERM)
+        wait_until(lambda: not is_running(there.pid), 10, "it ends when told to")
+    finally:
+        copy.kill()
+        copy.communicate()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.claim("S180")
+def test_unmount_names_a_bind_mount_of_the_mount(sample: Emulator, mount, tmp_path: Path) -> None:
+    there = mount(sample)
+    other = tmp_path / "other place"
+    other.mkdir()
+    check("mount", "--bind", there.path / "assets", other)
+    try:
+        done = run(*UP42FS, "unmount", there.path)
+        assert f"process {there.pid} goes on" in done.stderr
+        assert f"sudo umount '{other}'" in done.stderr
+        assert os.listdir(other)
+    finally:
+        check("umount", other)
+    wait_until(lambda: not is_running(there.pid), 10, "the process ends")
+
+
 def test_unmount_of_what_is_no_mount(tmp_path: Path) -> None:
     done = run(*UP42FS, "unmount", tmp_path)
     assert done.returncode == 1

@@ -98,16 +98,25 @@ class Recorder:
         """Write what is left and let go of the file."""
         with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
             scope.shield = True
-            await self._write()
-            await trio.to_thread.run_sync(self._snapshot.close)
+            await self._write(abandons=True)
+            await trio.to_thread.run_sync(self._snapshot.close, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            log.warning(
+                "the last changes of the catalogue are not stored: another mount of this account, "
+                "or the disk, takes more than %.0f s; the next mount lists them anew",
+                FLUSH_TIMEOUT_S,
+            )
 
-    async def _write(self) -> Outcome:
+    async def _write(self, *, abandons: bool = False) -> Outcome:
         self._changed = trio.Event()
         taken = self._assets, self._orders, self._items, self._sizes, self._answers
         try:
             batch = self._take()
             # Not abandoned when cancelled: half a write would be rolled back, but block the next.
-            outcome = await trio.to_thread.run_sync(self._snapshot.save, batch)
+            # At the end there is no next one, and the process must not wait for it.
+            outcome = await trio.to_thread.run_sync(
+                self._snapshot.save, batch, abandon_on_cancel=abandons
+            )
         except Exception as error:
             # No thread for it, or no memory.
             if not supervise.is_short_of_anything(error):

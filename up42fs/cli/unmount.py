@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -13,10 +14,12 @@ from up42fs.cli.mounts import read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fuse.mounts import FSTYPE, mount_at
+from up42fs.fuse.mounts import FSTYPE, Mount, holders_of, mount_at, places_of
+from up42fs.visible import visible
 
-#: How long the process may take to end, seconds.
+#: How long the process may take to end, seconds, and when it is looked for what keeps it.
 EXIT_TIMEOUT_S = 10.0
+_LOOK_S = 2.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -65,7 +68,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"or: up42fs unmount --lazy {quote(str(mountpoint))}"
         )
     if pid is not None and not lazy:
-        _wait_for_exit(pid)
+        _wait_for_exit(pid, mount)
 
 
 def serving_pid(mountpoint: Path) -> int | None:
@@ -75,13 +78,42 @@ def serving_pid(mountpoint: Path) -> int | None:
     return pid if isinstance(pid, int) and pid > 0 else None
 
 
-def _wait_for_exit(pid: int) -> None:
-    deadline_s = time.monotonic() + EXIT_TIMEOUT_S
+def _wait_for_exit(pid: int, mount: Mount) -> None:
+    began_s = time.monotonic()
+    look_s = _LOOK_S
     while _runs(pid):
-        if time.monotonic() > deadline_s:
-            say(f"up42fs: process {pid} is still ending", to_error=True)
-            return
+        waited_s = time.monotonic() - began_s
+        if waited_s > look_s:
+            look_s += _LOOK_S
+            keeps = what_keeps(pid, mount)
+            if keeps or waited_s > EXIT_TIMEOUT_S:
+                say(f"up42fs: {keeps or _no_reason(pid)}", to_error=True)
+                return
         time.sleep(0.02)
+
+
+def what_keeps(pid: int, mount: Mount) -> str | None:
+    """Why the process of a mount that was taken away goes on; None where nothing is found."""
+    if places := places_of(mount.device):
+        return (
+            f"{mount.mountpoint} is unmounted, and process {pid} goes on: the same mount stands at "
+            f"{visible(places[0])}; unmount that too: sudo umount {shlex.quote(places[0])}"
+        )
+    if holders := holders_of(mount.device):
+        who = ", ".join(f"{number} ({visible(name)})" for number, name in holders)
+        return (
+            f"{mount.mountpoint} is unmounted, and process {pid} goes on: a copy of the mount is "
+            f"in another mount namespace (a container, a service), that of process {who}. "
+            f"It ends with that; to end it now: kill {pid}"
+        )
+    return None
+
+
+def _no_reason(pid: int) -> str:
+    return (
+        f"process {pid} is still ending; if it stays, a container or a service that you may not "
+        f"look into has a copy of the mount: to end it now: kill {pid}"
+    )
 
 
 def _runs(pid: int) -> bool:

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FSTYPE = "fuse.up42fs"
+#: Processes told of that hold a mount in other mount namespaces.
+MOST_HOLDERS = 3
 AUTOFS = "autofs"
+_PROC = Path("/proc")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _OWNER = re.compile(r"(?:^|,)user_id=(\d{1,10})(?:,|$)")
@@ -78,6 +81,41 @@ def mount_at(mountpoint: str | Path) -> Mount | None:
 def ours() -> list[Mount]:
     """Every up42fs mount this process can see."""
     return [m for m in _table() if m.fstype == FSTYPE]
+
+
+def places_of(device: str) -> list[str]:
+    """Where a mount stands in this mount namespace: bind mounts of it count."""
+    return [m.mountpoint for m in _table() if m.fstype == FSTYPE and m.device == device]
+
+
+def holders_of(device: str, proc: Path = _PROC) -> list[tuple[int, str]]:
+    """Processes (number and name) that have copies of a mount in other mount namespaces.
+
+    One of each namespace, `MOST_HOLDERS` at most; those that this process may not look at are
+    left out. Who makes a namespace (a container, a service with a /tmp of its own) gets a copy
+    of every mount, and an unmount here need not reach it.
+    """
+    found: list[tuple[int, str]] = []
+    seen = {_namespace(proc / "self")}
+    for process in proc.iterdir():
+        if not process.name.isdigit() or len(found) == MOST_HOLDERS:
+            continue
+        try:
+            namespace = _namespace(process)
+            if namespace in seen:
+                continue
+            table = parse_mountinfo(os.fsdecode((process / "mountinfo").read_bytes()))
+            name = (process / "comm").read_text("utf-8", "replace").rstrip("\n")
+        except OSError:
+            continue  # it has ended, or is none of ours to look at
+        seen.add(namespace)
+        if any(m.fstype == FSTYPE and m.device == device for m in table):
+            found.append((int(process.name), name))
+    return found
+
+
+def _namespace(process: Path) -> str:
+    return str((process / "ns/mnt").readlink())
 
 
 def _table() -> list[Mount]:

@@ -88,7 +88,7 @@ class Attached:
             self.libfuse.close()
             os.close(self.device_fd)
         if is_ours and unmount:
-            _unmount(self.mountpoint)
+            take_away(self.mountpoint)
 
 
 async def negotiate(
@@ -132,7 +132,7 @@ async def negotiate(
                 os.close(device_fd)
     except BaseException as error:
         if mount_at(mountpoint) != before:
-            _unmount(mountpoint)
+            take_away(mountpoint)
         # Whatever it was, a plain mount may still do: it is tried next.
         if isinstance(error, Exception) and not isinstance(error, HandshakeFailed):
             raise HandshakeFailed(_reason(error)) from error
@@ -234,7 +234,8 @@ def is_connected(device_fd: int) -> bool:
     return not device.poll(0)
 
 
-def _unmount(mountpoint: Path) -> None:
+def take_away(mountpoint: Path) -> None:
+    """Take a mount away lazily; logs what to do where that fails. Blocks for some seconds."""
     command = ["fusermount3", "-u", "-q", "-z", "--", str(mountpoint)]
     try:
         subprocess.run(  # noqa: S603  (the mount point is an argument after `--`)

@@ -49,7 +49,7 @@ from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.init_reply import Negotiated
 from up42fs.fuse.lane import Lane
 from up42fs.fuse.mounts import Mount, mount_at
-from up42fs.fuse.negotiate import HandshakeFailed, is_connected, negotiate
+from up42fs.fuse.negotiate import HandshakeFailed, is_connected, negotiate, take_away
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
@@ -129,6 +129,9 @@ class Session:
         self._close: _Close = _nothing_to_close
         self._alarms = ExitStack()
         self._notices: Notices = LibfuseNotices()
+        self._line: Mount | None = None
+        #: Called when the mount begins to end, once or more often.
+        self.on_end: Callable[[], None] = lambda: None
         #: What the kernel agreed to; None where libfuse's defaults hold.
         self.negotiated: Negotiated | None = None
 
@@ -257,6 +260,13 @@ class Session:
         self._is_to_stay = leave
         self._stopping.set()
 
+    def take_away(self) -> None:
+        """Unmount, unless the mount is to stay or is gone; for a loop that hangs, from a thread."""
+        if self._line is None or self._is_to_stay:
+            return
+        if mount_at(self._mountpoint) == self._line and is_connected(self._device_fd):
+            take_away(self._mountpoint)
+
     def vary_read_ahead(self, mount: Mount, wide_kib: int) -> int:
         """From now on the kernel reads ahead `wide_kib`, less where files are read in pieces.
 
@@ -295,6 +305,7 @@ class Session:
 
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
+        self.on_end()
         if self._lane is None:
             _terminate()
         else:
@@ -305,6 +316,7 @@ class Session:
     async def _end_when_disconnected(self, scope: trio.CancelScope) -> None:
         while is_connected(self._device_fd):  # noqa: ASYNC110  (pyfuse3 owns its events)
             await trio.sleep(_DEVICE_POLL_S)
+        self.on_end()
         await trio.sleep(GRACE_S)
         scope.cancel()
 
@@ -321,6 +333,7 @@ class Session:
                 mount = None
             if mount is not None:
                 self._has_answered = True
+                self._line = mount
                 task_status.started(mount)
                 return
         scope.cancel()
