@@ -86,7 +86,9 @@ class RecordingFilesystem:
         self._asked("open", inode, flags, program, *([] if is_trusted else ["stranger"]))
         return Opened(42, keep_cache=False, direct_io=True)
 
-    async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
+    async def read(
+        self, handle: int, offset: int, size: int, *, is_mapped: bool = False
+    ) -> bytes | memoryview:
         self._asked("read", handle, offset, size)
         return self.data
 
