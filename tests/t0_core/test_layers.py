@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -58,3 +59,11 @@ def test_a_wrong_import_is_noticed(tmp_path: Path, module: str, line: str, contr
     assert done.returncode == 1, done.stdout
     broken = [row for row in done.stdout.splitlines() if row.endswith("BROKEN")]
     assert any(row.startswith(contract) for row in broken), done.stdout
+
+
+def test_fixtures_of_a_ring_lie_beside_its_conftest() -> None:
+    """mypy looks at one module called conftest, and leaves these out: nothing may hide in them."""
+    for conftest in (REPOSITORY / "tests").glob("*/conftest.py"):
+        for statement in ast.parse(conftest.read_text(encoding="utf-8")).body:
+            kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign)  # docstring, __all__
+            assert isinstance(statement, kinds), f"{conftest}: {ast.unparse(statement)}"
