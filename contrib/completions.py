@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import shtab
 
 from up42fs.cli.main import make_parser
-from up42fs.config import REGIONS
+from up42fs.config.settings import REGIONS
 
 _DIRECTORIES = {"MOUNTPOINT", "DIR", "CACHE_DIR"}
 _FILES = {"FILE", "PATH", "CREDENTIALS", "LOG_FILE"}

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from up42fs import config
-from up42fs.core import query
+from up42fs.config import settings as config
 from up42fs.emulator.faults import Faults
+from up42fs.model import query
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "bench"))
 import fault_table
@@ -35,7 +35,7 @@ FIELDS_END = "<!-- end of fields -->"
 _INTRO = """\
 # Settings
 
-This page is made by `contrib/doc_tables.py` from the table in `up42fs/config.py`.
+This page is made by `contrib/doc_tables.py` from the table in `up42fs/config/settings.py`.
 
 A setting has one name everywhere. The first source that has it wins:
 

@@ -18,14 +18,18 @@ import httpx
 
 from up42fs import logs
 from up42fs.api import bounds, explain, links, schema
-from up42fs.core import cells, expiry, geojson, names, query, tiff, zip  # noqa: A004
-from up42fs.core.access import Access, Insight
-from up42fs.core.parse_budget import MOST_HELD_BYTES
-from up42fs.core.ranges import RangeSet
-from up42fs.core.scrub import Scrubber
+from up42fs.doctor.scrub import Scrubber
 from up42fs.errors import InvalidAnswer, InvalidArgument
-from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge, total_of
-from up42fs.store.ports import Head
+from up42fs.model import geojson, names, query
+from up42fs.net import expiry
+from up42fs.ranges import RangeSet
+from up42fs.readahead import tiff
+from up42fs.readahead import zip as archives
+from up42fs.readahead.parse_budget import MOST_HELD_BYTES
+from up42fs.readahead.plan import Access, Insight
+from up42fs.store.disk import format as cells
+from up42fs.store.http.answer import Final, Garbled, Take, VersionPin, judge, total_of
+from up42fs.store.http.ports import Head
 from up42fs.types import ByteRange
 from up42fs.visible import visible, visible_json
 
@@ -189,12 +193,12 @@ def structures(data: bytes) -> None:
 def zips(data: bytes) -> None:
     """Tails and directories of archives."""
     size = len(data) * 2
-    directory = zip.find_directory(size, data)
+    directory = archives.find_directory(size, data)
     if directory is not None:
         assert directory.span.stop <= size
-        for member in list(zip.parse_directory(directory, data))[:100]:
+        for member in list(archives.parse_directory(directory, data))[:100]:
             assert member.header_at >= 0
-            zip.data_start(member, data)
+            archives.data_start(member, data)
 
 
 def documents(data: bytes) -> None:

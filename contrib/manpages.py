@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from up42fs import __version__, config
+from up42fs import __version__
 from up42fs.cli.main import make_parser
 from up42fs.cli.options import EXIT_STATUSES, Formatter
+from up42fs.config import settings as config
 
 _FILES = (
     ("~/.config/up42fs/config.toml", "settings by name, as in: refresh = 30"),

@@ -13,18 +13,18 @@ from typing import Any
 import trio
 from fs_support import World
 
-from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta
 from up42fs.catalog.metadata import Fresh
-from up42fs.core.edits import Metadata
+from up42fs.catalog.recent_edits import Edited
 from up42fs.errors import AccessDenied, InvalidArgument, NotFound, Unavailable, VersionChanged
 from up42fs.fs.editing import Editing
-from up42fs.fs.edits import Edits
+from up42fs.fs.edits.apply import Edits
+from up42fs.fs.edits.journal import Journal
+from up42fs.fs.edits.locks import Interlock
 from up42fs.fs.filesystem import Invalidation
-from up42fs.fs.interlock import Interlock
-from up42fs.fs.journal import Journal
-from up42fs.fs.tag_directories import TagDirectories
+from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.metrics import Metrics
+from up42fs.model.intentions import Metadata
 from up42fs.types import Asset
 
 #: What a write answers: whether it is carried out, and the error it is answered with.

@@ -11,17 +11,17 @@ import trio
 
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.sync import Part
-from up42fs.core.tuning import Reading
 from up42fs.errors import BadHandle
-from up42fs.fs.branches import Branches
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.control import VirtualFiles
+from up42fs.fs.files.crowd import Watch
 from up42fs.fs.filesystem import Filesystem, Invalidation
-from up42fs.fs.nodes import Attributes
-from up42fs.fs.overlay import Overlay
-from up42fs.fs.tag_directories import TagDirectories
-from up42fs.fs.virtual import VirtualFiles
-from up42fs.fs.watch import Watch
+from up42fs.fs.sidecars.overlay import Overlay
+from up42fs.fs.tree.nodes import Attributes
+from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.metrics import Metrics
-from up42fs.store.answer import VersionPin
+from up42fs.readahead.tuning import Reading
+from up42fs.store.http.answer import VersionPin
 from up42fs.types import ByteRange, SignedUrl, Version
 
 T = TypeVar("T")

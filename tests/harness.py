@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from up42fs.emulator.remote import Remote
-from up42fs.fuse.mounts import holders_of, mount_at
+from up42fs.fuse.mount_table import holders_of, mount_at
 
 UP42FS = (sys.executable, "-m", "up42fs")
 REPOSITORY = Path(__file__).parent.parent

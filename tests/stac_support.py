@@ -14,9 +14,9 @@ from strategies import at, make_asset
 
 from up42fs.api.schema import parse_collection, parse_item
 from up42fs.catalog.index import Index
-from up42fs.core.query import Query
-from up42fs.core.stac import StacCollection, StacItem
-from up42fs.fs.branches import Branches
+from up42fs.fs.branches.branches import Branches
+from up42fs.model.query import Query
+from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus
 
 API = "https://api.up42.com"

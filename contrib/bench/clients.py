@@ -26,8 +26,8 @@ import pycurl
 import trio
 
 from up42fs.store.buffers import Buffers
-from up42fs.store.ports import Head, RangeRequest
-from up42fs.store.transport import CurlTransport
+from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
 MIB = 1 << 20

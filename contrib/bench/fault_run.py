@@ -27,14 +27,14 @@ from typing import Any
 from fault_table import OK, READS, Cell, Fault, expect
 from mounts import emulator, mounted, wait_for
 
-from up42fs.catalog.snapshot import snapshot_path
+from up42fs.catalog.snapshot.snapshot import snapshot_path
 from up42fs.emulator import Faults
 from up42fs.emulator.remote import Remote
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 READER = Path(__file__).with_name("fault_reader.py")
-#: Every deadline of the mounts is divided by this (see `up42fs.patience`).
+#: Every deadline of the mounts is divided by this (see `up42fs.deadlines`).
 HURRY = 5.0
 #: What a loaded machine may add to a deadline, and to an answer from memory, seconds.
 SLACK_S = 8.0

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from up42fs.fuse.mounts import mount_at
-from up42fs.patience import HURRY_VARIABLE
+from up42fs.deadlines import HURRY_VARIABLE
+from up42fs.fuse.mount_table import mount_at
 
 UP42FS = (sys.executable, "-P", "-m", "up42fs")
 #: How long an emulator may take to speak, a mount to come and to go, anything to come to pass.

@@ -37,9 +37,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from up42fs.core.access import Access, Coverage, Insight, Plan
-from up42fs.core.ranges import RangeSet, align
-from up42fs.core.tuning import Tuning
+from up42fs.ranges import RangeSet, align
+from up42fs.readahead.plan import Access, Coverage, Insight, Plan
+from up42fs.readahead.tuning import Tuning
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -18,7 +18,7 @@ from pathlib import Path
 from processes import running
 from sites import Site
 
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 MOUNT_TIMEOUT_S = 30.0
 GDAL_TUNED = {

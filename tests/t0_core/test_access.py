@@ -9,9 +9,9 @@ import zipfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.access import Access, Insight, Plan
-from up42fs.core.ranges import RangeSet
-from up42fs.core.tuning import BUFFER_BYTES, KIB, MIB, Tuning
+from up42fs.ranges import RangeSet
+from up42fs.readahead.plan import Access, Insight, Plan
+from up42fs.readahead.tuning import BUFFER_BYTES, KIB, MIB, Tuning
 from up42fs.types import ByteRange
 
 BLOCK = 128 * KIB

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiff_support import Image, tiles_of, write_head
 
-from up42fs.core.access import Access, Insight
-from up42fs.core.ranges import RangeSet, coalesce, intersect
-from up42fs.core.tuning import BUFFER_BYTES, KIB, MIB, Reading, Tuning
+from up42fs.ranges import RangeSet, coalesce, intersect
+from up42fs.readahead.plan import Access, Insight
+from up42fs.readahead.tuning import BUFFER_BYTES, KIB, MIB, Reading, Tuning
 from up42fs.types import ByteRange
 
 PAGE, CHUNK = 4 * KIB, 128 * KIB

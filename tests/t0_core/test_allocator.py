@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from up42fs import allocator
+from up42fs.mount import allocator
 
 #: Blocks of a MiB, freed in an order that leaves one at the top of the heap.
 SCRIPT = """
 import ctypes, sys
-from up42fs.allocator import return_memory
+from up42fs.mount.allocator import return_memory
 assert return_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)

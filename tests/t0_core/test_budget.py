@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.budget import BUCKETS, Budget, Limit
+from up42fs.store.egress.budget import BUCKETS, Budget, Limit
 
 DAY = 86400.0
 limits = st.builds(Limit, st.integers(1, 10**12), st.sampled_from([3600.0, DAY, 7 * DAY]))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.cells import (
+from up42fs.ranges import RangeSet, coalesce, intersect, subtract
+from up42fs.store.disk.format import (
     CELL_BYTES,
     HEADER_BYTES,
     RECORD_BYTES,
@@ -20,7 +21,6 @@ from up42fs.core.cells import (
     merge,
     parse_header,
 )
-from up42fs.core.ranges import RangeSet, coalesce, intersect, subtract
 from up42fs.types import ByteRange, Version
 
 KIB = 1 << 10

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.config import (
+from up42fs.config.settings import (
     IGNORED_MOUNT_OPTIONS,
     OPTIONS,
     REGIONS,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.edits import (
+from up42fs.errors import InvalidArgument
+from up42fs.model.intentions import (
     MAX_TAG_BYTES,
     MAX_TAGS,
     MAX_TITLE_BYTES,
@@ -18,7 +19,6 @@ from up42fs.core.edits import (
     retag,
     undo,
 )
-from up42fs.errors import InvalidArgument
 
 TAGS = st.lists(st.sampled_from("abcde"), unique=True, max_size=5).map(tuple)
 TITLES = st.sampled_from([None, "one", "two", "three"])

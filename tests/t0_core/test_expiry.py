@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core import expiry
+from up42fs.net import expiry
 
 NOW_S = 1_700_000_000
 HOST = "https://storage.googleapis.com/bucket/assets/1"

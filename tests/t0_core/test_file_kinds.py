@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core import file_kinds
-from up42fs.core.file_kinds import extension, extension_of_link, extensions_of_bytes
+from up42fs.model import file_kinds
+from up42fs.model.file_kinds import extension, extension_of_link, extensions_of_bytes
 
 BUCKET = "https://storage.example/user-storage/"
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core import geojson
-from up42fs.core.footprints import WITHOUT_OUTLINE, FootprintEntry, feature_collection
-from up42fs.core.stac import StacItem
+from up42fs.fs.branches.outlines import WITHOUT_OUTLINE, FootprintEntry, feature_collection
+from up42fs.model import geojson
+from up42fs.model.stac import StacItem
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 #: Fiji, as RFC 7946 §3.1.9 wants it: cut at the antimeridian.

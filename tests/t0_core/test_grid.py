@@ -7,7 +7,7 @@ from itertools import islice
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from up42fs.core.grid import STEPS, Grid, Pane
+from up42fs.readahead.grid import STEPS, Grid, Pane
 
 ACROSS, DOWN = 60, 40
 sides = st.integers(1, 7)

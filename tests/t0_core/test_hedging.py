@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.hedging import BURST, FEWEST, FLOOR_S, MEMORY, SHARE, Pace
+from up42fs.net.hedging import BURST, FEWEST, FLOOR_S, MEMORY, SHARE, Pace
 
 WAITS = st.floats(0.0, 30.0)
 

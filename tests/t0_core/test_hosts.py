@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.api.links import is_safe_link
-from up42fs.core.hosts import is_loopback, is_near, may_connect, numeric
+from up42fs.net.hosts import is_loopback, is_near, may_connect, numeric
 
 PUBLIC = "https://api.up42.com"
 NEAR = [

@@ -41,11 +41,14 @@ def test_nothing_imports_upward() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("core/ranges.py", "import time", "core decides and does no I/O"),
-        ("core/names.py", "from up42fs.api import client", "layers"),
-        ("store/part.py", "from up42fs.api import client", "layers"),
-        ("fs/nodes.py", "import pyfuse3", "only fuse imports pyfuse3"),
-        ("fs/layout.py", "import httpx", "only the API plane speaks httpx"),
+        ("ranges.py", "import time", "decisions do no I/O"),
+        ("model/names.py", "from up42fs.api import client", "layers"),
+        ("readahead/plan.py", "import trio", "decisions do no I/O"),
+        ("fs/tree/layout.py", "from up42fs.fs import stats", "the file system"),
+        ("store/http/source.py", "from up42fs.store import fetcher", "the byte store"),
+        ("store/part.py", "from up42fs.api import client", "the two planes"),
+        ("fs/tree/nodes.py", "import pyfuse3", "only fuse imports pyfuse3"),
+        ("fs/tree/layout.py", "import httpx", "only the API plane speaks httpx"),
         ("emulator/clock.py", "from up42fs import types", "the emulator imports nothing else"),
     ],
 )

@@ -24,10 +24,12 @@ import pytest
 import up42fs
 from up42fs import logs
 from up42fs.api import bounds, explain, links, schema
-from up42fs.core import expiry, names, pacing, query, sidecars
-from up42fs.core.scrub import Scrubber
-from up42fs.store.answer import VersionPin, judge, total_of
-from up42fs.store.ports import Head
+from up42fs.doctor.scrub import Scrubber
+from up42fs.fs.sidecars import names as sidecars
+from up42fs.model import names, query
+from up42fs.net import expiry, pacing
+from up42fs.store.http.answer import VersionPin, judge, total_of
+from up42fs.store.http.ports import Head
 from up42fs.types import ByteRange
 
 LENGTHS = (1 << 10, 1 << 12, 1 << 14, 1 << 16)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.fuse.mounts import Mount, mount_at, parse_mountinfo
+from up42fs.fuse.mount_table import Mount, mount_at, parse_mountinfo
 
 _ESCAPED = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"}
 

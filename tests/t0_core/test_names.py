@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.names import (
+from up42fs.model.names import (
     MAX_NAME_BYTES,
     Entry,
     asset_name,

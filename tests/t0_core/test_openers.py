@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from up42fs.core.openers import reading_of
-from up42fs.core.tuning import Reading
+from up42fs.readahead.programs import reading_of
+from up42fs.readahead.tuning import Reading
 
 
 @pytest.mark.parametrize(

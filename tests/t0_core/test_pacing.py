@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.pacing import (
-    LONGEST_PAUSE_S,
-    Pace,
-    Rate,
-    plan_admission,
-    plan_pause,
-    retry_after_s,
-)
+from up42fs.net.pacing import LONGEST_PAUSE_S, Pace, Rate, plan_admission, plan_pause, retry_after_s
 
 rates = st.builds(Rate, per_s=st.floats(0.5, 200), burst=st.integers(1, 50))
 SLACK_S = 1e-6

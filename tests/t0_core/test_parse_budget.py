@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiff_support import Image, write_tiff
 
-from up42fs.core import tiff
-from up42fs.core import zip as zips
-from up42fs.core.access import Access, Insight
-from up42fs.core.parse_budget import (
+from up42fs.ranges import RangeSet
+from up42fs.readahead import tiff
+from up42fs.readahead import zip as zips
+from up42fs.readahead.contents import Format, Structure
+from up42fs.readahead.parse_budget import (
     BYTES_A_STEP,
     MOST_HELD_BYTES,
     MOST_STEPS,
     OverBudgetError,
     ParseBudget,
 )
-from up42fs.core.ranges import RangeSet
-from up42fs.core.structure import Format, Structure
+from up42fs.readahead.plan import Access, Insight
 from up42fs.types import ByteRange
 
 MIB = 1 << 20

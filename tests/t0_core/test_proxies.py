@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.proxies import parse_proxy, route_of
 from up42fs.errors import ConfigurationError
+from up42fs.net.proxies import parse_proxy, route_of
 
 GOOD = "http://proxy.example:3128"
 STORE = "https://storage.googleapis.com/a?Signature=x"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.quantities import DAY_S, MIB, parse_size, parse_span_s, show_count, show_size, show_span
+from up42fs.config.quantities import (
+    DAY_S,
+    MIB,
+    parse_size,
+    parse_span_s,
+    show_count,
+    show_size,
+    show_span,
+)
 
 
 @pytest.mark.claim("S156")

@@ -10,8 +10,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
-from up42fs.core.query import FIELDS, MAX_NAME_BYTES, Kind, Query, Source, parse_query
-from up42fs.core.timespan import TimeSpan, parse_literal, parse_span
+from up42fs.model.query import FIELDS, MAX_NAME_BYTES, Kind, Query, Source, parse_query
+from up42fs.model.timespan import TimeSpan, parse_literal, parse_span
 from up42fs.types import CnamStatus
 
 

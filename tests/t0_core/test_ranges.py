@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.ranges import RangeSet, align, coalesce, divide, intersect, split, subtract
+from up42fs.ranges import RangeSet, align, coalesce, divide, intersect, split, subtract
 from up42fs.types import ByteRange
 
 LIMIT = 60

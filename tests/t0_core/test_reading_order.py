@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.reading_order import Course, Folder, Order, locale_key, natural_key
+from up42fs.readahead.folder.order import Course, Folder, Order, locale_key, natural_key
 
 names = st.lists(
     st.text("abAB019_-. ()é", min_size=1, max_size=8).map(lambda text: "x" + text),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs import patience, request_limit
+from up42fs import deadlines, request_limit
 from up42fs.request_limit import LEAST_S, SETTINGS
 
 MOST = 65535
@@ -36,16 +36,16 @@ def test_any_text_is_a_limit_or_none(default: str | None, most: str | None) -> N
 
 
 @pytest.mark.claim("S185")
-@given(st.floats(1, patience.LARGEST_HURRY), st.integers(1, MOST) | st.none())
+@given(st.floats(1, deadlines.LARGEST_HURRY), st.integers(1, MOST) | st.none())
 def test_the_longest_deadline_ends_within_the_limit(hurry: float, seconds: int | None) -> None:
     found = limit_s("0", str(seconds) if seconds else None)
-    left = patience.share(hurry, found)
+    left = deadlines.share(hurry, found)
     assert 0 < left <= 1 / hurry
     if found is None:
         assert left == 1 / hurry
     else:
-        assert patience.LONGEST_S * left <= request_limit.usable_s(found) + 1e-6 < found
-    if found is not None and patience.is_enough(found):
+        assert deadlines.LONGEST_S * left <= request_limit.usable_s(found) + 1e-6 < found
+    if found is not None and deadlines.is_enough(found):
         assert left == 1 / hurry
 
 

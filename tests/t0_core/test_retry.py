@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.retry import (
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    Offline,
+    Unavailable,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.net.retry import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     Fail,
@@ -16,17 +27,6 @@ from up42fs.core.retry import (
     Verdict,
     backoff_s,
     decide,
-)
-from up42fs.errors import (
-    AccessDenied,
-    DeadlineExceeded,
-    InvalidAnswer,
-    InvalidArgument,
-    NotFound,
-    Offline,
-    Unavailable,
-    Up42fsError,
-    VersionChanged,
 )
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504, 520, 599)

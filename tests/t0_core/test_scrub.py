@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from up42fs.core.scrub import LEAST_CHARACTERS, Scrubber, known
+from up42fs.doctor.scrub import LEAST_CHARACTERS, Scrubber, known
 
 ID = "8cbdc4c2-6681-5e0c-9d5d-3c53adb989d1"
 #: Names as people give them: with a word of their own, which no line of ours has.
@@ -23,7 +23,7 @@ names = st.builds(
 LINES = (
     "2026-11-30 04:18:27,598 WARNING up42fs.fuse.boundary: read: {} (asset {}): refused (EACCES)\n",
     "<4>up42fs.fuse.boundary: {} (asset {}): refused\n",
-    "2026-11-30 04:18:27,598 INFO up42fs.fs.watch: {} (file {}): tracker may read heads only\n",
+    "2026-11-30 04:18:27,598 INFO up42fs.fs.crowd: {} (file {}): tracker may read heads only\n",
     "    up42fs.errors.AccessDenied: {} (asset {}): refused\n",
     '{{"level": "warning", "message": "read: {} (asset {}): refused"}}\n',
 )

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.reading_order import Folder
-from up42fs.core.siblings import IDLE_S, Plan, Siblings
-from up42fs.core.trust import FIRST_BYTES, FIRST_FILES, MOST_FILES
-from up42fs.core.tuning import KIB, MIB
-from up42fs.core.walk import FILE_BYTES, FIRST_WINDOW, UNIT_BYTES, Visit, Want
+from up42fs.readahead.folder.order import Folder
+from up42fs.readahead.folder.siblings import IDLE_S, Plan, Siblings
+from up42fs.readahead.folder.trust import FIRST_BYTES, FIRST_FILES, MOST_FILES
+from up42fs.readahead.folder.walk import FILE_BYTES, FIRST_WINDOW, UNIT_BYTES, Visit, Want
+from up42fs.readahead.tuning import KIB, MIB
 
 LIMIT = 32 * MIB
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from harness import DATA
 
-from up42fs.core.reading_order import Folder
-from up42fs.core.siblings import Siblings
-from up42fs.core.trust import Trust
-from up42fs.core.walk import UNIT_BYTES, Visit
+from up42fs.readahead.folder.order import Folder
+from up42fs.readahead.folder.siblings import Siblings
+from up42fs.readahead.folder.trust import Trust
+from up42fs.readahead.folder.walk import UNIT_BYTES, Visit
 
 TRACES = DATA.parent / "traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason=f"no recorded traces at {TRACES}")

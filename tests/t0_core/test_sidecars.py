@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.sidecars import (
+from up42fs.fs.sidecars.names import (
     APPENDED,
     EXTENSIONS,
     LONGEST_NAME_BYTES,

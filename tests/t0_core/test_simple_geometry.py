@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformed_support import validate
 
-from up42fs.core import geojson, static_stac
-from up42fs.core.footprints import FootprintEntry, feature_collection
-from up42fs.core.stac import StacItem
+from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
+from up42fs.model import geojson
+from up42fs.model import stac_documents as static_stac
+from up42fs.model.stac import StacItem
 
 RING = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
 POINT = {"type": "Point", "coordinates": [5.0, 6.0]}

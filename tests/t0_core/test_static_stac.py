@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from up42fs.api.schema import parse_collection, parse_item
-from up42fs.core.names import safe_name
-from up42fs.core.stac import StacAsset, StacCollection, StacItem
-from up42fs.core.static_stac import (
+from up42fs.model.names import safe_name
+from up42fs.model.stac import StacAsset, StacCollection, StacItem
+from up42fs.model.stac_documents import (
     catalog_document,
     collection_document,
     collection_names,

@@ -7,7 +7,7 @@ import zipfile
 
 from tiff_support import Image, write_tiff
 
-from up42fs.core.structure import Format, Structure
+from up42fs.readahead.contents import Format, Structure
 from up42fs.types import ByteRange
 
 TIFF = write_tiff([Image(64, 64, 16, [50] * 16)])

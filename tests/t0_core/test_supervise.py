@@ -138,8 +138,8 @@ async def test_a_report_that_cannot_be_written_is_dropped(monkeypatch: pytest.Mo
 
 #: Places that may start a task by themselves although its nursery is not of the same function.
 ALLOWED = {
-    ("fuse/lane.py", "waits"),  # `_lead` lets nothing out
-    ("store/race.py", "_overtake"),  # its caller's nursery, which is one read's
+    ("fuse/server.py", "waits"),  # `_lead` lets nothing out
+    ("store/http/race.py", "_overtake"),  # its caller's nursery, which is one read's
     ("supervise.py", "start"),
     ("supervise.py", "start_for_good"),
 }

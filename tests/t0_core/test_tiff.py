@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiff_support import Image, tiles_of, write_tiff
 
-from up42fs.core import tiff
-from up42fs.core.tiff import Get, Tile
+from up42fs.readahead import tiff
+from up42fs.readahead.tiff import Get, Tile
 from up42fs.types import ByteRange
 
 

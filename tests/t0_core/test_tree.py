@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from up42fs.core.listing import Snapshot
-from up42fs.core.tree import ROOT_INODE, InodeTable, derive_inode
+from up42fs.fs.tree.inodes import ROOT_INODE, InodeTable, derive_inode
+from up42fs.fs.tree.listing import Snapshot
 
 keys = st.sampled_from([f"asset:{n}" for n in range(8)])
 
@@ -61,7 +61,7 @@ def test_numbers_are_derived_and_positive(a: str, b: str) -> None:
 
 
 def test_numbers_are_the_same_in_another_process() -> None:
-    code = "from up42fs.core.tree import derive_inode; print(derive_inode('asset:x'))"
+    code = "from up42fs.fs.tree.inodes import derive_inode; print(derive_inode('asset:x'))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) == derive_inode("asset:x")
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from up42fs.deadlines import Trouble, Turns, awaiting, note, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Offline, Unavailable, Up42fsError
-from up42fs.troubles import Trouble, Turns, awaiting, note, watched, within
 
 BROKEN = Unavailable("UP42 answered 502")
 

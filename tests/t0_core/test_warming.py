@@ -8,11 +8,17 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.core.access import Plan
-from up42fs.core.exact import Exact
-from up42fs.core.ranges import RangeSet
-from up42fs.core.tiff import Layout, Level
-from up42fs.core.warming import MAP_PIECE_BYTES, PIECE_BYTES, Window, map_ranges, pieces, requests
+from up42fs.cli.warm.ranges import (
+    MAP_PIECE_BYTES,
+    PIECE_BYTES,
+    Window,
+    map_ranges,
+    pieces,
+    requests,
+)
+from up42fs.ranges import RangeSet
+from up42fs.readahead.plan import Exact, Plan
+from up42fs.readahead.tiff import Layout, Level
 from up42fs.types import ByteRange
 
 SIZE = 10**9

@@ -9,8 +9,8 @@ import zipfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core import zip as zips
-from up42fs.core.zip import Member
+from up42fs.readahead import zip as zips
+from up42fs.readahead.zip import Member
 from up42fs.types import ByteRange
 
 

@@ -13,8 +13,8 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
 from up42fs.api.transport import Limits
-from up42fs.core.pacing import Rate
 from up42fs.metrics import Metrics
+from up42fs.net.pacing import Rate
 
 API = "https://api.up42.com"
 AUTH = "https://auth.up42.com"

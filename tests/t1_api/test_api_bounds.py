@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from up42fs.api import bounds, links, schema
 from up42fs.api.bounds import OutOfBoundsError, Unpacker, check_shape, parse
 from up42fs.api.oddities import Oddities
-from up42fs.core import geojson
 from up42fs.errors import InvalidAnswer, InvalidArgument
+from up42fs.model import geojson
 
 API = "https://api.up42.com"
 values = st.recursive(

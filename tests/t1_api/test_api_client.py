@@ -14,7 +14,6 @@ from up42fs.api.client import STAC_TYPES, Client
 from up42fs.api.connection import make_http
 from up42fs.api.links import NextLink
 from up42fs.api.transport import Limits
-from up42fs.core.pacing import Rate
 from up42fs.errors import (
     AccessDenied,
     ConfigurationError,
@@ -27,6 +26,7 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
+from up42fs.net.pacing import Rate
 
 ASSET = {"id": ID, "name": "a.zip", "size": 300}
 STAC = "/v2/assets/stac"

@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from up42fs.catalog import item_rows
 from up42fs.catalog.items import in_order, transformed_files
+from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.stac_only import assets_of, orders_of
-from up42fs.core import names
-from up42fs.core.footprints import FootprintEntry, feature_collection
 from up42fs.errors import InvalidAnswer, Up42fsError
+from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
+from up42fs.model import names
 
 ITEM: dict[str, Any] = {
     "type": "Feature",

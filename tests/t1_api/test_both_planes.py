@@ -31,12 +31,12 @@ from cryptography.x509.oid import NameOID
 from up42fs.api.connection import make_http
 from up42fs.api.network import Reached
 from up42fs.api.transport import _is_tls
-from up42fs.certificates import find_trust
-from up42fs.core.retry import Kind
 from up42fs.errors import ConfigurationError, InvalidAnswer
-from up42fs.store import libcurl
-from up42fs.store.ports import Head, RangeRequest
-from up42fs.store.transport import CurlTransport
+from up42fs.net.certificates import find_trust
+from up42fs.net.retry import Kind
+from up42fs.store.http import libcurl
+from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
 BODY = b"x" * 100

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from up42fs.catalog.snapshot import Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 from strategies import at, make_asset
 
-from up42fs.core.stac import StacAsset, StacCollection, StacItem
 from up42fs.errors import NotFound
+from up42fs.model.stac import StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus
 
 

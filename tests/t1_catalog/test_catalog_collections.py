@@ -13,17 +13,17 @@ import trio
 from catalog_support import Stac, asset_id, done, make_collection, make_item
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from up42fs.catalog import item_rows
-from up42fs.catalog.answers import PAUSE_AFTER_FAILURE_S
+from up42fs.catalog.cached_answers import PAUSE_AFTER_FAILURE_S
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items, weight
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.shelf import Shelf
-from up42fs.catalog.snapshot import Snapshot
-from up42fs.core.stac import StacItem
+from up42fs.catalog.snapshot import item_rows
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.stored_items import Shelf
 from up42fs.errors import DeadlineExceeded, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacItem
 
 
 def make_collections(nursery: trio.Nursery, source: Stac, **settings) -> Collections:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import assets, make_asset
 
-from up42fs.catalog import columns, tables
-from up42fs.catalog.columns import pack, unpack
 from up42fs.catalog.index import Changes, Index
-from up42fs.catalog.item_rows import to_us
-from up42fs.catalog.snapshot import Batch, Snapshot
-from up42fs.catalog.table import AssetTable, Figures, outline, view_names
+from up42fs.catalog.snapshot import columns, tables
+from up42fs.catalog.snapshot.assets import AssetTable, Figures, outline, view_names
+from up42fs.catalog.snapshot.columns import pack, unpack
+from up42fs.catalog.snapshot.item_rows import to_us
+from up42fs.catalog.snapshot.snapshot import Batch, Snapshot
 from up42fs.catalog.transformations import Transformations
 from up42fs.types import CNAM_STATES, Asset, CnamStatus
 

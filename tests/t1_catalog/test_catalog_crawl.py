@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import at, make_asset
 
-from up42fs.catalog import item_rows
 from up42fs.catalog.crawl import IN_VAIN, ItemCrawl
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.shelf import Shelf
-from up42fs.catalog.snapshot import Snapshot
+from up42fs.catalog.snapshot import item_rows
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.together import DOUBTS
 from up42fs.catalog.together import MOST as BATCH
-from up42fs.core.stac import StacAsset, StacItem
 from up42fs.errors import AccessDenied, InvalidArgument, NotFound, Offline, Unavailable
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacAsset, StacItem
 
 texts = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
 moments = st.one_of(st.none(), st.integers(0, 99).map(at))

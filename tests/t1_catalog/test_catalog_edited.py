@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import at, make_asset
 
-from up42fs.catalog.edited import KEEP_S, Edited
 from up42fs.catalog.index import Changes, Index
+from up42fs.catalog.recent_edits import KEEP_S, Edited
 
 OLD = make_asset(1, tags=("old",), updated_at=at(10))
 EDITED = replace(OLD, tags=("edited",), updated_at=at(11))

@@ -12,12 +12,12 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
 from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
-from up42fs.core.edits import Edit, Metadata
 from up42fs.emulator import Account, Faults, Remote, Settings, Storage, serve
 from up42fs.emulator.content import BytesContent
 from up42fs.emulator.storage import Asset, Collection, Item, StacFile, stable_id
 from up42fs.errors import NotFound, Unavailable
 from up42fs.metrics import Metrics
+from up42fs.model.intentions import Edit, Metadata
 
 ONE, STEREO, BARE = stable_id("one"), stable_id("stereo"), stable_id("bare")
 

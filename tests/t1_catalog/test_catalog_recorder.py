@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
 from up42fs.catalog import recorder as recorder_module
-from up42fs.catalog import snapshot as snapshot_module
-from up42fs.catalog.ailments import Ailment, ailment
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
+from up42fs.catalog.snapshot import snapshot as snapshot_module
+from up42fs.catalog.snapshot.ailments import Ailment, ailment
+from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
 from up42fs.catalog.sync import Part
 
 

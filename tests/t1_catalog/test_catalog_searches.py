@@ -12,10 +12,10 @@ from catalog_support import asset_id, make_item
 
 from up42fs.catalog.searches import Searches
 from up42fs.cli.status_view import rows
-from up42fs.core.query import parse_query
-from up42fs.core.stac import StacItem
 from up42fs.errors import InvalidArgument
 from up42fs.metrics import Metrics
+from up42fs.model.query import parse_query
+from up42fs.model.stac import StacItem
 
 
 @dataclass

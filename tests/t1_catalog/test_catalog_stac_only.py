@@ -21,8 +21,8 @@ from up42fs.catalog.rows import closing, take
 from up42fs.catalog.stac_listing import BATCH, AssetListing, OrderListing, stac_assets, stac_orders
 from up42fs.catalog.stac_only import assets_of, orders_of
 from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
-from up42fs.core.stac import StacAsset
 from up42fs.errors import NotFound, Unavailable
+from up42fs.model.stac import StacAsset
 from up42fs.types import CnamStatus
 
 ORIGINAL = StacAsset(

@@ -16,9 +16,9 @@ from strategies import make_asset
 
 from up42fs.catalog.items import Items, in_order
 from up42fs.catalog.together import DOUBTS, Together
-from up42fs.core.stac import StacItem
 from up42fs.errors import InvalidArgument, Unavailable
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacItem
 from up42fs.types import CnamStatus
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import make_asset
 
 from up42fs.catalog.index import Changes, Index
-from up42fs.catalog.kept import KeptCounts
 from up42fs.catalog.parts import Part
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.snapshot import Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.stored_answers import KeptCounts
 from up42fs.catalog.totals import LONGEST_IGNORED, Totals
 
 

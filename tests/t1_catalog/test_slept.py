@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from up42fs.slept import SLEPT_S, TICK_S, watch
+from up42fs.mount.sleep import SLEPT_S, TICK_S, watch
 
 
 @pytest.mark.claim("S79")

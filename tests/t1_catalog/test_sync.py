@@ -13,11 +13,11 @@ from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.catalog import sync
-from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.sync import ASKED_PAUSE_S, FULL_PASS_EVERY, Part, Sync
+from up42fs.deadlines import note
 from up42fs.errors import DeadlineExceeded, Unavailable
-from up42fs.troubles import note
 from up42fs.types import Asset
 
 

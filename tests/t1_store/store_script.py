@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import trio
 
-from up42fs.core.retry import Kind
+from up42fs.deadlines import note
 from up42fs.errors import Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.store.disk_cache import Runner, in_thread
-from up42fs.store.files import FileStore
-from up42fs.store.ports import Head, Outcome, RangeRequest, Sink
+from up42fs.net.retry import Kind
+from up42fs.store.disk.cache import Runner, in_thread
+from up42fs.store.http.ports import Head, Outcome, RangeRequest, Sink
 from up42fs.store.settings import StoreSettings
-from up42fs.troubles import note
+from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
 
 CHUNK = 16 << 10

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.errors import InvalidAnswer, VersionChanged
-from up42fs.store.answer import SKIP_BYTES, Final, Garbled, Take, VersionPin, judge
-from up42fs.store.ports import Head
+from up42fs.store.http.answer import SKIP_BYTES, Final, Garbled, Take, VersionPin, judge
+from up42fs.store.http.ports import Head
 from up42fs.types import ByteRange, Version
 
 SIZE = 1000

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from up42fs.store import bulk_io
-from up42fs.store.bulk_io import ALIGN_BYTES, LONG_BYTES
+from up42fs.store.disk import direct_io as bulk_io
+from up42fs.store.disk.direct_io import ALIGN_BYTES, LONG_BYTES
 
 TRUTH = random.Random(3).randbytes(LONG_BYTES * 2 + 777)
 

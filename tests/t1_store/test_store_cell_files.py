@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from up42fs.core.cells import CELL_BYTES, HEADER_BYTES, Cells, Label
 from up42fs.metrics import Metrics
-from up42fs.store.cell_files import LOAD_BYTES, CellFiles, Wanted
+from up42fs.store.disk.files import LOAD_BYTES, CellFiles, Wanted
+from up42fs.store.disk.format import CELL_BYTES, HEADER_BYTES, Cells, Label
 from up42fs.types import ByteRange, Version
 
 KEY = "0123456789abcdef"

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_script import Bench, bench, inline, pattern
 
-from up42fs.core.cells import Label
 from up42fs.errors import Offline, VersionChanged
 from up42fs.metrics import Metrics
-from up42fs.store import disk_cache
-from up42fs.store.cache_room import MEASURE_S, STALE_S, CacheRoom, Space, Use
-from up42fs.store.cell_files import CellFiles
-from up42fs.store.disk_cache import QUICK_BYTES_S, DiskCache
+from up42fs.store.disk import cache as disk_cache
+from up42fs.store.disk.cache import QUICK_BYTES_S, DiskCache
+from up42fs.store.disk.files import CellFiles
+from up42fs.store.disk.format import Label
+from up42fs.store.disk.room import MEASURE_S, STALE_S, CacheRoom, Space, Use
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import trio
 
-from up42fs.core.retry import Kind
-from up42fs.store import driver as driver_module
-from up42fs.store import transport as transport_module
-from up42fs.store.answer import VersionPin
+from up42fs.net.retry import Kind
 from up42fs.store.buffers import Buffers
-from up42fs.store.delivery import Delivery
-from up42fs.store.drivers import MOST
-from up42fs.store.libcurl import Multi, Transfer
+from up42fs.store.http import driver as driver_module
+from up42fs.store.http import transport as transport_module
+from up42fs.store.http.answer import VersionPin
+from up42fs.store.http.delivery import Delivery
+from up42fs.store.http.drivers import MOST
+from up42fs.store.http.libcurl import Multi, Transfer
+from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.transport import CurlTransport
 from up42fs.store.part import Part
-from up42fs.store.ports import Head, RangeRequest
-from up42fs.store.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
 DATA = bytes(range(1, 256)) * 400  # no zero in it: a zero is what C's streams add

@@ -27,9 +27,9 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.metrics import Metrics
-from up42fs.store.files import FileStore
-from up42fs.store.open_file import OpenFile
+from up42fs.store.handle import OpenFile
 from up42fs.store.settings import StoreSettings
+from up42fs.store.store import FileStore
 from up42fs.types import Version
 
 KIB, MIB = 1 << 10, 1 << 20

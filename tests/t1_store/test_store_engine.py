@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from store_script import EXPIRED, Bench, Fault, bench, chaos, pattern
 from tiff_support import Image, tiles_of, write_tiff
 
-from up42fs.core.retry import Kind
-from up42fs.core.tuning import Reading
 from up42fs.errors import (
     AccessDenied,
     BadHandle,
@@ -25,8 +23,10 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
-from up42fs.store.failed_read import REPEATED_S
-from up42fs.store.open_file import OpenFile
+from up42fs.net.retry import Kind
+from up42fs.readahead.tuning import Reading
+from up42fs.store.failures import REPEATED_S
+from up42fs.store.handle import OpenFile
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 

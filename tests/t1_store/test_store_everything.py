@@ -20,7 +20,7 @@ from store_script import Bench, bench, chaos, inline, pattern
 from tiff_support import Image, tiles_of, write_head
 
 from up42fs.errors import AccessDenied, Unavailable
-from up42fs.store.open_file import OpenFile
+from up42fs.store.handle import OpenFile
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20

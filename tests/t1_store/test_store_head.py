@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from store_script import EXPIRED, Bench, Fault, bench, pattern
 from trio.testing import MockClock
 
-from up42fs.core.retry import Kind
 from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Unavailable, Up42fsError
-from up42fs.store.head import HEAD_BYTES
+from up42fs.net.retry import Kind
+from up42fs.store.probe import HEAD_BYTES
 
 MIB = 1 << 20
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from store_script import bench
 from tiff_support import Image, write_tiff
 
-from up42fs.core.structure import Format
-from up42fs.store import files
+from up42fs.readahead.contents import Format
+from up42fs.store import store as files
 from up42fs.store.insights import Insights
 
 

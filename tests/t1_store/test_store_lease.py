@@ -7,8 +7,8 @@ import trio
 
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.metrics import Metrics
-from up42fs.store.lease import MOST_LEASES, Leases
-from up42fs.store.tally import Tallies
+from up42fs.store.http.links import MOST_LEASES, Leases
+from up42fs.store.http.tally import Tallies
 from up42fs.types import SignedUrl
 
 

@@ -8,7 +8,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.store.memory_cache import MemoryCache
+from up42fs.store.memory import MemoryCache
 from up42fs.store.slots import Slots
 
 

@@ -19,12 +19,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from up42fs.store.answer import VersionPin
-from up42fs.store.attempt import Attempt
 from up42fs.store.buffers import MAPPED_BYTES, Buffers
-from up42fs.store.delivery import Delivery
+from up42fs.store.http.answer import VersionPin
+from up42fs.store.http.attempt import Attempt
+from up42fs.store.http.delivery import Delivery
+from up42fs.store.http.ports import RangeRequest
 from up42fs.store.part import Part
-from up42fs.store.ports import RangeRequest
 from up42fs.types import ByteRange
 
 TRUTH = random.Random(5).randbytes(3 * MAPPED_BYTES)

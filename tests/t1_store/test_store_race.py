@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_script import Bench, Fault, bench, pattern
 
-from up42fs.core.hedging import FEWEST
-from up42fs.core.ranges import RangeSet
-from up42fs.core.retry import Kind
 from up42fs.errors import QuotaExceeded, VersionChanged
-from up42fs.store.ports import Outcome, RangeRequest, Sink
+from up42fs.net.hedging import FEWEST
+from up42fs.net.retry import Kind
+from up42fs.ranges import RangeSet
+from up42fs.store.http.ports import Outcome, RangeRequest, Sink
 
 KIB, MIB = 1 << 10, 1 << 20
 STEP = 4 * MIB  # so far apart that each read is a jump, and a request

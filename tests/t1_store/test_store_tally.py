@@ -8,9 +8,9 @@ import trio
 import trio.testing
 from store_script import Fault, bench, pattern
 
-from up42fs.core.retry import Kind
 from up42fs.metrics import Metrics
-from up42fs.store.tally import MOST_OBJECTS, Tallies
+from up42fs.net.retry import Kind
+from up42fs.store.http.tally import MOST_OBJECTS, Tallies
 
 KIB, MIB = 1 << 10, 1 << 20
 Clock = trio.testing.MockClock

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from up42fs.core.hosts import is_loopback
-from up42fs.core.retry import Kind
 from up42fs.errors import InvalidAnswer
-from up42fs.store.addresses import check_url
-from up42fs.store.ports import Head, RangeRequest
-from up42fs.store.transport import CurlTransport
+from up42fs.net.addresses import check_url
+from up42fs.net.hosts import is_loopback
+from up42fs.net.retry import Kind
+from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
 BODY = bytes(range(256)) * 400

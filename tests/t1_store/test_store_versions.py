@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_script import Bench, Fault, bench, inline, pattern
 
-from up42fs.core.cells import Label, encode_header, is_cacheable, parse_header
 from up42fs.errors import VersionChanged
-from up42fs.store.answer import Final, Garbled, Take, VersionPin, judge, version_of
-from up42fs.store.ports import Head
+from up42fs.store.disk.format import Label, encode_header, is_cacheable, parse_header
+from up42fs.store.http.answer import Final, Garbled, Take, VersionPin, judge, version_of
+from up42fs.store.http.ports import Head
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20

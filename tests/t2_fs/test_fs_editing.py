@@ -25,7 +25,7 @@ from up42fs.errors import (
     Unsupported,
     Up42fsError,
 )
-from up42fs.fs.nodes import Absent, Attributes, Kind, Node
+from up42fs.fs.tree.nodes import Absent, Attributes, Kind, Node
 
 ORDER = make_order(1)
 ONE = make_asset(1, tags=("a", "b"), title="one", order_id=ORDER.id)

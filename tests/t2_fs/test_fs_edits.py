@@ -17,8 +17,7 @@ from strategies import make_asset
 from trio.testing import MockClock
 
 from up42fs.catalog.metadata import Fresh
-from up42fs.core.changes import Change, parse_lines, still_done, to_line
-from up42fs.core.edits import Edit, Metadata, retag
+from up42fs.deadlines import note
 from up42fs.errors import (
     AccessDenied,
     Conflict,
@@ -30,10 +29,11 @@ from up42fs.errors import (
     Unavailable,
     Up42fsError,
 )
-from up42fs.fs.edits import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
-from up42fs.fs.interlock import Interlock, default_path
-from up42fs.fs.journal import Journal
-from up42fs.troubles import note
+from up42fs.fs.edits.apply import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
+from up42fs.fs.edits.changes import Change, parse_lines, still_done, to_line
+from up42fs.fs.edits.journal import Journal
+from up42fs.fs.edits.locks import Interlock, default_path
+from up42fs.model.intentions import Edit, Metadata, retag
 
 ONE, TWO = make_asset(1, tags=("a", "b"), title="one"), make_asset(2, tags=("b",))
 TAGS = st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map(tuple)
@@ -390,7 +390,7 @@ async def test_locks_of_one_machine_hold_processes_apart(tmp_path: Path) -> None
     path = tmp_path / "run" / "edits.lock"
     mine = Interlock(path, "api")
     script = (
-        "import sys, trio\nfrom pathlib import Path\nfrom up42fs.fs.interlock import Interlock\n"
+        "import sys, trio\nfrom pathlib import Path\nfrom up42fs.fs.edits.locks import Interlock\n"
         "async def main():\n"
         "    other = Interlock(Path(sys.argv[1]), 'api')\n"
         "    async with other.held('free'):\n        pass\n"

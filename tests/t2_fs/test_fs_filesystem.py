@@ -14,7 +14,7 @@ from strategies import at, make_asset, make_order
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from up42fs.catalog.sync import Part
-from up42fs.core.tuning import Reading
+from up42fs.deadlines import note
 from up42fs.errors import (
     BadHandle,
     DeadlineExceeded,
@@ -28,9 +28,9 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.fs.filesystem import KERNEL_TTL_S, LISTING_TIMEOUT_S, Invalidation
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S
-from up42fs.troubles import note
+from up42fs.readahead.tuning import Reading
 from up42fs.types import CNAM_STATES, CnamStatus
 
 ORDER = make_order(1, display_name="Munich", tags=("o1", "o2"), workspace_id="ws-o")

@@ -13,8 +13,8 @@ from strategies import make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.errors import InvalidArgument, Unavailable
-from up42fs.fs.footprints import KEPT_S, NAME, PARALLEL, TOGETHER
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.branches.footprints import KEPT_S, NAME, PARALLEL, TOGETHER
+from up42fs.fs.tree.nodes import Absent, Attributes
 
 ORDER = make_order(1, display_name="Munich")
 ONE = done(

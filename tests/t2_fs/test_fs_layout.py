@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from strategies import assets, make_asset, make_order, orders
 
 from up42fs.catalog.index import Changes, Index
-from up42fs.core.names import MAX_NAME_BYTES
-from up42fs.fs.layout import Layout, is_id
-from up42fs.fs.nodes import CONTROL, ROOT, Kind, Node
+from up42fs.fs.tree.layout import Layout, is_id
+from up42fs.fs.tree.nodes import CONTROL, ROOT, Kind, Node
+from up42fs.model.names import MAX_NAME_BYTES
 from up42fs.types import CNAM_STATES, Asset, CnamStatus
 
 VIRTUAL = ("README", "status.json")

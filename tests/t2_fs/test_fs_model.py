@@ -22,11 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from strategies import at, make_order
 
 from up42fs.catalog.transformations import Transformations
-from up42fs.core.names import split_extension
 from up42fs.errors import NoAttribute, NotADirectory, OtherVersion, VersionChanged
 from up42fs.fs.filesystem import Invalidation
-from up42fs.fs.moments import Moments
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.nodes import Absent, Attributes
+from up42fs.model.names import split_extension
 from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
 
 #: A thing of the model: its kind, the ID of what it shows, and how an order's ID was spelt.

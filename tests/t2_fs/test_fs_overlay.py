@@ -16,11 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from up42fs.core.sidecars import Tag, kept_name
 from up42fs.errors import BadHandle, ConfigurationError, NoSpace, Unavailable, VersionChanged
-from up42fs.fs.overlay import Overlay
-from up42fs.fs.overlay_disk import OverlayDirectory
-from up42fs.fs.sidecar_file import OpenSidecar
+from up42fs.fs.sidecars.disk import OverlayDirectory
+from up42fs.fs.sidecars.file import OpenSidecar
+from up42fs.fs.sidecars.names import Tag, kept_name
+from up42fs.fs.sidecars.overlay import Overlay
 
 AUX, OVR = Tag(".aux.xml"), Tag(".ovr")
 PASSING = Tag(".aux.xml", ".Ab12Cd", is_hidden=True)
@@ -98,7 +98,7 @@ async def test_drafts_of_a_dead_mount_go_those_of_a_living_one_stay(tmp_path: Pa
         young.write_bytes(b"half")
         with pytest.MonkeyPatch.context() as patch:
             now_s = young.stat().st_ctime + 61.0
-            patch.setattr("up42fs.fs.overlay_disk.time.time", lambda: now_s)
+            patch.setattr("up42fs.fs.sidecars.disk.time.time", lambda: now_s)
             with overlay(tmp_path):
                 assert set(tmp_path.iterdir()) == {draft}
         young.write_bytes(b"not locked yet")
@@ -172,12 +172,12 @@ async def test_an_error_of_the_disk_reaches_who_writes(
         opened = await sidecar.open(writable=True)
         await opened.write(0, b"new")
         with monkeypatch.context() as patch:
-            patch.setattr("up42fs.fs.overlay_disk.os.pwrite", fail)
+            patch.setattr("up42fs.fs.sidecars.disk.os.pwrite", fail)
             expected = Unavailable if number == errno.EIO else NoSpace
             with pytest.raises(expected):
                 await opened.write(3, b"er")
         with monkeypatch.context() as patch:
-            patch.setattr("up42fs.fs.overlay_disk.os.fdatasync", fail)
+            patch.setattr("up42fs.fs.sidecars.disk.os.fdatasync", fail)
             with pytest.raises(expected):
                 await opened.flush()
         opened.close()

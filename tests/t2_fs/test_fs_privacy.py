@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.errors import NotShared
+from up42fs.fs.control import VirtualFiles
 from up42fs.fs.privacy import (
     Privacy,
     document_for_others,
     require_shared,
     status_for_others,
 )
-from up42fs.fs.virtual import VirtualFiles
 from up42fs.fs.xattrs import DOWNLOAD_URL, EXPLAIN, JSON, STAC_JSON
 
 SECRET = "0e3f9f50-5ecr-et00"

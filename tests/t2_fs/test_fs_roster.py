@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import at, make_asset
 
-from up42fs.catalog.table import outline
-from up42fs.fs.nodes import Kind, Node
-from up42fs.fs.roster import Roster
+from up42fs.catalog.snapshot.assets import outline
+from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.fs.tree.roster import Roster
 from up42fs.types import Asset, CnamStatus
 
 NAMES = ("a.zip", "a", "a (files)", "a [00000000].zip", "b.zip", "b", None)

@@ -19,14 +19,14 @@ from trio.testing import MockClock
 
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.sync import Part
-from up42fs.core.query import parse_query
-from up42fs.core.stac import StacItem
+from up42fs.deadlines import note
 from up42fs.errors import Offline, Unavailable
 from up42fs.fs.filesystem import BRANCH_TIMEOUT_S
-from up42fs.fs.layout import BRANCH_TTL_S
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.tree.layout import BRANCH_TTL_S
+from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.metrics import Metrics
-from up42fs.troubles import note
+from up42fs.model.query import parse_query
+from up42fs.model.stac import StacItem
 
 ORDER = make_order(1, display_name="Berlin May")
 ONE = done(1, name="one.zip", collection="phr", tags=("harbour",), order_id=ORDER.id)

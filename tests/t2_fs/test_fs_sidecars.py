@@ -11,9 +11,9 @@ from strategies import make_asset, make_order
 
 from up42fs.errors import ReadOnly, VersionChanged
 from up42fs.fs.filesystem import KERNEL_TTL_S
-from up42fs.fs.nodes import Absent, Attributes
-from up42fs.fs.overlay import Overlay
-from up42fs.fs.overlay_disk import OverlayDirectory
+from up42fs.fs.sidecars.disk import OverlayDirectory
+from up42fs.fs.sidecars.overlay import Overlay
+from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.fs.writing import Writing
 
 ORDER = make_order(1, display_name="Munich")

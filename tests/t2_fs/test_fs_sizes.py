@@ -10,9 +10,9 @@ from strategies import make_asset
 from trio.testing import MockClock
 
 from up42fs.errors import Unavailable
+from up42fs.fs.files.sizes import AHEAD, LISTING_S
 from up42fs.fs.filesystem import KERNEL_TTL_S, Invalidation
-from up42fs.fs.nodes import Attributes
-from up42fs.fs.sizes import AHEAD, LISTING_S
+from up42fs.fs.tree.nodes import Attributes
 
 ASSET = done(1, name="one.zip")
 KEYS = tuple(f"b{n:02d}.tiff" for n in range(21))

@@ -15,10 +15,10 @@ from strategies import at, make_asset
 from transformed_support import validate, walk
 
 from up42fs.api.schema import parse_collection, parse_item
-from up42fs.core.stac import StacCollection, StacItem
 from up42fs.errors import Offline
-from up42fs.fs.layout import BRANCH_TTL_S
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.tree.layout import BRANCH_TTL_S
+from up42fs.fs.tree.nodes import Absent, Attributes
+from up42fs.model.stac import StacCollection, StacItem
 
 RESPONSES = Path(
     os.environ.get("UP42FS_TEST_RESPONSES")

@@ -13,8 +13,8 @@ from strategies import at, make_asset, make_order
 
 from up42fs.errors import NoAttribute, Unavailable, VersionChanged
 from up42fs.fs.filesystem import KERNEL_TTL_S
-from up42fs.fs.layout import BRANCH_TTL_S
-from up42fs.fs.nodes import Absent, Attributes
+from up42fs.fs.tree.layout import BRANCH_TTL_S
+from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.types import CnamStatus
 
 ORDER = make_order(1, display_name="Munich")

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from up42fs.core.tree import ROOT_INODE, InodeTable
 from up42fs.errors import OtherVersion, VersionChanged
-from up42fs.fs.nodes import Attributes, Kind, Node, inode_of
-from up42fs.fs.versions import Versions
-from up42fs.store.answer import VersionPin
+from up42fs.fs.files.versions import Versions
+from up42fs.fs.tree.inodes import ROOT_INODE, InodeTable
+from up42fs.fs.tree.nodes import Attributes, Kind, Node, inode_of
+from up42fs.store.http.answer import VersionPin
 from up42fs.types import Version
 
 PAGES = 4

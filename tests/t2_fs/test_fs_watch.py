@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from up42fs.cli.explain import MAP_CELLS, file_map, lines
 from up42fs.cli.status_view import rows
-from up42fs.config import CROWD
+from up42fs.config.settings import CROWD
 from up42fs.errors import CrowdRefused, Unavailable
-from up42fs.fs import ledger as ledger_module
-from up42fs.fs.ledger import Ledger
-from up42fs.fs.watch import HEAD_BYTES, TAIL_BYTES, Watch
+from up42fs.fs.files import ledger as ledger_module
+from up42fs.fs.files.crowd import HEAD_BYTES, TAIL_BYTES, Watch
+from up42fs.fs.files.ledger import Ledger
 from up42fs.metrics import Metrics
 from up42fs.types import ByteRange
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from harness import REPOSITORY, Emulator, run
 
-from up42fs.config import Settings
+from up42fs.config.logins import Logins
+from up42fs.config.settings import Settings
 from up42fs.errors import ConfigurationError
-from up42fs.logins import Logins
 
 SECRET = "hunter2-hunter2"
 NO_KEYRING = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}

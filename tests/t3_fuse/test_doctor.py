@@ -29,11 +29,11 @@ from rich import markup
 
 import up42fs
 from up42fs.cli import status_view
-from up42fs.config import Settings
-from up42fs.core import exposition, foreign
-from up42fs.doctor import bundle, desktop, machine, mounted, network
+from up42fs.config.settings import Settings
+from up42fs.doctor import bundle, desktop, foreign, machine, mounted, network
 from up42fs.doctor.finding import Finding, Level, Machine
-from up42fs.fuse.mounts import Mount
+from up42fs.fuse.mount_table import Mount
+from up42fs.mount import prometheus as exposition
 
 MODULES = (machine, desktop, mounted, network)
 SECRET = "hunter2-hunter2"

@@ -15,14 +15,14 @@ import pyfuse3
 import pytest
 import trio
 
-from up42fs.fs.nodes import Absent, Attributes, Opened
-from up42fs.fuse import lane as lane_module
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.fuse import places, protocol
+from up42fs.fuse import server as server_module
 from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
-from up42fs.fuse.lane import Lane
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
+from up42fs.fuse.server import Lane
 from up42fs.fuse.shares import Shares
 from up42fs.metrics import Metrics
 
@@ -275,7 +275,7 @@ async def test_readers_take_no_place_of_others(handlers: Handlers, two_places: N
 async def test_time_without_a_place_counts(
     handlers: Handlers, two_places: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "METADATA_DEADLINE_S", 0.3)
+    monkeypatch.setattr(server_module, "METADATA_DEADLINE_S", 0.3)
     handlers.gates = {node: trio.Event() for node in (1, 2, 3, 4)}
     async with served(handlers) as kernel:
         for node in (1, 2, 3, 4):
@@ -391,7 +391,7 @@ async def test_a_storm_pauses_while_others_are_answered(
         def pause_s(self, client: int, now_s: float) -> float:
             return 0.2 if client == 4 else 0.0
 
-    monkeypatch.setattr(lane_module, "Shares", Stormy)
+    monkeypatch.setattr(server_module, "Shares", Stormy)
     async with served(handlers) as kernel:
         handlers.gates[7] = trio.Event()
         storm = [

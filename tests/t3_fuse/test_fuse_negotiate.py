@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from up42fs.fuse.init_reply import (
+from up42fs.fuse.attach import HandshakeFailed, StandIn, negotiate
+from up42fs.fuse.handshake import (
     DIRECT_IO_ALLOW_MMAP,
     PARALLEL_DIROPS,
     READDIRPLUS_AUTO,
@@ -22,8 +23,7 @@ from up42fs.fuse.init_reply import (
     parse_offer,
     raise_limits,
 )
-from up42fs.fuse.mounts import mount_at
-from up42fs.fuse.negotiate import HandshakeFailed, StandIn, negotiate
+from up42fs.fuse.mount_table import mount_at
 
 U16 = st.integers(0, 2**16 - 1)
 U32 = st.integers(0, 2**32 - 1)

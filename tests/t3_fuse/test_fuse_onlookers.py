@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from up42fs.fuse.onlookers import MOST_THREADS, Onlookers
+from up42fs.fuse.callers import MOST_THREADS, Onlookers
 
 
 def test_a_thread_that_asks_for_a_file_it_was_told_by_name() -> None:

@@ -15,10 +15,10 @@ from strategies import make_asset
 
 from up42fs.errors import BadHandle, NoAttribute
 from up42fs.fs.filesystem import KERNEL_TTL_S
-from up42fs.fs.nodes import Absent, Attributes, Opened, Usage
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened, Usage
+from up42fs.fuse.callers import UNKNOWN
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import BLOCK_SIZE_BYTES
-from up42fs.fuse.readers import UNKNOWN
 from up42fs.metrics import Metrics
 
 CTX = pyfuse3.RequestContext()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.fuse import protocol
 from up42fs.fuse.protocol import HEAD_BYTES, Entries, Listing, Names, Opcode
 

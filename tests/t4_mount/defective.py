@@ -23,16 +23,17 @@ from typing import Any
 
 import trio
 
-from up42fs import ending, supervise
+from up42fs import supervise
 from up42fs.api.client import Client
-from up42fs.catalog.shelf import Shelf
-from up42fs.catalog.snapshot import Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.stored_items import Shelf
+from up42fs.mount import ending
 from up42fs.store.buffers import Buffers
-from up42fs.store.cache_room import CacheRoom
-from up42fs.store.cell_files import CellFiles
-from up42fs.store.delivery import Delivery
-from up42fs.store.egress_book import Book
-from up42fs.store.transport import CurlTransport
+from up42fs.store.disk.files import CellFiles
+from up42fs.store.disk.room import CacheRoom
+from up42fs.store.egress.book import Book
+from up42fs.store.http.delivery import Delivery
+from up42fs.store.http.transport import CurlTransport
 
 CONTROL = Path(sys.argv[1])
 LOG = CONTROL.with_name(CONTROL.name + ".log").open("a", buffering=1)

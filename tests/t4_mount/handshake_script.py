@@ -10,12 +10,12 @@ from typing import Any
 
 import trio
 
-import up42fs.fuse.lane
-import up42fs.fuse.negotiate
+import up42fs.fuse.attach
+import up42fs.fuse.server
 
 # Their functions are replaced, which has no types.
-lane: Any = up42fs.fuse.lane
-negotiate: Any = up42fs.fuse.negotiate
+lane: Any = up42fs.fuse.server
+negotiate: Any = up42fs.fuse.attach
 Lane: Any = lane.Lane
 REAL_RAISE = negotiate.raise_limits
 

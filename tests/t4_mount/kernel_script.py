@@ -17,7 +17,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from up42fs.fuse.mounts import Mount
+from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import tune
 

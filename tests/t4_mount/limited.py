@@ -10,7 +10,8 @@ import struct
 import sys
 from typing import Any
 
-from up42fs.fuse import init_reply, negotiate
+from up42fs.fuse import attach as negotiate
+from up42fs.fuse import handshake as init_reply
 
 LIMIT_S = 15
 #: Bit 42 of the flags, and bit 30, which says that there are more than 32.

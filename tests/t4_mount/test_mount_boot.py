@@ -24,8 +24,8 @@ from harness import (
     wait_until,
 )
 
-from up42fs.config import OPTIONS
-from up42fs.fuse.mounts import mount_at
+from up42fs.config.settings import OPTIONS
+from up42fs.fuse.mount_table import mount_at
 
 INSTALL = REPOSITORY / "contrib" / "install"
 READ_AHEAD = REPOSITORY / "contrib" / "udev" / "up42fs-read-ahead"

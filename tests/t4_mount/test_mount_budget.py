@@ -17,12 +17,12 @@ from harness import UP42FS, Emulator, check, emulator, run, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.core.budget import Limit
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
-from up42fs.store.egress import BudgetedTransport, Egress
-from up42fs.store.egress_book import Book
-from up42fs.store.ports import Outcome, RangeRequest, Sink
+from up42fs.store.egress.book import Book
+from up42fs.store.egress.budget import Limit
+from up42fs.store.egress.egress import BudgetedTransport, Egress
+from up42fs.store.http.ports import Outcome, RangeRequest, Sink
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
@@ -243,7 +243,7 @@ async def test_where_nothing_can_be_noted(tmp_path: Path, caplog: pytest.LogCapt
 async def test_a_disk_that_hangs_holds_up_one_request_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("up42fs.store.egress.BOOK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("up42fs.store.egress.egress.BOOK_TIMEOUT_S", 0.1)
     path = tmp_path / "x.json"
     budget = egress(path, [1e9])
     with path.open("w") as held:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from harness import REPOSITORY, UP42FS, Mount, environ, mounted, run, wait_until
 
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

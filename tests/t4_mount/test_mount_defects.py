@@ -23,7 +23,7 @@ import pytest
 from harness import UP42FS, Emulator, emulator, environ, run, wait_until
 
 from up42fs.emulator import pattern_bytes
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import UP42FS, Emulator, Mount, check, emulator, run
 
-from up42fs.fuse.readers import UNKNOWN, program_of
+from up42fs.fuse.callers import UNKNOWN, program_of
 
 pytestmark = pytest.mark.mount
 

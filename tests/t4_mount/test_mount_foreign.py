@@ -26,7 +26,7 @@ from harness import (
 )
 
 from up42fs.cli import unmount as unmount_command
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

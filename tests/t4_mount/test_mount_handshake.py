@@ -14,7 +14,7 @@ from handshake_script import WAYS
 from harness import Emulator, Mount, environ, run, wait_until
 
 from up42fs.emulator import pattern_bytes
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.cli import respawn
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 COMMAND = Path(sys.executable).parent / "up42fs"
 HELPER = REPOSITORY / "contrib" / "mount.up42fs"

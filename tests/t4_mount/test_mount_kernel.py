@@ -30,7 +30,7 @@ from harness import (
 
 from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import read_ahead_path
 

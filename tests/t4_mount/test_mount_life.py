@@ -29,7 +29,7 @@ from harness import (
     wait_until,
 )
 
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import Emulator, check, environ, mounted, run, wait_until
 
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 pytestmark = pytest.mark.mount
 

@@ -17,7 +17,7 @@ import pytest
 from harness import UP42FS, Emulator, Mount, check, environ, is_running, mounted, run, wait_until
 
 from up42fs.emulator import pattern_bytes
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 from up42fs.fuse.session import GRACE_S
 
 pytestmark = pytest.mark.mount

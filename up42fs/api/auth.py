@@ -28,7 +28,7 @@ import trio
 
 from up42fs.api.links import require_secure
 from up42fs.api.transport import Answer, Call, Limits, Refused, Transport
-from up42fs.core.retry import Plane
+from up42fs.deadlines import Turns, patient_s
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -40,8 +40,7 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
-from up42fs.troubles import Turns
+from up42fs.net.retry import Plane
 
 log = logging.getLogger(__name__)
 

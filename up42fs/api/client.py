@@ -21,12 +21,12 @@ from up42fs.api.links import NextLink
 from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Memo, Page, StacPage
 from up42fs.api.transport import Answer, Call, Limits, Transport
-from up42fs.core import expiry
-from up42fs.core.retry import Plane
-from up42fs.core.stac import StacCollection, StacItem
+from up42fs.config.quantities import show_count
 from up42fs.errors import InvalidAnswer
 from up42fs.metrics import Metrics
-from up42fs.quantities import show_count
+from up42fs.model.stac import StacCollection, StacItem
+from up42fs.net import expiry
+from up42fs.net.retry import Plane
 from up42fs.types import Asset, CnamStatus, Order, SignedUrl
 
 log = logging.getLogger(__name__)

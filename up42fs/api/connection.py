@@ -12,9 +12,9 @@ import httpx
 
 from up42fs import __version__
 from up42fs.api.network import Reached, Routed
-from up42fs.certificates import find_trust
-from up42fs.core.proxies import route_of
-from up42fs.patience import patient_s
+from up42fs.deadlines import patient_s
+from up42fs.net.certificates import find_trust
+from up42fs.net.proxies import route_of
 
 CONNECT_TIMEOUT_S = patient_s(10.0)
 READ_TIMEOUT_S = patient_s(15.0)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from up42fs.core.hosts import is_loopback, is_near
 from up42fs.errors import ConfigurationError, InvalidAnswer, InvalidArgument
+from up42fs.net.hosts import is_loopback, is_near
 
 _ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+)")
 _STAC_PATH = "/v2/assets/stac"

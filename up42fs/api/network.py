@@ -2,14 +2,14 @@
 
 Knows httpx and httpcore; nothing of endpoints or tokens.
 
-Theory. The proxy of each request is `core.proxies`' to say, so that both planes go the same way;
+Theory. The proxy of each request is `net.proxies`' to say, so that both planes go the same way;
 httpx reads nothing of the environment. A direct connection resolves the name once, leaves out
-addresses that nobody's API has (`core.hosts`), and connects to one of the rest, so a name that
+addresses that nobody's API has (`net.hosts`), and connects to one of the rest, so a name that
 resolves to something else in between changes nothing. The API's host is the user's word, so it may
 be this machine; whether it is, as its certificate proves, decides what links may lead to
 (`Reached`). With a proxy the proxy resolves, and only what the URL itself says can be judged.
 httpcore needs one more library for SOCKS and always lets the proxy resolve; curl does not with
-`socks5://`. So the connection through a SOCKS proxy is made here (`core.socks`), where httpcore
+`socks5://`. So the connection through a SOCKS proxy is made here (`net.socks`), where httpcore
 takes it for a direct one.
 """
 
@@ -24,10 +24,10 @@ import httpcore
 import httpx
 import trio
 
-from up42fs.certificates import Trust, context_of
-from up42fs.core.hosts import is_loopback, may_connect, numeric
-from up42fs.core.proxies import Proxy, route_of
-from up42fs.core.socks import SocksError, handshake
+from up42fs.net.certificates import Trust, context_of
+from up42fs.net.hosts import is_loopback, may_connect, numeric
+from up42fs.net.proxies import Proxy, route_of
+from up42fs.net.socks import SocksError, handshake
 
 #: The next address is tried beside one that does not answer after so many seconds (RFC 8305).
 _STAGGER_S = 0.25

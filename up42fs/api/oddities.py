@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from up42fs.api import schema
-from up42fs.core import names
+from up42fs.model import names
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from up42fs.api.links import asset_id_of_href
-from up42fs.core.stac import NO_EPSG, StacAsset, StacCollection, StacItem
+from up42fs.model.stac import NO_EPSG, StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus, Order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ Knows nothing of endpoints or what the JSON means.
 Theory. A call is a sequence of attempts inside one ceiling (25 s) and the caller's own deadline.
 Each attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the
 host's pace, in this order: a token is fetched through another transport and must not hold a slot.
-What follows a failure is `core.retry.decide`'s to say. A 429, and any refusal that carries
+What follows a failure is `net.retry.decide`'s to say. A 429, and any refusal that carries
 `Retry-After`, pauses the host for everybody. A caller whose time would run out during that pause
 is told at once. 401 discards the very token that was refused, so that of fifty callers holding
 one stale token only the first causes a renewal.
@@ -28,7 +28,7 @@ import trio
 
 from up42fs.api.bounds import SMALL_BYTES, OutOfBoundsError, Unpacker, parse
 from up42fs.api.explain import explain, inner_error, unwrap
-from up42fs.core import expiry, pacing, retry
+from up42fs.deadlines import note, patient_s, within
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -41,8 +41,7 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.metrics import Metrics
-from up42fs.patience import patient_s
-from up42fs.troubles import note, within
+from up42fs.net import expiry, pacing, retry
 
 #: The longest one call may take, all attempts together: less than a program waits for metadata
 #: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.

@@ -12,13 +12,13 @@ from typing import Protocol
 
 import trio
 
-from up42fs.catalog.answers import Answers
-from up42fs.catalog.flights import Flights
+from up42fs.catalog.cached_answers import Answers
 from up42fs.catalog.items import MOST_KEPT, Items, in_order, weight
-from up42fs.catalog.shelf import Shelf
-from up42fs.core.stac import StacCollection, StacItem
+from up42fs.catalog.single_flight import Flights
+from up42fs.catalog.stored_items import Shelf
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacCollection, StacItem
 
 #: Age in seconds from which a look starts a refresh.
 REFRESH_S = 60.0

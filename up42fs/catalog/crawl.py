@@ -27,7 +27,7 @@ from typing import Protocol
 import trio
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.item_rows import to_us
+from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.together import MOST as BATCH
 from up42fs.errors import InvalidArgument, Offline, Up42fsError
 from up42fs.types import Asset, CnamStatus

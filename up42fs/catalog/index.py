@@ -12,7 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from up42fs.catalog.table import AssetTable
+from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.types import Asset, CnamStatus, Order
 
 G = TypeVar("G", str, CnamStatus)

@@ -36,12 +36,12 @@ from typing import Any, Protocol
 import trio
 from cachetools import LRUCache
 
-from up42fs.catalog.flights import Flights
-from up42fs.catalog.shelf import Shelved
+from up42fs.catalog.single_flight import Flights
+from up42fs.catalog.stored_items import Shelved
 from up42fs.catalog.together import ItemSource, Together, equal
-from up42fs.core.stac import StacAsset, StacItem
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacAsset, StacItem
 from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class ShelfOfItems(Protocol):
-    """Where items are kept on disk (see `catalog.shelf.Shelf`)."""
+    """Where items are kept on disk (see `catalog.stored_items.Shelf`)."""
 
     async def load(self, asset_ids: Sequence[str]) -> Mapping[str, Shelved]:
         """What is held of the items of some assets."""

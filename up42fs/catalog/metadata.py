@@ -1,7 +1,7 @@
 """Title and tags of one asset, read afresh and written, where UP42 keeps them.
 
 Knows the two places: `/v2/assets/{id}/metadata`, and for accounts listed by STAC alone the items of
-the asset (contract §3.2, §5.7). Decides nothing: what to write is `core.edits`' to say.
+the asset (contract §3.2, §5.7). Decides nothing: what to write is `model.intentions`' to say.
 
 A write is made once. Where it raises Unavailable or VersionChanged it may have been carried out:
 read again before you write again.
@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from up42fs.catalog.stac_only import asset_part, merge_assets, merged, scenes_of
-from up42fs.core.edits import Metadata
-from up42fs.core.stac import StacCollection, StacItem
 from up42fs.errors import NotFound
+from up42fs.model.intentions import Metadata
+from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset
 
 

@@ -1,6 +1,6 @@
 """The two listings of the storage as `sync` drives them: what one offers, and what is kept of it.
 
-Interfaces only; `up42fs.listings` and `stac_listing` have them.
+Interfaces only; `up42fs.catalog.listings` and `stac_listing` have them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import trio
 
 from up42fs import supervise
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
+from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
 from up42fs.catalog.sync import Part
 
 log = logging.getLogger(__name__)

@@ -36,8 +36,8 @@ from up42fs.catalog.stac_only import (
     scenes_of,
 )
 from up42fs.catalog.sync import Listing, Rows
-from up42fs.core.stac import StacCollection, StacItem
 from up42fs.errors import NotFound, Unavailable
+from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)

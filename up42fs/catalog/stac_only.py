@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from up42fs.catalog.items import in_order, transformed_files
-from up42fs.core.stac import StacAsset, StacCollection, StacItem
+from up42fs.model.stac import StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus, Order
 
 T = TypeVar("T")

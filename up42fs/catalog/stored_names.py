@@ -11,11 +11,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from up42fs.catalog.item_rows import unpack
 from up42fs.catalog.items import transformed_files
-from up42fs.catalog.tables import EXTENSION, SEPARATOR
-from up42fs.core.names import asset_name, safe_name, split_extension
-from up42fs.core.static_stac import file_names, item_names
+from up42fs.catalog.snapshot.item_rows import unpack
+from up42fs.catalog.snapshot.tables import EXTENSION, SEPARATOR
+from up42fs.model.names import asset_name, safe_name, split_extension
+from up42fs.model.stac_documents import file_names, item_names
 
 _ASSET = (
     "SELECT a.name, a.title, a.content_type, o.display_name FROM asset a "

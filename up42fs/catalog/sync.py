@@ -30,15 +30,14 @@ from typing import Any
 import trio
 
 from up42fs import supervise
-from up42fs.catalog.edited import Edited
 from up42fs.catalog.index import Changes, Delta, Index
-from up42fs.catalog.narrow import Narrow, look_at_assets, look_at_orders
 from up42fs.catalog.parts import Listing, Part, Rows, Uncounted
+from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.rows import closing, in_batches
 from up42fs.catalog.totals import Totals
+from up42fs.catalog.unsettled import Narrow, look_at_assets, look_at_orders
+from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError
-from up42fs.patience import patient_s
-from up42fs.troubles import Trouble, Turns, watched, within
 from up42fs.types import Asset, Order
 
 __all__ = ["Listing", "Part", "Rows", "Sync"]

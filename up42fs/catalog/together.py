@@ -18,9 +18,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from up42fs.core.stac import StacItem
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.metrics import Metrics
+from up42fs.model.stac import StacItem
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.item_rows import to_us
+from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.types import Asset, CnamStatus
 
 #: What the moments are kept under in the snapshot, the asset's ID behind it.

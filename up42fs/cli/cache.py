@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from up42fs.cli.mounts import mount_of, need_status
 from up42fs.cli.options import (
     Formatter,
     Subparsers,
@@ -20,15 +19,16 @@ from up42fs.cli.options import (
     path_argument,
     settings_of,
 )
+from up42fs.cli.running import mount_of, need_status
 from up42fs.cli.terminal import make_console, say, say_json
+from up42fs.config.quantities import DAY_S, parse_span_s, show_count
 from up42fs.errors import ConfigurationError
-from up42fs.quantities import DAY_S, parse_span_s, show_count
 from up42fs.visible import visible
 
 if TYPE_CHECKING:
     from up42fs.catalog.stored_names import KnownName
-    from up42fs.fuse.mounts import Mount
-    from up42fs.store.cache_files import Entry
+    from up42fs.fuse.mount_table import Mount
+    from up42fs.store.disk.admin import Entry
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -113,7 +113,7 @@ def _directory(options: argparse.Namespace) -> Path:
 
 
 def _entries(options: argparse.Namespace) -> Iterator[Entry]:
-    from up42fs.store.cache_files import entries
+    from up42fs.store.disk.admin import entries
 
     return entries(_directory(options) / "blocks")
 
@@ -155,7 +155,7 @@ def _row(entry: Entry, names: Mapping[str, KnownName]) -> dict[str, Any]:
 
 
 def _usage(options: argparse.Namespace) -> int:
-    from up42fs.store.cache_room import FREE_SHARE, space_of
+    from up42fs.store.disk.room import FREE_SHARE, space_of
 
     directory = _directory(options)
     found = list(_entries(options))
@@ -189,7 +189,7 @@ def _usage(options: argparse.Namespace) -> int:
 
 
 def _clear(options: argparse.Namespace) -> int:
-    from up42fs.store.cache_files import is_older, remove
+    from up42fs.store.disk.admin import is_older, remove
 
     wanted = {place.file for place in _places(options)} if options.paths else None
     freed = count = 0
@@ -209,7 +209,7 @@ def _clear(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from rich.progress import track
 
-    from up42fs.store.cache_files import verify
+    from up42fs.store.disk.admin import verify
 
     bad_files = bad_bytes = 0
     found = list(_entries(options))
@@ -229,7 +229,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _pin(options: argparse.Namespace) -> int:
-    from up42fs.store.cache_files import pin
+    from up42fs.store.disk.admin import pin
 
     for place in _places(options):
         pin(place.file)
@@ -238,7 +238,7 @@ def _pin(options: argparse.Namespace) -> int:
 
 
 def _unpin(options: argparse.Namespace) -> int:
-    from up42fs.store.cache_files import unpin
+    from up42fs.store.disk.admin import unpin
 
     for place in _places(options):
         say(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
@@ -250,8 +250,8 @@ def _places(options: argparse.Namespace) -> list[_Place]:
 
     Raises an `Up42fsError` for a path that has none.
     """
-    from up42fs.cli.warm_plan import files
-    from up42fs.store.cache_files import path_of
+    from up42fs.cli.warm.plan import files
+    from up42fs.store.disk.admin import path_of
 
     found = []
     for path in options.paths:
@@ -274,8 +274,8 @@ def _files_of(mount: Mount, options: argparse.Namespace) -> Path:
     As this user's own record of the mount says, else the settings: the mount itself may be another
     user's, whose word must not lead to files of this one.
     """
-    from up42fs import records
-    from up42fs.places import account_key
+    from up42fs.mount import records
+    from up42fs.mount.places import account_key
 
     place = Path(mount.mountpoint)
     if mount.is_foreign:

@@ -18,7 +18,7 @@ from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
-from up42fs.fuse.mounts import mount_at
+from up42fs.fuse.mount_table import mount_at
 
 _HINTS = """\
 UP42 sample storage is mounted at {mountpoint}. Try in another shell:

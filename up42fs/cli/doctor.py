@@ -9,8 +9,6 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from up42fs import config, records
-from up42fs.cli.mounts import read_status, within
 from up42fs.cli.options import (
     ACCOUNT,
     Formatter,
@@ -20,8 +18,11 @@ from up42fs.cli.options import (
     path_argument,
     settings_of,
 )
+from up42fs.cli.running import read_status, within
 from up42fs.cli.terminal import make_console, say, say_json
-from up42fs.fuse.mounts import FSTYPE, Mount, mount_at, ours
+from up42fs.config import settings as config
+from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
+from up42fs.mount import records
 
 if TYPE_CHECKING:
     from up42fs.doctor.finding import Finding

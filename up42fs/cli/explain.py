@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from up42fs.cli.mounts import mount_of
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.running import mount_of
 from up42fs.cli.terminal import say, say_json
+from up42fs.config.quantities import show_count
 from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
-from up42fs.quantities import show_count
 from up42fs.visible import visible
 
 #: Width of the map of a file, cells.

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from up42fs import config
-from up42fs.config import Settings
-from up42fs.homes import NOWHERE
+from up42fs.config import settings as config
+from up42fs.config.homes import NOWHERE
+from up42fs.config.settings import Settings
 
 
 def kept(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:

@@ -8,11 +8,11 @@ import os
 import sys
 from dataclasses import replace
 
-from up42fs import config
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples
 from up42fs.cli.terminal import say
+from up42fs.config import settings as config
+from up42fs.config.logins import Login, Logins, default_path
 from up42fs.errors import ConfigurationError
-from up42fs.logins import Login, Logins, default_path
 
 _PLACES = ("region", "api_url", "auth_url")
 
@@ -55,7 +55,7 @@ def login(options: argparse.Namespace) -> int:
     """Sign in and keep the account; returns 0. Raises an `Up42fsError`, then nothing is kept."""
     import trio
 
-    from up42fs.account import sign_in
+    from up42fs.mount.account import sign_in
 
     settings = _place(options)
     username = settings.username or _ask_name()

@@ -8,22 +8,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from up42fs import __version__, config
-from up42fs.cli import (
-    cache,
-    demo,
-    doctor,
-    explain,
-    login,
-    mount,
-    status,
-    stdio,
-    undo,
-    unmount,
-    warm,
-)
+from up42fs import __version__
+from up42fs.cli import cache, demo, doctor, explain, login, mount, status, stdio, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.cli.terminal import say, speak_any_encoding
+from up42fs.cli.warm import command as warm
+from up42fs.config import settings as config
 from up42fs.errors import Up42fsError, UsageError
 from up42fs.visible import visible
 

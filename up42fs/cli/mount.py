@@ -24,16 +24,17 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from up42fs import config, logs
+from up42fs import logs
 from up42fs.cli import keeping, respawn
-from up42fs.cli.mounts import clear_dead
 from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
 from up42fs.cli.options import settings_of as merge
+from up42fs.cli.running import clear_dead
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import serving_pid
+from up42fs.config import settings as config
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
-from up42fs.fuse.mounts import FSTYPE, mount_at
+from up42fs.fuse.mount_table import FSTYPE, mount_at
 
 #: The mount answers within this many seconds, or the attempt is ended and undone.
 READY_TIMEOUT_S = 15.0
@@ -207,7 +208,7 @@ def _serve(
     notes: list[str],
     given: str | None,
 ) -> None:
-    from up42fs import run
+    from up42fs.mount import mount as run
 
     run.serve(settings, mountpoint, ready, notes, source_name(given) if given else None)
 

@@ -8,10 +8,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from up42fs import config, homes
 from up42fs.cli.terminal import say
-from up42fs.core.foreign import printable as printable
-from up42fs.logins import Logins, default_path
+from up42fs.config import homes
+from up42fs.config import settings as config
+from up42fs.config.logins import Logins, default_path
+from up42fs.doctor.foreign import printable as printable
 
 #: The settings that say which account is meant.
 ACCOUNT = frozenset(

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from up42fs.cli.mounts import chosen, need_status, read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.running import chosen, need_status, read_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
 

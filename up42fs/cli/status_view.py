@@ -9,7 +9,7 @@ from rich import markup
 from rich.filesize import decimal
 from rich.table import Table
 
-from up42fs.quantities import show_count
+from up42fs.config.quantities import show_count
 from up42fs.visible import visible
 
 Document = Mapping[str, Any]

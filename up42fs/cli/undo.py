@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from up42fs.cli.mounts import MOST_CHANGES_BYTES, chosen, need_status, read_control
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.running import MOST_CHANGES_BYTES, chosen, need_status, read_control
 from up42fs.cli.terminal import say
-from up42fs.core.changes import Change, parse_lines, still_done
-from up42fs.core.edits import Metadata
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.nodes import CHANGES, CONTROL_DIR, UNDO
+from up42fs.fs.edits.changes import Change, parse_lines, still_done
+from up42fs.fs.tree.nodes import CHANGES, CONTROL_DIR, UNDO
+from up42fs.model.intentions import Metadata
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:

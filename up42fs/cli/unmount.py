@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from shlex import quote
 
-from up42fs.cli.mounts import read_status
 from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.running import read_status
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fuse.mounts import FSTYPE, Mount, holders_of, mount_at, places_of
+from up42fs.fuse.mount_table import FSTYPE, Mount, holders_of, mount_at, places_of
 from up42fs.visible import visible
 
 #: How long the process may take to end, seconds, and when it is looked for what keeps it.

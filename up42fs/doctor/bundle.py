@@ -2,7 +2,7 @@
 
 Knows what must not leave the machine: passwords, tokens and signatures (`logs.redact`), the
 account's name, the user's and the machine's name, the home directory, users of proxies, and what
-assets, orders and tags are called (`core.scrub`).
+assets, orders and tags are called (`doctor.scrub`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from up42fs import __version__
-from up42fs.config import Settings
-from up42fs.core.scrub import Scrubber, known
+from up42fs.config.settings import Settings
 from up42fs.doctor.finding import Finding, Machine
+from up42fs.doctor.scrub import Scrubber, known
 from up42fs.logs import redact
 
 #: The end of each log that goes along, bytes.

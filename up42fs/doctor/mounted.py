@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from up42fs import __version__
-from up42fs.core.foreign import printable
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
-from up42fs.fuse.mounts import Mount
+from up42fs.doctor.foreign import printable
+from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.tuning import MAX_BACKGROUND, READ_AHEAD_KIB
 
 #: A listing older than so many refreshes is not fresh.

@@ -19,18 +19,18 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from up42fs.account import Connection, connect, credentials_of, nothing_found
 from up42fs.api.connection import make_http
 from up42fs.api.links import require_secure
-from up42fs.certificates import find_trust
-from up42fs.config import Settings
-from up42fs.core.proxies import Proxy, route_of
+from up42fs.config.quantities import show_count
+from up42fs.config.settings import Settings
 from up42fs.doctor.finding import Finding, Level, fail, ok, warn
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.quantities import show_count
-from up42fs.store.files import FileStore
+from up42fs.mount.account import Connection, connect, credentials_of, nothing_found
+from up42fs.net.certificates import find_trust
+from up42fs.net.proxies import Proxy, route_of
 from up42fs.store.settings import StoreSettings
+from up42fs.store.store import FileStore
 from up42fs.types import Asset
 
 #: Each step ends within this many seconds.

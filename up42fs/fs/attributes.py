@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from up42fs.catalog.index import Index
-from up42fs.core.stac import StacItem
-from up42fs.core.tuning import Reading
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
+from up42fs.fs.branches.transformed import FileRegistry, Transformed, to_json
 from up42fs.fs.documents import DocumentCache
-from up42fs.fs.ledger import Ledger
-from up42fs.fs.nodes import STORED_KINDS, Kind, Node
-from up42fs.fs.ports import Documents, Files
-from up42fs.fs.sizes import Sizes
-from up42fs.fs.transformed import FileRegistry, Transformed, to_json
+from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.ports import Documents, Files
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
+from up42fs.model.stac import StacItem
+from up42fs.readahead.tuning import Reading
 from up42fs.types import Asset
 
 #: The most that one call fetches, bytes: it must be here within the deadline of the call.

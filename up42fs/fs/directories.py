@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from up42fs.catalog.index import Index
-from up42fs.core.listing import Snapshot
-from up42fs.core.tree import InodeTable
-from up42fs.fs import footprints
-from up42fs.fs.branches import Branches
-from up42fs.fs.handles import HandleTable
-from up42fs.fs.layout import VIEW_DIRS, Layout
-from up42fs.fs.nodes import FILE_KINDS, Attributes, Kind, Node
-from up42fs.fs.sidecars import Sidecars
-from up42fs.fs.sizes import Sizes
+from up42fs.fs.branches import footprints
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.sidecars.tree import Sidecars
 from up42fs.fs.stats import Stats
+from up42fs.fs.tree.handles import HandleTable
+from up42fs.fs.tree.inodes import InodeTable
+from up42fs.fs.tree.layout import VIEW_DIRS, Layout
+from up42fs.fs.tree.listing import Snapshot
+from up42fs.fs.tree.nodes import FILE_KINDS, Attributes, Kind, Node
 
 #: Directories with more entries are walked in the order of inode numbers by find, du, rm and chmod
 #: (gnulib's fts).

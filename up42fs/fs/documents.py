@@ -14,10 +14,9 @@ from datetime import datetime
 import trio
 from cachetools import TTLCache
 
-from up42fs.fs.nodes import Kind, Node
-from up42fs.fs.ports import Documents
-from up42fs.patience import request_s
-from up42fs.troubles import Turns, within
+from up42fs.deadlines import Turns, request_s, within
+from up42fs.fs.files.ports import Documents
+from up42fs.fs.tree.nodes import Kind, Node
 
 #: Seconds an answer is kept. A link must still be fresh when it is pasted somewhere.
 DOCUMENT_TTL_S = 30.0

@@ -16,8 +16,6 @@ from __future__ import annotations
 import unicodedata
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.core import edits, names
-from up42fs.core.edits import Edit
 from up42fs.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -29,10 +27,13 @@ from up42fs.errors import (
     Unsupported,
 )
 from up42fs.fs import xattrs
-from up42fs.fs.edits import Edits
+from up42fs.fs.edits.apply import Edits
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import CHANGES, UNDO, Attributes, Kind, Node
-from up42fs.fs.tag_directories import TagDirectories
+from up42fs.fs.tree.nodes import CHANGES, UNDO, Attributes, Kind, Node
+from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.model import intentions as edits
+from up42fs.model import names
+from up42fs.model.intentions import Edit
 from up42fs.types import Asset
 
 #: rename(2): fail if the target exists. The kernel looks before it asks.

@@ -26,7 +26,7 @@ import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.sync import MOST_WAITS, Part
-from up42fs.core.tree import InodeTable
+from up42fs.deadlines import request_s, within
 from up42fs.errors import (
     InvalidArgument,
     IsADirectory,
@@ -38,14 +38,27 @@ from up42fs.errors import (
     TooLarge,
     VersionChanged,
 )
-from up42fs.fs import footprints
 from up42fs.fs.attributes import NodeAttributes
-from up42fs.fs.branches import Branches
+from up42fs.fs.branches import footprints
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.control import VirtualFiles
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
-from up42fs.fs.layout import Change, Layout, is_id
-from up42fs.fs.moments import Moments
+from up42fs.fs.files.crowd import Watch
+from up42fs.fs.files.open_files import OpenFiles
+from up42fs.fs.files.ports import Documents, Files, Readiness
+from up42fs.fs.files.readahead import Siblings
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.files.versions import Versions
 from up42fs.fs.naming import Naming
-from up42fs.fs.nodes import (
+from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
+from up42fs.fs.sidecars.overlay import Overlay
+from up42fs.fs.sidecars.tree import Sidecars
+from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
+from up42fs.fs.stats import Stats
+from up42fs.fs.tree.inodes import InodeTable
+from up42fs.fs.tree.layout import Change, Layout, is_id
+from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
     REFRESH,
@@ -59,23 +72,9 @@ from up42fs.fs.nodes import (
     Usage,
     inode_of,
 )
-from up42fs.fs.open_files import OpenFiles
-from up42fs.fs.overlay import Overlay
-from up42fs.fs.ports import Documents, Files, Readiness
-from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
-from up42fs.fs.siblings import Siblings
-from up42fs.fs.sidecars import Sidecars
-from up42fs.fs.sizes import Sizes
-from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
-from up42fs.fs.stats import Stats
-from up42fs.fs.tag_directories import TagDirectories
-from up42fs.fs.versions import Versions
-from up42fs.fs.virtual import VirtualFiles
-from up42fs.fs.watch import Watch
+from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
-from up42fs.patience import request_s
-from up42fs.troubles import within
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and

@@ -2,7 +2,7 @@
 
 Knows what is open and what was seen of it; nothing of directories. Such a delivery is called by its
 title and the extension of its content type, which can be wrong. Its link has a file name and its
-first bytes have a kind (`core.file_kinds`): both pass by when somebody reads it, so that knowing
+first bytes have a kind (`model.file_kinds`): both pass by when somebody reads it, so that knowing
 costs no request. The name changes when its last reader has closed it, never before; it is kept for
 later mounts, and what it was called before still opens it in this one (`Layout.find`).
 """
@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.tables import EXTENSION as QUESTION
-from up42fs.core.file_kinds import HEAD_BYTES, extension
-from up42fs.core.names import safe_name
+from up42fs.catalog.snapshot.tables import EXTENSION as QUESTION
+from up42fs.model.file_kinds import HEAD_BYTES, extension
+from up42fs.model.names import safe_name
 from up42fs.types import Bytes
 
 

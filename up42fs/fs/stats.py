@@ -13,21 +13,21 @@ import stat
 from datetime import UTC, datetime
 
 from up42fs.catalog.index import Index
-from up42fs.catalog.table import Figures
-from up42fs.core.tree import ROOT_INODE, InodeTable
+from up42fs.catalog.snapshot.assets import Figures
 from up42fs.errors import VersionChanged
-from up42fs.fs import moments
-from up42fs.fs.branches import Branches
-from up42fs.fs.layout import BRANCH_TTL_S, Layout
-from up42fs.fs.moments import Moments
-from up42fs.fs.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.control import VirtualFiles
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.files.versions import Versions
 from up42fs.fs.privacy import document_for_others
-from up42fs.fs.sidecar_file import Sidecar
-from up42fs.fs.sidecars import Sidecars
-from up42fs.fs.sizes import Sizes
-from up42fs.fs.tag_directories import TagDirectories
-from up42fs.fs.versions import Versions
-from up42fs.fs.virtual import VirtualFiles
+from up42fs.fs.sidecars.file import Sidecar
+from up42fs.fs.sidecars.tree import Sidecars
+from up42fs.fs.tree import moments
+from up42fs.fs.tree.inodes import ROOT_INODE, InodeTable
+from up42fs.fs.tree.layout import BRANCH_TTL_S, Layout
+from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
+from up42fs.fs.tree.tag_directories import TagDirectories
 
 #: How long the kernel may remember names and attributes, seconds; finite, in case an invalidation
 #: is lost.

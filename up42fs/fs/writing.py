@@ -8,8 +8,8 @@ from __future__ import annotations
 from up42fs.errors import AlreadyExists, ReadOnly, Unsupported
 from up42fs.fs.editing import Editing
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import Attributes, Kind, Node, Opened
-from up42fs.fs.sidecars import Sidecars
+from up42fs.fs.sidecars.tree import Sidecars
+from up42fs.fs.tree.nodes import Attributes, Kind, Node, Opened
 
 
 class Writing:

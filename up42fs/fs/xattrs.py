@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from up42fs.core.names import mime_type
-from up42fs.core.stac import NO_EPSG, StacAsset, StacItem
+from up42fs.model.names import mime_type
+from up42fs.model.stac import NO_EPSG, StacAsset, StacItem
 from up42fs.types import Asset, Order
 
 PREFIX = "user.up42."

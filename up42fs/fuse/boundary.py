@@ -20,6 +20,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, c
 import pyfuse3
 import trio
 
+from up42fs.deadlines import LISTING_S, LONGEST_S, at_most_s, patient_s, request_s
 from up42fs.errors import (
     AlreadyExists,
     CrowdRefused,
@@ -33,7 +34,6 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.metrics import Metrics
-from up42fs.patience import LISTING_S, LONGEST_S, at_most_s, patient_s, request_s
 from up42fs.supervise import is_short_of_memory, leaves
 
 log = logging.getLogger(__name__)

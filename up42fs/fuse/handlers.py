@@ -14,13 +14,13 @@ import pyfuse3
 from up42fs import supervise
 from up42fs.fs.directories import Take, TakeName
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.privacy import Privacy
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
+from up42fs.fuse.callers import program_of
 from up42fs.fuse.protocol import MOST_NAME_BYTES, STATFS_BLOCK_BYTES, bytes_of, text_of
 from up42fs.fuse.read_ahead import ReadAhead
-from up42fs.fuse.readers import program_of
 from up42fs.metrics import Metrics
 from up42fs.types import Bytes
 

@@ -24,8 +24,8 @@ from pyfuse3 import (
 
 from up42fs.errors import ReadOnly
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.nodes import Absent, Attributes, Opened
 from up42fs.fs.privacy import Privacy
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.handlers import Handlers

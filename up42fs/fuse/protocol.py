@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from up42fs.fs.nodes import Absent, Attributes, Opened
+from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 
 #: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
 BLOCK_SIZE_BYTES = 128 * 1024

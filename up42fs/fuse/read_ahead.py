@@ -13,7 +13,7 @@ import logging
 import os
 from contextlib import suppress
 
-from up42fs.fuse.mounts import Mount
+from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.tuning import read_ahead_path
 
 log = logging.getLogger(__name__)

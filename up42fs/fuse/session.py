@@ -45,15 +45,15 @@ import trio
 
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.filesystem import Invalidation
+from up42fs.fuse.attach import HandshakeFailed, is_connected, negotiate, take_away
 from up42fs.fuse.handlers import Handlers
-from up42fs.fuse.init_reply import Negotiated
-from up42fs.fuse.lane import Lane
-from up42fs.fuse.mounts import Mount, mount_at
-from up42fs.fuse.negotiate import HandshakeFailed, is_connected, negotiate, take_away
+from up42fs.fuse.handshake import Negotiated
+from up42fs.fuse.mount_table import Mount, mount_at
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
+from up42fs.fuse.server import Lane
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, wanted_background
 from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 

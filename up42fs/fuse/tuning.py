@@ -11,9 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from up42fs.fuse.init_reply import Negotiated
-from up42fs.fuse.mounts import Mount
-from up42fs.patience import (
+from up42fs.deadlines import (
     LIMIT_S,
     LISTING_S,
     LONGEST_S,
@@ -22,6 +20,8 @@ from up42fs.patience import (
     patient_s,
     request_s,
 )
+from up42fs.fuse.handshake import Negotiated
+from up42fs.fuse.mount_table import Mount
 from up42fs.request_limit import CURE
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Fetches parts of objects that somebody will soon open: the link first, then the bytes.
 
-Knows what to fetch and how many to sign at once; which objects and when is its caller's to say
-(`core.siblings`), what becomes of the bytes the fetcher's: they are read-ahead like any other.
+Knows what to fetch and how many links to sign at once. Its caller (`readahead.folder.siblings`)
+decides which objects and when; the fetcher treats the bytes like any other read-ahead.
 
 Theory. Links are signed here, before any part exists, and few at once: parts that wait for a link
 would fill the slots that other readers' read-ahead needs, and links queue behind the API's pace,

@@ -17,7 +17,7 @@ import ctypes
 import weakref
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from up42fs.core.ranges import ceil_to
+from up42fs.ranges import ceil_to
 
 #: What can be written beyond a buffer's end without harm (see `ports.Sink.space`), bytes.
 SLACK_BYTES = 1

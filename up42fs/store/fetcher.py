@@ -48,16 +48,16 @@ from collections.abc import Callable, Iterable
 import trio
 
 from up42fs import supervise
-from up42fs.core.access import Access, Insight
-from up42fs.core.ranges import RangeSet, intersect, split
+from up42fs.deadlines import watched
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
+from up42fs.ranges import RangeSet, intersect, split
+from up42fs.readahead.plan import Access, Insight
 from up42fs.store.buffers import Buffers
-from up42fs.store.disk_first import ObjectSource
-from up42fs.store.memory_cache import MemoryCache
+from up42fs.store.disk.layered import ObjectSource
+from up42fs.store.http.tally import Tally
+from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part, covers, pinned
 from up42fs.store.slots import Slots
-from up42fs.store.tally import Tally
-from up42fs.troubles import watched
 from up42fs.types import ByteRange, Bytes, Version
 
 #: Read-ahead with no more than this to come is not worth a broken connection.

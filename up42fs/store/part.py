@@ -13,9 +13,9 @@ from typing import Protocol
 
 import trio
 
+from up42fs.deadlines import Trouble
 from up42fs.errors import Up42fsError
 from up42fs.store.buffers import Buffers, capacity
-from up42fs.troubles import Trouble
 from up42fs.types import ByteRange, Bytes
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from up42fs.core.tuning import MIB, Tuning
-from up42fs.patience import request_s
+from up42fs.deadlines import request_s
+from up42fs.readahead.tuning import MIB, Tuning
 
 #: What many readers of many files make the process grow by beside the bytes that are read.
 TRAFFIC_BYTES = 64 * MIB

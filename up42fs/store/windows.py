@@ -9,8 +9,8 @@ from collections import OrderedDict
 
 import trio
 
-from up42fs.core.access import Access
-from up42fs.core.tuning import KIB
+from up42fs.readahead.plan import Access
+from up42fs.readahead.tuning import KIB
 
 #: Handles that read ahead share the budget for as long after their last read.
 SHARING_S = 10.0

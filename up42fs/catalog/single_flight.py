@@ -1,0 +1,85 @@
+"""Questions to the service that many may ask at the same moment: one request, one answer for all.
+
+Knows nothing of what is asked or how long an answer holds.
+
+Theory. A *flight* is one asking of one question. It runs in the nursery given and not in the
+task of whoever asked first: that reader may be interrupted while others still wait. It ends by
+its own deadline, so nobody waits for ever. Whoever waits when it ends gets its answer or its error;
+neither is kept here. Who cannot wait so long hears of its trouble (see `troubles`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import trio
+
+from up42fs import supervise
+from up42fs.deadlines import Trouble, awaiting, watched, within
+from up42fs.errors import Unavailable, Up42fsError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[V]):
+    error: Up42fsError
+    trouble: Trouble = field(default_factory=Trouble)
+    landed: trio.Event = field(default_factory=trio.Event)
+    #: One value once it is known; a tuple, since None may be an answer.
+    answer: tuple[V] | None = None
+
+
+class Flights(Generic[K, V]):
+    """Single flight by key. `doing` says for messages what a flight does: "listing items"."""
+
+    def __init__(self, nursery: trio.Nursery, doing: str, *, timeout_s: float) -> None:
+        self._nursery = nursery
+        self._doing = doing
+        self._timeout_s = timeout_s
+        self._flights: dict[K, _Flight[V]] = {}
+
+    async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
+        """The answer of the flight under way, or of a new one that does `work`.
+
+        Raises the flight's `Up42fsError`; DeadlineExceeded where it took too long.
+        """
+        flight = self._ensure(key, work)
+        with awaiting(flight.trouble):
+            await flight.landed.wait()
+        if flight.answer is None:
+            # A copy: one exception raised in many tasks would mix their tracebacks.
+            raise type(flight.error)(*flight.error.args) from flight.error
+        return flight.answer[0]
+
+    def start(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
+        """Ask without waiting, unless it is being asked already."""
+        self._ensure(key, work)
+
+    def _ensure(self, key: K, work: Callable[[], Awaitable[V]]) -> _Flight[V]:
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = _Flight(Unavailable(f"{self._doing} was given up: the mount is being ended"))
+            supervise.start(self._nursery, self._run, key, flight, work)
+            self._flights[key] = flight
+        return flight
+
+    async def _run(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> None:
+        late = (
+            f"{self._doing} took longer than {self._timeout_s:.0f} s; "
+            "the network or UP42 is slow: try again"
+        )
+        try:
+            with watched(flight.trouble), within(self._timeout_s, late):
+                flight.answer = (await work(),)
+        except Up42fsError as error:
+            flight.error = error
+        except Exception as error:
+            flight.error = supervise.failure(error, self._doing)
+            raise
+        finally:
+            del self._flights[key]
+            flight.landed.set()

@@ -1,0 +1,351 @@
+"""The catalogue on disk: what the storage held when it was last looked at, in SQLite.
+
+Knows rows and files; nothing of HTTP, names or who asks. Blocking: call it from a worker thread.
+
+Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence
+1. no trouble with the file keeps a mount from working, and each is logged once (`ailments`). A
+   file that is damaged, not ours or of another format is removed whenever that is found, reading
+   or writing, and `on_rebuilt` has everything written anew. While another mount writes, or the
+   disk or the process has no room, nothing is lost: the batch is to be saved again later. Only
+   where the file may not be written does the mount do without;
+2. one file per API host, account and workspace: rows of two accounts never meet. Its name is a
+   hash of these, its mode 0600, its directory closed to others (`ownership`);
+3. a transaction per batch of changes: a crash leaves the state before or after it. The flag that a
+   listing was complete is part of the same transaction as its rows;
+4. the rows are what counts. Beside them the assets are *packed* as one value, which is read in a
+   fiftieth of the time (`columns`); the IDs of rows written since stand in `unpacked`, in the same
+   transaction. A value that cannot be read is left out of account: the rows are read instead.
+Two mounts of one account share the file; SQLite serialises them, and both write the same truth.
+Where one of them removed the file, the other one sees that its own has no name any more, and opens
+the new one: its journal would be taken for one of the new file.
+Rejected: pickle (a damaged or foreign file would run code), JSON (100 000 rows written for one).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from up42fs.catalog.snapshot import tables
+from up42fs.catalog.snapshot.ailments import Ailment, ailment
+from up42fs.catalog.snapshot.assets import AssetTable
+from up42fs.catalog.snapshot.item_rows import to_us
+from up42fs.ownership import ensure_directory, ensure_file, remove_foreign
+from up42fs.types import Asset, Order
+
+log = logging.getLogger(__name__)
+
+FORMAT = tables.FORMAT
+
+#: How long a writer waits for another mount's transaction, seconds.
+BUSY_TIMEOUT_S = 5.0
+#: How often one mount begins the file anew, before it does without.
+MOST_REBUILT = 5
+#: Files that SQLite keeps beside the database, by what follows its name.
+_COMPANIONS = ("-journal", "-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """The STAC items of an asset at one `updated_us`, as `item_rows` writes them down."""
+
+    asset_id: str
+    updated_us: int
+    items: str
+    documents: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """A size in bytes that the object store told; `stamp` is the version of the file's item."""
+
+    object_id: str
+    asset_id: str
+    stamp: str | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a snapshot holds of the listings, and whether each was ever read to its end.
+
+    `sizes` are those of assets that UP42 lists without one. `reached` says how far a listing of
+    assets came that was cut off: all that were created later are there.
+    """
+
+    assets: AssetTable = field(default_factory=AssetTable)
+    orders: tuple[Order, ...] = ()
+    assets_complete: bool = False
+    orders_complete: bool = False
+    sizes: tuple[SizeRow, ...] = ()
+    reached: datetime | None = None
+    #: By asset ID, when it was seen to be transformed, microseconds since 1970.
+    transformed_us: Mapping[str, int] = field(default_factory=dict)
+    #: By asset ID, what was learned of assets without a name.
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to write and IDs to remove, and the listings that are complete with them.
+
+    With an asset go its items and sizes.
+    """
+
+    assets: Sequence[Asset] = ()
+    orders: Sequence[Order] = ()
+    removed_assets: Sequence[str] = ()
+    removed_orders: Sequence[str] = ()
+    complete: frozenset[str] = frozenset()
+    items: Sequence[ItemRow] = ()
+    sizes: Sequence[SizeRow] = ()
+    reached: datetime | None = None
+    #: By question; None where what it is about is gone.
+    answers: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
+    """The file of one account at one host below `directory`."""
+    identity = tables.SEPARATOR.join((api, username.casefold(), workspace or ""))
+    return directory / f"catalogue-{blake2b(identity.encode(), digest_size=12).hexdigest()}.sqlite"
+
+
+class Outcome(Enum):
+    """What became of a batch."""
+
+    DONE = "written, or there is no use in writing it"
+    AGAIN = "to be saved again later"
+    REBUILT = "the file was begun anew: everything is to be written"
+
+
+class Snapshot:
+    """One snapshot file; may be used by several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # the file's device and inode
+        self._is_off = False
+        self._is_waiting = False
+        self._rebuilt = 0
+        self._lock = threading.RLock()
+        #: Called, from any thread, when the file was removed: all of it is to be written anew.
+        self.on_rebuilt: Callable[[], None] = lambda: None
+
+    def load(self) -> Stored:
+        """What the file holds; nothing where it cannot be used. Never raises."""
+        with self._lock:
+            try:
+                return self._load()
+            except Exception as error:
+                self._suffer(error, reading=True)
+                return Stored()
+
+    def item_versions(self) -> dict[str, int]:
+        """By asset ID, the `updated_us` of the items held. Never raises."""
+        rows = self._read("SELECT asset_id, updated_us FROM item")
+        return {asset_id: updated_us for asset_id, updated_us in rows if type(updated_us) is int}
+
+    def items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+        """(Asset ID, `updated_us`, items as text) of those that are held. Never raises."""
+        marks = ", ".join("?" for _ in asset_ids)
+        return self._read(
+            f"SELECT asset_id, updated_us, items FROM item WHERE asset_id IN ({marks})",  # noqa: S608
+            *asset_ids,
+        )
+
+    def sizes(self, asset_ids: Sequence[str]) -> list[tuple[str, str, str | None, int]]:
+        """(Asset ID, file ID, stamp, size) of files whose size was learned. Never raises."""
+        marks = ", ".join("?" for _ in asset_ids)
+        return self._read(
+            f"SELECT asset_id, id, stamp, size FROM size WHERE asset_id IN ({marks})",  # noqa: S608
+            *asset_ids,
+        )
+
+    def documents(self, asset_id: str) -> bytes | None:
+        """The documents of an asset's items, as `item_rows` packs them. Never raises."""
+        found = self._read("SELECT documents FROM item WHERE asset_id = ?", asset_id)
+        return found[0][0] if found else None
+
+    def answer(self, question: str) -> bytes | None:
+        """An answer of the service that was kept. Never raises."""
+        found = self._read("SELECT value FROM answer WHERE question = ?", question)
+        return found[0][0] if found and isinstance(found[0][0], bytes) else None
+
+    def save(self, batch: Batch) -> Outcome:
+        """Write a batch. Never raises."""
+        with self._lock:
+            if self._is_off:
+                return Outcome.DONE
+            try:
+                database = self._open()
+            except Exception as error:
+                return self._suffer(error, reading=True)
+            try:
+                self._save(database, batch)
+            except Exception as error:
+                return self._suffer(error, reading=False)
+            if self._is_waiting:
+                self._is_waiting = False
+                log.info("the catalogue is stored in %s again", self._path)
+            return Outcome.DONE
+
+    def pack(self) -> None:
+        """Pack the assets anew if much of them changed since they were. Never raises."""
+        with self._lock:
+            if self._is_off or not self._path.exists():
+                return
+            try:
+                tables.pack(self._open())
+            except Exception as error:
+                self._suffer(error, reading=False)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._database is not None:
+                with suppress(sqlite3.Error):
+                    self._database.close()
+                self._database = None
+
+    def _read(self, question: str, *values: str) -> list[Any]:
+        """Rows of a file in use; none where it cannot be read."""
+        with self._lock:
+            if self._is_off or not self._path.exists():
+                return []
+            try:
+                return self._open().execute(question, values).fetchall()
+            except Exception as error:
+                self._suffer(error, reading=True)
+                return []
+
+    def _suffer(self, error: Exception, *, reading: bool) -> Outcome:
+        """Do what an error calls for, and log it once."""
+        found = ailment(error, reading=reading)
+        if found is Ailment.DAMAGED and self._rebuilt < MOST_REBUILT:
+            return self._rebuild(error)
+        if found in (Ailment.BUSY, Ailment.SHORT):
+            self.close()  # one that lacks a descriptor for its journal must not stay
+            if not self._is_waiting and not self._is_off:
+                self._is_waiting = True
+                log.warning(
+                    "the stored catalogue %s cannot be %s just now (%s): %s",
+                    self._path, "read" if reading else "written", error,
+                    "UP42 is asked again" if reading else "it is tried again, nothing is lost",
+                )  # fmt: skip
+            return Outcome.AGAIN
+        if found is Ailment.OURS:
+            log.error("some of the catalogue cannot be stored: %s", error, exc_info=error)
+            return Outcome.DONE
+        self._is_off = True
+        log.warning(
+            "the catalogue cannot be stored in %s (%s): this mount stores nothing more of it; the "
+            "next one begins with what is there, and lists the rest anew",
+            self._path, error,
+        )  # fmt: skip
+        self.close()
+        return Outcome.DONE
+
+    def _rebuild(self, error: Exception) -> Outcome:
+        log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self._path, error)
+        self._rebuilt += 1
+        self._remove()
+        self.on_rebuilt()
+        return Outcome.REBUILT
+
+    def _load(self) -> Stored:
+        if not self._path.exists():
+            return Stored()
+        database = self._open()
+        return Stored(
+            assets=tables.read_assets(database),
+            orders=tuple(tables.read_orders(database)),
+            assets_complete=tables.is_complete(database, "assets"),
+            orders_complete=tables.is_complete(database, "orders"),
+            reached=tables.reached(database),
+            transformed_us=tables.transformed_us(database),
+            extensions=tables.extensions(database),
+            sizes=tuple(
+                SizeRow(*row)
+                for row in database.execute(
+                    "SELECT id, asset_id, stamp, size FROM size WHERE id = asset_id"
+                )
+            ),
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is not None:
+            if self._identity() == self._opened:
+                return self._database
+            self.close()  # another mount has removed the file, and maybe begun a new one
+        self._ensure_ours()
+        database = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
+        )
+        try:
+            tables.prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database, self._opened = database, self._identity()
+        return database
+
+    def _ensure_ours(self) -> None:
+        directory, name = self._path.parent, self._path.name
+        if not directory.parent.is_dir():
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = ensure_directory(str(directory), None)
+        try:
+            # SQLite opens its own files by their names, without looking at what they are.
+            for suffix in _COMPANIONS:
+                remove_foreign(name + suffix, descriptor)
+            ensure_file(name, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _save(self, database: sqlite3.Connection, batch: Batch) -> None:
+        with tables.transaction(database):
+            tables.put(database, Asset, batch.assets)
+            tables.put(database, Order, batch.orders)
+            changed = [(asset.id,) for asset in batch.assets]
+            changed += [(asset_id,) for asset_id in batch.removed_assets]
+            tables.insert(database, "unpacked", changed)
+            items = ((i.asset_id, i.updated_us, i.items, i.documents) for i in batch.items)
+            tables.insert(database, "item", items)
+            sizes = ((s.object_id, s.asset_id, s.stamp, s.size) for s in batch.sizes)
+            tables.insert(database, "size", sizes)
+            tables.remove(database, "asset", "id", batch.removed_assets)
+            tables.remove(database, "item", "asset_id", batch.removed_assets)
+            tables.remove(database, "size", "asset_id", batch.removed_assets)
+            tables.remove(database, "order_", "id", batch.removed_orders)
+            kept = {question: value for question, value in batch.answers.items() if value}
+            tables.insert(database, "answer", kept.items())
+            gone = batch.answers.keys() - kept.keys()
+            tables.remove(database, "answer", "question", list(gone))
+            tables.insert(database, "complete", ((name,) for name in sorted(batch.complete)))
+            database.execute("DELETE FROM reached")
+            if batch.reached is not None:
+                database.execute("INSERT INTO reached VALUES (?)", (to_us(batch.reached),))
+
+    def _remove(self) -> None:
+        self.close()
+        for suffix in ("", *_COMPANIONS):
+            with suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink()

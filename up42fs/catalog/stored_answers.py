@@ -1,0 +1,79 @@
+"""Answers of the service in the snapshot: what was listed once is listed offline, and at once.
+
+Knows the snapshot and how an answer is written down; when to ask anew is `answers`'.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+import trio
+
+from up42fs.catalog.parts import Part
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Kept(Generic[K, V]):
+    """Answers to one kind of question. `question` names one; `pack` and `unpack` write it down."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        recorder: Recorder,
+        *,
+        question: Callable[[K], str],
+        pack: Callable[[V], bytes],
+        unpack: Callable[[bytes], V],
+    ) -> None:
+        self._snapshot = snapshot
+        self._recorder = recorder
+        self._question = question
+        self._pack = pack
+        self._unpack = unpack
+
+    async def load(self, key: K) -> V | None:
+        """The answer that was kept; None where there is none. Never raises."""
+        question = self._question(key)
+        return await trio.to_thread.run_sync(self._load, question)
+
+    async def save(self, key: K, value: V | None) -> None:
+        """Keep an answer, or None where what it is about is gone."""
+        packed = None if value is None else await trio.to_thread.run_sync(self._pack, value)
+        self._recorder.note_answer(self._question(key), packed)
+
+    def _load(self, question: str) -> V | None:
+        packed = self._snapshot.answer(question)
+        try:
+            return None if packed is None else self._unpack(packed)
+        except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
+            log.debug("the stored answer %s cannot be used: %s", question, error)
+            return None
+
+
+class KeptCounts:
+    """By how much a listing's total is off (see `parts.Uncounted`). `note` keeps an answer."""
+
+    def __init__(self, snapshot: Snapshot, note: Callable[[str, bytes], None]) -> None:
+        self._snapshot = snapshot
+        self._note = note
+
+    def load(self, part: Part) -> int:
+        """What was kept, else 0. Never raises."""
+        packed = self._snapshot.answer(f"uncounted {part.value}")
+        try:
+            return int(packed) if packed else 0
+        except ValueError:
+            return 0
+
+    def save(self, part: Part, uncounted: int) -> None:
+        """Keep it."""
+        self._note(f"uncounted {part.value}", str(uncounted).encode())

@@ -1,0 +1,128 @@
+"""STAC items, collections and learned sizes in the snapshot, as those use them that show them.
+
+Knows the snapshot and how items are written down; decides nothing. Reads happen in a worker thread,
+an asset at a time; writes are left to the recorder.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import trio
+
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot import item_rows
+from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
+from up42fs.catalog.stored_answers import Kept
+from up42fs.model.stac import StacCollection, StacItem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """The items of an asset as they were at `updated_at`, and the file sizes known of them.
+
+    The items are without their documents.
+    """
+
+    items: tuple[StacItem, ...]
+    updated_at: datetime
+    sizes: Mapping[str, int]
+
+
+class Shelf:
+    """One snapshot's items."""
+
+    def __init__(self, snapshot: Snapshot, recorder: Recorder) -> None:
+        self._snapshot = snapshot
+        self._recorder = recorder
+        #: The list of all collections, and the items of each that was looked into.
+        self.collections: Kept[None, tuple[StacCollection, ...]] = Kept(
+            snapshot,
+            recorder,
+            question=lambda _: "collections",
+            pack=item_rows.pack_collections,
+            unpack=item_rows.unpack_collections,
+        )
+        self.items_of_collections: Kept[str, tuple[StacItem, ...]] = Kept(
+            snapshot,
+            recorder,
+            question=lambda collection_id: f"items of {collection_id}",
+            pack=item_rows.pack_whole,
+            unpack=item_rows.unpack_whole,
+        )
+
+    async def load(self, asset_ids: Sequence[str]) -> dict[str, Shelved]:
+        """What is held of the items of some assets. Never raises."""
+        found: dict[str, Shelved | None] = {}
+        for asset_id in asset_ids:
+            noted = self._recorder.unwritten_items(asset_id)
+            if noted is not None:
+                found[asset_id] = _shelved(asset_id, noted.updated_us, noted.items, {})
+        written = [asset_id for asset_id in asset_ids if asset_id not in found]
+        if written:
+            found |= await trio.to_thread.run_sync(self._load, written)
+        return {asset_id: held for asset_id, held in found.items() if held is not None}
+
+    async def documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
+        """The documents of an asset's items by item ID, as far as they are held."""
+        noted = self._recorder.unwritten_items(asset_id)
+        if noted is not None:
+            return item_rows.unpack_documents(noted.documents)
+        return await trio.to_thread.run_sync(self._load_documents, asset_id)
+
+    async def versions(self) -> dict[str, int]:
+        """By asset ID, the version of the items held, in microseconds since 1970."""
+        return await trio.to_thread.run_sync(self._snapshot.item_versions)
+
+    def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
+        """Keep items, which come with their documents."""
+        packed = item_rows.pack(items), item_rows.pack_documents(items)
+        self._recorder.note_items(ItemRow(asset_id, item_rows.to_us(updated_at), *packed))
+
+    def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
+        """Keep a size; it holds as long as the file's item has this `stamp`."""
+        self._recorder.note_size(SizeRow(object_id, asset_id, stamp, size))
+
+    def _load(self, asset_ids: Sequence[str]) -> dict[str, Shelved | None]:
+        sizes: dict[str, dict[tuple[str, str | None], int]] = {}
+        for asset_id, file_id, stamp, size in self._snapshot.sizes(asset_ids):
+            sizes.setdefault(asset_id, {})[file_id, stamp] = size
+        return {
+            asset_id: _shelved(asset_id, updated_us, text, sizes.get(asset_id, {}))
+            for asset_id, updated_us, text in self._snapshot.items(asset_ids)
+        }
+
+    def _load_documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
+        packed = self._snapshot.documents(asset_id)
+        try:
+            return item_rows.unpack_documents(packed) if packed else {}
+        except (ValueError, TypeError, zlib.error) as error:
+            log.debug("the stored documents of asset %s cannot be used: %s", asset_id, error)
+            return {}
+
+
+def _shelved(
+    asset_id: str, updated_us: int, text: str, sizes: Mapping[tuple[str, str | None], int]
+) -> Shelved | None:
+    try:
+        items = item_rows.unpack(text)
+        stamps = (
+            {f.asset_id: stamp_of(item) for item in items for f in item.assets} if sizes else {}
+        )
+        known = {id_: size for (id_, stamp), size in sizes.items() if stamps.get(id_) == stamp}
+        return Shelved(items, item_rows.from_us(updated_us), known) if items else None
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
+        return None
+
+
+def stamp_of(item: StacItem) -> str | None:
+    """What changes when the bytes of an item's files may have; None where nobody knows."""
+    return item.updated.isoformat() if item.updated is not None else None

@@ -1,0 +1,82 @@
+"""Which bytes of a file to read ahead of work: all, or what a map needs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from up42fs.ranges import align, coalesce, split
+from up42fs.readahead.tiff import Layout, Level
+from up42fs.types import ByteRange
+
+#: One reader's share of a whole file: too short for a scan, whose bytes are not kept for long.
+PIECE_BYTES = 16 << 20
+#: One reader's share of what a map needs: a request, or two where it does not begin with one.
+MAP_PIECE_BYTES = 1 << 20
+#: What the store fetches and keeps at least, bytes; what lies in such a gap is read along.
+UNIT_BYTES = 128 << 10
+#: How far the kernel reads past what it is asked for in files that are read in pieces, bytes.
+PAST_BYTES = 192 << 10
+#: About how much one request brings in a long read, bytes.
+REQUEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of the full resolution, in pixels; left and top are in, right and bottom out."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def map_ranges(
+    layout: Layout, size: int, *, overviews: bool, window: Window | None
+) -> list[ByteRange]:
+    """The bytes of the tiles that a map needs: of overviews only, within `window` only, or both.
+
+    In units of `UNIT_BYTES` of the file of `size` bytes, as they are fetched and kept, with
+    `PAST_BYTES` behind each range. Tables and headers are not among them: who parsed them has read
+    them.
+    """
+    if not layout.levels:
+        return []
+    full = max(layout.levels, key=lambda level: level.width * level.height)
+    spans: list[ByteRange] = []
+    for level in layout.levels:
+        if overviews and not level.is_reduced:
+            continue
+        spans += _tiles(level, full, window)
+    read = (ByteRange(span.start, min(span.stop + PAST_BYTES, size)) for span in spans)
+    return coalesce((align(span, UNIT_BYTES, size) for span in read), UNIT_BYTES)
+
+
+def pieces(spans: Iterable[ByteRange], most: int) -> list[ByteRange]:
+    """`spans` cut into what one reader reads at a time, `most` bytes."""
+    return [piece for span in spans for piece in split(span, most)]
+
+
+def requests(spans: Iterable[ByteRange], most: int) -> int:
+    """About how many requests it takes to fetch `spans`, read in pieces of `most` bytes."""
+    return sum(-(-len(piece) // REQUEST_BYTES) for piece in pieces(spans, most))
+
+
+def _tiles(level: Level, full: Level, window: Window | None) -> Iterable[ByteRange]:
+    rows, columns = range(level.down), range(level.across)
+    if window is not None:
+        rows = _under(window.top, window.bottom, level.height, full.height, level.tile_height)
+        columns = _under(window.left, window.right, level.width, full.width, level.tile_width)
+    for plane in range(level.planes):
+        for row in rows:
+            for column in columns:
+                span = level.span(plane, row, column)
+                if span is not None:
+                    yield span
+
+
+def _under(start: int, stop: int, length: int, full_length: int, tile: int) -> range:
+    """Numbers of the tiles of a level under the pixels [start, stop) of the full resolution."""
+    first = max(0, start) * length // full_length
+    last = -(-min(stop, full_length) * length // full_length)
+    return range(first // tile, max(first // tile, -(-last // tile)))

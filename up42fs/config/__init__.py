@@ -1,0 +1,5 @@
+"""Settings and accounts: the option table, where values come from, and who signed in.
+
+Every option is declared once, in `settings`; the command line, `-o`, the environment, the file and
+the docs follow from it. Knows nothing of mounts, networks or trees.
+"""

@@ -1,0 +1,188 @@
+"""Deadlines: how long up42fs waits for others, and the last error of the work that ran out of time.
+
+`UP42FS_HURRY=5` divides every deadline that guards against a slow or silent network by five, so
+that tests of 30-second deadlines take six seconds. It is not a setting: shorter deadlines give up
+on lines that are merely slow.
+
+Work that is retried takes long *because* something is wrong. On timeout, raise the last underlying
+error rather than "timed out". Which deadline fires first (the reader's, a shared request's, the
+call's own) is arbitrary, so the error is recorded in a `Trouble` that all of them see: a retry
+notes it in the current span, and each deadline (`within`) is such a span. Spans nest by task and by
+the tasks started in them. Work that is shared has a trouble of its own (`watched`); tasks that wait
+for it refer to that one (`awaiting`), until the work ends, but not when they are cancelled: then a
+deadline has fired and is about to read it.
+Rejected: shorter deadlines inside longer ones. On a busy machine both fire at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+import trio
+
+from up42fs import request_limit
+from up42fs.errors import DeadlineExceeded, Up42fsError
+
+HURRY_VARIABLE = "UP42FS_HURRY"
+LARGEST_HURRY = 60.0
+#: The longest deadline of a request, and of one that waits for a first listing. The second is
+#: shortened less: see `at_most_s`.
+LONGEST_S = 35.0
+LISTING_S = 103.0
+
+
+def hurry(environ: Mapping[str, str]) -> float:
+    """By what all waits are divided: 1 unless the variable holds a number from 1 to 60."""
+    try:
+        wanted = float(environ.get(HURRY_VARIABLE, "1"))
+    except ValueError:
+        return 1.0
+    return wanted if 1.0 <= wanted <= LARGEST_HURRY else 1.0
+
+
+def share(hurry: float, limit_s: float | None) -> float:
+    """The part of every deadline that is left: 1 unless there is a hurry or a low limit."""
+    left = 1.0 / hurry
+    return left if limit_s is None else min(left, request_limit.usable_s(limit_s) / LONGEST_S)
+
+
+#: The kernel's limit of a request, seconds, as it was when this process began; None for none.
+LIMIT_S = request_limit.of_this_machine()
+_HURRY = hurry(os.environ)
+_SHARE = share(_HURRY, LIMIT_S)
+
+
+def patient_s(seconds: float) -> float:
+    """`seconds`, or the part of it that is left in a hurry."""
+    return seconds / _HURRY
+
+
+def request_s(seconds: float) -> float:
+    """Likewise for what a request of the kernel waits for, and less under a limit of the kernel."""
+    return seconds * _SHARE
+
+
+def is_enough(limit_s: float) -> bool:
+    """Whether no deadline is shortened under this limit of the kernel."""
+    return request_limit.usable_s(limit_s) >= LISTING_S
+
+
+def at_most_s(seconds: float) -> float:
+    """`seconds`, or as many as a request may take at most."""
+    return seconds if LIMIT_S is None else min(seconds, request_limit.usable_s(LIMIT_S))
+
+
+class Trouble:
+    """What is the matter with one piece of work."""
+
+    __slots__ = ("_awaited", "_last", "_worded")
+
+    def __init__(self, worded: Callable[[Up42fsError], Up42fsError] = lambda it: it) -> None:
+        """`worded` puts what the work awaits into its own words."""
+        self._worded = worded
+        self._last: Up42fsError | None = None
+        self._awaited: list[Trouble] = []
+
+    def told(self) -> Up42fsError | None:
+        """The last failure of it, else of what it awaits, as an error to raise; None if none."""
+        if self._last is not None:
+            error = type(self._last)(*self._last.args)
+            error.__cause__ = self._last.__cause__
+            return error
+        told = next((told for other in self._awaited[::-1] if (told := other.told())), None)
+        return self._worded(told) if told is not None else None
+
+    def note(self, error: Up42fsError | None) -> None:
+        """The last attempt ended with `error`; None where that is over."""
+        self._last = error
+
+    def begin(self, other: Trouble) -> None:
+        """This work awaits `other`."""
+        self._awaited.append(other)
+
+    def end(self, other: Trouble) -> None:
+        """It does no longer."""
+        self._awaited.remove(other)
+
+
+_current: ContextVar[Trouble | None] = ContextVar("trouble", default=None)
+
+
+def note(error: Up42fsError | None) -> None:
+    """The last attempt of the work that runs here ended with `error`; None where that is over."""
+    trouble = _current.get()
+    if trouble is not None:
+        trouble.note(error)
+
+
+@contextmanager
+def watched(trouble: Trouble) -> Iterator[None]:
+    """What runs here is told of in `trouble`, and in no other; also how it ended."""
+    token = _current.set(trouble)
+    try:
+        yield
+    except Up42fsError as error:
+        trouble.note(error)
+        raise
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def awaiting(trouble: Trouble) -> Iterator[None]:
+    """What runs here waits for other work, whose trouble is its own."""
+    here = _current.get()
+    if here is None:
+        yield
+        return
+    here.begin(trouble)
+    try:
+        yield
+    except Exception:
+        here.end(trouble)
+        raise
+    here.end(trouble)
+
+
+@contextmanager
+def within(seconds: float, late: str, *, advice: str = "") -> Iterator[trio.CancelScope]:
+    """Give what runs here `seconds`; after that raise the last trouble with it.
+
+    Raises DeadlineExceeded(`late`) where nothing went wrong but that it took so long. `advice` is
+    added to either.
+    """
+    trouble = Trouble()
+    with awaiting(trouble), watched(trouble):
+        with trio.move_on_after(seconds) as scope:
+            yield scope
+        if scope.cancelled_caught:
+            told = trouble.told() or DeadlineExceeded(late)
+            raise (type(told)(f"{told}; {advice}") if advice else told) from told.__cause__
+
+
+class Turns:
+    """A lock; who waits for a turn refers to the trouble of who has it, or had it meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._trouble = Trouble()
+
+    @property
+    def are_over(self) -> bool:
+        """Whether nobody has a turn or waits for one."""
+        return not self._lock.locked()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn and have it."""
+        if self.are_over:
+            self._trouble = Trouble()
+        trouble = self._trouble
+        with awaiting(trouble):
+            async with self._lock:
+                with watched(trouble):
+                    yield
+                trouble.note(None)

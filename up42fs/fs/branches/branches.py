@@ -1,0 +1,87 @@
+"""The parts of the tree beside the four views, put together: files, `stac/`, `search/`, documents.
+
+Knows which branch answers for what; nothing of how.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from up42fs.catalog.index import Index
+from up42fs.catalog.transformations import Transformations
+from up42fs.fs.branches.footprints import PREFIX, Footprints
+from up42fs.fs.branches.search import Search, Searches
+from up42fs.fs.branches.stac import CollectionsOfStorage, StaticCatalogue
+from up42fs.fs.branches.transformed import FileRegistry, ItemsOfAssets, Transformed
+from up42fs.fs.tree.branch import Branch
+from up42fs.fs.tree.layout import Layout
+from up42fs.fs.tree.nodes import Kind, Node
+
+
+class Branches:
+    """What a mount shows beside orders, tags, states and assets; nothing without sources."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        items: ItemsOfAssets | None = None,
+        collections: CollectionsOfStorage | None = None,
+        searches: Searches | None = None,
+        lists_footprints: bool = False,
+        transformations: Transformations | None = None,
+    ) -> None:
+        self.transformations = transformations or Transformations(index)
+        self.registry = FileRegistry(index, items, transformations=self.transformations)
+        self.lists_footprints = lists_footprints and items is not None
+        self.transformed = Transformed(index, items, self.registry) if items else None
+        self.static = StaticCatalogue(collections, self.registry) if collections else None
+        search = Search(index, searches) if searches else None
+        self.footprints = Footprints(items)
+        found: list[Branch | None] = [self.transformed, self.static, search]
+        self.all: list[Branch] = [branch for branch in found if branch is not None]
+
+    def is_settled(self, directory: Node) -> bool:
+        """Whether what is absent in a prepared directory may be remembered as absent."""
+        if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
+            return True
+        return self.transformed.is_settled(directory)
+
+    def asset_id_of(self, node: Node) -> str | None:
+        """The delivery whose files a FILE, FILES, ITEM or item.json is of; None for others."""
+        match node.kind:
+            case Kind.FILE:
+                return node.place or None
+            case Kind.FILES | Kind.ITEM:
+                return node.id.partition("/")[0]
+            case Kind.DOCUMENT if node.id.startswith("item/"):
+                return node.id.split("/")[1]
+            case _:
+                return None
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """When what a DOCUMENT describes was made and changed; None where it is the tree."""
+        kind, _, id_ = node.id.partition("/")
+        if kind == "item" and self.transformed is not None:
+            return self.transformed.times(Node(Kind.FILES, id_))
+        if kind == "stac-item" and self.static is not None:
+            return self.static.times(Node(Kind.STAC_ITEM, id_))
+        return None
+
+    async def ensure(self, node: Node, layout: Layout) -> None:
+        """Make `render(node)` possible for a DOCUMENT; may ask UP42, raises an `Up42fsError`."""
+        if node.id.startswith(PREFIX):
+            await self.footprints.ensure(node, layout)
+        elif node.id.startswith("item/"):
+            if self.transformed is not None:
+                await self.transformed.ensure_document(node.id)
+        elif self.static is not None:
+            await self.static.ensure_document(node.id)
+
+    def render(self, node: Node) -> bytes | None:
+        """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""
+        if node.id.startswith(PREFIX):
+            return self.footprints.known(node)
+        if node.id.startswith("item/"):
+            return self.transformed.document(node.id) if self.transformed else None
+        return self.static.document(node.id) if self.static else None

@@ -1,0 +1,129 @@
+"""`footprints.geojson`: the outlines of what a directory shows, made when somebody opens it.
+
+Knows which items a directory's assets have; how they become GeoJSON is `fs.branches.outlines`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+from cachetools import TTLCache
+
+from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
+from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
+from up42fs.fs.branches.transformed import ItemsOfAssets, to_json
+from up42fs.fs.tree.layout import Layout
+from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model.stac import StacItem
+from up42fs.types import Asset
+
+log = logging.getLogger(__name__)
+
+NAME = "footprints.geojson"
+KINDS = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY})
+PREFIX = "footprints/"
+#: Seconds a document is kept, and how many assets' items are asked for at a time.
+KEPT_S = 60.0
+PARALLEL = 8
+#: Assets whose items are asked for by one search: not more than memory holds.
+TOGETHER = 100
+
+
+def is_document(node: Node) -> bool:
+    """Whether a node is a directory's footprints."""
+    return node.kind is Kind.DOCUMENT and node.id.startswith(PREFIX)
+
+
+def document_of(directory: Node) -> Node:
+    """The node of a directory's footprints."""
+    return Node(Kind.DOCUMENT, f"{PREFIX}{directory.kind.value}/{directory.id}")
+
+
+def directory_of(document: Node) -> Node:
+    """The directory whose footprints a node shows."""
+    kind, _, id_ = document.id.removeprefix(PREFIX).partition("/")
+    return Node(Kind(kind), id_)
+
+
+class Footprints:
+    """Documents by directory, kept for a minute."""
+
+    def __init__(self, items: ItemsOfAssets | None) -> None:
+        self._items = items
+        self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
+
+    def known(self, document: Node) -> bytes | None:
+        """The document if it was made within the last minute."""
+        return self._kept.get(document)
+
+    async def ensure(self, document: Node, layout: Layout) -> bytes:
+        """The document; asks for the items of the directory's assets. Raises `Up42fsError`.
+
+        Items that are not known are one search for a hundred assets, else one an asset.
+        """
+        made = self._kept.get(document)
+        if made is None:
+            directory = directory_of(document)
+            await layout.prepare(directory)
+            paths = {
+                node.id: name
+                for name, node in layout.children(directory).items()
+                if node.kind is Kind.ASSET
+            }
+            oldest_first = sorted(
+                layout.members(directory), key=lambda asset: (asset.created_at, asset.id)
+            )
+            made = self._kept[document] = await self._make(
+                layout.label(directory), oldest_first, paths
+            )
+        return made
+
+    async def _make(self, label: str, assets: list[Asset], paths: dict[str, str]) -> bytes:
+        items = self._items
+        if items is None:
+            return b""
+        found: dict[str, tuple[StacItem, ...]] = {}
+        for first in range(0, len(assets), TOGETHER):
+            found |= await _items_of(items, assets[first : first + TOGETHER])
+        entries = [
+            FootprintEntry(
+                id=asset.id,
+                path=paths.get(asset.id, asset.id),
+                item=item,
+                title=asset.title,
+                collection=asset.collection,
+                status=asset.cnam_status.value or None,
+            )
+            for asset in assets
+            for item in (found.get(asset.id) or (None,))
+        ]
+        return to_json(feature_collection(entries, name=label))
+
+
+async def _items_of(items: ItemsOfAssets, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
+    """Items by asset; those of an asset that fails are missing. Raises where every one fails."""
+    found: dict[str, tuple[StacItem, ...]] = {}
+    errors: list[Up42fsError] = []
+    limiter = trio.CapacityLimiter(PARALLEL)
+    try:
+        await items.learn(assets)
+    except (Offline, Unavailable, DeadlineExceeded):
+        raise
+    except Up42fsError as error:
+        log.debug("footprints: one search an asset: %s", error)
+
+    async def ask(asset: Asset) -> None:
+        async with limiter:
+            try:
+                found[asset.id] = await items.whole(asset)
+            except Up42fsError as error:
+                errors.append(error)
+                log.warning("footprints: asset %s is left out: %s", asset.id, error)
+
+    async with trio.open_nursery() as nursery:
+        for asset in assets:
+            nursery.start_soon(ask, asset)
+    if errors and not found:
+        raise errors[0]
+    return found

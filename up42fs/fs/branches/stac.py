@@ -1,0 +1,226 @@
+"""`stac/`: the storage as a static STAC catalogue of real files (design §2).
+
+Knows collections, items and their names; how the documents read is `model.stac_documents`'s.
+Nothing is asked before somebody looks, then a directory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from up42fs.fs.branches.transformed import FileRegistry, item_times, readable_files, to_json
+from up42fs.fs.tree.layout import UNCOUNTED
+from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model import stac_documents as static_stac
+from up42fs.model.stac import StacCollection, StacItem
+from up42fs.types import Asset
+
+#: Collections whose items are held.
+MOST_SHOWN = 256
+_CATALOG = Node(Kind.DOCUMENT, "catalog")
+
+
+class _Shown(NamedTuple):
+    items: tuple[StacItem, ...]
+    names: Mapping[str, str]
+
+
+_NOTHING = _Shown((), MappingProxyType({}))
+
+
+class CollectionsOfStorage(Protocol):
+    """Where collections come from (see `catalog.collections.Collections`)."""
+
+    async def all(self) -> tuple[StacCollection, ...]:
+        """Every collection, newest first; raises an `Up42fsError`."""
+        ...
+
+    async def items(self, collection_id: str) -> tuple[StacItem, ...]:
+        """Every item of a collection; raises an `Up42fsError`."""
+        ...
+
+
+class StaticCatalogue:
+    """The branch of STAC, COLLECTION and STAC_ITEM nodes."""
+
+    kinds = frozenset({Kind.STAC, Kind.COLLECTION, Kind.STAC_ITEM})
+    top: Mapping[str, Node] = {"stac": Node(Kind.STAC)}
+
+    def __init__(self, collections: CollectionsOfStorage, registry: FileRegistry) -> None:
+        self._source = collections
+        self._registry = registry
+        registry.elsewhere = self._with_file
+        #: By the ID of a file, the collection whose own it is.
+        self._own: dict[str, str] = {}
+        self._all: tuple[StacCollection, ...] = ()
+        self._by_id: dict[str, StacCollection] = {}
+        self._names: dict[str, str] = {}
+        #: Of the collections last looked into: items, and their names by ID.
+        self._shown: LRUCache[str, _Shown] = LRUCache(MOST_SHOWN)
+
+    async def prepare(self, node: Node) -> bool:
+        """Learn the collections, and the items of the node's; whether they differ."""
+        changed = await self._learn_collections() if node.kind is Kind.STAC else False
+        collection_id = node.id.partition("/")[0]
+        if collection_id in self._by_id:
+            changed = await self._learn_items(collection_id)
+        return changed
+
+    def children(self, node: Node) -> dict[str, Node]:
+        """The document of the directory, and what it links to."""
+        collection_id, _, item_id = node.id.partition("/")
+        if node.kind is Kind.STAC:
+            listed = {name: Node(Kind.COLLECTION, id_) for id_, name in self._names.items()}
+            return {static_stac.CATALOG_DOCUMENT: _CATALOG} | listed
+        if node.kind is Kind.COLLECTION:
+            document = Node(Kind.DOCUMENT, f"collection/{collection_id}")
+            items = {
+                name: Node(Kind.STAC_ITEM, f"{collection_id}/{id_}")
+                for id_, name in self._of(collection_id).names.items()
+            }
+            own = self._own_files(self._by_id[collection_id])
+            return {static_stac.COLLECTION_DOCUMENT: document} | items | own
+        item = self._item(collection_id, item_id)
+        if item is None:
+            return {}
+        name = self._document_name(collection_id, item_id)
+        document = Node(Kind.DOCUMENT, f"stac-item/{node.id}")
+        return {name: document} | self._registry.named(item, item.assets, (name,))
+
+    def members(self, node: Node) -> Iterable[Asset]:
+        """None: these are not directories of assets."""
+        return ()
+
+    def find(self, parent: Node, name: str) -> Node | None:
+        """IDs of collections and items are names too."""
+        if parent.kind is Kind.STAC and name in self._by_id:
+            return Node(Kind.COLLECTION, name, name)
+        if parent.kind is Kind.COLLECTION and self._item(parent.id, name) is not None:
+            return Node(Kind.STAC_ITEM, f"{parent.id}/{name}", name)
+        return None
+
+    def exists(self, node: Node) -> bool:
+        """Whether the collection or item was still listed when last heard of."""
+        collection_id, _, item_id = node.id.partition("/")
+        match node.kind:
+            case Kind.COLLECTION:
+                return collection_id in self._by_id
+            case Kind.STAC_ITEM:
+                # What was let go of is taken to be there until it is looked into again.
+                return collection_id in self._by_id and (
+                    collection_id not in self._shown
+                    or self._item(collection_id, item_id) is not None
+                )
+            case _:
+                return True
+
+    def links(self, node: Node) -> int:
+        """A directory and its subdirectories, where they are known."""
+        match node.kind:
+            case Kind.STAC:
+                return 2 + len(self._names) if self._all else UNCOUNTED
+            case Kind.COLLECTION:
+                shown = self._shown.get(node.id)
+                return UNCOUNTED if shown is None else 2 + len(shown.names)
+            case _:
+                return 2
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """An item's own; collections have none (contract §5.2)."""
+        collection_id, _, item_id = node.id.partition("/")
+        item = self._item(collection_id, item_id)
+        return item_times(item) if item else None
+
+    async def ensure_document(self, document_id: str) -> None:
+        """Make `document` able to answer, where what it needs was let go of."""
+        collection_id = document_id.partition("/")[2].partition("/")[0]
+        if collection_id in self._by_id and collection_id not in self._shown:
+            await self._learn_items(collection_id)
+
+    def document(self, document_id: str) -> bytes | None:
+        """catalog.json, a collection.json or an item's document; None if it was never listed."""
+        kind, _, rest = document_id.partition("/")
+        collection_id, _, item_id = rest.partition("/")
+        if kind == "catalog":
+            children = [(name, self._by_id[id_]) for id_, name in self._names.items()]
+            return to_json(static_stac.catalog_document(children))
+        collection = self._by_id.get(collection_id)
+        if collection is None:
+            return None
+        if kind == "collection":
+            shown = self._of(collection_id)
+            rows = [(shown.names[item.id], item) for item in shown.items]
+            own, taken = _as_item(collection), self._taken(collection_id)
+            files = readable_files(own, own.assets, taken)
+            return to_json(static_stac.collection_document(collection, rows, files=files))
+        item = self._item(collection_id, item_id)
+        if item is None:
+            return None
+        taken = (self._document_name(collection_id, item_id),)
+        files = readable_files(item, item.assets, taken)
+        return to_json(static_stac.item_document(item, files=files, self_contained=False))
+
+    def _own_files(self, collection: StacCollection) -> dict[str, Node]:
+        """What stands beside collection.json: the delivery, its thumbnail."""
+        item = _as_item(collection)
+        return self._registry.named(item, item.assets, self._taken(collection.id))
+
+    def _taken(self, collection_id: str) -> tuple[str, ...]:
+        """Names beside collection.json that its files cannot have: those of items."""
+        return static_stac.COLLECTION_DOCUMENT, *self._of(collection_id).names.values()
+
+    def _with_file(self, file_id: str) -> StacItem | None:
+        collection = self._by_id.get(self._own.get(file_id, ""))
+        return _as_item(collection) if collection is not None else None
+
+    async def _learn_collections(self) -> bool:
+        collections = await self._source.all()
+        if collections is self._all:
+            return False
+        self._all = collections
+        self._by_id = {collection.id: collection for collection in collections}
+        self._own = {
+            stac.asset_id: each.id
+            for each in collections
+            for stac in each.assets
+            if stac.asset_id is not None
+        }
+        # Newest first (contract §5.2); names are given from the oldest on.
+        self._names = static_stac.collection_names(tuple(reversed(collections)))
+        for gone in self._shown.keys() - self._by_id.keys():
+            del self._shown[gone]
+        return True
+
+    async def _learn_items(self, collection_id: str) -> bool:
+        items = await self._source.items(collection_id)
+        shown = self._shown.get(collection_id)
+        if shown is not None and shown.items is items:
+            return False
+        self._shown[collection_id] = _Shown(items, static_stac.item_names(items))
+        return True
+
+    def _of(self, collection_id: str) -> _Shown:
+        return self._shown.get(collection_id) or _NOTHING
+
+    def _item(self, collection_id: str, item_id: str) -> StacItem | None:
+        items = self._of(collection_id).items
+        return next((item for item in items if item.id == item_id), None) if item_id else None
+
+    def _document_name(self, collection_id: str, item_id: str) -> str:
+        return static_stac.item_document_name(self._of(collection_id).names[item_id])
+
+
+def _as_item(collection: StacCollection) -> StacItem:
+    """A collection's own files as those of an item, which is what knows files."""
+    return StacItem(
+        id=collection.id,
+        collection_id=collection.id,
+        asset_id=collection.asset_id,
+        assets=collection.assets,
+        title=collection.title,
+    )

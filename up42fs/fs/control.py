@@ -1,0 +1,64 @@
+"""The hidden files of `.up42fs/`: what the mount says about itself.
+
+Knows how to present facts, not where they come from: it is given functions that return them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from up42fs.fs.privacy import refusal, status_for_others
+from up42fs.fs.tree.nodes import CHANGES, REFRESH
+
+STATUS = "status.json"
+README = b"""\
+This directory is made by up42fs; nothing in it lies in UP42 storage.
+
+status.json   what is mounted, how fresh it is, what was read and fetched
+refresh       touched or read, it makes the mount look for changes at once
+metrics       the same counters in Prometheus' text format
+changes       with -o rw: edits of titles and tags; take one back by: up42fs undo MOUNTPOINT
+
+Attributes of any asset:      getfattr -d FILE
+The API's own description:    getfattr -n user.up42.json --only-values FILE
+A presigned link to share:    getfattr -n user.up42.download_url --only-values FILE
+Unmount:                      up42fs unmount MOUNTPOINT
+"""
+
+
+class VirtualFiles:
+    """Named documents rendered when they are opened; of a link, where it leads."""
+
+    def __init__(
+        self,
+        status: Callable[[], Mapping[str, object]],
+        metrics: Callable[[], str],
+        changes: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._status = status
+        self._renderers: dict[str, Callable[[], bytes]] = {
+            "README": lambda: README,
+            REFRESH: os.devnull.encode,
+            "metrics": lambda: metrics().encode(errors="replace"),
+            STATUS: lambda: _json(status()),
+        }
+        if changes is not None:
+            self._renderers[CHANGES] = changes
+
+    def names(self) -> Iterable[str]:
+        """Names of all documents."""
+        return self._renderers.keys()
+
+    def render(self, name: str, *, is_trusted: bool = True) -> bytes:
+        """The document as it is now; raises NotShared where others may not read it."""
+        if not is_trusted and name == CHANGES:
+            raise refusal(name)
+        if not is_trusted and name == STATUS:
+            return _json(status_for_others(self._status()))
+        return self._renderers[name]()
+
+
+def _json(status: Mapping[str, object]) -> bytes:
+    return (json.dumps(status, indent=2) + "\n").encode()

@@ -1,0 +1,320 @@
+"""Carries edits of title and tags out: one asset at a time, on its newest state, and nothing twice.
+
+Knows assets and intentions (`model.intentions`); nothing of inodes, or of the way an edit was asked
+for.
+
+Theory. An edit is: hold the asset's lock, read it afresh, apply the intention, write what differs,
+take UP42's answer over into the index, tell the kernel, write the journal. Rules:
+1. A write is made once and never repeated blindly. Where its answer is lost (cut, 5xx, 429, 409) it
+   may have been carried out: the asset is read again after a pause, and if the intention holds
+   there is nothing left to do. Else it is applied to that newer state and written.
+2. What UP42 refuses (400, 401, 403, 404) is final. So is the deadline: the caller hears of it,
+   and a refresh finds out what became of the last write.
+3. An answer that does not hold the edit is no success.
+4. Once UP42 has answered, what follows is not cancelled: the tree and the journal are true before
+   the call returns.
+Between the reading and the writing lies one round trip in which somebody else's change is lost:
+UP42 has no conditional write. Mounts of one machine hold each other off (`interlock`).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+from cachetools import LRUCache
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.metadata import Fresh
+from up42fs.catalog.recent_edits import Edited
+from up42fs.deadlines import note, request_s, within
+from up42fs.errors import (
+    AccessDenied,
+    Conflict,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    SignInFailed,
+    Unavailable,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.fs.edits.changes import Change, still_done
+from up42fs.fs.edits.journal import Journal
+from up42fs.metrics import Metrics
+from up42fs.model import intentions as edits
+from up42fs.model.intentions import Edit, Metadata
+from up42fs.net import retry
+from up42fs.types import Asset
+
+log = logging.getLogger(__name__)
+
+#: How long one edit may take, and one command with all its assets, seconds. Shorter than a
+#: handler may, which would cut it without a word.
+EDIT_TIMEOUT_S = request_s(20.0)
+ALL_TIMEOUT_S = request_s(25.0)
+#: Writes answered 409 before it is believed.
+MOST_CONFLICTS = 5
+#: Assets of one command that are edited at once.
+PARALLEL = 8
+#: How long telling the kernel and the journal may take, seconds.
+FINISH_TIMEOUT_S = 3.0
+#: Failures remembered, by asset.
+MOST_FAILURES = 256
+
+
+class Source(Protocol):
+    """Where title and tags are kept (see `catalog.metadata`)."""
+
+    async def read(self, asset_id: str) -> Fresh:
+        """The asset as it is now; raises an `Up42fsError`."""
+        ...
+
+    async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
+        """Set what differs from `fresh`, once; raises an `Up42fsError`."""
+        ...
+
+
+class Locks(Protocol):
+    """One edit of an asset at a time (see `fs.edits.locks`)."""
+
+    def held(self, asset_id: str) -> AbstractAsyncContextManager[None]:
+        """Hold the lock of one asset."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one command does: its number in the journal, its words, and what it undoes."""
+
+    number: int
+    what: str
+    undoes: int | None = None
+
+
+class Edits:
+    """The edits of one mount."""
+
+    def __init__(
+        self,
+        index: Index,
+        source: Source,
+        *,
+        journal: Journal,
+        locks: Locks,
+        edited: Edited,
+        publish: Callable[[Delta], Awaitable[None]],
+        refresh: Callable[[], None],
+        metrics: Metrics,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`publish` makes the tree and the kernel follow the index; `refresh` looks for changes."""
+        self.journal = journal
+        self._index = index
+        self._source = source
+        self._locks = locks
+        self._edited = edited
+        self.publish = publish
+        self._refresh = refresh
+        self._jitter = jitter
+        self._metrics = metrics
+        self._failures: LRUCache[str, str] = LRUCache(MOST_FAILURES)
+
+    async def change(self, asset_id: str, edit: Edit, what: str) -> None:
+        """Edit one asset; raises an `Up42fsError`, and then nothing is known to have changed."""
+        await self._change(asset_id, edit, Operation(self.journal.begin(), what))
+
+    async def change_all(self, wanted: Mapping[str, Edit], what: str) -> None:
+        """Edit several assets by one operation; see `_run`."""
+        await self._run(wanted, Operation(self.journal.begin(), what))
+
+    async def undo(self, number: int) -> None:
+        """Take back what is left of an operation; see `_run`. Raises InvalidArgument."""
+        for changes in still_done(self.journal.changes):
+            if changes[0].operation == number:
+                break
+        else:
+            raise InvalidArgument(
+                f"operation {number} is not in .up42fs/changes, or was undone already"
+            )
+        wanted = {change.asset: edits.undo(change.before, change.after) for change in changes}
+        what = f"undo {number}: {changes[0].what}"
+        await self._run(wanted, Operation(self.journal.begin(), what, undoes=number))
+
+    def last_failure(self, asset_id: str) -> str | None:
+        """Why the last edit of an asset failed, in UP42's words; None after one that did not."""
+        return self._failures.get(asset_id)
+
+    def status(self) -> dict[str, object]:
+        """For `status.json`."""
+        return {"made": len(self.journal.changes), "failed": dict(self._failures)}
+
+    async def _run(self, wanted: Mapping[str, Edit], operation: Operation) -> None:
+        """Edit every asset there is, whatever happens to others.
+
+        Raises the first error, with the number of assets that were edited, if one was not.
+        """
+        done: list[str] = []
+        errors: list[Up42fsError] = []
+        limiter = trio.CapacityLimiter(PARALLEL)
+
+        async def one(asset_id: str, edit: Edit) -> None:
+            async with limiter:
+                try:
+                    await self._change(asset_id, edit, operation)
+                except Up42fsError as error:
+                    errors.append(error)
+                else:
+                    done.append(asset_id)
+
+        with trio.move_on_after(ALL_TIMEOUT_S):
+            async with trio.open_nursery() as nursery:
+                for asset_id, edit in wanted.items():
+                    nursery.start_soon(one, asset_id, edit)
+        if len(done) == len(wanted):
+            return
+        self._refresh()
+        first = errors[0] if errors else DeadlineExceeded("there was no time for the rest")
+        raise type(first)(f"{operation.what}: {len(done)} of {len(wanted)} assets done: {first}")
+
+    async def _change(self, asset_id: str, edit: Edit, operation: Operation) -> None:
+        late = f"editing asset {asset_id} took longer than {EDIT_TIMEOUT_S:g} s"
+        advice = "whether it was done shows at the next look: see its title and tags"
+        try:
+            with within(EDIT_TIMEOUT_S, late, advice=advice):
+                async with self._locks.held(asset_id):
+                    await self._carry_out(asset_id, edit, operation)
+                self._failures.pop(asset_id, None)
+        except Up42fsError as error:
+            self._metrics.count("edits.failed")
+            self._failures[asset_id] = str(error)
+            self._refresh()
+            raise
+
+    async def _carry_out(self, asset_id: str, edit: Edit, operation: Operation) -> None:
+        unsure: list[Fresh] = []
+        try:
+            await self._attempts(asset_id, edit, operation, unsure)
+        except NotFound:
+            if operation.undoes is None:
+                raise
+            gone = self._index.assets.get(asset_id)
+            if gone is not None:  # nothing of it is left to undo
+                await self._record(gone, Metadata(None, ()), Edit(), operation)
+        finally:
+            if unsure:
+                with trio.move_on_after(FINISH_TIMEOUT_S) as scope:
+                    scope.shield = True
+                    fresh = unsure[-1]
+                    await self._record(fresh.asset, fresh.metadata, edit, operation, certain=False)
+
+    async def _attempts(
+        self, asset_id: str, edit: Edit, operation: Operation, unsure: list[Fresh]
+    ) -> None:
+        """Until it is done or refused; `unsure` holds what was before a write without an answer."""
+        attempt = 0
+        while True:
+            fresh = await self._source.read(asset_id)
+            if edit.is_refused_by(fresh.metadata):
+                raise Conflict(
+                    f"asset {asset_id} has another title by now, {fresh.metadata.title!r}, "
+                    "which stays; nothing was changed"
+                )
+            wanted = edit.applied(fresh.metadata)
+            before = unsure.pop().metadata if unsure else None
+            if wanted == fresh.metadata:
+                # Carried out by a write whose answer was lost, or by somebody else.
+                await self._finish(fresh, fresh, before, edit, operation)
+                return
+            unsure.append(fresh)
+            try:
+                answer = await self._source.write(fresh, wanted)
+            except (Unavailable, VersionChanged) as error:
+                attempt += 1
+                await self._pause_or_raise(attempt, error)
+                continue
+            except (InvalidArgument, AccessDenied, NotFound, SignInFailed):
+                unsure.clear()
+                raise
+            unsure.clear()
+            await self._finish(fresh, answer, fresh.metadata, edit, operation)
+            if edit.applied(answer.metadata) != answer.metadata:
+                raise InvalidAnswer(
+                    f"UP42 accepted an edit of asset {asset_id} without carrying it out: it shows "
+                    f"the title {answer.metadata.title!r} and the tags {list(answer.metadata.tags)}"
+                )
+            return
+
+    async def _pause_or_raise(self, attempt: int, error: Up42fsError) -> None:
+        if isinstance(error, VersionChanged) and attempt >= MOST_CONFLICTS:
+            raise Conflict(f"others keep changing the asset: {error}")
+        wait_s = retry.backoff_s(attempt, self._jitter())
+        if trio.current_time() + wait_s >= trio.current_effective_deadline():
+            raise error
+        note(error)
+        self._metrics.count("edits.retries")
+        log.info("%s; looking whether it was done", error)
+        await trio.sleep(wait_s)
+
+    async def _finish(
+        self,
+        fresh: Fresh,
+        answer: Fresh,
+        before: Metadata | None,
+        edit: Edit,
+        operation: Operation,
+    ) -> None:
+        with trio.move_on_after(FINISH_TIMEOUT_S) as scope:
+            scope.shield = True
+            await self._take_over(fresh, answer)
+            if before is None and operation.undoes is None:
+                return  # it was so already: nothing to undo
+            self._metrics.count("edits.made")
+            await self._record(answer.asset, before or answer.metadata, edit, operation)
+
+    async def _record(
+        self,
+        asset: Asset,
+        before: Metadata,
+        edit: Edit,
+        operation: Operation,
+        *,
+        certain: bool = True,
+    ) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        change = Change(
+            operation=operation.number,
+            when=now,
+            what=operation.what,
+            asset=asset.id,
+            name=_label(asset),
+            before=before,
+            after=edit.applied(before),
+            undoes=operation.undoes,
+            certain=certain,
+        )
+        await self.journal.record(change)
+
+    async def _take_over(self, fresh: Fresh, answer: Fresh) -> None:
+        known = self._index.assets.get(answer.asset.id)
+        if answer.timed and known is not None and known.updated_at > answer.asset.updated_at:
+            self._refresh()  # a listing was quicker: it knows something newer still
+            return
+        after = answer.asset
+        if not answer.timed and known is not None:
+            after = replace(after, updated_at=max(after.updated_at, known.updated_at))
+        delta = self._index.apply_edit(fresh.asset, after)
+        self._edited.note(after, timed=answer.timed)
+        if delta:
+            await self.publish(delta)
+
+
+def _label(asset: Asset) -> str:
+    return asset.name or asset.title or asset.id

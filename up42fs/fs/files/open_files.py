@@ -1,0 +1,149 @@
+"""Open files: what is behind a handle, and whether the kernel may keep the pages it has of it.
+
+Knows objects of the store and rendered documents; nothing of names or directories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+from up42fs.errors import BadHandle, OtherVersion
+from up42fs.fs.files.crowd import Watch
+from up42fs.fs.files.ports import Files, OpenFile
+from up42fs.fs.files.readahead import Siblings
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.files.versions import Versions
+from up42fs.fs.sidecars.file import OpenSidecar
+from up42fs.fs.tree.handles import HandleTable
+from up42fs.fs.tree.nodes import Node, Opened
+from up42fs.readahead.programs import reading_of
+from up42fs.readahead.tuning import Reading
+from up42fs.types import Bytes
+
+
+class _Pages:
+    """What the page cache holds of a document, as long as anybody has it open: one rendering.
+
+    Two would be mixed page by page, and what one reader may see another one could find there.
+    """
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self.handles = 0
+        self._render = render
+
+    @cached_property
+    def content(self) -> bytes:
+        return self._render()
+
+
+class _Document(NamedTuple):
+    """An open document: as its reader may see it, and as mappings show it."""
+
+    content: bytes
+    inode: int
+    pages: _Pages
+
+
+class OpenFiles:
+    """The open files of one mount."""
+
+    def __init__(
+        self,
+        files: Files,
+        sizes: Sizes,
+        siblings: Siblings,
+        *,
+        versions: Versions,
+        watch: Watch | None,
+    ) -> None:
+        self._files = files
+        self._sizes = sizes
+        self._siblings = siblings
+        self._watch = watch
+        #: Whether images that are read in pieces are read past the kernel's page cache.
+        self.are_images_direct = False
+        self._open: HandleTable[OpenFile | _Document] = HandleTable()
+        self._pages: dict[int, _Pages] = {}  # of open documents, by inode
+        self._versions = versions
+        self._inodes: dict[int, int] = {}  # of the handles of stored objects
+
+    def open(self, inode: int, node: Node, size: int, program: str) -> Opened:
+        """Open an object of `size` bytes for `program`; waits for nothing.
+
+        Raises OtherVersion where `inode` shows another version to those who have it open.
+        """
+        stamp, label = self._sizes.stamp(node), self._sizes.label(node)
+        reading = reading_of(self._sizes.name(node), program)
+        pieces = reading in (Reading.DIRECT, Reading.EXACT)
+        direct = pieces and self.are_images_direct
+        if reading is Reading.DIRECT and not direct:
+            reading = Reading.ANY
+        expected = self._versions.expected(inode, size, stamp)
+        stored = self._files.open(
+            node.id, size=size, name=label, stamp=stamp, reading=reading, expected=expected
+        )
+        try:
+            keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)
+        except OtherVersion:
+            stored.close()
+            raise
+        opened: OpenFile = stored
+        if self._watch is None or not self._watch.is_crowd(program):
+            opened = self._siblings.follow(node, opened, size)
+        if self._watch is not None:
+            opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
+        handle = self._open.add(opened)
+        self._inodes[handle] = inode
+        return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
+
+    def open_rendered(self, content: bytes, inode: int, for_pages: Callable[[], bytes]) -> Opened:
+        """Open a document as it is now; the kernel keeps none of it but for mappings.
+
+        `for_pages` makes what these show, which everybody may see.
+        """
+        pages = self._pages.setdefault(inode, _Pages(for_pages))
+        pages.handles += 1
+        handle = self._open.add(_Document(content, inode, pages))
+        return Opened(handle, keep_cache=False, direct_io=True)
+
+    def open_sidecar(self, sidecar: OpenSidecar) -> Opened:
+        """Open a sidecar: others may have changed it since the kernel saw it last."""
+        return Opened(self._open.add(sidecar), keep_cache=False, direct_io=False)
+
+    def sidecar(self, handle: int) -> OpenSidecar:
+        """The open sidecar of a handle; raises BadHandle where it is no sidecar's."""
+        sidecar = self.sidecar_or_none(handle)
+        if sidecar is None:
+            raise BadHandle(f"handle {handle} is not open for writing")
+        return sidecar
+
+    def sidecar_or_none(self, handle: int) -> OpenSidecar | None:
+        """The open sidecar of a handle; None if it is no sidecar's."""
+        file = self._open[handle]
+        return file if isinstance(file, OpenSidecar) else None
+
+    async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
+        """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
+        file = self._open[handle]
+        if isinstance(file, _Document):
+            content = file.pages.content if is_mapped else file.content
+            return memoryview(content)[offset : offset + size]
+        return await file.read(offset, size)
+
+    def release(self, handle: int) -> None:
+        """Close a handle."""
+        file = self._open.pop(handle)
+        inode = self._inodes.pop(handle, None)
+        if inode is not None:
+            self._versions.release(inode)
+        if isinstance(file, _Document):
+            file.pages.handles -= 1
+            if not file.pages.handles:
+                self._pages.pop(file.inode, None)
+        elif file is not None:
+            file.close()
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -1,0 +1,246 @@
+"""Fetches the next files of a directory ahead of whoever reads it file by file.
+
+Sees which directories are looked into and what is read of their files, and acts on what
+`readahead.folder.siblings` makes of it. Knows nothing of links, ranges or the kernel; waits for
+nothing.
+
+A file may stand in several directories: a read is taken as one of the directory that was looked
+into last (a lookup or a listing) of those that list it. Only first reads count: whatever is in the
+kernel's page cache does not come here, and needs no fetching.
+
+Orders mostly hold a file or two, and tools go from one order into the next (`grep -r`, a pattern
+of the shell with a directory in it). So orders of few files are read as one directory, whose
+names are paths. It is put together when a second such order is read, not for the first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from up42fs.errors import NotFound
+from up42fs.fs.files.ports import Ahead, Files, OpenFile
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.tree.layout import Layout
+from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
+from up42fs.metrics import Metrics
+from up42fs.readahead.folder.order import Folder
+from up42fs.readahead.folder.siblings import Plan
+from up42fs.readahead.folder.siblings import Siblings as Decisions
+from up42fs.readahead.folder.walk import Visit, Want
+from up42fs.types import Bytes
+
+#: Directories that were looked into last, of which reads are followed.
+MOST_DIRECTORIES = 16
+#: Larger directories are not followed: to sort them would hold up everybody.
+MOST_FILES = 50_000
+#: Orders of fewer files are read as one, where there are not too many orders.
+FEW_FILES = 4
+MOST_ORDERS = 512
+_ORDERS = Node(Kind.ORDERS)
+_INODE_BITS = 64
+
+
+class Siblings:
+    """The reading of directories in one mount; `inode_of` gives a node's inode number."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        files: Files,
+        sizes: Sizes,
+        *,
+        inode_of: Callable[[Node], int],
+        most_bytes: int,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._layout = layout
+        self._files = files
+        self._sizes = sizes
+        self._inode_of = inode_of
+        self._metrics = metrics
+        self._clock = clock
+        self._decide = Decisions(lambda id_: sizes.known(sizes.node(id_)), most_bytes)
+        self._recent: OrderedDict[Node, _Listing | None] = OrderedDict()
+        self._street: Folder | None = None
+        self._begun: dict[str, Ahead] = {}
+        self._counted: dict[str, int] = {}
+
+    def looked_into(self, directory: Node) -> None:
+        """Somebody looked up a name in `directory`, or listed it."""
+        self._recent[directory] = self._recent.get(directory)
+        self._recent.move_to_end(directory)
+        if len(self._recent) > MOST_DIRECTORIES:
+            self._recent.popitem(last=False)
+
+    def changed(self, directories: Iterable[Node]) -> None:
+        """Names of these directories are others than before."""
+        self._street = None
+        for directory in directories:
+            if directory in self._recent:
+                self._recent[directory] = None
+
+    def follow(self, node: Node, file: OpenFile, size: int) -> OpenFile:
+        """The open `file` of `node`, whose reads are followed."""
+        return _Followed(self, node, file, size)
+
+    def first_read(self, node: Node, size: int) -> Visit | None:
+        """A handle is read for the first time; None where there is nothing to follow."""
+        folder = self._folder_of(node)
+        if folder is None:
+            return None
+        begun = self._begun.pop(node.id, None)
+        visit = self._decide.on_first_read(
+            folder, node.id, size, self._clock(), is_ready=begun is not None and begun.is_done
+        )
+        self._count()
+        return visit
+
+    def read(self, visit: Visit, start: int, stop: int) -> None:
+        """Bytes `[start, stop)` are about to be read."""
+        self._act(self._decide.on_read(visit, start, stop, self._clock()))
+
+    def closed(self, visit: Visit) -> None:
+        """A handle that was read is closed."""
+        self._act(self._decide.on_close(visit))
+        self._count()
+
+    def _act(self, plan: Plan | None) -> None:
+        for file in plan.cancel if plan else ():
+            begun = self._begun.pop(file, None)
+            if begun is not None:
+                begun.cancel()
+        for want in plan.ahead if plan else ():
+            self._begin(want)
+
+    def _begin(self, want: Want) -> None:
+        node = self._sizes.node(want.file)
+        try:
+            name = self._sizes.label(node)
+        except NotFound:
+            return  # it left the storage meanwhile
+        self._begun[want.file] = self._files.start_ahead(
+            want.file,
+            want.spans,
+            size=self._sizes.known(node),
+            name=name,
+            stamp=self._sizes.stamp(node),
+        )
+
+    def _folder_of(self, node: Node) -> Folder | None:
+        for directory in reversed(self._recent):
+            folder = self._folder(directory)
+            if folder is not None and node.id in folder:
+                few = directory.kind is Kind.ORDER and len(folder) < FEW_FILES
+                street = self._orders_of_few() if few else None
+                return street or (folder if len(folder) > 1 else None)
+        return None
+
+    def _orders_of_few(self) -> Folder | None:
+        """The files of all orders that have few."""
+        if self._street is None and 1 < len(self._layout.children(_ORDERS)) <= MOST_ORDERS:
+            names = _Paths(self._layout)
+            self._street = Folder(
+                str(_ORDERS), names, lambda id_: self._inode_below(names.orders[id_], id_)
+            )
+        return self._street
+
+    def _inode_below(self, directory: Node, id_: str) -> int:
+        """Sorts files by their directories' inode numbers, then by their own."""
+        own = self._inode_of(self._sizes.node(id_))
+        return (self._inode_of(directory) << _INODE_BITS) + own
+
+    def _folder(self, directory: Node) -> Folder | None:
+        if not self._layout.exists(directory):
+            return None
+        children = self._layout.children(directory)
+        listing = self._recent[directory]
+        if listing is None or listing.children is not children:
+            listing = _Listing(children, self._sorted(directory, children))
+            self._recent[directory] = listing
+        return listing.folder
+
+    def _sorted(self, directory: Node, children: Mapping[str, Node]) -> Folder | None:
+        if len(children) > MOST_FILES:
+            return None
+        names: dict[str, str] = {}
+        for name, node in children.items():
+            if node.kind in STORED_KINDS:
+                names.setdefault(node.id, name)
+        return Folder(str(directory), names, lambda id_: self._inode_of(self._sizes.node(id_)))
+
+    def _count(self) -> None:
+        for name, total in self._decide.trust.counters().items():
+            self._metrics.count(f"siblings.{name}", total - self._counted.get(name, 0))
+            self._counted[name] = total
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A directory as it was listed, and its files as they may be read; None for too many."""
+
+    children: Mapping[str, Node]
+    folder: Folder | None
+
+
+class _Paths(Mapping[str, str]):
+    """Paths below `orders/` by file ID, of orders that have few files; found when looked at."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.orders: dict[str, Node] = {}
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        paths: dict[str, str] = {}
+        for order, directory in self._layout.children(_ORDERS).items():
+            files = {
+                node.id: f"{order}/{name}"
+                for name, node in self._layout.children(directory).items()
+                if node.kind in STORED_KINDS
+            }
+            if len(files) < FEW_FILES:
+                paths |= files
+                self.orders |= dict.fromkeys(files, directory)
+        return paths
+
+    def __getitem__(self, id_: str) -> str:
+        return self._paths[id_]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+class _Followed:
+    """An open file whose reads are followed."""
+
+    def __init__(self, siblings: Siblings, node: Node, file: OpenFile, size: int) -> None:
+        self._siblings = siblings
+        self._node = node
+        self._file = file
+        self._size = size
+        self._is_read = False
+        self._visit: Visit | None = None
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """As the file's own."""
+        if not self._is_read:
+            self._is_read = True
+            self._visit = self._siblings.first_read(self._node, self._size)
+        stop = min(offset + size, self._size)
+        if self._visit is not None and offset < stop:
+            self._siblings.read(self._visit, offset, stop)
+        return await self._file.read(offset, size)
+
+    def close(self) -> None:
+        """As the file's own."""
+        if self._visit is not None:
+            self._siblings.closed(self._visit)
+            self._visit = None
+        self._file.close()

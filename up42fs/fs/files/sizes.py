@@ -1,0 +1,155 @@
+"""Sizes that UP42 does not tell: learned when somebody asks for one, and remembered.
+
+Knows which nodes have bytes in storage and what their sizes are; nothing of how a size is found.
+
+Theory. Plain listings ask for no size, so they must not cost requests: an unknown size is shown as
+0 with no time to live, and the kernel asks again before it uses it (`stat`, `open`, a read at the
+end). One size is two requests, a link and a range. A second question about the same *company*
+within `LISTING_S` is `ls -l`, which asks one file after another: then the others are begun at once,
+and whoever asked waits for its own size only: one file that stalls or fails holds up no other.
+Company are the files of an item; for assets (STAC-only accounts) those listed with it last, of
+which the next `AHEAD` are begun, since a directory may hold any number. Each is begun once in one
+listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+from cachetools import LRUCache
+
+from up42fs.catalog.index import Index
+from up42fs.catalog.stored_items import stamp_of
+from up42fs.errors import NotFound
+from up42fs.fs.branches.transformed import FileRegistry
+from up42fs.fs.files.ports import Files
+from up42fs.fs.tree.nodes import Kind, Node
+
+#: Two questions about one company within this many seconds are a listing.
+LISTING_S = 2.0
+#: How many sizes are asked ahead of the one that is asked for.
+AHEAD = 64
+#: Listings remembered.
+MOST_LISTINGS = 64
+
+
+@dataclass(slots=True)
+class _Listing:
+    """One who asks for sizes one after another."""
+
+    first: Node
+    asked_s: float
+    begun: set[str] = field(default_factory=set)
+
+
+class Sizes:
+    """Sizes in bytes of assets and transformed files."""
+
+    def __init__(
+        self,
+        index: Index,
+        files: Files,
+        registry: FileRegistry,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._index = index
+        self._clock = clock
+        self._files = files
+        self._registry = registry
+        self._listings: LRUCache[str, _Listing] = LRUCache(MOST_LISTINGS)
+        #: By asset ID: the assets it was last listed with, and its place among them.
+        self._together: dict[str, tuple[Sequence[Node], int]] = {}
+
+    def node(self, object_id: str) -> Node:
+        """The node of a file in storage."""
+        return Node(Kind.ASSET if object_id in self._index.assets else Kind.FILE, object_id)
+
+    def known(self, node: Node) -> int | None:
+        """The size, None while nobody knows it."""
+        if node.kind is Kind.ASSET:
+            return self._index.assets[node.id].size
+        return self._registry.size(node.id)
+
+    async def ensure(self, node: Node) -> int:
+        """The size, learned if need be; raises an `Up42fsError`."""
+        known = self.known(node)
+        if known is not None:
+            return known
+        for other in self._next_after(node):
+            self._files.start_version(other.id, name=self.label(other), stamp=self.stamp(other))
+        version = await self._files.ensure_version(
+            node.id, name=self.label(node), stamp=self.stamp(node)
+        )
+        self.learn(node, version.size)
+        return version.size
+
+    def listed(self, nodes: Iterable[Node]) -> None:
+        """These stand in one directory, in this order, which somebody lists now."""
+        unknown = [n for n in nodes if n.kind is Kind.ASSET and self.known(n) is None]
+        for place, node in enumerate(unknown):
+            self._together[node.id] = (unknown, place)
+
+    def learn(self, node: Node, size: int) -> None:
+        """The object store told the size."""
+        if node.kind is Kind.ASSET:
+            self._together.pop(node.id, None)
+            if self._index.learn_size(node.id, size):
+                self._registry.learn_asset_size(self._index.assets[node.id], size)
+        else:
+            self._registry.learn_size(node.id, size)
+
+    def stamp(self, node: Node) -> str | None:
+        """What changes when the file's bytes may have: when UP42 last updated what it is of."""
+        if node.kind is Kind.ASSET:
+            return self._index.bytes_time(self._index.assets[node.id]).isoformat()
+        file = self._registry.get(node.id)
+        return stamp_of(file.item) if file is not None else None
+
+    def label(self, node: Node) -> str:
+        """How messages call the file."""
+        if node.kind is Kind.ASSET:
+            asset = self._index.assets[node.id]
+            return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
+        file = self._registry.get(node.id)
+        if file is None:
+            raise NotFound(f"file {node.id} is no longer in UP42 storage")
+        return file.label
+
+    def name(self, node: Node) -> str:
+        """The file's own name, its type in it."""
+        if node.kind is Kind.ASSET:
+            return self._index.assets.wish(self._index.assets[node.id])
+        file = self._registry.get(node.id)
+        return file.name if file else ""
+
+    def _next_after(self, node: Node) -> list[Node]:
+        """The files to learn about together with `node`; none for a single question."""
+        name, company = self._company(node)
+        now_s = self._clock()
+        listing = self._listings.get(name)
+        if listing is None or now_s - listing.asked_s > LISTING_S:
+            self._listings[name] = _Listing(node, now_s)
+            return []
+        listing.asked_s = now_s
+        if listing.first == node:
+            return []
+        begin = [n for n in company if n.id not in listing.begun and self._is_unknown(n)]
+        listing.begun |= {other.id for other in begin}
+        return [other for other in begin if other != node]
+
+    def _company(self, node: Node) -> tuple[str, Sequence[Node]]:
+        """What tells a company from others, and those of it to be asked with `node`."""
+        file = self._registry.get(node.id)
+        if file is not None:
+            of = file.asset_id or ""
+            siblings = [Node(Kind.FILE, id_, of) for id_ in self._registry.siblings(node.id)]
+            return file.item.id, siblings
+        together, place = self._together.get(node.id, ((node,), 0))
+        return together[0].id, together[place : place + AHEAD]
+
+    def _is_unknown(self, node: Node) -> bool:
+        if node.kind is Kind.ASSET and node.id not in self._index.assets:
+            return False
+        return self.known(node) is None

@@ -1,0 +1,207 @@
+"""The overlay: sidecars of images, kept on this machine, by image and tag. None reaches UP42.
+
+Knows what is kept and who has it open; not where an image stands, nor what the kernel is told.
+
+Theory. What is kept is known in memory, so that the many names that tools ask for in vain cost no
+disk access. Other mounts of the account write into the same directory: its time of change is looked
+at when something is looked up, at most once a second, and if it moved the directory is read.
+Where two mounts write the same sidecar, the one that closes last wins, as with any file that is
+replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NoReturn, TypeVar
+
+import trio
+
+from up42fs.errors import NoSpace, NotFound, Unavailable
+from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, Scan
+from up42fs.fs.sidecars.file import Key, OpenSidecar, Sidecar
+from up42fs.fs.sidecars.names import Tag, parse_kept_name
+
+#: How often other mounts' changes are looked for, seconds.
+LOOK_S = 1.0
+#: How long a lookup waits for the disk to tell of them, seconds.
+LOOK_TIMEOUT_S = 5.0
+#: How long `df` waits for the disk, seconds.
+STATFS_TIMEOUT_S = 1.0
+
+T = TypeVar("T")
+
+
+class Overlay:
+    """All sidecars of one account."""
+
+    def __init__(
+        self,
+        disk: OverlayDirectory,
+        limit_bytes: int,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.disk = disk
+        self._limit_bytes = limit_bytes
+        self._clock = clock
+        self._kept: dict[Key, Sidecar] = {}
+        self._by_owner: dict[str, set[Key]] = {}
+        self._nodes: dict[str, Sidecar] = {}
+        self._numbers = itertools.count(1)
+        self._looked_s = -LOOK_S
+        self._stamp_ns = 0
+        self._changing = trio.Lock()
+
+    async def look(self, *, at_once: bool = False) -> None:
+        """Learn what other mounts did; seldom asks the disk, and never raises because of it."""
+        if not at_once and self._clock() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self._clock()
+        with trio.move_on_after(LOOK_TIMEOUT_S), suppress(OSError):
+            async with self._changing:
+                known_ns = 0 if at_once else self._stamp_ns
+                scan = await trio.to_thread.run_sync(self._scan, known_ns, abandon_on_cancel=True)
+                if scan is not None:
+                    self._take_over(scan)
+
+    def get(self, owner: str, tag: Tag) -> Sidecar | None:
+        """The sidecar of an image; None where there is none."""
+        return self._kept.get((owner, tag))
+
+    def of(self, owner: str) -> Iterable[Sidecar]:
+        """All sidecars of an image."""
+        return [self._kept[key] for key in sorted(self._by_owner.get(owner, ()))]
+
+    def of_node(self, node_id: str) -> Sidecar | None:
+        """The sidecar that a node stands for; None if it is gone and nobody has it open."""
+        return self._nodes.get(node_id)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no sidecar at all."""
+        return not self._kept
+
+    async def create(self, owner: str, tag: Tag) -> OpenSidecar:
+        """A new, empty sidecar, opened; raises NoSpace."""
+        key = (owner, tag)
+        async with self._changing:
+            sidecar = Sidecar(self, key, f"{owner}{tag}#{next(self._numbers)}", None)
+            opened = await sidecar.open(writable=True, truncated=True)
+            await self._replace(key, sidecar)
+        return opened
+
+    async def remove(self, sidecar: Sidecar) -> None:
+        """Remove a sidecar."""
+        async with self._changing:
+            await sidecar.discard()
+            self.forget(sidecar)
+
+    async def rename(self, sidecar: Sidecar, owner: str, tag: Tag) -> None:
+        """Give a sidecar the place of another one, or a free one."""
+        if sidecar.key != (owner, tag):
+            async with self._changing:
+                await self._replace((owner, tag), sidecar)
+
+    async def _replace(self, key: Key, sidecar: Sidecar) -> None:
+        target = self._kept.get(key)
+        if target is not None:
+            await target.discard(is_replaced=True)
+            self.forget(target)
+        self.forget(sidecar)
+        await sidecar.call(key, target)
+        self._know(sidecar)
+
+    def make_room(self, growth_bytes: int) -> None:
+        """Raise NoSpace where so much more is too much."""
+        if growth_bytes and self.used_bytes + growth_bytes > self._limit_bytes:
+            raise NoSpace(
+                f"the sidecars in {self.disk.path} would take more than sidecars_size, "
+                f"{self._limit_bytes:,} bytes: remove some, or allow more"
+            )
+
+    @property
+    def used_bytes(self) -> int:
+        """What all sidecars take."""
+        return sum(sidecar.state.size for sidecar in self._kept.values())
+
+    async def free_bytes(self) -> int:
+        """What more fits; 0 where the disk does not tell in time."""
+        with trio.move_on_after(STATFS_TIMEOUT_S), suppress(OSError):
+            free = await trio.to_thread.run_sync(self.disk.free_bytes, abandon_on_cancel=True)
+            return max(0, min(free, self._limit_bytes - self.used_bytes))
+        return 0
+
+    def status(self) -> dict[str, object]:
+        """What `status.json` says of it."""
+        return {
+            "directory": str(self.disk.path),
+            "files": len(self._kept),
+            "bytes": self.used_bytes,
+            "limit_bytes": self._limit_bytes,
+        }
+
+    def close(self) -> None:
+        """The mount ends: what was not closed was not whole."""
+        for sidecar in list(self._nodes.values()):
+            sidecar.let_go()
+        self.disk.close()
+
+    async def run(self, call: Callable[..., T], *arguments: object) -> T:
+        """A blocking call in a thread; its OSError as one of ours."""
+        try:
+            return await trio.to_thread.run_sync(call, *arguments)
+        except OSError as error:
+            self._raise(error)
+
+    def _raise(self, error: OSError) -> NoReturn:
+        if error.errno == errno.ENOENT:
+            raise NotFound("the sidecar is gone") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpace(f"no room for sidecars in {self.disk.path}: {error.strerror}") from None
+        raise Unavailable(f"the sidecars in {self.disk.path} failed: {error.strerror}") from None
+
+    def _scan(self, known_ns: int) -> Scan | None:
+        if known_ns and self.disk.stamp_ns() == known_ns:
+            return None
+        return self.disk.scan()
+
+    def _take_over(self, scan: Scan) -> None:
+        self._stamp_ns = scan.stamp_ns
+        found: dict[Key, FileState] = {}
+        for name, state in scan.files.items():
+            key = parse_kept_name(name)
+            if key is not None:
+                found[key] = state
+        for key, sidecar in list(self._kept.items()):
+            now = found.get(key)
+            if not sidecar.is_draft and (now is None or now.inode != sidecar.state.inode):
+                self.forget(sidecar)
+                sidecar.is_gone = True
+                continue
+            found.pop(key, None)
+            if now is not None and not sidecar.is_draft:  # a draft is newer, once it is kept
+                sidecar.state = now
+        for key, state in found.items():
+            owner, tag = key
+            node_id = f"{owner}{tag}"
+            if node_id in self._nodes:
+                node_id += f"#{next(self._numbers)}"
+            self._know(Sidecar(self, key, node_id, state))
+
+    def _know(self, sidecar: Sidecar) -> None:
+        self._kept[sidecar.key] = self._nodes[sidecar.node_id] = sidecar
+        self._by_owner.setdefault(sidecar.key[0], set()).add(sidecar.key)
+
+    def forget(self, sidecar: Sidecar) -> None:
+        """It is not found by its name any more."""
+        if not sidecar.is_open:
+            self._nodes.pop(sidecar.node_id, None)
+        if self._kept.get(sidecar.key) is not sidecar:
+            return
+        del self._kept[sidecar.key]
+        owner = self._by_owner[sidecar.key[0]]
+        owner.discard(sidecar.key)
+        if not owner:
+            del self._by_owner[sidecar.key[0]]

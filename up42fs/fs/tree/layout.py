@@ -1,0 +1,417 @@
+"""What stands where in the mount: the one place that defines the tree (design §2).
+
+Knows nothing of inodes, handles or the kernel; it turns the index into directories of named nodes.
+
+Theory. A directory's names depend on all its members (clashes), so a directory is built whole,
+when it is first looked into, and kept. A change of some assets is taken over by the directories
+they are in (`roster`), at the cost of the change; what cannot be is built anew. `apply` tells which
+names mean something else in the directories that were ever built: nothing else can be in the
+kernel's memory. What branches show is remembered by the kernel for a minute only, so of it
+just the directories last looked into are kept. IDs resolve as names too; they are never listed, and
+listed names win over them. No change reports what an ID stands for (its spellings are many): the
+kernel must not remember it.
+What stands below an asset, in `stac/` and in `search/` is defined by branches: they say what must
+be known before such a directory can be built, and build it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+
+from cachetools import LRUCache
+
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.snapshot.assets import Outline, outline
+from up42fs.fs.tree.branch import Branch
+from up42fs.fs.tree.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
+from up42fs.fs.tree.roster import Roster
+from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.model import names
+from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
+
+#: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
+BRANCH_TTL_S = 60.0
+#: Link count of a directory whose subdirectories nobody has counted. Two would tell `find` that it
+#: has none; one tells nothing, as on btrfs.
+UNCOUNTED = 1
+
+_TOP = {
+    "orders": Node(Kind.ORDERS),
+    "tags": Node(Kind.TAGS),
+    "cnam": Node(Kind.CNAM),
+    "assets": Node(Kind.ASSETS),
+}
+#: Directories whose members the catalogue knows, and all whose members are assets.
+VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS})
+ASSET_DIRS = VIEW_DIRS | {Kind.QUERY}
+#: Directories of branches kept built.
+MOST_BRANCH_DIRS = 256
+#: More changed assets than these are not worth taking over one by one.
+MOST_ONE_BY_ONE = 256
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CNAM_STATES}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the kernel may remember wrongly: names of a directory, or a node's attributes."""
+
+    parent: Node
+    names: tuple[str, ...]
+
+
+class Layout:
+    """Directories of named nodes over an index."""
+
+    def __init__(
+        self,
+        index: Index,
+        virtual_names: Iterable[str],
+        branches: Sequence[Branch] = (),
+        tag_directories: TagDirectories | None = None,
+    ) -> None:
+        self._index = index
+        self._empty_tags = tag_directories or TagDirectories()
+        self._branches = {kind: branch for branch in branches for kind in branch.kinds}
+        self._top = dict(_TOP)
+        for branch in branches:
+            self._top |= branch.top
+        self._has_files = Kind.FILES in self._branches
+        #: How many changes were followed: while it stays, the views list what they listed.
+        self.changes = 0
+        self._rosters: dict[Node, Roster] = {}
+        self._lists: dict[Node, dict[str, Node]] = {}
+        #: How many directories of files stand in a directory that nobody has listed.
+        self._counted: dict[Node, int] = {}
+        self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
+        self._assets: dict[str, Node] = {}
+        #: What names meant before something was learned of the file, by directory and name.
+        self._former: dict[tuple[Node, str], Node] = {}
+        self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
+        self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
+            Kind.ROOT: lambda _: self._top,
+            Kind.CNAM: lambda _: _STATUSES,
+            Kind.CONTROL: lambda _: self._virtual,
+            Kind.ORDERS: lambda _: self._orders(),
+            Kind.TAGS: lambda _: self._tags(),
+        }
+        self._builders |= {kind: branch.children for kind, branch in self._branches.items()}
+        self._builders[Kind.QUERY] = lambda node: self._roster(node).names
+
+    async def prepare(self, node: Node) -> bool:
+        """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42.
+
+        Returns whether it shows something else than it did, where that is known.
+        """
+        branch = self._branches.get(node.kind)
+        if branch is None or not await branch.prepare(node):
+            return False
+        before = self._passing.pop(node, None)
+        return before is not None and before != self.children(node)
+
+    def label(self, node: Node) -> str:
+        """What a person calls a directory of assets: display name, tag, query."""
+        order = self._index.orders.get(node.id) if node.kind is Kind.ORDER else None
+        return (order.display_name if order else None) or node.id
+
+    def members(self, node: Node) -> Iterable[Asset]:
+        """The assets of a directory of assets."""
+        ids, assets = self._member_ids(node), self._index.assets
+        return assets.values() if ids is None else [assets[id_] for id_ in ids]
+
+    def _member_ids(self, node: Node) -> Iterable[str] | None:
+        """The IDs of the assets of a directory of assets; None where these are all."""
+        match node.kind:
+            case Kind.ORDER:
+                return self._index.ids_of_order(node.id)
+            case Kind.TAG:
+                return self._index.ids_with_tag(node.id)
+            case Kind.STATUS:
+                return self._index.ids_with_status(CnamStatus(node.id))
+            case Kind.QUERY:
+                return [asset.id for asset in self._branches[node.kind].members(node)]
+            case _:
+                return None
+
+    def asset(self, asset_id: str) -> Node:
+        """The node of an asset, the same object wherever it is listed."""
+        node = self._assets.get(asset_id)
+        if node is None:
+            node = self._assets[asset_id] = asset_node(asset_id)
+        return node
+
+    def _roster(self, node: Node) -> Roster:
+        members = self._index.assets.outlines(self._member_ids(node))
+        return Roster(members, self.asset, str(node) if self._has_files else None)
+
+    def children(self, node: Node) -> Mapping[str, Node]:
+        """Listed names of a directory and their nodes, oldest first as far as they have an age."""
+        roster = self._rosters.get(node)
+        if roster is not None:
+            return roster.names
+        if node.kind in VIEW_DIRS:
+            roster = self._rosters[node] = self._roster(node)
+            return roster.names
+        kept: MutableMapping[Node, dict[str, Node]] = (
+            self._passing if node.kind in self._branches else self._lists
+        )
+        built = kept.get(node)
+        if built is None:
+            built = kept[node] = self._builders[node.kind](node)
+        return built
+
+    def find(self, parent: Node, name: str) -> Node | None:
+        """The node that `name` stands for in `parent`: a listed name, else an ID alias."""
+        if parent == ROOT and name == CONTROL_DIR:
+            return CONTROL
+        listed = self.children(parent).get(name)
+        if listed is not None:
+            return listed
+        branch = self._branches.get(parent.kind)
+        found = branch.find(parent, name) if branch is not None else self._alias(parent, name)
+        if found is None and self._former:
+            former = self._former.get((parent, name))
+            return former if former is not None and self.exists(former) else None
+        return found
+
+    def lists(self, parent: Node, name: str, node: Node) -> bool:
+        """Whether `name` is listed in `parent` and means `node`: then changes are reported."""
+        if (parent, name) == (ROOT, CONTROL_DIR):
+            return node == CONTROL
+        return self.exists(parent) and self.children(parent).get(name) == node
+
+    def places(self, file: Node) -> Iterator[Change]:
+        """Where a file is listed, in all directories that were built."""
+        asset = self._index.assets.get(file.id)
+        for directory, roster in self._rosters.items():
+            if asset is not None and file.kind is Kind.ASSET and _belongs(asset, directory):
+                yield from _change(directory, _names_of(file, roster.names))
+        for kept in (self._lists, self._passing):
+            for directory, children in kept.items():
+                yield from _change(directory, _names_of(file, children))
+
+    def exists(self, node: Node) -> bool:
+        """Whether the storage still has what `node` shows."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.exists(node)
+        match node.kind:
+            case Kind.ASSET:
+                return node.id in self._index.assets
+            case Kind.ORDER:
+                return self._index.has_order(node.id)
+            case Kind.TAG:
+                return node.id in self._index.tags() or node.id in self._empty_tags.held
+            case Kind.VIRTUAL:
+                return node.id in self._virtual
+            case _:
+                return True
+
+    def links(self, node: Node) -> int:
+        """Link count: an asset's names in the four views; a directory and its subdirectories."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.links(node)
+        match node.kind:
+            case Kind.ASSET:
+                figures = self._index.assets.figures(node.id)
+                return figures.names if figures is not None else 1
+            case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM:
+                return 2 + len(self.children(node))
+            case Kind.VIRTUAL:
+                return 1
+            case Kind.ORDER if not self._index.is_complete:
+                return UNCOUNTED
+            case kind if kind in VIEW_DIRS and self._has_files:
+                return 2 + self._directories(node)
+            case _:
+                return 2
+
+    def _directories(self, node: Node) -> int:
+        """How many directories of files stand in a directory of assets."""
+        roster = self._rosters.get(node)
+        if roster is not None:
+            return roster.directories
+        if node.kind is Kind.ASSETS or node.id == CnamStatus.SUCCESSFUL:
+            return self._index.count(CnamStatus.SUCCESSFUL)
+        if node.kind is Kind.STATUS:
+            return 0
+        count = self._counted.get(node)
+        if count is None:
+            # `ls -l` of orders comes here once an order, and a look at each of its assets each time
+            # would keep readers waiting.
+            ids = self._member_ids(node) or ()
+            count = self._counted[node] = self._index.count_transformed(ids)
+        return count
+
+    def times(self, node: Node) -> tuple[datetime, datetime] | None:
+        """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
+        branch = self._branches.get(node.kind)
+        if branch is not None:
+            return branch.times(node)
+        thing: Asset | Order | None = None
+        if node.kind is Kind.ASSET:
+            thing = self._index.assets[node.id]
+        elif node.kind is Kind.ORDER:
+            thing = self._index.orders.get(node.id)
+        return None if thing is None else (thing.created_at, thing.updated_at)
+
+    def apply(self, delta: Delta) -> Iterator[Change]:
+        """Follow `delta` in what was built; yields the names that now mean something else."""
+        self.changes += 1
+        if delta.assets:
+            self._counted.clear()
+        self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
+        for node in [node for node in self._rosters if _touched(node, delta)]:
+            changed = self._follow(node, delta)
+            self._remember(node, changed, delta)
+            yield from _change(node, changed)
+        for kept in (self._lists, self._passing):
+            for node in [node for node in kept if _touched(node, delta)]:
+                old = kept.pop(node)
+                # Kept as empty: should it come back, what the kernel knows as absent is reported.
+                new = self.children(node) if self.exists(node) else kept.setdefault(node, {})
+                self._remember(node, old, delta)
+                yield from _change(node, _differences(old, new))
+        for asset_id in delta.assets:
+            if asset_id not in self._index.assets:
+                self._assets.pop(asset_id, None)
+
+    def _remember(self, node: Node, was: Mapping[str, Node | None], delta: Delta) -> None:
+        """Who knows the name of a file that got another extension can go on using it."""
+        for name, before in was.items() if delta.extensions else ():
+            if before is not None and before.id in delta.extensions and before.kind is Kind.ASSET:
+                self._former[node, name] = before
+
+    def _follow(self, node: Node, delta: Delta) -> Mapping[str, Node | None]:
+        """Bring a roster to what the index holds now; what names meant that mean another thing."""
+        roster = self._rosters[node]
+        before: dict[str, Node | None] = {}
+        one_by_one = self.exists(node) and len(delta.assets) <= MOST_ONE_BY_ONE
+        if one_by_one and all(
+            roster.change(*members, before) for members in self._member_changes(node, delta)
+        ):
+            return {name: was for name, was in before.items() if roster.names.get(name) != was}
+        old: dict[str, Node | None] = {**roster.names, **before}
+        new = self._rosters[node] = self._roster(node)
+        return {name: old.get(name) for name in _differences(old, new.names)}
+
+    def _member_changes(
+        self, node: Node, delta: Delta
+    ) -> Iterator[tuple[Outline | None, Outline | None]]:
+        for asset_id in delta.assets:
+            was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
+            learned = self._index.assets.extensions.get(asset_id)
+            named_by = delta.extensions.get(asset_id, learned)
+            before = outline(was, named_by) if was is not None and _belongs(was, node) else None
+            after = outline(now, learned) if now is not None and _belongs(now, node) else None
+            if before is not None or after is not None:
+                yield before, after
+
+    def _orders(self) -> dict[str, Node]:
+        orders = self._index.orders
+        return _assign(
+            Kind.ORDER,
+            (_order_entry(orders.get(order_id), order_id) for order_id in self._index.order_ids()),
+        )
+
+    def _tags(self) -> dict[str, Node]:
+        tags = {*self._index.tags(), *self._empty_tags.held}
+        by_digest = {_digest(tag): tag for tag in tags}
+        named = names.assign(_tag_entry(tag, digest) for digest, tag in by_digest.items())
+        return {name: Node(Kind.TAG, by_digest[digest]) for digest, name in named.items()}
+
+    def _alias(self, parent: Node, name: str) -> Node | None:
+        id_ = name.lower()
+        match parent.kind:
+            case Kind.ORDERS if self._index.has_order(id_):
+                return Node(Kind.ORDER, id_, name)
+            case kind if kind in ASSET_DIRS:
+                node = Node(Kind.ASSET, id_)
+                return node if self._is_member(parent, id_) else None
+            case _:
+                return None
+
+    def _is_member(self, parent: Node, asset_id: str) -> bool:
+        asset = self._index.assets.get(asset_id)
+        return asset is not None and _belongs(asset, parent)
+
+
+def _belongs(asset: Asset, directory: Node) -> bool:
+    """Whether an asset is a member of one of the views."""
+    match directory.kind:
+        case Kind.ORDER:
+            return asset.order_id == directory.id
+        case Kind.TAG:
+            return directory.id in asset.tags
+        case Kind.STATUS:
+            return asset.cnam_status == directory.id
+        case _:
+            return True
+
+
+def _names_of(file: Node, children: Mapping[str, Node]) -> list[str]:
+    return [name for name, node in children.items() if node == file]
+
+
+def _differences(old: Mapping[str, Node | None], new: Mapping[str, Node]) -> list[str]:
+    return [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+
+
+def _change(node: Node, changed: Iterable[str]) -> Iterator[Change]:
+    names_ = tuple(sorted(changed))
+    if names_:
+        yield Change(node, names_)
+
+
+def is_id(name: str) -> bool:
+    """Whether `name` has the form of an ID (contract §2.2, §4.2: UUIDs), of whatever case."""
+    return _ID.fullmatch(name) is not None
+
+
+def _touched(node: Node, delta: Delta) -> bool:
+    match node.kind:
+        case Kind.ORDERS:
+            return delta.renames_orders
+        case Kind.TAGS:
+            return delta.renames_tags
+        case Kind.ASSETS:
+            return bool(delta.assets)
+        case Kind.QUERY:
+            return bool(delta.assets or delta.orders)
+        case Kind.ORDER:
+            return node.id in delta.orders
+        case Kind.TAG:
+            return node.id in delta.tags
+        case Kind.STATUS:
+            return CnamStatus(node.id) in delta.statuses
+        case Kind.FILES | Kind.ITEM:
+            return node.id.partition("/")[0] in delta.assets
+        case _:
+            return False
+
+
+def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:
+    return {name: Node(kind, id_) for id_, name in names.assign(entries).items()}
+
+
+def _order_entry(order: Order | None, order_id: str) -> names.Entry:
+    # An order that `/v2/orders` does not list is newest: learning of it later renames only itself.
+    age = order.created_at.timestamp() if order else float("inf")
+    wish = names.safe_name(order.display_name if order else None) or names.safe_name(order_id)
+    return names.Entry(order_id, (age, order_id), wish or "_")
+
+
+def _tag_entry(tag: str, digest: str) -> names.Entry:
+    # Tags have neither age nor ID. One that is a name as it stands comes before one that had to
+    # be made safe; among those that clash all but the first show a digest of their text.
+    wish = names.safe_name(tag) or "_"
+    return names.Entry(digest, (float(wish != tag), tag), wish)
+
+
+def _digest(tag: str) -> str:
+    return blake2b(tag.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

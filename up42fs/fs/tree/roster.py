@@ -1,0 +1,126 @@
+"""The names of the assets of one directory, kept while its members come, go and change.
+
+Knows what names depend on and how they are given (`model.names`); nothing of inodes or of which
+directory it is.
+
+Theory. Names depend on all members of a directory (clashes), but most changes touch no clash: a new
+asset is the newest and renames nobody, a removed name was wanted by nobody else. So a roster is
+built whole once, oldest first, and remembers the names that somebody wanted and did not get
+(*contested*). A change is taken over alone if it can be shown to give what building anew would:
+1. an asset whose name, age and transformation stay keeps its names;
+2. a newcomer gets what is free if it is newer than all, and if it is not, only where it gets what
+   it asks for first: whoever is newer never asked for that;
+3. who leaves is struck out if its names are the ones it asked for and are not contested.
+Everything else is answered by None: build anew. A change costs what it changes, not the directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from up42fs.catalog.snapshot.assets import Member, Outline
+from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model import names
+
+
+class Roster:
+    """Names of assets, and of the directories of their files where `place` is given.
+
+    `place` is the directory's text form: a directory of files is another one in every place.
+    `node_of` gives an asset's node, the same object for all directories.
+    """
+
+    __slots__ = ("_contested", "_newest", "_node_of", "_place", "directories", "names")
+
+    def __init__(
+        self, members: Iterable[Member], node_of: Callable[[str], Node], place: str | None
+    ) -> None:
+        self.names: dict[str, Node] = {}
+        #: How many of them are directories.
+        self.directories = 0
+        self._node_of = node_of
+        self._place = place
+        self._contested: frozenset[str] = frozenset()
+        self._newest: Outline | None = None
+        contested: set[str] = set()
+        listed, enter, has_place = self.names, self._enter, place is not None
+        member = None
+        for member in sorted(members):
+            _, asset_id, wish, is_transformed = member
+            if wish in listed or (is_transformed and has_place):
+                enter(Outline._make(member), contested)
+            else:  # most by far
+                listed[wish] = node_of(asset_id)
+        self._newest = None if member is None else Outline._make(member)
+        self._contested = frozenset(contested)
+
+    def change(
+        self, was: Outline | None, now: Outline | None, before: dict[str, Node | None]
+    ) -> bool:
+        """A member is another than it `was`, came (None before) or left (None `now`).
+
+        False where only building anew can tell what the names are; the roster is then of no more
+        use. What a name meant before it changed is added to `before`.
+        """
+        if was is not None and now is not None and self._inputs(was) == self._inputs(now):
+            return True
+        if was is not None and not self._strike(was, before):
+            return False
+        return now is None or self._join(now, before)
+
+    def _inputs(self, member: Outline) -> Outline:
+        return member._replace(is_transformed=self._has_directory(member))
+
+    def _has_directory(self, member: Outline) -> bool:
+        return self._place is not None and member.is_transformed
+
+    def _enter(self, member: Outline, contested: set[str]) -> list[str]:
+        """Give names to an asset that is newer than all others; returns them."""
+        listed = self.names
+        name, asset_id = member.wish, member.id
+        if name in listed:
+            name = names.free_name(name, asset_id, listed, contested)
+        listed[name] = self._node_of(asset_id)
+        if not self._has_directory(member):
+            return [name]
+        directory = names.split_extension(name)[0]
+        if directory in listed:
+            if directory != name:
+                contested.add(directory)
+            wish = names.files_name(directory)
+            directory = names.free_name(wish, asset_id, listed, contested)
+        listed[directory] = Node(Kind.FILES, asset_id, self._place or "")
+        self.directories += 1
+        return [name, directory]
+
+    def _join(self, member: Outline, before: dict[str, Node | None]) -> bool:
+        newest = self._newest
+        contested: set[str] = set()
+        given = self._enter(member, contested)
+        for name in given:
+            before.setdefault(name, None)
+        if newest is not None and newest > member:
+            if contested:
+                return False
+        else:
+            self._newest = member
+        if contested:
+            self._contested |= contested
+        return True
+
+    def _strike(self, member: Outline, before: dict[str, Node | None]) -> bool:
+        wish = member.wish
+        given = {wish: self._node_of(member.id)}
+        if self._has_directory(member):
+            stem = names.split_extension(wish)[0]
+            directory = stem if stem != wish else names.files_name(stem)
+            given[directory] = Node(Kind.FILES, member.id, self._place or "")
+        if any(self.names.get(name) != node for name, node in given.items()):
+            return False
+        if not self._contested.isdisjoint(given):
+            return False
+        for name, node in given.items():
+            before.setdefault(name, node)
+            del self.names[name]
+        self.directories -= len(given) - 1
+        return True

@@ -1,0 +1,371 @@
+"""The names of `search/<query>/`: what they mean, and who can answer them.
+
+Knows nothing of directories, requests or the catalogue's indexes: text in, a `Query` out, which
+tells whether an asset fits and what to ask STAC (contract §2, §5.6).
+
+Theory. A query is terms joined by commas, all of which must hold: `collection=phr,cloud<10`. A name
+that is not one must cost nothing, so parsing decides alone and never raises.
+1. Commas join terms and also the four numbers of `bbox`. Only `bbox` takes more than one piece, and
+   always four; in any other value a comma is `%2C`. So no name has two meanings, and a mistyped
+   field is no query instead of being part of the value before it.
+2. Values are percent-decoded: a name cannot hold `/`, but a tag can (`tag=a%2Fb`). A `%` that
+   begins no code is itself: `text=100%`. Numbers, moments and operators are plain.
+3. Several times are what they have in common: `datetime>=2024-05,datetime<2024-07`. Nothing in
+   common, or two boxes, is no query.
+4. `canonical()` is one spelling for all names of the same query: fixed order, no doubles, values
+   encoded only where they must be. It fits a file name, or the query is none.
+5. What assets say of themselves is answered from memory. What only items say (place, time, cloud)
+   is asked of STAC, and with it the memory terms that STAC can check exactly, to make its answer
+   smaller. They stay to be checked in memory: STAC's filter is a help, not the judge. STAC compares
+   case, memory does not, so only values that UP42 spells one way go along: collections in lower
+   case, order IDs.
+Rejected: `or` and parentheses (the shell's), quotes (idem), and guessing at misspelt fields.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from up42fs.model.timespan import TimeSpan, parse_literal, parse_span
+from up42fs.types import CNAM_STATES, Asset, Order
+
+#: Longest name the kernel looks up, bytes of UTF-8.
+MAX_NAME_BYTES = 255
+
+Box: TypeAlias = tuple[float, float, float, float]
+Value: TypeAlias = str | float | Box | TimeSpan
+
+
+class Kind(Enum):
+    """What the value of a field is written like."""
+
+    TEXT = "text, any case"
+    STATUS = "SUCCESSFUL, IN_PROGRESS, NOT_PROCESSED or FAILED, any case"
+    EXACT_TEXT = "text, as UP42 spells it"
+    NUMBER = "a number"
+    BOX = "west,south,east,north in degrees; west > east crosses the antimeridian"
+    SPAN = (
+        "a year, month, day or moment (UTC), all of it; after = also two around .., both included"
+    )
+
+
+class Source(Enum):
+    """Who answers a term."""
+
+    MEMORY = "the mount's memory"
+    SEARCH = "a STAC search"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One row of the grammar; `queryable` is the field's name in STAC filters, where it has one."""
+
+    name: str
+    operators: tuple[str, ...]
+    kind: Kind
+    source: Source
+    meaning: str
+    example: str
+    queryable: str | None = None
+
+
+_EQUALS = ("=",)
+_COMPARISONS = ("=", "<", "<=", ">", ">=")
+
+#: The grammar, in canonical order. Documentation is made from it.
+FIELDS = (
+    Field("text", _EQUALS, Kind.TEXT, Source.MEMORY,
+          "part of the name, title, a tag, or the order's name or ID", "text=berlin"),
+    Field("collection", _EQUALS, Kind.TEXT, Source.MEMORY,
+          "the product collection", "collection=phr", "collection_name"),
+    Field("producer", _EQUALS, Kind.TEXT, Source.MEMORY, "the producer", "producer=airbus"),
+    Field("source", _EQUALS, Kind.TEXT, Source.MEMORY,
+          "how it was obtained: ARCHIVE, TASKING, …", "source=tasking"),
+    Field("status", _EQUALS, Kind.STATUS, Source.MEMORY,
+          "the state of UP42's transformation", "status=successful"),
+    Field("tag", _EQUALS, Kind.TEXT, Source.MEMORY,
+          "one of the asset's tags, whole", "tag=harvest 2024"),
+    Field("order", _EQUALS, Kind.TEXT, Source.MEMORY,
+          "the name or ID of its order, whole", "order=Berlin May", "order_id"),
+    Field("constellation", _EQUALS, Kind.EXACT_TEXT, Source.SEARCH,
+          "the satellites", "constellation=PHR", "constellation"),
+    Field("cloud", _COMPARISONS, Kind.NUMBER, Source.SEARCH,
+          "cloud cover in percent", "cloud<10", "eo:cloud_cover"),
+    Field("gsd", _COMPARISONS, Kind.NUMBER, Source.SEARCH,
+          "ground sampling distance in metres", "gsd<=0.5", "gsd"),
+    Field("datetime", _COMPARISONS, Kind.SPAN, Source.SEARCH,
+          "when it was acquired", "datetime=2024-05-01..2024-06-01"),
+    Field("bbox", _EQUALS, Kind.BOX, Source.SEARCH,
+          "the outline meets this box", "bbox=13.1,52.3,13.7,52.7"),
+)  # fmt: skip
+_BY_NAME = {field.name: field for field in FIELDS}
+_RANKS = {field.name: rank for rank, field in enumerate(FIELDS)}
+
+_TERM = re.compile(r"\s*([A-Za-z]+)\s*(<=|>=|=|<|>)(.*)", re.ASCII | re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition. Times have the operator `=`: comparisons are spans with an open end."""
+
+    field: str
+    operator: str
+    value: Value
+
+    def __str__(self) -> str:
+        return f"{self.field}{self.operator}{_spelling(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Conditions that must all hold, in canonical order, without doubles. See `parse_query`."""
+
+    terms: tuple[Term, ...]
+
+    def canonical(self) -> str:
+        """The one name of this query: a path component; `parse_query` of it is this query."""
+        return ",".join(map(str, self.terms))
+
+    @property
+    def needs_search(self) -> bool:
+        """Whether memory alone cannot answer."""
+        return any(_BY_NAME[term.field].source is Source.SEARCH for term in self.terms)
+
+    def matches(self, asset: Asset, order: Order | None) -> bool:
+        """Whether the terms that memory answers hold; `order` is the asset's, where known.
+
+        Terms that need a search are passed over: intersect with the answer to `stac_body`.
+        """
+        return all(
+            _holds(term, asset, order)
+            for term in self.terms
+            if _BY_NAME[term.field].source is Source.MEMORY
+        )
+
+    def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
+        """The body of `POST …/stac/search` (contract §5.6), `limit` items a page.
+
+        None where memory alone answers. The items found still have to be of assets that match.
+        `narrow` adds those of memory's terms that STAC knows, to have fewer items in the answer.
+        """
+        if not self.needs_search:
+            return None
+        body: dict[str, Any] = {"limit": limit}
+        conditions = []
+        for term in self.terms:
+            if isinstance(term.value, TimeSpan):
+                body["datetime"] = term.value.stac()
+            elif isinstance(term.value, tuple):
+                body["bbox"] = list(term.value)
+            elif (condition := _condition(term)) is not None:
+                if _BY_NAME[term.field].source is Source.SEARCH:
+                    conditions.append(condition)
+                elif narrow:
+                    conditions.append(_or_unsaid(condition))
+        if conditions:
+            one = len(conditions) == 1
+            body["filter"] = conditions[0] if one else {"op": "and", "args": conditions}
+            body["filter-lang"] = "cql2-json"
+        return body
+
+
+def parse_query(name: str) -> Query | None:
+    """The query that a name in `search/` spells; None if it spells none. Never raises."""
+    if len(name) > MAX_NAME_BYTES:
+        return None  # nor can the kernel ask for it
+    terms: dict[Term, None] = {}
+    pieces = name.split(",")
+    while pieces:
+        term = _take_term(pieces)
+        if term is None:
+            return None
+        terms[term] = None
+    once = _once_each(terms)
+    if once is None:
+        return None
+    query = Query(tuple(sorted(once, key=lambda term: (_RANKS[term.field], str(term)))))
+    return query if len(query.canonical().encode()) <= MAX_NAME_BYTES else None
+
+
+# -- parsing
+
+
+def _take_term(pieces: list[str]) -> Term | None:
+    """Take the first term off `pieces`."""
+    found = _TERM.fullmatch(pieces.pop(0))
+    if found is None:
+        return None
+    name, operator, raw = found[1].lower(), found[2], found[3].strip()
+    field = _BY_NAME.get(name)
+    if field is None or operator not in field.operators:
+        return None
+    if field.kind is Kind.SPAN:
+        span = _span(operator, raw)
+        return None if span is None else Term(name, "=", span)
+    if field.kind is Kind.BOX:
+        corners, pieces[:3] = [raw, *pieces[:3]], []
+        value: Value | None = _box(corners)
+    else:
+        value = _PARSERS[field.kind](raw)
+    return None if value is None else Term(name, operator, value)
+
+
+def _once_each(terms: Iterable[Term]) -> list[Term] | None:
+    """`terms` with at most one time and one box, since a STAC search takes one of each."""
+    kept, span, boxes = [], None, 0
+    for term in terms:
+        if isinstance(term.value, TimeSpan):
+            span = term.value if span is None else span.meet(term.value)
+            if span is None:
+                return None
+            continue
+        boxes += isinstance(term.value, tuple)
+        kept.append(term)
+    if boxes > 1:
+        return None
+    return kept if span is None else [*kept, Term("datetime", "=", span)]
+
+
+def _number(raw: str) -> float | None:
+    text = raw.strip()
+    # Adding zero makes -0.0 plain 0.0, so that equal queries have one spelling.
+    number = float(text) + 0.0 if _NUMBER.fullmatch(text) else math.nan
+    return number if math.isfinite(number) else None
+
+
+def _box(corners: Iterable[str]) -> Box | None:
+    numbers = [number for number in map(_number, corners) if number is not None]
+    if len(numbers) != 4:
+        return None
+    west, south, east, north = numbers
+    on_earth = max(abs(west), abs(east)) <= 180 and -90 <= south <= north <= 90
+    return (west, south, east, north) if on_earth else None
+
+
+def _span(operator: str, raw: str) -> TimeSpan | None:
+    if operator == "=":
+        return parse_span(raw)
+    literal = parse_literal(raw)
+    if literal is None:
+        return None
+    edge = literal.start if operator in ("<", ">=") else literal.stop
+    try:
+        return TimeSpan(None, edge) if operator in ("<", "<=") else TimeSpan(edge, None)
+    except ValueError:
+        return None
+
+
+def _text(raw: str) -> str | None:
+    try:
+        return unicodedata.normalize("NFC", unquote_to_bytes(raw).decode()) or None
+    except UnicodeError:
+        return None
+
+
+def _status(raw: str) -> str | None:
+    status = raw.upper()
+    return status if status in CNAM_STATES else None
+
+
+_PARSERS: Mapping[Kind, Callable[[str], Value | None]] = {
+    Kind.TEXT: _text,
+    Kind.EXACT_TEXT: _text,
+    Kind.STATUS: _status,
+    Kind.NUMBER: _number,
+}
+
+
+# -- spelling
+
+
+def _spelling(value: Value) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_spelling, value))
+    if isinstance(value, float):
+        return str(_plain_number(value))
+    if isinstance(value, TimeSpan):
+        return str(value)
+    edges = (0, len(value) - 1)
+    return "".join(
+        _encoded(char) if _needs_code(char) or (index in edges and char.isspace()) else char
+        for index, char in enumerate(value)
+    )
+
+
+def _needs_code(character: str) -> bool:
+    return character in "%,/" or not character.isprintable()
+
+
+def _encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def _plain_number(number: float) -> int | float:
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+
+
+# -- meaning
+
+
+def _holds(term: Term, asset: Asset, order: Order | None) -> bool:
+    wanted = _folded(str(term.value))
+    said = [_folded(text) for text in _said(term.field, asset, order) if text]
+    if term.field == "text":
+        return any(wanted in text for text in said)
+    return wanted in said
+
+
+def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ...]:
+    """What an asset says of itself in one field."""
+    order_names = (asset.order_id, order.display_name if order is not None else None)
+    match field:
+        case "text":
+            return (asset.name, asset.title, *asset.tags, *order_names)
+        case "tag":
+            return asset.tags
+        case "order":
+            return order_names
+        case "status":
+            return (asset.cnam_status,)
+        case "collection":
+            return (asset.collection,)
+        case "producer":
+            return (asset.producer,)
+        case "source":
+            return (asset.source,)
+    raise AssertionError(f"memory knows nothing of {field}")
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _or_unsaid(condition: dict[str, Any]) -> dict[str, Any]:
+    """`condition`, or the item does not say: memory knows of its asset what the item leaves out."""
+    subject = condition["args"][0]
+    return {"op": "or", "args": [condition, {"op": "isNull", "args": [subject]}]}
+
+
+def _condition(term: Term) -> dict[str, Any] | None:
+    """One CQL2-JSON comparison, or None where STAC cannot tell exactly."""
+    field, value = _BY_NAME[term.field], term.value
+    if field.queryable is None:
+        return None
+    if isinstance(value, float):
+        value = _plain_number(value)
+    elif field.name == "collection" and value != str(value).lower():
+        return None
+    elif field.name == "order":
+        value = str(value).lower()
+        if not _UUID.fullmatch(value):
+            return None
+    return {"op": term.operator, "args": [{"property": field.queryable}, value]}

@@ -1,0 +1,66 @@
+"""Where a mount keeps things on disk, each account's apart from every other's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from up42fs.catalog.snapshot.snapshot import Snapshot, snapshot_path
+from up42fs.config import homes
+from up42fs.config import settings as config
+from up42fs.config.settings import Settings
+from up42fs.fs.sidecars.disk import OverlayDirectory
+from up42fs.fs.sidecars.overlay import Overlay
+from up42fs.metrics import Metrics
+from up42fs.store.egress.book import Book
+from up42fs.store.egress.budget import Limit
+from up42fs.store.egress.egress import Egress
+
+
+def snapshot_of(settings: Settings) -> Snapshot | None:
+    """The account's stored catalogue; None where nothing shall be kept."""
+    if settings.storage_dir is None:
+        return None
+    path = snapshot_path(
+        settings.storage_dir / "catalogue",
+        api=settings.api,
+        username=settings.username or "",
+        workspace=settings.workspace,
+    )
+    return Snapshot(path)
+
+
+def journal_path(settings: Settings, mountpoint: Path) -> Path:
+    """Where the edits of this account through this mount point are kept."""
+    name = f"{config.file_stem(mountpoint)}-{account_key(settings)[:8]}.changes"
+    return config.state_dir(os.environ) / name
+
+
+def sidecars_path(settings: Settings) -> Path:
+    """Where the account's sidecars are kept."""
+    base = homes.base(os.environ, "XDG_DATA_HOME", ".local/share")
+    return base / "up42fs" / "sidecars" / account_key(settings)
+
+
+def overlay_of(settings: Settings) -> Overlay | None:
+    """The account's sidecars; None where none are kept. Blocks; raises ConfigurationError."""
+    if not settings.sidecars:
+        return None
+    return Overlay(OverlayDirectory(sidecars_path(settings)), settings.sidecars_size)
+
+
+def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
+    """What the account may fetch; None where that is any number of bytes."""
+    if settings.max_egress is None:
+        return None
+    limit = Limit(*settings.max_egress)
+    # Whoever counts by days and who counts by hours each have a book of their own.
+    name = f"{account_key(settings)}-{limit.period_s:.0f}.json"
+    return Egress(limit, Book(config.state_dir(os.environ) / "egress" / name), metrics)
+
+
+def account_key(settings: Settings) -> str:
+    """Tells accounts whose cached bytes lie in one directory from each other."""
+    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]

@@ -1,0 +1,224 @@
+"""What one object's bytes reveal of its inner order: TIFF tiles, also inside a zip; JPEG 2000.
+
+Learns from bytes that pass by and never asks for any; knows nothing of readers. Offsets are the
+object's throughout. What it says is a hint: a wrong one costs bytes, never correctness. All that is
+parsed of one object is paid for by one `ParseBudget`; hints beyond it are dropped.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from up42fs.readahead import tiff
+from up42fs.readahead import zip as zipfile
+from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
+from up42fs.readahead.tiff import Get, Layout, Tile
+from up42fs.types import ByteRange, Bytes
+
+_JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_MAGIC_BYTES = 12
+_SMALLEST = 64
+#: What an image takes in memory before its layout is known.
+_IMAGE_BYTES = 2048
+
+
+class Format(Enum):
+    """What an object's first bytes say it is."""
+
+    UNKNOWN = auto()
+    OTHER = auto()
+    TIFF = auto()
+    ZIP = auto()
+    JPEG2000 = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Image:
+    """A TIFF that lies in an object from `base` on, `size` bytes of it."""
+
+    base: int
+    size: int
+    layout: Layout | None = None  # None: not read yet
+    _reading: tiff.Reading = field(repr=False, kw_only=True)
+
+    def under(self, span: ByteRange) -> list[Tile]:
+        """The tiles that have bytes in the object's `span`, in the order of the file."""
+        if self.layout is None or span.stop <= self.base:
+            return []
+        start = max(span.start - self.base, 0)
+        return self.layout.under(ByteRange(start, span.stop - self.base))
+
+    def span(self, level: int, plane: int, row: int, col: int) -> ByteRange | None:
+        """The object's bytes of a tile; None where there are none, or no such tile."""
+        assert self.layout is not None, "or nobody knows of tiles"
+        span = self.layout.levels[level].span(plane, row, col)
+        if span is None or not self.base:
+            return span
+        return ByteRange(self.base + span.start, self.base + span.stop)
+
+    @property
+    def tiles_at(self) -> int:
+        """The object's offset of the first tile."""
+        return self.base + (self.layout.first_at if self.layout else 0)
+
+    def starts_in(self, tile: Tile, span: ByteRange) -> bool:
+        """Whether the first byte of `tile` lies in the object's `span`."""
+        place = self.span(tile.level, tile.plane, tile.row, tile.col)
+        return place is not None and span.start <= place.start < span.stop
+
+    def learn(self, get: Get) -> bool:
+        """Read on as far as the bytes at hand allow; whether there is nothing more to learn."""
+        lacking = self.layout.lacking if self.layout and not self._reading.is_interrupted else ()
+        if lacking and not any(get(self._placed(span)) is not None for span in lacking):
+            return False
+        self.layout = self._reading.learn(lambda span: get(self._placed(span)))
+        return not self.layout.lacking and not self._reading.is_interrupted
+
+    def _placed(self, span: ByteRange) -> ByteRange:
+        return ByteRange(self.base + span.start, self.base + span.stop)
+
+
+class Structure:
+    """What is known so far of an object of `size` bytes."""
+
+    def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
+        self.format = Format.UNKNOWN if size > _SMALLEST else Format.OTHER
+        self.size = size
+        self.budget = budget or ParseBudget()
+        self.is_forgotten = False
+        self._images: list[Image] = []  # by base, never overlapping
+        self._is_tail_seen = False
+        self._directory: zipfile.Directory | None = None
+        self._members: zipfile.Members | None = None
+        self._judged: set[int] = set()  # numbers of members whose first bytes were looked at
+        self._unread: set[Image] = set()
+        self._layout_bytes: dict[Image, int] = {}
+        self._held_bytes = 0
+        self._added: Image | None = None  # by the read that is being looked at
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        return self._held_bytes
+
+    def learn(self, near: ByteRange, get: Get) -> None:
+        """Look at the bytes at hand, which `get` gives; `near` were just read. Cheap when done."""
+        if self.format is Format.OTHER:
+            return
+        self.budget.earn(len(near))
+        if self.format is Format.UNKNOWN:
+            self._learn_format(near, get)
+        if self.format is Format.ZIP:
+            self._learn_member(near, get)
+        if self._unread:
+            near_ones = {self.image_at(near.start), self.image_at(near.stop - 1), self._added}
+            for image in self._unread & near_ones:
+                self._learn_image(image, get)
+            self._added = None
+
+    def forget(self) -> None:
+        """Know nothing of the object any more, and learn nothing either."""
+        self.is_forgotten = True
+        self.format = Format.OTHER
+        self._images.clear()
+        self._unread.clear()
+        self._judged.clear()
+        self._layout_bytes.clear()
+        self._members = None
+        self._held_bytes = 0
+
+    def _learn_format(self, near: ByteRange, get: Get) -> None:
+        head = get(ByteRange(0, _MAGIC_BYTES))
+        if head is None and self.size - near.stop < zipfile.TAIL_BYTES:
+            if self._find_directory(get) is not None:  # a zip is read from its end
+                self.format = Format.ZIP
+        elif head is not None:
+            self.format = _format(bytes(head))
+            if self.format is Format.TIFF:
+                self._add(0, self.size)
+
+    def _learn_image(self, image: Image, get: Get) -> None:
+        if image.learn(get):
+            self._unread.discard(image)
+        known_bytes = image.layout.held_bytes if image.layout else 0
+        self._held_bytes += known_bytes - self._layout_bytes.get(image, 0)
+        self._layout_bytes[image] = known_bytes
+
+    def image_at(self, offset: int) -> Image | None:
+        """The image whose bytes lie around `offset`, as far as it is known."""
+        place = bisect_right(self._images, offset, key=lambda image: image.base) - 1
+        image = self._images[place] if place >= 0 else None
+        return image if image and offset < image.base + image.size else None
+
+    def largest_member(self) -> ByteRange | None:
+        """The largest member of an archive, from its local header on; None where none is known."""
+        largest = self._members.largest if self._members is not None else None
+        if largest is None:
+            return None
+        return ByteRange(largest.header_at, largest.header_at + largest.size)
+
+    def _learn_member(self, near: ByteRange, get: Get) -> None:
+        if self._members is None and not self._read_directory(get):
+            return
+        number = self._members.at(near.start) if self._members is not None else None
+        if number is None or number in self._judged:
+            return
+        assert self._members is not None, "or it would have no number"
+        member = self._members[number]
+        header = get(zipfile.local_header(member))
+        start = zipfile.data_start(member, header) if header is not None else None
+        if start is None or not member.size > _SMALLEST or start + member.size > self.size:
+            return
+        magic = get(ByteRange(start, start + _MAGIC_BYTES))
+        if magic is None:
+            return
+        self._judged.add(number)
+        if _format(bytes(magic)) is Format.TIFF:
+            self._add(start, member.size)
+
+    def _find_directory(self, get: Get) -> zipfile.Directory | None:
+        """Where the archive's directory is, by its tail, which is searched once."""
+        if not self._is_tail_seen:
+            tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
+            if tail is not None:
+                self._is_tail_seen = True
+                self._directory = zipfile.find_directory(self.size, tail)
+        return self._directory
+
+    def _read_directory(self, get: Get) -> bool:
+        directory = self._find_directory(get)
+        data = get(directory.span) if directory is not None else None
+        if directory is None or data is None:
+            return False
+        self._members = zipfile.parse_directory(directory, data, self.budget)
+        self._held_bytes += self._members.held_bytes
+        return True
+
+    def _add(self, base: int, size: int) -> None:
+        """An image lies there, unless it overlaps another one or there is no budget for it."""
+        place = bisect_right(self._images, base, key=lambda one: one.base)
+        before, after = self._images[:place][-1:], self._images[place : place + 1]
+        if any(one.base + one.size > base for one in before) or any(
+            one.base < base + size for one in after
+        ):
+            return
+        try:
+            self.budget.spend(1, _IMAGE_BYTES)
+        except OverBudgetError:
+            return
+        image = Image(base, size, _reading=tiff.Reading(size, self.budget))
+        self._added = image
+        self._unread.add(image)
+        self._held_bytes += _IMAGE_BYTES
+        insort(self._images, image, key=lambda one: one.base)
+
+
+def _format(head: Bytes) -> Format:
+    data = bytes(head)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return Format.TIFF
+    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return Format.ZIP
+    return Format.JPEG2000 if data.startswith(_JPEG2000) else Format.OTHER

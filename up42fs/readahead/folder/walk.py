@@ -1,0 +1,182 @@
+"""One reader's walk through a directory: which files it read, what of them, which come next.
+
+Knows nothing of other walks, of what may be asked for, or of time; `siblings` has the theory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from up42fs.ranges import ceil_to, coalesce
+from up42fs.readahead.folder.order import Course, Folder
+from up42fs.readahead.tuning import KIB, MIB
+from up42fs.types import ByteRange
+
+#: What a file's first or last touch fetches, in bytes, and what prefixes are multiples of.
+UNIT_BYTES = 128 * KIB
+#: The most that is fetched ahead of one file, in bytes.
+FILE_BYTES = 8 * MIB
+#: A walk goes on where the next file read is one of so many.
+REACH = 8
+#: Files asked for ahead: at first, and at most.
+FIRST_WINDOW = 4
+MOST_WINDOW = 32
+#: Files of a walk that are remembered as read.
+MOST_VISITED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What to fetch of a file before it is read: `front` bytes from its start, and its tail."""
+
+    file: str
+    front: int
+    tail: bool = False
+
+    def spans(self, size: int) -> list[ByteRange]:
+        """The ranges of a file of `size` bytes; what is left out is never less than a unit."""
+        spans = []
+        if self.front and size:
+            stop = min(self.front, size)
+            spans.append(ByteRange(0, size if size - stop < UNIT_BYTES else stop))
+        if self.tail and size:
+            spans.append(ByteRange(max(0, size - UNIT_BYTES), size))
+        return coalesce(spans)
+
+    def cost(self, size: int | None) -> int:
+        """Bytes of it, at most."""
+        if size is None:
+            return self.front + (UNIT_BYTES if self.tail else 0)
+        return sum(map(len, self.spans(size)))
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """One reading of a file, by one or several handles.
+
+    `front` bytes were read from its start on, all without larger gaps; `unread` of what was asked
+    for ahead were not read yet.
+    """
+
+    file: str
+    size: int
+    touched_s: float
+    walk: Walk | None = None
+    foreseen: bool = False
+    handles: int = 0
+    front: int = 0
+    tail: bool = False
+    counted: int = 0
+    unread: int = 0
+    plan_at: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was read."""
+        return self.front >= self.size
+
+    def touch(self, start: int, stop: int) -> int:
+        """Take a read in; returns how many bytes more than before are now read, in units."""
+        if start <= self.front + 2 * UNIT_BYTES:  # the kernel reads ahead, in either order
+            self.front = max(self.front, stop)
+        if start >= self.size - UNIT_BYTES:
+            self.tail = True
+        read = min(self.size, ceil_to(self.front, UNIT_BYTES))
+        if self.tail and not self.is_whole:
+            read = min(self.size, read + UNIT_BYTES)
+        gained, self.counted = max(0, read - self.counted), max(read, self.counted)
+        return gained
+
+
+@dataclass(slots=True)
+class Asked:
+    """A file asked for and not read yet: bytes, and how many later ones were read meanwhile."""
+
+    size: int
+    skipped: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Walk:
+    """Somebody who reads a directory file by file."""
+
+    folder: Folder
+    scores: dict[Course, int]
+    places: dict[Course, str]
+    recent: list[Visit]
+    files: int
+    used_bytes: int
+    touched_s: float
+    window: int = FIRST_WINDOW
+    asked: dict[str, Asked] = field(default_factory=dict)
+    visited: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    def expects(self, file: str) -> bool:
+        """Whether a first read of `file` can be this walk going on."""
+        return file in self.asked or any(self._distance(course, file) for course in self.scores)
+
+    def step(self, visit: Visit) -> None:
+        """Take the next file in."""
+        distances = {course: self._distance(course, visit.file) for course in self.scores}
+        agreeing = {course: steps for course, steps in distances.items() if steps}
+        for course, steps in agreeing.items():
+            self.scores[course] += steps == 1
+            if steps > 0:
+                self.places[course] = visit.file
+        if agreeing:
+            self.scores = {course: self.scores[course] for course in agreeing}
+            self.places = {course: self.places[course] for course in agreeing}
+        self.files += 1
+        self.add(visit)
+
+    def add(self, visit: Visit) -> None:
+        """Remember a visit as its own."""
+        visit.walk = self
+        self.recent = [*self.recent[-2:], visit]
+        self.visited[visit.file] = None
+        while len(self.visited) > MOST_VISITED:
+            self.visited.popitem(last=False)
+
+    def ahead(self) -> Iterator[str]:
+        """The files that come next, nearest first, by the course that did best so far."""
+        course = max(self.scores, key=self.scores.__getitem__)  # the likeliest of equals
+        return islice(self._unvisited(course), MOST_WINDOW)
+
+    def shape(self, present: Visit) -> tuple[int, bool]:
+        """What the last files read say of the next: bytes from the front, and whether the tail."""
+        others = [visit for visit in self.recent if visit is not present]
+        last = [visit for visit in others if not visit.handles] or others or [present]
+        fronts = [FILE_BYTES if v.is_whole else ceil_to(v.front, UNIT_BYTES) for v in last[-2:]]
+        tail = all(visit.tail and not visit.is_whole for visit in last[-2:])
+        return min(FILE_BYTES, min(fronts)), tail
+
+    def passed_over(self) -> list[str]:
+        """Files asked for that lie behind, now that too many later ones were read before them."""
+        late = []
+        for file, asked in self.asked.items():
+            steps = [self.folder.distance(c, place, file) for c, place in self.places.items()]
+            asked.skipped += all(step is None or step < 0 for step in steps)
+            if asked.skipped > REACH:
+                late.append(file)
+        return late
+
+    def _distance(self, course: Course, file: str) -> int:
+        """How many unvisited files on (back, if negative) `file` is; 0 where out of reach."""
+        place = self.places[course]
+        steps = self.folder.distance(course, place, file)
+        if not steps or file in self.visited:
+            return 0
+        if steps < 0:
+            return steps if steps >= -REACH else 0
+        reach = MOST_WINDOW if file in self.asked else REACH
+        for count, other in enumerate(islice(self._unvisited(course), reach), 1):
+            if other == file:
+                return count
+        return 0
+
+    def _unvisited(self, course: Course) -> Iterator[str]:
+        after = self.folder.after(course, self.places[course])
+        return (file for file in after if file not in self.visited)

@@ -1,0 +1,449 @@
+"""Where a TIFF keeps its tiles and strips, read from whatever bytes of it are at hand.
+
+Knows the format (TIFF 6.0, BigTIFF, both byte orders; GDAL's COG layout is one of them); nothing of
+pixels, compression, or why anybody asks. Bytes are got through a callback that may not have them:
+what could not be read is named in `Layout.lacking`, and the caller tries again when it has passed
+by. Hostile input yields fewer levels, never an exception, and costs no more than its `ParseBudget`:
+a table is paid for by its length before it is read, and a look at the tables (`under`) finds at
+most `MOST_UNDER` tiles. Nothing is parsed twice: `Reading` goes on where bytes were missing.
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
+from up42fs.types import ByteRange, Bytes
+
+#: Gives the bytes of a range of the TIFF, or None where they are not at hand.
+Get = Callable[[ByteRange], Bytes | None]
+
+#: Images in one file and tiles in one image beyond which nobody looks.
+MOST_LEVELS = 64
+MOST_TILES = 1 << 20
+#: Tiles found under one span beyond which nobody looks: they overlap, or are smaller than a disk's
+#: sector.
+MOST_UNDER = 1024
+#: After so many steps other levels have time until the next read: 20 ms.
+STEPS_AT_ONCE = 1 << 19
+#: What is named as lacking where only the place of a directory is known, bytes.
+DIRECTORY_BYTES = 4096
+_MOST_ENTRIES = 4096
+#: Values of an entry of which the first is meant; a sample has a value each in some.
+_MOST_VALUES = 4096
+_BYTES_COPIED_A_STEP = 64
+_SORT_STEPS = 2
+
+_SUBFILE, _WIDTH, _HEIGHT, _PLANAR = 254, 256, 257, 284
+_SAMPLES, _ROWS_PER_STRIP = 277, 278
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
+_WANTED = {
+    _SUBFILE, _WIDTH, _HEIGHT, _PLANAR, _SAMPLES, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT,
+    _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS,
+}  # fmt: skip
+_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_REDUCED, _MASK = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile (or strip: a tile as wide as the image) by its place in `Layout.levels`."""
+
+    level: int
+    plane: int
+    row: int
+    col: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """One image of the file: full resolution, an overview, a mask, a page.
+
+    Sizes in pixels; `offsets` and `counts` in bytes, by plane, then row, then column. A count of
+    0 is a sparse tile, of which there is nothing to read.
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    planes: int
+    offsets: array[int] = field(repr=False)
+    counts: array[int] = field(repr=False)
+    is_reduced: bool = False
+    is_mask: bool = False
+    #: Indexes of the tiles that have bytes, in the order of the file.
+    order: Sequence[int] = field(default=(), repr=False, compare=False)
+
+    @cached_property
+    def across(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // self.tile_width)
+
+    @cached_property
+    def down(self) -> int:
+        """Rows of tiles."""
+        return -(-self.height // self.tile_height)
+
+    def span(self, plane: int, row: int, col: int) -> ByteRange | None:
+        """The bytes of a tile; None where there are none, or no such tile."""
+        if not (0 <= plane < self.planes and 0 <= row < self.down and 0 <= col < self.across):
+            return None
+        index = (plane * self.down + row) * self.across + col
+        start, count = self.offsets[index], self.counts[index]
+        return ByteRange(start, start + count) if start and count else None
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of all tiles."""
+        return sum(self.counts)
+
+    @cached_property
+    def mean_bytes(self) -> int:
+        """Bytes of a tile, at an average."""
+        return self.stored_bytes // len(self.counts)
+
+    @cached_property
+    def extent(self) -> ByteRange | None:
+        """From the first tile's first byte to the last one's last."""
+        order = self.order
+        if not order:
+            return None
+        return ByteRange(self.offsets[order[0]], self.offsets[order[-1]] + self.counts[order[-1]])
+
+    def indexes_under(self, span: ByteRange, most: int = MOST_UNDER) -> list[int]:
+        """The tiles that have bytes in `span`, by index, in the order of the file, `most` of them.
+
+        Looks at no more than `most` tiles, so that tiles which overlap cost no more than others.
+        """
+        order = self.order
+        first = max(bisect_right(order, span.start, key=self.offsets.__getitem__) - 1, 0)
+        found: list[int] = []
+        for place in range(first, min(len(order), first + most)):
+            index = order[place]
+            if self.offsets[index] >= span.stop:
+                break
+            if self.offsets[index] + self.counts[index] > span.start:
+                found.append(index)
+        return found
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        order = 0 if isinstance(self.order, range) else 4 * len(self.order)
+        tables = (len(table) * table.itemsize for table in (self.offsets, self.counts))
+        return LEVEL_BYTES + sum(tables) + order
+
+
+def _in_order(offsets: array[int], counts: array[int], budget: ParseBudget) -> Sequence[int]:
+    """The tiles that have bytes, sorted by their offsets; raises OverBudgetError."""
+    budget.spend(len(offsets))
+    stored: Sequence[int] = range(len(offsets))
+    if not (all(counts) and all(offsets)):
+        budget.spend(len(offsets), 4 * len(offsets))
+        stored = array("I", (i for i, count in enumerate(counts) if count and offsets[i]))
+    starts = offsets if isinstance(stored, range) else map(offsets.__getitem__, stored)
+    runs = _descents(array("Q", starts)) + 1
+    if runs == 1:
+        return stored
+    # Sorting takes advantage of runs: log2 of their number for each value.
+    budget.spend(_SORT_STEPS * len(stored) * (runs - 1).bit_length(), 4 * len(stored))
+    return array("I", sorted(stored, key=offsets.__getitem__))
+
+
+def _descents(values: Sequence[int]) -> int:
+    """How many values are not above the one before them."""
+    return sum(map(operator.ge, values, islice(values, 1, None)))
+
+
+def _fit(offsets: array[int], counts: array[int], size: int) -> bool:
+    """Whether all tiles lie within `size` bytes."""
+    # Mostly the quicker look is enough.
+    return max(offsets) + max(counts) <= size or max(map(operator.add, offsets, counts)) <= size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of one TIFF as far as they could be read; `lacking` are bytes that were missing.
+
+    A level that could not be read has a single tile of no bytes.
+
+    `is_tiff` False: it is something else.
+    """
+
+    levels: tuple[Level, ...] = ()
+    lacking: tuple[ByteRange, ...] = ()
+    is_tiff: bool = True
+
+    def under(self, span: ByteRange) -> list[Tile]:
+        """The tiles that have bytes in `span`, in the order of the file."""
+        found: list[tuple[int, Tile]] = []
+        for number, level in enumerate(self.levels):
+            extent = level.extent
+            if extent is None or extent.start >= span.stop or extent.stop <= span.start:
+                continue
+            for index in level.indexes_under(span, MOST_UNDER - len(found)):
+                row, col = divmod(index, level.across)
+                plane, row = divmod(row, level.down)
+                found.append((level.offsets[index], Tile(number, plane, row, col)))
+        return [tile for _, tile in sorted(found, key=lambda one: one[0])]
+
+    @cached_property
+    def first_at(self) -> int:
+        """Offset of the first tile's first byte; 0 where there are none."""
+        return min((level.extent.start for level in self.levels if level.extent), default=0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, bytes."""
+        return 512 + sum(level.held_bytes for level in self.levels)
+
+
+#: What a level takes beside its tables, bytes.
+LEVEL_BYTES = 1024
+NOT_TIFF = Layout(is_tiff=False)
+_NOTHING = Level(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
+
+
+class _LackingError(Exception):
+    def __init__(self, span: ByteRange) -> None:
+        self.span = span
+
+
+class _MalformedError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """Byte order, and how wide counts and offsets are."""
+
+    order: str
+    is_big: bool
+
+    @property
+    def first_at(self) -> int:
+        return 8 if self.is_big else 4
+
+    @property
+    def entry_bytes(self) -> int:
+        return 20 if self.is_big else 12
+
+    @property
+    def word(self) -> str:
+        return "Q" if self.is_big else "I"
+
+    @property
+    def word_bytes(self) -> int:
+        return 8 if self.is_big else 4
+
+    def number(self, data: Bytes, code: str) -> int:
+        return int(struct.unpack(self.order + code, data)[0])
+
+    def numbers(self, data: Bytes, code: str) -> array[int]:
+        values = array(code, bytes(data))
+        if (self.order == "<") != (sys.byteorder == "little"):
+            values.byteswap()
+        return values
+
+
+def parse(size: int, get: Get) -> Layout:
+    """The layout of the TIFF of `size` bytes behind `get`; never raises."""
+    reading = Reading(size)
+    layout = reading.learn(get)
+    while reading.is_interrupted:
+        layout = reading.learn(get)
+    return layout
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A level whose tables were not at hand: the entries of its directory, and what lacked."""
+
+    tags: dict[int, _Tag]
+    lacking: ByteRange
+
+
+class Reading:
+    """One TIFF of `size` bytes that is read as its bytes come by; nothing of it is read twice."""
+
+    def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
+        self._size = size
+        self._budget = budget or ParseBudget()
+        self._dialect: _Dialect | None = None
+        self._levels: list[Level] = []
+        self._waiting: dict[int, _Waiting] = {}  # by the level's number
+        self._next: int | None = None  # where the next directory is; 0: there is none
+        self._lacking: ByteRange | None = None  # before the next directory can be read
+        self._seen: set[int] = set()
+        #: Whether there is more to read of what is at hand: so much was read at once already.
+        self.is_interrupted = False
+
+    def learn(self, get: Get) -> Layout:
+        """The layout as far as the bytes that came by allow; never raises."""
+        self.is_interrupted = False
+        reader = _Reader(self._size, get, self._budget)
+        try:
+            if not self._begin(reader):
+                return NOT_TIFF
+            for number in [n for n, one in self._waiting.items() if get(one.lacking) is not None]:
+                self._take(reader, number, self._waiting.pop(number).tags)
+            self._go_on(reader)
+        except _LackingError as one:
+            self._lacking = one.span
+        except (_MalformedError, OverBudgetError):
+            self._next, self._lacking = 0, None
+        lacking = [one.lacking for one in self._waiting.values()]
+        lacking += [self._lacking] if self._lacking else []
+        return Layout(tuple(self._levels), tuple(lacking))
+
+    def _begin(self, reader: _Reader) -> bool:
+        if self._next is None:
+            self._dialect = self._dialect or reader.dialect()
+            if self._dialect is None:
+                return False
+            self._next = reader.word(self._dialect, self._dialect.first_at)
+        return True
+
+    def _go_on(self, reader: _Reader) -> None:
+        """Read one directory after another."""
+        assert self._dialect is not None, "it has begun"
+        enough = self._budget.steps - STEPS_AT_ONCE
+        while self._next and self._next not in self._seen and len(self._seen) < MOST_LEVELS:
+            if self._budget.steps < enough:
+                self.is_interrupted = True
+                break
+            tags, following = reader.directory(self._dialect, self._next)
+            self._seen.add(self._next)
+            self._next = following
+            self._levels.append(_NOTHING)
+            self._take(reader, len(self._levels) - 1, tags)
+        self._lacking = None
+
+    def _take(self, reader: _Reader, number: int, tags: dict[int, _Tag]) -> None:
+        """Read the level of that number; one that cannot be read keeps the number (`_NOTHING`)."""
+        assert self._dialect is not None, "it has begun"
+        try:
+            self._levels[number] = reader.level(self._dialect, tags) or _NOTHING
+        except _LackingError as one:
+            self._waiting[number] = _Waiting(tags, one.span)
+        except (_MalformedError, OverBudgetError):
+            pass  # smaller levels may still fit
+
+
+#: Of a directory entry: type, count, and the place of its values.
+_Tag = tuple[int, int, int]
+
+
+class _Reader:
+    def __init__(self, size: int, get: Get, budget: ParseBudget) -> None:
+        self._size = size
+        self._get = get
+        self._budget = budget
+
+    def dialect(self) -> _Dialect | None:
+        if self._size < 8:
+            return None
+        magic = bytes(self._read(0, 4))
+        order = {b"II": "<", b"MM": ">"}.get(magic[:2])
+        if order is None:
+            return None
+        version = struct.unpack(order + "H", magic[2:])[0]
+        return _Dialect(order, version == 43) if version in (42, 43) else None
+
+    def word(self, dialect: _Dialect, position: int) -> int:
+        return dialect.number(self._read(position, dialect.word_bytes), dialect.word)
+
+    def directory(self, dialect: _Dialect, position: int) -> tuple[dict[int, _Tag], int]:
+        """The wanted tags of the directory at `position`, and where the next one is."""
+        code, width = ("Q", 8) if dialect.is_big else ("H", 2)
+        count = dialect.number(self._read(position, width, DIRECTORY_BYTES), code)
+        if not 0 < count <= _MOST_ENTRIES:
+            raise _MalformedError
+        first = position + width
+        entries = self._read(first, count * dialect.entry_bytes + dialect.word_bytes)
+        self._budget.spend(2 * count, LEVEL_BYTES)
+        layout = dialect.order + "HH" + dialect.word
+        tags: dict[int, _Tag] = {}
+        for at in range(0, count * dialect.entry_bytes, dialect.entry_bytes):
+            tag, kind, number = struct.unpack_from(layout, entries, at)
+            if tag in _WANTED and kind in _CODES:
+                value_at = first + at + dialect.entry_bytes - dialect.word_bytes
+                tags.setdefault(tag, (kind, number, value_at))
+        return tags, dialect.number(entries[-dialect.word_bytes :], dialect.word)
+
+    def level(self, dialect: _Dialect, tags: dict[int, _Tag]) -> Level | None:
+        def one(tag: int, default: int) -> int:
+            return self._values(dialect, tags[tag])[0] if tag in tags else default
+
+        width, height = one(_WIDTH, 0), one(_HEIGHT, 0)
+        is_tiled = _TILE_OFFSETS in tags
+        tile_width, tile_height = width, min(one(_ROWS_PER_STRIP, height), height)
+        if is_tiled:
+            tile_width, tile_height = one(_TILE_WIDTH, 0), one(_TILE_HEIGHT, 0)
+        if min(width, height, tile_width, tile_height) <= 0:
+            return None
+        planes = one(_SAMPLES, 1) if one(_PLANAR, 1) == 2 else 1
+        wanted = -(-width // tile_width) * -(-height // tile_height) * planes
+        places = tags.get(_TILE_OFFSETS if is_tiled else _STRIP_OFFSETS)
+        lengths = tags.get(_TILE_COUNTS if is_tiled else _STRIP_COUNTS)
+        if places is None or lengths is None or not 0 < wanted <= MOST_TILES:
+            return None
+        if places[1] != wanted or lengths[1] != wanted:
+            return None
+        subfile = one(_SUBFILE, 0)
+        offsets, counts = self._tables(dialect, places, lengths)
+        if not _fit(offsets, counts, self._size):
+            return None
+        return Level(
+            width, height, tile_width, tile_height, planes, offsets, counts,
+            is_reduced=bool(subfile & _REDUCED), is_mask=bool(subfile & _MASK),
+            order=_in_order(offsets, counts, self._budget),
+        )  # fmt: skip
+
+    def _tables(
+        self, dialect: _Dialect, places: _Tag, lengths: _Tag
+    ) -> tuple[array[int], array[int]]:
+        """Offsets and counts of a level's tiles, paid for once both are at hand."""
+        raw = [self._raw(dialect, tag) for tag in (places, lengths)]
+        self._budget.spend(2 * places[1], sum(len(data) for data, _ in raw))
+        offsets, counts = (dialect.numbers(*one) for one in raw)
+        return offsets, counts
+
+    def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
+        """The values of an entry that has one of them; more would make no sense."""
+        if tag[1] > _MOST_VALUES:
+            raise _MalformedError
+        return dialect.numbers(*self._raw(dialect, tag))
+
+    def _raw(self, dialect: _Dialect, tag: _Tag) -> tuple[Bytes, str]:
+        """The bytes of an entry's values, and the type code of each."""
+        kind, count, position = tag
+        code = _CODES[kind]
+        length = struct.calcsize("=" + code) * count
+        if not 0 < count <= MOST_TILES:
+            raise _MalformedError
+        if length > dialect.word_bytes:
+            position = self.word(dialect, position)
+        # Where one table is missing, the other is asked for again: that copies it.
+        self._budget.spend(1 + length // _BYTES_COPIED_A_STEP)
+        return self._read(position, length), code
+
+    def _read(self, position: int, length: int, wish: int = 0) -> Bytes:
+        """`length` bytes; where they lack, `wish` of them are worth having at once."""
+        if position < 0 or position + length > self._size:
+            raise _MalformedError
+        data = self._get(ByteRange(position, position + length))
+        if data is None:
+            stop = min(position + max(length, wish), self._size)
+            raise _LackingError(ByteRange(position, stop))
+        return data

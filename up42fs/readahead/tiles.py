@@ -1,0 +1,202 @@
+"""What one open handle reads of tiled images: which tiles, and which will come next.
+
+Turns reads into tiles for `tile_walk` and `stride`; knows nothing of what is in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from up42fs.ranges import ceil_to, floor_to
+from up42fs.readahead.contents import Image, Structure
+from up42fs.readahead.runs import Stream
+from up42fs.readahead.stride import Stride
+from up42fs.readahead.tiff import Tile
+from up42fs.readahead.tuning import BUFFER_BYTES, MIB, Tuning
+from up42fs.readahead.window import Shapes, Walk
+from up42fs.types import ByteRange
+
+#: Walks of one handle at once: image and mask, or planes.
+_MOST_WALKS = 8
+#: Stops foretold at once have no more bytes together: the further ahead, the less certain.
+_MOST_STRIDED_BYTES = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What one read means in tiles; spans are whole buffers.
+
+    `now` are the tiles that it wants, `coming` those that will be read next, in order, `left` the
+    guessed ones that will not. `scans`: a run went on from one level into another, which nobody
+    does who looks at an image.
+    """
+
+    now: tuple[ByteRange, ...] = ()
+    coming: tuple[ByteRange, ...] = ()
+    left: tuple[ByteRange, ...] = ()
+    scans: bool = False
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Where a reader that thins out strips stopped last: `[start, stop)` was read there."""
+
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class TileReader:
+    """One handle's way through the images of an object."""
+
+    structure: Structure
+    shapes: Shapes
+    tuning: Tuning
+    _walks: dict[tuple[int, int, int], Walk] = field(default_factory=dict)
+    _stride: Stride = field(default_factory=Stride)
+    _stop: _Stop | None = None
+    _reach_bytes: int = 0
+    _longest_bytes: int = 0
+
+    def on_read(
+        self,
+        read: ByteRange,
+        passed: ByteRange | None,
+        stream: Stream,
+        *,
+        goes_on: bool,
+        most_bytes: int,
+    ) -> Tiles | None:
+        """Take a read in, of which `passed` is wanted for certain; None where no tiles are known.
+
+        `goes_on`: it begins where `stream`, its run, had come to. `most_bytes` may be guessed.
+        """
+        self._longest_bytes = max(self._longest_bytes, len(read))
+        image = self.structure.image_at(read.start)
+        if image is None or image.layout is None:
+            if self.structure.is_forgotten:
+                self._walks.clear()  # they would keep the tables in memory
+            return None
+        if goes_on and self._stop is not None:
+            self._stop.stop = max(self._stop.stop, read.stop)
+        scans = self._scans(image, read, stream)
+        touched = self._touched(image, passed, goes_on=goes_on) if passed else []
+        in_head = not goes_on or read.stop <= image.base + self.tuning.head_bytes
+        if in_head and stream.whole_from < image.tiles_at:
+            touched = []  # tables are wanted; what lies behind them came along
+        in_tail = image.base and read.start >= self.structure.size - self.tuning.tail_bytes
+        if in_tail and not goes_on:
+            touched = []  # the archive's directory is searched for; its tail is here as a whole
+        if not touched:
+            left = self._left_walks(stream.touched_at)
+            return Tiles(left=tuple(left), scans=scans) if image.under(read) else None
+        left = []
+        now: list[ByteRange] = []
+        walk, is_news = None, False
+        for tile in touched:
+            walk = self._walk(image, tile)
+            walk.touched_at = stream.touched_at
+            is_news |= tile != walk.last
+            if walk.touch(tile):
+                left += walk.give_up()
+            span = walk.span(tile.row, tile.col, self._tail_bytes)
+            now += [span] if span else []
+        assert walk is not None, "a tile was touched"
+        left += self._left_walks(stream.touched_at)
+        coming = self._strided(image, touched[-1], read, goes_on=goes_on)
+        if coming is None:
+            readers = self.shapes.readers(id(self))
+            coming = walk.guess(most_bytes, self._tail_bytes, readers) if is_news else []
+        wanted = {*now, *coming}
+        gone = tuple(span for span in left if span not in wanted)
+        return Tiles(tuple(now), tuple(coming), gone, scans)
+
+    def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
+        """The handle is closed: what was guessed and not read, and what others will read."""
+        left, coming = list[ByteRange](), list[ByteRange]()
+        for walk in self._walks.values():
+            given_up, foretold = walk.close()
+            left += given_up
+            coming += foretold
+        self._walks.clear()
+        self.shapes.leave(id(self))
+        return left, coming
+
+    def _touched(self, image: Image, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
+        """The tiles that are wanted for certain, in the order of the file."""
+        if goes_on:
+            return image.under(passed)
+        # The pages that a tile begins in are the first ones read of it; another's end is in them.
+        pages = ByteRange(passed.start, min(passed.start + BUFFER_BYTES, passed.stop))
+        near = image.under(pages)
+        begun = [tile for tile in near if image.starts_in(tile, pages)]
+        first = (begun or near)[:1]
+        if passed.stop > pages.stop:
+            first += image.under(ByteRange(pages.stop, passed.stop))
+        return list(dict.fromkeys(first))
+
+    def _scans(self, image: Image, read: ByteRange, stream: Stream) -> bool:
+        """Whether the run has gone on from one level into another, beyond doubt."""
+        stop = read.stop - self.tuning.slack_bytes
+        sure = image.under(ByteRange(stop - 1, stop)) if stop > stream.whole_from else []
+        before, stream.level = stream.level, sure[-1].level if sure else stream.level
+        return before is not None and before != stream.level
+
+    @property
+    def _tail_bytes(self) -> int:
+        """How far a read may run past the last tile of a row, whatever size that has."""
+        if not self.tuning.kernel_ahead_bytes:
+            return 0
+        return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
+
+    def _walk(self, image: Image, tile: Tile) -> Walk:
+        key = (image.base, tile.level, tile.plane)
+        walk = self._walks.pop(key, None)
+        if walk is None:
+            walk = Walk(image, tile.level, tile.plane, self.shapes, self.tuning)
+        self._walks[key] = walk
+        return walk
+
+    def _left_walks(self, read_bytes: int) -> list[ByteRange]:
+        """Guesses of walks that were left: others have since been read for long enough."""
+        left: list[ByteRange] = []
+        for key, walk in list(self._walks.items())[:-1]:
+            is_crowded = len(self._walks) > _MOST_WALKS
+            if is_crowded or read_bytes - walk.touched_at > self.tuning.patience_bytes:
+                left += walk.give_up()
+                walk.end()
+                del self._walks[key]
+        return left
+
+    def _strided(
+        self, image: Image, tile: Tile, read: ByteRange, *, goes_on: bool
+    ) -> list[ByteRange] | None:
+        """Where a reader of every n-th strip will stop next, as far as it will read there."""
+        assert image.layout is not None, "or there would be no tile"
+        if image.layout.levels[tile.level].across > 1:
+            return None
+        if goes_on:
+            return [] if self._stride.coming(1) is not None else None
+        if self._stop is not None:
+            last_bytes = self._stop.stop - self._stop.start
+            self._reach_bytes = max(self._reach_bytes * 7 // 8, last_bytes)
+        self._stride.observe(tile.row, 1)
+        self._stop = _Stop(read.start, read.stop)
+        return self._stops_ahead(image, tile)
+
+    def _stops_ahead(self, image: Image, tile: Tile) -> list[ByteRange] | None:
+        allowed = min(self.tuning.base_bytes * (1 + self._stride.steps // 16), _MOST_STRIDED_BYTES)
+        spans: list[ByteRange] = []
+        ahead = 1
+        while (rows := self._stride.coming(ahead)) is not None:
+            first = image.span(tile.level, tile.plane, rows[0], 0)
+            last = image.span(tile.level, tile.plane, rows[1], 0)
+            if first is None or last is None or allowed < 0:
+                break
+            start = floor_to(first.start, BUFFER_BYTES)
+            stop = ceil_to(max(last.stop, start + self._reach_bytes), BUFFER_BYTES)
+            stop = min(stop, image.base + image.size)
+            spans.append(ByteRange(start, stop))
+            allowed -= stop - start
+            ahead += 1
+        return spans if self._stride.coming(1) is not None else None

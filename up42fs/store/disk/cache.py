@@ -1,0 +1,401 @@
+"""The disk cache as tasks see it: loads at once, keeps behind, and is off after an error.
+
+Knows budgets, queues and failures; the files are `cell_files`' business, whose bytes may be used
+`disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
+
+Theory. The cache is a convenience, so nothing may fail or wait because of it. Bytes to keep queue
+up in memory, up to `queue_bytes`, and twice that of fetches that are broken off while they wait.
+A fetch that finds the queue full waits while the disk writes at `QUICK_BYTES_S` or more, else
+`PATIENCE_S` at most, once: while the queue is congested later ones are not kept. So a quick disk
+keeps all of a file that is read once, and a slow one delays nobody.
+An error of the file system, a load of more than `SLOW_S` or a queue without progress for as long
+turns the cache off for this mount, with one warning: what fails once in a disk fails again. Reads
+then go on as if nothing were on disk. What other programs use up and give back (room on the disk,
+descriptors, memory, threads) turns it off for a while only, for longer each time. Objects whose
+files were to be removed meanwhile are remembered, and removed first of all.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import trio
+
+from up42fs import supervise
+from up42fs.metrics import Metrics
+from up42fs.ranges import intersect
+from up42fs.store.disk.files import CellFiles, Survey, Wanted
+from up42fs.store.disk.format import Label, is_cacheable
+from up42fs.store.disk.room import CacheRoom, Use
+from up42fs.types import ByteRange
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Loads at once.
+LOADERS = 4
+#: The longest a fetch waits for its bytes to be queued, seconds.
+PATIENCE_S = 0.25
+#: Unless the disk writes at least so much, bytes a second: then it is waited for.
+QUICK_BYTES_S = 100e6
+#: A disk that takes longer is of no use, seconds.
+SLOW_S = 5.0
+#: The longest unmounting waits for what is queued, seconds.
+FLUSH_S = 5.0
+#: The end of an object that is kept if it can be: directories of archives.
+END_BYTES = 128 << 10
+#: How long the cache is off where something was used up: at first, and at most, seconds.
+FIRST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 300.0
+#: A file in use is marked so at most this often, seconds.
+TOUCH_S = 60.0
+#: Marks remembered.
+MOST_TOUCHED = 4096
+
+
+class Runner(Protocol):
+    """Runs a blocking job elsewhere."""
+
+    async def __call__(self, job: Callable[[], T], limiter: trio.CapacityLimiter, /) -> T:
+        """The job's result; its exceptions are raised here."""
+        ...
+
+
+async def in_thread(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    """Run `job` in a worker thread; on cancellation it finds nobody."""
+    return await trio.to_thread.run_sync(job, limiter=limiter, abandon_on_cancel=True)
+
+
+class DiskCache:
+    """The cached bytes of one account, shared with other mounts. Tasks run in `nursery`."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        files: CellFiles,
+        room: CacheRoom,
+        metrics: Metrics,
+        *,
+        directory: Path,
+        queue_bytes: int,
+        run: Runner = in_thread,
+    ) -> None:
+        self.is_on = True
+        self._nursery = nursery
+        self._files = files
+        self._room = room
+        self._metrics = metrics
+        self._directory = directory
+        self._queue_bytes = queue_bytes
+        self._run = run
+        self._loaders = trio.CapacityLimiter(LOADERS)
+        self._writer = trio.CapacityLimiter(1)
+        self._reason: str | None = None
+        self._jobs = 0
+        self._pending_bytes = 0
+        self._written_bytes = 0
+        self._last_file = ("", 0)  # the writing thread's
+        self._is_congested = False
+        self._progress = trio.Event()
+        self._progress_s = -SLOW_S
+        self._touched: OrderedDict[str, float] = OrderedDict()
+        self._is_closed = False
+        self._pause_s = 0.0
+        self._resumed_s = -math.inf
+        self._to_remove: set[str] = set()
+
+    @classmethod
+    def below(
+        cls,
+        directory: Path,
+        nursery: trio.Nursery,
+        metrics: Metrics,
+        *,
+        key: str,
+        limit_bytes: int,
+        queue_bytes: int,
+        run: Runner,
+    ) -> DiskCache:
+        """The cache of the account `key` in the cache directory of this user."""
+        blocks = directory / "blocks"
+        return cls(
+            nursery,
+            CellFiles(blocks, key, metrics),
+            CacheRoom(blocks, limit_bytes, metrics),
+            metrics,
+            directory=directory,
+            queue_bytes=queue_bytes,
+            run=run,
+        )
+
+    def status(self) -> dict[str, object]:
+        """What `status.json` says of it."""
+        return {
+            "directory": str(self._directory),
+            "files": str(self._files.directory),
+            "limit_bytes": self._room.cap_bytes,
+            "used_bytes": self._room.used_bytes,
+            "queued_bytes": self._pending_bytes,
+            "off_because": self._reason,
+        }
+
+    # loading -------------------------------------------------------------------------------
+
+    async def label(self, object_id: str) -> Label | None:
+        """What is known of an object's version."""
+        return await self._load(lambda: self._files.label(object_id))
+
+    async def survey(self, wanted: Wanted) -> Survey | None:
+        """What is held of an object, unverified; None where nothing may be used."""
+        return await self._load(lambda: self._files.survey(wanted))
+
+    async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
+        """Read verified bytes from `span.start` on; their number, None where there are none to use.
+
+        Once the cache is off, or if cancelled, an abandoned worker may still write to `into`.
+        """
+        touch = self._is_to_touch(wanted.object_id)
+
+        def job() -> int | None:
+            if touch:
+                self._files.touch(wanted.object_id)
+            return self._files.load(wanted, span, into)
+
+        loaded = await self._load(job)
+        if loaded:
+            self._metrics.count("store.disk_hits_bytes", loaded)
+        return loaded
+
+    async def _load(self, job: Callable[[], T]) -> T | None:
+        if not self.is_on:
+            return None
+        with trio.move_on_after(SLOW_S):
+            try:
+                return await self._run(job, self._loaders)
+            except Exception as error:
+                self._fail(error)
+                return None
+        self._turn_off(f"it did not answer within {SLOW_S:.0f} s")
+        return None
+
+    def _is_to_touch(self, object_id: str) -> bool:
+        now_s = trio.current_time()
+        if now_s - self._touched.get(object_id, -TOUCH_S) < TOUCH_S:
+            return False
+        self._touched[object_id] = now_s
+        if len(self._touched) > MOST_TOUCHED:
+            self._touched.popitem(last=False)
+        return True
+
+    # keeping -------------------------------------------------------------------------------
+
+    async def wait_for_room(self, wanted_bytes: int) -> None:
+        """Return once so many bytes can be queued, or it is not worth waiting."""
+        while self._is_to_wait(wanted_bytes):
+            before_bytes = self._written_bytes
+            with trio.move_on_after(PATIENCE_S):
+                while self._is_to_wait(wanted_bytes):
+                    await self._progress.wait()
+                return
+            if self._written_bytes - before_bytes < QUICK_BYTES_S * PATIENCE_S:
+                break
+        else:
+            return
+        self._is_congested = True
+        if trio.current_time() - self._progress_s > SLOW_S:
+            self._turn_off(f"it kept nothing within {SLOW_S:.0f} s")
+
+    def keep(
+        self,
+        label: Label,
+        span: ByteRange | None,
+        data: memoryview,
+        *,
+        use: Use,
+        is_valid: Callable[[], bool],
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        """Write `data`, the bytes of `span`, behind; not at all where there is no room for them.
+
+        `is_valid`, asked from a worker thread just before, can still call it off; `on_kept` gets
+        the ranges that are on disk afterwards, in any case and once. Without `span` the label alone
+        is kept.
+        """
+        if not self.is_on or not is_cacheable(label):
+            on_kept([])
+            return
+        if span is not None and self._has_no_room_at_all(len(span)):
+            self._metrics.count("store.disk_skipped_bytes", len(span))
+            on_kept([])
+            return
+
+        def job() -> list[ByteRange]:
+            return self._store(label, span, data, use) if is_valid() else []
+
+        self._submit(job, len(data), on_kept)
+
+    def remove(self, object_id: str) -> None:
+        """Delete what is kept of an object."""
+
+        def job() -> list[ByteRange]:
+            self._last_file = ("", 0)
+            self._files.remove(object_id)
+            return []
+
+        if self.is_on:
+            self._submit(job, 0, lambda _: None)
+        else:
+            self._to_remove.add(object_id)
+
+    async def aclose(self) -> None:
+        """Wait, for a while, until everything is written that was asked for."""
+        with trio.move_on_after(FLUSH_S):
+            while self._jobs and self.is_on:
+                await self._progress.wait()
+        self._is_closed = True
+        self.is_on = False
+        self._files.close()
+
+    def _store(
+        self, label: Label, span: ByteRange | None, data: memoryview, use: Use
+    ) -> list[ByteRange]:
+        file_bytes = self._file_bytes(label.object_id)
+        if not self._room.admit(len(data), file_bytes=file_bytes, use=use):
+            end = _end(span, label.version.size)
+            kept_bytes = len(end) if end else 0
+            if not self._room.admit(kept_bytes, file_bytes=file_bytes, use=Use.END):
+                end, kept_bytes = None, 0
+            self._metrics.count("store.disk_skipped_bytes", len(data) - kept_bytes)
+            if end is None or span is None:
+                return []
+            data, span = data[end.start - span.start :][:kept_bytes], end
+        kept = self._files.store(label, span, data)
+        kept_bytes = sum(map(len, kept))
+        self._metrics.count("store.disk_writes_bytes", kept_bytes)
+        self._last_file = (label.object_id, file_bytes + kept_bytes)
+        return kept
+
+    def _file_bytes(self, object_id: str) -> int:
+        """What the object's file takes; looking is spared where it was written to just now."""
+        last_id, last_bytes = self._last_file
+        return last_bytes if last_id == object_id else self._files.used_bytes(object_id)
+
+    def _is_to_wait(self, wanted_bytes: int) -> bool:
+        return self.is_on and not self._is_congested and self._lacks_room(wanted_bytes)
+
+    def _has_no_room_at_all(self, wanted_bytes: int) -> bool:
+        # Who was cancelled while waiting, as all are in the end, has the bytes already.
+        times = 1 if self._is_congested else 3
+        return self._lacks_room(wanted_bytes, times)
+
+    def _lacks_room(self, wanted_bytes: int, times: int = 1) -> bool:
+        # One span always fits an empty queue.
+        limit_bytes = self._queue_bytes * times
+        return self._pending_bytes > 0 and self._pending_bytes + wanted_bytes > limit_bytes
+
+    def _submit(
+        self,
+        job: Callable[[], list[ByteRange]],
+        size_bytes: int,
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        if not self._jobs:
+            self._progress_s = trio.current_time()
+        self._jobs += 1
+        self._pending_bytes += size_bytes
+        supervise.start(self._nursery, self._change, job, size_bytes, on_kept)
+
+    async def _change(
+        self,
+        job: Callable[[], list[ByteRange]],
+        size_bytes: int,
+        on_kept: Callable[[list[ByteRange]], None],
+    ) -> None:
+        kept: list[ByteRange] = []
+        try:
+            kept = await self._run(lambda: job() if self.is_on else [], self._writer)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            on_kept(kept)
+            self._jobs -= 1
+            self._pending_bytes -= size_bytes
+            self._written_bytes += size_bytes
+            if self._pending_bytes <= self._queue_bytes // 2:
+                self._is_congested = False
+            self._progress_s = trio.current_time()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def _fail(self, error: Exception) -> None:
+        """Turn the cache off for as long as `error` calls for."""
+        if isinstance(error, OSError) and not supervise.is_short_of_anything(error):
+            self._turn_off(_words(error))
+            return
+        if not supervise.is_short_of_anything(error):
+            supervise.report(self._fail, error)  # a defect of ours
+        self._pause(_words(error) if isinstance(error, OSError) else supervise.words(error))
+
+    def _pause(self, why: str) -> None:
+        if not self._stop(why):
+            return
+        now_s = trio.current_time()
+        is_new = now_s - self._resumed_s > LONGEST_PAUSE_S
+        self._pause_s = FIRST_PAUSE_S if is_new else min(2 * self._pause_s, LONGEST_PAUSE_S)
+        supervise.start(self._nursery, self._resume, self._pause_s)
+        log.log(
+            logging.WARNING if is_new else logging.DEBUG,
+            "the disk cache in %s is off for a while: %s; files are read from UP42. "
+            "If that lasts: check the disk's room and the limits of the process (ulimit -a)",
+            self._directory, why,
+        )  # fmt: skip
+
+    async def _resume(self, pause_s: float) -> None:
+        await trio.sleep(pause_s)
+        if self._is_closed:
+            return
+        self.is_on, self._reason = True, None
+        self._resumed_s = trio.current_time()
+        log.debug("the disk cache in %s is tried again", self._directory)
+        ids, self._to_remove = self._to_remove, set()
+        for object_id in ids:
+            self.remove(object_id)
+
+    def _stop(self, why: str) -> bool:
+        """Turn the cache off; False where it is."""
+        if not self.is_on:
+            return False
+        self.is_on = False
+        self._reason = why
+        self._files.close()
+        self._wake()
+        return True
+
+    def _turn_off(self, why: str) -> None:
+        if not self._stop(why):
+            return
+        log.warning(
+            "the disk cache in %s is off until the next mount: %s; files are read from UP42. "
+            "Check the disk, or choose another with cache_dir, or none with cache_size=0",
+            self._directory, why,
+        )  # fmt: skip
+
+
+def _end(span: ByteRange | None, size: int) -> ByteRange | None:
+    """What of `span` belongs to the end of an object."""
+    return intersect(span, ByteRange(max(0, size - END_BYTES), size)) if span else None
+
+
+def _words(error: OSError) -> str:
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"{error.strerror or type(error).__name__} ({name})"

@@ -1,0 +1,307 @@
+"""The files of the disk cache: opened, verified, filled, stamped. Blocking, for worker threads.
+
+Knows the file system and the cells' format; nothing of the network, readers, budgets or tasks.
+
+Theory. One sparse file an object, named by a hash of its ID, holding one version. A file is opened
+by name for each operation and closed after it: another process may have replaced, cut or deleted
+it since, and then there is nothing here, which is never wrong. Another version begins a new file
+under the same name; whoever still has the old one open writes where nobody looks. Data is written
+before its record, nothing is synchronised: what a crash left out of order does not verify.
+Everything below the directory is opened relative to it and never through a symbolic link; what is
+not a plain file of ours with one name is removed. Directories are 0700, files 0600.
+Raises OSError; a file that is not there is not an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from up42fs.metrics import Metrics
+from up42fs.ownership import is_plain
+from up42fs.ranges import coalesce, floor_to
+from up42fs.store.disk import direct_io as bulk_io
+from up42fs.store.disk.directory import CacheDirectory
+from up42fs.store.disk.format import (
+    CELL_BYTES,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Cells,
+    Held,
+    Label,
+    encode_header,
+    leading,
+    merge,
+    parse_header,
+)
+from up42fs.types import ByteRange, Version
+
+#: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
+LOAD_BYTES = 4 << 20
+
+_FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which bytes may be used: those of `version`; where it is None, those of `size` and `stamp`.
+
+    `size` None: any.
+    """
+
+    object_id: str
+    size: int | None
+    stamp: str | None
+    version: Version | None = None
+
+    def allows(self, label: Label) -> bool:
+        """Whether the file's bytes are the ones."""
+        if label.object_id != self.object_id:
+            return False
+        if self.version is not None:
+            return label.version == self.version
+        return label.stamp == self.stamp and self.size in (None, label.version.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The version of a file's bytes, and the ranges it claims to hold, sorted and apart."""
+
+    version: Version
+    spans: tuple[ByteRange, ...]
+
+
+class CellFiles:
+    """The cached files of one account, in the directory `key` below `blocks`."""
+
+    def __init__(self, blocks: Path, key: str, metrics: Metrics) -> None:
+        self._root = CacheDirectory(blocks, key)
+        self._metrics = metrics
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._root.path
+
+    def close(self) -> None:
+        """Hold nothing open."""
+        self._root.close()
+
+    # loading -------------------------------------------------------------------------------
+
+    def label(self, object_id: str) -> Label | None:
+        """What is known of an object's version; None for nothing."""
+        with self._opened(object_id) as fd:
+            return None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
+
+    def survey(self, wanted: Wanted) -> Survey | None:
+        """What the object's file claims to hold, unverified; None where it may not be used."""
+        with self._opened(wanted.object_id) as fd:
+            cells = self._cells(fd, wanted)
+            if fd is None or cells is None:
+                return None
+            found = self._records(fd, cells, range(cells.count))
+            spans = coalesce(one.span for one in found if one)
+            return Survey(cells.version, tuple(spans))
+
+    def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
+        """Read the bytes from `span.start` on into `into`, as many as are there and verify.
+
+        Returns how many they are, at most `LOAD_BYTES` and the length of `into`; what lies beyond
+        them in `into` is rubbish. None where the file may not be used. A cell that does not verify
+        is crossed out, so that it can be filled again.
+        """
+        with self._opened(wanted.object_id) as fd:
+            cells = self._cells(fd, wanted)
+            if fd is None or cells is None:
+                return None
+            near = floor_to(span.start, CELL_BYTES) + LOAD_BYTES
+            span = ByteRange(span.start, min(span.stop, near))
+            run = leading(self._records(fd, cells, cells.under(span)), span.start)
+            if not run:
+                return 0
+            start, stop = run[0].span.start, run[-1].span.stop
+            if start == span.start and stop <= span.stop:
+                return self._verify(fd, cells, run, into[: stop - start])
+            data = memoryview(bytearray(stop - start))  # checksums are of more than is asked for
+            verified = self._verify(fd, cells, run, data)
+            piece = data[:verified][span.start - start :][: len(span)]
+            into[: len(piece)] = piece
+            return len(piece)
+
+    def touch(self, object_id: str) -> None:
+        """Mark the file as used now: the time of its last change orders eviction."""
+        with self._opened(object_id) as fd:
+            if fd is not None:
+                os.utime(fd)
+
+    # filling -------------------------------------------------------------------------------
+
+    def store(self, label: Label, span: ByteRange | None, data: memoryview) -> list[ByteRange]:
+        """Keep `label` and `data`, the bytes of `span`; returns the ranges written.
+
+        Where the file holds another version it begins anew.
+        """
+        with self._opened(label.object_id, label) as fd:
+            if fd is None or span is None:
+                return []
+            cells = Cells(label)
+            numbers = cells.under(span)
+            records = self._records(fd, cells, numbers)
+            lacking: list[ByteRange] = []
+            alone: dict[int, ByteRange] = {}  # by index; most cells are kept as they come
+            for index, piece in enumerate(cells.pieces(span)):
+                old = records[index]
+                union = merge(old, piece)
+                if union is None:
+                    continue
+                lacking.append(piece)
+                if old is not None and union != piece:
+                    piece_data = data[piece.start - span.start :][: len(piece)]
+                    records[index] = self._join(fd, cells, old, piece, piece_data)
+                else:
+                    alone[index] = piece
+            checksums = cells.checksums(alone.values(), data, span.start)
+            for (index, piece), crc in zip(alone.items(), checksums, strict=True):
+                records[index] = Held(numbers[index], piece, crc)
+            written = coalesce(lacking)
+            for one in written:
+                place = cells.data_offset + one.start
+                bulk_io.write(fd, data[one.start - span.start :][: len(one)], place)
+            if written:
+                texts = (cells.encode(one) if one else bytes(RECORD_BYTES) for one in records)
+                bulk_io.write(fd, b"".join(texts), HEADER_BYTES + numbers.start * RECORD_BYTES)
+            return written
+
+    def used_bytes(self, object_id: str) -> int:
+        """What the object's file takes on disk."""
+        with self._opened(object_id) as fd:
+            return 0 if fd is None else os.fstat(fd).st_blocks * 512
+
+    def remove(self, object_id: str) -> None:
+        """Delete what is kept of an object."""
+        with self._root.opened() as root:
+            _unlink(file_name(object_id), root)
+
+    # cells ---------------------------------------------------------------------------------
+
+    def _cells(self, fd: int | None, wanted: Wanted) -> Cells | None:
+        label = None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
+        return Cells(label) if label is not None and wanted.allows(label) else None
+
+    def _records(self, fd: int, cells: Cells, numbers: range) -> list[Held | None]:
+        offset = HEADER_BYTES + numbers.start * RECORD_BYTES
+        text = os.pread(fd, len(numbers) * RECORD_BYTES, offset)
+        found = cells.parse(text, numbers.start)
+        return found + [None] * (len(numbers) - len(found))
+
+    def _verify(self, fd: int, cells: Cells, run: list[Held], into: memoryview) -> int:
+        """Read a gapless `run` of cells; how many bytes of it come before one that is bad."""
+        start = run[0].span.start
+        data = into[: bulk_io.read(fd, into, cells.data_offset + start)]
+        whole = [one for one in run if one.span.stop <= start + len(data)]
+        checksums = cells.checksums([one.span for one in whole], data, start)
+        for one, crc in itertools.zip_longest(run, checksums):
+            if one.crc != crc:
+                self._metrics.count("store.disk_bad_cells")
+                bulk_io.write(fd, bytes(RECORD_BYTES), HEADER_BYTES + one.cell * RECORD_BYTES)
+                return one.span.start - start
+        return len(into)
+
+    def _join(self, fd: int, cells: Cells, old: Held, piece: ByteRange, data: memoryview) -> Held:
+        """The cell's record once `data` stands beside or over what it held."""
+        union, whole = piece, bytes(data)
+        rest = memoryview(bytearray(len(old.span)))
+        if self._verify(fd, cells, [old], rest):
+            before = rest[: max(0, piece.start - old.span.start)]
+            after = rest[max(0, piece.stop - old.span.start) :]
+            union, whole = coalesce([old.span, piece])[0], b"".join((before, data, after))
+        return Held(old.cell, union, cells.checksum(old.cell, union, whole))
+
+    # files ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _opened(self, object_id: str, label: Label | None = None) -> Iterator[int | None]:
+        """The object's file, None if there is none; with `label` it is made to be that version's.
+
+        Closed at the end, where file systems over a network tell of bytes they could not keep.
+        """
+        name = file_name(object_id)
+        with self._root.opened() as root:
+            fd = _open(name, root) if label is None else _open_labelled(name, root, label)
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+def _open(name: str, root: int) -> int | None:
+    try:
+        fd = os.open(name, _FILE_FLAGS, dir_fd=root)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            _unlink(name, root)
+            return None
+        raise
+    found = os.fstat(fd)
+    if is_plain(found):
+        return fd
+    os.close(fd)
+    _unlink(name, root)
+    return None
+
+
+def _open_labelled(name: str, root: int, label: Label) -> int | None:
+    """The file of the label's version, begun anew if it is another's; None: it must wait."""
+    header = encode_header(label)
+    fd = _open(name, root)
+    if fd is not None:
+        try:
+            if _relabel(fd, header, label):
+                return fd
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+        _unlink(name, root)
+    try:
+        fd = os.open(name, _FILE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
+    except FileExistsError:
+        return None  # another mount was quicker
+    try:
+        bulk_io.write(fd, header, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _relabel(fd: int, header: bytes, label: Label) -> bool:
+    """Whether the file is the label's version; its stamp then is the label's."""
+    known = os.pread(fd, HEADER_BYTES, 0)
+    if known == header:
+        return True
+    old = parse_header(known)
+    if old is None or (old.object_id, old.version) != (label.object_id, label.version):
+        return False
+    bulk_io.write(fd, header, 0)
+    return True
+
+
+def file_name(object_id: str) -> str:
+    """Name of the object's file."""
+    return hashlib.sha256(object_id.encode(errors="surrogatepass")).hexdigest()[:40]
+
+
+def _unlink(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)

@@ -1,0 +1,234 @@
+"""Format of one file of the disk cache: a header, a map of cells, then the object's bytes.
+
+Knows bytes and checksums, not files, directories or who wrote them.
+
+Theory. The file may have been cut, mixed, flipped or half written by anyone at any moment, so
+nothing in it is believed but what its checksums prove. Header (4096 bytes): which version of which
+object the bytes are of, with a CRC-32. Map: one *record* of 16 bytes a cell of 128 KiB,
+
+    start  stop  CRC-32 of the bytes [start, stop) of the cell  CRC-32 of these three
+
+where start and stop count from the cell's first byte, and zeros mean nothing. A cell holds one run
+of bytes, not always all: readers ask for the last 128 KiB of a file and break off read-ahead, and
+neither ends at a cell's edge. Both checksums begin with the object, its version and the cell's
+number, so bytes of another object, version or place never verify. Two writers of one version write
+the same bytes to the same places: whichever record stays, it holds.
+
+Rejected: present ranges in JSON (rewritten whole, torn by crashes); a file per cell (80 000 inodes
+for 10 GiB); one checksum for the file (a read of 4 KiB would verify all).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from up42fs.ranges import RangeSet, ceil_to, coalesce, intersect, subtract
+from up42fs.store.disk.crc import crc32, crc32_of
+from up42fs.types import ByteRange, Bytes, Version
+
+CELL_BYTES = 128 << 10
+HEADER_BYTES = 4096
+RECORD_BYTES = 16
+
+_MAGIC = b"up42fs cache 1\n"
+_RECORD = struct.Struct("<IIII")
+_THREE = struct.Struct("<III")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a file holds: an object's version, and the catalogue's mark when it was last true."""
+
+    object_id: str
+    version: Version
+    stamp: str | None = None
+
+
+def is_cacheable(label: Label) -> bool:
+    """Whether the label fits a header and its version can be told from others.
+
+    That takes a strong ETag, a generation or, without an ETag, the time of its last change; except
+    of an object without bytes.
+    """
+    version = label.version
+    etag = version.etag or ""
+    names = (label.object_id, etag, version.generation, version.modified, label.stamp)
+    if sum(len(name or "") for name in names) > 512:
+        return False
+    if version.size == 0:
+        return True
+    if etag and not version.generation:
+        return len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+    return version.tells_apart
+
+
+def encode_header(label: Label) -> bytes:
+    """The header of a file; the label is cacheable."""
+    fields = {
+        "object": label.object_id,
+        "size": label.version.size,
+        "etag": label.version.etag,
+        "stamp": label.stamp,
+        "cell": CELL_BYTES,
+    } | _names(label.version)
+    text = _MAGIC + json.dumps(fields).encode() + b"\n"
+    text += b"%08x\n" % crc32(text)
+    assert len(text) <= HEADER_BYTES, "the label is cacheable"
+    return text.ljust(HEADER_BYTES, b"\0")
+
+
+def _names(version: Version) -> dict[str, str]:
+    """What names the version beside an ETag; files of versions with one are as they always were."""
+    names = {"generation": version.generation, "modified": version.modified}
+    return {key: name for key, name in names.items() if name}
+
+
+def parse_header(header: bytes) -> Label | None:
+    """The label in a file's first bytes; None unless it is whole and in this format."""
+    lines = header.rstrip(b"\0").split(b"\n")
+    if len(lines) != 4 or lines[0] + b"\n" != _MAGIC or lines[3]:
+        return None
+    text = b"\n".join(lines[:2]) + b"\n"
+    if lines[2] != b"%08x" % crc32(text):
+        return None
+    try:
+        fields = json.loads(lines[1])
+        if fields["cell"] != CELL_BYTES:
+            return None
+        names = (fields.get("generation"), fields.get("modified"))
+        version = Version(fields["size"], fields["etag"], *names)
+        return Label(fields["object"], version, fields["stamp"])
+    except (ValueError, KeyError, TypeError):
+        return None  # another release's
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run of the object's bytes that one cell claims to hold, and their checksum."""
+
+    cell: int
+    span: ByteRange
+    crc: int
+
+
+class Cells:
+    """The map and the places of one version's bytes in its file."""
+
+    def __init__(self, label: Label) -> None:
+        self.version = label.version
+        self.size = label.version.size
+        self.count = -(-self.size // CELL_BYTES)
+        self.data_offset = ceil_to(HEADER_BYTES + self.count * RECORD_BYTES, HEADER_BYTES)
+        named = [label.object_id, label.version.etag, label.version.size, CELL_BYTES]
+        names = _names(label.version)
+        self._salt = crc32(json.dumps([*named, names] if names else named).encode())
+
+    def under(self, span: ByteRange) -> range:
+        """Numbers of the cells that `span` touches."""
+        return range(span.start // CELL_BYTES, -(-span.stop // CELL_BYTES))
+
+    def whole(self, cell: int) -> ByteRange:
+        """All bytes of a cell; the last one is shorter."""
+        start = cell * CELL_BYTES
+        return ByteRange(start, min(start + CELL_BYTES, self.size))
+
+    def pieces(self, span: ByteRange) -> Iterator[ByteRange]:
+        """`span` cut at the edges of cells."""
+        for cell in self.under(span):
+            piece = intersect(span, self.whole(cell))
+            assert piece is not None, "the cell lies under the span"
+            yield piece
+
+    def checksum(self, cell: int, span: ByteRange, data: Bytes) -> int:
+        """Checksum of `data`, the bytes of `span` within `cell`."""
+        return crc32(data, self._before(cell, span))
+
+    def checksums(self, spans: Iterable[ByteRange], data: Bytes, start: int) -> list[int]:
+        """Checksums of `spans`, each within a cell, of `data`, the bytes from offset `start` on."""
+        return crc32_of(
+            data,
+            [
+                (
+                    span.start - start,
+                    span.stop - start,
+                    self._before(span.start // CELL_BYTES, span),
+                )
+                for span in spans
+            ],
+        )
+
+    def _before(self, cell: int, span: ByteRange) -> int:
+        start = cell * CELL_BYTES
+        return crc32(_THREE.pack(cell, span.start - start, span.stop - start), self._salt)
+
+    def encode(self, held: Held) -> bytes:
+        """The record of what a cell holds."""
+        start = held.cell * CELL_BYTES
+        three = _THREE.pack(held.span.start - start, held.span.stop - start, held.crc)
+        return three + struct.pack("<I", self._check(held.cell, three))
+
+    def parse(self, records: bytes, first: int) -> list[Held | None]:
+        """What the cells from number `first` claim to hold; None for nothing or nonsense."""
+        whole = len(records) // RECORD_BYTES * RECORD_BYTES
+        parsed = enumerate(_RECORD.iter_unpack(records[:whole]), first)
+        return [self._parse(cell, *fields) for cell, fields in parsed]
+
+    def _parse(self, cell: int, start: int, stop: int, crc: int, check: int) -> Held | None:
+        if cell >= self.count or not start < stop <= len(self.whole(cell)):
+            return None
+        if check != self._check(cell, _THREE.pack(start, stop, crc)):
+            return None
+        begin = cell * CELL_BYTES
+        return Held(cell, ByteRange(begin + start, begin + stop), crc)
+
+    def _check(self, cell: int, three: bytes) -> int:
+        return crc32(three, crc32(cell.to_bytes(8, "little"), self._salt))
+
+
+def leading(held: list[Held | None], position: int) -> list[Held]:
+    """The cells that hold the bytes from `position` on without a gap; none if it is missing."""
+    run: list[Held] = []
+    for one in held:
+        if one is None or not one.span.start <= position < one.span.stop:
+            break
+        run.append(one)
+        position = one.span.stop
+    return run
+
+
+def cut(
+    span: ByteRange, held: RangeSet, wanted: ByteRange | None, worth_bytes: int
+) -> list[ByteRange]:
+    """`span` cut into pieces to load and pieces to fetch, in order; `held` is what is on disk.
+
+    Held bytes between missing ones are loaded only from `worth_bytes` on, or where `wanted`, the
+    reader's range, needs them: less is not worth another request. What is missing is left out
+    where a reader waits and needs none of it. Without `held` there is one piece, `span`.
+    """
+    missing = held.missing(span)
+    fetched = coalesce(missing, worth_bytes - 1)
+    if wanted is not None:
+        kept = [one for one in subtract(span, missing) if intersect(one, wanted)]
+        fetched = [part for one in fetched for part in subtract(one, kept)]
+        fetched = [one for one in fetched if any(intersect(one, hole) for hole in missing)]
+    loaded = subtract(span, fetched)
+    if wanted is not None:
+        fetched = [one for one in fetched if intersect(one, wanted)]
+    return sorted([*loaded, *fetched])
+
+
+def merge(old: Held | None, new: ByteRange) -> ByteRange | None:
+    """The run a cell shall hold when the bytes `new` come to it; None to leave it as it is.
+
+    Where the two touch it is both; else the longer one, since a cell holds one run.
+    """
+    if old is None:
+        return new
+    if old.span.start <= new.start and new.stop <= old.span.stop:
+        return None
+    if new.start <= old.span.stop and old.span.start <= new.stop:
+        return ByteRange(min(old.span.start, new.start), max(old.span.stop, new.stop))
+    return new if len(new) > len(old.span) else None

@@ -1,0 +1,185 @@
+"""How much the disk cache may hold, and what goes to make room. Blocking, for worker threads.
+
+Knows files by size and age, not what they hold; all accounts' and all mounts' together.
+
+Theory. The files' blocks are summed now and then, since other mounts write and evict too; between
+two sums our own writes are added. Beyond the cap, or where the file system has less than a tenth
+free, the files used longest ago are deleted: whoever is reading one finds nothing there.
+A scan (a long run read in order) is read once and seldom again. It may fill what is empty, up to a
+quarter of the cache for one file, and push out what nobody used for a day, but nothing younger.
+What is read otherwise may take half of the cache for one file, the end of a file comes on top: it
+is where archives have their directory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from up42fs.metrics import Metrics
+from up42fs.store.disk.directory import ensure_blocks
+
+#: Part of the file system that stays free for others.
+FREE_SHARE = 0.1
+#: Seconds after which the sum is made anew, and the wait after the disk was found too full.
+MEASURE_S = 60.0
+#: What nobody used for as many seconds a scan may push out.
+STALE_S = 86_400.0
+
+#: What the name of a file ends in that says: the one without it shall stay.
+PIN = ".pin"
+
+_OURS = re.compile(r"[0-9a-f]{8,64}")
+
+
+class Use(Enum):
+    """What bytes were read for; the value is the part of the cache that one file may take."""
+
+    END = 1.0
+    READ = 0.5
+    SCAN = 0.25
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _File:
+    used_at_s: float
+    held_bytes: int
+    directory: str
+    name: str
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes of a file system that are free to us, and all of it."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+def space_of(path: Path) -> Space:
+    """The space of the file system that holds `path`."""
+    found = os.statvfs(path)
+    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+
+class CacheRoom:
+    """The room below `blocks`, of `cap_bytes` at most. For one thread at a time."""
+
+    def __init__(
+        self,
+        blocks: Path,
+        cap_bytes: int,
+        metrics: Metrics,
+        *,
+        space: Callable[[Path], Space] = space_of,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.cap_bytes = cap_bytes
+        self.used_bytes = 0
+        self._blocks = blocks
+        self._metrics = metrics
+        self._space = space
+        self._clock = clock
+        self._oldest_s = math.inf
+        self._measured_s = -math.inf
+        self._full_until_s = -math.inf
+
+    def admit(self, wanted_bytes: int, *, file_bytes: int, use: Use) -> bool:
+        """Whether `wanted_bytes` may be written to a file of `file_bytes`; evicts for them.
+
+        Counts them as written.
+        """
+        if file_bytes + wanted_bytes > self.cap_bytes * use.value:
+            return False
+        now_s = self._clock()
+        if not self._measured_s <= now_s < self._measured_s + MEASURE_S:
+            self._measure()
+        if not self._is_floor_kept(wanted_bytes, now_s):
+            return False
+        if self.used_bytes + wanted_bytes > self.cap_bytes:
+            if use is Use.SCAN and now_s - self._oldest_s < STALE_S:
+                return False
+            files = self._measure()
+            # A little more than needed, or every write would look for victims.
+            self._evict(files, self.used_bytes + wanted_bytes - self.cap_bytes * 15 // 16)
+        if self.used_bytes + wanted_bytes > self.cap_bytes:
+            return False
+        self.used_bytes += wanted_bytes
+        return True
+
+    def _is_floor_kept(self, wanted_bytes: int, now_s: float) -> bool:
+        if now_s < self._full_until_s:
+            return False
+        lacking = self._lacking_bytes(wanted_bytes)
+        if lacking > 0:
+            self._evict(self._measure(), lacking)
+            lacking = self._lacking_bytes(wanted_bytes)
+        if lacking > 0:
+            self._full_until_s = now_s + MEASURE_S
+        return lacking <= 0
+
+    def _lacking_bytes(self, wanted_bytes: int) -> int:
+        space = self._space(self._blocks)
+        return int(space.total_bytes * FREE_SHARE) + wanted_bytes - space.free_bytes
+
+    def _measure(self) -> list[_File]:
+        """Sum up; returns the files that may go, those used longest ago first."""
+        os.close(ensure_blocks(self._blocks))
+        found = sorted(_files(self._blocks))
+        self.used_bytes = sum(file.held_bytes for file in found)
+        files = [file for file in found if not file.is_pinned]
+        self._oldest_s = files[0].used_at_s if files else math.inf
+        self._measured_s = self._clock()
+        return files
+
+    def _evict(self, files: list[_File], lacking_bytes: int) -> None:
+        while files and lacking_bytes > 0:
+            victim = files.pop(0)
+            with suppress(FileNotFoundError):  # another mount was quicker
+                (self._blocks / victim.directory / victim.name).unlink()
+            self._metrics.count("store.disk_evicted_bytes", victim.held_bytes)
+            self.used_bytes -= victim.held_bytes
+            lacking_bytes -= victim.held_bytes
+        self._oldest_s = files[0].used_at_s if files else math.inf
+
+
+def is_ours(name: str) -> bool:
+    """Whether a directory or file of the cache can have this name."""
+    return _OURS.fullmatch(name) is not None
+
+
+def _files(blocks: Path) -> Iterator[_File]:
+    for directory in _entries(blocks):
+        if directory.is_dir(follow_symlinks=False) and _OURS.fullmatch(directory.name):
+            listed = _entries(Path(directory.path))
+            pins = {entry.name for entry in listed if entry.name.endswith(PIN)}
+            for file in listed:
+                found = _stat(file)
+                if found is not None:
+                    held_bytes = found.st_blocks * 512
+                    is_pinned = file.name + PIN in pins
+                    yield _File(found.st_mtime, held_bytes, directory.name, file.name, is_pinned)
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    if not _OURS.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+        return None
+    with suppress(FileNotFoundError):
+        return entry.stat(follow_symlinks=False)
+    return None

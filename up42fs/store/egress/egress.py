@@ -1,0 +1,183 @@
+"""Keeps what is fetched from storage within a budget, shared by all mounts of one account.
+
+Stands where a transport stands, before the one that sends. A request is paid for before it is sent,
+and what did not come is given back: a request that was cancelled stays paid, so the budget is never
+exceeded by more than the requests that were under way when it ran out. Knows nothing of readers.
+
+What nobody waits for (read-ahead, files fetched before they are opened, second requests) may not
+use up the last tenth, so that guesses leave something to who reads. Refused, it is silent: it is
+then simply not fetched ahead, and whoever needs it pays for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import NoReturn
+
+import trio
+
+from up42fs import supervise
+from up42fs.errors import QuotaExceeded
+from up42fs.metrics import Metrics
+from up42fs.store.egress.book import Book
+from up42fs.store.egress.budget import Budget, Limit
+from up42fs.store.http.ports import Outcome, RangeRequest, Sink, Transport
+
+log = logging.getLogger(__name__)
+
+#: How often what was given back is written down, seconds.
+SAVE_S = 10.0
+#: How long the disk may take to write down what is spent, seconds.
+BOOK_TIMEOUT_S = 2.0
+#: The share of the budget that is left to who waits.
+RESERVED = 0.1
+
+
+class Egress:
+    """What one account may fetch and has fetched; `book` None: forgotten at unmount."""
+
+    def __init__(
+        self,
+        limit: Limit,
+        book: Book | None,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.limit = limit
+        self._book = book
+        self._metrics = metrics
+        self._clock = clock
+        self._booked: dict[int, int] = {}  # what all mounts spent, as last heard
+        self._unbooked: Counter[int] = Counter()  # what this one spent since
+        self._booking = trio.Lock()
+        self._is_told = False
+
+    async def pay(self, count: int, *, is_wanted: bool = True) -> None:
+        """Spend `count` bytes; raises QuotaExceeded where nothing is left, or only the reserve."""
+        if not self._allows(count, is_wanted):
+            await self.share()
+        if self._allows(count, is_wanted):
+            self._spend(count)
+            await self.share()
+            if self._left() + count > 0:  # else another mount took the last of it meanwhile
+                self._is_told = False
+                return
+            self._spend(-count)
+        self._refuse(is_wanted)
+
+    def give_back(self, count: int) -> None:
+        """`count` bytes that were paid did not come."""
+        self._spend(-count)
+
+    def status(self) -> dict[str, object]:
+        """What `status.json` says of it."""
+        now_s, budget = self._clock(), self._budget()
+        left = budget.left(now_s)
+        return {
+            "limit_bytes": self.limit.bytes,
+            "period_seconds": self.limit.period_s,
+            "left_bytes": max(0, left),
+            "free_again_at": None if left > 0 else _clock_time(budget.free_at_s(now_s)),
+        }
+
+    async def run(self) -> None:
+        """Learn what other mounts spent and write down what came back, now and then."""
+        try:
+            while True:
+                await self.share()
+                await trio.sleep(SAVE_S)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.share()
+
+    async def share(self) -> None:
+        """Add what was spent to the book, and learn of the others; tells once if it cannot."""
+        async with self._booking:
+            book, spent = self._book, dict(self._unbooked)
+            if book is None:
+                return
+            first = self._budget().first_piece(self._clock())
+            why = f"no answer in {BOOK_TIMEOUT_S:.0f} s"
+            with trio.move_on_after(BOOK_TIMEOUT_S):
+                try:
+                    self._booked = await trio.to_thread.run_sync(
+                        book.add, spent, first, abandon_on_cancel=True
+                    )
+                except Exception as error:
+                    if supervise.is_short_of_anything(error):
+                        log.debug("what is fetched is written down later: %s", error)
+                        return
+                    if not isinstance(error, OSError):
+                        raise
+                    why = str(error)
+                else:
+                    self._unbooked.subtract(spent)
+                    return
+            self._book = None
+            log.warning("what is fetched is counted by this mount alone: %s: %s", book.path, why)
+
+    def _budget(self) -> Budget:
+        spent = Counter(self._booked)
+        spent.update(self._unbooked)
+        return Budget(self.limit, spent)
+
+    def _left(self) -> int:
+        return self._budget().left(self._clock())
+
+    def _allows(self, count: int, is_wanted: bool) -> bool:
+        left = self._left()
+        return left > 0 if is_wanted else left - count >= self.limit.bytes * RESERVED
+
+    def _spend(self, count: int) -> None:
+        self._unbooked[self._budget().piece(self._clock())] += count
+
+    def _refuse(self, is_wanted: bool) -> NoReturn:
+        error = QuotaExceeded(self._words(self._budget(), self._clock()))
+        if not is_wanted:
+            self._metrics.count("store.egress_spared")
+            raise error
+        self._metrics.count("store.egress_refused")
+        if not self._is_told:
+            self._is_told = True
+            log.warning("%s", error)
+        raise error
+
+    def _words(self, budget: Budget, now_s: float) -> str:
+        hours = self.limit.period_s / 3600
+        again = _clock_time(budget.free_at_s(now_s))
+        return (
+            f"the budget max_egress, {self.limit.bytes:,} bytes in {hours:g} hours, is "
+            f"used up; what is not cached can be read again at {again}, or with a larger max_egress"
+        )
+
+
+class BudgetedTransport:
+    """A transport that asks an `Egress` first."""
+
+    def __init__(self, transport: Transport, egress: Egress) -> None:
+        self._transport = transport
+        self._egress = egress
+
+    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
+        """Send `request`; raises QuotaExceeded instead where nothing may be fetched."""
+        paid = len(request.span)
+        await self._egress.pay(paid, is_wanted=request.is_wanted)
+        outcome = await self._transport.fetch(request, sink)
+        self._egress.give_back(paid - outcome.body_bytes)
+        return outcome
+
+    def reset(self) -> None:
+        """As the transport does."""
+        self._transport.reset()
+
+    def close(self) -> None:
+        """As the transport does."""
+        self._transport.close()
+
+
+def _clock_time(moment_s: float) -> str:
+    return datetime.fromtimestamp(moment_s).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,187 @@
+"""Is this answer the bytes that were asked for? Decided from its head, before a byte is accepted.
+
+Pure, apart from the pin, which worker threads share under a lock. Knows HTTP's rules for ranges
+(RFC 9110 §14) and what the object store is known to do (contract §6); nothing of transport.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from up42fs.errors import InvalidAnswer, Up42fsError, VersionChanged
+from up42fs.net.expiry import server_time
+from up42fs.store.http.ports import Head
+from up42fs.types import ByteRange, Version
+
+#: A whole object sent instead of a range is read past up to here; beyond, it is refused.
+SKIP_BYTES = 8 << 20
+
+_LENGTH = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Accept: after `skip` bytes of the body come the ones asked for.
+
+    `prove` is set where the head promises no length: the body must turn out to be exactly that
+    long before any of it may be used.
+    """
+
+    version: Version
+    skip: int = 0
+    prove: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """Refuse: an answer that cannot be right, but the next one may be."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """Refuse for good."""
+
+    error: type[Up42fsError]
+    why: str
+
+
+Judgement = Take | Garbled | Final
+
+
+class VersionPin:
+    """The one version whose bytes may be used: `size` from the catalogue, the rest as first seen.
+
+    `size` is None where the catalogue does not know it: then the first answer tells.
+
+    `changed_to` is the first other version that turned up. Shared by worker threads.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self.size = size
+        self.version: Version | None = None
+        self.changed_to: Version | None = None
+        self._lock = threading.Lock()
+
+    def settle(self, seen: Version) -> bool:
+        """Pin `seen` if nothing is pinned yet; whether it is the pinned version."""
+        with self._lock:
+            if self.version is None and self.size in (None, seen.size):
+                self.version, self.size = seen, seen.size
+            same = self._is_pinned(seen)
+            if not same and self.changed_to is None:
+                self.changed_to = seen
+            return same
+
+    def _is_pinned(self, seen: Version) -> bool:
+        if self.version is None:
+            return False
+        agreed = self.version.agrees(seen)
+        # A store that named nothing at first and then does may be speaking of another version; the
+        # pin stays nameless, so that nothing is kept of it.
+        return self.version.is_nameless if agreed is None else agreed
+
+    def assume(self, known: Version) -> bool:
+        """Pin `known`, unasked, if nothing is pinned yet; whether it is the pinned version.
+
+        Unlike what `settle` is told, another version than the pinned one is no change: it is old.
+        """
+        with self._lock:
+            if self.version is None and self.size in (None, known.size):
+                self.version, self.size = known, known.size
+            return self.version == known
+
+    @property
+    def if_match(self) -> str | None:
+        """The pinned ETag where it is strong, as `If-Match` takes it (contract §6, Conditions)."""
+        etag = self.version.etag if self.version else None
+        return etag if is_strong(etag) else None
+
+
+def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
+    """Judge a 200 or 206 to a request for `asked` (within `pin.size`); a Take settles the pin."""
+    judgement = _partial(head, asked) if head.status == 206 else _whole(head, asked, pin.size)
+    if not isinstance(judgement, Take):
+        return judgement
+    known, seen = pin.version, judgement.version
+    if head.status == 200 and not (seen.etag or seen.generation) and seen.size != pin.size:
+        # A sign-in page has a length too: to believe it would show its bytes as the file's.
+        return Garbled("not the range, another size than known, and no ETag")
+    if known is not None and not known.is_nameless and known.agrees(seen) is None:
+        return Garbled("the answer does not name the version, earlier ones did")
+    if not pin.settle(seen):
+        return Final(VersionChanged, "the object store holds another version of it")
+    return judgement
+
+
+def is_strong(etag: str | None) -> bool:
+    """Whether the ETag names one sequence of bytes (RFC 9110 §8.8.1)."""
+    return etag is not None and len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+
+
+def version_of(size: int, headers: Mapping[str, str]) -> Version:
+    """The version of an object of `size` bytes whose answer has these headers."""
+    etag = headers.get("etag") or None
+    if is_strong(etag):
+        return Version(size, etag)
+    modified = headers.get("last-modified", "").strip() or None
+    modified_s, date_s = server_time(modified), server_time(headers.get("date"))
+    # RFC 9110 §8.8.2.2: a time names one version if its second was over when the store answered.
+    is_fresh = modified_s is not None and date_s is not None and date_s - modified_s < 1
+    generation = headers.get("x-goog-generation", "").strip() or None
+    return Version(size, etag, generation, modified, is_fresh)
+
+
+def total_of(head: Head) -> int | None:
+    """The object's size that a 206 or 416 names, if any."""
+    _, slash, total = head.headers.get("content-range", "").rpartition("/")
+    return int(total) if slash and total.isdecimal() and len(total) < 19 else None
+
+
+def _partial(head: Head, asked: ByteRange) -> Judgement:
+    headers = head.headers
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    if match is None:
+        return Garbled("a partial answer without a usable Content-Range")
+    first, last, total = map(int, match.groups())
+    # An object that shrank below the range's end answers a cut range; its total gives it away.
+    if (first, last + 1) != (asked.start, min(asked.stop, total)):
+        return Garbled(f"bytes {first}-{last} of {total} for {asked.start}-{asked.stop - 1}")
+    if _is_encoded(headers.get("content-encoding")):
+        return Garbled("a partial answer in another encoding")
+    version = version_of(total, headers)
+    length = headers.get("content-length")
+    if length is None:
+        return Take(version, prove=last + 1 - first)
+    if length.strip() != str(last + 1 - first):
+        return Garbled(f"a body of {length} bytes for {last + 1 - first}")
+    return Take(version)
+
+
+def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
+    headers = head.headers
+    if _is_encoded(headers.get("content-encoding")):
+        return Final(InvalidAnswer, "the object store sends it compressed and cannot send ranges")
+    length = headers.get("content-length")
+    if length is None:
+        # Contract §6, Gzip trap: stored compressed, inflated on the way out, Range ignored.
+        if size is None or size > SKIP_BYTES:
+            return Final(
+                InvalidAnswer, "the object store ignores ranges for it (stored compressed?)"
+            )
+        return Take(version_of(size, headers), skip=asked.start, prove=size)
+    if not _LENGTH.fullmatch(length):
+        return Garbled("an unreadable Content-Length")
+    version = version_of(int(length), headers)
+    if version.size == size and asked.start > SKIP_BYTES:
+        return Final(InvalidAnswer, "the object store ignores ranges for it")
+    return Take(version, skip=asked.start)
+
+
+def _is_encoded(encoding: str | None) -> bool:
+    return (encoding or "identity").strip().lower() != "identity"

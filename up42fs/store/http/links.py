@@ -1,0 +1,166 @@
+"""Presigned links: one per object however many readers, renewed ahead, never shown.
+
+Knows the signer and a clock that goes on while the machine sleeps; nothing of requests or bytes.
+
+Theory. A link lives from the moment the *request for it* was sent: that moment is before the
+server's, so the link is never thought to live longer than it does. Per object there is at most
+one lease and at most one signing under way. A lease is served while it lives; from
+`renew_ahead_s` before its end the next use starts a signing behind it. A refused lease is
+discarded only if it is still the current one, so that of many readers holding the same stale link
+the first causes a signing and the others join it. What a signing answers is handed out to those
+who waited for it even if it is already past: the object store has the last word.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from up42fs import supervise
+from up42fs.deadlines import Trouble, awaiting, patient_s, watched, within
+from up42fs.errors import Unavailable, Up42fsError
+from up42fs.net.expiry import renew_ahead_s
+from up42fs.store.http.tally import Tallies
+from up42fs.types import Signer
+
+#: The longest one signing may take, retries included, and the wait after a failed early renewal.
+SIGN_TIMEOUT_S = patient_s(30.0)
+RENEWAL_PAUSE_S = patient_s(5.0)
+#: Leases kept; the least recently used go first.
+MOST_LEASES = 4096
+
+
+def boottime_s() -> float:
+    """Seconds since boot, suspend and SIGSTOP included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lease:
+    """A presigned link with its end and the moment to renew it, on the leases' clock."""
+
+    url: str = field(repr=False)
+    expires_at_s: float
+    renew_at_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Signing:
+    done: trio.Event = field(default_factory=trio.Event)
+    lease: Lease | None = None
+    error: Up42fsError | None = None
+    trouble: Trouble = field(default_factory=Trouble)
+
+
+class Leases:
+    """The leases of one store."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        sign: Signer,
+        tallies: Tallies,
+        clock: Callable[[], float] = boottime_s,
+    ) -> None:
+        self._nursery = nursery
+        self._sign = sign
+        self._tallies = tallies
+        self._clock = clock
+        self._leases: OrderedDict[str, Lease] = OrderedDict()
+        self._signings: dict[str, _Signing] = {}
+
+    def __len__(self) -> int:
+        """Links that have not ended."""
+        now_s = self._clock()
+        return sum(now_s < lease.expires_at_s for lease in self._leases.values())
+
+    async def get(self, object_id: str) -> Lease:
+        """A lease that should work now; raises the signer's `Up42fsError`."""
+        lease = self._leases.get(object_id)
+        now_s = self._clock()
+        if lease is not None and now_s < lease.expires_at_s:
+            self._leases.move_to_end(object_id)
+            if now_s >= lease.renew_at_s:
+                self._ensure_signing(object_id)
+            return lease
+        signing = self._ensure_signing(object_id)
+        with awaiting(signing.trouble):
+            await signing.done.wait()
+        if signing.lease is None:
+            error = signing.error or Unavailable(f"{object_id}: the link could not be signed")
+            raise type(error)(*error.args) from error
+        return signing.lease
+
+    def discard(self, object_id: str, lease: Lease) -> None:
+        """The store refused `lease`: forget it, unless another has taken its place."""
+        current = self._leases.get(object_id)
+        if current is not None and current.url == lease.url:
+            del self._leases[object_id]
+            self._tallies.of(object_id).count("store.renewals")  # whoever comes next signs anew
+
+    def forget(self, object_id: str) -> None:
+        """Forget the object's lease."""
+        self._leases.pop(object_id, None)
+
+    def drop_all(self) -> None:
+        """Forget every lease."""
+        self._leases.clear()
+
+    def _ensure_signing(self, object_id: str) -> _Signing:
+        signing = self._signings.get(object_id)
+        if signing is None:
+            signing = _Signing()
+            supervise.start(self._nursery, self._run, object_id, signing)
+            self._signings[object_id] = signing
+        return signing
+
+    async def _run(self, object_id: str, signing: _Signing) -> None:
+        try:
+            await self._renew(object_id, signing)
+        except Exception as error:
+            signing.error = supervise.failure(error, f"signing a link to {object_id}")
+            raise
+        finally:
+            del self._signings[object_id]
+            signing.done.set()
+            if signing.error is not None:
+                self._pause(object_id)
+
+    async def _renew(self, object_id: str, signing: _Signing) -> None:
+        asked_at_s = self._clock()
+        self._tallies.of(object_id).count("store.signs")
+        if object_id in self._leases:
+            self._tallies.of(object_id).count("store.renewals")
+        try:
+            late = f"{object_id}: UP42 did not sign a link in {SIGN_TIMEOUT_S:.0f} s; try again"
+            with watched(signing.trouble), within(SIGN_TIMEOUT_S, late):
+                signed = await self._sign(object_id)
+        except Up42fsError as error:
+            signing.error = error
+        else:
+            life_s = signed.lifetime_s if math.isfinite(signed.lifetime_s) else 0.0
+            ends_s = asked_at_s + life_s
+            signing.lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
+            self._keep(object_id, signing.lease)
+
+    def _keep(self, object_id: str, lease: Lease) -> None:
+        self._leases[object_id] = lease
+        self._leases.move_to_end(object_id)
+        now_s = self._clock()
+        while len(self._leases) > 1:
+            oldest = next(iter(self._leases.values()))
+            if now_s < oldest.expires_at_s and len(self._leases) <= MOST_LEASES:
+                break
+            self._leases.popitem(last=False)
+
+    def _pause(self, object_id: str) -> None:
+        # The old lease still works: do not ask again at its every use.
+        lease = self._leases.get(object_id)
+        if lease is not None:
+            again_s = self._clock() + RENEWAL_PAUSE_S
+            self._leases[object_id] = replace(lease, renew_at_s=again_s)

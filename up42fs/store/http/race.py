@@ -1,0 +1,253 @@
+"""Sends a request for a part's bytes, and a second one where the first lags behind.
+
+Knows transports, deliveries and the pace of a host (`net.hedging`); nothing of links or retries.
+
+Theory. The second request fills memory of its own, so two answers never write to one place. As soon
+as it has more than the part, the first is given up; when that has ended, or has been left the
+memory that it writes to (`Sink.abandon`), so that nothing else writes to the part, what the second
+brought is copied over and the rest follows as it comes. Both
+are judged by one version pin, and there is a second only where a strong ETag is pinned, so
+whichever wins, the bytes are the same. Only a part that a reader waits for is raced for.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import trio
+from cachetools import LRUCache
+
+from up42fs.errors import Up42fsError
+from up42fs.net.hedging import Pace
+from up42fs.store.http.answer import VersionPin
+from up42fs.store.http.delivery import Delivery, Writer
+from up42fs.store.http.ports import Outcome, RangeRequest, Transport
+from up42fs.types import ByteRange, Bytes
+
+#: Hosts remembered.
+MOST_HOSTS = 64
+#: How often two that both go on are compared, seconds.
+_TICK_S = 0.02
+#: How often a lagging part that nobody waits for is looked at again, seconds.
+_LOOK_S = 0.25
+
+
+class Raced(Writer, Protocol):
+    """The part of `source.Target` that matters here."""
+
+    @property
+    def missing(self) -> ByteRange | None:
+        """What is still to come."""
+        ...
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a reader waits, or waited, for it."""
+        ...
+
+
+class _Second:
+    """What the second request brings: held, and from `follow` on passed to the part."""
+
+    def __init__(self, span: ByteRange, on_bytes: Callable[[], None]) -> None:
+        self.filled = 0
+        self._span = span
+        self._memory = memoryview(bytearray(len(span) + 1))
+        self._on_bytes = on_bytes
+        self._part: Raced | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def stop(self) -> int:
+        """The offset up to which bytes are held."""
+        return self._span.start + self.filled
+
+    def leads(self, part: Raced) -> bool:
+        """Whether more is held than `part` has."""
+        rest = part.missing
+        return rest is not None and rest.start < self.stop
+
+    def space(self) -> memoryview:
+        """Where the bytes still to come belong, and one more."""
+        return self._memory[self.filled :]
+
+    def write(self, data: Bytes) -> bool:
+        """Append `data`; False if it is too much."""
+        stop = self.filled + len(data)
+        if stop > len(self._span):
+            return False
+        self._memory[self.filled : stop] = data
+        return self.fill(len(data))
+
+    def fill(self, count: int) -> bool:
+        """The next `count` bytes are in their place."""
+        with self._lock:
+            self.filled = min(self.filled + count, len(self._span))
+            if self._part is not None:
+                return self._pass_on(self._part)
+        self._on_bytes()
+        return True
+
+    def abandon(self) -> None:
+        """Nobody else writes to this memory, and nothing is handed out of it but copies."""
+
+    def follow(self, part: Raced) -> None:
+        """Pass on what came and what will come; nothing else writes to `part`."""
+        with self._lock:
+            self._part = part
+            self._pass_on(part)
+
+    def _pass_on(self, part: Raced) -> bool:
+        rest = part.missing
+        if rest is None or rest.start >= self.stop:
+            return rest is not None
+        start = self._span.start
+        return part.write(self._memory[rest.start - start : self.stop - start])
+
+
+class Paces:
+    """The pace of each host."""
+
+    def __init__(self) -> None:
+        self._by_host: LRUCache[str, Pace] = LRUCache(MOST_HOSTS)
+
+    def of(self, url: str) -> Pace:
+        """The pace of the host of `url`."""
+        host = urlsplit(url).netloc
+        pace = self._by_host.get(host)
+        if pace is None:
+            pace = self._by_host[host] = Pace()
+        return pace
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a request ended."""
+
+    delivery: Delivery
+    outcome: Outcome
+
+
+class Race:
+    """One request and, maybe, a second. Used once."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        pace: Pace,
+        pin: VersionPin,
+        count: Callable[[str, int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._pace = pace
+        self._pin = pin
+        self._count = count
+        self._clock = clock
+        self._first_scope = trio.CancelScope()
+        self._first_over = trio.Event()
+        self._has_second = False
+        self._was_raced = False
+        self._came_bytes = 0
+        self._results: list[Result] = []
+
+    async def run(self, request: RangeRequest, part: Raced) -> Result:
+        """Fill `part` with the bytes of `request`, or find out why not; raises `Up42fsError`s."""
+        first = Delivery(request.span, self._pin, part, self._clock)
+        if request.if_match is None or self._pace.limit_s(has_begun=False) is None:
+            return await self._send(request, first)
+        caught: Up42fsError | None = None
+        began = part.missing
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery, first, request, part)
+            with self._first_scope:
+                try:
+                    self._results.append(await self._send(request, first))
+                except Up42fsError as error:
+                    caught = error
+            self._first_over.set()
+            if part.missing is None or not self._has_second:
+                nursery.cancel_scope.cancel()
+        if self._was_raced and began is not None:
+            rest = part.missing
+            kept_bytes = (began.stop if rest is None else rest.start) - began.start
+            self._count("hedges_bytes", max(0, self._came_bytes - kept_bytes))
+        if caught is not None:
+            raise caught
+        return self._results[-1]
+
+    async def _send(self, request: RangeRequest, delivery: Delivery) -> Result:
+        self._count("requests", 1)
+        self._count("bytes_asked", len(request.span))
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._transport.fetch(request, delivery)
+        finally:  # what was cancelled came all the same
+            came_bytes = outcome.body_bytes if outcome else delivery.body_bytes
+            self._came_bytes += came_bytes
+            self._count("bytes_fetched", came_bytes)
+        delivery.finish(outcome)
+        if delivery.first_s is not None and outcome.kind is None:
+            self._pace.note(delivery.first_s, delivery.gap_s)
+        return Result(delivery, outcome)
+
+    async def _watch(
+        self, nursery: trio.Nursery, first: Delivery, request: RangeRequest, part: Raced
+    ) -> None:
+        """Send a second request once the first lags and somebody waits for it."""
+        while True:
+            limit_s = self._pace.limit_s(has_begun=first.first_s is not None) or math.inf
+            left_s = limit_s - (self._clock() - first.heard_at_s)
+            if left_s <= 0 and part.wanted:
+                break
+            await trio.sleep(max(left_s, _LOOK_S))
+        rest = part.missing
+        if rest is not None and self._pace.take():
+            self._has_second = self._was_raced = True
+            self._count("hedges", 1)
+            span = ByteRange(rest.start, request.span.stop)
+            await self._overtake(nursery, replace(request, span=span, is_wanted=False), part)
+
+    async def _overtake(self, nursery: trio.Nursery, request: RangeRequest, part: Raced) -> None:
+        token, news = trio.lowlevel.current_trio_token(), trio.Event()
+
+        def on_bytes() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(news.set, idempotent=True)
+
+        second = _Second(request.span, on_bytes)
+        over = trio.Event()
+
+        async def send() -> None:
+            delivery = Delivery(request.span, self._pin, second, self._clock)
+            try:
+                result = await self._send(request, delivery)
+                if second.filled or self._first_over.is_set():
+                    self._results.append(result)
+            except Up42fsError:  # a budget, say: what holds for the first the first will tell
+                pass
+            finally:
+                over.set()
+                news.set()
+
+        nursery.start_soon(send)
+        await news.wait()
+        while not second.leads(part):
+            if over.is_set():
+                self._has_second = False  # it is the first's to end this
+                if self._first_over.is_set():
+                    nursery.cancel_scope.cancel()
+                return
+            await trio.sleep(_TICK_S)  # the first goes on: it may yet win
+        self._count("hedges_won", 1)
+        self._first_scope.cancel()
+        await self._first_over.wait()
+        second.follow(part)
+        await over.wait()
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,250 @@
+"""Fetches one part of one object to its end: link, attempts, waits, resumption, blame.
+
+Knows the order of things; what an answer is worth is `answer.judge`'s to say, what follows a
+failure `net.retry.decide`'s. Knows nothing of who waits for the part or what else is cached.
+
+Theory. A part is filled from its front. An attempt asks for what is still missing, so whatever a
+broken answer did bring is kept. An attempt that brought bytes starts the count of failures anew:
+a store that keeps breaking but keeps delivering is slow, not down. The deadline is the part's and
+may move while the fetch runs (another reader joined), so it is read before every decision.
+A part nobody waits for gives up after two failures; the reader who needs it will try itself.
+412 is not believed: the same range is asked for without the condition, and the answer's own head
+shows whether the object changed, and to what.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import trio
+
+from up42fs.deadlines import Trouble, awaiting, note, watched
+from up42fs.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidAnswer,
+    NotFound,
+    Offline,
+    QuotaExceeded,
+    Up42fsError,
+    VersionChanged,
+)
+from up42fs.net.expiry import server_time
+from up42fs.net.retry import TLS_CURE, Fail, Failure, Kind, Plane, Renew, blame, decide
+from up42fs.store.http.answer import Final, VersionPin, total_of, version_of
+from up42fs.store.http.delivery import Delivery, Writer
+from up42fs.store.http.links import Lease, Leases
+from up42fs.store.http.ports import Outcome, RangeRequest, Transport
+from up42fs.store.http.race import Paces, Race
+from up42fs.store.http.tally import Tally
+from up42fs.types import ByteRange
+
+#: Failures in a row after which a part that nobody waits for is given up.
+AHEAD_ATTEMPTS = 2
+
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
+_CURES: dict[type[Up42fsError], str] = {
+    AccessDenied: "check that this account may download it",
+    DeadlineExceeded: "try again, the line may be too slow or the store busy",
+    InvalidAnswer: "download it from UP42 instead, and report this",
+    NotFound: "it may have been deleted",
+    Offline: "check the network connection and proxy settings",
+    VersionChanged: "open it again to read the new one",
+}
+
+
+class Target(Writer, Protocol):
+    """A part to be filled."""
+
+    @property
+    def missing(self) -> ByteRange | None:
+        """What is still to come; None when it is full."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody wants it any more."""
+        ...
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a reader waits, or waited, for it."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """When to give up, on trio's clock."""
+        ...
+
+
+class Source:
+    """Where one object's bytes come from."""
+
+    def __init__(
+        self,
+        object_id: str,
+        name: str,
+        pin: VersionPin,
+        *,
+        leases: Leases,
+        transport: Transport,
+        tally: Tally,
+        chance: random.Random,
+        paces: Paces,
+        clock: Callable[[], float],
+        on_nameless: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.pin = pin
+        self._object_id = object_id
+        self._name = name
+        self._leases = leases
+        self._transport = transport
+        self._tally = tally
+        self._chance = chance
+        self._paces = paces
+        self._clock = clock
+        self._on_nameless = on_nameless
+        self._is_conditional = True
+
+    async def fetch(self, target: Target) -> None:
+        """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
+        attempt, renewed = 0, False
+        while (asked := target.missing) is not None and not target.stopped:
+            lease, was_wanted = await self._lease(), target.wanted
+            try:
+                delivery, outcome, conditional = await self._attempt(lease, asked, target)
+            except QuotaExceeded:
+                if target.wanted and not was_wanted:
+                    continue  # a guess was refused, and meanwhile it is none
+                raise
+            if target.missing != asked:
+                attempt, renewed = 0, False
+            if target.missing is None or target.stopped:
+                return
+            failure = self._failure(delivery, outcome)
+            if self.pin.size == 0:  # a 416 told so: there is nothing to fetch
+                return
+            if failure.status == 412:
+                if conditional:
+                    self._is_conditional = False
+                    continue
+                failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
+            attempt += 1
+            blamed = self.error(blame(failure), explain(failure), _cure(failure))
+            if not target.wanted and attempt >= AHEAD_ATTEMPTS:
+                raise blamed
+            note(blamed)
+            renewed = await self._next(failure, attempt, renewed, lease, target)
+
+    def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
+        """An error that names the object and the cure."""
+        return error(f"{self._name}: {what}; {cure or _CURES.get(error, 'try again later')}")
+
+    async def _lease(self) -> Lease:
+        trouble = Trouble(self._unsigned)
+        with awaiting(trouble), watched(trouble):
+            try:
+                return await self._leases.get(self._object_id)
+            except Up42fsError as error:
+                raise self._unsigned(error) from error
+
+    def _unsigned(self, error: Up42fsError) -> Up42fsError:
+        """The signer knows the object by its ID only; people know its name."""
+        kind = type(error)
+        if kind is NotFound and self.pin.version is not None:
+            # It was there when it was opened: gone beneath, not a wrong name.
+            kind = VersionChanged
+        return kind(f"{self._name}: {error}")
+
+    async def _attempt(
+        self, lease: Lease, asked: ByteRange, target: Target
+    ) -> tuple[Delivery, Outcome, bool]:
+        if_match = self.pin.if_match if self._is_conditional else None
+        timeout_s = max(0.1, target.deadline_s - trio.current_time())
+        request = RangeRequest(lease.url, asked, if_match, timeout_s, target.wanted)
+        pace = self._paces.of(lease.url)
+        race = Race(self._transport, pace, self.pin, self._count, self._clock)
+        try:
+            result = await race.run(request, target)
+        except InvalidAnswer:  # the link itself must not be used
+            self._leases.discard(self._object_id, lease)
+            raise
+        delivery, outcome = result.delivery, result.outcome
+        if self.pin.version is not None and self.pin.version.is_nameless and self.pin.size:
+            self._on_nameless(self._name)
+        if isinstance(delivery.refused, Final):
+            raise self.error(delivery.refused.error, delivery.refused.why)
+        return delivery, outcome, if_match is not None
+
+    def _count(self, name: str, amount: int) -> None:
+        self._tally.count(f"store.{name}", amount)
+
+    def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
+        if delivery.refused is not None:
+            return Failure(Plane.STORE, Kind.GARBLED, code=delivery.refused.why)
+        head = outcome.head
+        if head is None or head.status in (200, 206):
+            return Failure(Plane.STORE, outcome.kind or Kind.BROKEN)
+        total = total_of(head) if head.status == 416 else None
+        if head.status == 416 and self.pin.size is None:
+            total = 0  # its first byte was asked for, and there is none (contract §6)
+        if total is not None and total != self.pin.size:
+            self.pin.settle(version_of(total, head.headers))
+        code = _CODE.search(outcome.error_body)
+        return Failure(
+            Plane.STORE,
+            Kind.STATUS,
+            status=head.status,
+            code=code.group(1).decode() if code else None,
+            retry_after_s=_retry_after_s(head.headers),
+        )
+
+    async def _next(
+        self, failure: Failure, attempt: int, renewed: bool, lease: Lease, target: Target
+    ) -> bool:
+        """Wait or renew, and return whether a fresh link was tried; raises what is final."""
+        verdict = decide(
+            failure,
+            attempt=attempt,
+            renewed=renewed,
+            remaining_s=target.deadline_s - trio.current_time(),
+            jitter=self._chance.random(),
+        )
+        if isinstance(verdict, Renew):
+            self._leases.discard(self._object_id, lease)
+            note(None)  # the link was old, no more
+            return True
+        if isinstance(verdict, Fail):
+            error = verdict.error
+            if failure.kind in (Kind.UNREACHABLE, Kind.TLS):  # the next link may name another host
+                self._leases.discard(self._object_id, lease)
+            if error is NotFound and self.pin.version is not None:
+                error = VersionChanged
+            raise self.error(error, explain(failure), _cure(failure))
+        self._tally.count("store.retries")
+        await trio.sleep(verdict.after_s)
+        return renewed
+
+
+def _cure(failure: Failure) -> str | None:
+    return TLS_CURE if failure.kind is Kind.TLS else None
+
+
+def explain(failure: Failure) -> str:
+    """What happened, in words, without anything secret."""
+    if failure.kind is Kind.STATUS:
+        code = f" {failure.code}" if failure.code else ""
+        return f"{failure.plane.value} answered {failure.status}{code}"
+    detail = f" ({failure.code})" if failure.code else ""
+    return f"{failure.plane.value} {failure.kind.value}{detail}"
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    then_s, now_s = server_time(text), server_time(headers.get("date"))
+    return None if then_s is None or now_s is None else max(0.0, then_s - now_s)

@@ -1,0 +1,404 @@
+"""The byte store: opens objects by ID and reads them by range.
+
+Wires the parts of the read engine and keeps what outlives a handle, per object: its bytes, its
+version, its link. Knows nothing of UP42, inodes or the kernel.
+
+Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` did;
+`bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
+it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
+`wasted_bytes` evicted unread; `retries` of requests, `hedges` sent beside one that lagged, of which
+`hedges_won` overtook it, and `hedges_bytes` came twice so; `signs` of links of which `renewals`
+replaced one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` kept,
+`disk_skipped_bytes` not kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from weakref import WeakSet
+
+import trio
+
+from up42fs import supervise
+from up42fs.deadlines import Turns, request_s, within
+from up42fs.errors import BadHandle, Unavailable, Up42fsError
+from up42fs.metrics import Metrics
+from up42fs.readahead.plan import Access, Exact
+from up42fs.readahead.tuning import Reading
+from up42fs.store.ahead import Ahead, AheadFetches, Spans
+from up42fs.store.buffers import Buffers
+from up42fs.store.disk.cache import DiskCache, Runner, in_thread
+from up42fs.store.disk.layered import DiskFirst, NetworkOnly, ObjectSource
+from up42fs.store.egress.egress import BudgetedTransport, Egress
+from up42fs.store.fetcher import Fetcher
+from up42fs.store.handle import OpenFile
+from up42fs.store.http.answer import VersionPin
+from up42fs.store.http.links import Leases, boottime_s
+from up42fs.store.http.ports import Transport
+from up42fs.store.http.race import Paces
+from up42fs.store.http.source import Source
+from up42fs.store.http.tally import Tallies
+from up42fs.store.http.transport import CurlTransport
+from up42fs.store.insights import Insights
+from up42fs.store.memory import MemoryCache
+from up42fs.store.part import Part
+from up42fs.store.probe import Head
+from up42fs.store.settings import StoreSettings
+from up42fs.store.slots import Slots
+from up42fs.store.windows import Windows
+from up42fs.types import Signer, Version
+
+log = logging.getLogger(__name__)
+
+#: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
+SIZE_DEADLINE_S = request_s(25.0)
+#: Objects remembered without bytes or handles, for their pinned version.
+MOST_IDLE = 4096
+#: What is known of the inner order of objects that nobody has open, bytes: a hundred large images.
+INSIGHT_BYTES = 16 << 20
+#: Turns of the event loop in which cancelled fetches end and hand over what they brought.
+_ENDING_TICKS = 20
+
+
+class FileStore:
+    """All objects of one mount. Tasks run in `nursery`; call `aclose` before it ends."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        sign: Signer,
+        settings: StoreSettings,
+        metrics: Metrics,
+        *,
+        on_version: Callable[[str, Version | None], None] | None = None,
+        transport: Transport | None = None,
+        egress: Egress | None = None,
+        is_local: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = boottime_s,
+        chance: random.Random | None = None,
+        run_disk: Runner = in_thread,
+    ) -> None:
+        self._nursery = nursery
+        self._settings = settings
+        self._on_version = on_version
+        transport = transport or CurlTransport(settings.connections, is_local=is_local)
+        self._transport = BudgetedTransport(transport, egress) if egress else transport
+        self._tallies = Tallies(metrics)
+        self._leases = Leases(nursery, sign, self._tallies, clock)
+        self._cache = MemoryCache(settings.parts_bytes)
+        self._buffers = Buffers(settings.parts_bytes)
+        self._disk: DiskCache | None = None
+        if settings.cache_dir is not None and settings.cache_bytes:
+            self._disk = DiskCache.below(
+                settings.cache_dir,
+                nursery,
+                metrics,
+                key=settings.cache_key,
+                limit_bytes=settings.cache_bytes,
+                queue_bytes=settings.parts_bytes // 4,
+                run=run_disk,
+            )
+        self._windows = Windows(settings.parts_bytes // 2)
+        self._insights = Insights(INSIGHT_BYTES)
+        self._aheads = AheadFetches(nursery, self)
+        self._chance = chance or random.Random()
+        self._clock = clock
+        self._paces = Paces()
+        self._slots: Slots[tuple[Fetcher, Part]] = Slots(
+            nursery,
+            _run,
+            total=settings.connections,
+            ahead=settings.connections_ahead,
+            group=lambda job: job[0],
+        )
+        self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
+        self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
+        self._probes: dict[str, Turns] = {}
+        self._is_closed = False
+        self._is_nameless_told = False
+        #: Of files opened from now on.
+        self.tuning = settings.tuning
+
+    def open(
+        self,
+        object_id: str,
+        *,
+        size: int,
+        name: str,
+        stamp: str | None = None,
+        reading: Reading = Reading.ANY,
+        expected: Version | None = None,
+    ) -> OpenFile:
+        """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
+
+        `stamp` is the catalogue's mark of the object's state (see `disk_first`); `reading` is how
+        it will be read, as far as anybody knows. `expected` is the version to read where none is
+        pinned yet: the caller has bytes of it.
+        """
+        if self._is_closed:
+            raise BadHandle(f"{name}: the mount is being unmounted")
+        self._forget_unpinned(object_id)
+        fetcher = self.fetcher(object_id, size, name, stamp)
+        insight = fetcher.opened()
+        if expected is not None:
+            fetcher.source.pin.assume(expected)
+        self._insights.opened(fetcher)
+        if not fetcher.source.is_ready:
+            supervise.start(self._nursery, fetcher.source.ready)  # the first read comes in a moment
+        kind = Exact if reading is Reading.EXACT else Access
+        access = kind(size, self.tuning.suited(reading), insight)
+        return OpenFile(
+            fetcher, access, self._tallies.of(object_id, name), name,
+            windows=self._windows, insights=self._insights,
+        )  # fmt: skip
+
+    def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
+        """Who holds the bytes of an object of `size` bytes; for the store's own parts."""
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
+            self._drop(object_id)
+            source = self._with_disk(object_id, self._source(object_id, name, size), stamp)
+            fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
+        fetcher.source.stamp = stamp
+        self._fetchers.move_to_end(object_id)
+        return fetcher
+
+    async def ensure_version(
+        self, object_id: str, *, name: str, stamp: str | None = None
+    ) -> Version:
+        """The object's version: from memory or disk, else by one link and one GET of its head.
+
+        Askers of one object share the requests, and the head is kept for its reader. Raises an
+        `Up42fsError`.
+        """
+        known = self._known_version(object_id)
+        if known is not None:
+            return known
+        turns = self._probes.setdefault(object_id, Turns())
+        late = f"{name}: its size did not come in time; try again"
+        try:
+            with within(min(self._settings.read_deadline_s, SIZE_DEADLINE_S), late) as scope:
+                async with turns.turn():
+                    known = self._known_version(object_id) or await self._kept(object_id, stamp)
+                    return known or await self._probe(object_id, name, stamp, scope.deadline)
+        finally:
+            if turns.are_over:
+                self._probes.pop(object_id, None)
+
+    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
+        """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
+        if self._known_version(object_id) is None and object_id not in self._probes:
+            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
+
+    async def ensure_link(self, object_id: str) -> None:
+        """Have a link to the object that works; raises an `Up42fsError`."""
+        await self._leases.get(object_id)
+
+    def start_ahead(
+        self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
+    ) -> Ahead:
+        """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
+        if self._is_closed or self._is_nameless_told:
+            return Ahead()  # bytes without a version are of no use to a later open
+        return self._aheads.start(object_id, spans, size=size, name=name, stamp=stamp)
+
+    def forget(self, object_id: str) -> None:
+        """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is not None:
+            fetcher.source.forget()
+        if self._disk is not None:
+            self._disk.remove(object_id)
+        self._drop(object_id)
+        self._leases.forget(object_id)
+
+    def suspend(self) -> None:
+        """Drop all links and connections, also those in use: the machine slept."""
+        self._leases.drop_all()
+        self._transport.reset()
+
+    def cached_bytes(self, object_id: str) -> int:
+        """Bytes of the object in memory."""
+        fetcher = self._fetchers.get(object_id)
+        return fetcher.cached_bytes if fetcher else 0
+
+    async def ensure_cached_bytes(
+        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
+    ) -> int:
+        """Bytes of the object in memory or on disk: those that need no request."""
+        known = self._known_version(object_id)
+        if known is not None and not known.tells_apart:
+            return 0  # whoever opens it next gets nothing of what is here
+        if size is None:
+            version = known or await self._kept(object_id, stamp)
+            if version is None:
+                return 0
+            size = version.size
+        file = self.open(object_id, size=size, name=name, stamp=stamp)
+        try:
+            return await file.ensure_cached_bytes()
+        finally:
+            file.close()
+
+    def tally(self, object_id: str) -> Mapping[str, int]:
+        """What an object cost, by counter; see `tally.Tallies.get`."""
+        return self._tallies.get(object_id)
+
+    def tallies(self, most: int = 50) -> list[dict[str, object]]:
+        """The objects of which most bytes were fetched, each with its counters."""
+        return self._tallies.top(most)
+
+    def disk_status(self) -> dict[str, object] | None:
+        """State of the disk cache; None without one."""
+        return self._disk.status() if self._disk else None
+
+    def gauges(self) -> dict[str, int]:
+        """What is held now: links, bytes in memory and the most there may be, what is running."""
+        return {
+            "fetches_ahead": len(self._aheads),
+            "insight_bytes": self._insights.held_bytes,
+            "leases": len(self._leases),
+            "memory_bytes": self._cache.used_bytes,
+            "memory_limit_bytes": self._settings.parts_bytes,
+            "probes_running": len(self._probes),
+            "requests_running": self._slots.running,
+        }
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes counted against the budget now."""
+        return self._cache.used_bytes
+
+    async def aclose(self) -> None:
+        """End every fetch and read; the store is of no use afterwards."""
+        self._is_closed = True
+        self._aheads.stop()
+        for fetcher in list(self._live):
+            fetcher.stop(Unavailable("the mount is being unmounted"))
+        if self._disk is not None:
+            for _ in range(_ENDING_TICKS):
+                if self._slots.running:
+                    await trio.lowlevel.checkpoint()
+            await self._disk.aclose()
+        self._fetchers.clear()
+        self._transport.close()
+        await trio.lowlevel.checkpoint()
+
+    def _known_version(self, object_id: str) -> Version | None:
+        fetcher = self._fetchers.get(object_id)
+        return fetcher.version if fetcher else None
+
+    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None) -> None:
+        with suppress(Up42fsError):  # who asks for it hears of it
+            await self.ensure_version(object_id, name=name, stamp=stamp)
+
+    async def _kept(self, object_id: str, stamp: str | None) -> Version | None:
+        label = await self._disk.label(object_id) if self._disk else None
+        if label is None or (label.object_id, label.stamp) != (object_id, stamp):
+            return None
+        return label.version
+
+    async def _probe(
+        self, object_id: str, name: str, stamp: str | None, deadline_s: float
+    ) -> Version:
+        self._tallies.of(object_id, name).count("store.probes")
+        source = self._source(object_id, name, None)
+        head = Head(source.pin, deadline_s)
+        try:
+            await source.fetch(head)
+        finally:
+            head.stopped = True  # its thread may not have noticed the end
+        version = source.pin.version
+        assert version is not None, "a source fills its target, or raises"
+        self._drop(object_id)
+        kept = self._with_disk(object_id, source, stamp)
+        fetcher = self._fetchers[object_id] = self._new(object_id, kept, version.size)
+        fetcher.adopt(head.content)
+        kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(head.content))
+        return version
+
+    def _source(self, object_id: str, name: str, size: int | None) -> Source:
+        return Source(
+            object_id,
+            name,
+            VersionPin(size),
+            leases=self._leases,
+            transport=self._transport,
+            tally=self._tallies.of(object_id),
+            chance=self._chance,
+            paces=self._paces,
+            clock=self._clock,
+            on_nameless=self._tell_nameless,
+        )
+
+    def _tell_nameless(self, name: str) -> None:
+        if self._is_nameless_told:
+            return
+        self._is_nameless_told = True
+        log.warning(
+            "%s: the object store sends no ETag, Last-Modified or x-goog-generation, so one "
+            "version of a file cannot be told from another of the same size; bytes of such files "
+            "are not kept after they are closed, and a change while one is open may go unnoticed. "
+            "Ask whoever runs the store or a proxy before it for one of these headers",
+            name,
+        )
+
+    def _forget_unpinned(self, object_id: str) -> None:
+        """Before an open: what has no version is not believed of a handle opened later."""
+        fetcher = self._fetchers.get(object_id)
+        if fetcher is None or fetcher.version is None or fetcher.version.tells_apart:
+            return
+        if fetcher.handles:
+            del self._fetchers[object_id]  # it stays with those that have it open
+        else:
+            self._drop(object_id)
+
+    def _with_disk(self, object_id: str, source: Source, stamp: str | None) -> ObjectSource:
+        if self._disk is None:
+            return NetworkOnly(source)
+        return DiskFirst(source, self._disk, object_id, stamp)
+
+    def _new(self, object_id: str, source: ObjectSource, size: int) -> Fetcher:
+        self._prune()
+
+        def changed(fetcher: Fetcher, version: Version | None) -> None:
+            if self._fetchers.get(object_id) is fetcher:
+                self.forget(object_id)
+            if self._on_version is not None:
+                self._on_version(object_id, version)
+
+        fetcher = Fetcher(
+            size,
+            source,
+            slots=self._slots,
+            cache=self._cache,
+            buffers=self._buffers,
+            tally=self._tallies.of(object_id),
+            read_deadline_s=self._settings.read_deadline_s,
+            on_changed=changed,
+            on_learned=self._insights.learned,
+        )
+        self._live.add(fetcher)
+        return fetcher
+
+    def _drop(self, object_id: str) -> None:
+        fetcher = self._fetchers.pop(object_id, None)
+        if fetcher is not None:
+            self._insights.dropped(fetcher)
+            fetcher.forget()
+
+    def _prune(self) -> None:
+        if len(self._fetchers) <= MOST_IDLE:
+            return
+        idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
+        for object_id in idle[: len(idle) // 2]:
+            self._insights.dropped(self._fetchers.pop(object_id))
+
+
+async def _run(job: tuple[Fetcher, Part]) -> None:
+    fetcher, part = job
+    await fetcher.run(part)
