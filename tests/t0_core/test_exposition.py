@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from up42fs.mount.prometheus import render
+from up42fs.engine.prometheus import render
 from up42fs.visible import visible
 
 STATUS = {

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import up42fs
 from up42fs.cli import terminal
+from up42fs.engine.prometheus import render
 from up42fs.fs.edits.changes import Change, parse_lines, to_line
 from up42fs.logs import JournalFormatter, JsonFormatter, Recent, RedactingFormatter
 from up42fs.model.intentions import Metadata
-from up42fs.mount.prometheus import render
 from up42fs.visible import visible, visible_json
 
 HOSTILE = "a\x1b]0;title\x07\x9b31m\u202egpj.\u2066\x7f\r\nERROR forged\u2028\x85\u200f\0b"

@@ -32,8 +32,8 @@ from up42fs.cli import status_view
 from up42fs.config.settings import Settings
 from up42fs.doctor import bundle, desktop, foreign, machine, mounted, network
 from up42fs.doctor.finding import Finding, Level, Machine
+from up42fs.engine import prometheus as exposition
 from up42fs.fuse.mount_table import Mount
-from up42fs.mount import prometheus as exposition
 
 MODULES = (machine, desktop, mounted, network)
 SECRET = "hunter2-hunter2"

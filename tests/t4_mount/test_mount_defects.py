@@ -38,7 +38,7 @@ FOR_GOOD = {
     "Sync._keep",
     "Recorder.run",
     "Egress.run",
-    "_Mount._crawl_items",
+    "Engine._crawl_items",
     "watch",
     "Session._end_when_stopped",
     "Session._end_when_disconnected",

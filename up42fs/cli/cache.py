@@ -274,8 +274,8 @@ def _files_of(mount: Mount, options: argparse.Namespace) -> Path:
     As this user's own record of the mount says, else the settings: the mount itself may be another
     user's, whose word must not lead to files of this one.
     """
+    from up42fs.engine.places import account_key
     from up42fs.mount import records
-    from up42fs.mount.places import account_key
 
     place = Path(mount.mountpoint)
     if mount.is_foreign:

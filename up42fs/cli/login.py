@@ -55,7 +55,7 @@ def login(options: argparse.Namespace) -> int:
     """Sign in and keep the account; returns 0. Raises an `Up42fsError`, then nothing is kept."""
     import trio
 
-    from up42fs.mount.account import sign_in
+    from up42fs.engine.account import sign_in
 
     settings = _place(options)
     username = settings.username or _ask_name()

@@ -16,9 +16,9 @@ from up42fs import request_limit
 from up42fs.config.settings import Settings
 from up42fs.deadlines import is_enough
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
+from up42fs.engine.places import sidecars_path
 from up42fs.errors import ConfigurationError
 from up42fs.fs.sidecars.disk import OverlayDirectory
-from up42fs.mount.places import sidecars_path
 
 #: libfuse is older than this where up42fs was never tried.
 OLDEST_LIBFUSE = (3, 10)

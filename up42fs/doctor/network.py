@@ -24,9 +24,9 @@ from up42fs.api.links import require_secure
 from up42fs.config.quantities import show_count
 from up42fs.config.settings import Settings
 from up42fs.doctor.finding import Finding, Level, fail, ok, warn
+from up42fs.engine.account import Connection, connect, credentials_of, nothing_found
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.mount.account import Connection, connect, credentials_of, nothing_found
 from up42fs.net.certificates import find_trust
 from up42fs.net.proxies import Proxy, route_of
 from up42fs.store.settings import StoreSettings

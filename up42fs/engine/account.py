@@ -48,6 +48,7 @@ class Connection:
     tokens: TokenSource
     client: Client
     reached: Reached
+    metrics: Metrics
 
     async def preflight(self, limit_s: float = PREFLIGHT_S) -> bool:
         """Sign in and get one answer; whether the storage has anything in it.
@@ -89,7 +90,7 @@ async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connect
     async with make_http(reached=reached) as http:
         tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
         client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
-        yield Connection(settings, tokens, client, reached)
+        yield Connection(settings, tokens, client, reached, metrics)
 
 
 def credentials_of(settings: Settings) -> Credentials:

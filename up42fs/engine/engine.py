@@ -1,0 +1,393 @@
+"""The engine: one account's catalogue, byte store and file system, and their background work.
+
+The one place where these layers are wired. Knows no FUSE binding, no mount point and no command; it
+decides nothing that belongs to one of the layers.
+
+`Engine.open` signs in, shows what an earlier engine stored of the catalogue, and starts the
+background work: refreshing, storing, crawling for items. On exit it stops what is under way and
+stores what is new. Two hooks let a kernel follow: `tell_kernel` gets what a change made stale, and
+`kernel_has_forgotten` is awaited by edits, which return only when everybody sees them.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from up42fs import __version__, supervise
+from up42fs.catalog.collections import Collections
+from up42fs.catalog.crawl import ItemCrawl
+from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.items import Items
+from up42fs.catalog.listings import Assets, ListedNarrowly, Orders
+from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
+from up42fs.catalog.recent_edits import Edited
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.searches import Searches
+from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
+from up42fs.catalog.stac_listing import AssetListing, OrderListing
+from up42fs.catalog.stored_answers import KeptCounts
+from up42fs.catalog.stored_items import Shelf
+from up42fs.catalog.sync import Part, Sync
+from up42fs.catalog.transformations import Transformations
+from up42fs.config.settings import Settings
+from up42fs.engine import prometheus
+from up42fs.engine.account import Connection, connect, load_and_sign_in, nothing_found
+from up42fs.engine.paths import Paths
+from up42fs.engine.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.control import VirtualFiles
+from up42fs.fs.editing import Editing
+from up42fs.fs.edits import locks
+from up42fs.fs.edits.apply import Edits
+from up42fs.fs.edits.journal import Journal
+from up42fs.fs.edits.locks import Interlock
+from up42fs.fs.files.crowd import Watch
+from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
+from up42fs.fs.naming import Naming
+from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.fs.writing import Writing
+from up42fs.metrics import Metrics
+from up42fs.model.stac import StacItem
+from up42fs.store.settings import StoreSettings
+from up42fs.store.store import FileStore
+from up42fs.types import SignedUrl, Version
+
+log = logging.getLogger(__name__)
+
+#: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
+PROCESS_MIB = 64
+#: Seconds between the first complete listing and the crawl for items, and how to change that: for
+#: tests that count requests.
+CRAWL_AFTER_S = 3.0
+CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
+
+#: More facts for `status.json`, by key, of whoever uses the engine.
+About = Callable[[], Mapping[str, object]]
+
+
+class Engine(Paths):
+    """One account's storage: `entries`, `stat`, `opened` and `attributes` by path."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        connection: Connection,
+        snapshot: Snapshot | None,
+        stored: Stored,
+        place: Path | None,
+        about: About,
+    ) -> None:
+        """Build it; `open` is the way in. Blocks where sidecars are kept: it locks their directory.
+
+        Raises ConfigurationError where sidecars are wanted and their directory cannot be used.
+        """
+        settings = self.settings = connection.settings
+        self.metrics = metrics = connection.metrics
+        self._nursery = nursery
+        self._client = connection.client
+        self._about = about
+        self._started_s = time.time()
+        self._is_closed = False
+        #: What the user should know, for the status; more comes from the listings.
+        self.notes: list[str] = []
+        #: Called with what a kernel that shows this tree must forget; must not block.
+        self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
+        #: Awaited by edits: returns when the kernel has forgotten, or after some seconds.
+        self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
+
+        self.index = Index()
+        self._load(stored)
+        self._assets = AssetListing(Assets(self._client), self._client)
+        self._orders = OrderListing(Orders(self._client), self._client)
+        self._edited = Edited()
+        self.sync = Sync(
+            self.index,
+            assets=self._assets,
+            orders=self._orders,
+            on_change=self._changed,
+            refresh_s=settings.refresh,
+            known=[part for part in Part if getattr(stored, f"{part.value}_complete")],
+            edited=self._edited,
+            narrow=self._narrow,
+            reached=stored.reached,
+            uncounted=KeptCounts(snapshot, self._keep) if snapshot else None,
+        )
+        self._recorder = (
+            Recorder(snapshot, self.index, self.sync.is_synced, reached=lambda: self.sync.reached)
+            if snapshot
+            else None
+        )
+        keep = self._keep if snapshot else None
+        self._naming = Naming(self.index, keep)
+        self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
+        self._crawl: ItemCrawl | None = None
+        self._egress = egress_of(settings, metrics)
+        self.watch = Watch(Ledger(), metrics, frozenset(filter(None, settings.crowd.split(":"))))
+        self.overlay = overlay_of(settings)
+        self.edits = self._make_edits(place) if settings.rw else None
+        tag_directories = TagDirectories() if self.edits else None
+
+        store_settings = StoreSettings(
+            memory_bytes=max(settings.memory - PROCESS_MIB, settings.memory // 4) << 20,
+            cache_dir=settings.storage_dir,
+            cache_bytes=settings.cache_size,
+            cache_key=account_key(settings),
+        )
+        self.store = FileStore(
+            nursery,
+            self._sign,
+            store_settings,
+            metrics,
+            on_version=self._learned,
+            egress=self._egress,
+            is_local=lambda: connection.reached.is_local,
+        )
+        transformations = Transformations(self.index, stored.transformed_us, keep)
+        super().__init__(
+            Filesystem(
+                self.index,
+                branches=self._make_branches(transformations),
+                catalogue=self.sync,
+                files=self.store,
+                documents=self._client,
+                virtual=VirtualFiles(
+                    self.status,
+                    lambda: prometheus.render(self.status()),
+                    self.edits.journal.render if self.edits else None,
+                ),
+                watch=self.watch,
+                tag_directories=tag_directories,
+                overlay=self.overlay,
+                umask=settings.umask,
+                naming=self._naming,
+                metrics=metrics,
+                ahead_bytes=min(AHEAD_BYTES, store_settings.parts_bytes // 4),
+            )
+        )
+        self.filesystem.tell_kernel = lambda stale: self.tell_kernel(stale)
+        self.filesystem.look_for_changes = self.sync.refresh_soon
+        editing = (
+            Editing(self.filesystem, self.index, self.edits, tag_directories)
+            if self.edits and tag_directories
+            else None
+        )
+        self.writing = Writing(self.filesystem, editing)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        *,
+        place: Path | None = None,
+        about: About = dict,
+    ) -> AsyncIterator[Engine]:
+        """Sign in, build the engine and run its background work until exit.
+
+        `place` is where edits are journalled for (a mount point); needed with `rw`. `about` adds to
+        `status`. Raises an `Up42fsError` where the account cannot be reached and nothing is stored.
+        """
+        async with connect(settings, metrics or Metrics()) as connection:
+            snapshot = snapshot_of(settings)
+            failure: Exception | None = None
+            async with trio.open_nursery() as nursery:
+                try:
+                    with _collecting_nothing():
+                        stored, is_empty = await load_and_sign_in(connection, snapshot)
+                        engine = cls(nursery, connection, snapshot, stored, place, about)
+                    if is_empty:
+                        engine.notes.append(nothing_found(settings))
+                    if engine.edits is not None:
+                        await trio.to_thread.run_sync(engine.edits.journal.load)
+                    try:
+                        yield engine
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await engine.aclose()
+                except Exception as error:
+                    failure = error  # leaves as it is, and not in the nursery's group
+                nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+
+    def start(self) -> None:
+        """Start the background work; until then only what was stored is shown."""
+        go_on = partial(supervise.start_for_good, self._nursery)
+        go_on(self.sync.run)
+        if self._recorder is not None:
+            go_on(self._recorder.run)
+        if self._egress is not None:
+            go_on(self._egress.run)
+        go_on(self._crawl_items)
+
+    async def aclose(self) -> None:
+        """Stop transfers and store what is new. Idempotent; never raises a failure of either."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        async with trio.open_nursery() as keeping:
+            supervise.start(keeping, self.store.aclose)
+            if self._recorder is not None:
+                supervise.start(keeping, self._recorder.flush)
+        if self.overlay is not None:
+            self.overlay.close()
+
+    def wake(self) -> None:
+        """The machine slept: every link and connection is dead, and the catalogue is old."""
+        self.store.suspend()
+        self.sync.refresh_now()
+
+    def status(self) -> dict[str, object]:
+        """Return the status document: what is held, how fresh it is, what was fetched."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "api": self.settings.api,
+            "account": self.settings.username,
+            "workspace": self.settings.workspace,
+            "mounted_seconds": round(time.time() - self._started_s),
+            "assets": len(self.index.assets),
+            "orders": len(self.index.orders),
+            "bytes": self.index.total_bytes,
+            "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
+            "catalogue": self.sync.status(),
+            "items": self._crawl.status() if self._crawl else None,
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
+            "store": self.store.gauges(),
+            "egress": self._egress.status() if self._egress else None,
+            "disk_cache": self.store.disk_status(),
+            "sidecars": self.overlay.status() if self.overlay else None,
+            "edits": self.edits.status() if self.edits else None,
+            "open": self.filesystem.gauges(),
+            "top_files": self.watch.ledger.top(),
+            "fetched_files": self.store.tallies(),
+            "notes": [*self.notes, *self._notes()],
+            "counters": self.metrics.snapshot(),
+        } | dict(self._about())
+
+    # building ------------------------------------------------------------------------------
+
+    def _load(self, stored: Stored) -> None:
+        self.index.restore_sizes(
+            (row.object_id, datetime.fromisoformat(row.stamp), row.size)
+            for row in stored.sizes
+            if row.stamp
+        )
+        self.index.load(stored.assets, stored.orders)
+        self.index.assets.extensions.update(stored.extensions)
+
+    def _narrow(self) -> ListedNarrowly | None:
+        return ListedNarrowly(self._client) if self._assets.mode == "assets" else None
+
+    def _make_edits(self, place: Path | None) -> Edits:
+        if place is None:
+            raise ValueError("edits are journalled for a place: none is given")
+        source = AssetMetadata(
+            ListedMetadata(self._client),
+            StacMetadata(self._client),
+            lambda: self._assets.mode == "stac",
+        )
+        return Edits(
+            self.index,
+            source,
+            journal=Journal(journal_path(self.settings, place)),
+            locks=Interlock(locks.default_path(), self.settings.api),
+            edited=self._edited,
+            publish=self._publish,
+            refresh=self.sync.refresh_now,
+            metrics=self.metrics,
+        )
+
+    def _make_branches(self, transformations: Transformations) -> Branches:
+        nursery, client, metrics = self._nursery, self._client, self.metrics
+
+        async def through_collections(asset_id: str) -> tuple[StacItem, ...]:
+            return await collections.items_of_asset(asset_id)
+
+        items = self._items = Items(
+            nursery, client, metrics=metrics, fallback=through_collections, shelf=self._shelf
+        )
+        collections = Collections(nursery, client, metrics=metrics, items=items, shelf=self._shelf)
+        return Branches(
+            self.index,
+            items=items,
+            collections=collections,
+            searches=Searches(nursery, client, metrics=metrics),
+            lists_footprints=self.settings.footprints,
+            transformations=transformations,
+        )
+
+    # at work -------------------------------------------------------------------------------
+
+    async def _crawl_items(self) -> None:
+        """Once all assets are listed, learn their items behind everything else."""
+        if self._shelf is None:
+            return
+        await self.sync.synced(Part.ASSETS)
+        await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
+        self._crawl = ItemCrawl(self.index, self._items, self._shelf.versions)
+        await self._crawl.run()
+
+    async def _sign(self, object_id: str) -> SignedUrl:
+        signed = await self._client.sign(object_id)
+        self._naming.signed(object_id, signed.url)
+        return signed
+
+    def _keep(self, question: str, packed: bytes | None) -> None:
+        if self._recorder is not None:
+            self._recorder.note_answer(question, packed)
+
+    def _follow(self, delta: Delta) -> None:
+        if self._recorder is not None:
+            self._recorder.note(delta)
+        if self._crawl is not None:
+            self._crawl.note(delta)
+
+    def _changed(self, delta: Delta) -> None:
+        self._follow(delta)
+        self.tell_kernel(self.filesystem.apply(delta))
+
+    async def _publish(self, delta: Delta) -> None:
+        """An edit changed the index: a kernel has followed when this returns."""
+        self._follow(delta)
+        await self.kernel_has_forgotten(self.filesystem.apply(delta))
+
+    def _learned(self, object_id: str, version: Version | None) -> None:
+        size = None if version is None else version.size
+        self.tell_kernel(self.filesystem.learn_size(object_id, size))
+        self.sync.refresh_now()
+
+    def _notes(self) -> Iterator[str]:
+        if not self.index.assets and self.sync.is_synced(Part.ASSETS):
+            yield nothing_found(self.settings)
+        for listing in (self._assets, self._orders):
+            if listing.missing:
+                yield f"UP42's STAC catalogue alone lists the storage; missing: {listing.missing}"
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Nothing that is loaded is garbage: looking for some takes longer than loading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+async def _at_once(_stale: Sequence[Invalidation]) -> None:
+    """No kernel follows."""
