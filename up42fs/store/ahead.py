@@ -1,12 +1,13 @@
-"""Fetches parts of objects that somebody will soon open: the link first, then the bytes.
+"""Prefetches parts of objects that will probably be opened soon: the link first, then the bytes.
 
-Knows what to fetch and how many links to sign at once. Its caller (`readahead.folder.siblings`)
-decides which objects and when; the fetcher treats the bytes like any other read-ahead.
+Knows which spans to fetch and how many links to sign at once. The caller
+(`readahead.folder.siblings`) decides which objects and when; the fetcher treats the bytes like any
+other read-ahead.
 
-Theory. Links are signed here, before any part exists, and few at once: parts that wait for a link
-would fill the slots that other readers' read-ahead needs, and links queue behind the API's pace,
-where a reader's own link must not find many before it. What is on disk needs no link and is left
-there. Nothing that goes wrong here is anybody's error: the reader will ask himself.
+Theory. Links are signed here, before any part exists, and few at a time: parts waiting for a link
+would occupy the slots that other readers' read-ahead needs, and link requests queue behind the
+API's rate limit, where a reader's own link must not wait behind many others. Objects that are on
+disk need no link and are skipped. Errors are dropped: the reader will repeat the request itself.
 """
 
 from __future__ import annotations
@@ -22,45 +23,45 @@ from up42fs.errors import Up42fsError
 from up42fs.store.fetcher import Fetcher
 from up42fs.types import ByteRange, Version
 
-#: Links of this kind asked for at once.
+#: Links signed at once for prefetches.
 SIGNING_AHEAD = 8
 
-#: What to fetch of an object, given its size in bytes.
+#: Maps an object's size in bytes to the ranges to prefetch.
 Spans = Callable[[int], Sequence[ByteRange]]
 
 
 class Objects(Protocol):
-    """The store's objects."""
+    """The store's objects, as prefetching needs them."""
 
     async def ensure_version(
         self, object_id: str, *, name: str, stamp: str | None = None
     ) -> Version:
-        """The object's version, and its head with it."""
+        """Return the object's version; its first bytes are fetched along with it."""
         ...
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
-        """Who holds the object's bytes."""
+        """Return the fetcher of the object's bytes."""
         ...
 
     async def ensure_link(self, object_id: str) -> None:
-        """Have a link that works; raises an `Up42fsError`."""
+        """Ensure that a valid link exists; raises an `Up42fsError`."""
         ...
 
 
 class Ahead:
-    """One object's fetch ahead of its reader."""
+    """One object's prefetch."""
 
     def __init__(self) -> None:
         self.is_done = False
         self.scope = trio.CancelScope()
 
     def cancel(self) -> None:
-        """Nobody will read it."""
+        """Cancel the prefetch: the object will not be read."""
         self.scope.cancel()
 
 
 class AheadFetches:
-    """All of one store."""
+    """All prefetches of one store."""
 
     def __init__(self, nursery: trio.Nursery, objects: Objects) -> None:
         self._nursery = nursery
@@ -69,13 +70,13 @@ class AheadFetches:
         self._running: set[Ahead] = set()
 
     def __len__(self) -> int:
-        """How many are under way."""
+        """Number of running prefetches."""
         return len(self._running)
 
     def start(
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None
     ) -> Ahead:
-        """Begin to fetch `spans(size)` of an object; without a size that is learned first."""
+        """Start prefetching `spans(size)` of an object; if `size` is None, fetch the size first."""
         ahead = Ahead()
 
         async def run() -> None:
@@ -90,14 +91,14 @@ class AheadFetches:
         return ahead
 
     def stop(self) -> None:
-        """End them all."""
+        """Cancel all prefetches."""
         for ahead in self._running:
             ahead.cancel()
 
     async def _run(
         self, object_id: str, spans: Spans, size: int | None, name: str, stamp: str | None
     ) -> bool:
-        """Fetch; whether all is here in the end."""
+        """Fetch the spans; return whether all of them are cached afterwards."""
         if size is None:
             async with self._signing:
                 version = await self._objects.ensure_version(object_id, name=name, stamp=stamp)
@@ -108,7 +109,7 @@ class AheadFetches:
             return True
         async with self._signing:
             await self._objects.ensure_link(object_id)
-        # It may have been forgotten or replaced meanwhile.
+        # The object may have been forgotten or replaced while the link was signed.
         fetcher = self._objects.fetcher(object_id, size, name, stamp)
         await fetcher.fetch_ahead(spans(size))
         return not any(map(fetcher.lacks, spans(size)))

@@ -1,11 +1,11 @@
-"""The news of a failed read, told again to whoever asks for the same bytes at once.
+"""Recent read failures of one handle, raised again for overlapping reads without another request.
 
-Pure: told the time. Knows nothing of what failed.
+Pure: takes the time as an argument. Knows nothing of what failed.
 
-Theory. The kernel asks twice: when its read-ahead request failed, it asks for the one page again,
-and the program waits for both. Where the first took its whole deadline, the second would take
-another. So a failure that took long to find out is the answer to the next question too, for a
-moment: long enough for the kernel, too short for a person to notice.
+Theory. When a read-ahead request of the kernel fails, the kernel requests the one page again, and
+the program waits for both. If the first took its whole deadline, the second would take another. So
+a failure that took long is repeated to the next overlapping read for a moment: long enough for the
+kernel, too short for a person to notice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from up42fs.errors import Up42fsError
 from up42fs.ranges import intersect
 from up42fs.types import ByteRange
 
-#: A failure that took longer than this is told again for as long, seconds.
+#: A failure that took longer than this is repeated for as long, seconds.
 REPEATED_S = 1.0
 
 
@@ -25,7 +25,7 @@ class FailedReads:
         self._news: list[tuple[ByteRange, Up42fsError, float]] = []
 
     def check(self, wanted: ByteRange, now_s: float) -> None:
-        """Raise the error that bytes of `wanted` just failed with, if any."""
+        """Raise the error that a read overlapping `wanted` failed with a moment ago, if any."""
         if not self._news:
             return
         self._news = [news for news in self._news if now_s - news[2] < REPEATED_S]
@@ -34,6 +34,6 @@ class FailedReads:
                 raise type(error)(*error.args) from error
 
     def note(self, wanted: ByteRange, error: Up42fsError, began_at_s: float, now_s: float) -> None:
-        """`wanted` failed with `error`, having been asked for at `began_at_s`."""
+        """Record that `wanted`, requested at `began_at_s`, failed with `error`."""
         if now_s - began_at_s >= REPEATED_S:
             self._news.append((wanted, error, now_s))

@@ -1,4 +1,4 @@
-"""One object's bytes: who has them, who fetches them, who waits for them.
+"""One object's parts in memory: what is cached, what is being fetched, which readers wait.
 
 Knows ranges, parts and readers' plans; nothing of HTTP, links, handles' numbers or inodes.
 
@@ -6,23 +6,23 @@ Theory. An object is a list of *parts*, sorted, never overlapping; `_have` is th
 offsets. A part is
 
     queued  -> fetching -> full
-       |           |----> cut short: what came stays as a smaller part, the rest is missing again
+       |           |----> cut short: the bytes received stay as a smaller part, the rest is missing
        |----> withdrawn: gone
 
-and *wanted* once a reader waited for it. Whoever needs bytes looks at `_have`: what is there is
-being fetched or here, so it only waits; what is missing gets a new part. Hence one fetch a range
-however many wait, without a lock: looking, planning and creating parts never await, and all of it
-runs on the trio thread. The only state shared with worker threads is a part's buffer, its fill
-count and the count at which to wake (see `Part.write`).
+and *wanted* once a reader waited for it. A read looks at `_have`: offsets in it are cached or being
+fetched, so the read only waits; missing offsets get a new part. Hence each range is fetched once
+however many readers wait, without a lock: looking, planning and creating parts never await, and all
+of it runs on the trio thread. The only state shared with worker threads is a part's buffer, its
+fill count and the count at which to wake (see `Part.write`).
 
 A reader pins the parts under its range, waits until each has the bytes it needs (not until it is
-full), and copies nothing if one part holds them all. A part that ended without the bytes: if it
-was wanted when it failed, its error is the reader's; if it was read-ahead that failed or was given
-up, the bytes are simply missing and the reader demands them itself. The reader's deadline is its
-own; a part's deadline is the latest of its readers'.
+full), and copies nothing if one part holds them all. If a part ends without the bytes, the outcome
+depends on whether it was wanted when it failed. If it was, its error is raised to the reader. If it
+was read-ahead that failed or was given up, the bytes are simply missing and the reader fetches them
+itself. Each reader has its own deadline; a part's deadline is the latest of its readers'.
 
-What a disk cache holds is asked before the first plan; then the plan's ranges are cut into pieces
-that it fills and pieces that the network fills, each a part of its own.
+The disk cache is surveyed before the first plan; then the plan's ranges are cut into pieces to load
+from disk and pieces to fetch from the network, each a part of its own.
 
 What a long run has read goes from memory at once: the kernel has these bytes as pages, a disk cache
 has them as well, other files' stay, and their buffers are still in the processor's cache when the
@@ -60,13 +60,13 @@ from up42fs.store.part import Part, covers, pinned
 from up42fs.store.slots import Slots
 from up42fs.types import ByteRange, Bytes, Version
 
-#: Read-ahead with no more than this to come is not worth a broken connection.
+#: Read-ahead with at most this many bytes outstanding is not cancelled: that costs the connection.
 KEEP_BYTES = 512 << 10
-#: The largest part of what is fetched before a file is opened.
+#: The largest part of a prefetch that starts before the file is opened.
 AHEAD_PART_BYTES = 4 << 20
-#: A run longer than this is a scan: its bytes are not likely to be read again.
+#: A run longer than this is a scan: its bytes are unlikely to be read again.
 SCAN_BYTES = 64 << 20
-#: What a run as long has read is dropped from memory, but for as much of its end.
+#: A run of at least PASS_BYTES evicts from memory what it has read, except the last LAG_BYTES.
 PASS_BYTES = 16 << 20
 LAG_BYTES = 4 << 20
 
@@ -110,26 +110,26 @@ class Fetcher:
 
     @property
     def spans(self) -> list[ByteRange]:
-        """The ranges that are here."""
+        """The ranges in memory."""
         filled = [(part.span.start, part.filled) for part in self._parts]
         return [ByteRange(start, start + count) for start, count in filled if count]
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes that are here."""
+        """Bytes in memory."""
         return sum(part.filled for part in self._parts)
 
     @property
     def insight_bytes(self) -> int:
-        """Memory that what is known of the object's inner order takes."""
+        """Memory that the object's parsed structure takes, in bytes."""
         return self.insight.structure.held_bytes
 
     def forget_insight(self) -> None:
-        """Know nothing of the object's inner order until it is opened anew."""
+        """Drop the object's parsed structure; it is parsed again after the next open."""
         self.insight.structure.forget()
 
     def opened(self) -> Insight:
-        """One more handle is open; what it knows of the object."""
+        """Count one more open handle; return the object's parsed structure."""
         if not self.handles and self.insight.structure.is_forgotten:
             self.insight = Insight(self.size, self.insight.structure.budget.renewed())
         self.handles += 1
@@ -137,11 +137,11 @@ class Fetcher:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is held and no handle is open."""
+        """Whether no part is in memory and no handle is open."""
         return not self._parts and not self.handles
 
     async def read(self, access: Access, wanted: ByteRange, window_bytes: int) -> Bytes:
-        """The bytes of `wanted` (within the object), all of them; raises an `Up42fsError`."""
+        """Return all bytes of `wanted` (within the object); raises an `Up42fsError`."""
         self._check()
         deadline_s = trio.current_time() + self._read_deadline_s
         if not self.source.is_ready and self._have.missing(wanted):
@@ -155,6 +155,10 @@ class Fetcher:
             self._start(span, deadline_s, in_scan=span.stop > scan_from)
         guesses = plan.guesses if access.has_missed else ()
         may_read_ahead = self._may_read_ahead and not self.source.is_in_doubt
+        # Guesses are left out as long as this handle finds everything it reads in memory or on
+        # disk: the bytes it reads next were most likely read, or warmed, before. Nothing is read
+        # ahead while the first answer may show that the disk already has it, nor after a failed
+        # read-ahead until a demand succeeds.
         ahead = (*plan.ahead, *guesses) if may_read_ahead else ()
         for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
@@ -172,8 +176,11 @@ class Fetcher:
                 self._abandon(wanted)
                 raise
             finally:
-                self._cache.shrink(0)  # what demand took beyond the budget
+                self._cache.shrink(0)  # evict what demand added beyond the budget
         self._learn(wanted)
+        # Evict what a long run has read at once: the kernel has these bytes as pages and a disk
+        # cache has them as well, other files' parts stay, and the freed buffers are still in the
+        # processor's cache when the next parts come (docs/transport.md).
         if access.run_bytes >= PASS_BYTES:
             self._drop_behind(wanted.start - LAG_BYTES)
         return data
@@ -199,11 +206,11 @@ class Fetcher:
         self._cache.shrink(0)
 
     def lacks(self, span: ByteRange) -> bool:
-        """Whether the network has to be asked for bytes of `span`."""
+        """Whether reading `span` needs a request."""
         return any(map(self.source.lacks, self._have.missing(span)))
 
     async def fetch_ahead(self, spans: Iterable[ByteRange]) -> None:
-        """Fetch what is missing of `spans` as read-ahead, and give it up where cancelled."""
+        """Prefetch the missing bytes of `spans`; on cancellation, cancel the fetches as well."""
         missing = [hole for span in spans for hole in self._have.missing(span)]
         pieces = [piece for hole in missing for piece in split(hole, AHEAD_PART_BYTES)]
         for span in self._cut(pieces, None) if self._may_read_ahead and not self._over else ():
@@ -218,7 +225,7 @@ class Fetcher:
             raise
 
     def cancel(self, spans: Iterable[ByteRange]) -> None:
-        """Give up what is to come within `spans` and nobody waits for."""
+        """Cancel outstanding fetches within `spans` that no reader waits for."""
         for span in spans:
             for part in self._under(span):
                 to_come = len(part.span) - part.filled
@@ -227,7 +234,7 @@ class Fetcher:
                 if to_come <= KEEP_BYTES and not self._slots.is_queued((self, part)):
                     continue
                 if part.wanted and self.handles > 1:
-                    continue  # whoever read of it goes on reading, maybe
+                    continue  # another handle that reads it may go on reading
                 self._tally.count("store.cancelled")
                 self._stop_part(part)
 
@@ -248,7 +255,7 @@ class Fetcher:
             part.is_abandoned = not (part.is_over or part.is_awaited or is_read_ahead)
 
     def forget(self) -> None:
-        """Drop the bytes that are here and that nobody is reading."""
+        """Drop the bytes in memory that are not in use."""
         for part in [part for part in self._parts if not part.in_use]:
             self._cache.remove(part)
             self.let_go(part)
@@ -268,17 +275,17 @@ class Fetcher:
         self._tally.count("store.wasted_bytes", max(0, part.filled - part.delivered))
 
     def may_go(self) -> None:
-        """What was written to disk meanwhile counts no more than other parts."""
+        """Evict parts over the budget: one whose write to disk ended may be evicted now."""
         self._cache.shrink(0)
 
     # reading -------------------------------------------------------------------------------
 
     async def _wait(self, wanted: ByteRange, deadline_s: float) -> Bytes:
-        """Wait for the bytes of `wanted`, demanding again what read-ahead failed to bring."""
+        """Wait for the bytes of `wanted`, fetching again what read-ahead failed to bring."""
         parts: list[Part] = []
         with trio.move_on_at(deadline_s):
             while trio.current_time() < deadline_s:
-                with pinned(self._under(wanted)):  # or the new parts could push them out
+                with pinned(self._under(wanted)):  # or the new parts could evict them
                     for span in self._have.missing(wanted):
                         self._start(span, deadline_s)
                     parts = self._under(wanted)
@@ -313,11 +320,11 @@ class Fetcher:
         return b"".join(pieces)
 
     def _is_new(self, wanted: ByteRange) -> bool:
-        """Whether `wanted` is to be fetched, or was on the guess that it would be read."""
+        """Whether `wanted` has to be fetched, or was prefetched on a guess."""
         return self.lacks(wanted) or any(part.is_foreseen for part in self._under(wanted))
 
     def _peek(self, span: ByteRange) -> Bytes | None:
-        """The bytes of `span` where all are here; reading them this way counts for nothing."""
+        """Return the bytes of `span` if all are in memory; does not count as a read."""
         parts = self._under(span)
         if not covers(parts, span):
             return None
@@ -325,8 +332,8 @@ class Fetcher:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _drop_behind(self, stop: int) -> None:
-        """Let go of parts before `stop` that a run has read."""
-        if stop <= 0:  # a run that began at the front again
+        """Evict parts before `stop` that a run has read."""
+        if stop <= 0:  # the run began again at offset 0
             return
         for part in self._under(ByteRange(max(0, stop - PASS_BYTES), stop)):
             is_read = part.delivered >= len(part.span) and part.span.stop <= stop
@@ -361,7 +368,7 @@ class Fetcher:
         """Create a part for `span`, which is missing; without a deadline it is read-ahead."""
         wanted = deadline_s is not None
         if deadline_s is None:
-            deadline_s = -math.inf  # its time begins when it does
+            deadline_s = -math.inf  # its time begins when it leaves the queue
             self._tally.count("store.prefetched_bytes", len(span))
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
         part.in_scan = in_scan
@@ -384,7 +391,7 @@ class Fetcher:
                 await self.source.fetch(part)
             if part.missing is not None and not part.wanted and not part.stopped:
                 error = self._late([part])
-            # A wanted part out of time fails nobody: a reader with time left demands it anew.
+            # A timed-out wanted part raises no error: a reader with time left fetches it again.
         except Up42fsError as caught:
             error = caught
         except Exception as caught:

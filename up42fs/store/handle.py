@@ -1,6 +1,6 @@
-"""One open handle of one object: reads by range, until it is closed.
+"""One open handle of one object: ranged reads until it is closed.
 
-Knows what it is a handle of and what it shares with others; nothing of the kernel or of names.
+Knows its object and the state it shares with other handles; nothing of the kernel or of names.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class OpenFile:
         self._is_closed = False
 
     async def read(self, offset: int, size: int) -> Bytes:
-        """Exactly `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.
+        """Return `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.
 
-        A memoryview of cached memory where no copy is needed. A read that need not wait does not
-        yield to other tasks. Raises an `Up42fsError`: never fewer bytes, never bytes of another
-        version than the first read's.
+        The result is a memoryview of cached memory if no copy is needed. A read that need not wait
+        does not yield to other tasks. Raises an `Up42fsError`: never returns fewer bytes, nor bytes
+        of another version than the first read's.
         """
         if self._is_closed:
             raise BadHandle(f"{self._name}: read after close")
@@ -70,7 +70,7 @@ class OpenFile:
         return self._fetcher.source.held_in(self._fetcher.spans)
 
     def close(self) -> None:
-        """Give up what is read ahead for this handle."""
+        """Cancel this handle's read-ahead."""
         if not self._is_closed:
             self._is_closed = True
             self._fetcher.handles -= 1
@@ -79,13 +79,14 @@ class OpenFile:
             plan = self._access.on_close()
             self._fetcher.cancel(plan.cancel)
             if not self._fetcher.handles:
+                # The last handle: cancel all outstanding fetches that no reader waits for.
                 self._insights.closed(self._fetcher)
                 if self._fetcher.size:
                     self._fetcher.cancel(subtract(ByteRange(0, self._fetcher.size), plan.keep))
 
     @property
     def pin(self) -> VersionPin:
-        """What holds the version of all handles that share this object's bytes."""
+        """The version pin shared by all handles of this object's bytes."""
         return self._fetcher.source.pin
 
     @property

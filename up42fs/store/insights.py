@@ -1,9 +1,9 @@
-"""What is known of the inner order of objects: bounded, also of those that somebody has open.
+"""Bounds the memory of parsed object structures, also of objects that are open.
 
-Knows how much each takes, not what it says. Tables of tiles of a large image take megabytes, and of
-thousands of images looked at once they would fill the memory that readers need. Nothing is lost but
-requests: an object that nobody has open is learned anew from its first bytes when it is opened
-again, and one that is open is read as plain bytes from then on.
+Knows the size of each structure, not its content. Tile tables of a large image take megabytes, and
+those of thousands of images opened once would fill the memory that readers need. Forgetting costs
+only requests: a closed object is parsed again from its first bytes when it is opened again, and an
+open one is read as plain bytes from then on.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Protocol
 
 
 class Insightful(Protocol):
-    """Somebody who knows an object."""
+    """An owner of one object's parsed structure."""
 
     @property
     def insight_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory that the structure takes, in bytes."""
         ...
 
     def forget_insight(self) -> None:
-        """Know nothing any more; while the object is open, learn nothing either."""
+        """Drop the structure; while the object is open, parse nothing more."""
         ...
 
 
 class Insights:
-    """All that know an object: `most_bytes` together, `most_idle_bytes` of them of closed ones."""
+    """All parsed structures: `most_bytes` in total, `most_idle_bytes` of closed objects."""
 
     def __init__(self, most_idle_bytes: int, most_bytes: int | None = None) -> None:
         self.held_bytes = 0
@@ -37,7 +37,7 @@ class Insights:
         self._open: dict[Insightful, int] = {}
 
     def learned(self, one: Insightful) -> None:
-        """`one`, which is open, knows more than before; it forgets all where that is too much."""
+        """Recount `one`, which is open and parsed more; drop it if the total is too large."""
         self.held_bytes += one.insight_bytes - self._open.get(one, 0)
         self._open[one] = one.insight_bytes
         self._shrink()
@@ -46,7 +46,7 @@ class Insights:
             self.held_bytes -= self._open.pop(one)
 
     def closed(self, one: Insightful) -> None:
-        """The last handle of its object was closed; the oldest of all forget what is too much."""
+        """Count `one`, whose last handle was closed, as idle; evict the oldest over the limit."""
         self.dropped(one)
         held_bytes = one.insight_bytes
         if held_bytes:
@@ -56,19 +56,19 @@ class Insights:
         self._shrink()
 
     def opened(self, one: Insightful) -> None:
-        """Somebody uses it again."""
+        """Count `one` as open again."""
         if held_bytes := self._idle.pop(one, 0):
             self._idle_bytes -= held_bytes
             self._open[one] = held_bytes
 
     def dropped(self, one: Insightful) -> None:
-        """It is no longer known at all."""
+        """Stop counting `one`."""
         idle_bytes = self._idle.pop(one, 0)
         self._idle_bytes -= idle_bytes
         self.held_bytes -= idle_bytes + self._open.pop(one, 0)
 
     def _shrink(self) -> None:
-        """The oldest of the closed ones forget what is too much."""
+        """Evict the oldest idle structures beyond the limits."""
         while self._idle and (
             self._idle_bytes > self._most_idle_bytes or self.held_bytes > self._most_bytes
         ):

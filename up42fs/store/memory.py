@@ -1,8 +1,8 @@
-"""The memory budget of all objects' parts: counts bytes, remembers order of use, chooses victims.
+"""The memory budget of all objects' parts: counts bytes, keeps LRU order, chooses victims.
 
 Knows nothing of ranges or fetching. Parts in flight or being read count but are never evicted, so
 the budget can be exceeded by what readers demand at the same moment, never by read-ahead.
-`cachetools.LRUCache` does not fit: it cannot pass over an entry that is in use.
+`cachetools.LRUCache` does not fit: it cannot skip an entry that is in use.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Protocol
 
 
 class Entry(Protocol):
-    """Something that holds bytes."""
+    """A cached object that holds bytes."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes it accounts for."""
+        """Bytes that count against the budget."""
         ...
 
     @property
     def in_use(self) -> bool:
-        """Whether it must stay."""
+        """Whether it must not be evicted."""
         ...
 
     def evict(self) -> None:
-        """Let go; the cache has forgotten it already."""
+        """Release the bytes; the cache no longer counts this entry."""
         ...
 
 
 class MemoryCache:
-    """Entries in order of use, of `budget_bytes` together."""
+    """An LRU cache with a budget of `budget_bytes`."""
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
@@ -43,24 +43,24 @@ class MemoryCache:
         self.used_bytes += entry.held_bytes
 
     def touch(self, entry: Entry) -> None:
-        """Mark as the most recently used."""
+        """Mark `entry` as the most recently used."""
         if entry in self._entries:
             self._entries.move_to_end(entry)
 
     def recount(self, entry: Entry) -> None:
-        """Its size changed."""
+        """Update the counted size of `entry`."""
         if entry in self._entries:
             self.used_bytes += entry.held_bytes - self._entries[entry]
             self._entries[entry] = entry.held_bytes
 
     def remove(self, entry: Entry) -> None:
-        """Stop counting it; no-op for a stranger."""
+        """Stop counting `entry`; no-op if it is not counted."""
         self.used_bytes -= self._entries.pop(entry, 0)
 
     def make_room(self, wanted_bytes: int) -> bool:
-        """Evict what was used longest ago until `wanted_bytes` more fit; False if they cannot.
+        """Evict the least recently used entries until `wanted_bytes` fit; False if they cannot.
 
-        Where they cannot fit nothing is evicted.
+        If they cannot fit, nothing is evicted.
         """
         excess = self.used_bytes + wanted_bytes - self.budget_bytes
         victims: list[Entry] = []
@@ -76,7 +76,7 @@ class MemoryCache:
         return True
 
     def shrink(self, wanted_bytes: int) -> None:
-        """Evict as much as can go for `wanted_bytes` that come in any case."""
+        """Evict as much as possible for `wanted_bytes` that are added in any case."""
         if not self.make_room(wanted_bytes):
             self._evict([entry for entry in self._entries if not entry.in_use])
 

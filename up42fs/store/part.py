@@ -1,6 +1,6 @@
 """One range of one object in memory: filled from its front, waited for by byte count.
 
-Knows nothing of why it is fetched or what lies beside it; `fetcher` has the theory.
+Knows neither the reason for the fetch nor its neighbours; `fetcher` has the theory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from up42fs.types import ByteRange, Bytes
 
 
 class Keeper(Protocol):
-    """Who holds the part."""
+    """The owner of a part."""
 
     def let_go(self, part: Part) -> None:
-        """Forget `part`: it was evicted."""
+        """Forget `part`, which was evicted."""
         ...
 
     def may_go(self) -> None:
-        """A part that had to stay may be evicted."""
+        """Note that a part that had to stay can be evicted now."""
         ...
 
 
@@ -38,7 +38,7 @@ class _Waiter:
 
 
 class Part:
-    """The bytes of `span`, of which the first `filled` are there.
+    """The bytes of `span`, of which the first `filled` have arrived.
 
     `write` may come from a worker thread; everything else belongs to the trio thread.
     """
@@ -78,7 +78,7 @@ class Part:
         self.stopped = False
         self.is_over = False  # no more bytes will come
         self.error: Up42fsError | None = None
-        self.trouble = Trouble()  # of its fetch, for a reader whose time runs out
+        self.trouble = Trouble()  # what delays the fetch, for a reader that times out
         self.pins = 0
         self._holds = 0
         self.delivered = 0
@@ -93,18 +93,18 @@ class Part:
     # filling -------------------------------------------------------------------------------
 
     def begin(self, buffers: Buffers) -> None:
-        """Get memory: a queued part costs nothing but its place in the budget."""
+        """Allocate the buffer; a queued part takes only its share of the budget."""
         self._buffers = buffers
         self._view = buffers.take(len(self.span))
 
     @property
     def missing(self) -> ByteRange | None:
-        """What is still to come; None when full."""
+        """The range still to come; None when full."""
         start = self.span.start + self.filled
         return ByteRange(start, self.span.stop) if start < self.span.stop else None
 
     def write(self, data: Bytes) -> bool:
-        """Append `data`; False if it is not wanted any more or too much. Any thread."""
+        """Append `data`; False if the part was stopped or `data` does not fit. Any thread."""
         filled = self.filled
         stop = filled + len(data)
         if self.stopped or stop > len(self.span):
@@ -113,15 +113,16 @@ class Part:
         return self.fill(len(data))
 
     def space(self) -> memoryview:
-        """Where the bytes still to come belong, and a byte more; then call `fill`."""
+        """The memory for the missing bytes, and one byte more; call `fill` afterwards."""
         return self._view[self.filled :]
 
     def fill(self, count: int) -> bool:
-        """The next `count` bytes are in their place; False if they are not wanted any more."""
+        """Count the next `count` bytes as written; False if the part was stopped."""
         if self.stopped:
             return False
         stop = self.filled = min(self.filled + count, len(self.span))
-        # Publish first, then look: a waiter does it the other way round, so one of us sees.
+        # Publish `filled` first, then read `_wake_at`: a waiter does it in the opposite order, so
+        # one of the two always sees the other.
         if stop >= self._wake_at:
             try:
                 self._token.run_sync_soon(self._wake, idempotent=True)
@@ -130,21 +131,21 @@ class Part:
         return True
 
     def abandon(self) -> None:
-        """A late writer may still write behind what is there: go on in other memory.
+        """Move to a new buffer, because a late writer may still write behind the bytes received.
 
-        What was handed out of the old memory lies before the place of that writer, so it stays
-        true, and the old memory is lent for as long as the writer refers to it.
+        Views already handed out of the old memory lie before that writer's position, so they stay
+        valid, and the old memory stays lent for as long as the writer refers to it.
         """
         assert self._buffers is not None, "it was written to"
         old, self._view = self._view, self._buffers.take(len(self.span))
         self._view[: self.filled] = old[: self.filled]
 
     def stop(self) -> None:
-        """Take no more bytes; whoever needs them will ask anew."""
+        """Accept no more bytes; readers that need them fetch them again."""
         self.stopped = True
 
     def finish(self, error: Up42fsError | None) -> None:
-        """No more bytes will come: keep what is there, release the rest, tell who waits."""
+        """End the part: keep the bytes received, release the rest, wake the waiters."""
         self.is_over = True
         self.stopped = True
         self.error = error
@@ -160,11 +161,11 @@ class Part:
     # reading -------------------------------------------------------------------------------
 
     def has(self, stop: int) -> bool:
-        """Whether the part's bytes up to offset `stop` (or its own end) are there."""
+        """Whether the part's bytes up to offset `stop` (or its own end) have arrived."""
         return self.filled >= min(stop, self.span.stop) - self.span.start
 
     async def until(self, stop: int) -> None:
-        """Return once the bytes up to offset `stop` are there, or no more will come."""
+        """Return once the bytes up to offset `stop` have arrived, or no more will come."""
         waiter = _Waiter(min(stop, self.span.stop) - self.span.start)
         self._waiters.append(waiter)
         self._wake_at = min(self._wake_at, waiter.need)
@@ -176,12 +177,12 @@ class Part:
             self._wake_at = min((w.need for w in self._waiters), default=math.inf)
 
     def view(self, span: ByteRange) -> memoryview:
-        """The bytes of `span`, which are there; shares the part's memory, read-only."""
+        """Return a read-only view of the bytes of `span`, which have arrived; counts as a read."""
         self.delivered = min(self.filled, self.delivered + len(span))
         return self.peek(span)
 
     def peek(self, span: ByteRange) -> memoryview:
-        """The bytes of `span`, which are there, for others than readers."""
+        """Like `view`, but not counted as delivered."""
         start = self.span.start
         return self._view[span.start - start : span.stop - start].toreadonly()
 
@@ -189,12 +190,12 @@ class Part:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes it accounts for, those to come included."""
+        """Bytes that count against the budget, outstanding ones included."""
         return capacity(len(self.span))
 
     @property
     def in_use(self) -> bool:
-        """Whether it is being fetched, read or written."""
+        """Whether it is being fetched, read or written to disk."""
         return self.pins > 0 or self._holds > 0 or not self.is_over
 
     @property
@@ -203,7 +204,7 @@ class Part:
         return self.pins > 0 or bool(self._waiters)
 
     def hold(self) -> None:
-        """Somebody else looks at the bytes: they count until `release`."""
+        """Keep the bytes, and count them, until `release`: another user reads them."""
         self._holds += 1
 
     def release(self) -> None:
@@ -212,7 +213,7 @@ class Part:
         self._keeper.may_go()
 
     def evict(self) -> None:
-        """Let go of the bytes."""
+        """Release the bytes."""
         self._keeper.let_go(self)
 
     def _wake(self) -> None:
@@ -222,7 +223,7 @@ class Part:
 
 
 def covers(parts: list[Part], wanted: ByteRange) -> bool:
-    """Whether `parts` hold every byte of `wanted`; one that ended early has shrunk."""
+    """Whether `parts` hold every byte of `wanted`; a part that ended early has shrunk."""
     position = wanted.start
     for part in parts:
         if part.span.start > position or not part.has(wanted.stop):
@@ -233,7 +234,7 @@ def covers(parts: list[Part], wanted: ByteRange) -> bool:
 
 @contextmanager
 def pinned(parts: list[Part]) -> Iterator[None]:
-    """While the block runs none of `parts` is evicted."""
+    """Protect `parts` from eviction while the block runs."""
     for part in parts:
         part.pins += 1
     try:

@@ -1,7 +1,7 @@
-"""Learns the version of an object whose size nobody knows: by reading its first bytes.
+"""Learns the version of an object of unknown size by reading its first bytes.
 
-UP42 gives transformed files no size (contract §5.8). One ranged GET tells it, and brings what a
-reader asks for first anyway. Knows nothing of handles or of what the bytes mean.
+UP42 reports no size of transformed files (contract §5.8). One ranged GET reveals it, and brings the
+bytes that a reader requests first anyway. Knows nothing of handles or of what the bytes mean.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from up42fs.store.http.answer import VersionPin
 from up42fs.types import ByteRange, Bytes
 
-#: What is asked for: the span that the first read of a file would fetch (`readahead.plan`).
+#: The span to request: the one that the first read of a file would fetch (`readahead.plan`).
 HEAD_BYTES = 128 << 10
 
 
@@ -25,12 +25,12 @@ class Head:
 
     @property
     def content(self) -> bytes:
-        """What came."""
+        """The bytes received."""
         return bytes(self._bytes)
 
     @property
     def missing(self) -> ByteRange | None:
-        """What is still to come; before the first answer all that may be there."""
+        """The range still to come; before the first answer, all of `HEAD_BYTES`."""
         size = self._pin.size
         stop = HEAD_BYTES if size is None else min(HEAD_BYTES, size)
         return ByteRange(len(self._bytes), stop) if len(self._bytes) < stop else None
@@ -42,12 +42,12 @@ class Head:
         return not self.stopped
 
     def space(self) -> memoryview | None:
-        """No place: how many bytes will come is not known."""
+        """None: the body's length is unknown, so it cannot be written directly."""
         return None
 
     def fill(self, count: int) -> bool:  # noqa: ARG002
-        """Nothing is written to a place."""
+        """Not supported, since `space` offers no memory."""
         raise AssertionError("there is no place")
 
     def abandon(self) -> None:
-        """There is no place that anybody could write to."""
+        """No-op: `space` offers no memory that a late writer could write to."""

@@ -1,6 +1,6 @@
 """Limits of one store.
 
-Knows numbers; nothing of what keeps to them.
+Knows only the numbers, not the code that enforces them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from pathlib import Path
 from up42fs.deadlines import request_s
 from up42fs.readahead.tuning import MIB, Tuning
 
-#: What many readers of many files make the process grow by beside the bytes that are read.
+#: Memory, beside the bytes that are read, that the process grows by with many readers of many
+#: files.
 TRAFFIC_BYTES = 64 * MIB
-#: With less, readers of several files wait for each other: where so little is allowed, it is more.
+#: With less, readers of several files wait for each other; so small settings are raised to this.
 LEAST_PARTS_BYTES = 48 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Limits of one store. `memory_bytes` bounds what the process grows by, parts in flight too.
+    """Limits of one store. `memory_bytes` bounds the process's growth, parts in flight included.
 
-    `cache_dir` None or `cache_bytes` 0: nothing is kept on disk. `cache_key` tells accounts that
-    share the directory from each other: 8 to 64 hexadecimal digits.
+    With `cache_dir` None or `cache_bytes` 0 nothing is kept on disk. `cache_key` separates accounts
+    that share the directory: 8 to 64 hexadecimal digits.
     """
 
     memory_bytes: int = 256 * MIB
@@ -35,9 +36,9 @@ class StoreSettings:
 
     @property
     def parts_bytes(self) -> int:
-        """What parts may take: less than all, by a MiB a connection and what traffic takes.
+        """Memory for parts, in bytes: `memory_bytes` less `TRAFFIC_BYTES` and a MiB per connection.
 
-        That is libcurl's buffers, links, plans and the allocator's gaps; measured by
+        The difference is libcurl's buffers, links, plans and the allocator's gaps; measured by
         contrib/bench/memory.py.
         """
         others_bytes = TRAFFIC_BYTES + self.connections * MIB
@@ -46,5 +47,5 @@ class StoreSettings:
 
     @property
     def connections_ahead(self) -> int:
-        """How many of them read-ahead may use at once."""
+        """Connections that read-ahead may use at once."""
         return max(1, self.connections * 3 // 4)

@@ -1,9 +1,9 @@
-"""Which job runs next: a bounded number at once, demanded ones before read-ahead.
+"""Schedules jobs: a bounded number at once, demanded ones before read-ahead.
 
-Knows nothing of what a job does, only to which *group* (object) it belongs. Read-ahead may not fill
-every slot, so that a demand finds one. Of jobs that wait alike, the one goes whose group has the
-fewest under way: who asks for much gets no more than who asks for little. No group may have all
-slots: an object whose answers stall keeps its jobs waiting for its own, not everybody's.
+Knows nothing of what a job does, only its *group* (object). Read-ahead may not fill every slot, so
+that a demand finds a free one. Among waiting jobs of equal urgency, the job whose group has the
+fewest running jobs goes first, so a busy object gets no larger share than a quiet one. No group may
+take all slots: an object whose answers stall delays only its own jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Job = TypeVar("Job")
 class Slots(Generic[Job]):
     """Runs `work(job)` for submitted jobs, at most `total` at once, `ahead` of them not urgent.
 
-    `group` tells which jobs share a fate; by itself each is on its own.
+    `group` maps a job to its group; by default each job is a group of its own.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Slots(Generic[Job]):
         self._running: dict[Job, bool] = {}  # job -> urgent
 
     def submit(self, job: Job, *, urgent: bool) -> None:
-        """Queue a job, or begin it now."""
+        """Queue a job; it starts now if a slot is free."""
         (self._urgent if urgent else self._later)[job] = None
         self._fill()
 
     def promote(self, job: Job) -> None:
-        """A reader waits for it now."""
+        """Make a job urgent: a reader waits for it now."""
         if job in self._later:
             del self._later[job]
             self.submit(job, urgent=True)
@@ -58,7 +58,7 @@ class Slots(Generic[Job]):
             self._fill()
 
     def withdraw(self, job: Job) -> bool:
-        """Take a job back that has not begun; whether it had not."""
+        """Remove a job from the queue; False if it has begun already."""
         for queue in (self._urgent, self._later):
             if job in queue:
                 del queue[job]
@@ -71,7 +71,7 @@ class Slots(Generic[Job]):
 
     @property
     def running(self) -> int:
-        """Jobs under way."""
+        """Number of running jobs."""
         return len(self._running)
 
     def _fill(self) -> None:
@@ -83,13 +83,14 @@ class Slots(Generic[Job]):
                 job = self._next(self._later)
             if job is None:
                 return
-            # Started first: where there is no memory for a task the job stays in its queue.
+            # Start it before dequeuing it: if there is no memory for a task, the job stays in its
+            # queue.
             supervise.start(self._nursery, self._run, job)
             del (self._urgent if urgent else self._later)[job]
             self._running[job] = urgent
 
     def _next(self, queue: dict[Job, None]) -> Job | None:
-        """The first of the queue whose group has the fewest jobs under way, if not all it may."""
+        """The first job of the least busy group; None if that group has its maximum."""
         if not queue:
             return None
         under_way = Counter(map(self._group, self._running))

@@ -1,15 +1,19 @@
 """The byte store: opens objects by ID and reads them by range.
 
-Wires the parts of the read engine and keeps what outlives a handle, per object: its bytes, its
+Wires the read engine and keeps the state of each object that outlives a handle: its bytes, its
 version, its link. Knows nothing of UP42, inodes or the kernel.
 
-Counters (`Metrics`): `store.reads` of which `hits` needed no wait and `waits` did;
-`bytes_delivered` to readers, `bytes_asked` of the object store in `requests`, `bytes_fetched` from
-it; `probes` of objects of unknown size; `prefetched_bytes` asked ahead, `cancelled` read-aheads,
-`wasted_bytes` evicted unread; `retries` of requests, `hedges` sent beside one that lagged, of which
-`hedges_won` overtook it, and `hedges_bytes` came twice so; `signs` of links of which `renewals`
-replaced one; of the disk cache `disk_hits_bytes` loaded, `disk_writes_bytes` kept,
-`disk_skipped_bytes` not kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify.
+Counters (`Metrics`):
+
+- `store.reads`, of which `hits` needed no wait and `waits` did; `bytes_delivered` to readers
+- `bytes_asked` of the object store in `requests`, `bytes_fetched` from it
+- `probes` of objects of unknown size
+- `prefetched_bytes` requested ahead, `cancelled` read-aheads, `wasted_bytes` evicted unread
+- `retries` of requests; `hedges` sent beside a slow request, of which `hedges_won` overtook it,
+  and `hedges_bytes`, which arrived twice because of hedges
+- `signs` of links, of which `renewals` replaced one
+- of the disk cache: `disk_hits_bytes` loaded, `disk_writes_bytes` kept, `disk_skipped_bytes` not
+  kept, `disk_evicted_bytes`, and `disk_bad_cells` that did not verify
 """
 
 from __future__ import annotations
@@ -58,9 +62,9 @@ log = logging.getLogger(__name__)
 SIZE_DEADLINE_S = request_s(25.0)
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
-#: What is known of the inner order of objects that nobody has open, bytes: a hundred large images.
+#: Parsed structures kept of objects that are not open, bytes: a hundred large images.
 INSIGHT_BYTES = 16 << 20
-#: Turns of the event loop in which cancelled fetches end and hand over what they brought.
+#: Event loop ticks in which cancelled fetches end and hand over the bytes they received.
 _ENDING_TICKS = 20
 
 
@@ -115,12 +119,12 @@ class FileStore:
             ahead=settings.connections_ahead,
             group=lambda job: job[0],
         )
-        self._live: WeakSet[Fetcher] = WeakSet()  # also those that only old handles know
+        self._live: WeakSet[Fetcher] = WeakSet()  # also fetchers that only old handles still use
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
         self._probes: dict[str, Turns] = {}
         self._is_closed = False
         self._is_nameless_told = False
-        #: Of files opened from now on.
+        #: Tuning of files opened from now on.
         self.tuning = settings.tuning
 
     def open(
@@ -133,11 +137,11 @@ class FileStore:
         reading: Reading = Reading.ANY,
         expected: Version | None = None,
     ) -> OpenFile:
-        """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
+        """Open an object of `size` bytes; waits for nothing. `name` is used in error messages.
 
-        `stamp` is the catalogue's mark of the object's state (see `disk_first`); `reading` is how
-        it will be read, as far as anybody knows. `expected` is the version to read where none is
-        pinned yet: the caller has bytes of it.
+        `stamp` is the catalogue's mark of the object's state (see `disk.layered`); `reading` is how
+        it will be read, as far as known. `expected` is the version to read if none is pinned yet:
+        the caller has bytes of it. Raises `BadHandle` after `aclose`.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
@@ -148,7 +152,7 @@ class FileStore:
             fetcher.source.pin.assume(expected)
         self._insights.opened(fetcher)
         if not fetcher.source.is_ready:
-            supervise.start(self._nursery, fetcher.source.ready)  # the first read comes in a moment
+            supervise.start(self._nursery, fetcher.source.ready)  # the first read comes soon
         kind = Exact if reading is Reading.EXACT else Access
         access = kind(size, self.tuning.suited(reading), insight)
         return OpenFile(
@@ -157,7 +161,7 @@ class FileStore:
         )  # fmt: skip
 
     def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
-        """Who holds the bytes of an object of `size` bytes; for the store's own parts."""
+        """Return the fetcher of an object of `size` bytes; for the store's own parts."""
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
             self._drop(object_id)
@@ -170,10 +174,10 @@ class FileStore:
     async def ensure_version(
         self, object_id: str, *, name: str, stamp: str | None = None
     ) -> Version:
-        """The object's version: from memory or disk, else by one link and one GET of its head.
+        """Return the object's version: from memory or disk, else by a link and a GET of its head.
 
-        Askers of one object share the requests, and the head is kept for its reader. Raises an
-        `Up42fsError`.
+        Concurrent callers for one object share the requests, and the head is cached for its reader.
+        Raises an `Up42fsError`.
         """
         known = self._known_version(object_id)
         if known is not None:
@@ -190,24 +194,24 @@ class FileStore:
                 self._probes.pop(object_id, None)
 
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
-        """Like `ensure_version`, ahead of whoever will ask for it: waits and raises nothing."""
+        """Like `ensure_version`, in the background: waits for nothing and raises nothing."""
         if self._known_version(object_id) is None and object_id not in self._probes:
             supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
 
     async def ensure_link(self, object_id: str) -> None:
-        """Have a link to the object that works; raises an `Up42fsError`."""
+        """Ensure that a valid link to the object exists; raises an `Up42fsError`."""
         await self._leases.get(object_id)
 
     def start_ahead(
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
     ) -> Ahead:
-        """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
+        """Start prefetching `spans(size)` of an object that will soon be opened; does not wait."""
         if self._is_closed or self._is_nameless_told:
-            return Ahead()  # bytes without a version are of no use to a later open
+            return Ahead()  # a later open cannot use bytes without a version
         return self._aheads.start(object_id, spans, size=size, name=name, stamp=stamp)
 
     def forget(self, object_id: str) -> None:
-        """Drop what is held of an object: new handles start afresh, open ones keep to theirs."""
+        """Drop all cached state of an object; new handles start afresh, open ones keep theirs."""
         fetcher = self._fetchers.get(object_id)
         if fetcher is not None:
             fetcher.source.forget()
@@ -217,7 +221,7 @@ class FileStore:
         self._leases.forget(object_id)
 
     def suspend(self) -> None:
-        """Drop all links and connections, also those in use: the machine slept."""
+        """Drop all links and connections, also those in use, because the machine slept."""
         self._leases.drop_all()
         self._transport.reset()
 
@@ -232,7 +236,7 @@ class FileStore:
         """Bytes of the object in memory or on disk: those that need no request."""
         known = self._known_version(object_id)
         if known is not None and not known.tells_apart:
-            return 0  # whoever opens it next gets nothing of what is here
+            return 0  # the next open cannot use these bytes
         if size is None:
             version = known or await self._kept(object_id, stamp)
             if version is None:
@@ -245,11 +249,11 @@ class FileStore:
             file.close()
 
     def tally(self, object_id: str) -> Mapping[str, int]:
-        """What an object cost, by counter; see `tally.Tallies.get`."""
+        """The counters of one object; see `tally.Tallies.get`."""
         return self._tallies.get(object_id)
 
     def tallies(self, most: int = 50) -> list[dict[str, object]]:
-        """The objects of which most bytes were fetched, each with its counters."""
+        """The `most` objects with the most fetched bytes, each with its counters."""
         return self._tallies.top(most)
 
     def disk_status(self) -> dict[str, object] | None:
@@ -257,7 +261,7 @@ class FileStore:
         return self._disk.status() if self._disk else None
 
     def gauges(self) -> dict[str, int]:
-        """What is held now: links, bytes in memory and the most there may be, what is running."""
+        """Current state: links, bytes in memory and their limit, running requests, prefetches."""
         return {
             "fetches_ahead": len(self._aheads),
             "insight_bytes": self._insights.held_bytes,
@@ -270,11 +274,11 @@ class FileStore:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes counted against the budget now."""
+        """Bytes counted against the memory budget now."""
         return self._cache.used_bytes
 
     async def aclose(self) -> None:
-        """End every fetch and read; the store is of no use afterwards."""
+        """End every fetch and read; the store cannot be used afterwards."""
         self._is_closed = True
         self._aheads.stop()
         for fetcher in list(self._live):
@@ -293,7 +297,7 @@ class FileStore:
         return fetcher.version if fetcher else None
 
     async def _ask_ahead(self, object_id: str, name: str, stamp: str | None) -> None:
-        with suppress(Up42fsError):  # who asks for it hears of it
+        with suppress(Up42fsError):  # a caller that needs the version gets the error itself
             await self.ensure_version(object_id, name=name, stamp=stamp)
 
     async def _kept(self, object_id: str, stamp: str | None) -> Version | None:
@@ -311,7 +315,7 @@ class FileStore:
         try:
             await source.fetch(head)
         finally:
-            head.stopped = True  # its thread may not have noticed the end
+            head.stopped = True  # its thread may still be writing
         version = source.pin.version
         assert version is not None, "a source fills its target, or raises"
         self._drop(object_id)
@@ -348,12 +352,12 @@ class FileStore:
         )
 
     def _forget_unpinned(self, object_id: str) -> None:
-        """Before an open: what has no version is not believed of a handle opened later."""
+        """Keep a new handle from bytes whose version cannot be told from others."""
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.version is None or fetcher.version.tells_apart:
             return
         if fetcher.handles:
-            del self._fetchers[object_id]  # it stays with those that have it open
+            del self._fetchers[object_id]  # its open handles keep it
         else:
             self._drop(object_id)
 

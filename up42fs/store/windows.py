@@ -1,6 +1,6 @@
-"""Shares the budget of read-ahead between the handles that read ahead now.
+"""Shares the read-ahead budget between the handles that currently read ahead.
 
-Knows handles by what plans for them, and nothing of bytes.
+Identifies handles by their `Access`; knows nothing of bytes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import trio
 from up42fs.readahead.plan import Access
 from up42fs.readahead.tuning import KIB
 
-#: Handles that read ahead share the budget for as long after their last read.
+#: A handle that reads ahead keeps its share of the budget this long after its last read, seconds.
 SHARING_S = 10.0
 
 
 class Windows:
-    """The windows of one store, which share `budget_bytes`."""
+    """The read-ahead windows of one store, which share `budget_bytes`."""
 
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
@@ -37,5 +37,5 @@ class Windows:
         return max(128 * KIB, self._budget_bytes // max(1, len(self._last_s)))
 
     def leave(self, access: Access) -> None:
-        """No more reads will come."""
+        """Release the share of `access`, which will not read again."""
         self._last_s.pop(access, None)

@@ -1,10 +1,10 @@
-"""The disk cache seen from outside: what is in it, verified, removed, pinned. Blocking.
+"""Administration of the disk cache: list, verify, remove, pin. Blocking.
 
 For commands, which need no mount: they read and change the same files as running mounts do, which
-is harmless (`cell_files`). Knows files and their format; nothing of paths, names or UP42.
+is harmless (`disk.files`). Knows files and their format; nothing of paths, names or UP42.
 
 A pin is an empty file beside a cached one, with `.pin` after its name. It stays when the cached
-file goes, so that the object's next version is pinned too.
+file is deleted, so that the object's next version is pinned too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from up42fs.store.disk.room import PIN, is_ours
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One cached object. `held_bytes` are bytes of it, `disk_bytes` what they take with the map.
+    """One cached object. `held_bytes` are cached, `disk_bytes` is its disk use with the map.
 
-    `used_at_s`: seconds since 1970. `label` None: no file of this release.
+    `used_at_s`: seconds since 1970. `label` None: not a file of this release.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(blocks: Path) -> Iterator[Entry]:
-    """Everything below `blocks`, of all accounts; what vanishes meanwhile is left out."""
+    """Yield every cached object below `blocks`, of all accounts; skips files that just vanished."""
     for directory in _sorted(blocks):
         if directory.is_dir() and not directory.is_symlink() and is_ours(directory.name):
             for path in _sorted(directory):
@@ -47,18 +47,18 @@ def entries(blocks: Path) -> Iterator[Entry]:
 
 
 def path_of(directory: Path, object_id: str) -> Path:
-    """Where the file of an object is or would be, in the directory of its account."""
+    """The path of an object's cached file, which need not exist, in its account's directory."""
     return directory / file_name(object_id)
 
 
 def pin(path: Path) -> None:
-    """Keep the cached file `path`, or what will be there, from being evicted. Raises OSError."""
+    """Protect the cached file `path`, which need not exist, from eviction. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.with_name(path.name + PIN).touch(mode=0o600)
 
 
 def unpin(path: Path) -> bool:
-    """Undo `pin`; whether it was pinned."""
+    """Undo `pin`; return whether it was pinned."""
     try:
         path.with_name(path.name + PIN).unlink()
     except FileNotFoundError:
@@ -67,14 +67,14 @@ def unpin(path: Path) -> bool:
 
 
 def remove(entry: Entry) -> None:
-    """Delete what is held; a pin stays."""
+    """Delete the cached file; a pin stays."""
     entry.path.unlink(missing_ok=True)
 
 
 def verify(entry: Entry) -> int:
-    """Read all that is held and compare checksums; returns how many bytes did not hold.
+    """Verify all cached bytes; return how many did not match their checksums.
 
-    What does not hold is crossed out, so that it is fetched again. Raises OSError.
+    Records of bad cells are zeroed, so that they are fetched again. Raises OSError.
     """
     if entry.label is None:
         return entry.disk_bytes
@@ -94,7 +94,7 @@ def verify(entry: Entry) -> int:
 
 
 def is_older(entry: Entry, days: float) -> bool:
-    """Whether nobody used it for as many days."""
+    """Whether the entry was not used for `days` days."""
     return time.time() - entry.used_at_s > days * 86400
 
 

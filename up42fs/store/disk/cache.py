@@ -1,18 +1,20 @@
-"""The disk cache as tasks see it: loads at once, keeps behind, and is off after an error.
+"""The disk cache for async callers: loads while they wait, writes behind, turns off after an error.
 
-Knows budgets, queues and failures; the files are `cell_files`' business, whose bytes may be used
-`disk_first`'s. All file access is in worker threads: a few for loads, one for what writes.
+Knows budgets, queues and failures; `disk.files` manages the files, `disk.layered` decides whose
+bytes may be used. All file access is in worker threads: a few for loads, one for writes.
 
-Theory. The cache is a convenience, so nothing may fail or wait because of it. Bytes to keep queue
-up in memory, up to `queue_bytes`, and twice that of fetches that are broken off while they wait.
-A fetch that finds the queue full waits while the disk writes at `QUICK_BYTES_S` or more, else
-`PATIENCE_S` at most, once: while the queue is congested later ones are not kept. So a quick disk
-keeps all of a file that is read once, and a slow one delays nobody.
-An error of the file system, a load of more than `SLOW_S` or a queue without progress for as long
-turns the cache off for this mount, with one warning: what fails once in a disk fails again. Reads
-then go on as if nothing were on disk. What other programs use up and give back (room on the disk,
-descriptors, memory, threads) turns it off for a while only, for longer each time. Objects whose
-files were to be removed meanwhile are remembered, and removed first of all.
+Theory. The cache is a convenience, so nothing may fail or wait because of it.
+
+- Bytes to write queue up in memory, up to `queue_bytes`, and up to three times that with fetches
+  that are cancelled while they wait for room. A fetch that finds the queue full waits as long as
+  the disk writes at `QUICK_BYTES_S` or more, otherwise once and at most `PATIENCE_S`: while the
+  queue is congested, bytes of later fetches are not kept. So a fast disk keeps all of a file that
+  is read once, and a slow one delays nobody.
+- An error of the file system, a load of more than `SLOW_S` or a queue without progress for as long
+  turns the cache off for this mount, with one warning: a disk that failed once fails again. Reads
+  then go on as if nothing were on disk.
+- Shortage of a shared resource (room on the disk, descriptors, memory, threads) turns the cache off
+  only for a while, longer each time.
 """
 
 from __future__ import annotations
@@ -39,37 +41,37 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Loads at once.
+#: Concurrent loads.
 LOADERS = 4
-#: The longest a fetch waits for its bytes to be queued, seconds.
+#: The longest a fetch waits for room in the queue, seconds.
 PATIENCE_S = 0.25
-#: Unless the disk writes at least so much, bytes a second: then it is waited for.
+#: If the disk writes at least this fast, fetches wait longer, bytes a second.
 QUICK_BYTES_S = 100e6
-#: A disk that takes longer is of no use, seconds.
+#: A disk that takes longer is not used, seconds.
 SLOW_S = 5.0
-#: The longest unmounting waits for what is queued, seconds.
+#: The longest that unmounting waits for queued writes, seconds.
 FLUSH_S = 5.0
-#: The end of an object that is kept if it can be: directories of archives.
+#: The end of an object, kept if possible because archives have their directory there, bytes.
 END_BYTES = 128 << 10
-#: How long the cache is off where something was used up: at first, and at most, seconds.
+#: How long the cache is off after a shortage: the first time, and at most, seconds.
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 300.0
-#: A file in use is marked so at most this often, seconds.
+#: The modification time of a file in use is updated at most this often, seconds.
 TOUCH_S = 60.0
-#: Marks remembered.
+#: Times of such updates remembered.
 MOST_TOUCHED = 4096
 
 
 class Runner(Protocol):
-    """Runs a blocking job elsewhere."""
+    """Runs a blocking job in another thread."""
 
     async def __call__(self, job: Callable[[], T], limiter: trio.CapacityLimiter, /) -> T:
-        """The job's result; its exceptions are raised here."""
+        """Return the job's result; its exceptions are raised here."""
         ...
 
 
 async def in_thread(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-    """Run `job` in a worker thread; on cancellation it finds nobody."""
+    """Run `job` in a worker thread; cancellation abandons it there."""
     return await trio.to_thread.run_sync(job, limiter=limiter, abandon_on_cancel=True)
 
 
@@ -101,7 +103,7 @@ class DiskCache:
         self._jobs = 0
         self._pending_bytes = 0
         self._written_bytes = 0
-        self._last_file = ("", 0)  # the writing thread's
+        self._last_file = ("", 0)  # (object ID, bytes); only the writing thread uses it
         self._is_congested = False
         self._progress = trio.Event()
         self._progress_s = -SLOW_S
@@ -123,7 +125,7 @@ class DiskCache:
         queue_bytes: int,
         run: Runner,
     ) -> DiskCache:
-        """The cache of the account `key` in the cache directory of this user."""
+        """Create the cache of account `key` in this user's cache directory."""
         blocks = directory / "blocks"
         return cls(
             nursery,
@@ -136,7 +138,7 @@ class DiskCache:
         )
 
     def status(self) -> dict[str, object]:
-        """What `status.json` says of it."""
+        """The cache's entry in `status.json`."""
         return {
             "directory": str(self._directory),
             "files": str(self._files.directory),
@@ -149,17 +151,17 @@ class DiskCache:
     # loading -------------------------------------------------------------------------------
 
     async def label(self, object_id: str) -> Label | None:
-        """What is known of an object's version."""
+        """Return the cached label (version and stamp) of an object; None if there is none."""
         return await self._load(lambda: self._files.label(object_id))
 
     async def survey(self, wanted: Wanted) -> Survey | None:
-        """What is held of an object, unverified; None where nothing may be used."""
+        """Return the ranges held of an object, unverified; None if nothing may be used."""
         return await self._load(lambda: self._files.survey(wanted))
 
     async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
-        """Read verified bytes from `span.start` on; their number, None where there are none to use.
+        """Read verified bytes from `span.start` on; return their number, None if unusable.
 
-        Once the cache is off, or if cancelled, an abandoned worker may still write to `into`.
+        Once the cache is off, or after cancellation, an abandoned worker may still write to `into`.
         """
         touch = self._is_to_touch(wanted.object_id)
 
@@ -197,7 +199,7 @@ class DiskCache:
     # keeping -------------------------------------------------------------------------------
 
     async def wait_for_room(self, wanted_bytes: int) -> None:
-        """Return once so many bytes can be queued, or it is not worth waiting."""
+        """Return once `wanted_bytes` can be queued, or when waiting is not worthwhile."""
         while self._is_to_wait(wanted_bytes):
             before_bytes = self._written_bytes
             with trio.move_on_after(PATIENCE_S):
@@ -222,11 +224,11 @@ class DiskCache:
         is_valid: Callable[[], bool],
         on_kept: Callable[[list[ByteRange]], None],
     ) -> None:
-        """Write `data`, the bytes of `span`, behind; not at all where there is no room for them.
+        """Queue `data`, the bytes of `span`, for writing; skipped if the queue has no room.
 
-        `is_valid`, asked from a worker thread just before, can still call it off; `on_kept` gets
-        the ranges that are on disk afterwards, in any case and once. Without `span` the label alone
-        is kept.
+        `is_valid` runs in a worker thread just before the write and can still cancel it; `on_kept`
+        is always called once, with the ranges that were written. Without `span` only the label is
+        kept.
         """
         if not self.is_on or not is_cacheable(label):
             on_kept([])
@@ -242,7 +244,7 @@ class DiskCache:
         self._submit(job, len(data), on_kept)
 
     def remove(self, object_id: str) -> None:
-        """Delete what is kept of an object."""
+        """Delete the cached file of an object."""
 
         def job() -> list[ByteRange]:
             self._last_file = ("", 0)
@@ -252,10 +254,11 @@ class DiskCache:
         if self.is_on:
             self._submit(job, 0, lambda _: None)
         else:
+            # The cache is off: remove the file first of all once it is on again.
             self._to_remove.add(object_id)
 
     async def aclose(self) -> None:
-        """Wait, for a while, until everything is written that was asked for."""
+        """Wait for queued writes, at most `FLUSH_S` seconds, then turn the cache off."""
         with trio.move_on_after(FLUSH_S):
             while self._jobs and self.is_on:
                 await self._progress.wait()
@@ -283,7 +286,7 @@ class DiskCache:
         return kept
 
     def _file_bytes(self, object_id: str) -> int:
-        """What the object's file takes; looking is spared where it was written to just now."""
+        """Disk use of the object's file; not measured again if it was the last one written."""
         last_id, last_bytes = self._last_file
         return last_bytes if last_id == object_id else self._files.used_bytes(object_id)
 
@@ -291,7 +294,8 @@ class DiskCache:
         return self.is_on and not self._is_congested and self._lacks_room(wanted_bytes)
 
     def _has_no_room_at_all(self, wanted_bytes: int) -> bool:
-        # Who was cancelled while waiting, as all are in the end, has the bytes already.
+        # A fetch that was cancelled while it waited has its bytes already; in the end all are
+        # cancelled.
         times = 1 if self._is_congested else 3
         return self._lacks_room(wanted_bytes, times)
 
@@ -338,12 +342,12 @@ class DiskCache:
         self._progress = trio.Event()
 
     def _fail(self, error: Exception) -> None:
-        """Turn the cache off for as long as `error` calls for."""
+        """Turn the cache off, for a while or for good depending on `error`."""
         if isinstance(error, OSError) and not supervise.is_short_of_anything(error):
             self._turn_off(_words(error))
             return
         if not supervise.is_short_of_anything(error):
-            supervise.report(self._fail, error)  # a defect of ours
+            supervise.report(self._fail, error)  # an internal error
         self._pause(_words(error) if isinstance(error, OSError) else supervise.words(error))
 
     def _pause(self, why: str) -> None:
@@ -372,7 +376,7 @@ class DiskCache:
             self.remove(object_id)
 
     def _stop(self, why: str) -> bool:
-        """Turn the cache off; False where it is."""
+        """Turn the cache off; False if it was off already."""
         if not self.is_on:
             return False
         self.is_on = False
@@ -392,7 +396,7 @@ class DiskCache:
 
 
 def _end(span: ByteRange | None, size: int) -> ByteRange | None:
-    """What of `span` belongs to the end of an object."""
+    """The part of `span` within the last `END_BYTES` of the object."""
     return intersect(span, ByteRange(max(0, size - END_BYTES), size)) if span else None
 
 

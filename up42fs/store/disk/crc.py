@@ -1,12 +1,12 @@
-"""CRC-32 as zlib counts it, by the quickest code there is.
+"""CRC-32 as zlib computes it, with the fastest implementation available.
 
-Every byte out of the disk cache is verified. zlib of most distributions takes nearly a second of
+Every byte read from the disk cache is verified. zlib of most distributions takes nearly a second of
 processor time for a GiB, ISA-L a tenth of that (carry-less multiplication), with the same result.
 
-`crc32_of` counts many pieces at once. Python's functions let go of the interpreter's lock for each,
-although a piece takes 5 microseconds: with other threads waiting, handing it over and asking for it
-back costs more than the counting does (24 000 hand-overs a GiB). So ISA-L's own function is called
-where it can be found and counts right.
+`crc32_of` computes many checksums in one call. Python's functions release the interpreter's lock
+for each piece, although a piece takes 5 microseconds: with other threads waiting, handing the lock
+over and getting it back costs more than the checksum (24 000 hand-overs a GiB). So ISA-L's own
+function is called if it is found and gives correct results.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _release_buffer.restype = None
 
 
 def _find() -> _Count | None:
-    """ISA-L's own function, called without letting go of the interpreter's lock."""
+    """Find ISA-L's own function, to be called holding the interpreter's lock; None if unusable."""
     if isal_zlib is None:
         return None
     try:
@@ -72,7 +72,7 @@ _count = _find()
 
 
 def crc32_of(data: Bytes, pieces: Iterable[tuple[int, int, int]]) -> list[int]:
-    """The checksum of each piece `(start, stop, checksum so far)` of `data`, offsets in bytes."""
+    """The checksum of each piece `(start, stop, checksum so far)` of `data`; byte offsets."""
     if _count is None:
         view = memoryview(data)
         return [crc32(view[start:stop], before) for start, stop, before in pieces]

@@ -1,14 +1,14 @@
-"""Reads and writes that go past the kernel's page cache where they are long. Blocking.
+"""Reads and writes that bypass the kernel's page cache if they are long. Blocking.
 
 Knows descriptors and alignment; nothing of what the bytes are.
 
-Theory. What is copied into the page cache costs 0.2 s of processor time a GiB at best, ten times
-that where pages must be found for it, and it takes memory that nobody needs: readers' bytes are
-kept by the kernel once more, as pages of the mount. Straight from and to the disk a GiB costs
-0.07 s (docs/transport.md). So long spans are moved with O_DIRECT, which wants offsets, lengths and
-memory aligned to blocks: what is not, at the ends or altogether, is copied as usual, and so is all
-of it where the file system refuses. The flag is set on a descriptor that has no other user then
-and needs no other flag once it is open.
+Theory. Copying into the page cache costs 0.2 s of processor time a GiB at best, ten times that if
+pages must be found for it, and it takes memory for nothing: the kernel keeps the bytes that readers
+get a second time, as pages of the mount. Direct I/O costs 0.07 s a GiB (docs/transport.md). So long
+spans are moved with O_DIRECT, which requires offsets, lengths and memory aligned to blocks. The
+unaligned rest is copied through the page cache, and so is everything if the file system refuses
+O_DIRECT. The flag is set on a descriptor that has no other user at that time and needs no other
+flag once it is open.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from contextlib import contextmanager
 from up42fs.ranges import floor_to
 from up42fs.types import Bytes
 
-#: What every disk is content with, bytes.
+#: An alignment that every disk accepts, bytes.
 ALIGN_BYTES = 4096
-#: Spans of at least as many bytes are moved straight: below it the disk's latency is the cost.
+#: Spans of at least this many bytes bypass the page cache: for shorter ones the disk's latency is
+#: the cost.
 LONG_BYTES = 1 << 20
 
 
@@ -37,7 +38,7 @@ def write(fd: int, data: Bytes, offset: int) -> None:
 
 
 def read(fd: int, into: memoryview, offset: int) -> int:
-    """Fill `into`, or as much of it as the file has; returns how much. Raises OSError."""
+    """Fill `into`, or as much of it as the file has; return the number of bytes. Raises OSError."""
     done = _straight(_pread, fd, into, offset)
     while done < len(into):
         count = _pread(fd, into[done:], offset + done)
@@ -58,7 +59,7 @@ def _pread(fd: int, into: memoryview, offset: int) -> int:
 def _straight(
     move: Callable[[int, memoryview, int], int], fd: int, view: memoryview, offset: int
 ) -> int:
-    """Move what can be moved past the page cache; returns how many bytes that were."""
+    """Move as much as possible past the page cache; return the number of bytes moved."""
     length = floor_to(len(view), ALIGN_BYTES)
     if length < LONG_BYTES or offset % ALIGN_BYTES:
         return 0
@@ -66,7 +67,7 @@ def _straight(
         with _unbuffered(fd):
             return move(fd, view[:length], offset)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # not this file system, or not this memory
+        if error.errno == errno.EINVAL:  # the file system or the memory does not allow it
             return 0
         raise
 

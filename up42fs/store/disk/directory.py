@@ -1,12 +1,12 @@
-"""The directory of one account's cached files: made if need be, ours alone, kept open. Blocking.
+"""The directory of one account's cached files: created, kept private, kept open. Blocking.
 
 Knows directories and their owners; nothing of the files in them.
 
-Theory. Every operation on a cached file begins here, and each call of the system lets go of the
+Theory. Every operation on a cached file begins here, and each system call releases the
 interpreter's lock, which takes long to come back while other threads move bytes. So the descriptor
-is kept, and looked at before each use: one that was deleted has no links any more, and is made
-anew, and one that was opened to others is closed to them again. Whoever uses the old one meanwhile
-keeps it.
+is kept open, and checked before each use: a deleted directory has no links any more and is created
+anew, and one whose permissions were widened is made private again. Operations that already use the
+old descriptor keep it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from up42fs.ownership import ensure_directory
 
 
 class _Opened:
-    """A descriptor that is closed when nobody refers to it any more."""
+    """A descriptor that is closed when nothing refers to it any more."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -40,14 +40,14 @@ class CacheDirectory:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """Its descriptor, for as long as the block runs. Raises OSError."""
+        """Yield the directory's descriptor, valid while the block runs. Raises OSError."""
         kept = self._kept
         if kept is None or not _is_usable(kept.fd):
             kept = self._kept = _Opened(self._open())
         yield kept.fd
 
     def close(self) -> None:
-        """Let go of the descriptor: its file system can be unmounted then."""
+        """Release the descriptor, so that its file system can be unmounted."""
         self._kept = None
 
     def _open(self) -> int:
@@ -65,7 +65,7 @@ def _is_usable(fd: int) -> bool:
 
 
 def ensure_blocks(path: Path) -> int:
-    """Open the directory of all accounts' files, made if need be; raises OSError."""
+    """Open the directory of all accounts' files, created if necessary; raises OSError."""
     if not path.parent.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return ensure_directory(str(path), None)

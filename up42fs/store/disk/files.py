@@ -2,14 +2,15 @@
 
 Knows the file system and the cells' format; nothing of the network, readers, budgets or tasks.
 
-Theory. One sparse file an object, named by a hash of its ID, holding one version. A file is opened
-by name for each operation and closed after it: another process may have replaced, cut or deleted
-it since, and then there is nothing here, which is never wrong. Another version begins a new file
-under the same name; whoever still has the old one open writes where nobody looks. Data is written
-before its record, nothing is synchronised: what a crash left out of order does not verify.
-Everything below the directory is opened relative to it and never through a symbolic link; what is
-not a plain file of ours with one name is removed. Directories are 0700, files 0600.
-Raises OSError; a file that is not there is not an error.
+Theory. There is one sparse file per object, named by a hash of its ID, holding one version. A file
+is opened by name for each operation and closed after it: another process may have replaced,
+truncated or deleted it since, and then it counts as empty, which is never wrong. Another version
+begins a new file under the same name; a process that still has the old one open writes to the
+unlinked file, which is harmless. Data is written before its record, nothing is synchronised: after
+a crash, writes that reached the disk out of order do not verify. Everything below the directory is
+opened relative to it and never through a symbolic link; anything but a plain file of this user with
+one name is removed. Directories are 0700, files 0600. Raises OSError; a missing file is not an
+error.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from up42fs.store.disk.format import (
 )
 from up42fs.types import ByteRange, Version
 
-#: The most that one load reads: large enough to be quick, small enough to answer a reader soon.
+#: The most that one load reads, bytes: large enough to be fast, small enough to answer a reader
+#: soon.
 LOAD_BYTES = 4 << 20
 
 _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -50,7 +52,7 @@ _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which bytes may be used: those of `version`; where it is None, those of `size` and `stamp`.
+    """The usable bytes: those of `version`; if it is None, those with `size` and `stamp`.
 
     `size` None: any.
     """
@@ -61,7 +63,7 @@ class Wanted:
     version: Version | None = None
 
     def allows(self, label: Label) -> bool:
-        """Whether the file's bytes are the ones."""
+        """Whether the file's bytes may be used."""
         if label.object_id != self.object_id:
             return False
         if self.version is not None:
@@ -71,7 +73,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The version of a file's bytes, and the ranges it claims to hold, sorted and apart."""
+    """The version of a file's bytes, and the ranges it claims to hold, sorted and disjoint."""
 
     version: Version
     spans: tuple[ByteRange, ...]
@@ -86,22 +88,22 @@ class CellFiles:
 
     @property
     def directory(self) -> Path:
-        """Where the files are."""
+        """The directory of the files."""
         return self._root.path
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Close the directory."""
         self._root.close()
 
     # loading -------------------------------------------------------------------------------
 
     def label(self, object_id: str) -> Label | None:
-        """What is known of an object's version; None for nothing."""
+        """Return the cached label of an object; None if there is none."""
         with self._opened(object_id) as fd:
             return None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
 
     def survey(self, wanted: Wanted) -> Survey | None:
-        """What the object's file claims to hold, unverified; None where it may not be used."""
+        """Return the ranges that the file claims to hold, unverified; None if it is unusable."""
         with self._opened(wanted.object_id) as fd:
             cells = self._cells(fd, wanted)
             if fd is None or cells is None:
@@ -111,11 +113,11 @@ class CellFiles:
             return Survey(cells.version, tuple(spans))
 
     def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
-        """Read the bytes from `span.start` on into `into`, as many as are there and verify.
+        """Read into `into` the bytes from `span.start` on that are held without a gap and verify.
 
-        Returns how many they are, at most `LOAD_BYTES` and the length of `into`; what lies beyond
-        them in `into` is rubbish. None where the file may not be used. A cell that does not verify
-        is crossed out, so that it can be filled again.
+        Returns their number, at most `LOAD_BYTES` and the length of `into`; the rest of `into` is
+        garbage. Returns None if the file may not be used. The record of a cell that does not verify
+        is zeroed, so that it can be filled again.
         """
         with self._opened(wanted.object_id) as fd:
             cells = self._cells(fd, wanted)
@@ -129,14 +131,14 @@ class CellFiles:
             start, stop = run[0].span.start, run[-1].span.stop
             if start == span.start and stop <= span.stop:
                 return self._verify(fd, cells, run, into[: stop - start])
-            data = memoryview(bytearray(stop - start))  # checksums are of more than is asked for
+            data = memoryview(bytearray(stop - start))  # checksums cover more than was requested
             verified = self._verify(fd, cells, run, data)
             piece = data[:verified][span.start - start :][: len(span)]
             into[: len(piece)] = piece
             return len(piece)
 
     def touch(self, object_id: str) -> None:
-        """Mark the file as used now: the time of its last change orders eviction."""
+        """Mark the file as used now; eviction goes by modification time."""
         with self._opened(object_id) as fd:
             if fd is not None:
                 os.utime(fd)
@@ -144,9 +146,9 @@ class CellFiles:
     # filling -------------------------------------------------------------------------------
 
     def store(self, label: Label, span: ByteRange | None, data: memoryview) -> list[ByteRange]:
-        """Keep `label` and `data`, the bytes of `span`; returns the ranges written.
+        """Write `label` and `data`, the bytes of `span`; return the ranges written.
 
-        Where the file holds another version it begins anew.
+        A file that holds another version is replaced.
         """
         with self._opened(label.object_id, label) as fd:
             if fd is None or span is None:
@@ -180,12 +182,12 @@ class CellFiles:
             return written
 
     def used_bytes(self, object_id: str) -> int:
-        """What the object's file takes on disk."""
+        """Disk use of the object's file, bytes."""
         with self._opened(object_id) as fd:
             return 0 if fd is None else os.fstat(fd).st_blocks * 512
 
     def remove(self, object_id: str) -> None:
-        """Delete what is kept of an object."""
+        """Delete the object's file."""
         with self._root.opened() as root:
             _unlink(file_name(object_id), root)
 
@@ -202,7 +204,7 @@ class CellFiles:
         return found + [None] * (len(numbers) - len(found))
 
     def _verify(self, fd: int, cells: Cells, run: list[Held], into: memoryview) -> int:
-        """Read a gapless `run` of cells; how many bytes of it come before one that is bad."""
+        """Read a gapless `run` of cells; return how many bytes precede the first bad one."""
         start = run[0].span.start
         data = into[: bulk_io.read(fd, into, cells.data_offset + start)]
         whole = [one for one in run if one.span.stop <= start + len(data)]
@@ -215,7 +217,7 @@ class CellFiles:
         return len(into)
 
     def _join(self, fd: int, cells: Cells, old: Held, piece: ByteRange, data: memoryview) -> Held:
-        """The cell's record once `data` stands beside or over what it held."""
+        """Return the cell's record after merging `data` with the bytes it held."""
         union, whole = piece, bytes(data)
         rest = memoryview(bytearray(len(old.span)))
         if self._verify(fd, cells, [old], rest):
@@ -228,9 +230,9 @@ class CellFiles:
 
     @contextmanager
     def _opened(self, object_id: str, label: Label | None = None) -> Iterator[int | None]:
-        """The object's file, None if there is none; with `label` it is made to be that version's.
+        """Yield the object's file, None if missing; with `label` it is created for that version.
 
-        Closed at the end, where file systems over a network tell of bytes they could not keep.
+        It is closed at the end; network file systems report there which bytes they could not keep.
         """
         name = file_name(object_id)
         with self._root.opened() as root:
@@ -261,7 +263,7 @@ def _open(name: str, root: int) -> int | None:
 
 
 def _open_labelled(name: str, root: int, label: Label) -> int | None:
-    """The file of the label's version, begun anew if it is another's; None: it must wait."""
+    """Open the file of the label's version, replacing another version's; None if it must wait."""
     header = encode_header(label)
     fd = _open(name, root)
     if fd is not None:
@@ -276,7 +278,7 @@ def _open_labelled(name: str, root: int, label: Label) -> int | None:
     try:
         fd = os.open(name, _FILE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
     except FileExistsError:
-        return None  # another mount was quicker
+        return None  # another mount created it first
     try:
         bulk_io.write(fd, header, 0)
     except OSError:
@@ -286,7 +288,7 @@ def _open_labelled(name: str, root: int, label: Label) -> int | None:
 
 
 def _relabel(fd: int, header: bytes, label: Label) -> bool:
-    """Whether the file is the label's version; its stamp then is the label's."""
+    """Whether the file holds the label's version; updates its stamp."""
     known = os.pread(fd, HEADER_BYTES, 0)
     if known == header:
         return True

@@ -1,18 +1,18 @@
 """Format of one file of the disk cache: a header, a map of cells, then the object's bytes.
 
-Knows bytes and checksums, not files, directories or who wrote them.
+Knows bytes and checksums, not files, directories or writers.
 
-Theory. The file may have been cut, mixed, flipped or half written by anyone at any moment, so
-nothing in it is believed but what its checksums prove. Header (4096 bytes): which version of which
-object the bytes are of, with a CRC-32. Map: one *record* of 16 bytes a cell of 128 KiB,
+Theory. The file may have been truncated, mixed, flipped or half written at any moment, so only what
+its checksums prove is used. The header (4096 bytes) names the object and version of the bytes, with
+a CRC-32. The map has one *record* of 16 bytes per cell of 128 KiB,
 
     start  stop  CRC-32 of the bytes [start, stop) of the cell  CRC-32 of these three
 
-where start and stop count from the cell's first byte, and zeros mean nothing. A cell holds one run
-of bytes, not always all: readers ask for the last 128 KiB of a file and break off read-ahead, and
-neither ends at a cell's edge. Both checksums begin with the object, its version and the cell's
-number, so bytes of another object, version or place never verify. Two writers of one version write
-the same bytes to the same places: whichever record stays, it holds.
+where start and stop count from the cell's first byte, and zeros mean an empty cell. A cell holds
+one run of bytes, not always all: readers request the last 128 KiB of a file and cancel read-ahead,
+and neither ends at a cell's edge. Both checksums begin with the object, its version and the cell's
+number, so bytes of another object, version or position never verify. Two writers of one version
+write the same bytes to the same places, so either record is valid.
 
 Rejected: present ranges in JSON (rewritten whole, torn by crashes); a file per cell (80 000 inodes
 for 10 GiB); one checksum for the file (a read of 4 KiB would verify all).
@@ -40,7 +40,7 @@ _THREE = struct.Struct("<III")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a file holds: an object's version, and the catalogue's mark when it was last true."""
+    """The object and version in a file, and the catalogue's stamp when it was last valid."""
 
     object_id: str
     version: Version
@@ -51,7 +51,7 @@ def is_cacheable(label: Label) -> bool:
     """Whether the label fits a header and its version can be told from others.
 
     That takes a strong ETag, a generation or, without an ETag, the time of its last change; except
-    of an object without bytes.
+    for an empty object.
     """
     version = label.version
     etag = version.etag or ""
@@ -66,7 +66,7 @@ def is_cacheable(label: Label) -> bool:
 
 
 def encode_header(label: Label) -> bytes:
-    """The header of a file; the label is cacheable."""
+    """Encode the header of a file; the label must be cacheable."""
     fields = {
         "object": label.object_id,
         "size": label.version.size,
@@ -81,13 +81,13 @@ def encode_header(label: Label) -> bytes:
 
 
 def _names(version: Version) -> dict[str, str]:
-    """What names the version beside an ETag; files of versions with one are as they always were."""
+    """The version's names beside an ETag; with only an ETag the original file format is kept."""
     names = {"generation": version.generation, "modified": version.modified}
     return {key: name for key, name in names.items() if name}
 
 
 def parse_header(header: bytes) -> Label | None:
-    """The label in a file's first bytes; None unless it is whole and in this format."""
+    """Parse the label in a file's first bytes; None unless it is complete and in this format."""
     lines = header.rstrip(b"\0").split(b"\n")
     if len(lines) != 4 or lines[0] + b"\n" != _MAGIC or lines[3]:
         return None
@@ -102,7 +102,7 @@ def parse_header(header: bytes) -> Label | None:
         version = Version(fields["size"], fields["etag"], *names)
         return Label(fields["object"], version, fields["stamp"])
     except (ValueError, KeyError, TypeError):
-        return None  # another release's
+        return None  # written by another release
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Held:
 
 
 class Cells:
-    """The map and the places of one version's bytes in its file."""
+    """The map of one version's file, and the positions of its bytes."""
 
     def __init__(self, label: Label) -> None:
         self.version = label.version
@@ -127,7 +127,7 @@ class Cells:
         self._salt = crc32(json.dumps([*named, names] if names else named).encode())
 
     def under(self, span: ByteRange) -> range:
-        """Numbers of the cells that `span` touches."""
+        """Numbers of the cells that `span` overlaps."""
         return range(span.start // CELL_BYTES, -(-span.stop // CELL_BYTES))
 
     def whole(self, cell: int) -> ByteRange:
@@ -136,7 +136,7 @@ class Cells:
         return ByteRange(start, min(start + CELL_BYTES, self.size))
 
     def pieces(self, span: ByteRange) -> Iterator[ByteRange]:
-        """`span` cut at the edges of cells."""
+        """Cut `span` at cell boundaries."""
         for cell in self.under(span):
             piece = intersect(span, self.whole(cell))
             assert piece is not None, "the cell lies under the span"
@@ -147,7 +147,7 @@ class Cells:
         return crc32(data, self._before(cell, span))
 
     def checksums(self, spans: Iterable[ByteRange], data: Bytes, start: int) -> list[int]:
-        """Checksums of `spans`, each within a cell, of `data`, the bytes from offset `start` on."""
+        """Checksums of `spans`, each within a cell; `data` holds the bytes from `start` on."""
         return crc32_of(
             data,
             [
@@ -165,13 +165,13 @@ class Cells:
         return crc32(_THREE.pack(cell, span.start - start, span.stop - start), self._salt)
 
     def encode(self, held: Held) -> bytes:
-        """The record of what a cell holds."""
+        """Encode the record of one cell."""
         start = held.cell * CELL_BYTES
         three = _THREE.pack(held.span.start - start, held.span.stop - start, held.crc)
         return three + struct.pack("<I", self._check(held.cell, three))
 
     def parse(self, records: bytes, first: int) -> list[Held | None]:
-        """What the cells from number `first` claim to hold; None for nothing or nonsense."""
+        """Parse the records of the cells from number `first` on; None for empty or invalid ones."""
         whole = len(records) // RECORD_BYTES * RECORD_BYTES
         parsed = enumerate(_RECORD.iter_unpack(records[:whole]), first)
         return [self._parse(cell, *fields) for cell, fields in parsed]
@@ -189,7 +189,7 @@ class Cells:
 
 
 def leading(held: list[Held | None], position: int) -> list[Held]:
-    """The cells that hold the bytes from `position` on without a gap; none if it is missing."""
+    """The cells that hold the bytes from `position` on without a gap; empty if it is missing."""
     run: list[Held] = []
     for one in held:
         if one is None or not one.span.start <= position < one.span.stop:
@@ -202,11 +202,12 @@ def leading(held: list[Held | None], position: int) -> list[Held]:
 def cut(
     span: ByteRange, held: RangeSet, wanted: ByteRange | None, worth_bytes: int
 ) -> list[ByteRange]:
-    """`span` cut into pieces to load and pieces to fetch, in order; `held` is what is on disk.
+    """Cut `span` into pieces to load and pieces to fetch, in order; `held` is on disk.
 
-    Held bytes between missing ones are loaded only from `worth_bytes` on, or where `wanted`, the
-    reader's range, needs them: less is not worth another request. What is missing is left out
-    where a reader waits and needs none of it. Without `held` there is one piece, `span`.
+    Held bytes between missing ones are loaded only if they are at least `worth_bytes`, or if
+    `wanted`, the reader's range, needs them: fewer are not worth another request. If a reader
+    waits, missing pieces that it does not need are left out. Without `held` there is one piece,
+    `span`.
     """
     missing = held.missing(span)
     fetched = coalesce(missing, worth_bytes - 1)
@@ -221,9 +222,9 @@ def cut(
 
 
 def merge(old: Held | None, new: ByteRange) -> ByteRange | None:
-    """The run a cell shall hold when the bytes `new` come to it; None to leave it as it is.
+    """Return the run a cell shall hold after the bytes `new` arrive; None to leave it as it is.
 
-    Where the two touch it is both; else the longer one, since a cell holds one run.
+    If old and new touch, it is their union; otherwise the longer one, since a cell holds one run.
     """
     if old is None:
         return new

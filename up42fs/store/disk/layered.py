@@ -1,24 +1,24 @@
-"""One object's bytes from the disk cache where it has them, else from the network, then kept.
+"""One object's bytes from the disk cache if it has them, otherwise from the network, then cached.
 
-Stands where `source.Source` stands and fills parts as it does. Knows when cached bytes may be
+Has the interface of `source.Source` and fills parts as it does. Knows when cached bytes may be
 used; nothing of files, readers or what is in memory.
 
-Theory. Cached bytes are of a version (ETag and size), a read wants those of the object as it is.
-Asking costs a request, and a cache that must ask is no use offline. UP42's objects do not change as
-far as anyone has seen (contract §6, inferred), so a cached version is believed without asking as
-long as the catalogue still says the same of the object: its size and its *stamp*, the time of its
-last update there. Titles and tags move that time too: then the version is *doubtful*, and nothing
-cached is used until an answer of the store has named the same ETag, with which the new stamp is
-kept. The same where the stamp moves while mounted: whoever opens the object then, asks. (It could
-be read from memory, but that is how an old version would get a new stamp.) A version that was
-believed is pinned like one that was answered: requests for other bytes
-carry `If-Match`, and if the store holds another the read fails as changed, the cached file is
-deleted, and whoever opens the object again gets the new one.
+Theory. Cached bytes belong to a version (ETag and size); a read must return those of the object's
+current version. Revalidating costs a request, and a cache that must revalidate is no use offline.
+UP42's objects do not change as far as anyone has seen (contract §6, inferred), so a cached version
+is used without revalidation as long as the catalogue still reports the same size and *stamp*, the
+time of the object's last update there. Edits of titles and tags change that time too: then the
+version is *doubtful*, and nothing cached is used until an answer of the store has named the same
+ETag; the bytes are then kept with the new stamp. The same holds if the stamp changes while mounted:
+the next open revalidates. (It could read from memory, but that is how an old version would get a
+new stamp.) A version used without revalidation is pinned like one that was answered: requests for
+other bytes carry `If-Match`, and if the store holds another version the read fails as changed, the
+cached file is deleted, and the next open gets the new version.
 
-What the file claims to hold is read once (`ready`), before the first bytes are asked for, so that
-ranges can be cut into what to load and what to fetch (`cut`), which never waits. Claims are only
-that: a range that does not verify, or whose file another mount has evicted, is fetched after all.
-Only whole answers' bytes of a pinned version come here, so what is kept is right by construction.
+The ranges that the file claims to hold are read once (`ready`), before the first read, so that
+ranges can be cut into pieces to load and to fetch (`cut`), which never waits. They are only claims:
+a range that does not verify, or whose file another mount has evicted, is fetched after all. Only
+bytes of accepted answers of a pinned version come here, so what is cached is right by construction.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.source import Source, Target
 from up42fs.types import ByteRange, Bytes, Version
 
-#: Cached bytes amid missing ones that are worth a request less of the network, in bytes.
+#: Cached bytes between missing ones that justify splitting one request into two, in bytes.
 WORTH_BYTES = 512 << 10
 
 
 class KeptTarget(Target, Protocol):
-    """A part to be filled, whose bytes can be looked at."""
+    """A part to be filled, whose bytes can be read back."""
 
     @property
     def in_scan(self) -> bool:
-        """Whether a run asked for it that is so long that it is read for once."""
+        """Whether a long run requested it, whose bytes are unlikely to be read again."""
         ...
 
     def space(self) -> memoryview:
-        """Where the bytes still to come belong."""
+        """The memory for the missing bytes."""
         ...
 
     def fill(self, count: int) -> bool:
-        """The next `count` bytes are in their place."""
+        """Count the next `count` bytes as written."""
         ...
 
     def stop(self) -> None:
-        """No more bytes will come."""
+        """Accept no more bytes."""
         ...
 
     def peek(self, span: ByteRange) -> memoryview:
-        """The bytes of `span`, which are there."""
+        """The bytes of `span`, which have arrived."""
         ...
 
     def hold(self) -> None:
-        """Its memory is used, and counted, until `release`."""
+        """Keep its memory, and count it, until `release`."""
         ...
 
     def release(self) -> None:
@@ -76,7 +76,7 @@ class KeptTarget(Target, Protocol):
 
 
 class ObjectSource(Protocol):
-    """Where a fetcher's bytes come from: the network, with or without a disk before it."""
+    """The source of a fetcher's bytes: the network, with or without a disk cache before it."""
 
     stamp: str | None
 
@@ -87,32 +87,32 @@ class ObjectSource(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether `cut` knows all it can."""
+        """Whether `cut` knows all that the disk holds."""
         ...
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the first answer of the network may tell that much is held already."""
+        """Whether the network's first answer may show that much is cached already."""
         ...
 
     async def ready(self) -> None:
-        """Learn what is held already; fails never."""
+        """Survey the cached bytes; never fails."""
         ...
 
     def doubts(self, stamp: str | None) -> bool:
-        """Whether the catalogue's `stamp` calls for another look at the object's version."""
+        """Whether the catalogue's `stamp` requires revalidating the object's version."""
         ...
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
-        """`span` in pieces to be filled each on its own; see `store.disk.format.cut`."""
+        """Cut `span` into pieces to be filled separately; see `store.disk.format.cut`."""
         ...
 
     def lacks(self, span: ByteRange) -> bool:
-        """Whether bytes of `span` would come from the network."""
+        """Whether any byte of `span` would come from the network."""
         ...
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
-        """Bytes on disk or in `spans`, which are in memory."""
+        """Number of bytes on disk or in `spans`, which are in memory."""
         ...
 
     async def fetch(self, target: KeptTarget) -> None:
@@ -120,20 +120,20 @@ class ObjectSource(Protocol):
         ...
 
     def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """Keep bytes that an answer brought otherwise; without `span` only the version."""
+        """Cache bytes that arrived outside of `fetch`; without `span` only the version."""
         ...
 
     def forget(self) -> None:
-        """Keep and use no more: the object changed or vanished."""
+        """Stop caching and using cached bytes: the object changed or vanished."""
         ...
 
     def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
-        """An error that names the object and the cure."""
+        """Build an error that names the object and a remedy."""
         ...
 
 
 class NetworkOnly:
-    """A source without a disk."""
+    """A source without a disk cache."""
 
     is_ready = True
     is_in_doubt = False
@@ -145,33 +145,33 @@ class NetworkOnly:
         self.error = source.error
 
     async def ready(self) -> None:
-        """There is nothing to learn."""
+        """No-op: there is nothing to survey."""
 
     def doubts(self, stamp: str | None) -> bool:
         """Whether the catalogue's `stamp` calls for another look at the object's version."""
         return stamp != self.stamp
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:  # noqa: ARG002
-        """One request each."""
+        """Return `span` uncut: one request each."""
         return [span]
 
     def lacks(self, span: ByteRange) -> bool:  # noqa: ARG002
-        """Everything comes from there."""
+        """True: all bytes come from the network."""
         return True
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
-        """What is in memory."""
+        """Number of bytes in memory."""
         return sum(map(len, spans))
 
     def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """Nothing is kept."""
+        """No-op: nothing is cached."""
 
     def forget(self) -> None:
-        """Nothing is held."""
+        """No-op: nothing is cached."""
 
 
 class DiskFirst:
-    """A source with the disk cache before it."""
+    """A source that reads the disk cache first."""
 
     def __init__(self, source: Source, disk: DiskCache, object_id: str, stamp: str | None) -> None:
         self.stamp = stamp
@@ -182,7 +182,7 @@ class DiskFirst:
         self._object_id = object_id
         self._held = RangeSet()
         self._is_surveyed = False
-        self._surveyed: Version | None = None  # the version that was pinned then
+        self._surveyed: Version | None = None  # the version that was pinned at that time
         self._has_other_stamp = False
         self._surveying = trio.Lock()
         self._is_over = False
@@ -191,13 +191,13 @@ class DiskFirst:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the file was looked at, again after a doubtful version was answered."""
+        """Whether the file was surveyed; again required after a doubtful version was answered."""
         if not self._disk.is_on:
             return True
         return self._is_surveyed and self._surveyed == self.pin.version
 
     async def ready(self) -> None:
-        """Look what the file claims to hold, and believe its version if that is in order."""
+        """Survey what the file claims to hold, and pin its version unless it is doubtful."""
         async with self._surveying:
             if self.is_ready:
                 return
@@ -214,7 +214,7 @@ class DiskFirst:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether bytes are held that may be those of the version that will be answered."""
+        """Whether cached bytes may turn out to be of the version that the store will answer."""
         return self._has_other_stamp and self.pin.version is None
 
     def doubts(self, stamp: str | None) -> bool:
@@ -223,17 +223,17 @@ class DiskFirst:
         return stamp != self.stamp
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
-        """`span` in pieces, each to be loaded or fetched."""
+        """Cut `span` into pieces, each to be loaded or fetched."""
         if not self._disk.is_on:
             return [span]
         return cut(span, self._held, wanted, WORTH_BYTES)
 
     def lacks(self, span: ByteRange) -> bool:
-        """Whether bytes of `span` would come from the network."""
+        """Whether any byte of `span` would come from the network."""
         return not (self._disk.is_on and self._held.covers(span))
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
-        """Bytes on disk or in `spans`, which are in memory."""
+        """Number of bytes on disk or in `spans`, which are in memory."""
         both = RangeSet(self._held if self._disk.is_on else ())
         for span in spans:
             both.add(span)
@@ -250,22 +250,22 @@ class DiskFirst:
                 await self._fetch(target, self.cut(asked, None)[0])
 
     def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """Keep bytes that an answer brought otherwise; without `span` only the version."""
+        """Cache bytes that arrived outside of `fetch`; without `span` only the version."""
         version = self.pin.version
         if version is not None and not self._is_over:
             self._keep(Label(self._object_id, version, self.stamp), span, data, Use.READ)
 
     def forget(self) -> None:
-        """Keep and use no more: the object changed or vanished."""
+        """Stop caching and using cached bytes: the object changed or vanished."""
         self._is_over = True
         self._held.clear()
 
     async def _load(self, target: KeptTarget, asked: ByteRange) -> None:
         loaded = await self._disk.load(self._wanted(), asked, target.space()[: len(asked)])
         if loaded is None:
-            self._held.clear()  # evicted, or another mount holds another version to be true
+            self._held.clear()  # evicted, or another mount cached another version
             if not self._disk.is_on:
-                target.stop()  # a worker that hangs may still write here: begin elsewhere
+                target.stop()  # a stuck worker may still write here: use other memory
         elif loaded:
             target.fill(loaded)
         else:
@@ -277,7 +277,7 @@ class DiskFirst:
         stamp = self.stamp
         try:
             await self._source.fetch(_Until(target, span.stop))
-            await self.ready()  # the answer may have cleared a doubt; the reader has its bytes
+            await self.ready()  # the answer may have settled a doubt; the reader has its bytes
             await self._disk.wait_for_room(len(span))
         except VersionChanged:
             self.forget()
@@ -320,7 +320,7 @@ class DiskFirst:
 
 
 class _Until:
-    """A target that is full once its bytes up to `stop` are there."""
+    """A target that counts as full once its bytes up to `stop` have arrived."""
 
     def __init__(self, target: KeptTarget, stop: int) -> None:
         self._target = target

@@ -1,14 +1,14 @@
-"""How much the disk cache may hold, and what goes to make room. Blocking, for worker threads.
+"""The disk cache's quota: how much it may hold, and what is evicted. Blocking, for worker threads.
 
-Knows files by size and age, not what they hold; all accounts' and all mounts' together.
+Knows files by size and age, not their content; counts all accounts and all mounts together.
 
-Theory. The files' blocks are summed now and then, since other mounts write and evict too; between
-two sums our own writes are added. Beyond the cap, or where the file system has less than a tenth
-free, the files used longest ago are deleted: whoever is reading one finds nothing there.
-A scan (a long run read in order) is read once and seldom again. It may fill what is empty, up to a
-quarter of the cache for one file, and push out what nobody used for a day, but nothing younger.
-What is read otherwise may take half of the cache for one file, the end of a file comes on top: it
-is where archives have their directory.
+Theory. The files' disk use is measured periodically, since other mounts write and evict too;
+between two measurements our own writes are added. Beyond the cap, or if the file system has less
+than a tenth free, the least recently used files are deleted: their readers then find nothing
+cached. A scan (a long run read in order) is read once and seldom again. It may fill empty room, up
+to a quarter of the cache per file, and evict files not used for a day, but no newer ones. Other
+reads may fill half of the cache per file. The end of a file is always admitted beyond that:
+archives have their directory there.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from pathlib import Path
 from up42fs.metrics import Metrics
 from up42fs.store.disk.directory import ensure_blocks
 
-#: Part of the file system that stays free for others.
+#: Share of the file system that stays free for other programs.
 FREE_SHARE = 0.1
-#: Seconds after which the sum is made anew, and the wait after the disk was found too full.
+#: Seconds between measurements, and the pause after the disk was found too full.
 MEASURE_S = 60.0
-#: What nobody used for as many seconds a scan may push out.
+#: A scan may evict files not used for this long, seconds.
 STALE_S = 86_400.0
 
-#: What the name of a file ends in that says: the one without it shall stay.
+#: Suffix of a pin: the file with the name before it must not be evicted.
 PIN = ".pin"
 
 _OURS = re.compile(r"[0-9a-f]{8,64}")
 
 
 class Use(Enum):
-    """What bytes were read for; the value is the part of the cache that one file may take."""
+    """The purpose of a read; the value is the share of the cache that one file may take."""
 
     END = 1.0
     READ = 0.5
@@ -58,7 +58,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Bytes of a file system that are free to us, and all of it."""
+    """Free and total bytes of a file system; free as far as this user may use them."""
 
     free_bytes: int
     total_bytes: int
@@ -71,7 +71,7 @@ def space_of(path: Path) -> Space:
 
 
 class CacheRoom:
-    """The room below `blocks`, of `cap_bytes` at most. For one thread at a time."""
+    """The quota of `cap_bytes` below `blocks`. For one thread at a time."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class CacheRoom:
         self._full_until_s = -math.inf
 
     def admit(self, wanted_bytes: int, *, file_bytes: int, use: Use) -> bool:
-        """Whether `wanted_bytes` may be written to a file of `file_bytes`; evicts for them.
+        """Whether `wanted_bytes` may be written to a file of `file_bytes`; evicts others for them.
 
-        Counts them as written.
+        If so, they are counted as written.
         """
         if file_bytes + wanted_bytes > self.cap_bytes * use.value:
             return False
@@ -108,7 +108,7 @@ class CacheRoom:
             if use is Use.SCAN and now_s - self._oldest_s < STALE_S:
                 return False
             files = self._measure()
-            # A little more than needed, or every write would look for victims.
+            # Evict a little more than needed, or every write would look for victims.
             self._evict(files, self.used_bytes + wanted_bytes - self.cap_bytes * 15 // 16)
         if self.used_bytes + wanted_bytes > self.cap_bytes:
             return False
@@ -131,7 +131,7 @@ class CacheRoom:
         return int(space.total_bytes * FREE_SHARE) + wanted_bytes - space.free_bytes
 
     def _measure(self) -> list[_File]:
-        """Sum up; returns the files that may go, those used longest ago first."""
+        """Measure disk use; return the files that may be evicted, least recently used first."""
         os.close(ensure_blocks(self._blocks))
         found = sorted(_files(self._blocks))
         self.used_bytes = sum(file.held_bytes for file in found)
@@ -143,7 +143,7 @@ class CacheRoom:
     def _evict(self, files: list[_File], lacking_bytes: int) -> None:
         while files and lacking_bytes > 0:
             victim = files.pop(0)
-            with suppress(FileNotFoundError):  # another mount was quicker
+            with suppress(FileNotFoundError):  # another mount deleted it first
                 (self._blocks / victim.directory / victim.name).unlink()
             self._metrics.count("store.disk_evicted_bytes", victim.held_bytes)
             self.used_bytes -= victim.held_bytes

@@ -1,1 +1,1 @@
-"""The budget of bytes that may be fetched, counted by all mounts of an account together."""
+"""The download budget, shared by all mounts of an account."""

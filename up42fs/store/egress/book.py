@@ -1,10 +1,11 @@
-"""The book of what one account fetched: a small file to which all its mounts on this machine add.
+"""The record of bytes that one account fetched: a small file shared by its mounts on this machine.
 
-Knows counts by pieces of time; nothing of requests or limits. Blocking: call it in a worker thread.
+Knows byte counts per time bucket; nothing of requests or limits. Blocking: call it in a worker
+thread.
 
-What is added is added to what the file holds at that moment, under a lock, and written by one call
-in its place: a mount that is killed leaves the book as it was before or after. What cannot be read
-begins anew, and is said.
+A count is added to what the file holds at that moment, under a lock, and written by one call in
+place: a mount that is killed leaves the file as it was before or after. An unreadable file is
+started anew, with a warning.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: Longer than any book: 24 pieces of time, each a number of 20 digits at most.
+#: Larger than any book: 24 buckets, each a number of 20 digits at most.
 _MOST_BYTES = 4096
 
 
 class Book:
-    """One account's book of one length of time; opened for each addition."""
+    """One account's book for one budget period; opened for each addition."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, spent: Mapping[int, int], first: int = 0) -> dict[int, int]:
-        """Add counts; returns what all mounts spent, pieces before `first` left out.
+        """Add counts; return the totals of all mounts, without buckets before `first`.
 
         Raises OSError.
         """

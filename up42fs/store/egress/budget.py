@@ -1,9 +1,9 @@
-"""How many bytes may be fetched in a span of time, and how many were. Pure.
+"""A byte budget over a sliding period: how much may be fetched, how much was. Pure.
 
-Knows moments as it is told them; not what the bytes are.
+Takes moments as arguments; knows nothing of what the bytes are.
 
-Theory. The span slides: what was fetched longer ago than it counts no more. It is kept in `BUCKETS`
-equal pieces, so that a day of requests is 24 numbers, and each piece leaves as a whole.
+Theory. The period slides: bytes fetched longer ago count no more. It is kept in `BUCKETS` equal
+buckets, so that a day of requests is 24 numbers, and each bucket expires as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Limit:
 
 
 class Budget:
-    """What was spent of a limit; moments in seconds since 1970."""
+    """Bytes spent of a limit; moments in seconds since 1970."""
 
     def __init__(self, limit: Limit, spent: Mapping[int, int] | None = None) -> None:
         self.limit = limit
@@ -31,26 +31,26 @@ class Budget:
         self._bucket_s = limit.period_s / BUCKETS
 
     def left(self, now_s: float) -> int:
-        """Bytes that may still be fetched; below 0 where more was fetched than allowed."""
+        """Bytes that may still be fetched; negative if more was fetched than allowed."""
         self._forget(now_s)
         return self.limit.bytes - sum(self._spent.values())
 
     def spend(self, now_s: float, count: int) -> None:
-        """`count` bytes are fetched now; a negative count gives back."""
+        """Count `count` bytes as fetched now; a negative count gives bytes back."""
         piece = self.piece(now_s)
         self._spent[piece] = self._spent.get(piece, 0) + count
         self._forget(now_s)
 
     def piece(self, now_s: float) -> int:
-        """The number of the piece of time that it is."""
+        """The number of the current bucket."""
         return int(now_s // self._bucket_s)
 
     def first_piece(self, now_s: float) -> int:
-        """The number of the oldest piece that counts."""
+        """The number of the oldest bucket that counts."""
         return self.piece(now_s) - BUCKETS
 
     def free_at_s(self, now_s: float) -> float:
-        """The moment from which something may be fetched again; now, where something may."""
+        """The moment from which bytes may be fetched again; `now_s` if some may be fetched now."""
         lacking = -self.left(now_s)
         moment_s = now_s
         for bucket, count in sorted(self._spent.items()):
@@ -61,12 +61,12 @@ class Budget:
         return moment_s
 
     def spent(self) -> dict[int, int]:
-        """What was spent, by the number of its piece of time: to be kept, and given back."""
+        """Bytes spent, by bucket number; can be stored and passed to the constructor."""
         return dict(self._spent)
 
     def _forget(self, now_s: float) -> None:
         first = self.first_piece(now_s)
-        # A clock that was set back must not count for ever what it calls the future.
+        # After the clock was set back, buckets that now lie in the future must not count for ever.
         last = self.piece(now_s)
         for bucket in [b for b in self._spent if not first <= b <= last]:
             del self._spent[bucket]

@@ -1,12 +1,12 @@
-"""Keeps what is fetched from storage within a budget, shared by all mounts of one account.
+"""Enforces the download budget, shared by all mounts of one account.
 
-Stands where a transport stands, before the one that sends. A request is paid for before it is sent,
-and what did not come is given back: a request that was cancelled stays paid, so the budget is never
-exceeded by more than the requests that were under way when it ran out. Knows nothing of readers.
+A transport that wraps the one that sends. A request is paid for before it is sent, and bytes that
+did not arrive are given back. A cancelled request stays paid, so the budget is never exceeded by
+more than the requests that were running when it ran out. Knows nothing of readers.
 
-What nobody waits for (read-ahead, files fetched before they are opened, second requests) may not
-use up the last tenth, so that guesses leave something to who reads. Refused, it is silent: it is
-then simply not fetched ahead, and whoever needs it pays for it.
+Requests that no reader waits for (read-ahead, prefetches of unopened files, hedges) may not use up
+the last tenth, so that guesses leave something to readers. Their refusal is silent: the bytes are
+simply not prefetched, and the reader that needs them pays for them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from up42fs.store.http.ports import Outcome, RangeRequest, Sink, Transport
 
 log = logging.getLogger(__name__)
 
-#: How often what was given back is written down, seconds.
+#: Interval at which spent and returned bytes are written to the book, seconds.
 SAVE_S = 10.0
-#: How long the disk may take to write down what is spent, seconds.
+#: The longest that writing to the book may take, seconds.
 BOOK_TIMEOUT_S = 2.0
-#: The share of the budget that is left to who waits.
+#: The share of the budget that is reserved for reads that wait.
 RESERVED = 0.1
 
 
 class Egress:
-    """What one account may fetch and has fetched; `book` None: forgotten at unmount."""
+    """The budget of one account; with `book` None the count is forgotten at unmount."""
 
     def __init__(
         self,
@@ -51,30 +51,30 @@ class Egress:
         self._book = book
         self._metrics = metrics
         self._clock = clock
-        self._booked: dict[int, int] = {}  # what all mounts spent, as last heard
-        self._unbooked: Counter[int] = Counter()  # what this one spent since
+        self._booked: dict[int, int] = {}  # spent by all mounts, as last read from the book
+        self._unbooked: Counter[int] = Counter()  # spent by this mount since
         self._booking = trio.Lock()
         self._is_told = False
 
     async def pay(self, count: int, *, is_wanted: bool = True) -> None:
-        """Spend `count` bytes; raises QuotaExceeded where nothing is left, or only the reserve."""
+        """Spend `count` bytes; raises QuotaExceeded if nothing is left, or only the reserve."""
         if not self._allows(count, is_wanted):
             await self.share()
         if self._allows(count, is_wanted):
             self._spend(count)
             await self.share()
-            if self._left() + count > 0:  # else another mount took the last of it meanwhile
+            if self._left() + count > 0:  # else another mount spent the rest meanwhile
                 self._is_told = False
                 return
             self._spend(-count)
         self._refuse(is_wanted)
 
     def give_back(self, count: int) -> None:
-        """`count` bytes that were paid did not come."""
+        """Return `count` bytes that were paid for but did not arrive."""
         self._spend(-count)
 
     def status(self) -> dict[str, object]:
-        """What `status.json` says of it."""
+        """The budget's entry in `status.json`."""
         now_s, budget = self._clock(), self._budget()
         left = budget.left(now_s)
         return {
@@ -85,7 +85,7 @@ class Egress:
         }
 
     async def run(self) -> None:
-        """Learn what other mounts spent and write down what came back, now and then."""
+        """Synchronise with the book every `SAVE_S` seconds, and once more when cancelled."""
         try:
             while True:
                 await self.share()
@@ -95,7 +95,7 @@ class Egress:
                 await self.share()
 
     async def share(self) -> None:
-        """Add what was spent to the book, and learn of the others; tells once if it cannot."""
+        """Add this mount's bytes to the book and read the others'; warns once if that fails."""
         async with self._booking:
             book, spent = self._book, dict(self._unbooked)
             if book is None:
@@ -156,14 +156,14 @@ class Egress:
 
 
 class BudgetedTransport:
-    """A transport that asks an `Egress` first."""
+    """A transport that pays an `Egress` before it sends."""
 
     def __init__(self, transport: Transport, egress: Egress) -> None:
         self._transport = transport
         self._egress = egress
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """Send `request`; raises QuotaExceeded instead where nothing may be fetched."""
+        """Send `request`; raises QuotaExceeded instead if the budget is used up."""
         paid = len(request.span)
         await self._egress.pay(paid, is_wanted=request.is_wanted)
         outcome = await self._transport.fetch(request, sink)
@@ -171,11 +171,11 @@ class BudgetedTransport:
         return outcome
 
     def reset(self) -> None:
-        """As the transport does."""
+        """Reset the wrapped transport."""
         self._transport.reset()
 
     def close(self) -> None:
-        """As the transport does."""
+        """Close the wrapped transport."""
         self._transport.close()
 
 

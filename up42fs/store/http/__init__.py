@@ -1,3 +1,1 @@
-"""Ranges over HTTP: leases of presigned links, libcurl and its threads, retries, races, the version
-pin.
-"""
+"""Ranged GETs over HTTP: link leases, libcurl and its threads, retries, hedges, version pins."""

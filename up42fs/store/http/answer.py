@@ -1,7 +1,7 @@
-"""Is this answer the bytes that were asked for? Decided from its head, before a byte is accepted.
+"""Validates an answer from its head, before any byte of the body is accepted.
 
 Pure, apart from the pin, which worker threads share under a lock. Knows HTTP's rules for ranges
-(RFC 9110 §14) and what the object store is known to do (contract §6); nothing of transport.
+(RFC 9110 §14) and the object store's known behaviour (contract §6); nothing of transport.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from up42fs.net.expiry import server_time
 from up42fs.store.http.ports import Head
 from up42fs.types import ByteRange, Version
 
-#: A whole object sent instead of a range is read past up to here; beyond, it is refused.
+#: If a whole object is sent instead of a range, up to this many bytes are skipped; beyond, it is
+#: refused.
 SKIP_BYTES = 8 << 20
 
 _LENGTH = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
@@ -25,10 +26,10 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Accept: after `skip` bytes of the body come the ones asked for.
+    """Accept: the requested bytes follow after `skip` bytes of the body.
 
-    `prove` is set where the head promises no length: the body must turn out to be exactly that
-    long before any of it may be used.
+    `prove` is set if the head promises no length: the body must turn out to be exactly that long
+    before any of it may be used.
     """
 
     version: Version
@@ -38,14 +39,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """Refuse: an answer that cannot be right, but the next one may be."""
+    """Refuse an answer that cannot be right; a retry may succeed."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """Refuse for good."""
+    """Refuse without retry."""
 
     error: type[Up42fsError]
     why: str
@@ -55,11 +56,11 @@ Judgement = Take | Garbled | Final
 
 
 class VersionPin:
-    """The one version whose bytes may be used: `size` from the catalogue, the rest as first seen.
+    """The one version whose bytes may be used: `size` from the catalogue, the rest from answers.
 
-    `size` is None where the catalogue does not know it: then the first answer tells.
+    `size` is None if the catalogue does not know it; then the first answer sets it.
 
-    `changed_to` is the first other version that turned up. Shared by worker threads.
+    `changed_to` is the first different version seen. Shared by worker threads.
     """
 
     def __init__(self, size: int | None) -> None:
@@ -69,7 +70,7 @@ class VersionPin:
         self._lock = threading.Lock()
 
     def settle(self, seen: Version) -> bool:
-        """Pin `seen` if nothing is pinned yet; whether it is the pinned version."""
+        """Pin `seen` if nothing is pinned yet; return whether it is the pinned version."""
         with self._lock:
             if self.version is None and self.size in (None, seen.size):
                 self.version, self.size = seen, seen.size
@@ -82,14 +83,15 @@ class VersionPin:
         if self.version is None:
             return False
         agreed = self.version.agrees(seen)
-        # A store that named nothing at first and then does may be speaking of another version; the
-        # pin stays nameless, so that nothing is kept of it.
+        # A store that at first sent no validators and then does may be serving another version; the
+        # pin stays nameless, so that nothing of it is cached.
         return self.version.is_nameless if agreed is None else agreed
 
     def assume(self, known: Version) -> bool:
-        """Pin `known`, unasked, if nothing is pinned yet; whether it is the pinned version.
+        """Pin `known` without a request if nothing is pinned; return whether it is pinned now.
 
-        Unlike what `settle` is told, another version than the pinned one is no change: it is old.
+        Unlike in `settle`, a different version is not recorded as a change: `known` is merely
+        outdated.
         """
         with self._lock:
             if self.version is None and self.size in (None, known.size):
@@ -98,19 +100,19 @@ class VersionPin:
 
     @property
     def if_match(self) -> str | None:
-        """The pinned ETag where it is strong, as `If-Match` takes it (contract §6, Conditions)."""
+        """The pinned ETag for `If-Match`, if it is strong (contract §6, Conditions)."""
         etag = self.version.etag if self.version else None
         return etag if is_strong(etag) else None
 
 
 def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
-    """Judge a 200 or 206 to a request for `asked` (within `pin.size`); a Take settles the pin."""
+    """Judge a 200 or 206 to a request for `asked` (within `pin.size`); a `Take` settles the pin."""
     judgement = _partial(head, asked) if head.status == 206 else _whole(head, asked, pin.size)
     if not isinstance(judgement, Take):
         return judgement
     known, seen = pin.version, judgement.version
     if head.status == 200 and not (seen.etag or seen.generation) and seen.size != pin.size:
-        # A sign-in page has a length too: to believe it would show its bytes as the file's.
+        # A sign-in page has a length too: accepting it would return its bytes as the file's.
         return Garbled("not the range, another size than known, and no ETag")
     if known is not None and not known.is_nameless and known.agrees(seen) is None:
         return Garbled("the answer does not name the version, earlier ones did")
@@ -120,25 +122,26 @@ def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
 
 
 def is_strong(etag: str | None) -> bool:
-    """Whether the ETag names one sequence of bytes (RFC 9110 §8.8.1)."""
+    """Whether the ETag identifies one exact sequence of bytes (RFC 9110 §8.8.1)."""
     return etag is not None and len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
 
 
 def version_of(size: int, headers: Mapping[str, str]) -> Version:
-    """The version of an object of `size` bytes whose answer has these headers."""
+    """Build the version of an object of `size` bytes from an answer's headers."""
     etag = headers.get("etag") or None
     if is_strong(etag):
         return Version(size, etag)
     modified = headers.get("last-modified", "").strip() or None
     modified_s, date_s = server_time(modified), server_time(headers.get("date"))
-    # RFC 9110 §8.8.2.2: a time names one version if its second was over when the store answered.
+    # RFC 9110 §8.8.2.2: a modification time identifies one version if that second had passed when
+    # the store answered.
     is_fresh = modified_s is not None and date_s is not None and date_s - modified_s < 1
     generation = headers.get("x-goog-generation", "").strip() or None
     return Version(size, etag, generation, modified, is_fresh)
 
 
 def total_of(head: Head) -> int | None:
-    """The object's size that a 206 or 416 names, if any."""
+    """The object's size in the Content-Range of a 206 or 416, if any."""
     _, slash, total = head.headers.get("content-range", "").rpartition("/")
     return int(total) if slash and total.isdecimal() and len(total) < 19 else None
 
@@ -149,7 +152,8 @@ def _partial(head: Head, asked: ByteRange) -> Judgement:
     if match is None:
         return Garbled("a partial answer without a usable Content-Range")
     first, last, total = map(int, match.groups())
-    # An object that shrank below the range's end answers a cut range; its total gives it away.
+
+    # If the object shrank below the range's end, the range is cut; its total shows that.
     if (first, last + 1) != (asked.start, min(asked.stop, total)):
         return Garbled(f"bytes {first}-{last} of {total} for {asked.start}-{asked.stop - 1}")
     if _is_encoded(headers.get("content-encoding")):

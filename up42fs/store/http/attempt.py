@@ -1,4 +1,4 @@
-"""One request as the thread that drives it sees it: parses the head, asks the sink, counts bytes.
+"""One request as its driving thread sees it: parses the head, feeds the sink, counts bytes.
 
 Knows HTTP heads and sinks; nothing of libcurl but its error codes, of threads or of waiting.
 """
@@ -16,7 +16,7 @@ from up42fs.net.retry import Kind
 from up42fs.store.http.ports import Head, Outcome, RangeRequest, Sink
 
 ERROR_BODY_BYTES = 4096
-#: A head larger than this is not one.
+#: A larger head is refused, in bytes.
 HEAD_BYTES = 64 * 1024
 
 #: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
@@ -38,9 +38,9 @@ _KINDS = {
 
 
 class Attempt:
-    """A request under way. `on_over` is called once, when no more of it is to come.
+    """A running request. `on_over` is called once, when no more of the answer will come.
 
-    `stop` may be set by any thread, and `cut` called; the rest belongs to the one that drives it.
+    Any thread may set `stop` and call `cut`; everything else belongs to the driving thread.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Attempt:
         self.place: memoryview | None = None  # where the body may be written directly
         self.crash: BaseException | None = None
         self.proxy: Proxy | None = None
-        self.may_connect: Callable[[str], bool] | None = None  # None: a proxy decides
-        self.refused: str | None = None  # an address that the host's name resolved to
+        self.may_connect: Callable[[str], bool] | None = None  # None: the proxy connects
+        self.refused: str | None = None  # a forbidden address that the host's name resolved to
         self._gate = threading.Lock()  # held while the sink is called
         self._is_lost = False
         self._lacks_socket = False
@@ -72,15 +72,15 @@ class Attempt:
         self._head_bytes = 0
 
     def on_header(self, line: bytes) -> bool:
-        """Take one header line; whether to go on. Afterwards `place` may be set."""
+        """Take one header line; return whether to go on. Afterwards `place` may be set."""
         return self._guard(lambda: self._on_header(line))
 
     def on_body(self, data: bytes) -> bool:
-        """Take bytes of a body that has no place; whether to go on."""
+        """Take bytes of a body that is not written directly; return whether to go on."""
         return self._guard(lambda: self._on_body(data))
 
     def on_placed(self, placed_bytes: int) -> bool:
-        """So many bytes of the body are in their place now; whether to go on."""
+        """Note that `placed_bytes` of the body were written to `place`; return whether to go on."""
         count = placed_bytes - self._body_bytes
         if self.place is None or not count:
             return not self.stop
@@ -88,55 +88,55 @@ class Attempt:
         return self._guard(lambda: self._on_placed(count))
 
     def cut(self) -> None:
-        """Stop it: when this returned, the sink is not being called and never will be."""
+        """Stop the request; once this returns, the sink is not running and never called again."""
         with self._gate:
             self.stop = True
 
     def on_address(self, address: str) -> bool:
-        """It is about to be connected to `address`; whether it may."""
+        """Check `address` before connecting to it; return whether it is allowed."""
         if self.may_connect is None or self.may_connect(address):
             return True
         self.refused = address
         return False
 
     def on_no_socket(self) -> None:
-        """This machine has no socket left for it."""
+        """Note that this machine has no socket left for the request."""
         self._lacks_socket = True
 
     def on_connecting(self) -> None:
-        """It is not yet sent: nothing can be heard."""
+        """Restart the stall clock: nothing was sent yet, so no answer can come."""
         self._heard_at_s = time.monotonic()
 
     def has_stalled(self, now_s: float) -> bool:
-        """Whether the line was silent for too long."""
+        """Whether nothing arrived for longer than the stall limit."""
         self._has_stalled = now_s - self._heard_at_s > self._stall_s
         return self._has_stalled
 
     @property
     def was_heard(self) -> bool:
-        """Whether some of the answer came."""
+        """Whether any of the answer arrived."""
         return self._head_bytes > 0
 
     def end(self, code: int, *, was_sent: bool) -> None:
-        """Over, with libcurl's `code`, or broken off by us."""
+        """End with libcurl's `code`, or because we broke it off."""
         self._kind = self._kind_of(code, was_sent=was_sent)
         self.place = None
         self._on_over()
 
     def refuse(self) -> None:
-        """Over before it began: nothing is sent any more."""
+        """End before it began: nothing is sent any more."""
         self.stop = True
         self.end(pycurl.E_WRITE_ERROR, was_sent=False)
 
     def lose(self) -> None:
-        """Over, for a reason that lies on this machine: another try may fare better."""
+        """End because of a failure on this machine; a retry may succeed."""
         self._is_lost = True
         self.place = None
         self._on_over()
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """How the request ended."""
         kind = Kind.LOCAL if self._is_lost else self._kind
         return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body))
 
@@ -151,11 +151,12 @@ class Attempt:
             return Kind.STALLED if was_sent else Kind.UNREACHABLE
         if code:
             return _KINDS.get(code, Kind.BROKEN)
-        # libcurl is content with a head that was cut off; we are not.
+        # libcurl accepts a truncated head; this code does not.
         return None if self._head is not None else Kind.BROKEN
 
     def _guard(self, handle: Callable[[], bool]) -> bool:
-        # An exception would be lost in C; it belongs to whoever waits for the fetch.
+        # An exception would be lost in C; it is raised later to the caller that waits for the
+        # fetch.
         self._heard_at_s = time.monotonic()
         with self._gate:
             try:
@@ -194,7 +195,7 @@ class Attempt:
             self._error_body += data[: ERROR_BODY_BYTES - len(self._error_body)]
             return True
         self._has_enough = not self._sink.write(data)
-        # The last bytes of a body are taken whole, so that the connection stays usable.
+        # Take the last bytes of a body whole, so that the connection can be reused.
         return not self._has_enough or self._is_over()
 
     def _on_placed(self, count: int) -> bool:

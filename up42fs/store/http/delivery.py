@@ -1,7 +1,7 @@
-"""One answer's body on its way into a part: checked, skipped, held back or passed on.
+"""Passes one answer's body on to a part: validated, skipped, or held back.
 
 Used by a worker thread while the request runs (`begin`, `write`), then by the trio thread
-(`finish`). Knows nothing of retries: it only says how the answer was refused, if it was.
+(`finish`). Knows nothing of retries: it only reports why the answer was refused, if it was.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ class Writer(Protocol):
     """Takes an object's bytes in order."""
 
     def write(self, data: Bytes) -> bool:
-        """Append `data`; False if nobody wants it any more. Any thread, never blocks."""
+        """Append `data`; False if no more is wanted. Any thread, never blocks."""
         ...
 
     def space(self) -> memoryview | None:
-        """Where the bytes still to come belong, if they can be written there directly.
+        """The memory for the missing bytes, if they can be written there directly.
 
-        It is longer than they are by a byte at least, which may be written to.
+        It is at least one byte longer than they are; that byte may be overwritten.
         """
         ...
 
     def fill(self, count: int) -> bool:
-        """The next `count` bytes are in their place; False if nobody wants more."""
+        """Count the next `count` bytes as written; False if no more are wanted."""
         ...
 
     def abandon(self) -> None:
-        """A late writer may still write to what `space` gave: use other memory from here on."""
+        """Use other memory from here on: a late writer may still write to what `space` returned."""
         ...
 
 
 class Delivery:
-    """A sink for the bytes of `asked`, which go to `writer` once they are known to be right."""
+    """A sink that passes the bytes of `asked` on to `writer` once they are known to be right."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: Garbled | Final | None = None
-        self.body_bytes = 0  # that came
-        self.first_s: float | None = None  # from asking to the head
+        self.body_bytes = 0  # received
+        self.first_s: float | None = None  # from the request to the head
         self.gap_s = 0.0  # the longest silence after it
         self.heard_at_s = clock()
         self._clock = clock
@@ -74,22 +74,22 @@ class Delivery:
         return True
 
     def space(self) -> memoryview | None:
-        """The place of the bytes asked for and a byte more, where the body is nothing else."""
+        """The memory for the requested bytes and one more; None if the body has other bytes too."""
         if self._skip or self._prove is not None:
             return None
         space = self._writer.space()
         return None if space is None or len(space) <= self._left else space[: self._left + 1]
 
     def fill(self, count: int) -> bool:
-        """So many more bytes are in their place; False if nobody wants more."""
+        """Count `count` more bytes as written; False if no more are wanted."""
         self._hear(count)
-        # A body longer than the range reaches the byte behind the place, which is not data.
+        # A body longer than the range overflows into the extra byte, which is not data.
         count = min(count, self._left)
         self._left -= count
         return self._writer.fill(count) and self._left > 0
 
     def abandon(self) -> None:
-        """Leave the place to whoever may still write to it."""
+        """Leave the memory to a late writer."""
         self._writer.abandon()
 
     def write(self, data: Bytes) -> bool:
@@ -110,7 +110,7 @@ class Delivery:
         return self._writer.write(view) and self._left > 0
 
     def finish(self, outcome: Outcome) -> None:
-        """Pass on what was held back, if the whole body proves right."""
+        """Pass on the bytes held back, if the whole body has the proven length."""
         if self._prove is None or outcome.kind is not None:
             return
         if len(self._held) != self._prove:

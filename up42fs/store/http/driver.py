@@ -1,18 +1,16 @@
-"""A thread that moves bytes: begins requests, follows them, ends them.
+"""A thread that drives requests: starts them, follows them, ends them.
 
-Knows transfers and attempts; nothing of what is asked or why.
+Knows transfers and attempts; nothing of which bytes are requested or why.
 
-Theory. One thread drives many requests. Decrypting is what it does most, without the interpreter's
-lock. Between two rounds it looks at each transfer once: bytes that came meanwhile, however many,
-are reported together, so readers are woken once a round and the lock is taken once a round, not
-once a record. The rounds grow by themselves as bytes come faster. It is told of new and of unwanted
-requests through `wake`.
-The one that waits is told by `Attempt.on_over`: after it nothing here writes to the attempt's
-memory.
+Theory. One thread drives many requests. It spends most time decrypting, without the interpreter's
+lock. Between two rounds it looks at each transfer once: all bytes that arrived since are reported
+together, so readers are woken once a round and the lock is taken once a round, not once a record.
+The rounds grow by themselves as bytes come faster. `wake` signals new requests and cancelled ones.
+`Attempt.on_over` signals the waiting task; after it nothing here writes to the attempt's memory.
 
-A thread that fails is dead: it takes nothing more, its requests end as lost, and `drivers` puts
-another in its place. A thread that makes no turn for `STUCK_S` although it has requests is stuck
-(in a resolver, on a machine without memory): new requests go elsewhere until it moves again.
+A thread that fails is dead: it takes no more requests, its running ones end as lost, and `drivers`
+replaces it. A thread that completes no round for `STUCK_S` although it has requests is stuck (in a
+resolver, on a machine without memory): new requests go to other threads until it moves again.
 """
 
 from __future__ import annotations
@@ -33,9 +31,9 @@ from up42fs.store.http.libcurl import Multi, Transfer
 
 log = logging.getLogger(__name__)
 
-#: With requests, but without a turn for so long, a thread is stuck, seconds.
+#: A thread that has requests but completes no round for so long is stuck, seconds.
 STUCK_S = patient_s(5.0)
-#: How often it looks for stalls, milliseconds.
+#: Interval between checks for stalls, milliseconds.
 _LOOK_MS = 250
 _IDLE_MS = 60_000
 
@@ -44,12 +42,12 @@ class Prepare(Protocol):
     """Sets the options of a transfer."""
 
     def __call__(self, transfer: Transfer, attempt: Attempt, /) -> None:
-        """Make `transfer` the request of `attempt`."""
+        """Configure `transfer` for the request of `attempt`."""
         ...
 
 
 class _Line:
-    """A transfer, and whose request it carries now."""
+    """A transfer and the attempt that it currently serves."""
 
     def __init__(self, configure: Callable[[Transfer], None]) -> None:
         self.attempt: Attempt | None = None
@@ -57,7 +55,7 @@ class _Line:
         configure(self.transfer)
 
     def follow(self) -> bool:
-        """Report what came; whether to go on."""
+        """Report the bytes that arrived; return whether to go on."""
         attempt = self.attempt
         assert attempt is not None, "it runs"
         if not attempt.was_heard and not self.transfer.was_sent:
@@ -86,7 +84,7 @@ class _Line:
 
 
 class Driver:
-    """Drives attempts until `close`. Methods are the trio thread's, or any one thread's."""
+    """Drives attempts until `close`. Call its methods from one thread, usually trio's."""
 
     def __init__(
         self, connections: int, configure: Callable[[Transfer], None], prepare: Prepare
@@ -106,26 +104,26 @@ class Driver:
 
     @property
     def busy(self) -> int:
-        """Requests under way."""
+        """Number of requests queued or running."""
         return len(self._running) + len(self._inbox)
 
     @property
     def is_over(self) -> bool:
-        """Whether it was closed or has failed: it takes no more requests."""
+        """Whether it was closed or has failed, and takes no more requests."""
         return self._is_over
 
     @property
     def is_stuck(self) -> bool:
-        """Whether its thread has made no turn for a while although it has requests."""
+        """Whether its thread has completed no round for `STUCK_S` although it has requests."""
         return self.busy > 0 and time.monotonic() - self._moved_at_s > STUCK_S
 
     def submit(self, attempt: Attempt) -> bool:
-        """Begin `attempt`; False where all is over. Raises where no thread can be started."""
+        """Start `attempt`; False after `close` or a failure. Raises if no thread can be started."""
         with self._lock:
             if self._is_over:
                 return False
             if not self.busy:
-                self._moved_at_s = time.monotonic()  # it may have slept for long
+                self._moved_at_s = time.monotonic()  # the thread may have been idle for long
             if self._thread is None:
                 self._start()
             self._inbox.append(attempt)
@@ -133,27 +131,27 @@ class Driver:
         return True
 
     def wake(self) -> None:
-        """Some attempt was told to stop."""
+        """Wake the thread, because an attempt was stopped."""
         with self._lock:
             if self._multi is not None:
                 self._multi.wake()
 
     def reset(self) -> None:
-        """End all that runs as broken, and use none of its connections again."""
+        """End all running requests as broken, and reuse none of their connections."""
         for attempt in list(self._inbox):
             attempt.stop = True
         self._is_to_reset = True
         self.wake()
 
     def close(self) -> None:
-        """End all that runs as broken, for good."""
+        """End all running requests as broken, for good."""
         self._is_over = True
         self.wake()
 
     def _start(self) -> None:
         multi = Multi(self._connections)
         thread = threading.Thread(target=self._run, name="up42fs-net", daemon=True)
-        self._multi = multi  # the thread looks for it at once
+        self._multi = multi  # before `start`: the thread needs it at once
         try:
             thread.start()
         except BaseException:
@@ -176,7 +174,7 @@ class Driver:
             self._refuse()
 
     def _give_up(self) -> None:
-        """End everything as lost. What libcurl says no longer counts, since it failed."""
+        """End everything as lost. libcurl's results no longer count, since the thread failed."""
         with self._lock:
             self._is_over = True
             multi, self._multi = self._multi, None
@@ -192,7 +190,8 @@ class Driver:
             multi.close()
         self._running.clear()
         self._idle.clear()
-        # Only now: this thread was the only writer, and it writes no more.
+
+        # Not earlier: this thread was the only writer, and from here on it writes nothing.
         for attempt in lost:
             if attempt is not None:
                 attempt.lose()
@@ -225,7 +224,7 @@ class Driver:
             line.attempt = attempt
             self._prepare(line.transfer, attempt)
             multi.add(line.transfer)
-        except Exception:  # no memory for it, say; the other requests need not suffer
+        except Exception:  # for example no memory; the other requests go on
             log.exception("a request to the object store could not be begun")
             if line is not None:
                 line.attempt = None
@@ -239,7 +238,7 @@ class Driver:
         was_sent = line.transfer.was_sent
         multi.remove(line.transfer)
         line.transfer.end()
-        # What fails before this leaves the attempt among the running ones, so that it is ended.
+        # A failure before this line leaves the attempt in `_running`, so that it is ended later.
         del self._running[line.transfer.key]
         attempt, line.attempt = line.attempt, None
         assert attempt is not None, "it ran"
@@ -247,7 +246,7 @@ class Driver:
         attempt.end(code, was_sent=was_sent)
 
     def _renew(self, multi: Multi | None) -> None:
-        """Go on with other connections, or with none."""
+        """Replace the multi handle by `multi`; None at the end of the thread."""
         old = self._multi
         assert old is not None, "the thread runs"
         for line in list(self._running.values()):

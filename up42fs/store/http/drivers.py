@@ -1,12 +1,12 @@
-"""The threads that move bytes: which one takes a request, and what replaces one that failed.
+"""The pool of network threads: which one takes a request, and what replaces a failed one.
 
 Knows how busy each thread is; nothing of transfers, requests or links.
 
-Theory. A request goes to the first of the least busy threads, so that requests one after another
-keep to one connection. A thread that failed is replaced. One that is stuck gets nothing new, and
-where all are stuck another one is started, up to `MOST`: stuck threads cannot be ended, only
-waited for. Where no thread can be started, those that run take the request; where none runs, the
-request is lost, and its reader may try again.
+Theory. A request goes to the first of the least busy threads, so that sequential requests reuse one
+connection. A failed thread is replaced. A stuck thread gets nothing new, and if all are stuck
+another one is started, up to `MOST`: stuck threads cannot be ended, only waited for. If no thread
+can be started, the running ones take the request; if none is running, the request is lost, and its
+reader may retry.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from up42fs.store.http.driver import Driver
 
 log = logging.getLogger(__name__)
 
-#: Threads at most, stuck ones included.
+#: Maximum number of threads, stuck ones included.
 MOST = 8
 
 
 class Drivers:
-    """The threads of one transport. Methods are the trio thread's, or any one thread's."""
+    """The threads of one transport. Call its methods from one thread, usually trio's."""
 
     def __init__(self, count: int, make: Callable[[], Driver]) -> None:
         self._make = make
@@ -32,11 +32,11 @@ class Drivers:
         self._all = [make() for _ in range(count)]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of threads."""
         return len(self._all)
 
     def submit(self, attempt: Attempt) -> Driver | None:
-        """Begin `attempt`, or end it as lost, or as broken after `close`. Returns its driver."""
+        """Start `attempt` and return its driver; end it and return None if none takes it."""
         if self._is_closed:
             attempt.refuse()
             return None
@@ -55,12 +55,12 @@ class Drivers:
         return None
 
     def reset(self) -> None:
-        """End all that runs as broken, and use none of its connections again."""
+        """End all running requests as broken, and reuse none of their connections."""
         for driver in self._all:
             driver.reset()
 
     def close(self) -> None:
-        """End all that runs as broken, for good."""
+        """End all running requests as broken, for good."""
         self._is_closed = True
         for driver in self._all:
             driver.close()

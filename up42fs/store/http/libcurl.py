@@ -1,17 +1,17 @@
-"""libcurl's transfers, several in one thread, with bodies that pass Python by.
+"""libcurl through ctypes: several transfers in one thread, with bodies that bypass Python.
 
 Knows libcurl's C interface and nothing of requests, links or sinks. pycurl brings the library and
-its constants; what is called here it does not offer.
+its constants, but does not offer the functions that are called here.
 
-Theory. pycurl hands over a body in pieces of 16 KiB, one TLS record each, and takes the
-interpreter's lock for every one, which the thread that answers the kernel needs. So libcurl's own
-functions are called through ctypes: a multi handle drives all transfers of one thread, and once an
-answer's head was accepted, its body is written by the C library: `fwrite` to a stream that
-`fmemopen` made of the part's memory. `Transfer.placed` then asks how far the stream has come. Until
-a place was given, a body goes through Python (`on_body`): errors, odd answers.
+Theory. pycurl hands over a body in pieces of 16 KiB, one TLS record each, and for each takes the
+interpreter's lock, which the thread that answers the kernel needs. So libcurl's own functions are
+called through ctypes: a multi handle drives all transfers of one thread, and once an answer's head
+was accepted, the C library writes its body: `fwrite` to a stream that `fmemopen` made of the part's
+memory. `Transfer.placed` then reads the stream's position. Until memory was given to `place`, a
+body goes through Python (`on_body`): errors, unusual answers.
 
-Memory that a stream was made of must outlive it: `Transfer` keeps it until `end`, and a transfer
-that is running ends only in the thread that drives it, outside of `Multi.perform`.
+The memory of a stream must outlive it: `Transfer` keeps it until `end`, and a running transfer ends
+only in the thread that drives it, outside of `Multi.perform`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Message(ctypes.Structure):
 
 
 def _load() -> ctypes.CDLL:
-    """The library that pycurl uses, wherever it comes from: symbols are sought in its needs."""
+    """The library that pycurl uses: symbols are looked up in pycurl's dependencies."""
     extension = sys.modules.get("pycurl._pycurl", pycurl)
     library = ctypes.CDLL(str(extension.__file__))
     return library if hasattr(library, "curl_multi_poll") else ctypes.CDLL("libcurl.so.4")
@@ -53,7 +53,7 @@ def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
 
 _CURL = _load()
 _LIBC = ctypes.CDLL(None)
-#: Calls that are over at once keep the interpreter's lock.
+#: Quick calls keep the interpreter's lock.
 _QUICK = ctypes.PyDLL(_CURL._name)
 _QUICK_C = ctypes.PyDLL(None)
 
@@ -85,14 +85,14 @@ _Opening = ctypes.CFUNCTYPE(c_int, c_void_p, c_int, c_void_p)
 _NO_SOCKET = -1  # CURL_SOCKET_BAD
 Value = int | str | bytes | None
 
-_function(_CURL, "curl_global_init", c_int, c_long)(3)  # all; counted, so twice does no harm
+_function(_CURL, "curl_global_init", c_int, c_long)(3)  # all; it counts calls, so twice is fine
 
 
 class Transfer:
-    """An easy handle, used for one request after another.
+    """An easy handle, reused for one request after another.
 
-    `on_header` takes a header line, `on_body` a piece of a body without a place, `on_address` the
-    address that is to be connected to, or None where there is no socket for it. All return whether
+    `on_header` takes a header line, `on_body` a piece of a body that is not written directly,
+    `on_address` the address to connect to, or None if there is no socket for it. All return whether
     to go on, must not raise, and are called in the thread that drives the transfer.
     """
 
@@ -107,7 +107,7 @@ class Transfer:
             raise MemoryError("libcurl has no memory for a transfer")
         self._headers: int | None = None
         self._stream: int | None = None
-        self._place: Any = None  # what the stream writes to
+        self._place: Any = None  # the memory that the stream writes to
         self._on_header = _Callback(_taking(on_header))
         self._on_body = _Callback(_taking(on_body))
         self._on_address = _Opening(_opening(on_address))
@@ -117,11 +117,11 @@ class Transfer:
 
     @property
     def key(self) -> int:
-        """What `Multi.ended` names it by."""
+        """The key that `Multi.ended` yields for this transfer."""
         return int(self._easy)
 
     def set(self, option: int, value: Any) -> None:
-        """Set an option: an int, a text, a callback, or None for its default."""
+        """Set an option: an int, text, a callback, or None for the default; raises `ValueError`."""
         if isinstance(value, int):
             given: Any = c_long(value)
         elif isinstance(value, str | bytes):
@@ -141,7 +141,7 @@ class Transfer:
         _slist_free_all(old)
 
     def place(self, memory: memoryview) -> None:
-        """Write the body that comes to `memory`, whose end is its end. From `on_header`."""
+        """Write the rest of the body to `memory`, up to its end. Call from `on_header`."""
         self._place = (ctypes.c_char * len(memory)).from_buffer(memory)
         self._stream = _fmemopen(ctypes.addressof(self._place), len(memory), b"w")
         if not self._stream:
@@ -152,24 +152,24 @@ class Transfer:
 
     @property
     def is_placed(self) -> bool:
-        """Whether the body has a place."""
+        """Whether the body is written directly to memory."""
         return self._stream is not None
 
     @property
     def placed(self) -> int:
-        """Bytes written to the place so far."""
+        """Bytes of the body written to memory so far."""
         return int(_ftell(self._stream)) if self._stream else 0
 
     @property
     def was_sent(self) -> bool:
-        """Whether the connection stands and the request is on its way."""
-        # Not PRETRANSFER_TIME: a transfer that ends before it is connected has one as well.
+        """Whether the connection is established and the request was sent."""
+        # Not PRETRANSFER_TIME, which is also set for a transfer that ends before it is connected.
         count = c_long()
         _easy_getinfo(self._easy, pycurl.REQUEST_SIZE, byref(count))
         return count.value > 0
 
     def end(self) -> None:
-        """Let go of the place, and of the link; the transfer is not running."""
+        """Release the memory and the link; the transfer must not be running."""
         self.set(pycurl.URL, None)
         if self._stream:
             self.set(pycurl.WRITEFUNCTION, self._on_body)
@@ -178,14 +178,14 @@ class Transfer:
         self._place = None
 
     def close(self) -> None:
-        """Free it; not of use any more."""
+        """Free the handle; it cannot be used afterwards."""
         _easy_cleanup(self._easy)
         _slist_free_all(self._headers)
         self._easy = self._headers = None
 
 
 class Multi:
-    """Drives transfers. One thread's, but for `wake`."""
+    """Drives transfers. For one thread, except `wake`."""
 
     def __init__(self, connections: int) -> None:
         self._multi = _multi_init()
@@ -199,30 +199,30 @@ class Multi:
         _check(_multi_add(self._multi, transfer.key))
 
     def remove(self, transfer: Transfer) -> None:
-        """End a transfer; one that was not over loses its connection."""
+        """End a transfer; an unfinished one loses its connection."""
         _check(_multi_remove(self._multi, transfer.key))
 
     def perform(self) -> None:
-        """Move what can be moved now."""
+        """Send and receive without blocking."""
         _check(_multi_perform(self._multi, byref(self._running)))
 
     def wait(self, timeout_ms: int) -> None:
-        """Return when something can be moved, after `wake`, or in time."""
+        """Block until there is network activity, `wake` is called, or the timeout passes."""
         _check(_multi_poll(self._multi, None, 0, timeout_ms, None))
 
     def wake(self) -> None:
-        """End the wait, or the next one. Any thread."""
+        """End the current wait, or the next one. Any thread."""
         _multi_wakeup(self._multi)
 
     def ended(self) -> Iterator[tuple[int, int]]:
-        """Keys of transfers that are over, with libcurl's results (0 is success)."""
+        """Yield the keys of finished transfers, with libcurl's results (0 is success)."""
         left = c_int()
         while message := _multi_read(self._multi, byref(left)):
             if message.contents.what == _DONE:
                 yield int(message.contents.easy), int(message.contents.result)
 
     def close(self) -> None:
-        """Close all connections; it drives no transfer any more."""
+        """Close all connections; no transfer may be left."""
         multi, self._multi = self._multi, None
         _multi_cleanup(multi)
 
@@ -242,7 +242,7 @@ class _SocketAddress(ctypes.Structure):
 
 
 def _opening(take: Callable[[str | None], bool]) -> Callable[[int, int, int], int]:
-    """Opens the socket that libcurl asks for, if its address may be connected to."""
+    """Opens the socket that libcurl requests, if its address is allowed."""
 
     def callback(_user: int, _purpose: int, address: int) -> int:
         try:
@@ -253,7 +253,7 @@ def _opening(take: Callable[[str | None], bool]) -> Callable[[int, int, int], in
             if not take(socket.inet_ntop(asked.family, raw[slice(*at)])):
                 return _NO_SOCKET
         except (OSError, ValueError):
-            return _NO_SOCKET  # of no family that has addresses
+            return _NO_SOCKET  # not an IP address family
         try:
             return socket.socket(asked.family, asked.kind, asked.protocol).detach()
         except OSError:

@@ -1,14 +1,14 @@
-"""Presigned links: one per object however many readers, renewed ahead, never shown.
+"""Presigned links: one lease per object for all readers, renewed ahead, never shown.
 
 Knows the signer and a clock that goes on while the machine sleeps; nothing of requests or bytes.
 
-Theory. A link lives from the moment the *request for it* was sent: that moment is before the
-server's, so the link is never thought to live longer than it does. Per object there is at most
-one lease and at most one signing under way. A lease is served while it lives; from
-`renew_ahead_s` before its end the next use starts a signing behind it. A refused lease is
-discarded only if it is still the current one, so that of many readers holding the same stale link
-the first causes a signing and the others join it. What a signing answers is handed out to those
-who waited for it even if it is already past: the object store has the last word.
+Theory. A link's life is counted from the moment the *request for it* was sent: that moment is
+before the server's, so a link's life is never overestimated. Per object there is at most one lease
+and at most one running signing. A lease is used while it lives; from `renew_ahead_s` before its end
+the next use starts a signing in the background. A refused lease is discarded only if it is still
+the current one, so that of many readers holding the same stale link the first causes a signing and
+the others join it. The result of a signing is returned to the tasks that waited for it even if it
+has already expired: the object store decides.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from up42fs.net.expiry import renew_ahead_s
 from up42fs.store.http.tally import Tallies
 from up42fs.types import Signer
 
-#: The longest one signing may take, retries included, and the wait after a failed early renewal.
+#: The longest that one signing may take, retries included; and the pause after a failed renewal.
 SIGN_TIMEOUT_S = patient_s(30.0)
 RENEWAL_PAUSE_S = patient_s(5.0)
-#: Leases kept; the least recently used go first.
+#: Leases kept; the least recently used are evicted first.
 MOST_LEASES = 4096
 
 
 def boottime_s() -> float:
-    """Seconds since boot, suspend and SIGSTOP included."""
+    """Seconds since boot, including time suspended or stopped by SIGSTOP."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """A presigned link with its end and the moment to renew it, on the leases' clock."""
+    """A presigned link with the times of its expiry and its renewal, on the leases' clock."""
 
     url: str = field(repr=False)
     expires_at_s: float
@@ -75,12 +75,12 @@ class Leases:
         self._signings: dict[str, _Signing] = {}
 
     def __len__(self) -> int:
-        """Links that have not ended."""
+        """Number of links that have not expired."""
         now_s = self._clock()
         return sum(now_s < lease.expires_at_s for lease in self._leases.values())
 
     async def get(self, object_id: str) -> Lease:
-        """A lease that should work now; raises the signer's `Up42fsError`."""
+        """Return a lease that should work now; raises the signer's `Up42fsError`."""
         lease = self._leases.get(object_id)
         now_s = self._clock()
         if lease is not None and now_s < lease.expires_at_s:
@@ -97,11 +97,11 @@ class Leases:
         return signing.lease
 
     def discard(self, object_id: str, lease: Lease) -> None:
-        """The store refused `lease`: forget it, unless another has taken its place."""
+        """Forget `lease`, which the store refused, unless it was replaced already."""
         current = self._leases.get(object_id)
         if current is not None and current.url == lease.url:
             del self._leases[object_id]
-            self._tallies.of(object_id).count("store.renewals")  # whoever comes next signs anew
+            self._tallies.of(object_id).count("store.renewals")  # the next `get` signs anew
 
     def forget(self, object_id: str) -> None:
         """Forget the object's lease."""
@@ -159,7 +159,7 @@ class Leases:
             self._leases.popitem(last=False)
 
     def _pause(self, object_id: str) -> None:
-        # The old lease still works: do not ask again at its every use.
+        # The old lease still works: do not request a new one at its every use.
         lease = self._leases.get(object_id)
         if lease is not None:
             again_s = self._clock() + RENEWAL_PAUSE_S

@@ -1,4 +1,4 @@
-"""The seam between deciding what to ask the object store and asking it: values and Protocols.
+"""The interface between deciding what to request and sending it: values and Protocols.
 
 Knows nothing of libcurl, retries or parts. Other transports (processes, another HTTP client) and
 other sinks (a disk cache) plug in here.
@@ -18,7 +18,7 @@ from up42fs.types import ByteRange, Bytes
 class RangeRequest:
     """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it.
 
-    `is_wanted`: a reader waits for it; else it is a guess that somebody will.
+    `is_wanted`: a reader waits for it; otherwise it is a prefetch or a hedge.
     """
 
     url: str = field(repr=False)
@@ -30,7 +30,7 @@ class RangeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status and headers of an answer; header names in lower case, the last of equals."""
+    """Status and headers of an answer; header names in lower case, the last of duplicates."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,9 +40,9 @@ class Head:
 class Outcome:
     """How a request ended.
 
-    `kind` None: the answer ended as HTTP says it should, or the sink had enough. `head` None: no
-    answer. `body_bytes` counts what came over the wire, `error_body` is the start of a body that
-    was not data (status neither 200 nor 206).
+    `kind` None: the answer was complete, or the sink had enough. `head` None: no answer.
+    `body_bytes` counts the bytes received, `error_body` is the start of a body that was not data
+    (status neither 200 nor 206).
     """
 
     head: Head | None
@@ -52,33 +52,34 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Where an answer goes. Called from a worker thread, one call at a time; never blocks.
+    """The receiver of an answer. Called from a worker thread, one call at a time; never blocks.
 
-    After `begin` the body comes by `write`, or, where `space` offers a place, into that, and `fill`
-    tells how far.
+    After `begin` the body comes by `write`; or, if `space` returns memory, it is written there and
+    `fill` reports the progress.
     """
 
     def begin(self, head: Head) -> bool:
-        """See the head of a 200 or 206; False refuses the body, of which nothing is then sent."""
+        """Take the head of a 200 or 206; False refuses the body, which is then not passed on."""
         ...
 
     def space(self) -> memoryview | None:
-        """Where the whole of the accepted body belongs, if it can be written there directly.
+        """The memory for the whole accepted body, if it can be written there directly.
 
-        One byte longer than the body, and the last of it is rubbish: C's streams end with a zero.
+        It is one byte longer than the body; that byte is garbage, since C's streams end with a
+        zero.
         """
         ...
 
     def write(self, data: Bytes) -> bool:
-        """Take the next bytes of the body; False wants no more."""
+        """Take the next bytes of the body; False stops the request."""
         ...
 
     def fill(self, count: int) -> bool:
-        """The next `count` bytes of the body are in their place; False wants no more."""
+        """Count the next `count` bytes of the body as written; False stops the request."""
         ...
 
     def abandon(self) -> None:
-        """A late writer may still write to the place that `space` gave: leave that memory to it.
+        """Give up the memory that `space` returned: a late writer may still write to it.
 
         Called on the trio thread, as the last call of all.
         """
@@ -89,17 +90,17 @@ class Transport(Protocol):
     """Sends ranged GETs."""
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """Send `request`; failures are outcomes, only cancellation raises.
+        """Send `request`; failures are returned as outcomes, only cancellation raises.
 
-        When this returns or raises, no method of `sink` is running or will be called. Nothing
-        writes to the place that the sink gave either, or else `sink.abandon` was called.
+        When this returns or raises, no method of `sink` is running or will be called. Also nothing
+        writes to the sink's memory any more, or else `sink.abandon` was called.
         """
         ...
 
     def reset(self) -> None:
-        """Drop idle connections and break those in use: the machine slept."""
+        """Drop idle connections and break those in use, because the machine slept."""
         ...
 
     def close(self) -> None:
-        """Drop everything; requests in flight end as broken."""
+        """Close all connections; running requests end as broken."""
         ...

@@ -1,13 +1,13 @@
-"""Sends a request for a part's bytes, and a second one where the first lags behind.
+"""Hedges: sends a request for a part's bytes, and a second one if the first lags behind.
 
 Knows transports, deliveries and the pace of a host (`net.hedging`); nothing of links or retries.
 
 Theory. The second request fills memory of its own, so two answers never write to one place. As soon
-as it has more than the part, the first is given up; when that has ended, or has been left the
-memory that it writes to (`Sink.abandon`), so that nothing else writes to the part, what the second
-brought is copied over and the rest follows as it comes. Both
-are judged by one version pin, and there is a second only where a strong ETag is pinned, so
-whichever wins, the bytes are the same. Only a part that a reader waits for is raced for.
+as it holds more than the part, the first request is cancelled. Once that has ended, or its memory
+was abandoned to it (`Sink.abandon`), nothing else writes to the part: the bytes of the second
+request are copied over, and the rest follows as it arrives. Both are judged by one version pin, and
+there is a second request only if a strong ETag is pinned, so the bytes are the same whichever wins.
+Only parts that a reader waits for are hedged.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from up42fs.store.http.delivery import Delivery, Writer
 from up42fs.store.http.ports import Outcome, RangeRequest, Transport
 from up42fs.types import ByteRange, Bytes
 
-#: Hosts remembered.
+#: Number of hosts remembered.
 MOST_HOSTS = 64
-#: How often two that both go on are compared, seconds.
+#: Interval at which two running requests are compared, seconds.
 _TICK_S = 0.02
-#: How often a lagging part that nobody waits for is looked at again, seconds.
+#: Interval at which a lagging part that no reader waits for is checked again, seconds.
 _LOOK_S = 0.25
 
 
 class Raced(Writer, Protocol):
-    """The part of `source.Target` that matters here."""
+    """The members of `source.Target` that are needed here."""
 
     @property
     def missing(self) -> ByteRange | None:
-        """What is still to come."""
+        """The range still to come."""
         ...
 
     @property
     def wanted(self) -> bool:
-        """Whether a reader waits, or waited, for it."""
+        """Whether a reader waits, or waited, for the part."""
         ...
 
 
 class _Second:
-    """What the second request brings: held, and from `follow` on passed to the part."""
+    """The bytes of the second request: held, and after `follow` passed on to the part."""
 
     def __init__(self, span: ByteRange, on_bytes: Callable[[], None]) -> None:
         self.filled = 0
@@ -69,16 +69,16 @@ class _Second:
         return self._span.start + self.filled
 
     def leads(self, part: Raced) -> bool:
-        """Whether more is held than `part` has."""
+        """Whether more bytes are held than `part` has."""
         rest = part.missing
         return rest is not None and rest.start < self.stop
 
     def space(self) -> memoryview:
-        """Where the bytes still to come belong, and one more."""
+        """The memory for the missing bytes, and one byte more."""
         return self._memory[self.filled :]
 
     def write(self, data: Bytes) -> bool:
-        """Append `data`; False if it is too much."""
+        """Append `data`; False if it does not fit."""
         stop = self.filled + len(data)
         if stop > len(self._span):
             return False
@@ -86,7 +86,7 @@ class _Second:
         return self.fill(len(data))
 
     def fill(self, count: int) -> bool:
-        """The next `count` bytes are in their place."""
+        """Count the next `count` bytes as written."""
         with self._lock:
             self.filled = min(self.filled + count, len(self._span))
             if self._part is not None:
@@ -95,10 +95,10 @@ class _Second:
         return True
 
     def abandon(self) -> None:
-        """Nobody else writes to this memory, and nothing is handed out of it but copies."""
+        """No-op: nothing else writes to this memory, and only copies of it are handed out."""
 
     def follow(self, part: Raced) -> None:
-        """Pass on what came and what will come; nothing else writes to `part`."""
+        """Pass on all bytes, past and future, to `part`; nothing else may write to it."""
         with self._lock:
             self._part = part
             self._pass_on(part)
@@ -112,7 +112,7 @@ class _Second:
 
 
 class Paces:
-    """The pace of each host."""
+    """The pace of each host, LRU."""
 
     def __init__(self) -> None:
         self._by_host: LRUCache[str, Pace] = LRUCache(MOST_HOSTS)
@@ -128,14 +128,14 @@ class Paces:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a request ended."""
+    """The outcome of one request, and its delivery."""
 
     delivery: Delivery
     outcome: Outcome
 
 
 class Race:
-    """One request and, maybe, a second. Used once."""
+    """One request and, possibly, a hedge. Used once."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Race:
         self._results: list[Result] = []
 
     async def run(self, request: RangeRequest, part: Raced) -> Result:
-        """Fill `part` with the bytes of `request`, or find out why not; raises `Up42fsError`s."""
+        """Fill `part` with the bytes of `request`; return its result. Raises `Up42fsError`."""
         first = Delivery(request.span, self._pin, part, self._clock)
         if request.if_match is None or self._pace.limit_s(has_begun=False) is None:
             return await self._send(request, first)
@@ -188,7 +188,7 @@ class Race:
         outcome: Outcome | None = None
         try:
             outcome = await self._transport.fetch(request, delivery)
-        finally:  # what was cancelled came all the same
+        finally:  # the bytes of a cancelled request were received all the same
             came_bytes = outcome.body_bytes if outcome else delivery.body_bytes
             self._came_bytes += came_bytes
             self._count("bytes_fetched", came_bytes)
@@ -200,7 +200,7 @@ class Race:
     async def _watch(
         self, nursery: trio.Nursery, first: Delivery, request: RangeRequest, part: Raced
     ) -> None:
-        """Send a second request once the first lags and somebody waits for it."""
+        """Send a second request once the first lags and a reader waits for the part."""
         while True:
             limit_s = self._pace.limit_s(has_begun=first.first_s is not None) or math.inf
             left_s = limit_s - (self._clock() - first.heard_at_s)
@@ -230,7 +230,9 @@ class Race:
                 result = await self._send(request, delivery)
                 if second.filled or self._first_over.is_set():
                     self._results.append(result)
-            except Up42fsError:  # a budget, say: what holds for the first the first will tell
+            except (
+                Up42fsError
+            ):  # for example a spent budget: the first request reports its own errors
                 pass
             finally:
                 over.set()
@@ -240,11 +242,11 @@ class Race:
         await news.wait()
         while not second.leads(part):
             if over.is_set():
-                self._has_second = False  # it is the first's to end this
+                self._has_second = False  # the first request decides the result
                 if self._first_over.is_set():
                     nursery.cancel_scope.cancel()
                 return
-            await trio.sleep(_TICK_S)  # the first goes on: it may yet win
+            await trio.sleep(_TICK_S)  # the first request is still running and may win
         self._count("hedges_won", 1)
         self._first_scope.cancel()
         await self._first_over.wait()

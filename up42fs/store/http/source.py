@@ -1,15 +1,15 @@
-"""Fetches one part of one object to its end: link, attempts, waits, resumption, blame.
+"""Fetches one part of one object to its end: link, attempts, waits, resumption, errors.
 
-Knows the order of things; what an answer is worth is `answer.judge`'s to say, what follows a
-failure `net.retry.decide`'s. Knows nothing of who waits for the part or what else is cached.
+Knows the order of the steps; `answer.judge` validates answers, and `net.retry.decide` decides what
+follows a failure. Knows nothing of which reader waits for the part or what else is cached.
 
-Theory. A part is filled from its front. An attempt asks for what is still missing, so whatever a
-broken answer did bring is kept. An attempt that brought bytes starts the count of failures anew:
-a store that keeps breaking but keeps delivering is slow, not down. The deadline is the part's and
-may move while the fetch runs (another reader joined), so it is read before every decision.
-A part nobody waits for gives up after two failures; the reader who needs it will try itself.
-412 is not believed: the same range is asked for without the condition, and the answer's own head
-shows whether the object changed, and to what.
+Theory. A part is filled from its front. An attempt requests the bytes still missing, so the bytes
+of a broken answer are kept. An attempt that brought bytes resets the count of failures: a store
+that keeps breaking off but keeps delivering is slow, not down. The deadline is the part's and may
+move while the fetch runs (another reader joined), so it is read before every decision. A part that
+no reader waits for is given up after two failures; a reader who needs it later fetches it itself. A
+412 is not trusted: the same range is requested again without the condition, and that answer's head
+shows whether the object changed, and to which version.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from up42fs.store.http.race import Paces, Race
 from up42fs.store.http.tally import Tally
 from up42fs.types import ByteRange
 
-#: Failures in a row after which a part that nobody waits for is given up.
+#: Consecutive failures after which a part that no reader waits for is given up.
 AHEAD_ATTEMPTS = 2
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
@@ -61,12 +61,12 @@ class Target(Writer, Protocol):
 
     @property
     def missing(self) -> ByteRange | None:
-        """What is still to come; None when it is full."""
+        """The range still to come; None when it is full."""
         ...
 
     @property
     def stopped(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Whether no more bytes are wanted."""
         ...
 
     @property
@@ -76,12 +76,12 @@ class Target(Writer, Protocol):
 
     @property
     def deadline_s(self) -> float:
-        """When to give up, on trio's clock."""
+        """Time to give up, on trio's clock."""
         ...
 
 
 class Source:
-    """Where one object's bytes come from."""
+    """The network source of one object's bytes."""
 
     def __init__(
         self,
@@ -118,14 +118,14 @@ class Source:
                 delivery, outcome, conditional = await self._attempt(lease, asked, target)
             except QuotaExceeded:
                 if target.wanted and not was_wanted:
-                    continue  # a guess was refused, and meanwhile it is none
+                    continue  # the budget refused a prefetch, but by now a reader waits for it
                 raise
             if target.missing != asked:
                 attempt, renewed = 0, False
             if target.missing is None or target.stopped:
                 return
             failure = self._failure(delivery, outcome)
-            if self.pin.size == 0:  # a 416 told so: there is nothing to fetch
+            if self.pin.size == 0:  # a 416 reported an empty object: nothing to fetch
                 return
             if failure.status == 412:
                 if conditional:
@@ -152,10 +152,10 @@ class Source:
                 raise self._unsigned(error) from error
 
     def _unsigned(self, error: Up42fsError) -> Up42fsError:
-        """The signer knows the object by its ID only; people know its name."""
+        """The signer's error, with the object's name: the signer knows only its ID."""
         kind = type(error)
         if kind is NotFound and self.pin.version is not None:
-            # It was there when it was opened: gone beneath, not a wrong name.
+            # It existed when it was opened: it vanished since, so the name was not wrong.
             kind = VersionChanged
         return kind(f"{self._name}: {error}")
 
@@ -169,7 +169,7 @@ class Source:
         race = Race(self._transport, pace, self.pin, self._count, self._clock)
         try:
             result = await race.run(request, target)
-        except InvalidAnswer:  # the link itself must not be used
+        except InvalidAnswer:  # the link points to a forbidden URL
             self._leases.discard(self._object_id, lease)
             raise
         delivery, outcome = result.delivery, result.outcome
@@ -190,7 +190,7 @@ class Source:
             return Failure(Plane.STORE, outcome.kind or Kind.BROKEN)
         total = total_of(head) if head.status == 416 else None
         if head.status == 416 and self.pin.size is None:
-            total = 0  # its first byte was asked for, and there is none (contract §6)
+            total = 0  # its first byte was requested, and there is none (contract §6)
         if total is not None and total != self.pin.size:
             self.pin.settle(version_of(total, head.headers))
         code = _CODE.search(outcome.error_body)
@@ -205,7 +205,7 @@ class Source:
     async def _next(
         self, failure: Failure, attempt: int, renewed: bool, lease: Lease, target: Target
     ) -> bool:
-        """Wait or renew, and return whether a fresh link was tried; raises what is final."""
+        """Wait or renew the link; return whether a fresh link was tried. Raises final errors."""
         verdict = decide(
             failure,
             attempt=attempt,
@@ -215,11 +215,11 @@ class Source:
         )
         if isinstance(verdict, Renew):
             self._leases.discard(self._object_id, lease)
-            note(None)  # the link was old, no more
+            note(None)  # only the link had expired
             return True
         if isinstance(verdict, Fail):
             error = verdict.error
-            if failure.kind in (Kind.UNREACHABLE, Kind.TLS):  # the next link may name another host
+            if failure.kind in (Kind.UNREACHABLE, Kind.TLS):  # a new link may lead to another host
                 self._leases.discard(self._object_id, lease)
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
@@ -234,7 +234,7 @@ def _cure(failure: Failure) -> str | None:
 
 
 def explain(failure: Failure) -> str:
-    """What happened, in words, without anything secret."""
+    """Describe a failure in words, without secrets."""
     if failure.kind is Kind.STATUS:
         code = f" {failure.code}" if failure.code else ""
         return f"{failure.plane.value} answered {failure.status}{code}"

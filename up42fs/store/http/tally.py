@@ -1,6 +1,6 @@
-"""What each object cost: the store's counters once more, an object at a time.
+"""Per-object counters: the store's counters, counted once more for each object.
 
-Knows counters' names no more than `metrics` does; the names are told in `files`.
+Does not know the counters' names; they are described in `store.store`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from cachetools import LRUCache
 
 from up42fs.metrics import Metrics
 
-#: Objects remembered; those counted for longest ago go first.
+#: Objects remembered; the least recently counted are evicted first.
 MOST_OBJECTS = 1024
 _PREFIX = "store."
 
 
 class Tally:
-    """The counters of one object, which count for the mount too. The trio thread's."""
+    """The counters of one object, which also count for the mount. For the trio thread."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.counts: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Tallies:
         self._by_id: LRUCache[str, Tally] = LRUCache(MOST_OBJECTS)
 
     def of(self, object_id: str, name: str | None = None) -> Tally:
-        """The tally of an object, begun if need be; `name` is what people call it."""
+        """Return the tally of an object, created if necessary; `name` is its display name."""
         tally = self._by_id.get(object_id)
         if tally is None:
             tally = self._by_id[object_id] = Tally(self._metrics)
@@ -47,12 +47,12 @@ class Tallies:
         return tally
 
     def get(self, object_id: str) -> Mapping[str, int]:
-        """What was counted of an object, by counter without its plane; nothing counted is {}."""
+        """An object's counters by name without the `store.` prefix; {} if nothing was counted."""
         tally = self._by_id.get(object_id)
         return dict(sorted(tally.counts.items())) if tally else {}
 
     def top(self, most: int) -> list[dict[str, object]]:
-        """The `most` objects of which most bytes were fetched, with their counters."""
+        """The `most` objects with the most fetched bytes, with their counters."""
         fetched = [(one.counts["bytes_fetched"], key) for key, one in self._by_id.items()]
         chosen = sorted((pair for pair in fetched if pair[0]), reverse=True)[:most]
         return [{"id": key, "name": self._by_id[key].name, **self.get(key)} for _, key in chosen]

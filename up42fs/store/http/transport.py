@@ -1,14 +1,11 @@
-"""Ranged GETs by libcurl, whose threads write bodies where they belong.
+"""Ranged GETs by libcurl, whose threads write bodies directly to their memory.
 
-Knows HTTP and libcurl's options; nothing of links' lives, versions, parts or retries.
+Knows HTTP and libcurl's options; nothing of links' lifetimes, versions, parts or retries.
 
-Theory. libcurl moves bytes at two to three times the speed and a third of the processor time of
-what Python offers on the trio thread. How its threads work is `driver`'s and `libcurl`'s to say,
-docs/transport.md what else was measured. A cancelled fetch waits for the end
-of its thread's round, so that nothing is written afterwards; its connection is closed, since the
-rest of the body is on it. A thread that does not come to the end of its round in time is left the
-memory that it writes to (`Sink.abandon`): it is lent for as long as a transfer refers to it.
-Nothing is written before the head was seen to be final and the sink accepted it.
+Theory. libcurl moves bytes two to three times as fast as, and with a third of the processor time
+of, anything that Python offers on the trio thread. `driver` and `libcurl` explain how its threads
+work, docs/transport.md what else was measured. Nothing is written before the head was seen to be
+final and the sink accepted it.
 """
 
 from __future__ import annotations
@@ -38,18 +35,19 @@ from up42fs.store.http.ports import Outcome, RangeRequest, Sink
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = max(1, round(patient_s(10)))
-#: A line silent for so long, or about as long slower than this, has stalled.
+#: A connection that is silent, or about as long slower than this, has stalled: bytes a second,
+#: seconds.
 STALL_BYTES_S = 1024
 STALL_S = max(1, round(patient_s(10)))
 RECEIVE_BYTES = 256 * 1024
-#: Threads that move bytes: what one of them decrypts is less than two cores' worth of mount needs.
+#: Network threads: one of them decrypts less than a mount with two cores needs.
 THREADS = 2
 
-#: A round of a thread is over in milliseconds. No fetch waits longer for its end, seconds; then
-#: the thread keeps the memory.
+#: A thread's round takes milliseconds. No fetch waits longer for its end, seconds; then the thread
+#: keeps the memory.
 _END_S = 2.0
-#: CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer to CONNECT is no
-#: answer of the store.
+#: CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not define: a proxy's answer to CONNECT is
+#: not an answer of the store.
 _SUPPRESS_CONNECT_HEADERS = 265
 
 
@@ -65,7 +63,7 @@ class CurlTransport:
         threads: int = THREADS,
         is_local: Callable[[], bool] = lambda: True,
     ) -> None:
-        """With `is_local` links may lead to this machine: the API is on it."""
+        """With `is_local()`, links may lead to this machine, because the API runs on it."""
         self._environ = {**os.environ, **(environ or {})}
         self._is_local = is_local
         self._connections = connections
@@ -77,7 +75,7 @@ class CurlTransport:
         )
 
     async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """See `ports.Transport.fetch`; raises InvalidAnswer for a link that must not be used."""
+        """See `ports.Transport.fetch`; raises `InvalidAnswer` for a link that must not be used."""
         netloc = check_url(request.url)
         proxy = route_of(request.url, self._environ).proxy
         token, over = trio.lowlevel.current_trio_token(), trio.Event()
@@ -95,6 +93,9 @@ class CurlTransport:
                 await _wait(over, driver, request.timeout_s)
             finally:
                 if driver is not None and not over.is_set():
+                    # A cancelled fetch waits for the end of its thread's round, so that nothing is
+                    # written afterwards; its connection is closed, since the rest of the body is on
+                    # it.
                     await _end(attempt, driver, over, sink)
         if attempt.refused is not None and attempt.outcome.head is None:
             raise InvalidAnswer(
@@ -112,7 +113,7 @@ class CurlTransport:
         self._drivers.reset()
 
     def close(self) -> None:
-        """Drop everything."""
+        """Close all connections."""
         self._drivers.close()
 
     def _configure(self, transfer: Transfer) -> None:
@@ -139,7 +140,7 @@ class CurlTransport:
 
     def _prepare(self, transfer: Transfer, attempt: Attempt) -> None:
         request = attempt.request
-        # The store refuses signed requests with other than these (contract §6, Forbidden headers).
+        # The store refuses signed requests with any other headers (contract §6, Forbidden headers).
         headers = ["Accept-Encoding: identity"]
         if request.if_match is not None:
             headers.append(f"If-Match: {request.if_match}")
@@ -159,7 +160,7 @@ class CurlTransport:
 
 
 async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> None:
-    """Return when the request is over, or when its thread will not get to it."""
+    """Return when the request is over, or when its thread is stuck or out of time."""
     with trio.move_on_after(timeout_s + _END_S):
         while not over.is_set():
             with trio.move_on_after(STUCK_S):
@@ -170,11 +171,12 @@ async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> No
 
 
 async def _end(attempt: Attempt, driver: Driver, over: trio.Event, sink: Sink) -> None:
-    """The one who no longer waits wants no more: once this returned, nothing comes any more."""
+    """Stop a request that nothing waits for; once this returns, the sink is not called."""
     attempt.cut()
     driver.wake()
     with trio.move_on_after(_END_S, shield=True):
         await over.wait()
     if not over.is_set() and attempt.place is not None:
-        # Its thread may be anywhere, in the middle of a write to that place as well.
+        # The thread did not end its round in time and may be in the middle of a write to that
+        # memory, which stays lent for as long as a transfer refers to it.
         sink.abandon()
