@@ -1,8 +1,8 @@
-"""What one object's bytes reveal of its inner order: TIFF tiles, also inside a zip; JPEG 2000.
+"""One object's inner structure as its bytes reveal it: TIFF tiles, also inside a zip; JPEG 2000.
 
-Learns from bytes that pass by and never asks for any; knows nothing of readers. Offsets are the
-object's throughout. What it says is a hint: a wrong one costs bytes, never correctness. All that is
-parsed of one object is paid for by one `ParseBudget`; hints beyond it are dropped.
+Parses bytes that readers fetched and never requests any; knows nothing of readers. All offsets are
+the object's. The structure is a hint: a wrong one costs bytes, never correctness. All parsing of
+one object is charged to one `ParseBudget`; hints beyond it are dropped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from up42fs.types import ByteRange, Bytes
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _MAGIC_BYTES = 12
 _SMALLEST = 64
-#: What an image takes in memory before its layout is known.
+#: Memory of an image before its layout is known, bytes.
 _IMAGE_BYTES = 2048
 
 
 class Format(Enum):
-    """What an object's first bytes say it is."""
+    """The format of an object by its first bytes."""
 
     UNKNOWN = auto()
     OTHER = auto()
@@ -36,7 +36,7 @@ class Format(Enum):
 
 @dataclass(slots=True, eq=False)
 class Image:
-    """A TIFF that lies in an object from `base` on, `size` bytes of it."""
+    """A TIFF in an object, `size` bytes from `base` on."""
 
     base: int
     size: int
@@ -51,7 +51,7 @@ class Image:
         return self.layout.under(ByteRange(start, span.stop - self.base))
 
     def span(self, level: int, plane: int, row: int, col: int) -> ByteRange | None:
-        """The object's bytes of a tile; None where there are none, or no such tile."""
+        """The object's bytes of a tile; None if the tile is empty or does not exist."""
         assert self.layout is not None, "or nobody knows of tiles"
         span = self.layout.levels[level].span(plane, row, col)
         if span is None or not self.base:
@@ -69,7 +69,7 @@ class Image:
         return place is not None and span.start <= place.start < span.stop
 
     def learn(self, get: Get) -> bool:
-        """Read on as far as the bytes at hand allow; whether there is nothing more to learn."""
+        """Parse as far as the available bytes allow; return whether parsing is complete."""
         lacking = self.layout.lacking if self.layout and not self._reading.is_interrupted else ()
         if lacking and not any(get(self._placed(span)) is not None for span in lacking):
             return False
@@ -81,7 +81,7 @@ class Image:
 
 
 class Structure:
-    """What is known so far of an object of `size` bytes."""
+    """The known structure of an object of `size` bytes."""
 
     def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
         self.format = Format.UNKNOWN if size > _SMALLEST else Format.OTHER
@@ -92,19 +92,19 @@ class Structure:
         self._is_tail_seen = False
         self._directory: zipfile.Directory | None = None
         self._members: zipfile.Members | None = None
-        self._judged: set[int] = set()  # numbers of members whose first bytes were looked at
+        self._judged: set[int] = set()  # numbers of members whose first bytes were checked
         self._unread: set[Image] = set()
         self._layout_bytes: dict[Image, int] = {}
         self._held_bytes = 0
-        self._added: Image | None = None  # by the read that is being looked at
+        self._added: Image | None = None  # found by the current call of `learn`
 
     @property
     def held_bytes(self) -> int:
-        """Memory that it takes, bytes."""
+        """Memory that the structure takes, bytes."""
         return self._held_bytes
 
     def learn(self, near: ByteRange, get: Get) -> None:
-        """Look at the bytes at hand, which `get` gives; `near` were just read. Cheap when done."""
+        """Parse the bytes that `get` returns; `near` were just read. Cheap once complete."""
         if self.format is Format.OTHER:
             return
         self.budget.earn(len(near))
@@ -119,7 +119,7 @@ class Structure:
             self._added = None
 
     def forget(self) -> None:
-        """Know nothing of the object any more, and learn nothing either."""
+        """Drop the structure and parse nothing more."""
         self.is_forgotten = True
         self.format = Format.OTHER
         self._images.clear()
@@ -147,13 +147,13 @@ class Structure:
         self._layout_bytes[image] = known_bytes
 
     def image_at(self, offset: int) -> Image | None:
-        """The image whose bytes lie around `offset`, as far as it is known."""
+        """The known image that contains `offset`, if any."""
         place = bisect_right(self._images, offset, key=lambda image: image.base) - 1
         image = self._images[place] if place >= 0 else None
         return image if image and offset < image.base + image.size else None
 
     def largest_member(self) -> ByteRange | None:
-        """The largest member of an archive, from its local header on; None where none is known."""
+        """The largest member of an archive, from its local header on; None if none is known."""
         largest = self._members.largest if self._members is not None else None
         if largest is None:
             return None
@@ -179,7 +179,7 @@ class Structure:
             self._add(start, member.size)
 
     def _find_directory(self, get: Get) -> zipfile.Directory | None:
-        """Where the archive's directory is, by its tail, which is searched once."""
+        """Find the archive's directory in the object's tail, which is searched once."""
         if not self._is_tail_seen:
             tail = get(ByteRange(max(0, self.size - zipfile.TAIL_BYTES), self.size))
             if tail is not None:
@@ -197,7 +197,7 @@ class Structure:
         return True
 
     def _add(self, base: int, size: int) -> None:
-        """An image lies there, unless it overlaps another one or there is no budget for it."""
+        """Add an image, unless it overlaps another one or exceeds the budget."""
         place = bisect_right(self._images, base, key=lambda one: one.base)
         before, after = self._images[:place][-1:], self._images[place : place + 1]
         if any(one.base + one.size > base for one in before) or any(

@@ -1,17 +1,18 @@
-"""Windows that are read one after another in a grid: where the next ones will be.
+"""Windows read one after another in a grid: predicts the next ones.
 
-Knows tiles by row and column and how many bytes were read; nothing of what lies there.
+Knows tiles by row and column and how many bytes were read; nothing of their content.
 
-Theory. Programs that work through an image (training, inference, anything in chips) read windows
-of one size from left to right, then the row of them below, or above. One window beside another may
-be chance, or somebody who looks around; after `STEPS` such steps it is a grid. Where tiles and
-windows do not end together a window's first column or row is the last one's last, which programs
-seldom read again: so what comes is counted from where the last window ended. The grid's right end
-is the image's until a row of windows has ended before it. Programs also open the file for each
-window: a handle that begins where a closed one would have gone on takes its grid up.
+Theory. Programs that work through an image (training, inference, anything in chips) read windows of
+one size from left to right, then the row of windows below, or above. Two adjacent windows may be
+chance, or a person looking around; after `STEPS` such steps it is a grid. If tile and window
+boundaries do not coincide, a window's first column or row of tiles is the last one of the window
+before, which programs seldom read again: so predictions are counted from the end of the last
+window. The grid's right end is the image's, unless a row of windows has ended before it. Programs
+also open the file for each window: a handle that begins at the next window of a closed handle's
+grid takes that grid over.
 
-What is asked for beyond the window that is being read has the bytes of one and a quarter like it,
-or a quarter of those that were read of the grid: that is all that who stops has wasted.
+Beyond the current window at most five quarters of the last window's bytes are requested, or a
+quarter of the bytes read of the grid if that is more: a reader that stops wastes no more than that.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-#: Windows that must have followed another before more are foretold.
+#: Windows that must have followed another before more are predicted.
 STEPS = 2
-#: No more than this is foretold: a fast line's worth (1 Gbit/s, 100 ms).
+#: The most bytes that are predicted: a fast line's worth (1 Gbit/s, 100 ms).
 MOST_BYTES = 16 << 20
 _SHARE = 4
 _MOST_PANES = 64
@@ -59,7 +60,7 @@ class Grid:
         return self._is_beside(row, col) or bool(self._turn(row, col))
 
     def begin(self, row: int, col: int) -> None:
-        """A window begins with this tile."""
+        """Begin a window with this tile; forget the grid if it does not continue it."""
         if self._is_beside(row, col):
             self.steps += 1
         elif self._last is not None and (heading := self._turn(row, col)):
@@ -71,7 +72,7 @@ class Grid:
             self._forget()
 
     def end(self, pane: Pane, read_bytes: int) -> None:
-        """The window is over; it was `pane`, of which so much was read."""
+        """End the window: it was `pane`, of which `read_bytes` were read."""
         if self._home is None:
             self._home = pane
         elif self._last is not None and pane.right > self._last.right:
@@ -82,13 +83,13 @@ class Grid:
 
     @property
     def allowed_bytes(self) -> int:
-        """How much may be asked for on the evidence of the windows that are over."""
+        """Bytes that may be requested ahead on the evidence of the completed windows."""
         if self.steps < STEPS:
             return 0
         return min(max(self._last_bytes * 5, self.read_bytes) // _SHARE, MOST_BYTES)
 
     def coming(self, pane: Pane) -> Iterator[Pane]:
-        """What is new in the windows after `pane`, which is being read, in order."""
+        """Yield the new tiles of the windows after `pane`, the current one, in order."""
         if self.steps < STEPS or not self._strides:
             return
         home = self._home or pane
@@ -110,7 +111,7 @@ class Grid:
         return last is not None and row == last.top and col - last.right in (0, 1)
 
     def _turn(self, row: int, col: int) -> int:
-        """1 if the row of windows below the last one begins here, -1 if that above, else 0."""
+        """1 if a row of windows below the last one begins here, -1 for a row above, else 0."""
         last, home = self._last, self._home
         if last is None or home is None or last == home or col != home.left:
             return 0

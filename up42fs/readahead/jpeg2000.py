@@ -1,8 +1,9 @@
-"""Whether a reader hops through a JPEG 2000 file, all of which it will need.
+"""Detects readers that hop through a JPEG 2000 file, all of which they will need.
 
-Knows jumps by offset; nothing of the codestream but its name. Without a TLM marker, as Sentinel-2
-and Pleiades come, a decoder finds a tile part only by the header of the one before it: a hundred
-dependent round trips, whatever part of the image is wanted. Loading the file whole takes fewer.
+Knows jumps by offset; nothing of the codestream beyond the format's name. Without a TLM marker (as
+in Sentinel-2 and Pleiades files), a decoder finds a tile part only through the header of the one
+before it: a hundred dependent round trips, whatever part of the image is wanted. Fetching the file
+whole takes fewer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Hops:
     def on_read(
         self, read: ByteRange, structure: Structure, tuning: Tuning, *, is_jump: bool
     ) -> bool:
-        """Whether the file had better be loaded whole now."""
+        """Whether the file should be fetched whole now."""
         if structure.format is not Format.JPEG2000 or structure.size > tuning.hop_file_bytes:
             return False
         if is_jump and read.start > self._last + tuning.jump_bytes // 2:

@@ -1,39 +1,35 @@
-"""What to fetch for one open handle's reads: now for the reader, and ahead for the next ones.
+"""Plans one open handle's fetches: now for the reader, and ahead for the next reads.
 
-Knows offsets, and what `structure` says lies there; not the bytes, the network, the clock, or who
-else reads the file.
+Knows offsets, and the structure that `contents` reports at them; not the bytes, the network, the
+clock, or other readers of the file.
 
-Theory. The kernel, not the tool, sizes the reads (but for images, where it can be told not to:
-`Tuning.kernel_ahead_bytes` is 0 then): a jump is one read of 4 KiB, then 128 KiB after 128 KiB, at
-most two of them under way and those two in either order. Asked one by one each costs a round trip,
-so a miss is grown to what tools are seen to read next, and no further:
+Theory. The kernel, not the tool, sizes the reads (except of images that bypass its page cache:
+`Tuning.kernel_ahead_bytes` is 0 for them): a jump is one read of 4 KiB, then 128 KiB after 128 KiB,
+at most two of them under way and those two in either order. Requested one by one each costs a round
+trip, so a miss is extended to the bytes that tools usually read next, and no further:
 
-- a file of up to 1 MiB whole; the first and the last 128 KiB whole (headers; zip directories);
-- a jump to 128 KiB blocks: tile headers and points need no more;
-- a run that goes on to the next 1 MiB boundary; a run that goes *down* (tiles in reverse order, as
-  GDAL's worker threads read) to the last one, from 256 KiB of it;
-- from 512 KiB of run, min(run, 64 MiB) is kept asked for ahead, twice the run from 2 MiB on,
-  refilled at half, in parallel requests of 1 to 2 MiB, of a scan (16 MiB in order) 4 MiB: what can
-  be wasted is at most twice what was read. Programs that copy (`openers`), or begin with a
-  megabyte at once, begin with a scan.
+- a file of up to 1 MiB: the whole file; the first and the last 128 KiB whole (headers; zip
+  directories);
+- a jump: to 128 KiB blocks, since tile headers and points need no more;
+- a continuing run: to the next 1 MiB boundary; a run that goes *down* (tiles in reverse order, as
+  GDAL's worker threads read): to the previous one, once it is 256 KiB long;
+- from 512 KiB of run: min(run, 64 MiB) is kept requested ahead, twice the run from 2 MiB on,
+  refilled at half, in parallel requests of 1 to 2 MiB, of a scan (16 MiB in order) 4 MiB. At most
+  twice the bytes read can be wasted. For programs that copy (`programs`), or that begin with a
+  megabyte at once, the run counts as a scan from its start.
 
 A handle has up to eight streams, since readers interleave (an index and its data, threads on one
-handle). A read belongs to the nearest stream that it can be the continuation of: up to as far
-ahead as the run is long (1 MiB at most), or a little behind. Bytes a stream skipped may still
-come; anything else behind is reading again and does not lengthen the run. A stream is *left* when
-2 MiB were read elsewhere on the handle: its read-ahead is given up. Coverage is the object's, so
-one handle's fetches spare all others; all but `cancel` hold missing bytes only, which is why
-nothing is asked for twice. A read-ahead that failed or was evicted is simply missing again.
+handle). A read belongs to the nearest stream that it can continue: up to as far ahead as the run is
+long (1 MiB at most), or a little behind. Bytes that a stream skipped may still come; any other read
+behind it is a repeated read and does not lengthen the run. A stream is *left* when 2 MiB were read
+elsewhere on the handle: its read-ahead is cancelled. Coverage is the object's, so one handle's
+fetches serve all others. All ranges of a plan but `cancel` hold missing bytes only, which is why
+nothing is requested twice. A read-ahead that failed or was evicted is simply missing again.
 
-Where the tiles of a TIFF are known, also of one stored in a zip, offsets give way to tiles: a tile
-that is wanted comes whole, small ones that follow in the file with it, and the window around it is
-guessed (`tile_walk`, `grid`), or, of strips that are thinned out, the next stops (`stride`). A run
-there is read ahead of as such only once it is 16 MiB long from where the image begins, or has gone
-on from one level of the image into the next: then the file is copied. Whoever comes back to the end
-of a run after `away_bytes` elsewhere has not read on to it: the kernel had, and a new window
-begins.
-A JPEG 2000 file that is hopped through is loaded whole (`hops`). Who searches for the directory of
-an archive from its end on will read a member next: the head of the largest comes meanwhile.
+If the tiles of a TIFF are known, also of one stored in a zip, tiles replace offsets: a wanted tile
+is fetched whole, together with small ones that follow it in the file, and the window around it is
+guessed (`window`, `grid`), or for strips of an image read at reduced resolution the next stops
+(`stride`).
 
 Measured with contrib/bench/simulate.py over all recorded traces at 50 ms and 200 Mbit/s; the plan
 without tiles over the best fixed block of each case (63 random cases, geometric means):
@@ -42,7 +38,7 @@ without tiles over the best fixed block of each case (63 random cases, geometric
     blocks of 1 MiB    1.25              4.2                3283           264 s
     blocks of 128 KiB  1.99              2.0               20079           600 s
 
-and what knowing tiles changes (requests, MB, seconds; `--files` is the difference):
+and the effect of knowing tiles (requests, MB, seconds; `--files` is the difference):
 
     window, 1.4 MB tiles     29, 22.0, 1.05   ->   13, 13.2, 0.66
     window, 84 KB tiles      15,  7.2, 0.57   ->   12,  3.4, 0.19
@@ -50,9 +46,9 @@ and what knowing tiles changes (requests, MB, seconds; `--files` is the differen
     window of strips        161,  113, 2.7    ->   44,   58, 2.4
     window, JPEG 2000       141, 22.2, 6.93   ->   56,  107, 4.5
 
-Rejected: one window per object (threads tear it), unbounded skips (a decimated read would load the
-file), counting every read as progress (a tool that reads a block again would look like a run),
-bounding the guesses under way by the line's measured rate (no gain while demand goes first).
+Rejected: one window per object (threads would break it), unbounded skips (a decimated read would
+load the file), counting every read as progress (a tool that reads a block again would look like a
+run), bounding the guesses under way by the line's measured rate (no gain while demand goes first).
 """
 
 from __future__ import annotations
@@ -74,15 +70,15 @@ from up42fs.types import ByteRange
 
 
 class Coverage(Protocol):
-    """The bytes of the object that are in memory or already asked for."""
+    """The bytes of the object that are in memory or already requested."""
 
     def missing(self, span: ByteRange) -> list[ByteRange]:
-        """The parts of `span` that are neither here nor on their way, in order."""
+        """The parts of `span` that are neither in memory nor requested, in order."""
         ...
 
 
 class Insight:
-    """What all handles of one object know of it: its structure, and the windows lately read."""
+    """State shared by all handles of one object: its structure, and the recently read windows."""
 
     def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
         self.structure = Structure(size, budget)
@@ -91,12 +87,12 @@ class Insight:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one read calls for. They never overlap; all but `cancel` are missing bytes.
+    """The fetches that one read requires. They never overlap; all but `cancel` are missing bytes.
 
-    `demand` holds every missing byte of the read; each of its ranges is one request, as is each
-    of `ahead`, where a run goes on, and of `guesses`, in the order in which they may be read.
-    `cancel` names what this handle asked for ahead and no longer wants; `keep`, at its end, what
-    the next handle most likely will.
+    `demand` holds every missing byte of the read; each of its ranges is one request, as is each of
+    `ahead`, which continues a run, and of `guesses`, in the order in which they may be read.
+    `cancel` holds ranges that this handle requested ahead and no longer wants; `keep`, when the
+    handle is closed, those that the next handle will most likely read.
     """
 
     demand: tuple[ByteRange, ...] = ()
@@ -117,21 +113,21 @@ class Access:
         self._insight = insight or Insight(size)
         self._streams: list[Stream] = []  # least recently read first
         self._read_bytes = 0
-        #: Whether any byte of its reads had to be fetched; whoever fetches says so.
+        #: Whether any byte of its reads had to be fetched; the fetcher sets it.
         self.has_missed = False
         self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
         self._hops = Hops()
-        self._has_searched = False  # for the directory of an archive
+        self._has_searched = False  # whether a search for an archive's directory was seen
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether the last read belonged to a run long enough to be read ahead of."""
+        """Whether the last read belonged to a run long enough for read-ahead."""
         last = self._streams[-1] if self._streams else None
         return last is not None and last.run_bytes >= self._tuning.ahead_from_bytes
 
     @property
     def run_bytes(self) -> int:
-        """How many bytes the run that the last read belongs to has read going up."""
+        """Bytes read upward by the run that the last read belongs to."""
         return self._streams[-1].run_bytes if self._streams else 0
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
@@ -155,8 +151,9 @@ class Access:
     def _tiles_of(
         self, read: ByteRange, stream: Stream, window_bytes: int, *, goes_on: bool
     ) -> Tiles | None:
-        """The read in tiles; None where none are known, or the file is read as bytes."""
-        # Who reads on past the head has begun with the tiles, however far the kernel is ahead.
+        """The tiles of the read; None if no tiles are known, or the file is read as bytes."""
+        # A reader that goes on past the head has begun with the tiles, however far the kernel is
+        # ahead.
         begins = not (stream.start or stream.in_tiles) and read.stop > self._tuning.head_bytes
         slack_bytes = self._tuning.slack_bytes // (2 if begins else 1)
         passed = stream.pass_over(read, slack_bytes, goes_on=goes_on)
@@ -169,7 +166,7 @@ class Access:
         return None if stream.is_scan else tiles
 
     def _copies(self, stream: Stream) -> bool:
-        """Whether so much was read from an image's beginning on that it is no window of it."""
+        """Whether the run, from an image's head on, is too long for a window: it is a copy."""
         if self._run_bytes(stream) < self._tuning.scan_bytes:
             return False
         image = self._insight.structure.image_at(stream.start)
@@ -178,7 +175,7 @@ class Access:
     def _plain(
         self, read: ByteRange, stream: Stream, move: Move, have: Coverage, window_bytes: int
     ) -> tuple[list[ByteRange], list[ByteRange]]:
-        """Demand and read-ahead where only offsets are known."""
+        """Demand and read-ahead if only offsets are known."""
         run_unit = min(self._tuning.run_bytes, floor_to(window_bytes, self._tuning.jump_bytes))
         up, down = self._units(stream, move, max(run_unit, self._tuning.jump_bytes))
         demand = self._demand(read, have, up=up, down=down)
@@ -187,13 +184,13 @@ class Access:
     def _tiled(
         self, read: ByteRange, tiles: Tiles, have: Coverage
     ) -> tuple[list[ByteRange], list[ByteRange]]:
-        """Demand and read-ahead by tiles: whole ones, and beyond them nothing but guesses."""
+        """Demand and read-ahead by tiles: whole tiles, and beyond them only guesses."""
         holes = have.missing(read)
         if not holes:
             return [], self._guessed([*tiles.now, *tiles.coming], have, [])
         grown = coalesce([*holes, *tiles.now])
         rest = list(tiles.coming)
-        # Small tiles that follow in the file come with the same request.
+        # Small tiles that follow in the file are fetched with the same request.
         while rest and rest[0].start <= grown[-1].stop:
             joined = ByteRange(grown[-1].start, max(grown[-1].stop, rest[0].stop))
             if len(joined) > max(self._tuning.join_bytes, len(grown[-1])):
@@ -206,7 +203,7 @@ class Access:
     def _guessed(
         self, spans: list[ByteRange], have: Coverage, demand: list[ByteRange]
     ) -> list[ByteRange]:
-        """Spans to ask for ahead, in their order, those that touch in one request up to a size."""
+        """Ranges to request ahead, in order; adjacent ones are joined up to a size."""
         if self._has_enough(spans, have):
             return []
         most = max(self._tuning.least_part_bytes, sum(map(len, spans)) * 2 // 3)
@@ -229,7 +226,7 @@ class Access:
         return ahead
 
     def _has_enough(self, spans: list[ByteRange], have: Coverage) -> bool:
-        """Whether half of the spans are here up to the first that is not, and little lacks."""
+        """Whether half of the bytes are present before the first gap, and few are missing."""
         lacking = [sum(map(len, have.missing(span))) for span in spans]
         if sum(lacking) >= self._tuning.least_part_bytes:
             return False
@@ -239,20 +236,20 @@ class Access:
     def _whole(
         self, read: ByteRange, move: Move, have: Coverage, taken: list[ByteRange]
     ) -> list[ByteRange]:
-        """All that is missing, for a reader that hops through a file which it needs whole."""
+        """Everything missing, for a reader that hops through a JPEG 2000 file."""
         if not self._hops.on_read(
             read, self._insight.structure, self._tuning, is_jump=move is Move.JUMP
         ):
             return []
         lacking = _without(have.missing(ByteRange(0, self._size)), taken)
-        lacking.sort(key=lambda span: span.start < read.start)  # onward first
+        lacking.sort(key=lambda span: span.start < read.start)  # ranges after the read first
         return [part for piece in lacking for part in split(piece, self._tuning.part_bytes)]
 
     def _member(self, stream: Stream, have: Coverage) -> list[ByteRange]:
-        """The head of an archive's largest member, for who searches for the archive's directory.
+        """The head of an archive's largest member, for a backward scan for the archive's directory.
 
-        So do GDAL's programs, a page at a time and downward, and then open a member. `unzip` and
-        Python know where to look.
+        GDAL's programs scan that way, a page at a time, and then open a member. `unzip` and Python
+        read the directory without scanning.
         """
         is_search = stream.fall_bytes >= self._tuning.search_bytes and not self._has_searched
         member = self._insight.structure.largest_member() if is_search else None
@@ -264,7 +261,7 @@ class Access:
         return have.missing(head)
 
     def on_close(self) -> Plan:
-        """Plan for the handle's end: nothing is read ahead for it any more."""
+        """Plan for the handle's end: cancel its read-ahead."""
         asked = [span for stream in self._streams for span in stream.give_up()]
         left, coming = self._tiles.close()
         self._streams.clear()
@@ -272,14 +269,13 @@ class Access:
         return Plan(cancel=tuple(_without(coalesce([*asked, *left]), keep)), keep=tuple(keep))
 
     def _follow(self, read: ByteRange) -> tuple[Stream, Move, bool]:
-        """The stream that `read` belongs to, how it goes on, and whether without a break.
-
-        Who read elsewhere and comes back to the end of a run has not read on to it: the kernel had.
-        """
+        """The stream that `read` belongs to, how it continues it, and whether without a gap."""
         near = [s for s in self._streams if s.accepts(read, self._tuning)]
         if near:
             stream = min(near, key=lambda s: s.distance(read))
             self._streams.remove(stream)
+            # After `away_bytes` read elsewhere, a read at the end of a run does not prove that the
+            # program read up to there: the kernel's read-ahead did, and a new window begins.
             elsewhere = self._read_bytes - len(read) - stream.touched_at
             is_whole = read.start <= stream.stop and elsewhere <= self._tuning.away_bytes
             move = stream.extend(read)
@@ -296,7 +292,7 @@ class Access:
         return stream, move, goes_on
 
     def _units(self, stream: Stream, move: Move, run_unit: int) -> tuple[int, int]:
-        """Multiples to which a miss is grown, upward and downward."""
+        """Multiples to which a miss is extended, upward and downward."""
         jump = self._tuning.jump_bytes
         if move is Move.ON:
             return run_unit, jump
@@ -349,20 +345,20 @@ class Access:
         return ahead
 
     def _run_bytes(self, stream: Stream) -> int:
-        """How far the run goes back, or would if it were known before it began."""
+        """Length of the run, plus a bonus if it starts at offset 0 like a copy."""
         if stream.start:
             return stream.run_bytes
         is_bulk = stream.first_bytes >= self._tuning.bulk_bytes
         return stream.run_bytes + (self._tuning.scan_bytes if is_bulk else self._tuning.begun_bytes)
 
     def _part_bytes(self, stream: Stream, piece: ByteRange) -> int:
-        # At least four requests in parallel while parts stay worth a round trip.
+        # At least four requests in parallel, as long as each part is worth a round trip.
         tuning = self._tuning
         most = tuning.scan_part_bytes if stream.is_scan else tuning.part_bytes
         return min(most, max(tuning.run_bytes, ceil_to(len(piece) // 4, MIB)))
 
     def _give_up(self, current: Stream) -> list[ByteRange]:
-        """Read-ahead of runs that were left: others have since been read for long enough."""
+        """Read-ahead of streams that were left, because enough was read elsewhere since."""
         tuning, dropped = self._tuning, list[ByteRange]()
         if len(self._streams) > tuning.streams:
             dropped += self._streams.pop(0).give_up()
@@ -380,9 +376,9 @@ class Access:
 def _demanded(
     grown: Iterable[ByteRange], holes: list[ByteRange], have: Coverage
 ) -> tuple[list[ByteRange], list[ByteRange]]:
-    """What is missing of `grown`: the pieces that a read of `holes` waits for, and the others.
+    """Split the missing parts of `grown` into those that a read of `holes` needs, and the others.
 
-    A grown range may run over bytes that are here; beyond them lies nothing of the read.
+    A grown range may extend over bytes that are present; nothing of the read lies beyond them.
     """
     demand: list[ByteRange] = []
     others: list[ByteRange] = []
@@ -398,7 +394,7 @@ def _without(spans: Iterable[ByteRange], others: list[ByteRange]) -> list[ByteRa
 
 
 class Exact(Access):
-    """Plans for one handle as `Access` does, but for the bytes that are asked for alone."""
+    """Plans only the bytes that are read, without read-ahead."""
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:  # noqa: ARG002
         """The missing bytes of `read`, each hole one request."""

@@ -1,9 +1,9 @@
-"""Reads that jump on by like distances: where the next ones will land.
+"""Reads that jump on by equal distances: predicts the next positions.
 
-Knows positions (rows of strips, or bytes) and no more. Programs that thin an image out read every
-n-th row, and n is seldom whole: positions are `floor(a + i * n)`. Each step seen narrows n to an
-interval, and for its middle the positions seen narrow a; so a position to come is known to one or
-two rows after a few steps, and that without fitting anything.
+Knows only positions (rows of strips, or bytes). Programs that read an image at reduced resolution
+read every n-th row, and n is seldom an integer: positions are `floor(a + i * n)`. Each observed
+step narrows n to an interval, and for the middle of that interval the observed positions narrow a;
+so after a few steps a future position is known to within one or two rows, without any fitting.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections import deque
 
-#: Steps that must agree before anything is foretold.
+#: Steps that must agree before positions are predicted.
 STEPS = 3
 _REMEMBERED = 64
 _NOTHING = 1e-6
 
 
 class Stride:
-    """Jumps of one reader upward."""
+    """The upward jumps of one reader."""
 
     def __init__(self) -> None:
         self._positions: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)  # (index, position)
@@ -27,11 +27,11 @@ class Stride:
 
     @property
     def steps(self) -> int:
-        """How many like steps were taken up to the last position."""
+        """Number of equal steps up to the last position."""
         return self._positions[-1][0] if self._positions else 0
 
     def observe(self, position: int, grain: int) -> None:
-        """The reader jumped to `position`; like steps differ from each other by up to `grain`."""
+        """Note a jump to `position`; equal steps differ from each other by at most `grain`."""
         if not self._positions or grain != self._grain:
             self._begin(position, grain)
             return
@@ -44,7 +44,7 @@ class Stride:
         low, high = (position - first - grain) / count, (position - first + grain) / count
         if index:
             low, high = max(low, self._low), min(high, self._high)
-        if low > high:  # no one step explains these: begin again with this one
+        if low > high:  # no single step explains these: begin again with the last one
             self._begin(last, grain)
             low, high = position - last - grain, position - last + grain
             index = 0
@@ -52,7 +52,7 @@ class Stride:
         self._positions.append((index + 1, position))
 
     def coming(self, ahead: int) -> tuple[int, int] | None:
-        """The lowest and the highest position of the `ahead`-th jump from now; None if unknown."""
+        """Lowest and highest position of the `ahead`-th jump from now; None if unknown."""
         if self.steps < STEPS:
             return None
         index = self.steps + ahead

@@ -1,11 +1,11 @@
-"""Where a TIFF keeps its tiles and strips, read from whatever bytes of it are at hand.
+"""Locates the tiles and strips of a TIFF in the bytes of it that are available.
 
-Knows the format (TIFF 6.0, BigTIFF, both byte orders; GDAL's COG layout is one of them); nothing of
-pixels, compression, or why anybody asks. Bytes are got through a callback that may not have them:
-what could not be read is named in `Layout.lacking`, and the caller tries again when it has passed
-by. Hostile input yields fewer levels, never an exception, and costs no more than its `ParseBudget`:
-a table is paid for by its length before it is read, and a look at the tables (`under`) finds at
-most `MOST_UNDER` tiles. Nothing is parsed twice: `Reading` goes on where bytes were missing.
+Knows the format (TIFF 6.0, BigTIFF, both byte orders; including GDAL's COG layout); nothing of
+pixels, compression or callers. Bytes come from a callback that may not have them: missing ranges
+are listed in `Layout.lacking`, and the caller tries again once they have arrived. Hostile input
+yields fewer levels, never an exception, and costs no more than its `ParseBudget`: a table is
+charged by its length before it is read, and a lookup in the tables (`under`) finds at most
+`MOST_UNDER` tiles. Nothing is parsed twice: `Reading` resumes at the missing bytes.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from itertools import islice
 from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
 from up42fs.types import ByteRange, Bytes
 
-#: Gives the bytes of a range of the TIFF, or None where they are not at hand.
+#: Returns the bytes of a range of the TIFF, or None if they are not available.
 Get = Callable[[ByteRange], Bytes | None]
 
-#: Images in one file and tiles in one image beyond which nobody looks.
+#: Images in one file and tiles in one image beyond which nothing is parsed.
 MOST_LEVELS = 64
 MOST_TILES = 1 << 20
-#: Tiles found under one span beyond which nobody looks: they overlap, or are smaller than a disk's
-#: sector.
+#: Tiles found under one span beyond which the lookup stops: they overlap, or are smaller than a
+#: disk's sector.
 MOST_UNDER = 1024
-#: After so many steps other levels have time until the next read: 20 ms.
+#: After this many steps, 20 ms, the remaining levels are parsed at the next read.
 STEPS_AT_ONCE = 1 << 19
-#: What is named as lacking where only the place of a directory is known, bytes.
+#: Bytes listed as missing if only the position of a directory is known.
 DIRECTORY_BYTES = 4096
 _MOST_ENTRIES = 4096
-#: Values of an entry of which the first is meant; a sample has a value each in some.
+#: Maximum number of values of an entry of which only the first is used; some have a value per
+#: sample.
 _MOST_VALUES = 4096
 _BYTES_COPIED_A_STEP = 64
 _SORT_STEPS = 2
@@ -95,7 +96,7 @@ class Level:
         return -(-self.height // self.tile_height)
 
     def span(self, plane: int, row: int, col: int) -> ByteRange | None:
-        """The bytes of a tile; None where there are none, or no such tile."""
+        """The bytes of a tile; None if the tile is empty or does not exist."""
         if not (0 <= plane < self.planes and 0 <= row < self.down and 0 <= col < self.across):
             return None
         index = (plane * self.down + row) * self.across + col
@@ -109,21 +110,21 @@ class Level:
 
     @cached_property
     def mean_bytes(self) -> int:
-        """Bytes of a tile, at an average."""
+        """Average bytes of a tile."""
         return self.stored_bytes // len(self.counts)
 
     @cached_property
     def extent(self) -> ByteRange | None:
-        """From the first tile's first byte to the last one's last."""
+        """The range from the first tile's first byte to the last tile's last."""
         order = self.order
         if not order:
             return None
         return ByteRange(self.offsets[order[0]], self.offsets[order[-1]] + self.counts[order[-1]])
 
     def indexes_under(self, span: ByteRange, most: int = MOST_UNDER) -> list[int]:
-        """The tiles that have bytes in `span`, by index, in the order of the file, `most` of them.
+        """Indexes of at most `most` tiles that have bytes in `span`, in the order of the file.
 
-        Looks at no more than `most` tiles, so that tiles which overlap cost no more than others.
+        Examines at most `most` tiles, so that overlapping tiles cost no more than others.
         """
         order = self.order
         first = max(bisect_right(order, span.start, key=self.offsets.__getitem__) - 1, 0)
@@ -138,7 +139,7 @@ class Level:
 
     @property
     def held_bytes(self) -> int:
-        """Memory that it takes, bytes."""
+        """Memory that the level takes, bytes."""
         order = 0 if isinstance(self.order, range) else 4 * len(self.order)
         tables = (len(table) * table.itemsize for table in (self.offsets, self.counts))
         return LEVEL_BYTES + sum(tables) + order
@@ -161,23 +162,23 @@ def _in_order(offsets: array[int], counts: array[int], budget: ParseBudget) -> S
 
 
 def _descents(values: Sequence[int]) -> int:
-    """How many values are not above the one before them."""
+    """How many values are not greater than the one before them."""
     return sum(map(operator.ge, values, islice(values, 1, None)))
 
 
 def _fit(offsets: array[int], counts: array[int], size: int) -> bool:
     """Whether all tiles lie within `size` bytes."""
-    # Mostly the quicker look is enough.
+    # Usually the cheaper check is enough.
     return max(offsets) + max(counts) <= size or max(map(operator.add, offsets, counts)) <= size
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The images of one TIFF as far as they could be read; `lacking` are bytes that were missing.
+    """The images of one TIFF as far as they could be parsed; `lacking` are the missing byte ranges.
 
-    A level that could not be read has a single tile of no bytes.
+    A level that could not be parsed has a single tile of no bytes.
 
-    `is_tiff` False: it is something else.
+    `is_tiff` False: the file has another format.
     """
 
     levels: tuple[Level, ...] = ()
@@ -199,16 +200,16 @@ class Layout:
 
     @cached_property
     def first_at(self) -> int:
-        """Offset of the first tile's first byte; 0 where there are none."""
+        """Offset of the first tile's first byte; 0 without tiles."""
         return min((level.extent.start for level in self.levels if level.extent), default=0)
 
     @property
     def held_bytes(self) -> int:
-        """Memory that it takes, bytes."""
+        """Memory that the layout takes, bytes."""
         return 512 + sum(level.held_bytes for level in self.levels)
 
 
-#: What a level takes beside its tables, bytes.
+#: Memory of a level beside its tables, bytes.
 LEVEL_BYTES = 1024
 NOT_TIFF = Layout(is_tiff=False)
 _NOTHING = Level(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
@@ -225,7 +226,7 @@ class _MalformedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """Byte order, and how wide counts and offsets are."""
+    """Byte order, and the width of counts and offsets."""
 
     order: str
     is_big: bool
@@ -267,14 +268,14 @@ def parse(size: int, get: Get) -> Layout:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A level whose tables were not at hand: the entries of its directory, and what lacked."""
+    """A level whose tables were missing: its directory entries, and the missing range."""
 
     tags: dict[int, _Tag]
     lacking: ByteRange
 
 
 class Reading:
-    """One TIFF of `size` bytes that is read as its bytes come by; nothing of it is read twice."""
+    """Incremental parser of one TIFF of `size` bytes; nothing is parsed twice."""
 
     def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
         self._size = size
@@ -282,14 +283,15 @@ class Reading:
         self._dialect: _Dialect | None = None
         self._levels: list[Level] = []
         self._waiting: dict[int, _Waiting] = {}  # by the level's number
-        self._next: int | None = None  # where the next directory is; 0: there is none
-        self._lacking: ByteRange | None = None  # before the next directory can be read
+        self._next: int | None = None  # offset of the next directory; 0: none
+        self._lacking: ByteRange | None = None  # needed to read the next directory
         self._seen: set[int] = set()
-        #: Whether there is more to read of what is at hand: so much was read at once already.
+        #: Whether available bytes are left to parse, because the step limit of one call was
+        #: reached.
         self.is_interrupted = False
 
     def learn(self, get: Get) -> Layout:
-        """The layout as far as the bytes that came by allow; never raises."""
+        """Return the layout as far as the available bytes allow; never raises."""
         self.is_interrupted = False
         reader = _Reader(self._size, get, self._budget)
         try:
@@ -330,7 +332,7 @@ class Reading:
         self._lacking = None
 
     def _take(self, reader: _Reader, number: int, tags: dict[int, _Tag]) -> None:
-        """Read the level of that number; one that cannot be read keeps the number (`_NOTHING`)."""
+        """Parse the level `number`; if it cannot be parsed, it stays `_NOTHING`."""
         assert self._dialect is not None, "it has begun"
         try:
             self._levels[number] = reader.level(self._dialect, tags) or _NOTHING
@@ -340,7 +342,7 @@ class Reading:
             pass  # smaller levels may still fit
 
 
-#: Of a directory entry: type, count, and the place of its values.
+#: A directory entry: type, count, and the offset of its values.
 _Tag = tuple[int, int, int]
 
 
@@ -364,7 +366,7 @@ class _Reader:
         return dialect.number(self._read(position, dialect.word_bytes), dialect.word)
 
     def directory(self, dialect: _Dialect, position: int) -> tuple[dict[int, _Tag], int]:
-        """The wanted tags of the directory at `position`, and where the next one is."""
+        """Return the wanted tags of the directory at `position`, and the offset of the next one."""
         code, width = ("Q", 8) if dialect.is_big else ("H", 2)
         count = dialect.number(self._read(position, width, DIRECTORY_BYTES), code)
         if not 0 < count <= _MOST_ENTRIES:
@@ -413,14 +415,14 @@ class _Reader:
     def _tables(
         self, dialect: _Dialect, places: _Tag, lengths: _Tag
     ) -> tuple[array[int], array[int]]:
-        """Offsets and counts of a level's tiles, paid for once both are at hand."""
+        """Offsets and counts of a level's tiles, charged once both are available."""
         raw = [self._raw(dialect, tag) for tag in (places, lengths)]
         self._budget.spend(2 * places[1], sum(len(data) for data, _ in raw))
         offsets, counts = (dialect.numbers(*one) for one in raw)
         return offsets, counts
 
     def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
-        """The values of an entry that has one of them; more would make no sense."""
+        """The values of an entry of which one is used; raises _MalformedError for too many."""
         if tag[1] > _MOST_VALUES:
             raise _MalformedError
         return dialect.numbers(*self._raw(dialect, tag))
@@ -434,12 +436,12 @@ class _Reader:
             raise _MalformedError
         if length > dialect.word_bytes:
             position = self.word(dialect, position)
-        # Where one table is missing, the other is asked for again: that copies it.
+        # If one table is missing, the other is copied again at the next attempt.
         self._budget.spend(1 + length // _BYTES_COPIED_A_STEP)
         return self._read(position, length), code
 
     def _read(self, position: int, length: int, wish: int = 0) -> Bytes:
-        """`length` bytes; where they lack, `wish` of them are worth having at once."""
+        """Return `length` bytes; if they are missing, report at least `wish` bytes as lacking."""
         if position < 0 or position + length > self._size:
             raise _MalformedError
         data = self._get(ByteRange(position, position + length))

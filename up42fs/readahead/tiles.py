@@ -1,6 +1,6 @@
-"""What one open handle reads of tiled images: which tiles, and which will come next.
+"""Maps one open handle's reads of tiled images to tiles: those wanted now and those next.
 
-Turns reads into tiles for `tile_walk` and `stride`; knows nothing of what is in memory.
+Turns reads into tiles for `window` and `stride`; knows nothing of what is in memory.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from up42fs.types import ByteRange
 
 #: Walks of one handle at once: image and mask, or planes.
 _MOST_WALKS = 8
-#: Stops foretold at once have no more bytes together: the further ahead, the less certain.
+#: Total bytes of the stops predicted at once: predictions further ahead are less certain.
 _MOST_STRIDED_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """What one read means in tiles; spans are whole buffers.
+    """One read in tiles; ranges are whole buffers.
 
     `now` are the tiles that it wants, `coming` those that will be read next, in order, `left` the
-    guessed ones that will not. `scans`: a run went on from one level into another, which nobody
-    does who looks at an image.
+    guessed ones that will not. `scans`: a run continued from one level into another, which happens
+    only when the file is read as bytes, not as an image.
     """
 
     now: tuple[ByteRange, ...] = ()
@@ -39,7 +39,7 @@ class Tiles:
 
 @dataclass(slots=True)
 class _Stop:
-    """Where a reader that thins out strips stopped last: `[start, stop)` was read there."""
+    """The last stop of a reader that skips strips: `[start, stop)` was read there."""
 
     start: int
     stop: int
@@ -47,7 +47,7 @@ class _Stop:
 
 @dataclass(slots=True)
 class TileReader:
-    """One handle's way through the images of an object."""
+    """One handle's path through the images of an object."""
 
     structure: Structure
     shapes: Shapes
@@ -67,9 +67,9 @@ class TileReader:
         goes_on: bool,
         most_bytes: int,
     ) -> Tiles | None:
-        """Take a read in, of which `passed` is wanted for certain; None where no tiles are known.
+        """Return the tiles of a read, of which `passed` is certainly wanted; None if unknown.
 
-        `goes_on`: it begins where `stream`, its run, had come to. `most_bytes` may be guessed.
+        `goes_on`: it begins at the end of `stream`, its run. At most `most_bytes` may be guessed.
         """
         self._longest_bytes = max(self._longest_bytes, len(read))
         image = self.structure.image_at(read.start)
@@ -83,10 +83,10 @@ class TileReader:
         touched = self._touched(image, passed, goes_on=goes_on) if passed else []
         in_head = not goes_on or read.stop <= image.base + self.tuning.head_bytes
         if in_head and stream.whole_from < image.tiles_at:
-            touched = []  # tables are wanted; what lies behind them came along
+            touched = []  # the tables are wanted; the bytes behind them are the kernel's read-ahead
         in_tail = image.base and read.start >= self.structure.size - self.tuning.tail_bytes
         if in_tail and not goes_on:
-            touched = []  # the archive's directory is searched for; its tail is here as a whole
+            touched = []  # the reader searches the archive's directory; the tail is fetched whole
         if not touched:
             left = self._left_walks(stream.touched_at)
             return Tiles(left=tuple(left), scans=scans) if image.under(read) else None
@@ -112,7 +112,7 @@ class TileReader:
         return Tiles(tuple(now), tuple(coming), gone, scans)
 
     def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
-        """The handle is closed: what was guessed and not read, and what others will read."""
+        """End all walks; return unread guesses, and those that other handles will read."""
         left, coming = list[ByteRange](), list[ByteRange]()
         for walk in self._walks.values():
             given_up, foretold = walk.close()
@@ -123,10 +123,11 @@ class TileReader:
         return left, coming
 
     def _touched(self, image: Image, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
-        """The tiles that are wanted for certain, in the order of the file."""
+        """The tiles that are certainly wanted, in the order of the file."""
         if goes_on:
             return image.under(passed)
-        # The pages that a tile begins in are the first ones read of it; another's end is in them.
+        # The first read of a tile is of the pages it begins in, which also contain another tile's
+        # end.
         pages = ByteRange(passed.start, min(passed.start + BUFFER_BYTES, passed.stop))
         near = image.under(pages)
         begun = [tile for tile in near if image.starts_in(tile, pages)]
@@ -136,7 +137,7 @@ class TileReader:
         return list(dict.fromkeys(first))
 
     def _scans(self, image: Image, read: ByteRange, stream: Stream) -> bool:
-        """Whether the run has gone on from one level into another, beyond doubt."""
+        """Whether the run has certainly continued from one level into another."""
         stop = read.stop - self.tuning.slack_bytes
         sure = image.under(ByteRange(stop - 1, stop)) if stop > stream.whole_from else []
         before, stream.level = stream.level, sure[-1].level if sure else stream.level
@@ -144,7 +145,7 @@ class TileReader:
 
     @property
     def _tail_bytes(self) -> int:
-        """How far a read may run past the last tile of a row, whatever size that has."""
+        """How far a read may extend past the last tile of a row, whatever that tile's size."""
         if not self.tuning.kernel_ahead_bytes:
             return 0
         return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
@@ -158,7 +159,7 @@ class TileReader:
         return walk
 
     def _left_walks(self, read_bytes: int) -> list[ByteRange]:
-        """Guesses of walks that were left: others have since been read for long enough."""
+        """Guesses of walks that were left, because enough was read elsewhere since."""
         left: list[ByteRange] = []
         for key, walk in list(self._walks.items())[:-1]:
             is_crowded = len(self._walks) > _MOST_WALKS
@@ -171,7 +172,7 @@ class TileReader:
     def _strided(
         self, image: Image, tile: Tile, read: ByteRange, *, goes_on: bool
     ) -> list[ByteRange] | None:
-        """Where a reader of every n-th strip will stop next, as far as it will read there."""
+        """The next stops of a reader of every n-th strip, as far as it will read there."""
         assert image.layout is not None, "or there would be no tile"
         if image.layout.levels[tile.level].across > 1:
             return None

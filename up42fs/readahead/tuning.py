@@ -1,4 +1,4 @@
-"""The constants of the read plan, in one place; `access` says where they come from."""
+"""The constants of the read plan, in one place; `plan` explains their origin."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 KIB, MIB = 1 << 10, 1 << 20
-#: Programs read images through the C library, which reads whole buffers of this size or many of
-#: them, and the kernel whole pages: what is wanted of a tile begins and ends at such a boundary.
+#: Programs read images through the C library, which reads one or many whole buffers of this size,
+#: and the kernel reads whole pages: the requested range of a tile begins and ends at such a
+#: boundary.
 BUFFER_BYTES = 8 * KIB
-#: A program's own read is cut into such pieces, however short the kernel's read-ahead is.
+#: The kernel cuts a program's own read into pieces of this size, however short its read-ahead is.
 KERNEL_READ_BYTES = 128 * KIB
 
 
 class Reading(Enum):
     """How a handle will be read.
 
-    `DIRECT`: past the kernel's page cache. `WHOLE`: from end to end. `EXACT`: so that nothing but
-    what is read is to be fetched.
+    `DIRECT`: bypassing the kernel's page cache. `WHOLE`: from end to end. `EXACT`: only the bytes
+    read may be fetched.
     """
 
     ANY = auto()
@@ -28,12 +29,13 @@ class Reading(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The constants of the plan, in bytes; the module's theory says where they come from.
+    """The constants of the plan, in bytes; the theory of `plan` explains their origin.
 
     `base_bytes` are guessed without evidence: two round trips of a middling line (25 MB/s, 50 ms).
-    `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads but for what
-    programs ask for at once, and half of how far it is ahead of a reader; 0 where reads come as
-    programs make them. A run from the file's first byte counts as if `begun_bytes` came before it.
+    `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads, except large
+    reads of the program itself, and half the distance it keeps ahead of a reader; 0 if reads arrive
+    as programs make them. A run from the file's first byte counts as if `begun_bytes` came before
+    it.
     """
 
     whole_bytes: int = MIB
@@ -65,21 +67,22 @@ class Tuning:
 
     @property
     def bulk_bytes(self) -> int:
-        """Who begins a file with as much at once reads it from end to end.
+        """A handle whose first read is this long is assumed to read the file from end to end.
 
-        The kernel makes as much of half of it. (And of a map's first page: that costs bytes.)
+        The kernel extends a read of half of it to as much. (It does the same with the first page of
+        a memory map, which costs bytes.)
         """
         return MIB if self.kernel_ahead_bytes else MIB // 2
 
     @property
     def slack_bytes(self) -> int:
-        """How far before the end of a run the reader may still be, at most."""
+        """The farthest that the program may still be before the end of a run, in bytes."""
         if not self.kernel_ahead_bytes:
             return BUFFER_BYTES
         return 2 * max(self.kernel_ahead_bytes, KERNEL_READ_BYTES)
 
     def suited(self, reading: Reading) -> Tuning:
-        """The constants for handles that are read so."""
+        """The constants for a handle that is read that way."""
         if reading is Reading.DIRECT:
             return replace(self, kernel_ahead_bytes=0)
         return replace(self, begun_bytes=self.scan_bytes) if reading is Reading.WHOLE else self

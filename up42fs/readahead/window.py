@@ -1,33 +1,31 @@
-"""The window of tiles that a reader walks through: what it read of it, what it will read next.
+"""The window of tiles that a reader walks through: which tiles it read, which it will read next.
 
-Knows tiles by row and column and how many bytes they have; nothing of time or requests.
+Knows tiles by row and column and their sizes in bytes; nothing of time or requests.
 
-Theory. Programs read images by windows: row after row of tiles, each from left to right. Through
-a file system that is one tile after another, with a round trip between them, where a program that
-speaks HTTP asks for all at once. So the window is guessed. At its first tile the guess is a window
-like the last ones of this object (`Shapes`), before there are any, one of 1024 pixels, a screen.
-It grows when tiles beyond it are read: by half its width within the first row, by half its height
-at the first tile of a row; the rows below the first are as wide as that one was.
+Theory. Programs read images by windows: row after row of tiles, each from left to right. Through a
+file system that is one tile after another, with a round trip between them, whereas a program that
+speaks HTTP requests all at once. So the window is guessed. At its first tile the guess is a window
+like the last ones of this object (`Shapes`); before there are any, one of 1024 pixels, a screen. It
+grows when tiles beyond it are read: by half its width within the first row, by half its height at
+the first tile of a row; the rows below the first are as wide as the first.
 
-A guess is worth a round trip if it is right and costs line time if it is wrong. Guessed tiles come
-in the order in which they would be read, and no more of them are asked for than
-`Tuning.base_bytes` and twice what was read of the window: a point query of one tile wastes a
-tenth of a second of a slow line, and a window is on its way as a whole after its second tile.
-Handles that read the object at the same time share those bytes, as they share the line, but each
-may ask for a window like the last ones.
+A right guess saves a round trip and a wrong one costs bandwidth. Guessed tiles are requested in the
+order in which they would be read, up to `Tuning.base_bytes` and twice the bytes read of the window:
+a point query of one tile wastes a tenth of a second of a slow line, and a window is requested as a
+whole after its second tile. Handles that read the object at the same time share those bytes, as
+they share the line, but each may request a window like the last ones.
 
-What the kernel reads ahead looks like reading on. It asks for the next piece when the program
-comes to the one asked for last, so a tile that reads continue into counts once they are two reads
-further; one that a read jumps to counts at once. Strips are a run of bytes that ends: their window
-grows by what may be guessed without evidence at least, and some may be passed unseen. Reads that
-pass the page cache by are the program's own, to the buffer of the C library: nothing of this then.
+The kernel's read-ahead looks like sequential reading. The kernel requests the next piece when the
+program reaches the last one requested, so a tile that sequential reads reach counts once they are
+two reads further; a tile that a read jumps to counts at once. Strips are a run of bytes that ends:
+their window grows by at least the bytes that may be guessed without evidence, and some strips may
+be passed unseen. With direct I/O the reads are the program's own, sized by the C library's buffer,
+so none of this applies.
 
-A window ends when a tile is read that does not continue it: one above the current row, or apart
-from the window. One that begins to the right of the last one shares a column of tiles with it,
-since windows seldom end where tiles do; programs hold those and do not read them again. Windows
-that follow each other in a `grid` make the next ones known. Rejected: a guess of the whole row (28
-MB in a large scene); counting each window apart by handle (thread pools open the file once a
-thread, and all learn from one).
+A window ends when a tile is read that does not continue it: one above the current row, or one apart
+from it. Windows that follow each other in a `grid` predict the next ones. Rejected: guessing the
+whole row (28 MB in a large scene); counting each handle's windows separately (thread pools open the
+file once per thread, and all learn from one).
 """
 
 from __future__ import annotations
@@ -48,27 +46,27 @@ from up42fs.types import ByteRange
 #: The side of the first guess, pixels.
 GUESS_PIXELS = 1024
 _REMEMBERED = 4
-#: So many grids of closed handles are remembered.
+#: Grids of closed handles that are remembered.
 _MOST_GRIDS = 8
-#: So many reads of tiles of one object are lately.
+#: Recent tile reads of one object from which its readers are counted.
 _LATELY = 64
-#: Rows and columns beyond which a guess is not counted out.
+#: Rows and columns beyond which a guess is not extended.
 _MOST_GUESSED = 4096
-#: Tiles looked at for one guess, and ranges that it has at most: tables may be full of tiles that
-#: are not there, or have a byte each.
+#: Limits of one guess, in tiles and ranges: tables may be full of tiles that do not exist, or that
+#: have a byte each.
 _MOST_LOOKED_AT = 8192
 _MOST_SPANS = 1024
-#: After so small a share of the tiles last guessed it is time for the next guess.
+#: The next guess is made after this share of the last guessed tiles was read.
 _PAUSE_SHARE = 16
 
-#: An image's offset in the object, a level's number, a plane's.
+#: An image's offset in the object, a level's number, a plane's number.
 Plane = tuple[int, int, int]
 
 
 class Shapes:
-    """How large the last windows read of one object were, by level, and by how many handles.
+    """Sizes of the last windows read of one object, by level; its recent readers; idle grids.
 
-    And the grids of handles that were closed: programs open the file anew for every window.
+    Grids of closed handles are kept because programs open the file anew for every window.
     """
 
     def __init__(self) -> None:
@@ -77,21 +75,21 @@ class Shapes:
         self._grids: deque[tuple[Plane, Grid]] = deque(maxlen=_MOST_GRIDS)
 
     def readers(self, reader: int) -> int:
-        """How many handles read tiles lately; `reader` does now."""
+        """Note that `reader` reads tiles; return how many handles read tiles recently."""
         self._readers.append(reader)
         return len(set(self._readers))
 
     def leave(self, reader: int) -> None:
-        """The handle is closed."""
+        """Forget `reader`, whose handle is closed."""
         while reader in self._readers:
             self._readers.remove(reader)
 
     def keep_grid(self, plane: Plane, grid: Grid) -> None:
-        """Who read it is closed; another handle may go on with it."""
+        """Keep the grid of a closed handle; another handle may continue it."""
         self._grids.append((plane, grid))
 
     def take_grid(self, plane: Plane, tile: Tile) -> Grid | None:
-        """The grid of a closed handle that a window beginning with `tile` goes on with."""
+        """Return a closed handle's grid that a window beginning with `tile` continues."""
         for at, (its_plane, grid) in enumerate(self._grids):
             if its_plane == plane and grid.goes_on(tile.row, tile.col):
                 del self._grids[at]
@@ -99,15 +97,15 @@ class Shapes:
         return None
 
     def record(self, key: tuple[int, int], rows: int, columns: int) -> None:
-        """A window of the level `key` ended; sizes in tiles."""
+        """Record that a window of the level `key` ended; sizes in tiles."""
         self._recent.setdefault(key, deque(maxlen=_REMEMBERED)).append((rows, columns))
 
     def are_known(self, key: tuple[int, int]) -> bool:
-        """Whether the last windows of the level teach the next one's size."""
+        """Whether enough windows of the level are recorded to predict the next one's size."""
         return len(self._recent.get(key, ())) == _REMEMBERED
 
     def guess(self, key: tuple[int, int], level: Level) -> tuple[int, int]:
-        """Rows and columns of the next window of the level."""
+        """Guess the rows and columns of the level's next window."""
         recent = self._recent.get(key)
         if not recent:
             return _tiles(level.tile_height), _tiles(level.tile_width)
@@ -116,20 +114,20 @@ class Shapes:
 
 
 def _tiles(side: int) -> int:
-    # A window seldom begins where a tile does.
+    # One tile more, since a window seldom begins at a tile boundary.
     return -(-GUESS_PIXELS // side) + 1 if side < GUESS_PIXELS else 2
 
 
 @dataclass(slots=True)
 class _Window:
-    """The tiles `[top, bottom] x [left, right]` were read, of `row` the last one."""
+    """The tiles `[top, bottom] x [left, right]` were read, most recently in `row`."""
 
     top: int
     left: int
     bottom: int
     right: int
     row: int
-    begun: int  # the column that it began in
+    begun: int  # the column of its first tile
     read_bytes: int = 0
 
     @property
@@ -145,12 +143,12 @@ class _Window:
         return self.right - self.left + 1
 
     def continues(self, tile: Tile, unseen_rows: int) -> bool:
-        """Whether `tile` belongs to it, or next to it in reading order, `unseen_rows` left out."""
+        """Whether `tile` is in the window or next in order, with up to `unseen_rows` skipped."""
         inside = self.left - 1 <= tile.col <= self.right + 1
         return inside and self.row <= tile.row <= self.row + 1 + unseen_rows
 
     def is_left_of(self, tile: Tile) -> bool:
-        """Whether a window that begins with `tile` goes on to the right of it, row by row."""
+        """Whether a window that begins with `tile` continues this one to the right, row by row."""
         return (tile.row, tile.col) == (self.top, self.right + 1)
 
     def take(self, tile: Tile) -> None:
@@ -159,7 +157,7 @@ class _Window:
 
 
 class Walk:
-    """One reader in one plane of one image's level."""
+    """One reader in one plane of one level of an image."""
 
     def __init__(
         self, image: Image, level: int, plane: int, shapes: Shapes, tuning: Tuning
@@ -180,11 +178,11 @@ class Walk:
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
     def touch(self, tile: Tile) -> bool:
-        """`tile` is read; whether a window begins with it."""
+        """Note that `tile` is read; return whether a new window begins with it."""
         window = self._window
         if tile == self.last:
             return False
-        # A reader may be past so much before it is known for certain.
+        # The reader may have passed this many strips before that is certain.
         unseen_rows = self._strips_in(self._tuning.slack_bytes)
         begins = window is None or not window.continues(tile, unseen_rows)
         self.last = tile
@@ -192,6 +190,8 @@ class Walk:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
             self._go_on_in_grid(tile)
+            # Windows seldom end at tile boundaries, and programs keep the tiles that two windows
+            # share instead of reading them again: such a window starts one column further left.
             left = tile.col - 1 if window and window.is_left_of(tile) else tile.col
             window = self._window = _Window(tile.row, left, tile.row, tile.col, tile.row, tile.col)
             self._pause = 0
@@ -203,7 +203,7 @@ class Walk:
         return begins
 
     def end(self) -> None:
-        """The window is over: remember its shape."""
+        """End the window and record its shape."""
         if self._window is not None:
             self._shapes.record(self._key, self._window.rows, self._window.columns)
             if self._grid is not None:
@@ -211,7 +211,7 @@ class Walk:
         self._window = None
 
     def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
-        """The handle is closed: what was guessed and not read, and, of a grid, what will be."""
+        """End the walk; return unread guesses, and those of a grid that will still be read."""
         self.end()
         guessed = self.give_up()
         if self._grid is None:
@@ -222,8 +222,8 @@ class Walk:
     def guess(self, most_bytes: int, tail_bytes: int = 0, readers: int = 1) -> list[ByteRange]:
         """Tiles that will be read next, in order, as many as evidence and `most_bytes` allow.
 
-        `tail_bytes`: how much further than the last one of a row the kernel reads, in one request
-        with it. What needs no evidence is shared by `readers`.
+        `tail_bytes` is how far the kernel reads past the last tile of a row, in the same request.
+        The bytes that need no evidence are divided by `readers`.
         """
         self._pause -= 1
         if self._window is None or self._pause > 0:
@@ -238,7 +238,7 @@ class Walk:
 
     @property
     def _learned_bytes(self) -> int:
-        """What a window like the last ones has, if there were any, up to `Tuning.base_bytes`."""
+        """Bytes of a window like the last ones, if known, at most `Tuning.base_bytes`."""
         if not self._shapes.are_known(self._key):
             return 0
         rows, columns = self._guess
@@ -247,7 +247,7 @@ class Walk:
     def _take(
         self, tiles: Iterable[tuple[int, int]], most_bytes: int, tail_bytes: int
     ) -> list[ByteRange]:
-        """As many of the tiles as have `most_bytes`."""
+        """The first tiles that fit into `most_bytes`, as ranges."""
         spans = list[ByteRange]()
         for row, col in islice(tiles, _MOST_LOOKED_AT):
             if len(spans) == _MOST_SPANS:
@@ -263,15 +263,16 @@ class Walk:
         return spans
 
     def give_up(self) -> list[ByteRange]:
-        """What was guessed and not read; forgets it."""
+        """Forget the guesses that were not read and return them."""
         spans = list(self.guessed.values())
         self.guessed.clear()
         return spans
 
     def span(self, row: int, col: int, tail_bytes: int = 0) -> ByteRange | None:
-        """The bytes of a tile grown to whole buffers, as they will be asked for.
+        """The bytes of a tile, extended to whole buffers, as they will be requested.
 
-        The last one of a row as guessed is longer by `tail_bytes`, or by what the tile is read in.
+        The last tile of a guessed row is extended by `tail_bytes`, or by the size of the reads of a
+        tile.
         """
         span = self._image.span(self._number, self._plane, row, col)
         if span is None:
@@ -279,7 +280,8 @@ class Walk:
         end = self._image.base + self._image.size
         stop = span.stop
         if tail_bytes and col >= self._right - 1:
-            # The kernel goes on in pieces as large as it began with, also in a small last tile.
+            # The kernel continues with pieces as large as the first ones, also in a small last
+            # tile.
             piece = max(len(span), self._level.mean_bytes)
             stop += max(tail_bytes, min(piece, KERNEL_READ_BYTES))
         start = max(floor_to(span.start, BUFFER_BYTES), self._image.base)
@@ -293,7 +295,7 @@ class Walk:
 
     @property
     def _right(self) -> int:
-        """The column after the last one as guessed."""
+        """The column after the last guessed one."""
         window = self._window
         if window is None:
             return self._level.across
@@ -307,7 +309,7 @@ class Walk:
         return self._level.across == 1
 
     def _strips_in(self, length: int) -> int:
-        """How many strips like the last one have `length` bytes; 0 where there are tiles."""
+        """Number of strips like the last one in `length` bytes; 0 for tiles."""
         span = self.span(self.last.row, 0) if self.last and self._is_strips else None
         return length // len(span) if span else 0
 
@@ -320,7 +322,7 @@ class Walk:
         return (*self._key, self._plane)
 
     def _bottom(self, window: _Window) -> int:
-        """The row below the last one as guessed."""
+        """The row below the last guessed one."""
         # Rows of strips are a run of bytes.
         strips = self._strips_in(self._tuning.base_bytes)
         height = _grown(window.rows, self._guess[0], max(1, strips))
@@ -336,7 +338,7 @@ class Walk:
                 yield row, col
 
     def _beyond(self, window: _Window) -> Iterator[tuple[int, int]]:
-        """The tiles of the windows that come after this one."""
+        """The tiles of the windows that follow this one in the grid."""
         rest = Pane(window.top, window.begun, self._bottom(window) - 1, self._right - 1)
         for pane in self._grid.coming(rest) if self._grid else ():
             for row in range(pane.top, pane.bottom + 1):

@@ -1,8 +1,8 @@
-"""Where a zip archive keeps its members, read from its last bytes.
+"""Locates the members of a zip archive from its last bytes.
 
 Knows the central directory (zip and zip64); nothing of compression. A stored member's data is a
-range of the archive, a deflated one's is not of use to anybody but from its beginning. Hostile
-input yields fewer members, never an exception, and costs no more than its `ParseBudget`.
+range of the archive; a deflated one's can only be used from its beginning. Hostile input yields
+fewer members, never an exception, and costs no more than its `ParseBudget`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from operator import itemgetter
 from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
 from up42fs.types import ByteRange, Bytes
 
-#: The end record and the longest comment after it fit in as many bytes.
+#: Size of the end record with the longest comment after it.
 TAIL_BYTES = 22 + 20 + (1 << 16)
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"
@@ -26,12 +26,12 @@ _ENTRY = b"PK\x01\x02"
 _LOCAL = b"PK\x03\x04"
 _END_BYTES, _LOCATOR_BYTES, _ENTRY_BYTES, LOCAL_BYTES = 22, 20, 46, 30
 _MOST_MEMBERS = 1 << 16
-#: A longer directory is not read: 65536 members whose names and extras have 450 bytes each.
+#: A longer directory is not parsed: 65536 members whose names and extras have 450 bytes each.
 MOST_DIRECTORY_BYTES = 32 << 20
 _HUGE = 0xFFFFFFFF
-#: Extra fields of a member that are looked at; the one that is wanted is the first as a rule.
+#: Extra fields of a member that are examined; the needed one usually comes first.
 _MOST_EXTRAS = 16
-#: What a member takes of the budget, and in memory.
+#: Cost of a member: steps of the budget, and memory in bytes.
 _MEMBER_STEPS = 16
 _MEMBER_BYTES = 17
 
@@ -57,7 +57,7 @@ class Members:
 
     @property
     def held_bytes(self) -> int:
-        """Memory that they take."""
+        """Memory that they take, in bytes."""
         return _MEMBER_BYTES * len(self._headers_at)
 
     def at(self, offset: int) -> int | None:
@@ -77,14 +77,14 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The central directory: how many members it has, and where it lies."""
+    """The central directory: its number of members, and its range."""
 
     count: int
     span: ByteRange
 
 
 def find_directory(size: int, tail: Bytes) -> Directory | None:
-    """Where the archive of `size` bytes that ends with `tail` keeps its directory; None: no zip."""
+    """Find the directory of an archive of `size` bytes that ends with `tail`; None if not a zip."""
     data = bytes(tail)
     end = data.rfind(_END)
     if end < 0 or len(data) - end < _END_BYTES:
@@ -100,13 +100,13 @@ def find_directory(size: int, tail: Bytes) -> Directory | None:
 def parse_directory(
     directory: Directory, data: Bytes, budget: ParseBudget | None = None
 ) -> Members:
-    """The members; none where `data`, the directory's bytes, makes no sense.
+    """Parse the members from `data`, the directory's bytes; empty if it is malformed.
 
-    Those that the budget does not reach for are left out.
+    Members beyond the budget are left out.
     """
     found: list[tuple[int, int, bool]] = []
     try:
-        # Members before an error stay.
+        # `extend` keeps the members that were parsed before the budget ran out.
         found.extend(_members(bytes(data), directory.count, budget or ParseBudget()))
     except OverBudgetError:
         pass
@@ -117,7 +117,7 @@ def parse_directory(
 
 
 def data_start(member: Member, header: Bytes) -> int | None:
-    """Where the member's data begins, by its local header (30 bytes); None if it is none."""
+    """Offset of the member's data by its local header (30 bytes); None if that is invalid."""
     head = bytes(header[:LOCAL_BYTES])
     if len(head) < LOCAL_BYTES or not head.startswith(_LOCAL):
         return None
@@ -126,7 +126,7 @@ def data_start(member: Member, header: Bytes) -> int | None:
 
 
 def local_header(member: Member) -> ByteRange:
-    """The range of the member's local header, names left out."""
+    """The range of the member's local header, without names."""
     return ByteRange(member.header_at, member.header_at + LOCAL_BYTES)
 
 
@@ -163,7 +163,7 @@ def _members(data: bytes, count: int, budget: ParseBudget) -> Iterator[tuple[int
 
 
 def _wide(extra: bytes, unpacked: int, packed: int, header_at: int) -> tuple[int, int]:
-    """Packed size and header offset with what the zip64 field says in place of 2^32-1."""
+    """Packed size and header offset, with the zip64 field's values in place of 2^32-1."""
     at = 0
     for _ in range(_MOST_EXTRAS):
         if at + 4 > len(extra):

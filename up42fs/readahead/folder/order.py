@@ -1,14 +1,14 @@
 """The orders in which tools read the files of one directory.
 
-Knows names, places and inode numbers; nothing of what is read or fetched.
+Knows names, positions and inode numbers; nothing of reads or fetches.
 
-A tool takes the entries as `readdir` gives them (find, tar, grep -r, Python), sorts them by code
-points (rsync, the shell in the C locale), as people read (the shell's `*` in other locales), by
-the numbers in them (file managers, `ls -v`), or by inode number (cp -r, rm: coreutils do so for
-locality on disk). It may go backwards, and it may take only files of one suffix (`*.tif`). One
-such way through a directory is a *course*. No locale is looked up: the daemon's need not be the
-reader's. `locale_key` is the order of ISO 14651 as glibc 2.28 and later have it in nearly all
-locales, for Latin letters, digits and ASCII; the tests compare it with the library's.
+A tool takes the entries in `readdir` order (find, tar, grep -r, Python), sorts them by code points
+(rsync, the shell in the C locale), by locale (the shell's `*` in other locales), by the numbers in
+them (file managers, `ls -v`), or by inode number (cp -r, rm: coreutils do so for locality on disk).
+It may go backwards, and it may take only files of one suffix (`*.tif`). One such way through a
+directory is a *course*. No locale is looked up: the daemon's may differ from the reader's.
+`locale_key` is the order of ISO 14651 as glibc 2.28 and later have it in nearly all locales, for
+Latin letters, digits and ASCII; the tests compare it with the library's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-#: Directories of more files are followed in the orders that need no key only.
+#: Larger directories are followed only in the orders that need no sort key, in files.
 MOST_SORTED = 4096
 
 _DIGITS = re.compile(r"(\d+)")
@@ -46,7 +46,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """File IDs in one order, and the place of each."""
+    """File IDs in one order, and the index of each."""
 
     files: Sequence[str]
     places: Mapping[str, int]
@@ -70,7 +70,7 @@ class Folder:
         return len(self._names)
 
     def courses(self, first: str, second: str) -> list[Course]:
-        """The courses on which `second` comes next after `first`, the likelier ones first."""
+        """The courses on which `second` follows `first`, likelier ones first."""
         return [c for c in self._all_courses(second) if self.distance(c, first, second) == 1]
 
     def beginning(self, course: Course) -> str | None:
@@ -79,7 +79,7 @@ class Folder:
         return files[0 if course.step > 0 else -1] if files else None
 
     def distance(self, course: Course, one: str, other: str) -> int | None:
-        """How many files after `one` comes `other`, negative before it; None if not on course."""
+        """Files from `one` to `other`, negative if it comes before; None if not on the course."""
         places = self._line(course).places
         if one not in places or other not in places:
             return None
@@ -96,7 +96,7 @@ class Folder:
             yield line.files[place]
 
     def suffix(self, file: str) -> str:
-        """What the file's name ends in, from the last dot on, in lower case."""
+        """The suffix of the file's name, from the last dot on, in lower case."""
         return _suffix(self._names[file])
 
     def _all_courses(self, file: str) -> Iterator[Course]:
@@ -131,7 +131,7 @@ class Folder:
                 return sorted(names, key=lambda file: natural_key(names[file]))
 
     def _shared(self, files: list[str]) -> _Line:
-        # Orders mostly agree, and a line of many files is large.
+        # Orders mostly agree, and a line of many files is large, so equal ones are shared.
         for line in self._lines.values():
             if line.files == files:
                 return line
@@ -139,10 +139,10 @@ class Folder:
 
 
 def locale_key(name: str) -> tuple[str, str, str, str]:
-    """Sorts names as glibc's locales do: letters and digits first, punctuation only on a tie.
+    """Sort key of names as in glibc's locales: letters and digits first, punctuation only on a tie.
 
     The levels of ISO 14651: base letters, accents from the end backwards, case (small letters
-    first), and last all characters, punctuation among them.
+    first), and last all characters, including punctuation.
     """
     return (
         name.translate(_LETTERS),
@@ -153,7 +153,7 @@ def locale_key(name: str) -> tuple[str, str, str, str]:
 
 
 def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
-    """Sorts names by the numbers in them: scene_2 before scene_10."""
+    """Sort key of names by the numbers in them: scene_2 before scene_10."""
     pieces = _DIGITS.split(name.casefold())
     numbered = (int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
     return tuple(numbered), name
@@ -165,7 +165,7 @@ def _suffix(name: str) -> str:
 
 
 class _Level(dict[int, str]):
-    """One level's weights by code point, for `str.translate`; worked out when first asked for."""
+    """One level's weights by code point, for `str.translate`; computed on first use."""
 
     def __init__(self, weigh: Callable[[str], str]) -> None:
         super().__init__()
@@ -178,19 +178,19 @@ class _Level(dict[int, str]):
         return found
 
 
-#: Weights remembered for each level: names come from others, and Unicode is large.
+#: Weights remembered for each level: names come from other people, and Unicode is large.
 _MOST_WEIGHTS = 2048
-#: All characters in the order of the last level, as far as names have them.
+#: Characters in the order of the last level, as far as names contain them.
 _IN_ORDER = (
     " !\"#%&'()*+,-./:;<=>?@[\\]^_`{|}~$0123456789"
     "aáàâåäãæbcçdðeéèêëfghiíìîïjklmnñoóòôöõøpqrsßtuúùûüvwxyýÿzþ"
     "AÁÀÂÅÄÃÆBCÇDÐEÉÈÊËFGHIÍÌÎÏJKLMNÑOÓÒÔÖÕØPQRSTUÚÙÛÜVWXYÝZÞ"
 )
 _PLACES = {char: chr(place + 1) for place, char in enumerate(_IN_ORDER)}
-#: Combining marks in their order, and what overlays and ligatures are told apart by.
+#: Combining marks in their order, and the marks that distinguish barred letters and ligatures.
 _MARKS = "\u0301\u0300\u0306\u0302\u030c\u030a\u0308\u0303\u0307\u0338\u0327\u0328\u0304"
 _BARRED, _VARIANT = chr(0x301), chr(0x302)
-#: Letters that Unicode does not take apart: base letters, accents, whether they are ligatures.
+#: Letters that Unicode does not decompose: base letters, accents, whether they are ligatures.
 _UNDIVIDED = {
     "æ": ("ae", f"0{_VARIANT}0", True),
     "œ": ("oe", f"0{_VARIANT}0", True),
@@ -224,7 +224,7 @@ def _accent(part: str) -> str:
 
 def _cases(char: str) -> str:
     _, accents, is_ligature = _UNDIVIDED.get(char.lower(), ("", "", False))
-    if is_ligature:  # the marks between the letters are small
+    if is_ligature:  # the marks between the letters count as lower case
         return "".join(_case(char, 1) if one == "0" else "1" for one in accents)
     if accents:
         return _case(char, 0) + "0"
@@ -244,7 +244,7 @@ def _rank(char: str) -> str:
 
 
 def _is_ignored(part: str) -> bool:
-    """Whether a character of a name weighs nothing but on the last level: punctuation, symbols."""
+    """Whether a character counts only on the last level: punctuation, symbols."""
     category = unicodedata.category(part)
     return category[0] in "PSZCM" and category != "Sc"
 

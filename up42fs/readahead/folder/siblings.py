@@ -1,36 +1,35 @@
-"""Which files of a directory will be read next, and what of them to fetch before they are.
+"""Predicts which files of a directory will be read next, and which bytes of them to prefetch.
 
-Knows files by ID, offsets and the time it is told: nothing of the network, names or inodes.
+Knows files by ID, offsets and the times that callers pass: nothing of the network, names or inodes.
 
 Theory. Tools read directories file by file: `gdalbuildvrt *.tif` the heads, `cp -r` everything,
-`unzip -l` in a loop the tails. Each file costs a link and a range, one after the other, unless
-the next ones are on their way by then. Asking too early costs links (rate-limited, alive for five
-minutes) and bytes, so nothing is asked for on a guess alone:
+`unzip -l` in a loop the tails. Each file costs a link and a range, one after the other, unless the
+next ones are already under way. Requests that come too early cost links (rate-limited, valid for
+five minutes) and bytes, so nothing is requested on a guess alone:
 
 - *Evidence* is a first read of a file (no listing, no `stat`, no open) that comes next after the
-  last one read, on some course through the directory (`reading_order`). Two such files begin a
-  *walk*; further files may come up to `REACH` early or late, since tools read in parallel and skip
-  what they need not. Courses that stop agreeing are dropped, the best is followed. Where one walk
-  has shown a course, the first file on it of another directory begins the next (`cp -r`).
-- *What* is fetched follows what was read of the last two files: so much from the front, the tail,
-  or all. Never past `FILE_BYTES` of a file: its reader will read ahead of itself.
-- *How much*: the walk is one long run, over files instead of offsets. Beyond the present file at
-  most twice the files and twice the bytes that the walk has read are asked for and unread, at most
-  its share of the trust (below), and at most `window` files: `FIRST_WINDOW`, twice as many each
-  time a file was needed before it was there, half as many when some were passed over. A slow
-  walker needs no more.
-- *What it may cost*: `Trust` is what may be asked for and unread at once, by all walks. Reading a
-  file that was foreseen, whether it had been fetched or not, earns what was read of it; what was
-  fetched and then not read is lost for good. Hence, in files and in bytes, whatever is read:
-      wasted + unread  <=  first trust + read as foreseen,   and   unread  <=  most trust.
-  Where guesses fail, trust runs out, and comes back when files are again read as foreseen.
+  last one read, on some course through the directory (`order`). Two such files begin a *walk*;
+  further files may come up to `REACH` early or late, since tools read in parallel and skip files
+  that they do not need. Courses that stop agreeing are dropped, the best is followed. Once a walk
+  has shown a course, the first file on it of another directory begins the next walk (`cp -r`).
+- *Ranges* follow the reads of the last two files: as much from the front, the tail, or everything.
+  At most `FILE_BYTES` of a file: beyond that its reader's own read-ahead takes over.
+- *Amount*: the walk is one long run, over files instead of offsets. Beyond the current file, the
+  files and bytes requested and unread are at most twice those that the walk has read, at most its
+  share of the trust (below), and at most `window` files: `FIRST_WINDOW`, doubled each time a file
+  was needed before it had arrived, halved when some were passed over. A slow walker needs no more.
+- *Cost*: `Trust` bounds the bytes requested and unread at once, by all walks. Reading a predicted
+  file, prefetched or not, earns the bytes read of it; bytes prefetched and then not read are lost
+  for good. Hence, in files and in bytes, for any sequence of reads:
+      wasted + unread  <=  first trust + read as predicted,   and   unread  <=  most trust.
+  If guesses fail, trust runs out, and returns when files are again read as predicted.
 
 A walk ends after `IDLE_S`, when a copier closes a file half read (it was interrupted), or when
-others take its place; what it asked for is then wasted, and given up where it is not there yet.
-A file read again within `IDLE_S` is the same visit: it proves nothing.
-Rejected: asking for the next file's link after a single read (`gdalinfo` on one file must cost
-one link); following every file that shares a directory (a catalogue of thousands is no order);
-telling tools apart by process (a loop runs a process for each file).
+other walks take its place; its outstanding prefetches are then wasted, and cancelled if they have
+not arrived. A file read again within `IDLE_S` is the same visit: it proves nothing. Rejected:
+requesting the next file's link after a single read (`gdalinfo` on one file must cost one link);
+following every file that shares a directory (a catalogue of thousands has no order); telling tools
+apart by process (a loop runs a process for each file).
 """
 
 from __future__ import annotations
@@ -55,31 +54,32 @@ from up42fs.readahead.folder.walk import (
 )
 from up42fs.readahead.tuning import MIB
 
-#: The most that is fetched ahead of a file whose size is unknown, in bytes.
+#: The most that is prefetched of a file of unknown size, in bytes.
 UNKNOWN_BYTES = MIB
 #: How long a walk or a visit is remembered without reads, seconds.
 IDLE_S = 60.0
-#: Walks that were read within so many seconds share what may be unread.
+#: Walks read within this time share the trust, seconds.
 SHARING_S = 5.0
 #: Walks, single visits and visits of any kind remembered.
 MOST_WALKS = 8
 MOST_LONE = 16
 MOST_VISITS = 512
-#: Courses of past walks that a new directory may take up, and files that make a course a habit.
+#: Courses of past walks that a new directory may continue, and the files that make a course a
+#: habit.
 MOST_HABITS = 4
 HABIT_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one event calls for: fetches to begin, in this order, and files to give up."""
+    """The result of one event: prefetches to start, in this order, and prefetches to cancel."""
 
     ahead: tuple[Want, ...] = ()
     cancel: tuple[str, ...] = ()
 
 
 class Siblings:
-    """All walks of one mount. `size_of` tells a file's size in bytes, None while unknown."""
+    """All walks of one mount. `size_of` returns a file's size in bytes, None while unknown."""
 
     def __init__(self, size_of: Callable[[str], int | None], most_bytes: int = 32 * MIB) -> None:
         self.trust = Trust(most_bytes)
@@ -93,9 +93,9 @@ class Siblings:
     def on_first_read(
         self, folder: Folder, file: str, size: int, now_s: float, *, is_ready: bool
     ) -> Visit:
-        """A handle of `file`, of `size` bytes, is read for the first time: whose visit this is.
+        """Note the first read of a handle of `file`, of `size` bytes; return its visit.
 
-        `is_ready` tells whether what was asked for ahead is there. Follow with `on_read`.
+        `is_ready`: all that was prefetched of it has arrived. Call `on_read` next.
         """
         self._expire(now_s)
         visit = self._visits.get(file)
@@ -109,7 +109,7 @@ class Siblings:
         return visit
 
     def on_read(self, visit: Visit, start: int, stop: int, now_s: float) -> Plan | None:
-        """Bytes `[start, stop)` of a visited file are about to be read."""
+        """Note that bytes `[start, stop)` of a visited file are about to be read."""
         visit.touched_s = now_s
         gained = visit.touch(start, stop)
         walk = visit.walk
@@ -124,7 +124,7 @@ class Siblings:
         return self._plan(self._next_wants(walk, visit))
 
     def on_close(self, visit: Visit) -> Plan | None:
-        """A handle that was read is closed."""
+        """Note that a handle that was read is closed."""
         visit.handles -= 1
         if visit.handles:
             return None
@@ -137,7 +137,7 @@ class Siblings:
     # walks ---------------------------------------------------------------------------------
 
     def _attribute(self, visit: Visit, folder: Folder, is_ready: bool) -> None:
-        """Find the walk that `visit` is a step of, or begin one, or keep it for later."""
+        """Add `visit` to the walk it continues, begin a new walk, or keep it for later."""
         walk = self._walk_expecting(visit.file, folder)
         if walk is not None:
             self._step(walk, visit, is_ready)
@@ -226,7 +226,9 @@ class Siblings:
     def _expire(self, now_s: float) -> None:
         while self._walks and now_s - self._walks[0].touched_s > IDLE_S:
             self._end(self._walks[0])
-        for visit in list(islice(self._visits.values(), 2)):  # two out for one in
+        for visit in list(
+            islice(self._visits.values(), 2)
+        ):  # check two old visits for each new one
             if self._is_past(visit, now_s) or len(self._visits) >= MOST_VISITS:
                 self._forget(visit)
         self._habits = [h for h in self._habits if now_s - h[1].touched_s <= IDLE_S]
@@ -250,7 +252,7 @@ class Siblings:
         self.trust.unread_bytes -= read
 
     def _settle(self, visit: Visit) -> None:
-        """No more of it will be read."""
+        """Count the visit's unread bytes as lost: no more of it will be read."""
         self.trust.lose(0, visit.unread)
         visit.unread = 0
 
@@ -293,7 +295,7 @@ class Siblings:
         return wants
 
     def _want(self, file: str, front: int, tail: bool, most: int) -> tuple[Want, int]:
-        """What to fetch of `file`, its front cut to what `most` bytes hold; and its cost."""
+        """The ranges to fetch of `file`, its front limited by `most`; and their cost in bytes."""
         size = self._size_of(file)
         front = min(front, UNKNOWN_BYTES if size is None else size)
         fits = max(UNIT_BYTES, floor_to(most - UNIT_BYTES, UNIT_BYTES))
@@ -301,7 +303,7 @@ class Siblings:
         return want, want.cost(size)
 
     def _rest(self, present: Visit, front: int) -> int:
-        """What will be read of the present file before the next one's turn, beyond `unread`."""
+        """Bytes of the current file still to be read before the next one, beyond `unread`."""
         stop = math.inf if front >= FILE_BYTES else front
         rest = min(stop, present.size) - ceil_to(present.front, UNIT_BYTES) - present.unread
         return max(0, int(rest))

@@ -1,6 +1,6 @@
-"""What may be fetched ahead of readers and be unread at once, and what became of it.
+"""Limits what may be prefetched and unread at once, and counts the outcome.
 
-Knows numbers of files and bytes only; `siblings` has the theory, and its bound is kept here:
+Knows numbers of files and bytes only; `siblings` has the theory. This class keeps its bound:
 `wasted + unread <= first trust + earned` and `unread <= files, bytes <= most trust`, always.
 """
 
@@ -18,9 +18,9 @@ MOST_FILES = 32
 
 @dataclass(slots=True)
 class Trust:
-    """How many files and bytes may be unread; those that are; and what happened so far.
+    """How many files and bytes may be unread, how many are, and the totals so far.
 
-    `most_bytes` bounds what can be earned.
+    `most_bytes` bounds the bytes that can be earned.
     """
 
     most_bytes: int = 32 * MIB
@@ -35,25 +35,25 @@ class Trust:
     wasted_bytes: int = 0
 
     def ask(self, size: int) -> None:
-        """A file was asked for, `size` bytes of it."""
+        """Count a requested file, `size` bytes of it."""
         self.asked_files += 1
         self.asked_bytes += size
         self.unread_files += 1
         self.unread_bytes += size
 
     def take(self, beyond: int) -> None:
-        """A file that was asked for is read; it is `beyond` bytes smaller than was asked."""
+        """Count the read of a requested file; it is `beyond` bytes smaller than the request."""
         self.unread_files -= 1
         self.unread_bytes -= beyond
         self.read_files += 1
 
     def earn(self, files: int, size: int) -> None:
-        """So much was read as foreseen."""
+        """Raise the limits by files and bytes that were read as predicted."""
         self.files = min(MOST_FILES, self.files + files)
         self.bytes = min(self.most_bytes, self.bytes + size)
 
     def lose(self, files: int, size: int) -> None:
-        """So much was asked for and will not be read."""
+        """Count requested files and bytes that will not be read; lowers the limits."""
         self.unread_files -= files
         self.unread_bytes -= size
         self.wasted_files += files
@@ -62,6 +62,6 @@ class Trust:
         self.bytes = max(0, self.bytes - size)
 
     def counters(self) -> dict[str, int]:
-        """What happened so far, by name."""
+        """The totals so far, by name."""
         names = ("asked_files", "asked_bytes", "read_files", "wasted_files", "wasted_bytes")
         return {name: getattr(self, name) for name in names}

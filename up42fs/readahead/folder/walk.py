@@ -1,6 +1,6 @@
-"""One reader's walk through a directory: which files it read, what of them, which come next.
+"""One reader's walk through a directory: the files it read, their ranges, and the files next.
 
-Knows nothing of other walks, of what may be asked for, or of time; `siblings` has the theory.
+Knows nothing of other walks, of the trust, or of time; `siblings` has the theory.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from up42fs.readahead.folder.order import Course, Folder
 from up42fs.readahead.tuning import KIB, MIB
 from up42fs.types import ByteRange
 
-#: What a file's first or last touch fetches, in bytes, and what prefixes are multiples of.
+#: Bytes fetched by a read at a file's start or end; prefixes are multiples of it.
 UNIT_BYTES = 128 * KIB
-#: The most that is fetched ahead of one file, in bytes.
+#: The most that is prefetched of one file, in bytes.
 FILE_BYTES = 8 * MIB
-#: A walk goes on where the next file read is one of so many.
+#: A walk continues if the next file read is among this many.
 REACH = 8
-#: Files asked for ahead: at first, and at most.
+#: Files requested ahead: at first, and at most.
 FIRST_WINDOW = 4
 MOST_WINDOW = 32
 #: Files of a walk that are remembered as read.
@@ -30,14 +30,14 @@ MOST_VISITED = 512
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What to fetch of a file before it is read: `front` bytes from its start, and its tail."""
+    """The ranges to prefetch of a file: `front` bytes from its start, and its tail."""
 
     file: str
     front: int
     tail: bool = False
 
     def spans(self, size: int) -> list[ByteRange]:
-        """The ranges of a file of `size` bytes; what is left out is never less than a unit."""
+        """The ranges of a file of `size` bytes; a rest smaller than a unit is included."""
         spans = []
         if self.front and size:
             stop = min(self.front, size)
@@ -47,7 +47,7 @@ class Want:
         return coalesce(spans)
 
     def cost(self, size: int | None) -> int:
-        """Bytes of it, at most."""
+        """Maximum number of bytes to fetch."""
         if size is None:
             return self.front + (UNIT_BYTES if self.tail else 0)
         return sum(map(len, self.spans(size)))
@@ -57,8 +57,8 @@ class Want:
 class Visit:
     """One reading of a file, by one or several handles.
 
-    `front` bytes were read from its start on, all without larger gaps; `unread` of what was asked
-    for ahead were not read yet.
+    `front` bytes were read from its start on, without larger gaps; `unread` counts the bytes
+    requested ahead and not read yet.
     """
 
     file: str
@@ -79,7 +79,7 @@ class Visit:
         return self.front >= self.size
 
     def touch(self, start: int, stop: int) -> int:
-        """Take a read in; returns how many bytes more than before are now read, in units."""
+        """Record a read; return the number of newly read bytes, in units."""
         if start <= self.front + 2 * UNIT_BYTES:  # the kernel reads ahead, in either order
             self.front = max(self.front, stop)
         if start >= self.size - UNIT_BYTES:
@@ -93,7 +93,7 @@ class Visit:
 
 @dataclass(slots=True)
 class Asked:
-    """A file asked for and not read yet: bytes, and how many later ones were read meanwhile."""
+    """A file requested and not read yet: bytes, and how many later files were read meanwhile."""
 
     size: int
     skipped: int = 0
@@ -101,7 +101,7 @@ class Asked:
 
 @dataclass(slots=True, eq=False)
 class Walk:
-    """Somebody who reads a directory file by file."""
+    """A program that reads a directory file by file."""
 
     folder: Folder
     scores: dict[Course, int]
@@ -115,11 +115,11 @@ class Walk:
     visited: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def expects(self, file: str) -> bool:
-        """Whether a first read of `file` can be this walk going on."""
+        """Whether a first read of `file` can continue this walk."""
         return file in self.asked or any(self._distance(course, file) for course in self.scores)
 
     def step(self, visit: Visit) -> None:
-        """Take the next file in."""
+        """Advance to the next file."""
         distances = {course: self._distance(course, visit.file) for course in self.scores}
         agreeing = {course: steps for course, steps in distances.items() if steps}
         for course, steps in agreeing.items():
@@ -133,7 +133,7 @@ class Walk:
         self.add(visit)
 
     def add(self, visit: Visit) -> None:
-        """Remember a visit as its own."""
+        """Remember a visit as part of this walk."""
         visit.walk = self
         self.recent = [*self.recent[-2:], visit]
         self.visited[visit.file] = None
@@ -141,12 +141,12 @@ class Walk:
             self.visited.popitem(last=False)
 
     def ahead(self) -> Iterator[str]:
-        """The files that come next, nearest first, by the course that did best so far."""
-        course = max(self.scores, key=self.scores.__getitem__)  # the likeliest of equals
+        """Yield the next files, nearest first, on the course with the best score."""
+        course = max(self.scores, key=self.scores.__getitem__)  # of equals the first, the likeliest
         return islice(self._unvisited(course), MOST_WINDOW)
 
     def shape(self, present: Visit) -> tuple[int, bool]:
-        """What the last files read say of the next: bytes from the front, and whether the tail."""
+        """Predict the ranges of the next file: bytes from the front, and whether the tail."""
         others = [visit for visit in self.recent if visit is not present]
         last = [visit for visit in others if not visit.handles] or others or [present]
         fronts = [FILE_BYTES if v.is_whole else ceil_to(v.front, UNIT_BYTES) for v in last[-2:]]
@@ -154,7 +154,7 @@ class Walk:
         return min(FILE_BYTES, min(fronts)), tail
 
     def passed_over(self) -> list[str]:
-        """Files asked for that lie behind, now that too many later ones were read before them."""
+        """Requested files that lie behind, after too many later ones were read before them."""
         late = []
         for file, asked in self.asked.items():
             steps = [self.folder.distance(c, place, file) for c, place in self.places.items()]
@@ -164,7 +164,7 @@ class Walk:
         return late
 
     def _distance(self, course: Course, file: str) -> int:
-        """How many unvisited files on (back, if negative) `file` is; 0 where out of reach."""
+        """Number of unvisited files up to `file` (negative: behind); 0 if out of reach."""
         place = self.places[course]
         steps = self.folder.distance(course, place, file)
         if not steps or file in self.visited:
