@@ -1,1 +1,1 @@
-"""Translation between the kernel's FUSE protocol and `fs`; the only importer of pyfuse3."""
+"""Translates between the kernel's FUSE protocol and `fs`; the only importer of pyfuse3."""

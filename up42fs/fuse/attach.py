@@ -1,29 +1,29 @@
-"""Mounts and answers FUSE's first request on libfuse's behalf, to ask for what pyfuse3 cannot.
+"""Mounts, and handles FUSE_INIT in libfuse's place to request settings that pyfuse3 cannot.
 
-Knows fusermount3, the device and pyfuse3's start; nothing of the file system, nothing of what is
-best asked (see `tuning`).
+Knows fusermount3, the device and pyfuse3's start; nothing of the file system, nor which settings
+are best (see `tuning`).
 
 Theory. Three settings are agreed on in the handshake (FUSE_INIT) or never: lookups and listings of
 one directory side by side (PARALLEL_DIROPS; without it one slow answer holds up its directory), and
-how many background requests may be under way in the whole mount (12, unless answered otherwise;
-the file in /sys that raises it later is rarely mounted). libfuse 3 leaves all three at poor
-defaults and pyfuse3 has no hook. So libfuse is given a socket for a device:
+the two limits on background requests in the whole mount (12, unless answered otherwise; the file in
+/sys that raises the limit later is rarely mounted). libfuse 3 leaves all three at poor defaults and
+pyfuse3 has no hook. So libfuse gets a socket for a device:
 
-1. fusermount3 mounts and hands over the device, as it does to libfuse.
-2. pyfuse3 is initialised with one end of a socket pair under its name in /dev/fd, which libfuse
+1. fusermount3 mounts and hands over the device, as it does to libfuse. 2. pyfuse3 is initialised
+with one end of a socket pair under its name in /dev/fd, which libfuse
    takes for an open device: it then neither mounts nor unmounts.
 3. FUSE_INIT is read from the device and written to the other end; pyfuse3 runs until its reply
-   came, and is told to stop waiting. Its session goes on: `main()` can be entered again.
-4. The reply is patched (`init_reply`) and written to the device; the mount is now alive. Either the
-   device takes the socket's place by `dup2`, and from here libfuse speaks with the kernel itself;
-   or `lane` serves the device, and gives libfuse what it does not answer itself.
+   arrives, and is then made to stop waiting. Its session goes on: `main()` can be entered again.
+4. The reply is patched (`raise_limits`) and written to the device; the mount is now alive. Either
+   the device replaces the socket by `dup2`, and from here libfuse talks to the kernel itself; or
+   `server` serves the device, and passes to libfuse the requests that it does not answer itself.
 
-Rules. One request and one reply pass through the socket, nothing else: nobody may send
-notifications until `negotiate` returned. Every step has a common deadline. Whatever goes wrong
-before the reply is written, cancellation included, nothing stays mounted and pyfuse3 can be
-initialised anew. Unmounting is ours, since libfuse does not know the mount point.
+Rules. Only one request and one reply pass through the socket: no notifications may be sent until
+`negotiate` has returned. Every step shares one deadline. After any failure before the reply is
+written, cancellation included, nothing stays mounted and pyfuse3 can be initialised anew. This
+module unmounts, since libfuse does not know the mount point.
 
-Rejected: a proxy of all requests (a copy of every read), a patched libfuse (not there to
+Rejected: a proxy of all requests (a copy of every read), a patched libfuse (not available to
 install), calling libfuse by ctypes (its structures change from version to version).
 """
 
@@ -47,25 +47,25 @@ from up42fs.fuse.mount_table import Mount, mount_at
 
 log = logging.getLogger(__name__)
 
-#: The whole handshake takes at most this long, seconds, as a mount may; it takes 20 ms.
+#: Timeout of the whole handshake, seconds, as for a mount; it normally takes 20 ms.
 HANDSHAKE_TIMEOUT_S = 10.0
-#: Takes the place of the machine's page size, for tests.
+#: Environment variable that overrides the machine's page size, for tests.
 PAGE_VARIABLE = "UP42FS_PAGE_SIZE"
 _UNMOUNT_TIMEOUT_S = 5.0
-#: More than any first message; the kernel refuses to be read with less than 8 KiB.
+#: Larger than any first message; the kernel requires at least 8 KiB of room for a read.
 _MESSAGE_BYTES = 64 * 1024
 _PAUSE_S = 0.001
 
 
 class HandshakeFailed(Exception):
-    """It cannot be done this way here; the message says why. Nothing is left mounted."""
+    """The handshake is not possible here; the message gives the reason. Nothing is left mounted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A live mount of this process: where, its line in the kernel's table, its device.
+    """A live mount of this process: its mount point, its line in the kernel's table, its device.
 
-    `libfuse` is the socket behind which libfuse waits for requests; None where it has the device.
+    `libfuse` is the socket through which libfuse receives requests; None if it has the device.
     """
 
     mountpoint: Path
@@ -77,12 +77,12 @@ class Attached:
     def close(self, *, unmount: bool = True) -> None:
         """End pyfuse3's session and unmount lazily, unless it was unmounted from outside.
 
-        Without `unmount` the mount stays: every access to it answers ENOTCONN from now on.
-        A dead connection is left alone: something else may be mounted there by now, under the
-        number of the device that was ours.
+        With `unmount` False the mount stays: every access to it fails with ENOTCONN from now on. A
+        dead connection is left alone: another file system may be mounted there by now, with the
+        same device number.
         """
         is_ours = is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
-        # Closes the device: a later access fails instead of waiting for nobody.
+        # This closes the device: later accesses fail instead of waiting forever.
         pyfuse3.close(unmount=False)
         if self.libfuse is not None:
             self.libfuse.close()
@@ -102,9 +102,9 @@ async def negotiate(
 ) -> Attached:
     """Mount at `mountpoint` (absolute, resolved) with libfuse's mount `options`.
 
-    Afterwards `pyfuse3.main` serves as after `pyfuse3.init`; the mount is taken away by
-    `Attached.close` instead of `pyfuse3.close`. With `keeps_device` the device is the caller's to
-    serve (`lane`), and libfuse stays behind the socket. Raises HandshakeFailed.
+    Afterwards call `pyfuse3.main` as after `pyfuse3.init`, but end the mount with `Attached.close`
+    instead of `pyfuse3.close`. With `keeps_device` the caller serves the device (`server`), and
+    libfuse stays behind the socket. Raises HandshakeFailed.
     """
     before = mount_at(mountpoint)
     try:
@@ -140,12 +140,12 @@ async def negotiate(
 
 
 def page_bytes() -> int:
-    """The size of the kernel's pages."""
+    """The size of the kernel's pages, bytes."""
     return int(os.environ.get(PAGE_VARIABLE) or resource.getpagesize())
 
 
 async def _mount(mountpoint: Path, options: AbstractSet[str]) -> int:
-    """Run fusermount3 as libfuse does; returns the device."""
+    """Run fusermount3 as libfuse does; return the device."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         done = await trio.run_process(
@@ -176,7 +176,7 @@ async def _read_first_request(device_fd: int) -> bytes:
 
 
 class StandIn:
-    """The socket that stands for the device while libfuse answers the first request."""
+    """The socket that replaces the device while libfuse answers the first request."""
 
     def __init__(self, operations: pyfuse3.Operations) -> None:
         self._operations = operations
@@ -198,7 +198,7 @@ class StandIn:
             pyfuse3.close(unmount=False)  # closes libfuse's end as well
 
     async def exchange(self, request: bytes) -> bytes:
-        """The reply of libfuse; its session goes on, and nobody waits on its descriptor."""
+        """Return libfuse's reply; its session goes on, and no task waits on its descriptor."""
         ours = trio.socket.from_stdlib_socket(self._ours)
         await ours.send(request)
         ended = trio.Event()
@@ -211,24 +211,24 @@ class StandIn:
             nursery.start_soon(serve_one)
             reply = await ours.recv(_MESSAGE_BYTES)
             while not ended.is_set():
-                # The worker may be anywhere between its reply and its next wait: ask until it ends.
+                # The worker may be anywhere between its reply and its next wait: repeat.
                 trio.lowlevel.notify_closing(self._libfuse_fd)
                 await trio.sleep(_PAUSE_S)
         return bytes(reply)
 
     def detach(self) -> socket.socket:
-        """The near end of the socket, non-blocking, which is the caller's from now on."""
+        """The near end of the socket, non-blocking; the caller owns it from now on."""
         near = self._ours.dup()
         near.setblocking(False)
         return near
 
     def become(self, device_fd: int) -> int:
-        """Put the device in the socket's place; returns its descriptor, owned by libfuse."""
+        """Replace the socket by the device; return its descriptor, owned by libfuse."""
         return os.dup2(device_fd, self._libfuse_fd, inheritable=False)
 
 
 def is_connected(device_fd: int) -> bool:
-    """Whether the kernel's end of the device is there: the mount was not taken away."""
+    """Whether the kernel's end of the device is open, that is, the mount still exists."""
     device = select.poll()
     device.register(device_fd, 0)
     return not device.poll(0)

@@ -1,10 +1,9 @@
-"""The border between exceptions and errno: one decorator on every handler.
+"""Converts exceptions to errno: one decorator on every handler.
 
-Knows nothing of what a handler does. Any exception other than FUSEError that leaves a handler
-kills the whole mount, and so does a FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore:
-domain errors become their errno; groups are opened; a deadline becomes ETIMEDOUT; cancellation
-passes; everything else is logged with its traceback and becomes EIO, or ENOMEM where memory gave
-out.
+Knows nothing of what a handler does. Any exception other than FUSEError that leaves a handler kills
+the whole mount, and so does a FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore: domain
+errors become their errno; groups are opened; a deadline becomes ETIMEDOUT; cancellation passes;
+everything else is logged with its traceback and becomes EIO, or ENOMEM if memory ran out.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ METADATA_DEADLINE_S = request_s(28.0)
 LISTING_DEADLINE_S = at_most_s(patient_s(LISTING_S))
 READ_DEADLINE_S = request_s(LONGEST_S)
 
-#: Errors that are answers, or told by others: not worth a line in the log each time.
+#: Errors that are ordinary answers, or logged elsewhere: not logged each time.
 _ORDINARY = (
     NoAttribute,
     ReadOnly,
@@ -83,7 +82,7 @@ def forget_latest() -> None:
 
 
 class HasMetrics(Protocol):
-    """What the decorator needs of the object whose handlers it wraps."""
+    """The members that the decorator needs of the object whose handlers it wraps."""
 
     metrics: Metrics
 
@@ -163,7 +162,7 @@ def without_deadlines(handlers: H) -> H:
 
 
 def to_errno(operation: str, error: BaseException) -> int:
-    """The errno for what left a handler; logs it unless it is an ordinary answer."""
+    """Return the errno for an exception that left a handler; log it unless it is ordinary."""
     for leaf in leaves(error):
         if isinstance(leaf, trio.Cancelled | KeyboardInterrupt | SystemExit):
             raise error

@@ -1,13 +1,13 @@
-"""The program behind a request: its name, and whether it looks at the files that it lists.
+"""The program behind a request: its name, and whether it stats the files that it lists.
 
-Knows /proc, threads and directories by number, and nothing else.
+Knows only /proc, and threads and directories by number.
 
-Attributes listed along with names (READDIRPLUS) save `ls -l` a request for each entry, and cost
+Attributes listed along with names (READDIRPLUS) save `ls -l` a request for each entry, but cost
 `find`, `ls` or a shell's `*` a third more time, and the kernel an inode for every file. The kernel
-guesses which it is, but always takes the first entries of a directory for looked at, and most
-directories have no others. So files are listed by name until the thread that lists them looks one
-up; from then on it gets attributes everywhere. Directories are always listed with attributes: a
-program that walks enters them all.
+guesses which listing a program needs, but always requests attributes for the first entries of a
+directory, and most directories have no others. So files are listed by name until the thread that
+lists them looks one up; from then on it gets attributes everywhere. Directories are always listed
+with attributes, since a program that walks the tree enters them all.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _HEAD_BYTES = 512
 
 
 def program_of(thread_id: int) -> str:
-    """Name of the program that the thread belongs to, as the kernel keeps it (15 bytes).
+    """Name of the program that the thread belongs to, as the kernel stores it (15 bytes).
 
-    `?` where it is gone, or not visible from here (a container's).
+    `?` if the thread is gone, or not visible from here (a container's).
     """
     if thread_id <= 0:
         return UNKNOWN
     try:
         name, process_id = _status(thread_id)
-        # A thread may have a name of its own: the process's is meant.
+        # A thread may have its own name; return the process's.
         return name if process_id == thread_id else _status(process_id)[0]
     except (OSError, ValueError, KeyError):
         return UNKNOWN
@@ -48,26 +48,26 @@ def _status(process_id: int) -> tuple[str, int]:
     return lines["Name"], int(lines["Tgid"])
 
 
-#: Threads remembered.
+#: Number of threads remembered.
 MOST_THREADS = 256
 
 
 class Onlookers:
-    """The threads that listed directories lately."""
+    """The threads that recently listed directories."""
 
     def __init__(self) -> None:
         self._listed: LRUCache[int, int] = LRUCache(MOST_THREADS)
         self._lookers: LRUCache[int, bool] = LRUCache(MOST_THREADS)
 
     def wants_files(self, thread_id: int) -> bool:
-        """Whether a thread is to be told the attributes of files it lists."""
+        """Whether to list files with attributes for a thread."""
         return thread_id in self._lookers
 
     def listed_names(self, thread_id: int, directory: int) -> None:
-        """A thread was told the names of a directory's files alone."""
+        """Note that a thread listed only the names of a directory's files."""
         self._listed[thread_id] = directory
 
     def asked_for_file(self, thread_id: int, directory: int) -> None:
-        """A thread asked for a file of a directory by its name."""
+        """Note that a thread looked up a file of a directory by name."""
         if self._listed.get(thread_id) == directory:
             self._lookers[thread_id] = True

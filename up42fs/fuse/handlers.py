@@ -1,7 +1,7 @@
-"""The calls that come often, engine-neutral: one call of `fs` each, within a deadline.
+"""Frequent requests, independent of the engine: one call of `fs` each, within a deadline.
 
-Knows no rule of the file system and no message: `lane` calls these with what it read from the
-device, `operations` with what pyfuse3 read. Refusals leave as FUSEError, nothing else does.
+Knows neither the file system's rules nor message formats: `server` calls these with requests that
+it read from the device, `operations` with those that pyfuse3 read. They raise only FUSEError.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.metrics import Metrics
 from up42fs.types import Bytes
 
-#: Namespaces that are not supported here, as on FAT: `ls -l` takes "not supported" for the whole
-#: file system and asks once, where "no such attribute" makes it ask three times for every entry.
+#: Namespaces that are not supported here, as on FAT: `ls -l` applies "not supported" to the whole
+#: file system after one request, whereas "no such attribute" makes it send three for every entry.
 _FOREIGN_XATTRS = (b"security.", b"system.", b"trusted.")
 
 _metadata = boundary(METADATA_DEADLINE_S)
 _listing = boundary(LISTING_DEADLINE_S)
-#: For handlers that are answered from memory, always.
+#: For handlers that are always answered from memory.
 _at_once = boundary(None)
 
 
 class Handlers:
-    """What a kernel asks all the time of one file system."""
+    """The frequent requests to one file system."""
 
     def __init__(
         self, filesystem: Filesystem, metrics: Metrics, writing: Writing, privacy: Privacy
     ) -> None:
         self.metrics = metrics
-        self.read_ahead: ReadAhead | None = None  # known once the mount is there
+        self.read_ahead: ReadAhead | None = None  # set once it is mounted
         self._fs = filesystem
         self._writing = writing
         self._privacy = privacy
 
     @_listing
     async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
-        """Name to attributes, one reference taken; or that nothing has that name."""
-        if len(name) > MOST_NAME_BYTES:  # the kernel sends more; each call begins with a lookup
+        """Return a name's attributes and take one reference, or `Absent`."""
+        if len(name) > MOST_NAME_BYTES:  # the kernel allows more; each call begins with a lookup
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         return await self._fs.lookup(parent, text_of(name))
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
-        """References given back: (inode, how many); never raises."""
+        """Drop references, as (inode, count); never raises."""
         try:
             for inode, count in inodes:
                 self._fs.forget(inode, count)
@@ -63,19 +63,19 @@ class Handlers:
 
     @_metadata
     async def getattr(self, inode: int) -> Attributes:
-        """Attributes of an inode."""
+        """Return an inode's attributes."""
         return await self._fs.getattr(inode)
 
     @_listing
     async def opendir(self, inode: int) -> int:
-        """A frozen listing."""
+        """Open a frozen listing; return its handle."""
         return await self._fs.opendir(inode)
 
     @_at_once
     async def readdir(
         self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
     ) -> None:
-        """Offer entries until one is refused; what `take` took is a reference each."""
+        """Offer entries until one is refused; each entry that `take` accepts is one reference."""
         self._fs.readdir(handle, offset, take, take_file)
 
     @_at_once
@@ -85,17 +85,17 @@ class Handlers:
 
     @_at_once
     async def releasedir(self, handle: int) -> None:
-        """The listing is no longer needed."""
+        """Release a listing."""
         self._fs.releasedir(handle)
 
     @_metadata
     async def open(self, inode: int, flags: int, thread_id: int, uid: int) -> Opened:
-        """Open for reading; no request goes out before the first read."""
+        """Open a file for reading; sends no request to UP42 before the first read."""
         opened = await self._fs.open(
             inode, flags, program_of(thread_id), is_trusted=self._privacy.trusts(uid)
         )
         if self.read_ahead is not None and (opened.in_pieces or not opened.direct_io):
-            # Nothing may be awaited between this and the answer.
+            # No await is allowed between this and the reply.
             self.read_ahead.prepare(in_pieces=opened.in_pieces)
         return opened
 
@@ -109,12 +109,12 @@ class Handlers:
 
     @boundary(READ_DEADLINE_S)
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Bytes of a sidecar, all of them."""
+        """Write all bytes to a sidecar; return their number."""
         return await self._writing.write(handle, offset, data)
 
     @_metadata
     async def release(self, handle: int) -> None:
-        """The last descriptor is closed, and what was written through a mapping is here."""
+        """Close the last descriptor; flush writes that came through a memory mapping."""
         try:
             if self._writing.keeps_sidecars:
                 await self._writing.flush(handle)
@@ -123,14 +123,14 @@ class Handlers:
 
     @_metadata
     async def statfs(self) -> tuple[int, int, int]:
-        """`df`: blocks, free ones, files. What lies in storage is used, free is for sidecars."""
+        """Return (blocks, free blocks, files) for `df`; free blocks are room for sidecars."""
         used = self._fs.statfs()
         free = await self._writing.free_bytes() // STATFS_BLOCK_BYTES
         return -(-used.used_bytes // STATFS_BLOCK_BYTES) + free, free, used.files
 
     @_metadata
     async def getxattr(self, inode: int, name: bytes, uid: int) -> bytes:
-        """An attribute's value."""
+        """Return an extended attribute's value."""
         if name.startswith(_FOREIGN_XATTRS):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         is_trusted = self._privacy.trusts(uid)
@@ -138,6 +138,6 @@ class Handlers:
 
     @_metadata
     async def listxattr(self, inode: int, uid: int) -> list[bytes]:
-        """Names of the listed attributes."""
+        """Return the names of the listed extended attributes."""
         names = await self._fs.listxattr(inode, is_trusted=self._privacy.trusts(uid))
         return [bytes_of(name) for name in names]

@@ -1,4 +1,4 @@
-"""The two messages of FUSE's handshake as bytes: what the kernel offers, what is answered.
+"""The two messages of FUSE's handshake as bytes: the kernel's offer and the reply.
 
 Pure; knows the layout of `fuse_init_in` and `fuse_init_out` (include/uapi/linux/fuse.h, version 7)
 and nothing of descriptors or libfuse. Only fields that libfuse need not know about are changed.
@@ -11,39 +11,39 @@ from dataclasses import dataclass
 
 #: Lookups and listings of one directory may run at the same time.
 PARALLEL_DIROPS = 1 << 18
-#: Attributes are listed only where somebody looks at them. Not for pyfuse3, which cannot do else.
+#: Attributes are listed only if a program looks at them. Not for pyfuse3, which always lists them.
 READDIRPLUS_AUTO = 1 << 14
-#: Files that are read past the page cache may be mapped all the same (Linux 6.6 and later).
+#: Files opened for direct I/O can still be memory-mapped (Linux 6.6 and later).
 DIRECT_IO_ALLOW_MMAP = 1 << 36
 
-#: The largest WRITE, and so the largest message, whatever the size of pages. libfuse asks for 256
-#: pages: 16 MiB where pages are of 64 KiB.
+#: The largest WRITE, and so the largest message, for any page size. libfuse requests 256 pages: 16
+#: MiB with pages of 64 KiB.
 MAX_WRITE_BYTES = 1 << 20
 
 _FUSE_INIT = 26
 _MAJOR = 7
-#: Flags from 1 << 32 on are in a field of their own.
+#: Flags from 1 << 32 on are in a separate field.
 _INIT_EXT = 1 << 30
 #: len, opcode, unique, nodeid, uid, gid, pid, and the extensions' length; then `fuse_init_in`:
 #: major, minor, max_readahead, flags; and, with `_INIT_EXT`, the upper half of the flags.
 _REQUEST = struct.Struct("=IIQQIIIIIIII")
 #: len, error, unique; then `fuse_init_out` as far as it matters here: major, minor, max_readahead,
-#: flags, max_background, congestion_threshold. What follows is passed on as it is, but for the
-#: upper half of the flags behind max_write, time_gran, max_pages and map_alignment.
+#: flags, max_background, congestion_threshold. The rest is passed on unchanged, except the upper
+#: half of the flags behind max_write, time_gran, max_pages and map_alignment.
 _REPLY = struct.Struct("=IiQIIIIHH")
 _UPPER = struct.Struct("=I")
-#: max_write; time_gran is passed over; max_pages.
+#: max_write; time_gran is skipped; max_pages.
 _WRITES = struct.Struct("=I4xH")
 _UPPER_AT = _REPLY.size + 12
 
 
 class BadMessage(ValueError):
-    """Not the message that stands at this place of a handshake."""
+    """Not the message expected at this step of the handshake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What one mount agreed on with the kernel beyond libfuse's defaults."""
+    """The settings of one mount that go beyond libfuse's defaults."""
 
     max_background: int
     congestion_threshold: int
@@ -72,8 +72,8 @@ def raise_limits(
 ) -> tuple[bytes, Negotiated]:
     """Patch libfuse's `reply` to FUSE_INIT; both limits are 1 to 65535 requests.
 
-    `lists_names`: READDIR is served, too. Nothing is asked that the kernel did not offer. Raises
-    BadMessage where either message is not what it should be, a refusal by libfuse included.
+    `lists_names`: READDIR is served, too. Only flags that the kernel offered are set. Raises
+    BadMessage if either message is malformed, or if libfuse refused.
     """
     offered = parse_offer(request)
     if len(reply) < _REPLY.size:
@@ -96,7 +96,7 @@ def raise_limits(
 
 
 def _with_smaller_writes(tail: bytearray, page_bytes: int) -> bytearray:
-    """The end of libfuse's reply, with no larger messages than `MAX_WRITE_BYTES` agreed on."""
+    """The end of libfuse's reply, with messages limited to `MAX_WRITE_BYTES`."""
     if len(tail) >= _WRITES.size:
         max_write, max_pages = _WRITES.unpack_from(tail)
         gran = tail[4:8]
@@ -112,7 +112,7 @@ def _unique(request: bytes) -> int:
 
 
 def _whole(flags: int, message: bytes, upper_at: int) -> int:
-    """The flags with their upper half, if `message` has one there."""
+    """The flags with their upper half, if `message` has one at that offset."""
     if not flags & _INIT_EXT or len(message) < upper_at + _UPPER.size:
         return flags
     return flags | int(_UPPER.unpack_from(message, upper_at)[0]) << 32

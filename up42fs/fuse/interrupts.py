@@ -1,19 +1,19 @@
-"""Requests that wait, and when a signal of their reader ends them.
+"""Decides when a signal to its caller ends a waiting request.
 
-Knows the signals of a thread as /proc shows them, and how a wait is ended; nothing of requests.
+Knows the signals of a thread as /proc shows them, and how to end a wait; nothing of requests.
 
-Theory. The kernel sends one INTERRUPT for a request, at the first signal that wakes its reader, of
-whatever kind. It then waits for the answer, even where the reader was killed. So:
+Theory. The kernel sends one INTERRUPT for a request, at the first signal of any kind that wakes its
+caller. It then waits for the answer, even if the caller was killed. So:
 
-1. A wait is ended (EINTR) only where the reader ends as well: a signal whose default action is to
-   end it, or SIGKILL. A signal that the program handles is none of ours: it did not ask for a
-   failed read, and a handler with SA_RESTART expects that there is none.
-2. SIGINT and SIGTERM ask a program to stop. One that handles them hears of it only when its call
-   returns, so they end the wait, too. Interpreters run the handler then, and repeat the call.
-   They may be another thread's to take, so they must be seen pending twice.
-3. No second INTERRUPT comes. So whoever was interrupted and goes on waiting is looked at again.
-4. Reads with O_DIRECT are sent in the background: no INTERRUPT comes for them, and their readers
-   cannot be killed. They are looked at from the beginning.
+1. A wait ends with EINTR only if the caller exits as well: on SIGKILL, or a signal whose default
+   action is to terminate it. A signal that the program handles does not end the wait: the program
+   does not expect a read to fail, and a handler with SA_RESTART relies on that.
+2. SIGINT and SIGTERM request a program to stop. A program that handles them notices only when its
+   call returns, so they end the wait, too. Interpreters then run the handler, and repeat the call.
+   Another thread may be the one to handle them, so they must be seen pending twice.
+3. No second INTERRUPT comes. So an interrupted caller that goes on waiting is checked again. 4.
+Reads with O_DIRECT are sent in the background: no INTERRUPT comes for them, and their callers
+   cannot be killed. They are checked from the start.
 
 5. A reader that /proc does not show (hidepid) is asked for in another way, which knows no more than
    whether it ends (`dying`). Of one that nobody knows (another PID namespace: its number is 0, or
@@ -38,13 +38,13 @@ import trio
 from up42fs import supervise
 from up42fs.fuse import dying
 
-#: How often waits are looked at, seconds, and how many at a time.
+#: Interval between checks of waits, seconds, and how many are checked at a time.
 LOOK_S = 0.03
 MOST_AT_ONCE = 32
 #: How long a reader of which nothing is known goes on after a signal, seconds.
 UNSEEN_S = 5.0
 _PROC = Path("/proc")
-#: In the flags of /proc/PID/stat: the thread is on its way out.
+#: Flag in /proc/PID/stat: the thread is exiting.
 _EXITING = 0x4
 
 
@@ -54,7 +54,7 @@ def _mask(*signals: signal.Signals) -> int:
 
 _KILL = _mask(signal.SIGKILL)
 _ASKED = _mask(signal.SIGINT, signal.SIGTERM)
-#: By default they are ignored, or stop the program for a while.
+#: By default these are ignored, or stop the program for a while.
 _HARMLESS = _mask(
     signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
     signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
@@ -63,7 +63,7 @@ _FIELDS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 class Fate(Enum):
-    """What the pending signals of a thread mean for the call it waits in."""
+    """The effect of a thread's pending signals on the call it waits in."""
 
     GOES_ON = "goes on"
     ASKED = "asked to stop"
@@ -72,7 +72,7 @@ class Fate(Enum):
 
 
 def fate(status: str) -> Fate:
-    """What /proc/TID/status says of a thread."""
+    """Derive a thread's fate from the text of /proc/TID/status."""
     lines = dict(line.partition(":\t")[::2] for line in status.splitlines())
     try:
         own, shared, blocked, ignored, caught = (int(lines[field], 16) for field in _FIELDS)
@@ -84,21 +84,21 @@ def fate(status: str) -> Fate:
         return Fate.ENDS
     pending &= ~(blocked | ignored)
     if is_traced:
-        return Fate.GOES_ON  # the debugger decides what becomes of it
+        return Fate.GOES_ON  # the debugger handles its signals
     if pending & ~caught & ~_HARMLESS:
         return Fate.ENDS
     return Fate.ASKED if pending & caught & _ASKED else Fate.GOES_ON
 
 
 def is_exiting(stat: str) -> bool:
-    """Whether /proc/TID/stat says that the thread waits on its way out."""
+    """Whether /proc/TID/stat shows a thread that waits while it exits."""
     fields = stat.rpartition(")")[2].split()
     return len(fields) > 6 and fields[0] == "D" and bool(int(fields[6]) & _EXITING)
 
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """A request that waits: its reader's thread, and what ends it with EINTR."""
+    """A waiting request: its caller's thread, and the function that ends it with EINTR."""
 
     thread_id: int
     end: Callable[[], None]
@@ -108,7 +108,7 @@ class Wait:
 
 
 class Interrupts:
-    """The waiting requests of one mount, by their numbers. Looking runs in `nursery`."""
+    """The waiting requests of one mount, by their numbers. Checks run in `nursery`."""
 
     def __init__(
         self,
@@ -125,18 +125,18 @@ class Interrupts:
         self._is_looking = False  # begun again where it fails, so never left without one
 
     def begin(self, unique: int, wait: Wait) -> None:
-        """A request waits from now on."""
+        """Register a request that starts to wait."""
         self._waits[unique] = wait
         if wait.is_deaf:
             self._look_later(unique, wait)
 
     def over(self, unique: int) -> None:
-        """It does no longer."""
+        """Unregister a request that no longer waits."""
         self._waits.pop(unique, None)
         self._looked_at.pop(unique, None)
 
     def interrupted(self, unique: int) -> None:
-        """The kernel says that a signal woke the reader."""
+        """Handle the kernel's INTERRUPT: a signal woke the caller."""
         wait = self._waits.get(unique)
         if wait is None:
             return
@@ -196,7 +196,7 @@ class Interrupts:
             return Fate.UNSEEN
         thread = self._proc / str(wait.thread_id)
         try:
-            # The kernel writes both on the spot: reading them waits for nothing.
+            # The kernel generates both files in memory, so reading them does not block.
             found = fate((thread / "status").read_text(encoding="utf-8", errors="replace"))
             if found is Fate.GOES_ON and wait.is_deaf:
                 stat = (thread / "stat").read_text(encoding="utf-8", errors="replace")

@@ -1,6 +1,7 @@
-"""What is mounted where, read from the kernel's table: the mount itself is never touched.
+"""The current mounts, read from the kernel's table without touching the mounts themselves.
 
-A `stat` of a mount whose daemon is this process, or is dead, blocks or fails; the table does not.
+A `stat` of a mount whose daemon is this process, or is dead, blocks or fails; reading the table
+does not.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _OWNER = re.compile(r"(?:^|,)user_id=(\d{1,10})(?:,|$)")
 class Mount:
     """One line of the table; `device` is `major:minor`.
 
-    `owner` is the ID of the user who mounted, as the kernel says it of FUSE mounts.
+    `owner` is the ID of the user who mounted, which the kernel reports for FUSE mounts.
     """
 
     mountpoint: str
@@ -41,7 +42,7 @@ class Mount:
 
     @property
     def owner_name(self) -> str:
-        """The user who mounted it, by name where there is one."""
+        """Name of the user who mounted it, or its ID if it has no name."""
         if self.owner is None:
             return "an unknown user"
         try:
@@ -69,9 +70,9 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def mount_at(mountpoint: str | Path) -> Mount | None:
-    """What is mounted exactly at `mountpoint` (an absolute, resolved path), topmost first.
+    """The topmost mount exactly at `mountpoint` (an absolute, resolved path), or None.
 
-    What an automounter put there to be mounted upon is nothing.
+    A trigger mount of an automounter does not count.
     """
     wanted = str(mountpoint)
     found = [m for m in _table() if m.mountpoint == wanted and m.fstype != AUTOFS]
@@ -119,7 +120,7 @@ def _namespace(process: Path) -> str:
 
 
 def _table() -> list[Mount]:
-    # Paths are bytes: some other mount's name need not be UTF-8, and may hold a carriage return.
+    # Decode as bytes: another mount's path need not be UTF-8, and may hold a carriage return.
     return parse_mountinfo(os.fsdecode(_MOUNTINFO.read_bytes()))
 
 

@@ -1,10 +1,10 @@
-"""What the kernel is told to forget: attributes at once, names by a thread of their own.
+"""Notifications that make the kernel forget: attributes at once, names in a separate thread.
 
 Knows how a notification is sent; nothing of what became stale.
 
-Theory. To forget attributes takes no lock. To forget a name takes the lock of its directory, and
-whoever holds that may be waiting for an answer of ours: so it is never done by the event loop. Who
-must know when it is done calls `forget_names` from a thread.
+Theory. Forgetting attributes takes no lock. Forgetting a name takes the lock of its directory, and
+the holder of that lock may be waiting for our answer: so the event loop never does it. Callers that
+must know when it is done call `forget_names` from a thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from up42fs.fuse import protocol
 
 log = logging.getLogger(__name__)
 
-#: How long the end of a mount waits for a name that is being forgotten, seconds.
+#: The longest that unmounting waits for a name that is being forgotten, seconds.
 _END_S = 1.0
 _TICK_S = 0.01
 
@@ -37,20 +37,20 @@ class Notices(Protocol):
     """Notifications of one mount."""
 
     def forget_attributes(self, inode: int) -> None:
-        """An inode's attributes may be others; never blocks."""
+        """Invalidate an inode's attributes; never blocks."""
 
     def forget_name(self, parent: int, name: bytes) -> None:
-        """A name may mean something else; never blocks, and is done soon."""
+        """Invalidate a name soon; never blocks."""
 
     def forget_names(self, names: Iterable[Name]) -> None:
-        """Likewise, done on return; blocks."""
+        """Invalidate names, done on return; blocks."""
 
     def close(self) -> None:
-        """Send no more."""
+        """Send no more notifications."""
 
 
 class LibfuseNotices:
-    """Through pyfuse3, which has a thread for names."""
+    """Sends through pyfuse3, which has a thread for names."""
 
     def forget_attributes(self, inode: int) -> None:
         """See `Notices`."""
@@ -66,7 +66,7 @@ class LibfuseNotices:
     def forget_names(self, names: Iterable[Name]) -> None:
         """See `Notices`."""
         for parent, name in names:
-            with suppress(OSError):  # what the kernel does not know, it need not forget
+            with suppress(OSError):  # the kernel does not know the name
                 pyfuse3.invalidate_entry(parent, name)
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class LibfuseNotices:
 
 
 class DeviceNotices:
-    """Written to the kernel's device."""
+    """Writes to the kernel's device."""
 
     def __init__(self, device_fd: int) -> None:
         self._device_fd = device_fd
@@ -101,9 +101,9 @@ class DeviceNotices:
             self._send(protocol.forget_name(parent, name))
 
     def close(self) -> None:
-        """See `Notices`; to be called before the device is closed.
+        """See `Notices`; call it before the device is closed.
 
-        Its number may soon be another file's, so from now on nothing is written to it.
+        The descriptor's number may soon be another file's, so nothing is written to it afterwards.
         """
         with self._lock:
             self._is_closed = True
@@ -118,7 +118,7 @@ class DeviceNotices:
             time.sleep(_TICK_S)
 
     def _start(self) -> None:
-        """Start the thread for names; without one they wait for the next attempt."""
+        """Start the thread for names; if that fails, they wait for the next attempt."""
         thread = threading.Thread(target=self._work, name="up42fs-forget", daemon=True)
         try:
             thread.start()
@@ -149,6 +149,6 @@ class DeviceNotices:
         try:
             os.write(self._device_fd, message)
         except OSError as error:
-            # What the kernel does not know, it need not forget; nor after the mount's end.
+            # Ignored: the kernel does not know the entry, or the mount has ended.
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ENOTCONN):
                 log.warning("the kernel was not told what to forget: %s", error)

@@ -1,8 +1,8 @@
 """pyfuse3's handlers over `fs.Filesystem`: convert arguments, one call, convert the result.
 
-Knows no rule of the file system; what comes often is in `handlers`. What is left out is answered
-ENOSYS by pyfuse3's default, after which the kernel never asks again: access (the kernel checks
-modes itself); and, where there are no sidecars to keep, flush and fsync.
+Knows no rule of the file system; `handlers` has the frequent requests. pyfuse3's default answers
+handlers that are not defined with ENOSYS, after which the kernel sends no more such requests:
+access (the kernel checks modes itself); and, without sidecars, flush and fsync.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from up42fs.fuse.protocol import (
 from up42fs.metrics import Metrics
 
 _metadata = boundary(METADATA_DEADLINE_S)
-#: For handlers that are answered from memory, always.
+#: For handlers that are always answered from memory.
 _at_once = boundary(None)
 
 
@@ -59,10 +59,10 @@ class Operations(pyfuse3.Operations):
         writing: Writing | None = None,
         privacy: Privacy | None = None,
     ) -> None:
-        """Without `writing` nothing can be changed; without `privacy` it is this user's mount."""
+        """Without `writing` the mount is read-only; without `privacy` it belongs to this user."""
         super().__init__()
         self._writing = writing or Writing(filesystem)
-        #: The calls that come often; they can be served without pyfuse3.
+        #: The frequent requests; they can be served without pyfuse3.
         self.handlers = Handlers(
             filesystem, metrics, self._writing, privacy or Privacy(os.getuid())
         )
@@ -73,36 +73,36 @@ class Operations(pyfuse3.Operations):
 
     @_at_once
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        """Name to attributes; a miss is answered so that the kernel remembers it."""
+        """Return a name's attributes; a miss is answered so that the kernel caches it."""
         found = await self.handlers.lookup(parent_inode, name)
         if isinstance(found, Absent):
             return _negative_entry(found.ttl_s)
         return self._entry(found)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """References given back; must not raise."""
+        """Drop references; must not raise."""
         self.handlers.forget(inode_list)
 
     @_at_once
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Attributes of an inode."""
+        """Return an inode's attributes."""
         return self._entry(await self.handlers.getattr(inode))
 
     @_at_once
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        """Where a symbolic link leads."""
+        """Return the target of a symbolic link."""
         return self._fs.readlink(inode)
 
     @_at_once
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        """A frozen listing."""
+        """Open a frozen listing; return its handle."""
         return await self.handlers.opendir(inode)
 
     @_at_once
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """Entries with attributes until the kernel's buffer is full."""
+        """List entries with attributes until the kernel's buffer is full."""
 
-        entry = self._blank_entry()  # one for all: the reply is written entry by entry
+        entry = self._blank_entry()  # reused: the reply is written entry by entry
         reply, fill = pyfuse3.readdir_reply, _fill
 
         def take(name: str, attributes: Attributes, after: int) -> bool:
@@ -113,52 +113,52 @@ class Operations(pyfuse3.Operations):
 
     @_at_once
     async def releasedir(self, fh: int) -> None:
-        """The listing is no longer needed."""
+        """Release a listing."""
         await self.handlers.releasedir(fh)
 
     @_at_once
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        """Open for reading; no request goes out before the first read."""
+        """Open a file for reading; sends no request to UP42 before the first read."""
         return _file_info(await self.handlers.open(inode, flags, ctx.pid, ctx.uid))
 
     @_metadata
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        """A new sidecar of an image."""
+        """Create a sidecar of an image."""
         attributes, opened = await self._writing.create(parent_inode, text_of(name))
         return _file_info(opened), self._entry(attributes)
 
     @_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Bytes of a sidecar, all of them."""
+        """Write all bytes to a sidecar; return their number."""
         return await self.handlers.write(fh, off, buf)
 
     @boundary(READ_DEADLINE_S)
     async def flush(self, fh: int) -> None:
-        """A descriptor is closed: what was written is kept when it is."""
+        """Store written bytes when a descriptor is closed."""
         self._require_sidecars()
         await self._writing.flush(fh)
 
     @boundary(READ_DEADLINE_S)
     async def fsync(self, fh: int, datasync: bool) -> None:
-        """What was written is kept now."""
+        """Store written bytes now."""
         self._require_sidecars()
         await self._writing.sync(fh)
 
     @_at_once
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """The bytes, whole or not at all."""
-        # pyfuse3 takes any buffer, its stub says bytes: a memoryview spares one copy.
+        """Return all bytes or fail."""
+        # pyfuse3 accepts any buffer although its stub requires bytes: a memoryview saves one copy.
         return cast(bytes, await self.handlers.read(fh, off, size))
 
     @_at_once
     async def release(self, fh: int) -> None:
-        """The last descriptor is closed."""
+        """Close the last descriptor."""
         await self.handlers.release(fh)
 
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """`df`: what lies in storage is used, nothing is free but room for sidecars."""
+        """Report for `df`: storage counts as used; only the room for sidecars is free."""
         data = StatvfsData()
         data.f_bsize = data.f_frsize = STATFS_BLOCK_BYTES
         data.f_blocks, data.f_bfree, data.f_files = await self.handlers.statfs()
@@ -168,49 +168,49 @@ class Operations(pyfuse3.Operations):
 
     @_at_once
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """An attribute's value."""
+        """Return an extended attribute's value."""
         return await self.handlers.getxattr(inode, name, ctx.uid)
 
     @_at_once
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        """Names of the listed attributes."""
+        """Return the names of the listed extended attributes."""
         return await self.handlers.listxattr(inode, ctx.uid)
 
     @_metadata
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Title and tags of an asset."""
+        """Set an asset's title or tags."""
         if self._writing.is_possible and not name.startswith(b"user."):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         await self._writing.setxattr(inode, text_of(name), value)
 
     @_metadata
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        """Clears title or tags."""
+        """Clear an asset's title or tags."""
         await self._writing.editing.removexattr(inode, text_of(name))
 
     @_metadata
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
-        """A tag that no asset has yet."""
+        """Create a tag that no asset has yet."""
         return self._entry(await self._writing.editing.mkdir(parent_inode, text_of(name)))
 
     @_metadata
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        """An empty tag goes."""
+        """Remove an empty tag."""
         await self._writing.editing.rmdir(parent_inode, text_of(name))
 
     @_metadata
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        """An asset gets a tag."""
+        """Add a tag to an asset."""
         editing = self._writing.editing
         return self._entry(await editing.link(inode, new_parent_inode, text_of(new_name)))
 
     @_metadata
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        """A sidecar goes, or an asset loses a tag."""
+        """Delete a sidecar, or remove a tag from an asset."""
         await self._writing.unlink(parent_inode, text_of(name))
 
     @_metadata
@@ -223,7 +223,7 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        """A sidecar or a tag changes its name, or an asset its tags."""
+        """Rename a sidecar or a tag, or change an asset's tags."""
         await self._writing.rename(
             parent_inode_old, text_of(name_old), parent_inode_new, text_of(name_new), flags
         )
@@ -237,7 +237,7 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Size and times of sidecars; of all else nothing: `rsync` sets it to what it is."""
+        """Set size and times of sidecars; elsewhere accept only unchanged values (`rsync`)."""
         size, times_ns = _size_and_times(attr, fields)
         if await self._writing.change(inode, size=size, times_ns=times_ns):
             return self._entry(await self._fs.getattr(inode))
@@ -252,7 +252,7 @@ class Operations(pyfuse3.Operations):
         return shown
 
     def _require_sidecars(self) -> None:
-        """Where there are none the kernel need not tell of closed files, and never does again."""
+        """Fail with ENOSYS without sidecars; the kernel then stops sending FLUSH and FSYNC."""
         if not self._writing.keeps_sidecars:
             raise pyfuse3.FUSEError(errno.ENOSYS)
 
@@ -276,7 +276,7 @@ def _file_info(opened: Opened) -> FileInfo:
 def _size_and_times(
     attr: EntryAttributes, fields: SetattrFields
 ) -> tuple[int | None, tuple[int, int] | None]:
-    """What setattr is to set: the size in bytes, and (access, change) in nanoseconds."""
+    """The values that setattr sets: size in bytes, and (access, change) times in nanoseconds."""
     size = attr.st_size if fields.update_size else None
     if not fields.update_mtime:
         return size, None

@@ -1,11 +1,11 @@
-"""How many requests may wait at once, each in a task, and those that wait for a place.
+"""Limits how many requests wait in tasks, and holds those beyond the limit.
 
-Knows requests as messages with a deadline; nothing of what they ask or who answers.
+Knows requests as messages with a deadline; nothing of their content or their handlers.
 
-Theory. A request that waits takes a task, some 20 KB. The kernel has a thread for each, of any
-user, so there may be tens of thousands. Reads and all others have places of their own, or readers
-of a silent store would keep everybody from `ls`. A request without a place is kept as its message
-until one is free, or its time is up; no task waits with it.
+Theory. A waiting request takes a task, some 20 KB. Each thread of any user can have one request, so
+there may be tens of thousands. Reads and all other requests have separate limits, or readers of a
+silent store would block everybody's `ls`. A request beyond the limit is kept as its message until a
+place is free, or its deadline passes; no task waits with it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from up42fs.fuse.protocol import Head
 
-#: Requests of a kind that may wait in tasks.
+#: Requests of one kind that may wait in tasks.
 MOST_WAITING = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A request without a place; `until_s` is when its time is up."""
+    """A request without a place; `until_s` is its deadline."""
 
     head: Head
     message: bytes
@@ -37,33 +37,33 @@ class Places:
 
     @property
     def are_full(self) -> bool:
-        """Whether one more must be held."""
+        """Whether the next request must be held."""
         return self._taken >= MOST_WAITING
 
     def take(self) -> None:
-        """A request waits in a task."""
+        """Count a request that waits in a task."""
         self._taken += 1
 
     def leave(self) -> None:
-        """It does no longer."""
+        """Count a request that no longer waits."""
         self._taken -= 1
 
     def hold(self, request: Held) -> None:
-        """Keep a request until there is a place; they come in the order of their deadlines."""
+        """Hold a request until there is a place; they arrive in the order of their deadlines."""
         self._held[request.head.unique] = request
 
     def withdraw(self, unique: int) -> bool:
-        """Keep it no longer; whether it was kept."""
+        """Drop a held request; return whether it was held."""
         return self._held.pop(unique, None) is not None
 
     def next(self) -> Held | None:
-        """The one that waited longest, if there is a place for it now."""
+        """Return the request that waited longest, if there is a place for it now."""
         if self.are_full or not self._held:
             return None
         return self._held.popitem(last=False)[1]
 
     def late(self, now_s: float) -> Held | None:
-        """One whose time is up, kept no longer."""
+        """Return and drop a request whose deadline has passed."""
         held = next(iter(self._held.values()), None)
         if held is None or held.until_s > now_s:
             return None

@@ -1,7 +1,7 @@
 """FUSE's messages as bytes: the requests that are answered without libfuse, and their replies.
 
-Pure; knows the layouts of include/uapi/linux/fuse.h (version 7, minor 31 and later, which never
-change but by appended fields) and the values of `fs`, nothing of descriptors. Numbers are in the
+Pure; knows the layouts of include/uapi/linux/fuse.h (version 7, minor 31 and later, which only
+change by appended fields) and the values of `fs`, nothing of descriptors. Numbers are in the
 machine's own byte order; names are bytes that end in NUL.
 """
 
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 
-#: `st_blksize`: what `cp` and Python read at a time. More would only inflate small reads.
+#: `st_blksize`: the read size of `cp` and Python. A larger value would only inflate small reads.
 BLOCK_SIZE_BYTES = 128 * 1024
-#: In which `df` counts, and how long it says that names may be.
+#: The block size that `df` counts in, and the maximum length of names that it reports.
 STATFS_BLOCK_BYTES = 4096
 MOST_NAME_BYTES = 255
 
@@ -25,10 +25,10 @@ Buffer = bytes | bytearray | memoryview
 
 
 def text_of(name: bytes) -> str:
-    """A name as the tree has it: UTF-8, whatever the process's locale says.
+    """Decode a name as the tree stores it: always UTF-8, independent of the process's locale.
 
-    Bytes that are not UTF-8 become surrogates, which no listed name has. `os.fsdecode` would read
-    names by the locale, so that what is listed could not be opened.
+    Bytes that are not UTF-8 become surrogates, which no listed name has. `os.fsdecode` would decode
+    names by the locale, so that listed files could not be opened.
     """
     return name.decode("utf-8", "surrogateescape")
 
@@ -39,7 +39,7 @@ def bytes_of(name: str) -> bytes:
 
 
 class Opcode(IntEnum):
-    """The requests read here."""
+    """The requests that this module parses."""
 
     LOOKUP = 1
     FORGET = 2
@@ -60,7 +60,7 @@ class Opcode(IntEnum):
 
 
 class Head(NamedTuple):
-    """What every request begins with; `node` is the inode it is about."""
+    """The head of every request; `node` is its inode."""
 
     length: int
     opcode: int
@@ -74,7 +74,7 @@ class Head(NamedTuple):
 
 
 class ReadIn(NamedTuple):
-    """What READ, READDIR and READDIRPLUS ask of a handle; `offset` and `size` in bytes."""
+    """The arguments of READ, READDIR and READDIRPLUS; `offset` and `size` in bytes."""
 
     handle: int
     offset: int
@@ -114,7 +114,7 @@ _KEEP_CACHE = 1 << 1
 _NOTIFY_INVAL_INODE = 2
 _NOTIFY_INVAL_ENTRY = 3
 _NANOSECONDS = 1_000_000_000
-#: Instead of attributes, before an entry: the kernel is not told of them, and asks if it must know.
+#: Replaces an entry's attributes: the kernel gets none, and requests them if it needs them.
 _NO_ENTRY = bytes(_ENTRY.size)
 _PADS = tuple(b"\0" * ((8 - length) % 8) for length in range(8))
 
@@ -125,7 +125,7 @@ def head(message: Buffer) -> Head:
 
 
 def name(message: Buffer, length: int) -> bytes:
-    """The name that a request of `length` bytes consists of."""
+    """The name that follows the head in a request of `length` bytes."""
     return bytes(message[HEAD_BYTES : length - 1])
 
 
@@ -136,7 +136,7 @@ def handle(message: Buffer) -> int:
 
 
 def read_in(message: Buffer) -> ReadIn:
-    """What READ, READDIR or READDIRPLUS asks."""
+    """The arguments of READ, READDIR or READDIRPLUS."""
     return ReadIn._make(_READ.unpack_from(message, HEAD_BYTES))
 
 
@@ -150,13 +150,13 @@ def fills_page_cache(message: Buffer) -> bool:
 
 
 def is_direct(message: Buffer) -> bool:
-    """Whether READ is of a file that the program opened with O_DIRECT."""
+    """Whether a READ is of a file that the program opened with O_DIRECT."""
     (flags,) = _FLAGS.unpack_from(message, HEAD_BYTES + _READ_FLAGS_AT)
     return bool(flags & os.O_DIRECT)
 
 
 def interrupted(message: Buffer) -> int:
-    """The number of the request that INTERRUPT is about."""
+    """The number of the request that an INTERRUPT refers to."""
     return handle(message)
 
 
@@ -174,13 +174,13 @@ def open_flags(message: Buffer) -> int:
 
 
 def xattr_size(message: Buffer) -> int:
-    """How many bytes of GETXATTR's or LISTXATTR's answer there is room for; 0 asks for its size."""
+    """Room for the answer to GETXATTR or LISTXATTR, bytes; 0 requests the answer's size."""
     size, _ = _SIZE.unpack_from(message, HEAD_BYTES)
     return int(size)
 
 
 def xattr_name(message: Buffer, length: int) -> bytes:
-    """The attribute that GETXATTR asks for."""
+    """The name of the extended attribute in GETXATTR."""
     return bytes(message[HEAD_BYTES + _SIZE.size : length - 1])
 
 
@@ -194,12 +194,12 @@ def forgets(message: Buffer, request: Head) -> Sequence[tuple[int, int]]:
 
 
 def reply_head(unique: int, size: int) -> bytes:
-    """What stands before a reply of `size` bytes."""
+    """The head of a reply of `size` bytes."""
     return _OUT.pack(OUT_BYTES + size, 0, unique)
 
 
 def refusal(unique: int, number: int) -> bytes:
-    """A whole reply: the errno `number`."""
+    """A complete reply with the errno `number`."""
     return _OUT.pack(OUT_BYTES, -number, unique)
 
 
@@ -222,17 +222,17 @@ def usage(blocks: int, free: int, files: int) -> bytes:
 
 
 def count(size: int) -> bytes:
-    """The reply to WRITE, and to xattr requests that ask for a size: that many bytes."""
+    """The reply to WRITE, and to xattr requests for a size: a number of bytes."""
     return _SIZE.pack(size, 0)
 
 
 def forget_attributes(inode: int) -> bytes:
-    """A notification: the attributes of an inode may be others; its pages stay."""
+    """A notification that invalidates an inode's attributes; its pages stay cached."""
     return _notification(_NOTIFY_INVAL_INODE, _INVAL_INODE.pack(inode, -1, 0))
 
 
 def forget_name(parent: int, entry: bytes) -> bytes:
-    """A notification: the name may mean another inode, or none, or one where none was."""
+    """A notification that invalidates a name, also a cached absence of one."""
     body = _INVAL_ENTRY.pack(parent, len(entry), 0) + entry + b"\0"
     return _notification(_NOTIFY_INVAL_ENTRY, body)
 
@@ -242,7 +242,7 @@ def _notification(code: int, body: bytes) -> bytes:
 
 
 class Entries:
-    """Replies that show attributes; all files belong to one user and group."""
+    """Replies that contain attributes; all files belong to one user and group."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self._uid = uid
@@ -273,7 +273,7 @@ class Entries:
 
 
 def _seconds(ttl_s: float, attr_ttl_s: float | None) -> tuple[int, int, int, int]:
-    """For how long name and attributes last: seconds of both, then nanoseconds of both."""
+    """Lifetimes of name and attributes: seconds of both, then nanoseconds of both."""
     name_s = int(ttl_s)
     name_ns = int((ttl_s - name_s) * _NANOSECONDS)
     if attr_ttl_s is None or attr_ttl_s == ttl_s:
@@ -283,14 +283,14 @@ def _seconds(ttl_s: float, attr_ttl_s: float | None) -> tuple[int, int, int, int
 
 
 class _Records:
-    """One reply of at most `room` bytes, entry by entry; names are padded to eight bytes."""
+    """One reply of at most `room` bytes, built entry by entry; names are padded to eight bytes."""
 
     def __init__(self, room: int) -> None:
         self._left = room
         self._pieces: list[bytes] = []
 
     def reply(self) -> bytes:
-        """The bytes of the entries that were taken."""
+        """The bytes of the accepted entries."""
         return b"".join(self._pieces)
 
 
@@ -298,9 +298,9 @@ class Names(_Records):
     """The reply to READDIR."""
 
     def add(self, entry: str, inode: int, mode: int, after: int) -> bool:
-        """An entry by name and type; False when there is no room for it.
+        """Add an entry by name and type; False if there is no room for it.
 
-        `after` is the offset at which the next one is asked for.
+        `after` is the offset at which the next entry is requested.
         """
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
@@ -318,17 +318,17 @@ class Listing(_Records):
         super().__init__(room)
         self._uid = uid
         self._gid = gid
-        #: Whether attributes of all entries were added.
+        #: Whether all entries were added with attributes.
         self.is_full = True
 
     def add(self, entry: str, found: Attributes, after: int) -> bool:
-        """An entry with its attributes, which is a reference; False when there is no room."""
+        """Add an entry with its attributes, which takes a reference; False if there is no room."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENTPLUS.size + length + -length % 8
         if self._left < 0:
             return False
-        # All in one place: a listing of 100 000 entries comes through here.
+        # Inlined for speed: listings of 100 000 entries are built here.
         inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, shown = found
         number = shown or inode
         name_s, attr_s, name_ns, attr_ns = _seconds(ttl_s, attr_ttl_s)
@@ -345,7 +345,7 @@ class Listing(_Records):
         return True
 
     def add_name(self, entry: str, inode: int, mode: int, after: int) -> bool:
-        """An entry by name and type, which the kernel does not hold; False if there is no room."""
+        """Add an entry by name and type, without a reference; False if there is no room."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENTPLUS.size + length + -length % 8
@@ -357,6 +357,6 @@ class Listing(_Records):
         return True
 
     def inodes(self) -> list[int]:
-        """The inodes that were taken with their attributes, one reference each."""
+        """The inodes that were added with their attributes, one reference each."""
         records = (int(_HANDLE.unpack_from(record)[0]) for record in self._pieces[::3])
         return [inode for inode in records if inode]

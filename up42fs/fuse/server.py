@@ -1,9 +1,9 @@
-"""Serves the kernel's device: what comes often is answered here, the rest passes through libfuse.
+"""Serves the kernel's device: answers frequent requests itself, passes the rest to libfuse.
 
-Knows the device, the socket behind which libfuse waits, and `Handlers`; no rule of the file system.
+Knows the device, the socket to libfuse, and `Handlers`; no rule of the file system.
 
 Theory. pyfuse3 spends 100 µs on a request, most of it on its own tasks and objects, holds Python's
-lock while the kernel copies an answer, and lists directories with all attributes only. A walk of a
+lock while the kernel copies an answer, and lists directories only with all attributes. A walk of a
 large storage is hundreds of thousands of requests that memory answers in 10 µs. So:
 
 1. One task leads: it reads a request and awaits its handler itself. Most handlers never wait, and
@@ -18,9 +18,9 @@ large storage is hundreds of thousands of requests that memory answers in 10 µs
 5. Requests that come rarely go to libfuse as they are, and its answers to the device as they are.
    These are small and few, so the socket never fills: nothing that carries data goes there.
 
-Rules. The device is read without blocking: a request that the kernel takes back between the poll
-and the read is no harm. An answer that came too late is dropped; references in it are given back,
-for the kernel never saw them. Interrupts end what waits and only reads (`interrupts`); edits are
+Rules. The device is read without blocking: the kernel may take a request back between the poll and
+the read. An answer that comes too late is dropped; references in it are given back, because the
+kernel never saw them. Interrupts end waiting requests that only read (`interrupts`); edits are
 carried out, and answered within their deadline.
 """
 
@@ -65,26 +65,26 @@ from up42fs.fuse.shares import Shares
 
 log = logging.getLogger(__name__)
 
-#: How long the leader may keep the event loop from other tasks, seconds: if none of them serves
-#: a request that waits, and if some do.
+#: The longest that the leader may keep the event loop from other tasks, seconds: while no other
+#: request waits, and while some do.
 LEAD_S = 0.002
 BUSY_LEAD_S = 0.000_3
-#: How often requests without a place are looked at whether their time is up.
+#: Interval between checks for requests whose deadline passed without a place, seconds.
 _LATE_S = 0.25
-#: How long it waits for the next request of the same client, seconds.
+#: How long the leader waits for the next request of the same client, seconds.
 LINGER_S = 0.000_05
-#: The kernel refuses to be read with less room than the largest WRITE and its head need.
+#: The kernel requires room for the largest WRITE and its head for every read.
 _MESSAGE_BYTES = MAX_WRITE_BYTES + 4096
 #: More is never made of it: some 16 times the largest request that was ever agreed on.
 _MOST_MESSAGE_BYTES = 32 << 20
 #: Of libfuse's answers, which carry no data.
 _REPLY_BYTES = 64 * 1024
-#: After a defect of the leader's own, before it goes on, seconds.
+#: Pause of the leader after an internal error, seconds.
 _DEFECT_PAUSE_S = 0.05
-#: `select` takes no larger descriptors.
+#: `select` does not accept larger descriptors.
 _MOST_SELECTABLE = 1024
 
-#: Requests that change nothing, so that their wait may be ended by a signal.
+#: Requests that change nothing, so that a signal may end their wait.
 _ENDABLE = frozenset(
     {
         Opcode.LOOKUP,
@@ -147,7 +147,7 @@ class Lane:
     def __init__(
         self, device_fd: int, libfuse: socket.socket, handlers: Handlers, *, uid: int, gid: int
     ) -> None:
-        """`libfuse` is the near end of a SEQPACKET pair; neither descriptor is closed here."""
+        """`libfuse` is the near end of a SEQPACKET pair; the caller closes both descriptors."""
         self._device_fd = device_fd
         self._libfuse = libfuse
         self._handlers = without_deadlines(handlers)
@@ -182,7 +182,7 @@ class Lane:
         }
 
     async def serve(self) -> None:
-        """Answer until the mount is gone, or `stop` was called and the last answer given."""
+        """Serve until the mount is gone, or `stop` was called and the last answer was sent."""
         os.set_blocking(self._device_fd, False)
         async with trio.open_nursery() as self._nursery:
             self._interrupts = Interrupts(self._nursery)
@@ -196,7 +196,7 @@ class Lane:
     # reading -------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
-        """Lead until another task does, or the mount has ended; a defect does not end it."""
+        """Lead until another task does, or the mount has ended; survives internal errors."""
         while True:
             try:
                 await self._follow_requests()
@@ -321,7 +321,7 @@ class Lane:
         places.leave()
 
     async def _try(self, request: Head, places: Places) -> None:
-        """Answer an endable request that has no place to wait, or keep it until there is one."""
+        """Answer a request without letting it wait, or hold it until there is a place."""
         message = bytes(self._view[: request.length])
         with trio.CancelScope() as trial:
             trial.cancel()
@@ -342,9 +342,9 @@ class Lane:
             supervise.start_for_good(self._nursery, self._refuse_late)
 
     async def _answer_held(self, held: Held) -> None:
-        """Answer a request that got a place; its time began when it came."""
+        """Answer a held request that got a place; its deadline counts from its arrival."""
         self._interrupts.over(held.head.unique)
-        # Nobody needs what is there: a request is looked at before the next one is read.
+        # The buffer is free: each request is parsed before the next one is read.
         self._message[: len(held.message)] = held.message
         limit: Limit | None = None
 
@@ -360,7 +360,7 @@ class Lane:
             self._refuse_cancelled(held.head, limit, scope)
 
     async def _refuse_late(self) -> None:
-        """Answer those whose time is up before they got a place, as long as there are some."""
+        """Refuse held requests whose deadline passed, until none are held."""
         try:
             while not self._is_ended:
                 kept = [places for places in (self._reads, self._others) if len(places)]
@@ -382,7 +382,7 @@ class Lane:
         return True
 
     def _next(self) -> Head | None:
-        """The next request, whose bytes are in `_view` until a handler waits; None for none."""
+        """Return the next request, or None; its bytes stay in `_view` until a handler waits."""
         while True:
             try:
                 length = os.readv(self._device_fd, [self._message])
@@ -425,13 +425,13 @@ class Lane:
             self._defect(request.unique, error)
 
     def _defect(self, unique: int, error: Exception) -> None:
-        """Answer a request all the same: its program would wait for ever, unkillable."""
+        """Answer with an error in any case: otherwise the program would wait, unkillable."""
         number = errno.ENOMEM if supervise.is_short_of_memory(error) else errno.EIO
         self._send(protocol.refusal(unique, number))
         supervise.report(self._answered, error)
 
     def _reply(self, request: Head, body: protocol.Buffer) -> bool:
-        """Send a reply; False where the kernel wants it no longer."""
+        """Send a reply; return False if the kernel no longer wants it."""
         head = protocol.reply_head(request.unique, len(body))
         try:
             os.writev(self._device_fd, (head, body))
@@ -450,7 +450,7 @@ class Lane:
         return True
 
     def _is_late(self, error: OSError) -> bool:
-        """Whether the kernel wants the answer no longer; logs any other reason."""
+        """Whether the kernel no longer wants the answer; logs any other reason."""
         if error.errno in (errno.ENOENT, errno.ENODEV):
             return True
         log.error("the kernel refused an answer: %s", error)
@@ -548,7 +548,7 @@ class Lane:
         message = bytes(self._view[: request.length])
         if self._hand_over(message):
             return
-        async with self._queue:  # one task alone may wait for a descriptor
+        async with self._queue:  # only one task may wait for a descriptor
             while not self._hand_over(message):
                 await trio.lowlevel.wait_writable(self._libfuse)
 
@@ -560,7 +560,7 @@ class Lane:
         return True
 
     async def relay(self) -> None:
-        """Hand on what libfuse answers, until cancelled, and then what it has answered by then."""
+        """Pass libfuse's answers on until cancelled, then those that have arrived by then."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._libfuse)
@@ -576,7 +576,7 @@ class Lane:
 
 @types.coroutine
 def _announced(work: Coroutine[Any, Any, R], waits: Callable[[], None]) -> Generator[Any, Any, R]:
-    """Await `work`; `waits` is called when it first has to wait, and never if it has not."""
+    """Await `work`; call `waits` when it first has to wait, and never if it does not."""
     try:
         trap = work.send(None)
     except StopIteration as done:

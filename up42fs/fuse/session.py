@@ -1,12 +1,12 @@
-"""One FUSE session: mount, serve until unmounted, tell the kernel what to forget, unmount.
+"""One FUSE session: mount, serve until unmounted, invalidate the kernel's caches, unmount.
 
 Knows pyfuse3's process-wide session and its hazards; nothing of the file system behind it.
 
 Theory. pyfuse3 holds one session per process in module globals, so there is one `Session` per
-process. The ways it can freeze or die, and the cure of each (measured, see docs/architecture.md):
-1. libfuse reads the device with the GIL held, where it has it and not `lane`. If the client is
-   killed between trio's poll and that read, the process sleeps until the next request: a 1 Hz
-   SIGALRM interrupts the read.
+process. The ways it can freeze or die, and the remedies (measured, see docs/architecture.md): 1.
+libfuse reads the device with the GIL held, if it has the device instead of `server`. If the
+   client is killed between trio's poll and that read, the process sleeps until the next request: a
+   1 Hz SIGALRM interrupts the read.
 2. Invalidating from the loop can wait on a page or directory that only the loop can release.
    Names go through a queue with its own thread (`notices`); attributes without their pages, which
    takes no lock. Data is never invalidated: an open after a change simply does not keep the page
@@ -59,19 +59,19 @@ from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 
 log = logging.getLogger(__name__)
 
-#: Requests handled at once. Reads wait for the network; metadata must find a free worker.
+#: Concurrent requests. Reads wait for the network; metadata requests must find a free worker.
 MAX_TASKS = 512
-#: Likewise of those that come rarely, where `lane` serves the others.
+#: Concurrent rare requests, if `server` serves the others.
 MAX_RARE_TASKS = 64
-#: How long the mount may take to answer its first request, seconds.
+#: The longest that the mount may take to answer its first request, seconds.
 READY_TIMEOUT_S = 10.0
 #: Likewise after a handshake of our own; then libfuse's is tried.
 FIRST_TIMEOUT_S = 4.0
 #: How long handlers in flight may go on after a request to stop, seconds.
 GRACE_S = 2.0
-#: How long an edit waits for the kernel to forget old names, seconds.
+#: The longest that an edit waits for the kernel to forget old names, seconds.
 FORGET_TIMEOUT_S = 2.0
-#: Set to `off`, it leaves the handshake to libfuse: for tests, and to see whose fault something is.
+#: If set to `off`, libfuse does the handshake: for tests, and to locate the cause of a problem.
 HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
 #: Said once where the handshake is libfuse's.
 PLAIN = "mounting with libfuse's defaults, which are slower: %s"
@@ -86,15 +86,15 @@ class _Close(Protocol):
     """Ends the session of this process."""
 
     def __call__(self, *, unmount: bool = True) -> None:
-        """End it, and take the mount away unless it shall stay without its process."""
+        """End the session, and unmount unless the mount shall stay without its process."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How the kernel is asked to mount; always nosuid, nodev, and read-only unless `writes`.
+    """Mount options for the kernel; always nosuid, nodev, and read-only unless `writes`.
 
-    `negotiates` is whether the handshake is ours, or libfuse's with its defaults.
+    `negotiates`: up42fs does the handshake, otherwise libfuse with its defaults.
     """
 
     source: str
@@ -103,7 +103,7 @@ class MountOptions:
     negotiates: bool = field(default_factory=lambda: os.environ.get(HANDSHAKE_VARIABLE) != "off")
 
     def to_fuse(self) -> set[str]:
-        """Options in libfuse's words."""
+        """The options in libfuse's syntax."""
         options = {
             "rw" if self.writes else "ro", "nosuid", "nodev", "noatime", "default_permissions",
             f"fsname={self.source}", "subtype=up42fs",
@@ -201,7 +201,7 @@ class Session:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; {reason}"
             ) from None
-        # One that was there before is of another mount, whoever left it to this process.
+        # Descriptors that existed before belong to another mount, inherited by this process.
         self._device_fd = next(iter(_devices() - before), -1)
         self._close = pyfuse3.close
 
@@ -221,7 +221,7 @@ class Session:
     ) -> None:
         """Serve requests until unmounted or stopped; reports the mount once it answers.
 
-        None where it was stopped before.
+        Reports None if it was stopped before.
         """
         if self._lane is not None and not await self._answers(task_status, FIRST_TIMEOUT_S):
             self._mount_anew()
@@ -253,9 +253,9 @@ class Session:
         return self._has_ended
 
     def stop(self, *, leave: bool = False) -> None:
-        """Stop serving: unmounts when `mounted` is left.
+        """Stop serving; leaving `mounted` then unmounts.
 
-        With `leave` the mount stays, and answers ENOTCONN.
+        With `leave` the mount stays, and fails with ENOTCONN.
         """
         self._is_to_stay = leave
         self._stopping.set()
@@ -268,9 +268,9 @@ class Session:
             take_away(self._mountpoint)
 
     def vary_read_ahead(self, mount: Mount, wide_kib: int) -> int:
-        """From now on the kernel reads ahead `wide_kib`, less where files are read in pieces.
+        """Make the kernel read ahead `wide_kib`, but less in files that are read in pieces.
 
-        Returns how far it does there, in KiB.
+        Returns the read-ahead of those, in KiB.
         """
         if self._read_ahead is not None:
             self._read_ahead.close()
@@ -290,8 +290,8 @@ class Session:
     async def invalidated(self, stale: Sequence[Invalidation]) -> None:
         """Make the kernel forget, and return when it has, or after `FORGET_TIMEOUT_S`.
 
-        For edits: who made one must not see the old names. The names must be of directories that
-        the kernel does not hold locked for the call that is answered (see 2 above).
+        For edits: their callers must not see the old names. The names must be of directories that
+        the kernel does not hold locked for the current call (see 2 above).
         """
         self.invalidate([item for item in stale if item.name is None])
         names = [(item.inode, bytes_of(item.name)) for item in stale if item.name is not None]
@@ -340,7 +340,7 @@ class Session:
 
 
 async def _in_thread(look: Callable[[Path], T], place: Path) -> T:
-    """What `look` returns; while threads, memory or descriptors lack, it is tried again."""
+    """Return the result of `look`; retries while threads, memory or descriptors are short."""
     while True:
         try:
             return await trio.to_thread.run_sync(look, place, abandon_on_cancel=True)
@@ -355,13 +355,13 @@ def _nothing_to_close(*, unmount: bool = True) -> None:
 
 
 def _terminate() -> None:
-    """Ask pyfuse3's loop to end; between two runs of it there is nothing to ask."""
+    """End pyfuse3's loop; no-op between two runs of it."""
     with suppress(RuntimeError):
         pyfuse3.terminate()
 
 
 def _devices() -> set[int]:
-    """The descriptors of /dev/fuse in this process; pyfuse3 keeps its own to itself."""
+    """The descriptors of /dev/fuse in this process; pyfuse3 does not expose its own."""
     found = set()
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Kernel settings of one mount: which are wanted, and those that can be set once it answers.
+"""Kernel settings of one mount: the wanted values, and those that can be set once it answers.
 
-Knows the files under /sys and nothing else; what the handshake can settle is settled by
-`negotiate`. The rest is tried after the mount answers (written earlier it is reset) and is not
-needed: without permission the mount works, slower.
+Knows only the files under /sys; `attach` settles the settings of the handshake. The rest is tried
+after the mount answers (values written earlier are reset) and is optional: without permission the
+mount works, slower.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from up42fs.request_limit import CURE
 
 log = logging.getLogger(__name__)
 
-#: Kernel read-ahead, KiB. The default 128 makes a reader ask 128 KiB at a time, two at a time;
+#: Kernel read-ahead, KiB. The default 128 limits a reader to 128 KiB per request, two at a time;
 #: 1024 is the most that does not hurt mmap readers (docs/performance.md). Root only.
 READ_AHEAD_KIB = 1024
-#: Background requests in flight for the whole mount; the default 12 starves parallel readers.
-#: Agreed on in the handshake; without it, the mount's owner may raise it where /sys shows it.
+#: Background requests of the whole mount; the default 12 starves parallel readers. Agreed on in the
+#: handshake; without it, the mount's owner may raise it if /sys shows it.
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
 #: Where the kernel limits how long a request may take. It counts the time that one waits for others
@@ -43,11 +43,11 @@ _CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What the kernel uses now.
+    """The settings that the kernel uses now.
 
-    `read_ahead_kib` and `max_background` are read back where the kernel shows them, else
-    `max_background` is what was negotiated; None where neither can be had. `direct_images`:
-    images that are read by tiles are read past the page cache.
+    `read_ahead_kib` and `max_background` are read back if the kernel shows them; otherwise
+    `max_background` is the negotiated value; None if neither is available. `direct_images`: images
+    that are read by tiles bypass the page cache.
     """
 
     read_ahead_kib: int | None
@@ -57,7 +57,7 @@ class Tuned:
 
 
 def read_ahead_path(mount: Mount) -> Path:
-    """The file that holds the mount's read-ahead in KiB."""
+    """The /sys file that holds the mount's read-ahead in KiB."""
     return _BDI / mount.device / "read_ahead_kb"
 
 
@@ -69,9 +69,9 @@ def wanted_background(limit_s: float | None = LIMIT_S) -> int:
 def tune(
     mount: Mount, read_ahead_kib: int = READ_AHEAD_KIB, negotiated: Negotiated | None = None
 ) -> Tuned:
-    """Set what may be set, and report what holds. Blocking, quick; run it in a thread.
+    """Set what may be set, and report the values in use. Blocking, quick; run it in a thread.
 
-    `negotiated` is what the handshake agreed on, None where it was libfuse's own.
+    `negotiated` holds the settings of the handshake, None if libfuse did it.
     """
     read_ahead = read_ahead_path(mount)
     connection = _CONNECTIONS / mount.device.partition(":")[2]
@@ -100,7 +100,7 @@ def tune(
 
 
 def raise_read_ahead(mount: Mount, read_ahead_kib: int) -> int | None:
-    """Try once more to set it: udev may have permitted it meanwhile. What it is now, or None."""
+    """Try again to set the read-ahead, as udev may permit it by now; return it, or None."""
     path = read_ahead_path(mount)
     _write(path, read_ahead_kib)
     return _read(path)
