@@ -1,1 +1,1 @@
-"""What the mount means: names, inodes, attributes, handles. Knows no FUSE binding."""
+"""The semantics of the mount: names, inodes, attributes, handles. Knows no FUSE binding."""

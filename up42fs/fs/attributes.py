@@ -1,6 +1,7 @@
-"""Extended attributes by node: which are listed, and where the unlisted ones come from.
+"""Extended attributes by node: the listed ones, and the sources of the unlisted ones.
 
-Knows what each kind of node shows; the values are made by `xattrs`, requests by `documents`.
+Knows which attributes each kind of node has; `xattrs` builds the values, `documents` sends the
+requests.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Asset
 
-#: The most that one call fetches, bytes: it must be here within the deadline of the call.
+#: The most that one call fetches, bytes: it must arrive within the call's deadline.
 MOST_FETCHED = 4 << 20
 _SPAN = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
@@ -52,11 +53,11 @@ class NodeAttributes:
         self._transformed = transformed
 
     def listed(self, node: Node) -> dict[str, str]:
-        """What `getfattr -d` shows; asks nothing."""
+        """The attributes that `getfattr -d` lists; sends no request."""
         return xattrs.fitted(self.known(node))
 
     def known(self, node: Node) -> dict[str, str]:
-        """What would be listed if there were room for everything; asks nothing."""
+        """All attributes, before they are cut to fit; sends no request."""
         match node.kind:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
@@ -77,10 +78,13 @@ class NodeAttributes:
                 return {}
 
     async def get(self, node: Node, name: str) -> bytes:
-        """One attribute's value; raises NoAttribute. Only unlisted ones may ask UP42."""
+        """Return an attribute's value; raises NoAttribute. Only unlisted ones may cost a request.
+
+        If that request fails, raises an `Up42fsError`.
+        """
         known = self.known(node)
         if name in known:
-            # A twin that had to go from the list is still there for whoever asks for it.
+            # A twin that was left out of the list can still be read by name.
             return xattrs.fitted(known).get(name, known[name]).encode(errors="replace")
         whole = known.get(xattrs.PREFIX + name.removeprefix(xattrs.WHOLE))
         if whole is not None:
@@ -116,7 +120,7 @@ class NodeAttributes:
         )
 
     async def _fetch(self, node: Node, text: str) -> int:
-        """Have the bytes `START-STOP`; returns how many of them there are."""
+        """Fetch the bytes `START-STOP`; return their number."""
         match = _SPAN.fullmatch(text)
         start, stop = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 0 < stop - start <= MOST_FETCHED:
@@ -135,7 +139,7 @@ class NodeAttributes:
             file.close()
 
     async def _explain(self, node: Node) -> dict[str, Any]:
-        """What the file cost and why, as far as it is remembered."""
+        """The file's cost and its causes, as far as recorded."""
         account = self._ledger.explain(node.id) if self._ledger else None
         asset = self.asset_of(node)
         failure = self.last_failure(asset.id) if asset else None
@@ -150,7 +154,7 @@ class NodeAttributes:
         }
 
     def asset_of(self, node: Node) -> Asset | None:
-        """The asset whose title and tags a node shows."""
+        """The asset that has a node's title and tags."""
         match node.kind:
             case Kind.ASSET:
                 asset_id: str | None = node.id
@@ -164,7 +168,7 @@ class NodeAttributes:
         return self._index.assets.get(asset_id or "")
 
     def _described(self, node: Node) -> Node | None:
-        """The asset or order whose API object is meant."""
+        """The asset or order whose API object belongs to a node."""
         if node.kind in (Kind.ASSET, Kind.ORDER):
             return node
         asset_id = node.id.partition("/")[0]
@@ -182,7 +186,7 @@ class NodeAttributes:
         return xattrs.of_file(node.id, file.stac, file.name, file.item, asset, order)
 
     async def _whole_item(self, node: Node) -> StacItem | None:
-        """The item with its document."""
+        """The item, with its document."""
         item = self._item(node)
         if item is None or item.document or self._transformed is None:
             return item

@@ -1,6 +1,6 @@
-"""The hidden files of `.up42fs/`: what the mount says about itself.
+"""The hidden files of `.up42fs/`: the mount's state.
 
-Knows how to present facts, not where they come from: it is given functions that return them.
+Knows how to present facts, not their sources: it gets functions that return them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Unmount:                      up42fs unmount MOUNTPOINT
 
 
 class VirtualFiles:
-    """Named documents rendered when they are opened; of a link, where it leads."""
+    """Named documents rendered on open; for a link, its target."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class VirtualFiles:
         return self._renderers.keys()
 
     def render(self, name: str, *, is_trusted: bool = True) -> bytes:
-        """The document as it is now; raises NotShared where others may not read it."""
+        """Render the document now; raises NotShared if other users may not read it."""
         if not is_trusted and name == CHANGES:
             raise refusal(name)
         if not is_trusted and name == STATUS:

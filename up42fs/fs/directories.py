@@ -1,6 +1,6 @@
-"""Open directories: a frozen listing each, offered to the kernel entry by entry.
+"""Open directories: one frozen listing each, passed to the kernel entry by entry.
 
-Knows nodes and their attributes; nothing of how a listing was asked for.
+Knows nodes and their attributes; nothing of how a listing was requested.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from up42fs.fs.tree.layout import VIEW_DIRS, Layout
 from up42fs.fs.tree.listing import Snapshot
 from up42fs.fs.tree.nodes import FILE_KINDS, Attributes, Kind, Node
 
-#: Directories with more entries are walked in the order of inode numbers by find, du, rm and chmod
-#: (gnulib's fts).
+#: find, du, rm and chmod (gnulib's fts) walk larger directories in the order of inode numbers.
 SORTED_WALK_ENTRIES = 10_000
 
-#: Offers one directory entry to the kernel: name, attributes, offset after it; False when its
+#: Passes one directory entry to the kernel: name, attributes, offset after it; False when its
 #: buffer is full.
 Take = Callable[[str, Attributes, int], bool]
-#: Likewise without attributes: name, inode, mode, offset after it.
+#: The same without attributes: name, inode, mode, offset after it.
 TakeName = Callable[[str, int, int, int], bool]
 
 
 class _Open(NamedTuple):
-    """A directory, its listing as it was, and how many changes the layout had followed then."""
+    """A directory, its frozen listing, and the layout's change count at that time."""
 
     directory: Node
     entries: Snapshot[tuple[str, Node]]
@@ -63,7 +62,7 @@ class OpenDirectories:
         self._open: HandleTable[_Open] = HandleTable()
 
     def open(self, directory: Node) -> int:
-        """Freeze the listing of a prepared directory; returns its handle."""
+        """Freeze the listing of a prepared directory; return its handle."""
         listed = self._layout.children(directory)
         entries = list(listed.items())
         if self._index.unsized:
@@ -77,10 +76,10 @@ class OpenDirectories:
         return self._open.add(_Open(directory, Snapshot(entries), self._layout.changes))
 
     def read(self, handle: int, offset: int, take: Take, take_file: TakeName | None = None) -> None:
-        """Offer the entries from `offset` to `take` until it refuses one.
+        """Pass the entries from `offset` on to `take` until it refuses one.
 
-        Every one taken is a reference the kernel now holds. With `take_file` files are offered to
-        that, and are none. Entries gone meanwhile are left out.
+        Each accepted entry is a reference that the kernel now holds. With `take_file` files go to
+        it instead, without a reference. Entries that have vanished are skipped.
         """
         opened = self._open[handle]
         directory, entries, _ = opened
@@ -96,7 +95,7 @@ class OpenDirectories:
                     break
                 continue
             lasts_s = ttl_s if is_same or listed.get(name) == node else 0.0
-            # Most by far: no call that can be spared.
+            # Most entries by far: inlined to save calls.
             if node.kind is Kind.ASSET and (figures := figures_of(node.id)) is not None:
                 attributes = stats.of_asset(node, figures, lasts_s)
             elif node.kind is Kind.FILE and (figures := figures_of(node.place)) is not None:
@@ -112,7 +111,7 @@ class OpenDirectories:
             remember(node, attributes.inode)
 
     def read_names(self, handle: int, offset: int, take: TakeName) -> None:
-        """Offer the entries from `offset` to `take` until it refuses one; none is a reference."""
+        """Pass the entries from `offset` on to `take` until it refuses one; takes no references."""
         opened = self._open[handle]
         is_same = self._is_same(opened)
         for (name, node), after in opened.entries.walk(offset):
@@ -129,7 +128,7 @@ class OpenDirectories:
         return len(self._open)
 
     def _is_same(self, opened: _Open) -> bool:
-        """Whether all that was listed is still there, under the same names."""
+        """Whether all listed entries still exist, under the same names."""
         return opened.directory.kind in VIEW_DIRS and opened.changes == self._layout.changes
 
     def _is_there(self, node: Node) -> bool:

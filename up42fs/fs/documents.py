@@ -1,8 +1,8 @@
 """Attributes that cost a request: the full API object and a presigned link.
 
-Knows how long to keep an answer. `getfattr` asks twice, once for the length and once for the value,
-and a file manager asks for every file it shows: answers are kept for seconds, and askers of the
-same thing share one request.
+Knows how long to keep an answer. `getfattr` makes two calls, one for the length and one for the
+value, and a file manager makes them for every file it shows: answers are cached for seconds, and
+concurrent calls for the same attribute share one request.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from up42fs.deadlines import Turns, request_s, within
 from up42fs.fs.files.ports import Documents
 from up42fs.fs.tree.nodes import Kind, Node
 
-#: Seconds an answer is kept. A link must still be fresh when it is pasted somewhere.
+#: Seconds that an answer is cached. A link must still be fresh when it is pasted somewhere.
 DOCUMENT_TTL_S = 30.0
 LINK_TTL_S = 5.0
 MAX_KEPT = 256
 #: How long an answer is waited for, behind others who ask the same too, seconds.
 ANSWER_TIMEOUT_S = request_s(25.0)
 
-#: What an answer is about: a node, as it was at a moment.
+#: The cache key: a node, and the time of its last update.
 _Key = tuple[Node, datetime | None]
 
 
 class DocumentCache:
-    """Short-lived, single-flight answers about nodes."""
+    """A short-lived cache of answers about nodes; concurrent calls share one request."""
 
     def __init__(self, source: Documents) -> None:
         self._source = source
@@ -39,7 +39,7 @@ class DocumentCache:
         self._turns: dict[tuple[_Key, int], Turns] = {}
 
     async def json(self, node: Node, updated_at: datetime | None = None) -> bytes:
-        """The full API object of an asset or order, as JSON; asked anew when it was updated."""
+        """The full API object of an asset or order, as JSON; fetched again after an update."""
         return await self._get(self._json, (node, updated_at), self._fetch_json)
 
     async def download_url(self, node: Node) -> bytes:
@@ -63,7 +63,7 @@ class DocumentCache:
                         kept = cache[about] = await fetch(about[0])
                     return kept
         finally:
-            if turns.are_over:  # else it went to the next asker, who ends it
+            if turns.are_over:  # else the next caller has it and removes it
                 self._turns.pop(key, None)
 
     async def _fetch_json(self, node: Node) -> bytes:

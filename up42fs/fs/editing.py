@@ -1,14 +1,15 @@
-"""What a writing call means: attributes set, and assets moved in and out of `tags/`, as edits.
+"""Translates writing calls into edits: set attributes, and assets moved in and out of `tags/`.
 
-Knows the tree and what may be done in it; how an edit is carried out is `edits`'. Everything that
-is not an edit of a title or a tag raises ReadOnly (EROFS): nothing can write or delete data.
+Knows the tree and which edits are possible in it; `edits` carries them out. Every call that is not
+an edit of a title or a tag raises ReadOnly (EROFS): nothing can write or delete data.
 
-Rules.
-1. An attribute set to the value it has is no edit and no request, also one that can only be read:
-   `rsync -X` sets all attributes of a file when one differs.
-2. `tags/` is directories of links. An asset is listed there under its own name, whatever name it
-   was given; a name that is not one of its names is refused, for it would not be there afterwards.
-3. What stands below an asset in a tag, its files, is no link and cannot be moved or removed.
+Rules. 1. Setting an attribute to its current value is no edit and sends no request, even for a
+read-only
+   attribute: `rsync -X` sets all attributes of a file when one differs.
+2. `tags/` consists of directories of links. An asset is listed there under its own name, whatever
+   name the call gives; a name that is not one of its names is refused, since it would not exist
+   afterwards.
+3. The files below an asset in a tag are not links and cannot be moved or removed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from up42fs.model import names
 from up42fs.model.intentions import Edit
 from up42fs.types import Asset
 
-#: rename(2): fail if the target exists. The kernel looks before it asks.
+#: rename(2): fail if the target exists. The kernel checks first.
 RENAME_NOREPLACE = 1
 _TITLES = frozenset({xattrs.PREFIX + "title", "user.xdg.comment"})
 _TAGS = frozenset({xattrs.PREFIX + "tags", "user.xdg.tags"})
@@ -105,7 +106,7 @@ class Editing:
     # directories of tags -------------------------------------------------------------------
 
     async def mkdir(self, parent: int, name: str) -> Attributes:
-        """Make a directory for a tag; one reference is taken."""
+        """Create a directory for a tag; takes one reference."""
         directory, found = await self._fs.locate(parent, name)
         if directory.kind is not Kind.TAGS:
             raise ReadOnly("directories can be made in tags/ only")
@@ -129,7 +130,7 @@ class Editing:
         await self._listing_changed(node.id)
 
     async def link(self, inode: int, parent: int, name: str) -> Attributes:
-        """Add a tag to an asset; one reference is taken."""
+        """Add a tag to an asset; takes one reference."""
         node = self._fs.node(inode)
         directory, found = await self._fs.locate(parent, name)
         asset = self._index.assets.get(node.id) if node.kind is Kind.ASSET else None
@@ -194,7 +195,7 @@ class Editing:
         if members:
             await self._edits.change_all(dict.fromkeys(members, edit), f"renamed {old} to {new}")
         if target is not None:
-            self._directories.remove(new)  # the kernel took it for dead
+            self._directories.remove(new)  # the kernel treats the replaced directory as dead
         if not any(self._index.with_tag(new)):
             self._directories.hold(new)
         if not any(self._index.with_tag(old)):
@@ -202,7 +203,7 @@ class Editing:
         await self._listing_changed(old, new)
 
     async def _keep_emptied(self, tag: str) -> None:
-        """A directory that lost its last member stays, until it is removed."""
+        """Keep a directory that lost its last member until it is removed."""
         if not any(self._index.with_tag(tag)):
             self._directories.hold(tag)
             await self._listing_changed(tag)

@@ -1,18 +1,19 @@
-"""The mount's behaviour, engine-neutral: lookup, attributes, directories, reads, xattrs.
+"""The mount's behaviour, independent of the engine: lookup, attributes, directories, reads, xattrs.
 
 Knows inodes, names and handles; nothing of pyfuse3, HTTP or curl. Raises `errors.*` only.
 
-Rules.
-1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers. Exceptions,
-   each once: until the catalogue's first listing is complete whoever needs it waits for it, within
-   `LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or of `search/` is asked for
-   when it is first looked into; a size that UP42 does not tell is learned by `stat` and `open`.
-2. A lookup count and the answer that carries it change with no await between them.
-3. A directory handle is a frozen listing; a file handle is one open object of the store.
-4. The kernel may remember only what `apply` would tell it to forget: listed names. What stands
-   under an ID, and a frozen entry whose name means something else by now, is answered with a
-   time to live of 0; an absent ID is not remembered. What branches show is remembered a minute.
-   Where edits are allowed, no name they change is remembered (`stats`).
+Rules. 1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers.
+Exceptions,
+   each once: until the catalogue's first listing is complete, calls that need it wait for it,
+   within `LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or of `search/` is
+   fetched when it is first opened or a name in it is looked up; a size that UP42 does not report is
+   learned by `stat` and `open`.
+2. A lookup count and the answer that carries it change with no await between them. 3. A directory
+handle is a frozen listing; a file handle is one open object of the store. 4. The kernel may cache
+only names that `apply` would invalidate: listed ones. Entries reached by
+   ID, and frozen entries whose name has since been reassigned, get a TTL of 0; negative lookups of
+   IDs are not cached. Entries of branches are cached for a minute.
+   If edits are allowed, names that edits change are not cached (`stats`).
 """
 
 from __future__ import annotations
@@ -81,10 +82,10 @@ from up42fs.types import Bytes
 #: in any case.
 LISTING_TIMEOUT_S = request_s(25.0)
 LISTING_LIMIT_S = MOST_WAITS * LISTING_TIMEOUT_S
-#: How long it waits for what a directory of a branch needs, seconds.
+#: The longest that it waits for the data of a branch's directory, seconds.
 BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
 
-#: The most that is fetched ahead of readers of whole directories, bytes.
+#: The most that is prefetched for readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _NEEDS: dict[Kind, tuple[Part, ...]] = {
@@ -100,14 +101,14 @@ _NEEDS: dict[Kind, tuple[Part, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """What the kernel must forget: a name in a directory, or (name None) a node's attributes."""
+    """Cached data that the kernel must drop: a directory's name, or (name None) attributes."""
 
     inode: int
     name: str | None = None
 
 
 class Filesystem:
-    """One mount."""
+    """The file system of one mount."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Filesystem:
     ) -> None:
         """With `tag_directories` titles and tags can be edited.
 
-        With `overlay` sidecars of images can be written, and stand beside them.
+        With `overlay` sidecars of images can be written, and are shown beside them.
         """
         self._index = index
         self._catalogue = catalogue
@@ -160,7 +161,7 @@ class Filesystem:
         )
         self.moments = Moments(index, self._branches.transformations)
         registry.on_change = lambda node: self._outdated(node)
-        #: Called with what the kernel must forget, where that was not found out by `apply`.
+        #: Called with invalidations that `apply` did not return.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         self.naming = naming or Naming(index)
         self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
@@ -168,7 +169,7 @@ class Filesystem:
         self.open_files = OpenFiles(
             files, self._sizes, self._siblings, versions=self._versions, watch=watch
         )
-        #: Called when somebody wants to see what is new.
+        #: Called when a user requests a look for changes.
         self.look_for_changes: Callable[[], None] = lambda: None
         #: Whether users may enter who are not trusted with everything.
         self.lets_others_in = False
@@ -198,7 +199,7 @@ class Filesystem:
     # names ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: int, name: str) -> Attributes | Absent:
-        """Attributes of `name` in directory `parent`, one reference taken; or that it is absent."""
+        """Return the attributes of `name` in `parent`, taking one reference; or `Absent`."""
         directory = self._directory(parent)
         await self._listed(directory)
         self._siblings.looked_into(directory)
@@ -213,15 +214,15 @@ class Filesystem:
         return self.admit(directory, name, node)
 
     def forget(self, inode: int, count: int) -> None:
-        """The kernel gives back `count` references."""
+        """Drop `count` references that the kernel gives back."""
         self._inodes.forget(inode, count)
         if self._inodes.key(inode) is None:
             self._versions.forget(inode)
 
     async def getattr(self, inode: int) -> Attributes:
-        """Attributes of an inode the kernel holds; raises VersionChanged if it is gone.
+        """Return the attributes of an inode the kernel holds; raises VersionChanged if it is gone.
 
-        A size nobody knows is learned now: two requests, or an `Up42fsError`.
+        An unknown size is learned now: two requests, or an `Up42fsError`.
         """
         node = self._node(inode)
         if node.kind in STORED_KINDS:
@@ -238,7 +239,7 @@ class Filesystem:
         return attributes
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
-        """A directory, and what `name` means in it."""
+        """Return a directory, and the node of `name` in it, or None."""
         directory = self._directory(parent)
         await self._listed(directory)
         found = await self._found(directory, name)
@@ -247,11 +248,11 @@ class Filesystem:
         return directory, found
 
     def node(self, inode: int) -> Node:
-        """What an inode that the kernel holds stands for; raises VersionChanged if it is gone."""
+        """The node of an inode that the kernel holds; raises VersionChanged if it is gone."""
         return self._node(inode)
 
     def admit(self, directory: Node, name: str, node: Node) -> Attributes:
-        """The kernel learns that `name` is `node`: its attributes, one reference taken."""
+        """Return the attributes of `node` under `name` for the kernel, taking one reference."""
         attributes = self._stats.entry(directory, name, node)
         self._inodes.remember(node)
         return attributes
@@ -259,7 +260,7 @@ class Filesystem:
     # directories ---------------------------------------------------------------------------
 
     async def opendir(self, inode: int) -> int:
-        """Freeze the listing of a directory; returns its handle."""
+        """Freeze the listing of a directory; return its handle."""
         directory = self._directory(inode)
         await self._listed(directory)
         self._siblings.looked_into(directory)
@@ -270,11 +271,11 @@ class Filesystem:
     def readdir(
         self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
     ) -> None:
-        """Offer the entries from `offset` until one is refused, files to `take_file` if given."""
+        """Pass on the entries from `offset` until one is refused, files to `take_file` if given."""
         self._dirs.read(handle, offset, take, take_file)
 
     def list_names(self, handle: int, offset: int, take: TakeName) -> None:
-        """Offer the entries from `offset` to `take` until it refuses one."""
+        """Pass the entries from `offset` on to `take` until it refuses one."""
         self._dirs.read_names(handle, offset, take)
 
     def releasedir(self, handle: int) -> None:
@@ -286,10 +287,10 @@ class Filesystem:
     async def open(
         self, inode: int, flags: int, program: str = "?", *, is_trusted: bool = True
     ) -> Opened:
-        """Open a file for reading; no request before the first read, where its size is known.
+        """Open a file for reading; sends no request before the first read if its size is known.
 
-        `program` is who opens it, as the kernel names it. Users who are not trusted get documents
-        without what is private, or NotShared.
+        `program` is the name of the program that opens it, as the kernel reports it. For untrusted
+        users documents leave out what is private, or NotShared is raised.
         """
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
@@ -310,7 +311,7 @@ class Filesystem:
         return opened
 
     def readlink(self, inode: int) -> bytes:
-        """Where a link leads; raises InvalidArgument. Who follows it asks for news."""
+        """Return a link's target, and look for changes; raises InvalidArgument."""
         node = self._node(inode)
         if node != Node(Kind.VIRTUAL, REFRESH):
             raise InvalidArgument(f"{node.kind.value} {node.id} is no link")
@@ -340,15 +341,15 @@ class Filesystem:
         self.naming.closed(handle)
 
     def statfs(self) -> Usage:
-        """What `df` shows, from memory."""
+        """The usage that `df` shows, from memory."""
         return Usage(self._index.total_bytes, len(self._index.assets))
 
     # extended attributes -------------------------------------------------------------------
 
     async def getxattr(self, inode: int, name: str, *, is_trusted: bool = True) -> bytes:
-        """Value of an attribute; raises NoAttribute. Only unlisted ones may ask UP42.
+        """Return an attribute's value; raises NoAttribute. Only unlisted ones may send a request.
 
-        Raises NotShared where the user is not trusted with it.
+        Raises NotShared if an untrusted user may not read it.
         """
         if not name.startswith("user."):
             raise NoAttribute(name)
@@ -367,7 +368,7 @@ class Filesystem:
         return value if is_trusted or name != STAC_JSON else document_for_others(value)
 
     async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
-        """Names of the attributes that `getfattr -d` shows."""
+        """Names of the attributes that `getfattr -d` lists."""
         node = self._node(inode)
         if node.kind is Kind.FILE:
             await self._layout.prepare(node)
@@ -377,7 +378,7 @@ class Filesystem:
     # changes -------------------------------------------------------------------------------
 
     def apply(self, delta: Delta) -> list[Invalidation]:
-        """The catalogue changed; returns what the kernel must forget."""
+        """Follow a change of the catalogue; return what the kernel must forget."""
         self._branches.transformations.follow(delta)
         self.naming.follow(delta)
         changes = list(self._layout.apply(delta))
@@ -388,7 +389,7 @@ class Filesystem:
             asset = self._index.assets.get(asset_id)
             if asset is None:
                 self._files.forget(asset_id)
-                # Should it come back, the pages that the kernel kept are not trusted.
+                # If it comes back, the kernel's cached pages are not trusted.
                 self._versions.doubt(asset_id)
             elif asset.size is not None:
                 stale += self._moved(self._versions.resized(asset_id, asset.size))
@@ -403,9 +404,10 @@ class Filesystem:
         return stale
 
     def learn_size(self, object_id: str, size: int | None) -> list[Invalidation]:
-        """The object store holds another version than was known: believe it, of `size` bytes.
+        """Take over another version that the object store serves, of `size` bytes.
 
-        None where it did not tell: then only the pages the kernel keeps are given up.
+        With `size` None, because the store did not report one, only the kernel's pages are given
+        up.
         """
         stale = self._moved(self._versions.doubt(object_id))
         if size is None:
@@ -420,7 +422,7 @@ class Filesystem:
         return [*stale, Invalidation(self._inodes.number(node))]
 
     def gauges(self) -> dict[str, int]:
-        """What is open or remembered now, for `status.json`."""
+        """Numbers of open handles and known inodes, for `status.json`."""
         return {
             "open_files": len(self.open_files),
             "open_directories": len(self._dirs),
@@ -457,7 +459,7 @@ class Filesystem:
                 await self._prepared(directory)
 
     async def _prepared(self, directory: Node) -> None:
-        """Learn what a directory of a branch shows; where that moved its times, tell the kernel."""
+        """Load a directory of a branch; invalidate it if its times changed."""
         asset_id = self._branches.asset_id_of(directory)
         if asset_id is None:
             if await self._layout.prepare(directory):
@@ -471,10 +473,10 @@ class Filesystem:
             self._outdated(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:
-        """What `name` means in a listed directory."""
+        """The node of `name` in a listed directory."""
         node = self._find(directory, name)
         if node is None and directory.kind is Kind.ORDERS and not self._index.is_complete:
-            # An order that UP42 does not list is known by its assets alone.
+            # An order that UP42 does not list is known only through its assets.
             await self._catalogue.ready(Part.ASSETS, timeout_s=LISTING_TIMEOUT_S)
             node = self._find(directory, name)
         return node
@@ -486,13 +488,13 @@ class Filesystem:
         return self._layout.find(directory, name)
 
     def _outdated(self, node: Node) -> None:
-        """The kernel may hold attributes of a node that are others now."""
+        """Invalidate a node's attributes that the kernel may have cached."""
         stale = [Invalidation(inode) for inode in self._inodes.held(node)]
         if stale:
             self.tell_kernel(stale)
 
     def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
-        """The names of files that have another inode now."""
+        """The names of files whose inode changed."""
         changes = [change for node in nodes for change in self._layout.places(node)]
         return [item for change in changes for item in self._stale_names(change)]
 

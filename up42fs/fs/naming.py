@@ -1,10 +1,11 @@
-"""What kind of files deliveries are that UP42 gives no name, learned from readers of them.
+"""Learns the file type of deliveries without a name, from reads of them.
 
-Knows what is open and what was seen of it; nothing of directories. Such a delivery is called by its
-title and the extension of its content type, which can be wrong. Its link has a file name and its
-first bytes have a kind (`model.file_kinds`): both pass by when somebody reads it, so that knowing
-costs no request. The name changes when its last reader has closed it, never before; it is kept for
-later mounts, and what it was called before still opens it in this one (`Layout.find`).
+Knows open handles and what was seen of their files; nothing of directories. A delivery to which
+UP42 gives no name is called by its title and the extension of its content type, which can be wrong.
+Its link contains a file name and its first bytes show its kind (`model.file_kinds`): both are
+available when it is read, so that learning the type costs no request. The name changes when its
+last reader has closed it, never before; it is kept for later mounts, and the former name still
+opens it in this one (`Layout.find`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from up42fs.types import Bytes
 
 
 class Naming:
-    """The deliveries that are open and have no name; `keep` writes down what was learned."""
+    """The open deliveries without a name; `keep` stores what was learned."""
 
     def __init__(
         self, index: Index, keep: Callable[[str, bytes | None], None] | None = None
     ) -> None:
         self._index = index
         self._keep = keep or (lambda _question, _value: None)
-        #: Called with what a new name changes in the index.
+        #: Called with the changes that a new name makes in the index.
         self.on_change: Callable[[Delta], None] = lambda _: None
         self._handles: dict[int, str] = {}
         self._open: Counter[str] = Counter()
@@ -35,25 +36,25 @@ class Naming:
         self._heads: dict[str, bytes] = {}
 
     def opened(self, handle: int, asset_id: str) -> None:
-        """A handle of an asset was opened."""
+        """Note that a handle of an asset was opened."""
         asset = self._index.assets.get(asset_id)
         if asset is not None and safe_name(asset.name) is None:
             self._handles[handle] = asset_id
             self._open[asset_id] += 1
 
     def signed(self, object_id: str, url: str) -> None:
-        """A link was made for an object."""
+        """Note the link that was signed for an object."""
         if object_id in self._open:
             self._links[object_id] = url
 
     def read(self, handle: int, data: Bytes) -> None:
-        """A handle's first bytes were read."""
+        """Note the first bytes that a handle read."""
         asset_id = self._handles.get(handle)
         if asset_id is not None:
             self._heads[asset_id] = bytes(data[:HEAD_BYTES])
 
     def closed(self, handle: int) -> None:
-        """A handle was closed; after the last one of its asset the name may become another."""
+        """Note that a handle was closed; after the last one of its asset the name may change."""
         asset_id = self._handles.pop(handle, None)
         if asset_id is None:
             return
@@ -67,7 +68,7 @@ class Naming:
             self.on_change(self._index.learn_extension(asset_id, found))
 
     def follow(self, delta: Delta) -> None:
-        """Forget what left the storage."""
+        """Forget assets that left the storage."""
         for asset_id in delta.assets:
             if asset_id not in self._index.assets and self._index.forget_extension(asset_id):
                 self._keep(QUESTION + asset_id, None)

@@ -1,13 +1,13 @@
-"""What only the user who mounted, and root, may read of a mount that others may enter.
+"""Restricts private data of a shared mount to the mounting user and root.
 
-With `allow_other` everybody on the machine may read the files: that is what it is for. A presigned
-link works on every other machine too, and the account's IDs, the edits and the list of who read
-what are nobody else's business. Without `allow_other` the kernel lets nobody else in, and none of
-this applies.
+With `allow_other` everybody on the machine may read the files: that is its purpose. But a presigned
+link works on every other machine too, and the account's IDs, the edits and the record of who read
+which file are private. Without `allow_other` the kernel lets no other user in, and none of this
+applies.
 
 Pure: knows user IDs as the kernel gives them with each request. The kernel translates them into the
-user namespace of the mount, so that user 0 is the root of that namespace alone: root of a
-container or of `unshare -r` arrives as the user who made that namespace.
+user namespace of the mount, so that user 0 is the root of that namespace alone: root of a container
+or of `unshare -r` arrives as the user who made that namespace.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from up42fs.errors import NotShared
 from up42fs.fs import xattrs
 
 _ROOT = 0
-#: Attributes that are answered EACCES. The API's object always holds the account's IDs.
+#: Attributes that fail with EACCES for others. The API's object always contains the account's IDs.
 PRIVATE = frozenset({xattrs.JSON, xattrs.DOWNLOAD_URL, xattrs.EXPLAIN})
-#: Listed attributes that others are not shown, so that a copy with attributes does not fail.
+#: Listed attributes that are hidden from others, so that a copy with attributes does not fail.
 ACCOUNT = frozenset({xattrs.PREFIX + "account_id", xattrs.PREFIX + "workspace_id"})
-#: Members of STAC documents that tell whose they are (`uup42-system` is UP42's own slip).
+#: Members of STAC documents that identify the owner (`uup42-system` is UP42's own typing error).
 _ACCOUNT_MEMBER = re.compile(r"\w*up42-[\w-]+:(?:account|workspace|user)_id")
-#: What others may read in `status.json`. All that is not named here stays private.
+#: Members of `status.json` that others may read. Everything else is private.
 _OPEN = (
     *("version", "pid", "mountpoint", "api", "mounted_seconds", "assets", "orders", "bytes"),
     *("listed_by", "kernel", "tasks", "store", "open", "counters"),
@@ -40,13 +40,13 @@ _HIDDEN = "only the user who mounted may read why"
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """Who is trusted with everything: `owner`, root, and with `shares_links` everybody."""
+    """The trusted users: `owner`, root, and with `shares_links` everybody."""
 
     owner: int
     shares_links: bool = False
 
     def trusts(self, uid: int) -> bool:
-        """Whether user `uid` may read what is private."""
+        """Whether user `uid` may read private data."""
         return self.shares_links or uid in (self.owner, _ROOT)
 
 
@@ -59,17 +59,17 @@ def require_shared(name: str) -> None:
 
 
 def refusal(name: str) -> NotShared:
-    """The error for other users who want to read `name`."""
+    """The error for other users who read `name`."""
     return NotShared(f"{name} is for the user who mounted and root; see the option share_links")
 
 
 def document_for_others(document: bytes) -> bytes:
-    """A JSON document without the account's IDs, and as long as before.
+    """Remove the account's IDs from a JSON document; keep its length.
 
-    `stat` shows one size to everybody, and `tar` and `rsync` complain of files that are shorter.
+    `stat` shows one size to everybody, and `tar` and `rsync` complain about files that are shorter.
     """
     if b"up42-" not in document:
-        return document  # footprints of a large storage: nothing to take out, and slow to read
+        return document  # footprints of a large storage: nothing to remove, and slow to parse
     try:
         value = json.loads(document)
     except ValueError:
@@ -77,7 +77,7 @@ def document_for_others(document: bytes) -> bytes:
     made = json.dumps(_without_account(value), indent=2, ensure_ascii=False).encode(
         errors="replace"
     )
-    if len(made) > len(document):  # it was written without spaces
+    if len(made) > len(document):  # the document was written without spaces
         made = json.dumps(
             _without_account(value), ensure_ascii=False, separators=(",", ":")
         ).encode(errors="replace")

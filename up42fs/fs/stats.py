@@ -1,10 +1,10 @@
-"""What `stat` shows of a node, and for how long the kernel may remember it.
+"""The attributes that `stat` shows of a node, and how long the kernel may cache them.
 
-Knows where the numbers come from; nothing of handles or requests. Everything is from memory.
+Knows the sources of the numbers; nothing of handles or requests. Everything is from memory.
 
-The kernel may remember names and attributes for long, because every change is pushed to it by
-invalidation. Where edits are allowed it may not remember the names they change: the handler of an
-edit cannot wait until the kernel forgot names of a directory that is locked for that very call.
+The kernel may cache names and attributes for long, because every change is pushed to it by
+invalidation. If edits are allowed it may not cache the names they change: the handler of an edit
+cannot wait until the kernel has forgotten names of a directory that is locked for that very call.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from up42fs.fs.tree.moments import Moments
 from up42fs.fs.tree.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
 from up42fs.fs.tree.tag_directories import TagDirectories
 
-#: How long the kernel may remember names and attributes, seconds; finite, in case an invalidation
-#: is lost.
+#: How long the kernel may cache names and attributes, seconds; finite, in case an invalidation is
+#: lost.
 KERNEL_TTL_S = 300.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ class Stats:
         versions: Versions,
         umask: int,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited, with `sidecars` these written."""
+        """`tag_directories` allows edits of titles and tags, `sidecars` allows writing those."""
         self._index = index
         self._inodes = inodes
         self._layout = layout
@@ -69,15 +69,15 @@ class Stats:
         self._tag_directories = tag_directories
         self._sidecars = sidecars
         # Writable, although hardly anything can be written: copies get these modes, and must be
-        # usable. On a mount that is read-only for the kernel EROFS comes from there; on others it
-        # comes from us, where EACCES would come from the kernel.
+        # usable. On a mount that is read-only for the kernel, the kernel returns EROFS; on others
+        # this program does, whereas with read-only modes the kernel would return EACCES.
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
         self._file_mode = _FILE_MODE & ~(umask & 0o777)
         self._moments = moments_
         self._versions = versions
 
     def entry(self, directory: Node, name: str, node: Node) -> Attributes:
-        """A node under a name of a directory, which the kernel may remember if it is listed."""
+        """A node's attributes under a name, which the kernel may cache if it is listed."""
         attributes = self.of(node)
         lasts_s = self.ttl_s(directory)
         if self._layout.lists(directory, name, node):
@@ -85,18 +85,18 @@ class Stats:
         return attributes._replace(ttl_s=0.0)
 
     def bare(self, node: Node) -> tuple[int, int]:
-        """Inode and mode alone, whatever else is known."""
+        """Only inode and mode."""
         if node.kind not in FILE_KINDS:
             return self._inodes.number(node), self._dir_mode
         number = self._inodes.shown(self._inodes.number(node))
         return number, _LINK_MODE if node == _LINK else self._file_mode
 
     def of_asset(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
-        """An asset under a name that the kernel may remember for `ttl_s` seconds."""
+        """An asset's attributes under a name with a TTL of `ttl_s` seconds."""
         return self._stored(node, figures[0], figures, ttl_s)
 
     def of_file(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
-        """A transformed file of a delivery with these figures, likewise."""
+        """Attributes of a transformed file; `figures` are its delivery's."""
         size, created_ns, updated_ns, names = figures
         made_ns = self._branches.registry.made_ns(node.id) or created_ns
         changed_ns = updated_ns if updated_ns > made_ns else made_ns
@@ -105,14 +105,14 @@ class Stats:
         return self._stored(node, self._sizes.known(node), figures, ttl_s)
 
     def of_files(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
-        """An asset's directory of files, likewise."""
+        """Attributes of an asset's directory of files."""
         mtime_ns, ctime_ns = self._of_files(node.id, figures)
         inode, links = self._inodes.number(node), self._layout.links(node)
         lasts_s = min(ttl_s, BRANCH_TTL_S)
         return Attributes(inode, self._dir_mode, links, 0, mtime_ns, ctime_ns, lasts_s)
 
     def _of_files(self, asset_id: str, figures: Figures) -> tuple[int, int]:
-        """Times of what shows the files of an asset: those of the last one, as far as known."""
+        """Times of an asset's directory of files: those of its latest file, as far as known."""
         mtime_ns = max(figures.created_ns, self._branches.registry.latest_ns(asset_id))
         return mtime_ns, max(figures.updated_ns, mtime_ns)
 
@@ -131,7 +131,7 @@ class Stats:
         return tuple.__new__(Attributes, shown)
 
     def of(self, node: Node) -> Attributes:
-        """What `stat` shows of a node; asks nothing."""
+        """Return the attributes that `stat` shows of a node; sends no request."""
         if node.kind is Kind.ASSET:
             figures = self._index.assets.figures(node.id)
             if figures is None:
@@ -156,7 +156,7 @@ class Stats:
         return shown
 
     def _of_sidecar(self, node: Node, sidecar: Sidecar) -> Attributes:
-        """Never remembered: other mounts write it, too. It has as many names as its image."""
+        """Never cached, since other mounts write it, too. It has as many names as its image."""
         image = self._sizes.node(sidecar.key[0])
         if image.kind is Kind.FILE and (file := self._branches.registry.get(image.id)):
             image = image._replace(place=file.asset_id or "")
@@ -167,7 +167,7 @@ class Stats:
         )
 
     def _times(self, node: Node) -> tuple[int, int]:
-        """When content and attributes changed, in nanoseconds since 1970."""
+        """Times of the last change of content and attributes, in nanoseconds since 1970."""
         if node.kind in moments.KINDS:
             return self._moments.of(node)
         asset_id = self._branches.asset_id_of(node)
@@ -190,17 +190,17 @@ class Stats:
         return self._layout.times(node)
 
     def _measure(self, node: Node) -> tuple[int, float, float | None]:
-        """Size, and for how long the kernel may remember the name and the attributes."""
+        """Size, and the TTLs of the name and the attributes."""
         match node.kind:
             case Kind.VIRTUAL:
                 return len(self.render(node)), 0.0, None
             case Kind.DOCUMENT:
                 made = self._branches.render(node)
-                # Not made before somebody asks for its size: a walk past it costs nothing.
+                # Not rendered before its size is requested: a walk past it costs nothing.
                 return (len(made), BRANCH_TTL_S, None) if made else (0, BRANCH_TTL_S, 0.0)
             case Kind.FILE:
                 size = self._sizes.known(node)
-                if size is None:  # forgotten here, and open: 0 would cut the file
+                if size is None:  # forgotten, but open: 0 would truncate the file
                     size = self._versions.size_of(node)
                 return size or 0, KERNEL_TTL_S, 0.0 if size is None else None
             case Kind.ORDER if node.place:
@@ -218,7 +218,7 @@ class Stats:
         return made if is_trusted else document_for_others(made)
 
     def ttl_s(self, directory: Node) -> float:
-        """How long the kernel may remember a directory's names, seconds."""
+        """How long the kernel may cache a directory's names, seconds."""
         if self._tag_directories is not None and directory.kind in _EDITED_KINDS:
             return 0.0
         return BRANCH_TTL_S if directory.kind in BRANCH_KINDS else KERNEL_TTL_S

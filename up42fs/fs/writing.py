@@ -1,4 +1,4 @@
-"""Every call that writes: to a sidecar on this machine, else an edit of a title or tag, else EROFS.
+"""Dispatches writing calls: to a sidecar on this machine, or an edit of a title or tag, else EROFS.
 
 Knows which of the two a call is for; not how either is done.
 """
@@ -22,7 +22,7 @@ class Writing:
 
     @property
     def editing(self) -> Editing:
-        """Edits of titles and tags; raises ReadOnly where they are not allowed."""
+        """Edits of titles and tags; raises ReadOnly if they are not allowed."""
         if self._editing is None:
             raise ReadOnly("mounted read-only; titles and tags can be edited with -o rw")
         return self._editing
@@ -40,7 +40,7 @@ class Writing:
     # files ---------------------------------------------------------------------------------
 
     async def create(self, parent: int, name: str) -> tuple[Attributes, Opened]:
-        """Make a sidecar and open it; one reference is taken. Raises ReadOnly for all else."""
+        """Create a sidecar and open it; takes one reference. Raises ReadOnly for any other file."""
         sidecars = self._sidecars()
         directory, found = await self._fs.locate(parent, name)
         if found is not None:
@@ -49,19 +49,19 @@ class Writing:
         return self._fs.admit(directory, name, node), self._fs.open_files.open_sidecar(opened)
 
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Write all of `data` to an open sidecar; returns how much that is."""
+        """Write all of `data` to an open sidecar; return its length."""
         self._sidecars()
         await self._fs.open_files.sidecar(handle).write(offset, data)
         return len(data)
 
     async def flush(self, handle: int) -> None:
-        """A descriptor is closed: keep what was written through it, if it is a sidecar's."""
+        """Store a sidecar's writes when a descriptor of it is closed."""
         sidecar = self._fs.open_files.sidecar_or_none(handle)
         if sidecar is not None:
             await sidecar.closed_by_writer()
 
     async def sync(self, handle: int) -> None:
-        """Keep what was written to a sidecar until now."""
+        """Store a sidecar's writes now."""
         sidecar = self._fs.open_files.sidecar_or_none(handle)
         if sidecar is not None:
             await sidecar.flush()
@@ -69,9 +69,9 @@ class Writing:
     async def change(
         self, inode: int, *, size: int | None, times_ns: tuple[int, int] | None
     ) -> bool:
-        """Cut a sidecar or give it times; False where the inode is something else's.
+        """Resize a sidecar or set its times; False if the inode is not a sidecar's.
 
-        Modes and owners of sidecars are what the mount says: setting them does nothing.
+        Modes and owners of sidecars are the mount's: setting them has no effect.
         """
         node = self._sidecar(inode)
         if node is None:
@@ -90,7 +90,7 @@ class Writing:
         await self.editing.setxattr(inode, name, value)
 
     async def free_bytes(self) -> int:
-        """Room for sidecars, for `df`."""
+        """Free space for sidecars, for `df`."""
         sidecars = self._fs.sidecars
         return await sidecars.overlay.free_bytes() if sidecars is not None else 0
 
@@ -108,7 +108,7 @@ class Writing:
     async def rename(
         self, old_parent: int, old_name: str, new_parent: int, new_name: str, flags: int
     ) -> None:
-        """Call a sidecar otherwise, move an asset from tag to tag, or rename a tag."""
+        """Rename a sidecar, move an asset from tag to tag, or rename a tag."""
         if self._fs.sidecars is not None:
             _, node = await self._fs.locate(old_parent, old_name)
             if node is not None and node.kind is Kind.SIDECAR:

@@ -1,7 +1,7 @@
 """Extended attributes of assets, orders and tags (design §2): pure functions of the catalogue.
 
-Knows nothing of the kernel's buffers or of attributes that cost a request; those are named here
-and answered by `filesystem`.
+Knows nothing of the kernel's buffers or of the values that cost a request; those attributes are
+only named here, and `attributes` reads them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ from up42fs.model.stac import NO_EPSG, StacAsset, StacItem
 from up42fs.types import Asset, Order
 
 PREFIX = "user.up42."
-#: Readable, not listed: they cost a request, or are a secret that `getfattr -d` must not print.
+#: Readable, but not listed: they cost a request, or are a secret that `getfattr -d` must not print.
 JSON = PREFIX + "json"
 STAC_JSON = PREFIX + "stac.json"
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
 EXPLAIN = PREFIX + "explain"
-#: With `START-STOP` behind it: the bytes [START, STOP) are fetched, and no others.
+#: Followed by `START-STOP`: reading it fetches the bytes [START, STOP), and no others.
 FETCH = PREFIX + "fetch."
-#: With the rest of an attribute's name behind it: the value of a listed one that had to be cut.
+#: Followed by the rest of an attribute's name: the full value of a listed one that had to be cut.
 WHOLE = PREFIX + "whole."
-#: The most that the listed attributes of a file take on disk, bytes. ext4 has a block of 4096 bytes
-#: for them: `cp -a`, `rsync -X` and tar fail where they do not fit.
+#: The most that the listed attributes of a file take on disk, bytes. ext4 stores them in a block of
+#: 4096 bytes: `cp -a`, `rsync -X` and tar fail if they do not fit.
 MOST_LISTED_BYTES = 3584
-#: The most that Linux hands over of one attribute, bytes.
+#: The longest value of an attribute that Linux returns, bytes.
 MOST_VALUE_BYTES = 65_536
-#: At the end of a value that was cut. No tag may have this character: a cut list is never set.
+#: Marks the end of a value that was cut. No tag may contain this character: a cut list is never
+#: set.
 CUT = "…"
-#: Of ext4: what stands before a name and a value, and to what these are padded.
+#: ext4's overhead of each name and value, and their padding.
 _HEAD_BYTES, _PADDING_BYTES = 16, 4
-#: Twins of other attributes for desktops, in the order in which they go.
+#: Copies of other attributes for desktops, in the order in which they are left out.
 _TWINS = {"user.xdg.tags": PREFIX + "tags", "user.xdg.comment": PREFIX + "title"}
 
 
 def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
-    """Listed attributes of an asset; `order` is its order where known, `name` its file name."""
+    """Listed attributes of an asset; `order` is its order if known, `name` its file name."""
     own = {
         "id": asset.id,
         "kind": "asset",
@@ -69,9 +70,9 @@ def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
 
 
 def fitted(attributes: Mapping[str, str]) -> dict[str, str]:
-    """What may be listed of `attributes`: all, or so much that it fits `MOST_LISTED_BYTES`.
+    """The attributes to list: all, or as much as fits into `MOST_LISTED_BYTES`.
 
-    Twins go first, then the longest values are cut: lists of tags after a tag.
+    Twins are left out first, then the longest values are cut: lists of tags after a tag.
     """
     if _most_bytes(attributes) <= MOST_LISTED_BYTES:
         return dict(attributes)
@@ -85,7 +86,7 @@ def fitted(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def listed_bytes(attributes: Mapping[str, str]) -> int:
-    """What attributes take in ext4, bytes; never less than names and values together."""
+    """Space that attributes take in ext4, bytes; at least the total of names and values."""
     return sum(
         _HEAD_BYTES + _padded(len(name)) + _padded(len(value.encode(errors="replace")))
         for name, value in attributes.items()
@@ -104,7 +105,7 @@ def _padded(size: int) -> int:
 
 
 def _shortened(attributes: dict[str, str]) -> dict[str, str]:
-    """`attributes` with no value longer than the longest limit with which they fit."""
+    """Cut all values to the longest limit with which they fit."""
     short, long = 0, MOST_LISTED_BYTES
     while long - short > 1:
         middle = (short + long) // 2
@@ -118,7 +119,7 @@ def _limited(attributes: Mapping[str, str], most_bytes: int) -> dict[str, str]:
 
 
 def cut(name: str, value: str, most_bytes: int) -> str:
-    """`value` in at most `most_bytes` bytes, or the mark `CUT` alone."""
+    """Cut `value` to at most `most_bytes` bytes, or to the mark `CUT` alone."""
     encoded = value.encode(errors="replace")
     if len(encoded) <= most_bytes:
         return value
@@ -138,7 +139,7 @@ def of_file(
     asset: Asset | None,
     order: Order | None,
 ) -> dict[str, str]:
-    """Listed attributes of a transformed file; `asset` is the delivery it was made from."""
+    """Listed attributes of a transformed file; `asset` is its delivery."""
     own = {
         "id": file_id,
         "kind": "file",
@@ -158,7 +159,7 @@ def of_file(
 
 
 def of_item_directory(asset: Asset, order: Order | None, item: StacItem | None) -> dict[str, str]:
-    """Listed attributes of an asset's directory; `item` is the one it shows, where that is so."""
+    """Listed attributes of an asset's directory; `item` is the one it shows, if it shows one."""
     own = {
         "id": item.id if item else asset.id,
         "kind": "item",
@@ -196,7 +197,7 @@ def of_tag(tag: str) -> dict[str, str]:
 
 
 def _delivery(asset: Asset | None, order: Order | None) -> dict[str, str]:
-    """What a transformed file or its directory shares with the delivery."""
+    """The attributes that a transformed file or its directory shares with the delivery."""
     if asset is None:
         return {}
     shared = of_asset(asset, order, "")

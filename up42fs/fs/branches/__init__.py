@@ -1,5 +1,5 @@
 """The parts of the tree beside the four views: transformed files, `stac/`, `search/`, footprints.
 
-Each branch offers what `fs.tree.branch` asks for: nodes by name, listings, attributes. None knows
+Each branch implements `fs.tree.branch`: nodes by name, listings, attributes. No branch knows
 another one.
 """

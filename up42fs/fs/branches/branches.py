@@ -1,6 +1,6 @@
-"""The parts of the tree beside the four views, put together: files, `stac/`, `search/`, documents.
+"""The parts of the tree beside the four views, combined: files, `stac/`, `search/`, documents.
 
-Knows which branch answers for what; nothing of how.
+Knows which branch is responsible for a node; nothing of how it works.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from up42fs.fs.tree.nodes import Kind, Node
 
 
 class Branches:
-    """What a mount shows beside orders, tags, states and assets; nothing without sources."""
+    """The directories beside orders, tags, states and assets; without sources there are none."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Branches:
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 
     def is_settled(self, directory: Node) -> bool:
-        """Whether what is absent in a prepared directory may be remembered as absent."""
+        """Whether negative lookups in a prepared directory may be cached."""
         if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
             return True
         return self.transformed.is_settled(directory)
 
     def asset_id_of(self, node: Node) -> str | None:
-        """The delivery whose files a FILE, FILES, ITEM or item.json is of; None for others."""
+        """The delivery that a FILE, FILES, ITEM or item.json belongs to; None for other nodes."""
         match node.kind:
             case Kind.FILE:
                 return node.place or None
@@ -60,7 +60,7 @@ class Branches:
                 return None
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """When what a DOCUMENT describes was made and changed; None where it is the tree."""
+        """Times of creation and change of a DOCUMENT's subject; None if that is the tree itself."""
         kind, _, id_ = node.id.partition("/")
         if kind == "item" and self.transformed is not None:
             return self.transformed.times(Node(Kind.FILES, id_))
@@ -69,7 +69,10 @@ class Branches:
         return None
 
     async def ensure(self, node: Node, layout: Layout) -> None:
-        """Make `render(node)` possible for a DOCUMENT; may ask UP42, raises an `Up42fsError`."""
+        """Load what `render(node)` needs for a DOCUMENT; may send requests.
+
+        Raises an `Up42fsError`.
+        """
         if node.id.startswith(PREFIX):
             await self.footprints.ensure(node, layout)
         elif node.id.startswith("item/"):
@@ -79,7 +82,7 @@ class Branches:
             await self.static.ensure_document(node.id)
 
     def render(self, node: Node) -> bytes | None:
-        """A DOCUMENT's content; None if what it is about is gone, or was never asked for."""
+        """A DOCUMENT's content; None if its subject is gone, or was never loaded."""
         if node.id.startswith(PREFIX):
             return self.footprints.known(node)
         if node.id.startswith("item/"):

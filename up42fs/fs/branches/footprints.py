@@ -1,6 +1,6 @@
-"""`footprints.geojson`: the outlines of what a directory shows, made when somebody opens it.
+"""`footprints.geojson`: the outlines of a directory's assets, built when the file is opened.
 
-Knows which items a directory's assets have; how they become GeoJSON is `fs.branches.outlines`'s.
+Knows which items a directory's assets have; `fs.branches.outlines` converts them to GeoJSON.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 NAME = "footprints.geojson"
 KINDS = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY})
 PREFIX = "footprints/"
-#: Seconds a document is kept, and how many assets' items are asked for at a time.
+#: Seconds that a document is cached, and how many assets' items are fetched in parallel.
 KEPT_S = 60.0
 PARALLEL = 8
-#: Assets whose items are asked for by one search: not more than memory holds.
+#: Assets whose items are fetched by one search: not more than memory holds.
 TOGETHER = 100
 
 
@@ -41,26 +41,26 @@ def document_of(directory: Node) -> Node:
 
 
 def directory_of(document: Node) -> Node:
-    """The directory whose footprints a node shows."""
+    """The directory whose footprints a document holds."""
     kind, _, id_ = document.id.removeprefix(PREFIX).partition("/")
     return Node(Kind(kind), id_)
 
 
 class Footprints:
-    """Documents by directory, kept for a minute."""
+    """Documents by directory, cached for a minute."""
 
     def __init__(self, items: ItemsOfAssets | None) -> None:
         self._items = items
         self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
 
     def known(self, document: Node) -> bytes | None:
-        """The document if it was made within the last minute."""
+        """The document if it was built within the last minute."""
         return self._kept.get(document)
 
     async def ensure(self, document: Node, layout: Layout) -> bytes:
-        """The document; asks for the items of the directory's assets. Raises `Up42fsError`.
+        """Return the document; fetches the items of the directory's assets. Raises `Up42fsError`.
 
-        Items that are not known are one search for a hundred assets, else one an asset.
+        Unknown items take one search per hundred assets, or if that fails one per asset.
         """
         made = self._kept.get(document)
         if made is None:
@@ -102,7 +102,7 @@ class Footprints:
 
 
 async def _items_of(items: ItemsOfAssets, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
-    """Items by asset; those of an asset that fails are missing. Raises where every one fails."""
+    """Items by asset, without those of assets that fail. Raises if all fail."""
     found: dict[str, tuple[StacItem, ...]] = {}
     errors: list[Up42fsError] = []
     limiter = trio.CapacityLimiter(PARALLEL)

@@ -1,7 +1,7 @@
-"""`footprints.geojson`: the outlines of what a directory holds, for a GIS to show where it lies.
+"""GeoJSON of a directory's outlines, for a GIS to show the location of its images.
 
-Knows nothing of directories: entries come with the path that their file has as seen from the
-document. RFC 7946; an outline is the item's geometry as UP42 sent it, else its bounding box.
+Knows nothing of directories: entries come with the path of their file relative to the document. RFC
+7946; an outline is the item's geometry as UP42 sent it, else its bounding box.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Any
 from up42fs.model import geojson
 from up42fs.model.stac import StacItem
 
-#: Foreign member (RFC 7946 §6.1): how many entries have no outline and therefore no feature.
+#: Foreign member (RFC 7946 §6.1): the number of entries without outline, and therefore without
+#: feature.
 WITHOUT_OUTLINE = "up42fs:without_outline"
 
 
 @dataclass(frozen=True, slots=True)
 class FootprintEntry:
-    """One asset, or one of its items, and where it is.
+    """One asset, or one of its items, and its path.
 
     `id` is the asset's, `path` relative to the document, `collection` the product collection
-    (`phr`), `status` the CNAM status. `bbox` (degrees, four or six numbers) serves where the item
-    has no outline or is not known, e.g. from the extent of the STAC collection.
+    (`phr`), `status` the CNAM status. `bbox` (degrees, four or six numbers) is used if the item has
+    no outline or is not known, e.g. from the extent of the STAC collection.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""`search/<query>/`: a directory made by its name, showing the assets that match.
+"""`search/<query>/`: a directory created by its name, with the assets that match.
 
-Knows queries and what they found; the grammar is `model.query`'s. Only a name that parses asks
-anything, and not before it is looked into; every other name is absent from memory.
+Knows queries and their results; `model.query` defines the grammar. Only a name that parses sends a
+request, and only when it is looked into; every other name is absent without a request.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model.query import Query, parse_query
 from up42fs.types import Asset
 
-#: What no search can answer.
+#: A result that no search can have.
 _NEVER = frozenset({""})
 
 
 class Searches(Protocol):
-    """Where the part of a query that UP42 must answer is answered (see `catalog.searches`)."""
+    """Answers the part of a query that UP42 must answer (see `catalog.searches`)."""
 
     async def asset_ids(self, query: Query) -> frozenset[str] | None:
-        """IDs of the assets whose items match; None where the catalogue alone can tell."""
+        """IDs of the assets whose items match; None if the catalogue alone can decide."""
         ...
 
 
 class Search:
-    """The branch of SEARCH and QUERY nodes. A QUERY's ID is its name as it was typed."""
+    """The branch of SEARCH and QUERY nodes. A QUERY's ID is its name as the user typed it."""
 
     kinds = frozenset({Kind.SEARCH, Kind.QUERY})
     top: Mapping[str, Node] = {"search": Node(Kind.SEARCH)}
@@ -40,7 +40,7 @@ class Search:
         self._found: dict[str, frozenset[str] | None] = {}
 
     async def prepare(self, node: Node) -> bool:
-        """Run the query; whether its members must be looked at anew."""
+        """Run the query; return whether its members may have changed."""
         if node.kind is Kind.SEARCH:
             return True
         query = parse_query(node.id)
@@ -66,21 +66,21 @@ class Search:
         return [asset for asset in candidates if self._matches(query, asset)]
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """A name that parses is a query."""
+        """Return a query node if the name parses."""
         if parent.kind is Kind.SEARCH and parse_query(name) is not None:
             return Node(Kind.QUERY, name)
         return None
 
     def exists(self, node: Node) -> bool:
-        """A query is there for whoever can spell it."""
+        """Whether the query parses: every valid query exists."""
         return node.kind is Kind.SEARCH or parse_query(node.id) is not None
 
     def links(self, node: Node) -> int:
-        """Not counted: a query adds itself, and what it finds changes unannounced."""
+        """Not counted: a query adds itself, and its results change unannounced."""
         return UNCOUNTED
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """The tree's own."""
+        """None: the tree's own times apply."""
         return None
 
     def _matches(self, query: Query, asset: Asset) -> bool:

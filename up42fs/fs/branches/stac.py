@@ -1,7 +1,7 @@
 """`stac/`: the storage as a static STAC catalogue of real files (design §2).
 
-Knows collections, items and their names; how the documents read is `model.stac_documents`'s.
-Nothing is asked before somebody looks, then a directory at a time.
+Knows collections, items and their names; `model.stac_documents` builds the documents. No request is
+sent before a directory is opened, then one directory at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from up42fs.model import stac_documents as static_stac
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset
 
-#: Collections whose items are held.
+#: Collections whose items are kept in memory.
 MOST_SHOWN = 256
 _CATALOG = Node(Kind.DOCUMENT, "catalog")
 
@@ -34,7 +34,7 @@ _NOTHING = _Shown((), MappingProxyType({}))
 
 
 class CollectionsOfStorage(Protocol):
-    """Where collections come from (see `catalog.collections.Collections`)."""
+    """The source of collections (see `catalog.collections.Collections`)."""
 
     async def all(self) -> tuple[StacCollection, ...]:
         """Every collection, newest first; raises an `Up42fsError`."""
@@ -55,16 +55,16 @@ class StaticCatalogue:
         self._source = collections
         self._registry = registry
         registry.elsewhere = self._with_file
-        #: By the ID of a file, the collection whose own it is.
+        #: File ID -> the ID of the collection whose own file it is.
         self._own: dict[str, str] = {}
         self._all: tuple[StacCollection, ...] = ()
         self._by_id: dict[str, StacCollection] = {}
         self._names: dict[str, str] = {}
-        #: Of the collections last looked into: items, and their names by ID.
+        #: Items of the recently opened collections, and their names by ID.
         self._shown: LRUCache[str, _Shown] = LRUCache(MOST_SHOWN)
 
     async def prepare(self, node: Node) -> bool:
-        """Learn the collections, and the items of the node's; whether they differ."""
+        """Load the collections, and the items of the node's; return whether they changed."""
         changed = await self._learn_collections() if node.kind is Kind.STAC else False
         collection_id = node.id.partition("/")[0]
         if collection_id in self._by_id:
@@ -72,7 +72,7 @@ class StaticCatalogue:
         return changed
 
     def children(self, node: Node) -> dict[str, Node]:
-        """The document of the directory, and what it links to."""
+        """The directory's document, and the entries it links to."""
         collection_id, _, item_id = node.id.partition("/")
         if node.kind is Kind.STAC:
             listed = {name: Node(Kind.COLLECTION, id_) for id_, name in self._names.items()}
@@ -93,11 +93,11 @@ class StaticCatalogue:
         return {name: document} | self._registry.named(item, item.assets, (name,))
 
     def members(self, node: Node) -> Iterable[Asset]:
-        """None: these are not directories of assets."""
+        """Empty: these are not directories of assets."""
         return ()
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """IDs of collections and items are names too."""
+        """Resolve the ID of a collection or item as a name."""
         if parent.kind is Kind.STAC and name in self._by_id:
             return Node(Kind.COLLECTION, name, name)
         if parent.kind is Kind.COLLECTION and self._item(parent.id, name) is not None:
@@ -105,13 +105,13 @@ class StaticCatalogue:
         return None
 
     def exists(self, node: Node) -> bool:
-        """Whether the collection or item was still listed when last heard of."""
+        """Whether the collection or item was in the last listing."""
         collection_id, _, item_id = node.id.partition("/")
         match node.kind:
             case Kind.COLLECTION:
                 return collection_id in self._by_id
             case Kind.STAC_ITEM:
-                # What was let go of is taken to be there until it is looked into again.
+                # Items that were evicted count as existing until their collection is opened again.
                 return collection_id in self._by_id and (
                     collection_id not in self._shown
                     or self._item(collection_id, item_id) is not None
@@ -120,7 +120,7 @@ class StaticCatalogue:
                 return True
 
     def links(self, node: Node) -> int:
-        """A directory and its subdirectories, where they are known."""
+        """2 plus the number of subdirectories, if known."""
         match node.kind:
             case Kind.STAC:
                 return 2 + len(self._names) if self._all else UNCOUNTED
@@ -131,13 +131,13 @@ class StaticCatalogue:
                 return 2
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """An item's own; collections have none (contract §5.2)."""
+        """An item's own times; collections have none (contract §5.2)."""
         collection_id, _, item_id = node.id.partition("/")
         item = self._item(collection_id, item_id)
         return item_times(item) if item else None
 
     async def ensure_document(self, document_id: str) -> None:
-        """Make `document` able to answer, where what it needs was let go of."""
+        """Load what `document` needs, if it was evicted."""
         collection_id = document_id.partition("/")[2].partition("/")[0]
         if collection_id in self._by_id and collection_id not in self._shown:
             await self._learn_items(collection_id)
@@ -166,12 +166,12 @@ class StaticCatalogue:
         return to_json(static_stac.item_document(item, files=files, self_contained=False))
 
     def _own_files(self, collection: StacCollection) -> dict[str, Node]:
-        """What stands beside collection.json: the delivery, its thumbnail."""
+        """The files beside collection.json: the delivery, its thumbnail."""
         item = _as_item(collection)
         return self._registry.named(item, item.assets, self._taken(collection.id))
 
     def _taken(self, collection_id: str) -> tuple[str, ...]:
-        """Names beside collection.json that its files cannot have: those of items."""
+        """Names of items beside collection.json, which its files cannot have."""
         return static_stac.COLLECTION_DOCUMENT, *self._of(collection_id).names.values()
 
     def _with_file(self, file_id: str) -> StacItem | None:
@@ -190,7 +190,7 @@ class StaticCatalogue:
             for stac in each.assets
             if stac.asset_id is not None
         }
-        # Newest first (contract §5.2); names are given from the oldest on.
+        # The listing is newest first (contract §5.2); names are assigned from the oldest on.
         self._names = static_stac.collection_names(tuple(reversed(collections)))
         for gone in self._shown.keys() - self._by_id.keys():
             del self._shown[gone]
@@ -216,7 +216,7 @@ class StaticCatalogue:
 
 
 def _as_item(collection: StacCollection) -> StacItem:
-    """A collection's own files as those of an item, which is what knows files."""
+    """A collection's own files as an item's, since the registry handles files of items."""
     return StacItem(
         id=collection.id,
         collection_id=collection.id,

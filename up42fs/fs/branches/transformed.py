@@ -1,13 +1,13 @@
-"""What stands in an asset's directory: its transformed files, by item, and item.json.
+"""The content of an asset's directory: its transformed files, by item, and item.json.
 
 Knows STAC items and the names of their files; nothing of inodes, sizes or links.
 
-Theory. An asset that UP42 transformed has STAC items, asked when its directory is first looked
-into (`prepare`). One item: its files stand in the directory itself. Several: one subdirectory
-each. A file's node is its STAC asset's ID, wherever it stands: one inode, one page cache.
-The registry holds what is needed to answer for a file node. It is filled when a directory is
-built, and bounded: a file that was forgotten is found again by its delivery, which its node names,
-when somebody asks (`prepare`). An asset that leaves the storage takes its files along.
+Theory. An asset that UP42 transformed has STAC items, fetched when its directory is first opened
+(`prepare`). If there is one item, its files are in the directory itself; if there are several, each
+has a subdirectory. A file's node is its STAC asset's ID, wherever it is listed: one inode, one page
+cache. The registry holds the data needed to answer for a file node. It is filled when a directory
+is built, and bounded: an evicted file is loaded again through its delivery, which its node names,
+when it is used (`prepare`). When an asset leaves the storage, its files leave with it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from up42fs.types import Asset, CnamStatus
 log = logging.getLogger(__name__)
 
 ITEM_JSON = "item.json"
-#: Files remembered, about 0.3 kB each; directories shown lately, and documents.
+#: Files kept in memory, about 0.3 kB each; recently shown directories, and documents.
 MOST_FILES = 8_000
 MOST_SHOWN = 1024
 MOST_DOCUMENTS = 256
-#: Walks followed at a time, and the deliveries read from disk together on one.
+#: Walks followed at a time, and deliveries read from disk together in one.
 MOST_WALKS = 8
 TOGETHER = 32
 
 
 class ItemsOfAssets(Protocol):
-    """Where items come from (see `catalog.items.Items`)."""
+    """The source of items (see `catalog.items.Items`)."""
 
     async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
         """All items of an asset; raises an `Up42fsError`."""
         ...
 
     async def recall(self, assets: Iterable[Asset]) -> None:
-        """Bring back what an earlier mount learned of assets soon asked for; asks nothing."""
+        """Load from disk the items of assets that are needed soon; sends no request."""
         ...
 
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
@@ -61,19 +61,19 @@ class ItemsOfAssets(Protocol):
         ...
 
     def sizes(self, asset_id: str) -> Mapping[str, int]:
-        """Sizes in bytes of its files, by ID, as far as they were learned in earlier mounts."""
+        """Known sizes in bytes of an asset's files, by ID, from earlier mounts."""
         ...
 
     def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """Remember the size of a file of an asset across mounts."""
+        """Store the size of an asset's file across mounts."""
         ...
 
     async def learn(self, assets: Iterable[Asset]) -> None:
-        """Learn the items of several assets at once; raises an `Up42fsError`."""
+        """Fetch the items of several assets at once; raises an `Up42fsError`."""
         ...
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
-        """The items last heard of; None where nothing is known."""
+        """The last known items; None if nothing is known."""
         ...
 
 
@@ -88,12 +88,12 @@ class File:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The file's name in messages."""
         return f"{self.name} of item {self.item.id} (asset {self.asset_id or 'unknown'})"
 
 
 class FileRegistry:
-    """The files last listed, by STAC asset ID, their sizes, and which of them UP42 refuses."""
+    """The recently listed files, by STAC asset ID; their sizes; the files that UP42 refuses."""
 
     def __init__(
         self,
@@ -103,26 +103,26 @@ class FileRegistry:
         transformations: Transformations | None = None,
     ) -> None:
         self._transformations = transformations or Transformations(index)
-        #: Called with a file that is another version than the one shown before.
+        #: Called with a file whose version changed.
         self.on_change: Callable[[Node], None] = lambda _: None
-        #: What says of a file that no item of its delivery has, as an item: see `static`.
+        #: Returns a file that belongs to no item of its delivery, as an item: see `stac`.
         self.elsewhere: Callable[[str], StacItem | None] = lambda _: None
         self._index = index
         self._items = items
         self._most = most
         self._files: dict[str, File] = {}
-        #: By item, those of its files that are held; the item last used is the last.
+        #: Item -> its files in memory; the most recently used item is last.
         self._by_item: OrderedDict[str, set[str]] = OrderedDict()
         self._learned: dict[str, int] = {}
-        #: When they were made, nanoseconds since 1970; of assets, the last of those held.
+        #: Creation times, nanoseconds since 1970; by asset, the latest of its files in memory.
         self._made_ns: dict[str, int] = {}
         self._latest_ns: dict[str, int] = {}
-        #: Of files that stand under several keys of their item, under how many.
+        #: Number of keys of files that are listed under several keys of their item.
         self._keys: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
 
     def get(self, file_id: str) -> File | None:
-        """The file of a STAC asset ID, unless it was forgotten or its delivery has left."""
+        """The file of a STAC asset ID, unless it was evicted or its delivery has left."""
         file = self._files.get(file_id)
         if file is None or (file.asset_id and file.asset_id not in self._index.assets):
             return None
@@ -138,16 +138,16 @@ class FileRegistry:
         return [id_ for id_ in ids if id_ is not None and id_ in self._files]
 
     def size(self, file_id: str) -> int | None:
-        """A file's size in bytes, None where nobody has learned it."""
+        """A file's size in bytes, None if unknown."""
         return self._learned.get(file_id)
 
     def learn_asset_size(self, asset: Asset, size: int) -> None:
-        """Keep the size of a delivery that UP42 lists without one, for later mounts."""
+        """Store the size of a delivery that UP42 lists without one, for later mounts."""
         if self._items is not None:
             self._items.learn_size(asset.id, asset.id, asset.updated_at.isoformat(), size)
 
     def learn_size(self, file_id: str, size: int) -> None:
-        """Believe a size until the file is forgotten here, and keep it for later mounts."""
+        """Keep a size until the file is evicted here, and store it for later mounts."""
         file = self._files.get(file_id)
         if file is None:
             return
@@ -156,23 +156,23 @@ class FileRegistry:
             self._items.learn_size(file_id, file.asset_id, stamp_of(file.item), size)
 
     def made_ns(self, file_id: str) -> int:
-        """When a file was made, in nanoseconds since 1970; 0 where it was forgotten."""
+        """Creation time of a file, in nanoseconds since 1970; 0 if it was evicted."""
         return self._made_ns.get(file_id, 0)
 
     def keys(self, file_id: str) -> int:
-        """Under how many names a file stands in each directory of its item."""
+        """Number of names of a file in each directory of its item."""
         return self._keys.get(file_id, 1)
 
     def latest_ns(self, asset_id: str) -> int:
-        """When the last file of an asset was made, as far as they were listed; else 0."""
+        """Creation time of an asset's latest file, as far as they were listed; else 0."""
         return max(self._latest_ns.get(asset_id, 0), self._transformations.at_ns(asset_id))
 
     def is_held(self, file_id: str) -> bool:
-        """Whether `get` can tell about a file."""
+        """Whether a file is in memory."""
         return file_id in self._files
 
     def refill(self, items: Iterable[StacItem]) -> None:
-        """Hold all files of items again."""
+        """Load all files of items again."""
         for item in items:
             self.named(item, item.assets)
 
@@ -203,7 +203,7 @@ class FileRegistry:
     def named(
         self, item: StacItem, among: Iterable[StacAsset], taken: tuple[str, ...] = ()
     ) -> dict[str, Node]:
-        """Nodes of those of an item's files that can be read, by name; remembers them."""
+        """Nodes of an item's readable files, by name; keeps them in memory."""
         file_names = static_stac.file_names(item, taken)
         sizes = self._items.sizes(item.asset_id) if self._items and item.asset_id else {}
         made_ns = self._made_at(item)
@@ -214,7 +214,7 @@ class FileRegistry:
                 self._report(item, stac)
                 continue
             name = file_names[stac.key]
-            if stac.asset_id in seen:  # one file under another key: another name of it
+            if stac.asset_id in seen:  # the same file under another key: another name
                 listed[name] = seen[stac.asset_id]
                 self._keys[stac.asset_id] = list(listed.values()).count(listed[name])
                 continue
@@ -227,9 +227,9 @@ class FileRegistry:
         return listed
 
     def _made_at(self, item: StacItem) -> int:
-        """When an item's files were made: never before their delivery, which is what they are of.
+        """Creation time of an item's files: never before their delivery, from which they were made.
 
-        An item's `updated` is the provider's in part, from before UP42 had the scene.
+        Part of the `updated` of items is the provider's, from before UP42 had the scene.
         """
         asset = self._index.assets.get(item.asset_id or "")
         if asset is None:
@@ -256,7 +256,7 @@ class FileRegistry:
 
 
 class _Walk:
-    """An order in which deliveries may be walked into, and how far that came."""
+    """An order in which deliveries may be opened one after another, and the position in it."""
 
     def __init__(self, asset_ids: Sequence[str]) -> None:
         self._asset_ids = asset_ids
@@ -264,9 +264,9 @@ class _Walk:
         self._reached: int | None = None
 
     def next_of(self, asset_id: str) -> Sequence[str]:
-        """The delivery, and those after it where it is the next one, or soon after the last.
+        """The delivery, and those after it if it is the next one or follows the last one closely.
 
-        Where they are few, all: to read them takes less than to ask twice.
+        If there are few, return all: reading them takes less time than two calls.
         """
         rank = self._ranks.get(asset_id)
         if rank is None:
@@ -295,7 +295,7 @@ class Transformed:
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
 
     async def prepare(self, node: Node) -> bool:
-        """Learn the items of the asset; whether they differ from those shown last."""
+        """Load the items of the asset; return whether they differ from those shown before."""
         if node.kind is Kind.FILE:
             await self._prepare_file(node)
             return False
@@ -310,12 +310,12 @@ class Transformed:
         return changed
 
     def expect(self, place: str, orders: Callable[[], Iterable[Sequence[str]]]) -> None:
-        """Somebody lists a directory of assets, and may walk into them, in one of the orders."""
+        """Note that a directory of assets is listed, which may be walked in one of the orders."""
         self._walks.pop(place, None)
         self._expected[place] = orders
 
     def _next_of(self, place: str, asset: Asset) -> list[Asset]:
-        """The asset, and those that will be walked into after it if this is a walk."""
+        """The asset, and in a walk those that will be opened after it."""
         orders = self._expected.pop(place, None)
         if orders is not None:
             self._walks[place] = [_Walk(order) for order in orders()]
@@ -332,7 +332,7 @@ class Transformed:
         self._registry.refill([other] if other else await self._items.of_asset(asset))
 
     def children(self, node: Node) -> dict[str, Node]:
-        """The files of the item, or the items where there are several."""
+        """The files of the item, or the items if there are several."""
         asset_id, _, item_id = node.id.partition("/")
         items = self._shown.get(node) or ()
         if item_id:
@@ -349,11 +349,11 @@ class Transformed:
         }
 
     def members(self, node: Node) -> Iterable[Asset]:
-        """None: these are not directories of assets."""
+        """Empty: these are not directories of assets."""
         return ()
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """Item IDs are names too."""
+        """Resolve an item's ID as a name."""
         asset_id, _, item_id = parent.id.partition("/")
         items = self._shown.get(parent) or ()
         if item_id or len(items) < 2 or not any(item.id == name for item in items):
@@ -361,7 +361,7 @@ class Transformed:
         return Node(Kind.ITEM, f"{asset_id}/{name}", str(parent))
 
     def exists(self, node: Node) -> bool:
-        """Whether the asset is still transformed, the file still listed."""
+        """Whether the asset is still transformed, or the file still listed."""
         if node.kind is Kind.FILE and not node.place:
             return self._registry.get(node.id) is not None
         if node.kind is Kind.FILE:
@@ -373,7 +373,7 @@ class Transformed:
         return self._index.assets.get(asset_id)
 
     def links(self, node: Node) -> int:
-        """A file: one for each name of its delivery in the views; a directory: with its items."""
+        """Link count of a file: its names in all views; of a directory: 2 plus its items."""
         if node.kind is Kind.FILE:
             figures = self._index.assets.figures(node.place)
             return self._registry.keys(node.id) * (1 if figures is None else figures.names)
@@ -385,7 +385,7 @@ class Transformed:
         return 2 + (len(items) if len(items) > 1 else 0)
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """Those of the delivery: its files came with it."""
+        """The times of the delivery, since its files came with it."""
         asset = self._delivery(node)
         if asset is not None:
             return asset.created_at, asset.updated_at
@@ -393,7 +393,7 @@ class Transformed:
         return item_times(file.item) if file else None
 
     def item_of(self, node: Node) -> StacItem | None:
-        """The one item that a FILES or ITEM directory shows, if it is known and one."""
+        """The item that a FILES or ITEM directory shows, if it is known and the only one."""
         asset_id, _, item_id = node.id.partition("/")
         items = self._items.known(asset_id) or ()
         if item_id:
@@ -401,11 +401,14 @@ class Transformed:
         return items[0] if len(items) == 1 else None
 
     def is_settled(self, node: Node) -> bool:
-        """Whether a directory shows files: until then its items are asked again and again."""
+        """Whether a directory shows files; until then its items are fetched again and again."""
         return any(map(transformed_files, self._shown.get(node) or ()))
 
     async def whole_item(self, node: Node) -> StacItem | None:
-        """The item of a file, or the one of a directory, with its document; may ask UP42."""
+        """The item of a file or of a directory with one item, with its document; may need requests.
+
+        Returns None if there is no such item.
+        """
         asset = self._delivery(node)
         if asset is None:
             return None
@@ -417,7 +420,7 @@ class Transformed:
         return next((item for item in items if item.id == item_id), None)
 
     async def ensure_document(self, document_id: str) -> None:
-        """Make `document` able to answer; may ask UP42."""
+        """Load what `document` needs; may send requests."""
         _, asset_id, item_id = document_id.split("/", 2)
         item = await self.whole_item(Node(Kind.ITEM, f"{asset_id}/{item_id}"))
         if item is None:
@@ -428,30 +431,30 @@ class Transformed:
         self._documents[document_id] = made
 
     def document(self, document_id: str) -> bytes | None:
-        """An item.json, self-contained, hrefs beside it; None if it was not asked for lately."""
+        """An item.json, self-contained, with relative hrefs; None if it was not loaded recently."""
         return self._documents.get(document_id)
 
 
 def node_of_file(item: StacItem, file_id: str) -> Node:
-    """A file's node; it goes with its delivery, where that is known."""
+    """A file's node; it names its delivery if that is known."""
     return Node(Kind.FILE, file_id, item.asset_id or "")
 
 
 def readable_files(
     item: StacItem, among: Iterable[StacAsset], taken: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """File names of the files that stand beside the document, by STAC asset key."""
+    """Names of the files beside the document, by STAC asset key."""
     file_names = static_stac.file_names(item, taken)
     return {stac.key: file_names[stac.key] for stac in among if stac.asset_id is not None}
 
 
 def item_times(item: StacItem) -> tuple[datetime, datetime] | None:
-    """When an item's content and its attributes changed last, as far as it says."""
+    """Times of the last change of an item's content and attributes, if it has any."""
     made = item.updated or item.created or item.datetime
     return None if made is None else (made, made)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """A document as a file."""
+    """Encode a document as a file."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"

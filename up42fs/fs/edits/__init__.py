@@ -1,1 +1,1 @@
-"""Edits of titles and tags (`-o rw`): carried out on the newest state, journalled, undone."""
+"""Edits of titles and tags (`-o rw`): applied to the newest state, journalled, undone."""

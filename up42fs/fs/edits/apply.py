@@ -1,20 +1,21 @@
-"""Carries edits of title and tags out: one asset at a time, on its newest state, and nothing twice.
+"""Applies edits of titles and tags: one asset at a time, on its newest state, and never twice.
 
-Knows assets and intentions (`model.intentions`); nothing of inodes, or of the way an edit was asked
-for.
+Knows assets and intentions (`model.intentions`); nothing of inodes, or of the call that caused the
+edit.
 
-Theory. An edit is: hold the asset's lock, read it afresh, apply the intention, write what differs,
-take UP42's answer over into the index, tell the kernel, write the journal. Rules:
-1. A write is made once and never repeated blindly. Where its answer is lost (cut, 5xx, 429, 409) it
-   may have been carried out: the asset is read again after a pause, and if the intention holds
-   there is nothing left to do. Else it is applied to that newer state and written.
-2. What UP42 refuses (400, 401, 403, 404) is final. So is the deadline: the caller hears of it,
-   and a refresh finds out what became of the last write.
-3. An answer that does not hold the edit is no success.
-4. Once UP42 has answered, what follows is not cancelled: the tree and the journal are true before
-   the call returns.
-Between the reading and the writing lies one round trip in which somebody else's change is lost:
-UP42 has no conditional write. Mounts of one machine hold each other off (`interlock`).
+Theory. An edit takes these steps: take the asset's lock, read the asset afresh, apply the
+intention, write the difference, copy UP42's answer into the index, invalidate the kernel's cache,
+write the journal. Rules: 1. A write is sent once and never repeated blindly. If its answer is lost
+(connection cut, 5xx, 429,
+   409) it may have been carried out: the asset is read again after a pause, and if the intention
+   holds there is nothing left to do. Otherwise it is applied to that newer state and written.
+2. A refusal by UP42 (400, 401, 403, 404) is final. So is the deadline: the caller gets the error,
+   and a refresh finds out whether the last write was carried out.
+3. An answer that does not contain the edit is no success. 4. Once UP42 has answered, the remaining
+steps are not cancelled: the tree and the journal are
+   correct before the call returns.
+Between the read and the write lies one round trip in which another client's change is lost: UP42
+has no conditional write. Mounts of one machine lock each other out (`locks`).
 """
 
 from __future__ import annotations
@@ -62,28 +63,28 @@ EDIT_TIMEOUT_S = request_s(20.0)
 ALL_TIMEOUT_S = request_s(25.0)
 #: Writes answered 409 before it is believed.
 MOST_CONFLICTS = 5
-#: Assets of one command that are edited at once.
+#: Assets of one command that are edited in parallel.
 PARALLEL = 8
-#: How long telling the kernel and the journal may take, seconds.
+#: The longest that invalidation and the journal may take, seconds.
 FINISH_TIMEOUT_S = 3.0
-#: Failures remembered, by asset.
+#: Failures kept, by asset.
 MOST_FAILURES = 256
 
 
 class Source(Protocol):
-    """Where title and tags are kept (see `catalog.metadata`)."""
+    """The store of titles and tags (see `catalog.metadata`)."""
 
     async def read(self, asset_id: str) -> Fresh:
         """The asset as it is now; raises an `Up42fsError`."""
         ...
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Set what differs from `fresh`, once; raises an `Up42fsError`."""
+        """Write the difference from `fresh`, once; raises an `Up42fsError`."""
         ...
 
 
 class Locks(Protocol):
-    """One edit of an asset at a time (see `fs.edits.locks`)."""
+    """Allows one edit of an asset at a time (see `fs.edits.locks`)."""
 
     def held(self, asset_id: str) -> AbstractAsyncContextManager[None]:
         """Hold the lock of one asset."""
@@ -92,7 +93,7 @@ class Locks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one command does: its number in the journal, its words, and what it undoes."""
+    """One command: its number in the journal, its description, and the operation it undoes."""
 
     number: int
     what: str
@@ -115,7 +116,7 @@ class Edits:
         metrics: Metrics,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`publish` makes the tree and the kernel follow the index; `refresh` looks for changes."""
+        """`publish` updates the tree and the kernel from the index; `refresh` looks for changes."""
         self.journal = journal
         self._index = index
         self._source = source
@@ -128,15 +129,15 @@ class Edits:
         self._failures: LRUCache[str, str] = LRUCache(MOST_FAILURES)
 
     async def change(self, asset_id: str, edit: Edit, what: str) -> None:
-        """Edit one asset; raises an `Up42fsError`, and then nothing is known to have changed."""
+        """Edit one asset; raises an `Up42fsError`: then no change is known to have happened."""
         await self._change(asset_id, edit, Operation(self.journal.begin(), what))
 
     async def change_all(self, wanted: Mapping[str, Edit], what: str) -> None:
-        """Edit several assets by one operation; see `_run`."""
+        """Edit several assets in one operation; see `_run`."""
         await self._run(wanted, Operation(self.journal.begin(), what))
 
     async def undo(self, number: int) -> None:
-        """Take back what is left of an operation; see `_run`. Raises InvalidArgument."""
+        """Undo what is left of an operation; see `_run`. Raises InvalidArgument."""
         for changes in still_done(self.journal.changes):
             if changes[0].operation == number:
                 break
@@ -149,7 +150,7 @@ class Edits:
         await self._run(wanted, Operation(self.journal.begin(), what, undoes=number))
 
     def last_failure(self, asset_id: str) -> str | None:
-        """Why the last edit of an asset failed, in UP42's words; None after one that did not."""
+        """The error of the last edit of an asset, in UP42's words; None if it succeeded."""
         return self._failures.get(asset_id)
 
     def status(self) -> dict[str, object]:
@@ -157,9 +158,9 @@ class Edits:
         return {"made": len(self.journal.changes), "failed": dict(self._failures)}
 
     async def _run(self, wanted: Mapping[str, Edit], operation: Operation) -> None:
-        """Edit every asset there is, whatever happens to others.
+        """Edit every asset, whether others fail or not.
 
-        Raises the first error, with the number of assets that were edited, if one was not.
+        If any failed, raises the first error, with the number of assets that were edited.
         """
         done: list[str] = []
         errors: list[Up42fsError] = []
@@ -206,7 +207,7 @@ class Edits:
             if operation.undoes is None:
                 raise
             gone = self._index.assets.get(asset_id)
-            if gone is not None:  # nothing of it is left to undo
+            if gone is not None:  # the asset is gone: nothing is left to undo
                 await self._record(gone, Metadata(None, ()), Edit(), operation)
         finally:
             if unsure:
@@ -218,7 +219,7 @@ class Edits:
     async def _attempts(
         self, asset_id: str, edit: Edit, operation: Operation, unsure: list[Fresh]
     ) -> None:
-        """Until it is done or refused; `unsure` holds what was before a write without an answer."""
+        """Retry until done or refused; `unsure` holds the state before an unanswered write."""
         attempt = 0
         while True:
             fresh = await self._source.read(asset_id)
@@ -230,7 +231,7 @@ class Edits:
             wanted = edit.applied(fresh.metadata)
             before = unsure.pop().metadata if unsure else None
             if wanted == fresh.metadata:
-                # Carried out by a write whose answer was lost, or by somebody else.
+                # A write whose answer was lost carried it out, or another client did.
                 await self._finish(fresh, fresh, before, edit, operation)
                 return
             unsure.append(fresh)
@@ -275,7 +276,7 @@ class Edits:
             scope.shield = True
             await self._take_over(fresh, answer)
             if before is None and operation.undoes is None:
-                return  # it was so already: nothing to undo
+                return  # nothing was changed: nothing to undo
             self._metrics.count("edits.made")
             await self._record(answer.asset, before or answer.metadata, edit, operation)
 
@@ -305,7 +306,7 @@ class Edits:
     async def _take_over(self, fresh: Fresh, answer: Fresh) -> None:
         known = self._index.assets.get(answer.asset.id)
         if answer.timed and known is not None and known.updated_at > answer.asset.updated_at:
-            self._refresh()  # a listing was quicker: it knows something newer still
+            self._refresh()  # a listing was faster, and its state is newer
             return
         after = answer.asset
         if not answer.timed and known is not None:

@@ -1,8 +1,8 @@
-"""The journal of edits: its lines, and which of its operations can still be undone.
+"""The journal of edits: its lines, and which operations can still be undone.
 
-Pure; knows nothing of files. A line is one changed asset as a JSON object. Operations are counted
-up; what one command changed (a tag renamed on many assets) is one operation.
-An undoing is an operation too and names the one it `undoes`; it is not undone in its turn.
+Pure; knows nothing of files. A line is one changed asset as a JSON object. Operations are numbered
+in order; all changes of one command (a tag renamed on many assets) are one operation. An undo is an
+operation too and names the one that it `undoes`; it cannot itself be undone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from up42fs.visible import visible_json
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One asset changed: `when` in RFC 3339, `what` in words, `name` the asset's.
+    """One changed asset: `when` in RFC 3339, `what` in words, `name` the asset's.
 
-    Not `certain`: UP42 gave no answer, and it may have been changed or not.
+    Not `certain`: UP42 gave no answer, so it may or may not have been changed.
     """
 
     operation: int
@@ -54,7 +54,7 @@ def to_line(change: Change) -> bytes:
 
 
 def parse_lines(data: bytes) -> list[Change]:
-    """The changes of a journal; lines that are damaged (a crash, a full disk) are left out."""
+    """Parse a journal; damaged lines (a crash, a full disk) are skipped."""
     found = []
     for line in data.splitlines():
         try:
@@ -65,7 +65,7 @@ def parse_lines(data: bytes) -> list[Change]:
 
 
 def still_done(changes: Iterable[Change]) -> list[list[Change]]:
-    """What can be undone, by operation, the latest first; what was undone already is left out."""
+    """The changes that can still be undone, by operation, latest first."""
     changes = list(changes)
     undone = {(change.undoes, change.asset) for change in changes if change.undoes is not None}
     operations: dict[int, list[Change]] = {}

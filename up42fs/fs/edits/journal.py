@@ -1,7 +1,7 @@
 """`.up42fs/changes`: every edit made through this mount point, kept so that it can be undone.
 
-Knows the file it is kept in, one for each account and mount point, so it has one writer. What it
-cannot write it keeps in memory: the edit was made, and the journal is worth less than it.
+Knows its file; there is one for each account and mount point, so it has one writer. Changes that
+cannot be written stay in memory: the edit was made, and matters more than the journal.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from up42fs.fs.edits.changes import Change, parse_lines, to_line
 
 log = logging.getLogger(__name__)
 
-#: Changes that are shown and can be undone.
+#: Changes that are listed and can be undone.
 MOST_KEPT = 5000
-#: A file larger than this is cut to them when a mount begins, bytes.
+#: A larger file is shortened to those changes when a mount begins, bytes.
 LARGEST_FILE_BYTES = 4 << 20
 
 
 class Journal:
-    """The changes made through one mount point, in memory and, where there is a `path`, on disk."""
+    """The changes made through one mount point, in memory and, with a `path`, on disk."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class Journal:
         self._writing = trio.Lock()
 
     def load(self) -> None:
-        """Read what earlier mounts changed. Blocks."""
+        """Read the changes of earlier mounts. Blocks."""
         if self._path is None:
             return
         try:
@@ -57,30 +57,29 @@ class Journal:
 
     @property
     def changes(self) -> Sequence[Change]:
-        """What was changed, oldest first."""
+        """All changes, oldest first."""
         return tuple(self._changes)
 
     def begin(self) -> int:
-        """The number of a new operation."""
+        """Return the number of a new operation."""
         self._last_operation += 1
         return self._last_operation
 
     async def record(self, change: Change) -> None:
-        """Keep one change; never raises because of the file."""
+        """Store one change; never raises because of the file."""
         self._changes.append(change)
         if self._path is None:
             return
         async with self._writing:
             lines, self._unwritten = self._unwritten + to_line(change), b""
             try:
-                # A disk that hangs holds up this thread, not the edit: see
-                # `edits.FINISH_TIMEOUT_S`.
+                # A disk that hangs blocks this thread, not the edit: see `apply.FINISH_TIMEOUT_S`.
                 await trio.to_thread.run_sync(
                     self._append, self._path, lines, abandon_on_cancel=True
                 )
             except Exception as error:
-                # UP42 has made the edit by now, so it must not fail. No thread, for one: what was
-                # not written goes with the next change.
+                # UP42 has already made the edit, so it must not fail. One cause is that no thread
+                # can be started: unwritten lines are written with the next change.
                 self._unwritten = lines
                 log.warning("a change is not in %s yet: %s", self._path, error)
 
@@ -101,7 +100,7 @@ class Journal:
 
     def _rewrite(self, path: Path) -> None:
         try:
-            # A name that nobody can foresee: a link that lies there would be followed.
+            # An unpredictable name: a symbolic link at a predictable one would be followed.
             descriptor, rest = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(self.render())

@@ -1,9 +1,9 @@
-"""One edit of an asset at a time among all mounts of one user on one machine.
+"""Serialises edits of an asset among all mounts of one user on one machine.
 
-An edit reads the newest state and writes a whole list of tags: two that do so at once lose a tag,
-and UP42 offers no condition to write under. Within a mount a lock in memory is enough; between
-mounts it is a lock on one byte of a file, whose place is made of the asset. The kernel gives the
-lock back when a mount dies.
+An edit reads the newest state and writes a whole list of tags: two simultaneous edits lose a tag,
+and UP42 offers no conditional write. Within a mount a lock in memory is enough; between mounts it
+is a lock on one byte of a file, whose offset is derived from the asset. The kernel releases the
+lock when a mount dies.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ import trio
 
 log = logging.getLogger(__name__)
 
-#: How often a lock that another mount holds is tried again, seconds.
+#: Interval between attempts to take a lock that another mount holds, seconds.
 RETRY_S = 0.01
-_SHARED = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  (whose it is, is looked at)
+_SHARED = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  (the owner is checked)
 
 
 class Interlock:
-    """Locks by asset, of one API (`scope`) and one user; none where no file can be had."""
+    """Locks by asset, of one API (`scope`) and one user; only in memory if no file is available."""
 
     def __init__(self, path: Path | None, scope: str) -> None:
         self._scope = scope
         self._locks: dict[str, trio.Lock] = {}
-        # Never closed: closing any descriptor of the file would give back every lock on it.
+        # Never closed: closing any descriptor of the file would release every lock on it.
         self._descriptor = None if path is None else _open(path)
 
     @asynccontextmanager
     async def held(self, asset_id: str) -> AsyncIterator[None]:
-        """Hold the lock of one asset; whoever waits is bounded by their own deadline."""
+        """Hold the lock of one asset; waiting is bounded by the caller's deadline."""
         lock = self._locks.setdefault(asset_id, trio.Lock())
         try:
             async with lock, self._held_by_process(asset_id):
                 yield
         finally:
-            if not lock.locked():  # else it went to the next one, who ends it
+            if not lock.locked():  # else the next holder removes it
                 self._locks.pop(asset_id, None)
 
     @asynccontextmanager
@@ -62,9 +62,9 @@ class Interlock:
 
 
 def default_path() -> Path:
-    """A file that all mounts of this user on this machine find, whatever their environment.
+    """A file that all mounts of this user on this machine find, in any environment.
 
-    Services and shells differ in `XDG_RUNTIME_DIR` and `TMPDIR`, and in what `/tmp` is.
+    Services and shells differ in `XDG_RUNTIME_DIR` and `TMPDIR`, and in the `/tmp` that they see.
     """
     shared = next((place for place in _SHARED if place.is_dir()), _SHARED[-1])
     return shared / f"up42fs-{os.getuid()}" / "edits.lock"

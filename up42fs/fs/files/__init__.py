@@ -1,1 +1,1 @@
-"""Open files: sizes, the page cache, crowd limits, who read what, prefetching along a directory."""
+"""Open files: sizes, the page cache, crowd limits, read accounts, prefetching along a directory."""

@@ -1,8 +1,8 @@
-"""Open files under watch: their reads are accounted for, and crowds read heads only.
+"""Accounts for the reads of open files, and limits crowds to heads and tails.
 
-A crowd is a program that opens every file it finds, unasked: an indexer, a thumbnailer. It may look
-at attributes and at the head of a file, which tells its type and often its contents, and at its
-tail; a read between them is refused, since it would pull the file through the network.
+A crowd is a program that opens every file it finds, unasked: an indexer, a thumbnailer. It may read
+attributes and the head of a file, which shows its type and often its contents, and its tail; a read
+between them is refused, since it would download the file.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from up42fs.types import ByteRange, Bytes
 
 log = logging.getLogger(__name__)
 
-#: What a crowd may read from either end of a file, bytes.
+#: Bytes that a crowd may read from either end of a file.
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 128 << 10
-#: The kernel keeps this many bytes of a program's name.
+#: Bytes of a program's name that the kernel stores.
 _NAME_BYTES = 15
 
 
 class Watch:
-    """Puts opened files under watch. `crowd` are names of programs."""
+    """Accounts for opened files. `crowd` holds names of programs."""
 
     def __init__(
         self,
@@ -45,17 +45,17 @@ class Watch:
 
     @property
     def ledger(self) -> Ledger:
-        """Where the accounts are."""
+        """The accounts."""
         return self._ledger
 
     def is_crowd(self, program: str) -> bool:
-        """Whether `program` opens files unasked."""
+        """Whether `program` is a crowd."""
         return program in self._crowd
 
     def open(
         self, file: OpenFile, object_id: str, *, name: str, size: int, program: str
     ) -> OpenFile:
-        """`file`, opened by `program`, under watch."""
+        """Wrap `file`, opened by `program`, to account for its reads."""
         account = self._ledger.open(object_id, name=name, size=size, program=program)
         if self.is_crowd(program):
             self._metrics.count("fs.crowd_opens")
@@ -81,7 +81,7 @@ class _WatchedFile:
         self._clock = clock
 
     async def read(self, offset: int, size: int) -> Bytes:
-        """As the file itself reads."""
+        """Read from the file."""
         began_s = self._clock()
         try:
             data = await self._file.read(offset, size)
@@ -94,12 +94,12 @@ class _WatchedFile:
         return data
 
     def close(self) -> None:
-        """As the file itself closes."""
+        """Close the file."""
         self._file.close()
 
 
 class _CrowdFile(_WatchedFile):
-    """An open file of which only head and tail may be read."""
+    """An open file of which only head and tail can be read."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class _CrowdFile(_WatchedFile):
         self._refuse = refuse
 
     async def read(self, offset: int, size: int) -> Bytes:
-        """Head and tail as the file itself reads; raises CrowdRefused between them."""
+        """Read the head or tail; raises CrowdRefused between them."""
         stop = min(offset + size, self._account.size)
         if stop > HEAD_BYTES and offset < self._account.size - TAIL_BYTES:
             raise self._refuse()

@@ -1,6 +1,6 @@
-"""Who read what of which file, and how long they waited: for `status` and `explain`.
+"""Per-file accounts of readers, ranges and waiting times: for `status` and `explain`.
 
-Knows what readers asked for, not what it cost to answer: the store counts that.
+Knows what readers requested, not the cost of the answers: the store counts that.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from cachetools import LRUCache
 from up42fs.ranges import RangeSet, coalesce
 from up42fs.types import ByteRange
 
-#: Files remembered; the least recently opened go first.
+#: Files kept; the least recently opened are evicted first.
 MOST_FILES = 1024
-#: Ranges remembered of a file; more are joined across ever larger gaps.
+#: Ranges kept of a file; more are merged across ever larger gaps.
 MOST_SPANS = 1024
 
 
 @dataclass(slots=True)
 class Account:
-    """What readers did with one file since the mount was made. Times in seconds."""
+    """The reads of one file since the mount was made. Times in seconds."""
 
     name: str
     size: int
@@ -38,7 +38,7 @@ class Account:
     gap_bytes: int = 4096
 
     def note_read(self, span: ByteRange, took_s: float) -> None:
-        """A reader got the bytes of `span` after `took_s` seconds."""
+        """Record that a reader got the bytes of `span` after `took_s` seconds."""
         self.reads += 1
         self.bytes_read += len(span)
         self.waited_s += took_s
@@ -48,12 +48,12 @@ class Account:
             self._simplify()
 
     def _simplify(self) -> None:
-        while self.spans.count > MOST_SPANS // 2:  # half, so that it is seldom done
+        while self.spans.count > MOST_SPANS // 2:  # to half, so that this runs seldom
             self.spans = RangeSet(coalesce(self.spans, self.gap_bytes))
             self.gap_bytes *= 4
 
     def describe(self) -> dict[str, Any]:
-        """The account as JSON can hold it; `ranges` as [start, stop) pairs of bytes."""
+        """The account as JSON types."""
         return {
             "name": self.name,
             "size": self.size,
@@ -75,7 +75,7 @@ class Ledger:
         self._accounts: LRUCache[str, Account] = LRUCache(MOST_FILES)
 
     def open(self, object_id: str, *, name: str, size: int, program: str) -> Account:
-        """The account of an object that `program` opens."""
+        """Return the account of an object that `program` opens."""
         account = self._accounts.get(object_id)
         if account is None or account.size != size:
             account = self._accounts[object_id] = Account(name, size)
@@ -83,14 +83,17 @@ class Ledger:
         return account
 
     def explain(self, object_id: str) -> dict[str, Any] | None:
-        """All about one object, its ranges too; None if nobody opened it."""
+        """The account of one object with its `ranges`; None if it was never opened.
+
+        `ranges` are [start, stop) pairs, in bytes.
+        """
         account = self._accounts.get(object_id)
         if account is None:
             return None
         return account.describe() | {"ranges": [[span.start, span.stop] for span in account.spans]}
 
     def top(self, most: int = 10) -> list[Mapping[str, Any]]:
-        """The files that were read most, by bytes."""
+        """The files with the most bytes read."""
         read = [account for account in self._accounts.values() if account.reads]
         read.sort(key=lambda account: account.bytes_read, reverse=True)
         return [account.describe() for account in read[:most]]

@@ -1,4 +1,4 @@
-"""Open files: what is behind a handle, and whether the kernel may keep the pages it has of it.
+"""Open files: the object behind a handle, and whether the kernel may keep its cached pages.
 
 Knows objects of the store and rendered documents; nothing of names or directories.
 """
@@ -62,17 +62,17 @@ class OpenFiles:
         self._sizes = sizes
         self._siblings = siblings
         self._watch = watch
-        #: Whether images that are read in pieces are read past the kernel's page cache.
+        #: Whether images that are read in pieces bypass the kernel's page cache.
         self.are_images_direct = False
         self._open: HandleTable[OpenFile | _Document] = HandleTable()
         self._pages: dict[int, _Pages] = {}  # of open documents, by inode
         self._versions = versions
-        self._inodes: dict[int, int] = {}  # of the handles of stored objects
+        self._inodes: dict[int, int] = {}  # handle of a stored object -> inode
 
     def open(self, inode: int, node: Node, size: int, program: str) -> Opened:
         """Open an object of `size` bytes for `program`; waits for nothing.
 
-        Raises OtherVersion where `inode` shows another version to those who have it open.
+        Raises OtherVersion if `inode` shows another version to its open handles.
         """
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
         reading = reading_of(self._sizes.name(node), program)
@@ -109,18 +109,18 @@ class OpenFiles:
         return Opened(handle, keep_cache=False, direct_io=True)
 
     def open_sidecar(self, sidecar: OpenSidecar) -> Opened:
-        """Open a sidecar: others may have changed it since the kernel saw it last."""
+        """Open a sidecar; drops the kernel's pages, since other mounts may have changed it."""
         return Opened(self._open.add(sidecar), keep_cache=False, direct_io=False)
 
     def sidecar(self, handle: int) -> OpenSidecar:
-        """The open sidecar of a handle; raises BadHandle where it is no sidecar's."""
+        """The open sidecar of a handle; raises BadHandle for other handles."""
         sidecar = self.sidecar_or_none(handle)
         if sidecar is None:
             raise BadHandle(f"handle {handle} is not open for writing")
         return sidecar
 
     def sidecar_or_none(self, handle: int) -> OpenSidecar | None:
-        """The open sidecar of a handle; None if it is no sidecar's."""
+        """The open sidecar of a handle; None for other handles."""
         file = self._open[handle]
         return file if isinstance(file, OpenSidecar) else None
 

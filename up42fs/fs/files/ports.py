@@ -1,4 +1,4 @@
-"""What the file system needs from the layers beside it, as Protocols: it never sees a class."""
+"""The file system's requirements on neighbouring layers, as Protocols: it never sees a class."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from up42fs.types import ByteRange, Bytes, SignedUrl, Version
 
 
 class Pin(Protocol):
-    """What holds the version of all handles that share it (see `store.http.answer.VersionPin`)."""
+    """The version pin of all handles that share it (see `store.http.answer.VersionPin`)."""
 
     @property
     def version(self) -> Version | None:
-        """The one version whose bytes are read; None until an answer has named it."""
+        """The one version whose bytes are read; None before the first answer."""
         ...
 
 
 class OpenFile(Protocol):
-    """One open object (see `store.store.OpenFile`)."""
+    """One open object (see `store.handle.OpenFile`)."""
 
     async def read(self, offset: int, size: int) -> Bytes:
-        """The bytes from `offset`, `size` of them unless the file ends; never fewer."""
+        """Return `size` bytes from `offset`, fewer only at the end of the file."""
         ...
 
     def close(self) -> None:
-        """No more reads will come."""
+        """Close the file."""
         ...
 
 
 class PinnedFile(OpenFile, Protocol):
-    """An open object as the store hands it out."""
+    """An open object as the store returns it."""
 
     @property
     def pin(self) -> Pin:
-        """What holds its version."""
+        """The version pin."""
         ...
 
 
 class Ahead(Protocol):
-    """One file's fetch before it is opened (see `store.ahead.Ahead`)."""
+    """One file's prefetch (see `store.ahead.Ahead`)."""
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was to be fetched is here."""
+        """Whether everything was fetched."""
         ...
 
     def cancel(self) -> None:
-        """Nobody will read it."""
+        """Cancel the prefetch: the file will not be read."""
         ...
 
 
@@ -66,22 +66,22 @@ class Files(Protocol):
         reading: Reading = Reading.ANY,
         expected: Version | None = None,
     ) -> PinnedFile:
-        """Open an object of `size` bytes; waits for nothing. `name` is for error messages.
+        """Open an object of `size` bytes; waits for nothing. `name` is used in error messages.
 
-        `stamp` is another one whenever the object may have changed; None where nobody knows.
-        `reading` is how it will be read, as far as anybody knows. With `expected`, reads of
-        another version fail, unless one is pinned already.
+        `stamp` changes whenever the object may have changed; None if unknown. `reading` is how it
+        will be read, as far as known. With `expected`, reads of another version fail, unless one is
+        pinned already.
         """
         ...
 
     async def ensure_version(
         self, object_id: str, *, name: str, stamp: str | None = None
     ) -> Version:
-        """The object's version, its size in it: a link and a range where nobody knows it."""
+        """Return the object's version with its size; if unknown, costs a link and a range."""
         ...
 
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
-        """Begin to learn the version of an object that will soon be asked for; no waiting."""
+        """Fetch the version of an object that will soon be needed, in the background."""
         ...
 
     def start_ahead(
@@ -93,33 +93,33 @@ class Files(Protocol):
         name: str,
         stamp: str | None = None,
     ) -> Ahead:
-        """Begin to fetch `spans(size)` of an object that will soon be opened; no waiting."""
+        """Start prefetching `spans(size)` of an object that will soon be opened; does not wait."""
         ...
 
     def forget(self, object_id: str) -> None:
-        """Drop what is held of an object that changed or vanished."""
+        """Drop all cached state of an object that changed or vanished."""
         ...
 
     def tally(self, object_id: str) -> Mapping[str, int]:
-        """What an object cost since the mount was made, by counter; {} where it cost nothing."""
+        """The counters of an object since the mount was made; {} if nothing was counted."""
         ...
 
     async def ensure_cached_bytes(
         self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
     ) -> int:
-        """Bytes of the object held locally, in memory or on disk."""
+        """Bytes of the object in memory or on disk."""
         ...
 
 
 class Documents(Protocol):
-    """UP42's own words about one object, asked when somebody looks (see `api.client.Client`)."""
+    """The API's description of one object, fetched on access (see `api.client.Client`)."""
 
     async def asset_document(self, asset_id: str) -> dict[str, Any]:
-        """The asset as the API sends it."""
+        """The asset as the API returns it."""
         ...
 
     async def order_document(self, order_id: str) -> dict[str, Any]:
-        """The order as the API sends it."""
+        """The order as the API returns it."""
         ...
 
     async def sign(self, asset_id: str) -> SignedUrl:

@@ -1,16 +1,16 @@
-"""Fetches the next files of a directory ahead of whoever reads it file by file.
+"""Prefetches the next files of a directory for programs that read it file by file.
 
-Sees which directories are looked into and what is read of their files, and acts on what
-`readahead.folder.siblings` makes of it. Knows nothing of links, ranges or the kernel; waits for
-nothing.
+Observes which directories are looked into and which bytes of their files are read, and carries out
+the decisions of `readahead.folder.siblings`. Knows nothing of links, ranges or the kernel; waits
+for nothing.
 
-A file may stand in several directories: a read is taken as one of the directory that was looked
-into last (a lookup or a listing) of those that list it. Only first reads count: whatever is in the
-kernel's page cache does not come here, and needs no fetching.
+A file may be listed in several directories: a read counts for the one that was looked into last (a
+lookup or a listing). Only first reads count: reads served from the kernel's page cache do not
+arrive here, and need no fetching.
 
-Orders mostly hold a file or two, and tools go from one order into the next (`grep -r`, a pattern
-of the shell with a directory in it). So orders of few files are read as one directory, whose
-names are paths. It is put together when a second such order is read, not for the first.
+Orders mostly hold a file or two, and tools go from one order into the next (`grep -r`, a shell
+pattern with a directory in it). So orders of few files are treated as one directory, whose names
+are paths. It is built when a second such order is read, not for the first.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from up42fs.readahead.folder.siblings import Siblings as Decisions
 from up42fs.readahead.folder.walk import Visit, Want
 from up42fs.types import Bytes
 
-#: Directories that were looked into last, of which reads are followed.
+#: Recently used directories of which reads are followed.
 MOST_DIRECTORIES = 16
-#: Larger directories are not followed: to sort them would hold up everybody.
+#: Larger directories are not followed, in files: sorting them would block all other requests.
 MOST_FILES = 50_000
-#: Orders of fewer files are read as one, where there are not too many orders.
+#: Orders with fewer files are treated as one directory, if there are not too many orders.
 FEW_FILES = 4
 MOST_ORDERS = 512
 _ORDERS = Node(Kind.ORDERS)
@@ -44,7 +44,7 @@ _INODE_BITS = 64
 
 
 class Siblings:
-    """The reading of directories in one mount; `inode_of` gives a node's inode number."""
+    """The directory walks of one mount; `inode_of` returns a node's inode number."""
 
     def __init__(
         self,
@@ -70,25 +70,25 @@ class Siblings:
         self._counted: dict[str, int] = {}
 
     def looked_into(self, directory: Node) -> None:
-        """Somebody looked up a name in `directory`, or listed it."""
+        """Note a lookup or a listing of `directory`."""
         self._recent[directory] = self._recent.get(directory)
         self._recent.move_to_end(directory)
         if len(self._recent) > MOST_DIRECTORIES:
             self._recent.popitem(last=False)
 
     def changed(self, directories: Iterable[Node]) -> None:
-        """Names of these directories are others than before."""
+        """Note that names of these directories changed."""
         self._street = None
         for directory in directories:
             if directory in self._recent:
                 self._recent[directory] = None
 
     def follow(self, node: Node, file: OpenFile, size: int) -> OpenFile:
-        """The open `file` of `node`, whose reads are followed."""
+        """Wrap the open `file` of `node`, to follow its reads."""
         return _Followed(self, node, file, size)
 
     def first_read(self, node: Node, size: int) -> Visit | None:
-        """A handle is read for the first time; None where there is nothing to follow."""
+        """Note the first read of a handle; return None if there is nothing to follow."""
         folder = self._folder_of(node)
         if folder is None:
             return None
@@ -100,11 +100,11 @@ class Siblings:
         return visit
 
     def read(self, visit: Visit, start: int, stop: int) -> None:
-        """Bytes `[start, stop)` are about to be read."""
+        """Note that bytes `[start, stop)` are about to be read."""
         self._act(self._decide.on_read(visit, start, stop, self._clock()))
 
     def closed(self, visit: Visit) -> None:
-        """A handle that was read is closed."""
+        """Note that a handle that was read is closed."""
         self._act(self._decide.on_close(visit))
         self._count()
 
@@ -121,7 +121,7 @@ class Siblings:
         try:
             name = self._sizes.label(node)
         except NotFound:
-            return  # it left the storage meanwhile
+            return  # it has left the storage
         self._begun[want.file] = self._files.start_ahead(
             want.file,
             want.spans,
@@ -140,7 +140,7 @@ class Siblings:
         return None
 
     def _orders_of_few(self) -> Folder | None:
-        """The files of all orders that have few."""
+        """The files of all orders with few files, as one folder."""
         if self._street is None and 1 < len(self._layout.children(_ORDERS)) <= MOST_ORDERS:
             names = _Paths(self._layout)
             self._street = Folder(
@@ -149,7 +149,7 @@ class Siblings:
         return self._street
 
     def _inode_below(self, directory: Node, id_: str) -> int:
-        """Sorts files by their directories' inode numbers, then by their own."""
+        """Sort key: the directory's inode number, then the file's."""
         own = self._inode_of(self._sizes.node(id_))
         return (self._inode_of(directory) << _INODE_BITS) + own
 
@@ -180,14 +180,14 @@ class Siblings:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """A directory as it was listed, and its files as they may be read; None for too many."""
+    """A directory as listed, and its files in reading order; None if there are too many."""
 
     children: Mapping[str, Node]
     folder: Folder | None
 
 
 class _Paths(Mapping[str, str]):
-    """Paths below `orders/` by file ID, of orders that have few files; found when looked at."""
+    """Paths below `orders/` by file ID, of orders with few files; built on first use."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -229,7 +229,7 @@ class _Followed:
         self._visit: Visit | None = None
 
     async def read(self, offset: int, size: int) -> Bytes:
-        """As the file's own."""
+        """Read from the file."""
         if not self._is_read:
             self._is_read = True
             self._visit = self._siblings.first_read(self._node, self._size)
@@ -239,7 +239,7 @@ class _Followed:
         return await self._file.read(offset, size)
 
     def close(self) -> None:
-        """As the file's own."""
+        """Close the file."""
         if self._visit is not None:
             self._siblings.closed(self._visit)
             self._visit = None

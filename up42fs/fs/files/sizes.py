@@ -1,15 +1,15 @@
-"""Sizes that UP42 does not tell: learned when somebody asks for one, and remembered.
+"""Sizes that UP42 does not report: fetched on demand, and remembered.
 
-Knows which nodes have bytes in storage and what their sizes are; nothing of how a size is found.
+Knows which nodes have bytes in storage and what their sizes are; nothing of how a size is fetched.
 
-Theory. Plain listings ask for no size, so they must not cost requests: an unknown size is shown as
-0 with no time to live, and the kernel asks again before it uses it (`stat`, `open`, a read at the
-end). One size is two requests, a link and a range. A second question about the same *company*
-within `LISTING_S` is `ls -l`, which asks one file after another: then the others are begun at once,
-and whoever asked waits for its own size only: one file that stalls or fails holds up no other.
-Company are the files of an item; for assets (STAC-only accounts) those listed with it last, of
-which the next `AHEAD` are begun, since a directory may hold any number. Each is begun once in one
-listing.
+Theory. Plain listings need no size, so they must not cost requests: an unknown size is shown as 0
+with a TTL of 0, and the kernel requests attributes again before it uses it (`stat`, `open`, a read
+at the end). One size costs two requests, a link and a range. A second call for the same *company*
+within `LISTING_S` is `ls -l`, which needs one file after another: then the sizes of the others are
+fetched in the background at once, and each call waits only for its own size: one file that stalls
+or fails delays no other. A company is the files of an item; for assets (STAC-only accounts) those
+of its last listing, of which the next `AHEAD` are fetched, since a directory may hold any number.
+Each is started once per listing.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.files.ports import Files
 from up42fs.fs.tree.nodes import Kind, Node
 
-#: Two questions about one company within this many seconds are a listing.
+#: Two calls about one company within this time are a listing, seconds.
 LISTING_S = 2.0
-#: How many sizes are asked ahead of the one that is asked for.
+#: Number of sizes fetched ahead of the requested one.
 AHEAD = 64
-#: Listings remembered.
+#: Number of listings remembered.
 MOST_LISTINGS = 64
 
 
 @dataclass(slots=True)
 class _Listing:
-    """One who asks for sizes one after another."""
+    """A program that requests sizes one after another."""
 
     first: Node
     asked_s: float
@@ -59,7 +59,7 @@ class Sizes:
         self._files = files
         self._registry = registry
         self._listings: LRUCache[str, _Listing] = LRUCache(MOST_LISTINGS)
-        #: By asset ID: the assets it was last listed with, and its place among them.
+        #: Asset ID -> the assets of its last listing, and its index among them.
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
     def node(self, object_id: str) -> Node:
@@ -67,13 +67,13 @@ class Sizes:
         return Node(Kind.ASSET if object_id in self._index.assets else Kind.FILE, object_id)
 
     def known(self, node: Node) -> int | None:
-        """The size, None while nobody knows it."""
+        """The size, None if unknown."""
         if node.kind is Kind.ASSET:
             return self._index.assets[node.id].size
         return self._registry.size(node.id)
 
     async def ensure(self, node: Node) -> int:
-        """The size, learned if need be; raises an `Up42fsError`."""
+        """Return the size, fetched if necessary; raises an `Up42fsError`."""
         known = self.known(node)
         if known is not None:
             return known
@@ -86,13 +86,13 @@ class Sizes:
         return version.size
 
     def listed(self, nodes: Iterable[Node]) -> None:
-        """These stand in one directory, in this order, which somebody lists now."""
+        """Note the entries of a directory that is being listed, in order."""
         unknown = [n for n in nodes if n.kind is Kind.ASSET and self.known(n) is None]
         for place, node in enumerate(unknown):
             self._together[node.id] = (unknown, place)
 
     def learn(self, node: Node, size: int) -> None:
-        """The object store told the size."""
+        """Take over a size that the object store reported."""
         if node.kind is Kind.ASSET:
             self._together.pop(node.id, None)
             if self._index.learn_size(node.id, size):
@@ -101,14 +101,17 @@ class Sizes:
             self._registry.learn_size(node.id, size)
 
     def stamp(self, node: Node) -> str | None:
-        """What changes when the file's bytes may have: when UP42 last updated what it is of."""
+        """A mark that changes whenever the file's bytes may have changed.
+
+        It is the time of UP42's last update of the asset or item.
+        """
         if node.kind is Kind.ASSET:
             return self._index.bytes_time(self._index.assets[node.id]).isoformat()
         file = self._registry.get(node.id)
         return stamp_of(file.item) if file is not None else None
 
     def label(self, node: Node) -> str:
-        """How messages call the file."""
+        """The file's name in messages."""
         if node.kind is Kind.ASSET:
             asset = self._index.assets[node.id]
             return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
@@ -118,14 +121,14 @@ class Sizes:
         return file.label
 
     def name(self, node: Node) -> str:
-        """The file's own name, its type in it."""
+        """The file's own name, with its extension."""
         if node.kind is Kind.ASSET:
             return self._index.assets.wish(self._index.assets[node.id])
         file = self._registry.get(node.id)
         return file.name if file else ""
 
     def _next_after(self, node: Node) -> list[Node]:
-        """The files to learn about together with `node`; none for a single question."""
+        """The files to fetch sizes of together with `node`; none for a single call."""
         name, company = self._company(node)
         now_s = self._clock()
         listing = self._listings.get(name)
@@ -140,7 +143,7 @@ class Sizes:
         return [other for other in begin if other != node]
 
     def _company(self, node: Node) -> tuple[str, Sequence[Node]]:
-        """What tells a company from others, and those of it to be asked with `node`."""
+        """The key of a node's company, and its members to fetch together with `node`."""
         file = self._registry.get(node.id)
         if file is not None:
             of = file.asset_id or ""

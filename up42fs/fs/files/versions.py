@@ -1,28 +1,27 @@
-"""One version an inode: what the kernel may hold of each, and when it needs another one.
+"""One version per inode: what the kernel may cache of each, and when a new inode is needed.
 
-Knows inodes, nodes and what tells versions apart; nothing of names, handles or bytes.
+Knows inodes, nodes and version identifiers; nothing of names, handles or bytes.
 
-Theory. The kernel has one page cache and one size for an inode, whatever handles are open on it.
-If two handles of different versions shared an inode, each could read the other's bytes out of that
+Theory. The kernel has one page cache and one size for an inode, whatever handles are open on it. If
+two handles of different versions shared an inode, each could read the other's bytes out of that
 cache, and a mapping would show them without a read. So all handles of an inode are of one version:
 
-1. What was opened on an inode is remembered until the kernel gives the inode back: its size, its
-   stamp in the catalogue, and the *pin* of the store, which holds the version that answers named.
-2. A handle may join those that are open if its pin is theirs, or names the same version.
-3. Otherwise the node gets another inode (`InodeTable.renew`), and the call that needs it ends in
+1. For each opened inode these are kept until the kernel gives it back: its size, its stamp in the
+   catalogue, and the store's *pin*, which holds the version named by answers.
+2. A handle may join the open ones if it has the same pin, or its pin names the same version. 3.
+Otherwise the node gets another inode (`InodeTable.renew`), and the call fails with
    `OtherVersion`. That is ESTALE, at which the kernel looks the path up again and repeats the call
-   with the new inode. The old inode stays with the old handles: they read what they have of their
-   version, and ESTALE for the rest.
-4. If nobody has the inode open, it is used again, and the kernel drops its pages at that open.
-5. Pages outlive the store's memory of an object. So the version that they are of is told to the
-   store at the next open (`expected`): it reads that version, or fails.
-6. Versions that do not tell content apart (no ETag) are never the same but for one pin. Nothing is
-   kept of them across opens, and whoever opens such a file beside others reads past the page cache.
+   with the new inode. The old inode stays with the old handles: they read the cached bytes of their
+   version, and get ESTALE for the rest.
+4. If no handle of the inode is open, it is reused, and the kernel drops its pages at that open. 5.
+Pages outlive the store's memory of an object. So the next open passes their version to the store
+   (`expected`): it reads that version, or fails.
+6. Versions without identification (no ETag) are only the same under one pin. Nothing of them is
+   cached across opens, and further handles of such an open file bypass the page cache.
 7. The size of an open inode never changes (`inode_of`): a shorter one would look like the end of
    the file to the old handles.
 
-Rejected: `direct_io` for whoever opens a changed file. Its mappings use the page cache all the
-same.
+Rejected: `direct_io` for handles of a changed file. Its mappings use the page cache all the same.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ from up42fs.types import Version
 
 
 class Admission(NamedTuple):
-    """How a handle may use the kernel's page cache: with what is there, after it was emptied, or
-    (`is_apart`) not at all.
-    """
+    """A handle's use of the page cache: keep it, empty it first, or bypass it (`is_apart`)."""
 
     keep_cache: bool
     is_apart: bool = False
@@ -49,7 +46,7 @@ class Admission(NamedTuple):
 
 @dataclass(slots=True)
 class _Shown:
-    """What was opened on one inode last."""
+    """The last object opened on one inode."""
 
     node: Node
     size: int
@@ -60,12 +57,12 @@ class _Shown:
     is_doubted: bool = False
 
     def settle(self) -> Version | None:
-        """The version that the inode shows, None where no byte of any was read."""
+        """The version that the inode shows, None if no byte of any was read."""
         self.version = self.pin.version or self.version
         return self.version
 
     def is_same(self, size: int, pin: Pin) -> bool:
-        """Whether bytes by `pin` may stand beside those that were read."""
+        """Whether bytes under `pin` may be cached together with those already read."""
         if self.is_doubted or size != self.size:
             return False
         if pin is self.pin:
@@ -76,24 +73,24 @@ class _Shown:
         return version == pin.version and version.tells_apart
 
     def is_vague(self, size: int, pin: Pin) -> bool:
-        """Whether nobody can tell if bytes by `pin` may stand beside those that were read."""
+        """Whether it cannot be known if bytes under `pin` match those already read."""
         version = self.settle() or pin.version
         is_other = self.is_doubted or size != self.size
         return version is not None and not version.tells_apart and not is_other
 
 
 class Versions:
-    """The stored objects that the kernel may hold pages of, by inode."""
+    """The stored objects whose pages the kernel may cache, by inode."""
 
     def __init__(self, inodes: InodeTable[Node]) -> None:
         self._inodes = inodes
         self._shown: dict[int, _Shown] = {}
         self._of_object: dict[str, set[int]] = {}
-        #: Sizes of open inodes.
+        #: Sizes by open inode.
         self._sizes: dict[int, int] = {}
 
     def expected(self, inode: int, size: int, stamp: str | None) -> Version | None:
-        """The version that a handle must have to be opened on `inode`, where that is known."""
+        """The version that a new handle on `inode` must have, if known."""
         shown = self._shown.get(inode)
         if shown is None or shown.is_doubted or (shown.size, shown.stamp) != (size, stamp):
             return None
@@ -101,7 +98,7 @@ class Versions:
         return version if version is not None and version.tells_apart else None
 
     def admit(self, inode: int, node: Node, size: int, *, stamp: str | None, pin: Pin) -> Admission:
-        """A handle is opened on `inode`; raises OtherVersion where it must not be."""
+        """Register a handle that is opened on `inode`; raises OtherVersion if it does not fit."""
         shown = self._shown.get(inode)
         if inode != self._inodes.number(node):
             raise OtherVersion(f"{node.kind.value} {node.id} was opened in an older version")
@@ -126,7 +123,7 @@ class Versions:
         return admission
 
     def release(self, inode: int) -> None:
-        """A handle that was admitted is closed."""
+        """Unregister an admitted handle."""
         shown = self._shown.get(inode)
         if shown is None:
             return
@@ -136,7 +133,7 @@ class Versions:
             self._sizes.pop(inode, None)
 
     def forget(self, inode: int) -> None:
-        """The kernel gave the inode back, and with it all pages."""
+        """Forget an inode that the kernel gave back with all its pages."""
         shown = self._shown.get(inode)
         if shown is None or shown.handles:
             return
@@ -147,11 +144,11 @@ class Versions:
             del self._of_object[shown.node.id]
 
     def doubt(self, object_id: str) -> list[Node]:
-        """The object may be another now; returns the nodes that have another inode therefore."""
+        """Note that the object may have changed; return the nodes that got another inode."""
         return list(self._leave(object_id, None))
 
     def resized(self, object_id: str, size: int) -> list[Node]:
-        """The object has this size; returns the nodes that have another inode therefore."""
+        """Note the object's size; return the nodes that got another inode."""
         return list(self._leave(object_id, size))
 
     def _leave(self, object_id: str, size: int | None) -> Iterator[Node]:
@@ -165,25 +162,25 @@ class Versions:
                 yield shown.node
 
     def node_of(self, object_id: str) -> Node | None:
-        """The node under which an object was opened, None if it was not."""
+        """The node with which an object was opened, None if it was not."""
         inodes = self._of_object.get(object_id)
         return self._shown[next(iter(inodes))].node if inodes else None
 
     def inode_of(self, node: Node, size: int | None) -> int:
-        """The inode that shows `node` with `size` bytes: a new one if it is open with another."""
+        """The inode of `node` with `size` bytes: a new one if it is open with another size."""
         inode = self._inodes.number(node)
         if self._sizes and size is not None and self._sizes.get(inode, size) != size:
             return self._inodes.renew(node)
         return inode
 
     def size_of(self, node: Node) -> int | None:
-        """The size with which a node is open; None where it is not."""
+        """The size with which a node is open; None if it is not."""
         return self._sizes.get(self._inodes.number(node)) if self._sizes else None
 
     def older(self, inode: int, now: Attributes) -> Attributes:
-        """What an inode shows whose node has another one by now: its own size.
+        """Attributes of an inode whose node has a newer one: with its own size.
 
-        Raises OtherVersion where nobody has it open: a path must not lead to it any more.
+        Raises OtherVersion if it is not open: paths must not resolve to it any more.
         """
         size = self._sizes.get(inode)
         if size is None:

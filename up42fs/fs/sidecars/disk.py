@@ -1,13 +1,14 @@
-"""The directory in which sidecars are kept: the blocking calls. Run them in a worker thread.
+"""The directory of sidecars on disk: blocking calls. Run them in a worker thread.
 
-Knows files by name; nothing of images, handles or what is cached. One flat directory an account, so
-that its time of change tells other mounts of the account that a sidecar came or went.
+Knows files by name; nothing of images, handles or what is cached. There is one flat directory per
+account, so that its modification time shows other mounts of the account that a sidecar was created
+or removed.
 
-Rules.
-1. A file under its own name is whole: it is written as a *draft* beside it, flushed, and renamed.
-   After a crash there is the last one that was closed, or none.
-2. A draft is locked as long as its mount lives, so the next mount removes those of dead ones.
-3. No symbolic link is followed; modes are 0700 and 0600; the directory must be the user's own.
+Rules. 1. A file under its own name is complete: it is written as a *draft* beside it, flushed, and
+renamed.
+   After a crash there is the last version that was closed, or none.
+2. A draft is locked as long as its mount lives, so the next mount removes drafts of dead ones. 3.
+No symbolic link is followed; modes are 0700 and 0600; the directory must be the user's own.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from up42fs.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 _DRAFT = ".draft-"
-#: A draft younger than this may not be locked yet, seconds.
+#: A younger draft may not be locked yet, seconds.
 _YOUNG_S = 60.0
-#: The time of a directory moves in steps; a change within one is not seen by it.
+#: Modification times of directories move in steps; a second change within a step does not show.
 _STEP_NS = 50_000_000
 _COPY_BYTES = 8 << 20
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class FileState(NamedTuple):
-    """A file: which one, its size in bytes, when it was written in nanoseconds since 1970."""
+    """A file's inode, size in bytes, and modification time in nanoseconds since 1970."""
 
     inode: int
     size: int
@@ -44,7 +45,7 @@ class FileState(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """All kept files, and the directory's time of change; 0 where a change may not show in it."""
+    """All kept files, and the directory's time; 0 if a later change might not show in it."""
 
     files: dict[str, FileState]
     stamp_ns: int
@@ -54,7 +55,7 @@ class OverlayDirectory:
     """One account's directory of sidecars."""
 
     def __init__(self, path: Path) -> None:
-        """Make and open it; raises ConfigurationError."""
+        """Create and open it; raises ConfigurationError."""
         self.path = path
         self._numbers = itertools.count()
         try:
@@ -77,7 +78,7 @@ class OverlayDirectory:
         self._remove_dead_drafts()
 
     def scan(self) -> Scan:
-        """What is kept now."""
+        """Scan the directory."""
         changed_ns = os.fstat(self._directory).st_mtime_ns
         if time.time_ns() - changed_ns < _STEP_NS:
             changed_ns = 0
@@ -89,7 +90,7 @@ class OverlayDirectory:
         return Scan(files, changed_ns)
 
     def stamp_ns(self) -> int:
-        """The directory's time of change."""
+        """The directory's modification time, nanoseconds since 1970."""
         return os.fstat(self._directory).st_mtime_ns
 
     def open(self, name: str) -> tuple[int, FileState]:
@@ -102,7 +103,7 @@ class OverlayDirectory:
         return descriptor, _state(found)
 
     def state(self, name: str) -> FileState | None:
-        """A kept file as it is now; None where there is none."""
+        """A kept file's state; None if there is none."""
         try:
             found = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -110,7 +111,7 @@ class OverlayDirectory:
         return _state(found) if stat.S_ISREG(found.st_mode) else None
 
     def draft(self, source: int | None = None) -> tuple[str, int]:
-        """A new draft with the content of the open file `source`: its name, and it opened."""
+        """Create a draft with the content of the descriptor `source`; return (name, descriptor)."""
         name = f"{_DRAFT}{os.getpid()}-{time.time_ns()}-{next(self._numbers)}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._directory)
@@ -125,26 +126,26 @@ class OverlayDirectory:
         return name, descriptor
 
     def publish(self, draft: str, descriptor: int, name: str) -> None:
-        """The draft is complete: it is `name` from now on."""
+        """Make a completed draft the file `name`."""
         os.fdatasync(descriptor)
         self.rename(draft, name)
 
     def rename(self, old: str, new: str) -> None:
-        """Call a kept file otherwise; what had the new name is gone."""
+        """Rename a kept file; replaces the file of the new name."""
         os.replace(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._directory)
 
     def free_bytes(self) -> int:
-        """What the disk has room for."""
+        """Free space of the disk, in bytes."""
         found = os.fstatvfs(self._directory)
         return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
-        """No more calls will come."""
+        """Close the directory."""
         os.close(self._directory)
 
     def _remove_dead_drafts(self) -> None:
@@ -163,12 +164,12 @@ class OverlayDirectory:
 
 
 def state_of(descriptor: int) -> FileState:
-    """An open file as it is now."""
+    """The state of an open file."""
     return _state(os.fstat(descriptor))
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> FileState:
-    """Write all of `data`; raises OSError. The file after it."""
+    """Write all of `data`; return the file's new state. Raises OSError."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(descriptor, rest, offset)

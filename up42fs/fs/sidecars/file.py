@@ -1,11 +1,12 @@
-"""One sidecar: its bytes, whether they are kept yet, and the handles on them.
+"""One sidecar: its bytes, whether they are stored, and its handles.
 
-Knows the file it is kept in; not which others there are, nor where an image stands.
+Knows the file it is stored in; neither other sidecars nor the places of its image.
 
-Theory. A sidecar that is written is a draft (`overlay_disk`) until it is closed or synced: its
-content is seen in this mount at once, under its name on disk when it is whole. Each has a lock,
-held for every access to its descriptor, which changes when a draft begins. A file that was replaced
-or made again is another one (`node_id`): whoever has the old one open goes on reading the old one.
+Theory. A sidecar that is being written is a draft (`disk`) until it is closed or synced: this mount
+sees its content at once, and it appears under its name on disk when it is complete. Each sidecar
+has a lock, held for every access to its descriptor, which changes when a draft begins. A file that
+was replaced or created again is a different sidecar (`node_id`): handles of the old one go on
+reading the old one.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, state_of, write
 from up42fs.fs.sidecars.names import Tag, kept_name
 
 T = TypeVar("T")
-#: The ID of the image that a sidecar belongs to, and how its name is made of the image's.
+#: The ID of a sidecar's image, and the tag by which its name derives from the image's.
 Key = tuple[str, Tag]
 
 
 class Keeper(Protocol):
-    """What a sidecar needs of the overlay that holds it."""
+    """The members of the overlay that a sidecar needs."""
 
     disk: OverlayDirectory
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """A blocking call in a thread; its OSError as one of ours."""
+        """Run a blocking call in a thread; converts its OSError."""
         ...
 
     async def look(self, *, at_once: bool = False) -> None:
-        """Learn what other mounts did."""
+        """Learn other mounts' changes."""
         ...
 
     def make_room(self, growth_bytes: int) -> None:
-        """Raise NoSpace where so much more is too much."""
+        """Raise NoSpace if `growth_bytes` more exceed the limit."""
         ...
 
     def forget(self, sidecar: Sidecar) -> None:
-        """It is not found by its name any more."""
+        """Forget a sidecar that can no longer be found by its name."""
         ...
 
 
 class Sidecar:
-    """One sidecar: the image it belongs to, and its bytes."""
+    """One sidecar: its image, and its bytes."""
 
     def __init__(self, overlay: Keeper, key: Key, node_id: str, state: FileState | None) -> None:
-        """`state` is that of the kept file, None for one that is not kept yet."""
+        """`state` is that of the stored file, None if it is not stored yet."""
         self._overlay = overlay
         self.key = key
         self.node_id = node_id
@@ -66,16 +67,16 @@ class Sidecar:
 
     @property
     def is_draft(self) -> bool:
-        """Whether what it holds is not kept yet."""
+        """Whether it has content that is not stored yet."""
         return self._draft is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody has it open."""
+        """Whether it has open handles."""
         return self._handles > 0
 
     async def open(self, *, writable: bool = False, truncated: bool = False) -> OpenSidecar:
-        """A handle; raises an `Up42fsError`."""
+        """Open a handle; raises an `Up42fsError`."""
         async with self._seen_by_others(), self._lock:
             if self._descriptor is None and not truncated:
                 await self._open_kept()
@@ -85,7 +86,7 @@ class Sidecar:
             return OpenSidecar(self, writable)
 
     async def refresh(self) -> None:
-        """Learn the size and time that another mount gave it meanwhile."""
+        """Update size and time, which another mount may have changed."""
         async with self._seen_by_others(), self._lock:
             if self._draft is None and not self.is_gone:
                 state = await self._overlay.run(self._overlay.disk.state, self.name)
@@ -94,35 +95,35 @@ class Sidecar:
 
     @property
     def name(self) -> str:
-        """The file it is kept in."""
+        """The name of the file it is stored in."""
         return kept_name(*self.key) or ""
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Bytes from `offset`, fewer at the end of the file."""
+        """Return bytes from `offset`, fewer at the end of the file."""
         async with self._lock:
             return await self._overlay.run(_read, self._held(), size, offset)
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Write all of `data`; raises NoSpace where it does not fit."""
+        """Write all of `data`; raises NoSpace if it does not fit."""
         async with self._lock:
             self._overlay.make_room(max(0, offset + len(data) - self.state.size))
             await self._begin()
             self.state = await self._overlay.run(write_all, self._held(), data, offset)
 
     async def truncate(self, size: int) -> None:
-        """Cut or lengthen it to `size` bytes."""
+        """Set its size to `size` bytes."""
         async with self._lock:
             self._overlay.make_room(max(0, size - self.state.size))
             await self._begin(is_empty=size == 0)
             self.state = await self._overlay.run(_truncate, self._held(), size)
 
     async def set_times(self, atime_ns: int, mtime_ns: int) -> None:
-        """Show these times from now on, nanoseconds since 1970."""
+        """Set its times, nanoseconds since 1970."""
         async with self._lock:
             self.state = await self._overlay.run(_set_times, self._held(), (atime_ns, mtime_ns))
 
     async def flush(self) -> None:
-        """Keep what was written: it survives whatever happens to this mount."""
+        """Store what was written, so that it survives the end of this mount."""
         async with self._lock:
             if self._draft is None or self.is_gone:
                 return
@@ -131,17 +132,17 @@ class Sidecar:
             self._draft, self._is_kept = None, True
 
     async def call(self, key: Key, target: Sidecar | None) -> None:
-        """Belong to another image, or be called otherwise; `target` had that name."""
+        """Move it to another image or name; `target` is the sidecar that had that name."""
         async with self._lock:
             if self._is_kept:
                 new = kept_name(*key)
                 await self._overlay.run(self._overlay.disk.rename, self.name, new)
             self.key = key
             if target is not None and not self._is_kept:
-                self._is_kept = target._is_kept  # it is replaced when this one is kept
+                self._is_kept = target._is_kept  # that file is replaced when this one is stored
 
     async def discard(self, *, is_replaced: bool = False) -> None:
-        """It is removed; who has it open may go on reading it."""
+        """Remove it; open handles may go on reading it."""
         async with self._lock:
             self.is_gone = True
             if not is_replaced and self._is_kept:
@@ -149,13 +150,13 @@ class Sidecar:
                 self._is_kept = False
 
     def closed(self) -> None:
-        """A handle is closed."""
+        """Note that a handle was closed."""
         self._handles -= 1
         if not self._handles:
             self.let_go()
 
     def let_go(self) -> None:
-        """Nobody reads it any more; a draft that was not kept is no whole file, and goes."""
+        """Release the descriptor; a draft that was not stored is incomplete and is deleted."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -189,7 +190,7 @@ class Sidecar:
 
     @asynccontextmanager
     async def _seen_by_others(self) -> AsyncIterator[None]:
-        """Where it turns out that another mount changed it, look at once, with no lock held."""
+        """If another mount turns out to have changed it, look at once, with no lock held."""
         try:
             yield
         except VersionChanged:
@@ -197,7 +198,7 @@ class Sidecar:
             raise
 
     async def _begin(self, *, is_empty: bool = False) -> None:
-        """Be a draft from now on, with the present content unless `is_empty`."""
+        """Become a draft, with the present content unless `is_empty`."""
         if self._draft is None:
             source = None if is_empty else self._descriptor
             name, descriptor = await self._overlay.run(self._overlay.disk.draft, source)
@@ -222,26 +223,26 @@ class OpenSidecar:
         self._writable = writable
 
     async def read(self, offset: int, size: int) -> bytes:
-        """The bytes asked for, fewer at the end of the file."""
+        """Return the requested bytes, fewer at the end of the file."""
         return await self.sidecar.read(offset, size)
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Write all of `data`; raises BadHandle where it was opened for reading."""
+        """Write all of `data`; raises BadHandle if it was opened for reading."""
         if not self._writable:
             raise BadHandle(f"{self.sidecar.name} is open for reading")
         await self.sidecar.write(offset, data)
 
     async def closed_by_writer(self) -> None:
-        """A descriptor is closed: what was written through it is whole, and kept."""
+        """Store what was written through a descriptor that is closed."""
         if self._writable:
             await self.sidecar.flush()
 
     async def flush(self) -> None:
-        """Keep what was written, by whomever."""
+        """Store what was written through any handle."""
         await self.sidecar.flush()
 
     def close(self) -> None:
-        """No more reads or writes will come."""
+        """Close the handle."""
         self.sidecar.closed()
 
 

@@ -1,20 +1,20 @@
-"""Sidecars: the files that GDAL and QGIS keep beside an image, told by their names. Pure.
+"""Recognises sidecars, the files that GDAL and QGIS keep beside an image, by their names. Pure.
 
-Knows names only: not what stands in a directory, nor where a sidecar's bytes lie.
+Knows names only: neither the content of a directory nor where a sidecar's bytes are.
 
 Theory. A sidecar belongs to an image, not to a directory: the image is shown in several ones, under
-names that may differ and change. So what is kept is how the sidecar's name is made of the image's,
-its `Tag`, and the name is made anew wherever the image is shown. Which endings there are is what
-these programs write beside an image that exists:
+names that may differ and change. So a sidecar is stored with its `Tag`, the way its name derives
+from the image's, and the name is derived anew wherever the image is shown. The endings are those
+that these programs write beside an existing image:
 
 - to the whole name GDAL appends `.aux.xml` (statistics, metadata), `.ovr` (`gdaladdo -ro`), `.msk`
   and `.msk.ovr` (masks), QGIS `.points` (georeferencer), `.vat.dbf` and `.vat.cpg` (attributes);
-- for the last extension QGIS puts `.qml` (style), `.qmd` (metadata), `.sld` (style) and `.wld`
-  (georeferencer), GDAL `.aux` and `.rrd` (overviews with USE_RRD).
+- for the last extension QGIS substitutes `.qml` (style), `.qmd` (metadata), `.sld` (style) and
+  `.wld` (georeferencer), GDAL `.aux` and `.rrd` (overviews with USE_RRD).
 
-What replaces is written under a passing name first by rsync (`.NAME.a1b2c3`), Qt (`NAME.a1b2c3`),
-KDE (`NAME.part`) and others (`NAME.tmp`), and then renamed: such names are sidecars, too.
-A name can be read in several ways; `readings` tells all, the likeliest first.
+rsync (`.NAME.a1b2c3`), Qt (`NAME.a1b2c3`), KDE (`NAME.part`) and others (`NAME.tmp`) write a
+replacement under a temporary name first and then rename it: such names are sidecars, too. A name
+can be read in several ways; `readings` yields all, the likeliest first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EXTENSIONS = (
     *(".nc", ".h5", ".hdf", ".gtiff", ".gml", ".kml", ".shp", ".csv", ".txt"),
 )
 EXTENSIONS = tuple(form for ext in _EXTENSIONS for form in (ext, ext.upper()))
-#: Linux allows no longer name, in bytes.
+#: The longest name that Linux allows, in bytes.
 LONGEST_NAME_BYTES = 255
 
 _PASSING = re.compile(r"(?P<name>.+)(?P<passing>\.(?:[A-Za-z0-9]{6}|tmp|part))", re.DOTALL)
@@ -41,10 +41,10 @@ _KEPT = re.compile(r"(?P<owner>[A-Za-z0-9_-]{1,64})(?P<tag>[+].*)")
 
 
 class Tag(NamedTuple):
-    """How a sidecar is called after its image.
+    """How a sidecar's name derives from its image's.
 
-    `ending` is appended to the image's name, or takes the place of its extension; `passing` follows
-    where the name is not the last one, and a dot precedes where `is_hidden`.
+    `ending` is appended to the image's name, or replaces its extension; `passing` is the suffix of
+    a temporary name, and a dot precedes the name if `is_hidden`.
     """
 
     ending: str
@@ -53,11 +53,11 @@ class Tag(NamedTuple):
 
     @property
     def is_appended(self) -> bool:
-        """Whether the image's whole name is in the sidecar's."""
+        """Whether the sidecar's name contains the image's whole name."""
         return self.ending in APPENDED
 
     def shown(self, image: str) -> str | None:
-        """The sidecar's name beside an image; None where there can be none of that kind."""
+        """The sidecar's name beside an image; None if the image cannot have one of that kind."""
         base = image if self.is_appended else _stem(image)
         if base is None:
             return None
@@ -69,14 +69,14 @@ class Tag(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a name may be: the sidecar `tag` of one of `images`."""
+    """A possible meaning of a name: the sidecar `tag` of one of `images`."""
 
     images: tuple[str, ...]
     tag: Tag
 
 
 def readings(name: str) -> Iterator[Reading]:
-    """Every way to take `name` for a sidecar's, the likeliest first; none where it is no such."""
+    """Yield every way to read `name` as a sidecar's, the likeliest first; none if it is not one."""
     yield from _plain(name, "", is_hidden=False)
     found = _PASSING.fullmatch(name)
     if found is None:
@@ -88,15 +88,15 @@ def readings(name: str) -> Iterator[Reading]:
 
 
 def kept_name(owner: str, tag: Tag) -> str | None:
-    """The file in which the sidecar of the image with the ID `owner` is kept.
+    """The name of the file that stores the sidecar of the image with the ID `owner`.
 
-    None for an ID that is no part of a file name.
+    None for an ID that cannot be part of a file name.
     """
     return f"{owner}{tag}" if _ID.fullmatch(owner) else None
 
 
 def parse_kept_name(name: str) -> tuple[str, Tag] | None:
-    """The image's ID and the tag of a kept file; None if it is none."""
+    """The image's ID and the tag of a stored file; None if it is not a sidecar."""
     found = _KEPT.fullmatch(name)
     if found is None:
         return None
@@ -128,6 +128,6 @@ def _plain(name: str, passing: str, *, is_hidden: bool) -> Iterator[Reading]:
 
 
 def _stem(image: str) -> str | None:
-    """A name without its extension; None where that is none that is replaced."""
+    """A name without its extension; None if that is not one that sidecars replace."""
     longest = max((ext for ext in EXTENSIONS if image.endswith(ext)), key=len, default="")
     return image[: -len(longest)] or None if longest else None

@@ -1,12 +1,11 @@
-"""The overlay: sidecars of images, kept on this machine, by image and tag. None reaches UP42.
+"""The overlay: sidecars of images, stored on this machine, by image and tag. None reaches UP42.
 
-Knows what is kept and who has it open; not where an image stands, nor what the kernel is told.
+Knows the stored sidecars and their handles; neither the places of an image nor the kernel's cache.
 
-Theory. What is kept is known in memory, so that the many names that tools ask for in vain cost no
-disk access. Other mounts of the account write into the same directory: its time of change is looked
-at when something is looked up, at most once a second, and if it moved the directory is read.
-Where two mounts write the same sidecar, the one that closes last wins, as with any file that is
-replaced.
+Theory. The stored sidecars are known in memory, so that the many names that tools look up in vain
+cost no disk access. Other mounts of the account write into the same directory: its modification
+time is checked at lookups, at most once a second, and if it changed the directory is read. If two
+mounts write the same sidecar, the one that closes last wins, as with any file that is replaced.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, Scan
 from up42fs.fs.sidecars.file import Key, OpenSidecar, Sidecar
 from up42fs.fs.sidecars.names import Tag, parse_kept_name
 
-#: How often other mounts' changes are looked for, seconds.
+#: Minimum interval between checks for other mounts' changes, seconds.
 LOOK_S = 1.0
-#: How long a lookup waits for the disk to tell of them, seconds.
+#: The longest that a lookup waits for that check, seconds.
 LOOK_TIMEOUT_S = 5.0
-#: How long `df` waits for the disk, seconds.
+#: The longest that `df` waits for the disk, seconds.
 STATFS_TIMEOUT_S = 1.0
 
 T = TypeVar("T")
@@ -55,7 +54,7 @@ class Overlay:
         self._changing = trio.Lock()
 
     async def look(self, *, at_once: bool = False) -> None:
-        """Learn what other mounts did; seldom asks the disk, and never raises because of it."""
+        """Learn other mounts' changes; seldom accesses the disk, and never raises because of it."""
         if not at_once and self._clock() - self._looked_s < LOOK_S:
             return
         self._looked_s = self._clock()
@@ -67,7 +66,7 @@ class Overlay:
                     self._take_over(scan)
 
     def get(self, owner: str, tag: Tag) -> Sidecar | None:
-        """The sidecar of an image; None where there is none."""
+        """The sidecar of an image; None if there is none."""
         return self._kept.get((owner, tag))
 
     def of(self, owner: str) -> Iterable[Sidecar]:
@@ -75,16 +74,16 @@ class Overlay:
         return [self._kept[key] for key in sorted(self._by_owner.get(owner, ()))]
 
     def of_node(self, node_id: str) -> Sidecar | None:
-        """The sidecar that a node stands for; None if it is gone and nobody has it open."""
+        """The sidecar of a node; None if it was removed and has no open handle."""
         return self._nodes.get(node_id)
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no sidecar at all."""
+        """Whether there are no sidecars."""
         return not self._kept
 
     async def create(self, owner: str, tag: Tag) -> OpenSidecar:
-        """A new, empty sidecar, opened; raises NoSpace."""
+        """Create an empty sidecar and open it; raises NoSpace."""
         key = (owner, tag)
         async with self._changing:
             sidecar = Sidecar(self, key, f"{owner}{tag}#{next(self._numbers)}", None)
@@ -99,7 +98,7 @@ class Overlay:
             self.forget(sidecar)
 
     async def rename(self, sidecar: Sidecar, owner: str, tag: Tag) -> None:
-        """Give a sidecar the place of another one, or a free one."""
+        """Move a sidecar to another image and tag, replacing the sidecar there."""
         if sidecar.key != (owner, tag):
             async with self._changing:
                 await self._replace((owner, tag), sidecar)
@@ -114,7 +113,7 @@ class Overlay:
         self._know(sidecar)
 
     def make_room(self, growth_bytes: int) -> None:
-        """Raise NoSpace where so much more is too much."""
+        """Raise NoSpace if `growth_bytes` more exceed the limit."""
         if growth_bytes and self.used_bytes + growth_bytes > self._limit_bytes:
             raise NoSpace(
                 f"the sidecars in {self.disk.path} would take more than sidecars_size, "
@@ -123,18 +122,18 @@ class Overlay:
 
     @property
     def used_bytes(self) -> int:
-        """What all sidecars take."""
+        """Size of all sidecars, in bytes."""
         return sum(sidecar.state.size for sidecar in self._kept.values())
 
     async def free_bytes(self) -> int:
-        """What more fits; 0 where the disk does not tell in time."""
+        """Free space for sidecars, in bytes; 0 if the disk does not answer in time."""
         with trio.move_on_after(STATFS_TIMEOUT_S), suppress(OSError):
             free = await trio.to_thread.run_sync(self.disk.free_bytes, abandon_on_cancel=True)
             return max(0, min(free, self._limit_bytes - self.used_bytes))
         return 0
 
     def status(self) -> dict[str, object]:
-        """What `status.json` says of it."""
+        """The entry in `status.json`."""
         return {
             "directory": str(self.disk.path),
             "files": len(self._kept),
@@ -143,13 +142,13 @@ class Overlay:
         }
 
     def close(self) -> None:
-        """The mount ends: what was not closed was not whole."""
+        """Close it at the end of the mount; drafts that were not closed are dropped."""
         for sidecar in list(self._nodes.values()):
             sidecar.let_go()
         self.disk.close()
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """A blocking call in a thread; its OSError as one of ours."""
+        """Run a blocking call in a thread; raises one of our errors for its OSError."""
         try:
             return await trio.to_thread.run_sync(call, *arguments)
         except OSError as error:
@@ -181,7 +180,7 @@ class Overlay:
                 sidecar.is_gone = True
                 continue
             found.pop(key, None)
-            if now is not None and not sidecar.is_draft:  # a draft is newer, once it is kept
+            if now is not None and not sidecar.is_draft:  # a draft will be newer once stored
                 sidecar.state = now
         for key, state in found.items():
             owner, tag = key
@@ -195,7 +194,7 @@ class Overlay:
         self._by_owner.setdefault(sidecar.key[0], set()).add(sidecar.key)
 
     def forget(self, sidecar: Sidecar) -> None:
-        """It is not found by its name any more."""
+        """Forget a sidecar that can no longer be found by its name."""
         if not sidecar.is_open:
             self._nodes.pop(sidecar.node_id, None)
         if self._kept.get(sidecar.key) is not sidecar:

@@ -1,11 +1,11 @@
-"""Where sidecars stand in the tree, and what writing calls mean for them.
+"""The places of sidecars in the tree, and writing calls on them.
 
-Knows names, images and the overlay; nothing of inodes that the kernel holds. What UP42 holds comes
-first: a name that it has is never a sidecar's.
+Knows names, images and the overlay; nothing of inodes that the kernel holds. UP42's names take
+precedence: a name that UP42 has is never a sidecar's.
 
-A sidecar stands beside its image wherever that is shown, under the name the image has there. The
-kernel remembers none of these names, nor that one of them is absent: one made beside an image in
-one place is there in all others at once, and what another mount made soon after.
+A sidecar is shown beside its image wherever the image is, under the image's name there. The kernel
+caches none of these names, nor their absence: a sidecar created beside an image in one place
+appears in all others at once, and one that another mount created appears soon after.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Sidecars:
     # names ---------------------------------------------------------------------------------
 
     async def look(self, directory: Node, name: str) -> tuple[Node | None, bool]:
-        """What `name`, which UP42 has not, means in a directory; and whether it might mean it.
+        """The node of `name`, which UP42 does not have, and whether it could be a sidecar's name.
 
-        Asks the disk at most once a second, and the network never.
+        Accesses the disk at most once a second, and never the network.
         """
         places = list(self._places(directory, name))
         if not places:
@@ -48,7 +48,7 @@ class Sidecars:
         return (node_of(found) if found else None), True
 
     def beside(self, directory: Node, listed: Mapping[str, Node]) -> dict[str, Node]:
-        """The sidecars of what is listed in a directory."""
+        """The sidecars of a directory's listed entries."""
         found: dict[str, Sidecar] = {}
         if self.overlay.is_empty:
             return {}
@@ -64,11 +64,11 @@ class Sidecars:
         return {name: node_of(sidecar) for name, sidecar in found.items()}
 
     def holds(self, node: Node) -> bool:
-        """Whether a sidecar is there, or open at least."""
+        """Whether a sidecar exists, or still has open handles."""
         return self.overlay.of_node(node.id) is not None
 
     def of(self, node: Node) -> Sidecar:
-        """The sidecar of a node; raises VersionChanged."""
+        """The sidecar of a node; raises VersionChanged if it is gone."""
         sidecar = self.overlay.of_node(node.id)
         if sidecar is None:
             raise VersionChanged(f"the sidecar {node.id} is gone")
@@ -83,19 +83,19 @@ class Sidecars:
     # writing calls ------------------------------------------------------------------------
 
     async def create(self, directory: Node, name: str) -> tuple[Node, OpenSidecar]:
-        """A new sidecar; raises ReadOnly for any other name."""
+        """Create a sidecar and open it; raises ReadOnly for any other name."""
         owner, tag = self._place(directory, name)
         opened = await self.overlay.create(owner, tag)
         return node_of(opened.sidecar), opened
 
     async def remove(self, node: Node) -> None:
-        """A sidecar goes."""
+        """Remove a sidecar."""
         await self.overlay.remove(self.of(node))
 
     async def rename(
         self, node: Node, target: Node | None, directory: Node, name: str, flags: int
     ) -> None:
-        """A sidecar gets the name of another, or a new one; `target` has it by now."""
+        """Rename a sidecar; `target` is the node that has the new name now."""
         if flags & ~RENAME_NOREPLACE:
             raise InvalidArgument("names cannot be exchanged")
         if target is not None and target.kind is not Kind.SIDECAR:
@@ -106,7 +106,7 @@ class Sidecars:
         await self.overlay.rename(self.of(node), owner, tag)
 
     async def truncate(self, node: Node, size: int) -> None:
-        """Cut or lengthen a sidecar; kept at once."""
+        """Resize a sidecar; stored at once."""
         opened = await self.of(node).open(writable=True)
         try:
             await opened.sidecar.truncate(size)
@@ -115,7 +115,7 @@ class Sidecars:
             opened.close()
 
     async def set_times(self, node: Node, atime_ns: int, mtime_ns: int) -> None:
-        """Give a sidecar other times."""
+        """Set a sidecar's times, nanoseconds since 1970."""
         opened = await self.of(node).open()
         try:
             await opened.sidecar.set_times(atime_ns, mtime_ns)
@@ -125,7 +125,7 @@ class Sidecars:
     # inside --------------------------------------------------------------------------------
 
     def _places(self, directory: Node, name: str) -> Iterator[tuple[str, Tag]]:
-        """The images in a directory whose sidecar may be called `name`, the likeliest first."""
+        """The images in a directory whose sidecar may have the name `name`, the likeliest first."""
         for reading in sidecars.readings(name):
             for image in reading.images:
                 node = self._layout.find(directory, image)

@@ -1,6 +1,6 @@
-"""A part of the tree that must be asked for before it can be shown: what every such part offers.
+"""The interface of a part of the tree that must be fetched before it can be shown.
 
-Knows no part: `transformed`, `static` and `search` are some.
+Knows no branch; `transformed`, `stac` and `search` are some.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from up42fs.types import Asset
 
 
 class Branch(Protocol):
-    """A part of the tree that is not made of the index alone."""
+    """A part of the tree that is not built from the index alone."""
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """The nodes it answers for."""
+        """The kinds of its nodes."""
         ...
 
     @property
     def top(self) -> Mapping[str, Node]:
-        """What it adds to the mount point."""
+        """Its entries in the mount point."""
         ...
 
     async def prepare(self, node: Node) -> bool:
-        """Make `children(node)` possible; whether it differs from before. May ask UP42."""
+        """Load what `children(node)` needs; return whether it changed. May send requests."""
         ...
 
     def children(self, node: Node) -> dict[str, Node]:
-        """Names of a prepared directory."""
+        """The entries of a prepared directory, by name."""
         ...
 
     def members(self, node: Node) -> Iterable[Asset]:
@@ -39,17 +39,17 @@ class Branch(Protocol):
         ...
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """What an unlisted name means in a prepared directory."""
+        """The node of an unlisted name in a prepared directory, if any."""
         ...
 
     def exists(self, node: Node) -> bool:
-        """Whether `node` is (still) there, as far as is known without asking."""
+        """Whether `node` (still) exists, as far as known without a request."""
         ...
 
     def links(self, node: Node) -> int:
-        """Its link count."""
+        """The node's link count."""
         ...
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """When it was made and changed, None where the tree itself is meant."""
+        """Times of creation and change; None if the tree's own apply."""
         ...

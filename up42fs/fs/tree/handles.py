@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class HandleTable(Generic[T]):
-    """What is open, by number."""
+    """Open objects by number."""
 
     def __init__(self) -> None:
         self._open: dict[int, T] = {}
         self._numbers = itertools.count(1)
 
     def add(self, thing: T) -> int:
-        """Give `thing` a handle."""
+        """Return a new handle for `thing`."""
         handle = next(self._numbers)
         self._open[handle] = thing
         return handle
 
     def __getitem__(self, handle: int) -> T:
-        """What `handle` stands for; raises BadHandle."""
+        """The object behind `handle`; raises BadHandle."""
         try:
             return self._open[handle]
         except KeyError:

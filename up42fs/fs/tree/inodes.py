@@ -1,19 +1,19 @@
-"""Inode numbers: which number stands for which node, and how long it must be remembered.
+"""Inode numbers: the number of each node, and how long it must be kept.
 
 Knows nothing of names or of what a node means; a node is any hashable key with a text form.
 
-Theory. The kernel holds a reference to an inode for every lookup it was answered and returns it
-with `forget`. Rules:
-1. A number is derived from the node's key, so it is the same in every mount (design §2).
-   Two keys that hash alike (1 in 2^63) are told apart by probing; first come keeps the number.
-2. A lookup count changes only in `remember` and `forget`; at zero the number is dropped. It
-   is derived again, equal, when the node is next seen.
-3. No await in this file: count and table change together.
-4. A node that left the storage keeps its number while the kernel holds it: the file system finds
-   the node, sees that it is gone, and says so, instead of mistaking it for another one.
-5. `renew` gives a key another number while the kernel still holds the old one, which goes on to
-   mean the same key. Users are shown the first number (`shown`) all the same. The key keeps its
-   last number until the kernel has given back all of them.
+Theory. The kernel holds a reference to an inode for every lookup that was answered and returns it
+with `forget`. Rules: 1. A number is derived from the node's key, so it is the same in every mount
+(design §2).
+   If two keys have the same hash (1 in 2^63), the first keeps the number and probing finds another.
+2. A lookup count changes only in `remember` and `forget`; at zero the number is dropped. The same
+   number is derived again when the node is next used.
+3. No await in this file: count and table change together. 4. A node that left the storage keeps its
+number while the kernel holds it: the file system finds
+   the node and raises an error, instead of mistaking it for another one.
+5. `renew` gives a key another number while the kernel still holds the old one, which continues to
+   refer to the same key. Users always see the first number (`shown`). The key keeps its last number
+   until the kernel has given back all of them.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def derive_inode(text: str) -> int:
 
 
 class InodeTable(Generic[K]):
-    """Numbers of the nodes the kernel knows, with their lookup counts.
+    """Numbers of the nodes that the kernel knows, with their lookup counts.
 
-    `derive` gives a key's number: ROOT_INODE for the root, else above that and below 2^63.
+    `derive` returns a key's number: ROOT_INODE for the root, else above that and below 2^63.
     """
 
     def __init__(self, root: K, derive: Callable[[K], int] | None = None) -> None:
         self._derive = derive or (lambda key: ROOT_INODE if key == root else derive_inode(str(key)))
         self._keys: dict[int, K] = {ROOT_INODE: root}
         self._counts: dict[int, int] = {}
-        #: Numbers of keys that are not the ones derived from them: hardly ever any.
+        #: Numbers of keys that differ from the derived ones: hardly ever any.
         self._moved: dict[K, int] = {}
-        #: By renewed key all its numbers, and by each of those the one that users are shown.
+        #: Renewed key -> all its numbers; and each of those -> the number that users see.
         self._renewed: dict[K, set[int]] = {}
         self._first: dict[int, int] = {}
         self._renewals = itertools.count(1)
@@ -67,7 +67,7 @@ class InodeTable(Generic[K]):
         return number
 
     def renew(self, key: K) -> int:
-        """Give `key` a number that it never had; returns it."""
+        """Give `key` a number that it never had, and return it."""
         old = self.number(key)
         number = derive_inode(f"{key}#{next(self._renewals)}")
         while number in self._keys or number in self._first:
@@ -79,13 +79,13 @@ class InodeTable(Generic[K]):
         return number
 
     def shown(self, number: int) -> int:
-        """The number that users are shown for `number`."""
+        """The number that users see for `number`."""
         return self._first.get(number, number) if self._first else number
 
     def remember(self, key: K, number: int | None = None) -> int:
         """Take one reference on `key` and return its number.
 
-        `number` spares deriving it, where `number(key)` has just told it.
+        Pass `number` to save deriving it, if `number(key)` has just returned it.
         """
         if number is None:
             number = self.number(key)
@@ -98,7 +98,7 @@ class InodeTable(Generic[K]):
         return number
 
     def forget(self, number: int, count: int) -> None:
-        """Give back `count` references; the kernel may be wrong, this never raises."""
+        """Drop `count` references; never raises, even if the kernel's count is wrong."""
         left = self._counts.get(number, 0) - count
         if left > 0:
             self._counts[number] = left
@@ -108,7 +108,7 @@ class InodeTable(Generic[K]):
             self._unname(self._keys.pop(number))
 
     def _unname(self, key: K) -> None:
-        """The kernel holds a number of `key` no longer."""
+        """Clean up after the kernel dropped a number of `key`."""
         numbers = self._renewed.get(key)
         if numbers is None:
             self._moved.pop(key, None)
@@ -118,11 +118,11 @@ class InodeTable(Generic[K]):
                 del self._first[number]
 
     def key(self, number: int) -> K | None:
-        """The node of a number the kernel holds, or None."""
+        """The node of a number that the kernel holds, or None."""
         return self._keys.get(number)
 
     def count(self, number: int) -> int:
-        """References the kernel holds on `number`."""
+        """References that the kernel holds on `number`."""
         return self._counts.get(number, 0)
 
     def holds(self, key: K) -> bool:
@@ -130,7 +130,7 @@ class InodeTable(Generic[K]):
         return self._keys.get(self.number(key)) == key
 
     def held(self, key: K) -> list[int]:
-        """All numbers of `key` that the kernel holds: several where it was renewed."""
+        """All numbers of `key` that the kernel holds: several after a renewal."""
         numbers = self._renewed.get(key) or (self.number(key),)
         return [number for number in numbers if self._keys.get(number) == key]
 

@@ -1,17 +1,16 @@
-"""What stands where in the mount: the one place that defines the tree (design §2).
+"""The structure of the mount: the one place that defines the tree (design §2).
 
 Knows nothing of inodes, handles or the kernel; it turns the index into directories of named nodes.
 
-Theory. A directory's names depend on all its members (clashes), so a directory is built whole,
-when it is first looked into, and kept. A change of some assets is taken over by the directories
-they are in (`roster`), at the cost of the change; what cannot be is built anew. `apply` tells which
-names mean something else in the directories that were ever built: nothing else can be in the
-kernel's memory. What branches show is remembered by the kernel for a minute only, so of it
-just the directories last looked into are kept. IDs resolve as names too; they are never listed, and
-listed names win over them. No change reports what an ID stands for (its spellings are many): the
-kernel must not remember it.
-What stands below an asset, in `stac/` and in `search/` is defined by branches: they say what must
-be known before such a directory can be built, and build it.
+Theory. A directory's names depend on all its members (clashes), so a directory is built whole, when
+it is first opened, and kept. Directories take over changes of a few of their assets one by one
+(`roster`), at the cost of the change; other changes rebuild them. `apply` returns the names whose
+meaning changed in all directories that were ever built: the kernel cannot have cached any others.
+The kernel caches names of branches for a minute only, so only the most recently used directories of
+branches are kept. IDs resolve as names too; they are never listed, and listed names take
+precedence. Changes do not report names that are IDs (an ID has many spellings): the kernel must not
+cache them. Branches define the content below an asset, in `stac/` and in `search/`: they load the
+data that such a directory needs, and build it.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.model import names
 from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
 
-#: How long the kernel may remember what a branch shows, seconds: no change is pushed for it.
+#: How long the kernel may cache entries of branches, seconds: no change of them is pushed to it.
 BRANCH_TTL_S = 60.0
-#: Link count of a directory whose subdirectories nobody has counted. Two would tell `find` that it
-#: has none; one tells nothing, as on btrfs.
+#: Link count of a directory with an unknown number of subdirectories. A count of two would mean to
+#: `find` that it has none; one means nothing, as on btrfs.
 UNCOUNTED = 1
 
 _TOP = {
@@ -45,12 +44,12 @@ _TOP = {
     "cnam": Node(Kind.CNAM),
     "assets": Node(Kind.ASSETS),
 }
-#: Directories whose members the catalogue knows, and all whose members are assets.
+#: Directories whose members the catalogue knows; and all directories of assets.
 VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS})
 ASSET_DIRS = VIEW_DIRS | {Kind.QUERY}
-#: Directories of branches kept built.
+#: Built directories of branches that are kept.
 MOST_BRANCH_DIRS = 256
-#: More changed assets than these are not worth taking over one by one.
+#: With more changed assets than this, directories are rebuilt instead.
 MOST_ONE_BY_ONE = 256
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CNAM_STATES}
@@ -58,7 +57,7 @@ _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CNAM_ST
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the kernel may remember wrongly: names of a directory, or a node's attributes."""
+    """Names of a directory that the kernel may have cached with an outdated meaning."""
 
     parent: Node
     names: tuple[str, ...]
@@ -81,7 +80,7 @@ class Layout:
         for branch in branches:
             self._top |= branch.top
         self._has_files = Kind.FILES in self._branches
-        #: How many changes were followed: while it stays, the views list what they listed.
+        #: Number of changes so far: while it stays the same, so do the views' listings.
         self.changes = 0
         self._rosters: dict[Node, Roster] = {}
         self._lists: dict[Node, dict[str, Node]] = {}
@@ -89,7 +88,7 @@ class Layout:
         self._counted: dict[Node, int] = {}
         self._passing: LRUCache[Node, dict[str, Node]] = LRUCache(MOST_BRANCH_DIRS)
         self._assets: dict[str, Node] = {}
-        #: What names meant before something was learned of the file, by directory and name.
+        #: (directory, name) -> the node that had this name before its file's extension was learned.
         self._former: dict[tuple[Node, str], Node] = {}
         self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
         self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
@@ -103,9 +102,9 @@ class Layout:
         self._builders[Kind.QUERY] = lambda node: self._roster(node).names
 
     async def prepare(self, node: Node) -> bool:
-        """Learn what `children(node)` needs; raises an `Up42fsError`. May ask UP42.
+        """Load what `children(node)` needs; raises an `Up42fsError`. May send requests.
 
-        Returns whether it shows something else than it did, where that is known.
+        Returns whether its entries changed, as far as known.
         """
         branch = self._branches.get(node.kind)
         if branch is None or not await branch.prepare(node):
@@ -114,7 +113,7 @@ class Layout:
         return before is not None and before != self.children(node)
 
     def label(self, node: Node) -> str:
-        """What a person calls a directory of assets: display name, tag, query."""
+        """The display name of a directory of assets: order name, tag, query."""
         order = self._index.orders.get(node.id) if node.kind is Kind.ORDER else None
         return (order.display_name if order else None) or node.id
 
@@ -124,7 +123,7 @@ class Layout:
         return assets.values() if ids is None else [assets[id_] for id_ in ids]
 
     def _member_ids(self, node: Node) -> Iterable[str] | None:
-        """The IDs of the assets of a directory of assets; None where these are all."""
+        """The IDs of the assets of a directory of assets; None for all assets."""
         match node.kind:
             case Kind.ORDER:
                 return self._index.ids_of_order(node.id)
@@ -149,7 +148,7 @@ class Layout:
         return Roster(members, self.asset, str(node) if self._has_files else None)
 
     def children(self, node: Node) -> Mapping[str, Node]:
-        """Listed names of a directory and their nodes, oldest first as far as they have an age."""
+        """Listed names of a directory and their nodes, oldest first if they have an age."""
         roster = self._rosters.get(node)
         if roster is not None:
             return roster.names
@@ -165,7 +164,7 @@ class Layout:
         return built
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """The node that `name` stands for in `parent`: a listed name, else an ID alias."""
+        """The node of `name` in `parent`: a listed name, or else an ID."""
         if parent == ROOT and name == CONTROL_DIR:
             return CONTROL
         listed = self.children(parent).get(name)
@@ -179,13 +178,13 @@ class Layout:
         return found
 
     def lists(self, parent: Node, name: str, node: Node) -> bool:
-        """Whether `name` is listed in `parent` and means `node`: then changes are reported."""
+        """Whether `parent` lists `name` as `node`, so that changes of it are reported."""
         if (parent, name) == (ROOT, CONTROL_DIR):
             return node == CONTROL
         return self.exists(parent) and self.children(parent).get(name) == node
 
     def places(self, file: Node) -> Iterator[Change]:
-        """Where a file is listed, in all directories that were built."""
+        """The names of a file in all directories that were built."""
         asset = self._index.assets.get(file.id)
         for directory, roster in self._rosters.items():
             if asset is not None and file.kind is Kind.ASSET and _belongs(asset, directory):
@@ -195,7 +194,7 @@ class Layout:
                 yield from _change(directory, _names_of(file, children))
 
     def exists(self, node: Node) -> bool:
-        """Whether the storage still has what `node` shows."""
+        """Whether the storage still has the node."""
         branch = self._branches.get(node.kind)
         if branch is not None:
             return branch.exists(node)
@@ -232,7 +231,7 @@ class Layout:
                 return 2
 
     def _directories(self, node: Node) -> int:
-        """How many directories of files stand in a directory of assets."""
+        """Number of directories of files in a directory of assets."""
         roster = self._rosters.get(node)
         if roster is not None:
             return roster.directories
@@ -249,7 +248,7 @@ class Layout:
         return count
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
-        """(createdAt, updatedAt) of what the node shows, None where the tree itself is meant."""
+        """(createdAt, updatedAt) of the node's object, None if the tree's own times apply."""
         branch = self._branches.get(node.kind)
         if branch is not None:
             return branch.times(node)
@@ -261,7 +260,7 @@ class Layout:
         return None if thing is None else (thing.created_at, thing.updated_at)
 
     def apply(self, delta: Delta) -> Iterator[Change]:
-        """Follow `delta` in what was built; yields the names that now mean something else."""
+        """Follow `delta` in the built directories; yield the names whose meaning changed."""
         self.changes += 1
         if delta.assets:
             self._counted.clear()
@@ -273,7 +272,8 @@ class Layout:
         for kept in (self._lists, self._passing):
             for node in [node for node in kept if _touched(node, delta)]:
                 old = kept.pop(node)
-                # Kept as empty: should it come back, what the kernel knows as absent is reported.
+                # Kept as empty: if it comes back, names that the kernel cached as absent are
+                # reported.
                 new = self.children(node) if self.exists(node) else kept.setdefault(node, {})
                 self._remember(node, old, delta)
                 yield from _change(node, _differences(old, new))
@@ -282,13 +282,13 @@ class Layout:
                 self._assets.pop(asset_id, None)
 
     def _remember(self, node: Node, was: Mapping[str, Node | None], delta: Delta) -> None:
-        """Who knows the name of a file that got another extension can go on using it."""
+        """Keep the former name of a file that got another extension usable."""
         for name, before in was.items() if delta.extensions else ():
             if before is not None and before.id in delta.extensions and before.kind is Kind.ASSET:
                 self._former[node, name] = before
 
     def _follow(self, node: Node, delta: Delta) -> Mapping[str, Node | None]:
-        """Bring a roster to what the index holds now; what names meant that mean another thing."""
+        """Update a roster to the index; return the changed names with their former nodes."""
         roster = self._rosters[node]
         before: dict[str, Node | None] = {}
         one_by_one = self.exists(node) and len(delta.assets) <= MOST_ONE_BY_ONE
@@ -369,7 +369,7 @@ def _change(node: Node, changed: Iterable[str]) -> Iterator[Change]:
 
 
 def is_id(name: str) -> bool:
-    """Whether `name` has the form of an ID (contract §2.2, §4.2: UUIDs), of whatever case."""
+    """Whether `name` has the form of an ID (contract §2.2, §4.2: UUIDs), in any case."""
     return _ID.fullmatch(name) is not None
 
 
@@ -400,15 +400,15 @@ def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:
 
 
 def _order_entry(order: Order | None, order_id: str) -> names.Entry:
-    # An order that `/v2/orders` does not list is newest: learning of it later renames only itself.
+    # An order that `/v2/orders` does not list counts as newest: listing it later renames only it.
     age = order.created_at.timestamp() if order else float("inf")
     wish = names.safe_name(order.display_name if order else None) or names.safe_name(order_id)
     return names.Entry(order_id, (age, order_id), wish or "_")
 
 
 def _tag_entry(tag: str, digest: str) -> names.Entry:
-    # Tags have neither age nor ID. One that is a name as it stands comes before one that had to
-    # be made safe; among those that clash all but the first show a digest of their text.
+    # Tags have neither age nor ID. Tags that are valid names come before those that had to be
+    # changed; among clashing ones all but the first show a digest of their text.
     wish = names.safe_name(tag) or "_"
     return names.Entry(digest, (float(wish != tag), tag), wish)
 

@@ -1,7 +1,7 @@
-"""Directory streams: a snapshot of a listing and the offsets by which the kernel walks it.
+"""Directory streams: a snapshot of a listing, and the offsets by which the kernel reads it.
 
-Knows nothing of what the entries are. A listing is frozen when the directory is opened, so that
-entries that come or go during a walk neither repeat nor vanish for that walk.
+Knows nothing of the entries' meaning. A listing is frozen when the directory is opened, so that
+entries that are added or removed during a walk neither repeat nor vanish in that walk.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 
 E = TypeVar("E")
 
-#: Offset of the first entry. 0 means "from the beginning", and NFS gives 1 and 2 a meaning of
-#: their own.
+#: Offset of the first entry. 0 means "from the beginning", and NFS uses 1 and 2 for special
+#: entries.
 FIRST_OFFSET = 3
 
 
 class Snapshot(Generic[E]):
-    """An immutable sequence of entries walked by offset."""
+    """An immutable sequence of entries read by offset."""
 
     __slots__ = ("_entries",)
 

@@ -1,13 +1,13 @@
-"""When the directories of orders, tags, states and assets changed last.
+"""Modification times of the directories of orders, tags, states and assets.
 
-Knows the index and what a change of it touches; nothing of names or the kernel.
+Knows the index and the directories that a change of it affects; nothing of names or the kernel.
 
-Theory. A directory's time moves when something comes to it, as on any disk: `find -newer`, `tar
---newer-mtime` and indexers go by it. What came is told by the assets in it, so that every mount of
-an account shows the same: an order's by when they were delivered, a tag's and a state's by when
-they were changed last, for UP42 does not say when a tag was added. What this mount saw come, go or
-be renamed counts from then on, since a removal leaves nothing that could tell. While the storage is
-listed for the first time nothing comes to it: it is only found.
+Theory. A directory's time moves when an entry is added, as on any disk: `find -newer`, `tar
+--newer-mtime` and indexers rely on it. The times derive from a directory's assets, so that every
+mount of an account shows the same: an order's from their delivery, a tag's and a state's from their
+last change, as UP42 does not report when a tag was added. Additions, removals and renames that this
+mount observes also count, from then on, since a removal leaves no trace in the assets. While the
+storage is listed for the first time, assets count as found, not as added.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS = frozenset({Kind.ORDERS, Kind.TAGS, Kind.ASSETS, Kind.ORDER, Kind.TAG, Ki
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """Of the content and of the attributes, in nanoseconds since 1970."""
+    """Times of the content and of the attributes, in nanoseconds since 1970."""
 
     mtime_ns: int
     ctime_ns: int
@@ -51,7 +51,7 @@ class Moments:
         self.born_ns = clock_ns()
 
     def of(self, node: Node) -> tuple[int, int]:
-        """Times of content and attributes; those of the mount where nothing tells."""
+        """Times of content and attributes, nanoseconds; the mount's if the index has none."""
         place = node._replace(place="")
         found = self._known.get(place)
         if found is None:
@@ -61,17 +61,17 @@ class Moments:
         return mtime_ns, max(found.ctime_ns or self.born_ns, mtime_ns)
 
     def moved(self, node: Node) -> int:
-        """When this mount last saw a directory change, 0 where it did not."""
+        """Time at which this mount last saw a directory change, 0 if never."""
         return self._moved_ns.get(node, 0)
 
     def move(self, node: Node) -> None:
-        """A directory shows something else than before, from now on."""
+        """Note that a directory's content changed now."""
         self._moved_ns[node] = self._clock_ns()
 
     def follow(self, delta: Delta, renamed: Iterable[Node]) -> set[Node]:
-        """Take over a change of the index; `renamed` show other names. Returns whose times moved.
+        """Follow a change of the index; `renamed` have new names. Return affected directories.
 
-        Directories that were not asked about are among them.
+        They include directories whose times were never requested.
         """
         moved = {node._replace(place="") for node in renamed if node.kind in KINDS}
         if not self._index.is_complete:
@@ -102,7 +102,7 @@ class Moments:
                 return True
 
     def _told(self, node: Node) -> _Moment:
-        """What the index tells of a directory; zeros where it tells nothing."""
+        """The index's times of a directory; zeros if it has none."""
         assets = self._index.assets
         match node.kind:
             case Kind.ORDER:
@@ -133,7 +133,7 @@ class Moments:
 
 
 def _moved_by(was: Asset | None, now: Asset | None) -> set[Node]:
-    """Which directories an asset came to, left, or has a directory of files in from now on."""
+    """The directories that an asset entered or left, or in which its files appeared or vanished."""
     before, after = set(_places(was)), set(_places(now))
     if _has_files(was) != _has_files(now):
         return before | after

@@ -1,4 +1,4 @@
-"""What an inode can stand for, and the attributes it shows. Values only."""
+"""Kinds of nodes behind inodes, and their attributes. Values only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from up42fs.fs.tree.inodes import ROOT_INODE, derive_inode
 
 CONTROL_DIR = ".up42fs"
-#: The control directory's list of edits. UNDO set on it to the number of one takes that back.
+#: The control directory's list of edits. Setting UNDO on it to an operation's number undoes that.
 CHANGES = "changes"
 UNDO = "user.up42.undo"
-#: Who follows this link of the control directory makes the mount look for changes at once. A link,
-#: because a mount that is read-only for the kernel has no file that could be touched.
+#: Following this link of the control directory makes the mount look for changes at once. It is a
+#: link because a mount that is read-only for the kernel has no file that could be touched.
 REFRESH = "refresh"
 
 
@@ -32,9 +32,9 @@ class Kind(StrEnum):
     CONTROL = "control"
     VIRTUAL = "virtual"
     FILES = "files"  # an asset's directory of transformed files
-    ITEM = "item"  # one item of several in it
+    ITEM = "item"  # the subdirectory of one of several items in it
     FILE = "file"  # a transformed file; its ID is the STAC asset's
-    DOCUMENT = "document"  # a JSON file made here: item.json, catalog.json, …
+    DOCUMENT = "document"  # a JSON file that up42fs generates: item.json, catalog.json, …
     STAC = "stac"
     COLLECTION = "collection"
     STAC_ITEM = "stac-item"
@@ -44,11 +44,11 @@ class Kind(StrEnum):
 
 
 class Node(NamedTuple):
-    """One thing in the tree: its kind, the ID of what it shows, and where, if that matters.
+    """One entry of the tree: its kind, the ID of its object, and its place, if that matters.
 
-    An asset is one node wherever it is listed. A directory is one node per place: `place` tells
-    an ID alias from the display name, because the kernel gives a directory only one parent entry.
-    Of a transformed file it names the delivery it was made from, where that is known.
+    An asset is one node wherever it is listed. A directory is one node per place: `place`
+    distinguishes an ID alias from the display name, because the kernel gives a directory only one
+    parent entry. For a transformed file it names the delivery it was made from, if known.
     """
 
     kind: Kind
@@ -57,7 +57,7 @@ class Node(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind is Kind.FILE:
-            return f"{self.kind.value}:{self.id}"  # one file, whatever it was made from
+            return f"{self.kind.value}:{self.id}"  # the delivery is not part of a file's identity
         return f"{self.kind.value}:{self.id}:{self.place}" if self.place else f"{self[0]}:{self[1]}"
 
 
@@ -86,7 +86,7 @@ _SALTS = {Kind.ASSET: 0, Kind.FILE: 0x5F11E << 42}
 ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)
 FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT, Kind.SIDECAR})
-#: Directories of which no change is pushed to the kernel.
+#: Directories whose changes are not pushed to the kernel.
 BRANCH_KINDS = frozenset(
     {
         Kind.FILES,
@@ -98,17 +98,17 @@ BRANCH_KINDS = frozenset(
         Kind.QUERY,
     }
 )
-#: Files whose bytes lie in UP42 storage.
+#: Files whose bytes are in UP42 storage.
 STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 
 
 class Attributes(NamedTuple):
-    """What `stat` shows. Times in nanoseconds since 1970, `size` in bytes.
+    """Attributes for `stat`. Times in nanoseconds since 1970, `size` in bytes.
 
-    The kernel may remember the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, as
-    long as the name where that is None. `generation` tells apart directories that had the same
-    inode one after the other: the kernel takes a removed one for dead. Users see the inode's number
-    as `shown_inode`, or as it is where that is 0 (see `fs.files.versions`).
+    The kernel may cache the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, or for
+    `ttl_s` if that is None. `generation` distinguishes directories that had the same inode one
+    after the other, because the kernel treats a removed one as dead. Users see `shown_inode` as the
+    inode's number, or `inode` if it is 0 (see `fs.files.versions`).
     """
 
     inode: int
@@ -129,13 +129,13 @@ class Attributes(NamedTuple):
 
 
 class Absent(NamedTuple):
-    """Nothing has this name; the kernel may remember so for `ttl_s` seconds."""
+    """A negative lookup, which the kernel may cache for `ttl_s` seconds."""
 
     ttl_s: float
 
 
 class Usage(NamedTuple):
-    """What `df` shows: sum of sizes in bytes, and the number of assets."""
+    """Usage for `df`: sum of sizes in bytes, and the number of assets."""
 
     used_bytes: int
     files: int
@@ -144,7 +144,7 @@ class Usage(NamedTuple):
 class Opened(NamedTuple):
     """An open file: its handle, and whether the kernel may keep or must bypass its page cache.
 
-    `in_pieces`: it is not likely to be read from end to end.
+    `in_pieces`: it is unlikely to be read from end to end.
     """
 
     handle: int

@@ -1,17 +1,17 @@
-"""The names of the assets of one directory, kept while its members come, go and change.
+"""The names of the assets of one directory, updated as its members come, go and change.
 
-Knows what names depend on and how they are given (`model.names`); nothing of inodes or of which
+Knows what names depend on and how they are assigned (`model.names`); nothing of inodes or of which
 directory it is.
 
-Theory. Names depend on all members of a directory (clashes), but most changes touch no clash: a new
-asset is the newest and renames nobody, a removed name was wanted by nobody else. So a roster is
-built whole once, oldest first, and remembers the names that somebody wanted and did not get
-(*contested*). A change is taken over alone if it can be shown to give what building anew would:
-1. an asset whose name, age and transformation stay keeps its names;
-2. a newcomer gets what is free if it is newer than all, and if it is not, only where it gets what
-   it asks for first: whoever is newer never asked for that;
-3. who leaves is struck out if its names are the ones it asked for and are not contested.
-Everything else is answered by None: build anew. A change costs what it changes, not the directory.
+Theory. Names depend on all members of a directory (clashes), but most changes affect no clash: a
+new asset is the newest and renames no other, and no other asset wanted a removed name. So a roster
+is built whole once, oldest first, and keeps the names that some asset wanted and did not get
+(*contested*). A change is applied alone if it provably gives the same result as a rebuild: 1. an
+asset whose name, age and transformation stay the same keeps its names; 2. a new asset gets free
+names if it is newer than all others; if it is not, only if it gets its
+   first choice, since then no newer asset wanted that name;
+3. a removed asset is deleted if its names are its first choice and are not contested. For every
+other change `change` returns False: rebuild. A change costs what it changes, not the directory.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from up42fs.model import names
 
 
 class Roster:
-    """Names of assets, and of the directories of their files where `place` is given.
+    """Names of assets, and of the directories of their files if `place` is given.
 
-    `place` is the directory's text form: a directory of files is another one in every place.
-    `node_of` gives an asset's node, the same object for all directories.
+    `place` is the directory's text form: a directory of files is a different node in every place.
+    `node_of` returns an asset's node, the same object for all directories.
     """
 
     __slots__ = ("_contested", "_newest", "_node_of", "_place", "directories", "names")
@@ -36,7 +36,7 @@ class Roster:
         self, members: Iterable[Member], node_of: Callable[[str], Node], place: str | None
     ) -> None:
         self.names: dict[str, Node] = {}
-        #: How many of them are directories.
+        #: Number of directories among them.
         self.directories = 0
         self._node_of = node_of
         self._place = place
@@ -49,7 +49,7 @@ class Roster:
             _, asset_id, wish, is_transformed = member
             if wish in listed or (is_transformed and has_place):
                 enter(Outline._make(member), contested)
-            else:  # most by far
+            else:  # by far the most frequent case
                 listed[wish] = node_of(asset_id)
         self._newest = None if member is None else Outline._make(member)
         self._contested = frozenset(contested)
@@ -57,10 +57,10 @@ class Roster:
     def change(
         self, was: Outline | None, now: Outline | None, before: dict[str, Node | None]
     ) -> bool:
-        """A member is another than it `was`, came (None before) or left (None `now`).
+        """Replace member `was` by `now`; `was` None adds a member, `now` None removes one.
 
-        False where only building anew can tell what the names are; the roster is then of no more
-        use. What a name meant before it changed is added to `before`.
+        Returns False if only a rebuild can determine the names; the roster is then unusable. The
+        former nodes of changed names are added to `before`.
         """
         if was is not None and now is not None and self._inputs(was) == self._inputs(now):
             return True
@@ -75,7 +75,7 @@ class Roster:
         return self._place is not None and member.is_transformed
 
     def _enter(self, member: Outline, contested: set[str]) -> list[str]:
-        """Give names to an asset that is newer than all others; returns them."""
+        """Assign names to an asset that is newer than all others, and return them."""
         listed = self.names
         name, asset_id = member.wish, member.id
         if name in listed:

@@ -1,7 +1,7 @@
-"""Directories in `tags/` that no asset stands in: made, or emptied, in this mount.
+"""Empty directories in `tags/`: created, or emptied, in this mount.
 
 UP42 has a tag only as long as an asset carries it. Here a directory is kept until it is removed or
-has a member again, as people expect who empty one to fill it anew. Knows nothing of assets.
+has a member again, as people expect when they empty one to fill it anew. Knows nothing of assets.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ class TagDirectories:
         self._removed: Counter[str] = Counter()
 
     def hold(self, tag: str) -> None:
-        """Keep a directory that is empty."""
+        """Keep an empty directory."""
         self.held.add(tag)
 
     def remove(self, tag: str) -> None:
-        """A directory goes; one of that name that comes later is another one."""
+        """Remove a directory; a later one of that name is a different one."""
         self.held.discard(tag)
         self._removed[tag] += 1
 
     def settle(self, with_members: Iterable[str]) -> None:
-        """These have members: from now on UP42 says whether they are there."""
+        """Stop keeping tags that have members: UP42 reports those."""
         self.held.difference_update(with_members)
 
     def generation(self, tag: str) -> int:
-        """Which directory of this name it is."""
+        """The generation number of a directory: how often one of this name was removed."""
         return self._removed[tag]
