@@ -1,1 +1,1 @@
-"""What the storage holds, as immutable values with indexes, and how it is kept up to date."""
+"""The storage's catalogue: immutable values with indexes, and the code that keeps them current."""

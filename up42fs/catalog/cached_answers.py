@@ -1,13 +1,12 @@
-"""Answers of the service that are shown while they age: the old one at once, a fresh one behind.
+"""A cache of the service's answers that serves a stale one at once and refreshes it behind.
 
-Knows nothing of what is asked. For listings where a look from memory is worth more than the last
-minute's news; a listing that must be current asks by `Flights` itself.
+Knows nothing of the questions. Use it for listings where an answer from memory is worth more than
+the last minute's changes; a listing that must be current uses `Flights` directly.
 
-Theory. An answer is *fresh* for `fresh_s` seconds from when it was asked. After that it is still
-given out at once, and its next use starts one flight behind it. A refresh that fails leaves the
-answer as it is and is tried again after a pause; one that says the thing is gone removes it.
-Answers may be *kept* across mounts: the first use of one is like that of an aged one.
-Only who asks something unknown waits, and gets the error if it fails; errors are not kept.
+Theory. An answer is *fresh* for `fresh_s` seconds from its request. A stale answer is still
+returned at once, and its use starts one refresh in the background. Only the first request for an
+unknown key waits, and raises the error if it fails; errors are not cached. Answers may be *kept*
+across mounts; one loaded from an earlier mount counts as stale.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from up42fs.errors import NotFound, Up42fsError
 
 log = logging.getLogger(__name__)
 
-#: Pause before a failed refresh is tried again, seconds.
+#: Pause before a failed refresh is retried, seconds.
 PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
 K = TypeVar("K", bound=Hashable)
@@ -42,21 +41,22 @@ class _Answer(Generic[V]):
 
 
 class Keeper(Protocol[Q, V]):
-    """Where answers are kept across mounts (see `kept.Kept`)."""
+    """Keeps answers across mounts (see `stored_answers.Kept`)."""
 
     async def load(self, key: Q, /) -> V | None:
-        """The answer that was kept."""
+        """The kept answer; None if there is none."""
         ...
 
     async def save(self, key: Q, value: V | None, /) -> None:
-        """Keep an answer, or None where what it is about is gone."""
+        """Keep an answer; None removes it, because its subject is gone."""
         ...
 
 
 class Answers(Generic[K, V]):
-    """Answers by question, least recently used dropped first.
+    """Answers by question; the least recently used is evicted first.
 
-    `weigh` tells what an answer counts against `most`; a single one above it is not kept.
+    `weigh` returns the weight of an answer against the limit `most`; an answer heavier than `most`
+    is not cached.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Answers(Generic[K, V]):
         return answer.value
 
     async def _recall(self, key: K) -> _Answer[V] | None:
-        """The answer of an earlier mount, which has aged."""
+        """Load the answer of an earlier mount, as stale."""
         value = await self._keeper.load(key) if self._keeper is not None else None
-        learned = self._kept.get(key)  # meanwhile
+        learned = self._kept.get(key)  # another task may have fetched it meanwhile
         if learned is not None or value is None or self._weigh(value) > self._kept.maxsize:
             return learned
         answer = self._kept[key] = _Answer(value, self._clock())
         return answer
 
     def known(self, key: K) -> V | None:
-        """The answer in memory, however old; asks nothing."""
+        """The answer in memory, however old; sends no request."""
         answer = self._kept.get(key)
         return None if answer is None else answer.value
 
@@ -106,11 +106,13 @@ class Answers(Generic[K, V]):
         try:
             value = await self._ask(key)
         except NotFound:
+            # The subject is gone, and so is the answer.
             self._kept.pop(key, None)
             if self._keeper is not None:
                 await self._keeper.save(key, None)
             raise
         except Up42fsError as error:
+            # The stale answer stays; the refresh is retried after a pause.
             self._pause(key, error)
             raise
         if self._keeper is not None and self.known(key) != value:

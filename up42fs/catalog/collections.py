@@ -1,8 +1,8 @@
-"""The storage's STAC collections and the items of each: what one walks through under `stac/`.
+"""The storage's STAC collections and the items of each, as the directory `stac/` shows them.
 
-Knows nothing of HTTP or directories. Nothing is asked before somebody looks; what is known, also
-from earlier mounts, is shown at once and refreshed behind (see `answers`). Items that pass by are
-told to `Items`.
+Knows nothing of HTTP or directories. Sends no request before a listing is opened; a known answer,
+also of an earlier mount, is returned at once and refreshed behind (see `cached_answers`). Items
+that a crawl returns are also passed to `Items`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from up42fs.errors import DeadlineExceeded, Offline, Unavailable
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacCollection, StacItem
 
-#: Age in seconds from which a look starts a refresh.
+#: Age of an answer that makes the next use start a refresh, seconds.
 REFRESH_S = 60.0
-#: The longest a whole crawl may take, seconds: a request per hundred rows, one after another.
+#: Timeout of a whole crawl, seconds: it sends a request per hundred rows, one after another.
 CRAWL_TIMEOUT_S = 600.0
 
 
 class CollectionSource(Protocol):
-    """Where collections and their items are listed, as `api.client.Client` does."""
+    """Lists collections and their items, as `api.client.Client` does."""
 
     def all_collections(self) -> AsyncIterator[StacCollection]:
         """Every collection once, newest first; raises an `Up42fsError`."""
@@ -39,10 +39,10 @@ class CollectionSource(Protocol):
 
 
 class Collections:
-    """The collections, each answer crawled once and then refreshed by age.
+    """The collections; each answer is crawled once and then refreshed by age.
 
-    Flights run in `nursery`; `items` is told what passes by; what is on the `shelf` is shown before
-    it was asked for; `clock` counts seconds.
+    Flights run in `nursery`. `items` receives the items that a crawl returns. Answers on the
+    `shelf` are returned before the first request. `clock` counts seconds.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Collections:
             return shelved
 
     async def _shelved(self, collection_id: str) -> tuple[StacItem, ...]:
-        """What is kept of the items of a collection's delivery, while UP42 cannot be asked."""
+        """The shelved items of a collection's delivery, for use while UP42 is unreachable."""
         found = (c.asset_id for c in self._all.known(None) or () if c.id == collection_id)
         asset_id = next(found, None)
         if asset_id is None or self._told is None:
@@ -130,7 +130,7 @@ class Collections:
         return found
 
     def _tell(self, collection_id: str, found: tuple[StacItem, ...]) -> None:
-        """Hand on the items of an asset, if no other collection can have more of them."""
+        """Pass on the items of an asset, unless another collection may have more of them."""
         collections = self._all.known(None)
         if self._told is None or collections is None:
             return

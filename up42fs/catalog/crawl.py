@@ -1,19 +1,18 @@
-"""Learns the STAC items of all transformed assets, behind everything else.
+"""Learns the STAC items of all transformed assets in the background.
 
-Knows which assets' items are on the shelf and which are not; asking and keeping is `Items`'.
+Knows which assets' items are on the shelf and which are missing; `Items` sends the requests and
+keeps the answers.
 
-Theory. Where nothing is on the shelf yet, walking through the directories of transformed files is a
-request each. So once the assets are listed, those whose items are missing, or of another version
-of the asset, are asked for a batch at a time, newest first, one request after another; later, those
-that a refresh changed. A directory that is opened meanwhile asks for itself at once.
-The crawl goes on whatever UP42 answers, and says in `status` and in the log what is in its way. A
-batch that fails is asked for one asset at a time, and so is everything where UP42 takes no question
-about several. An asset that fails is set aside and the next one is asked for: nothing stands
-behind it in the queue. It has its turn again after a pause, which doubles each time; one that is
-refused for a reason has none. Where `IN_VAIN` assets fail one after the other, the fault is not
-theirs: the crawl waits for better times.
-Rejected: reading all items of the storage; most assets may be untransformed, and an item's asset
-is complete only when the last page is read.
+Theory. While nothing is on the shelf, each directory of transformed files that you open costs a
+request. So once the assets are listed, the crawl requests the items of all assets whose items are
+missing or belong to another version of the asset: a batch at a time, newest first, one request
+after another. Later it does the same for assets that a refresh changed. A directory that you open
+meanwhile sends its own request at once.
+
+The crawl continues whatever UP42 answers, and reports errors in `status` and in the log.
+
+Rejected: reading all items of the storage; most assets may be untransformed, and an item's asset is
+complete only when the last page is read.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
 
-#: Pause after a failure, seconds: before the next batch, and before an asset's second turn.
+#: Pause after a failure, seconds: before the next batch, and before an asset is retried.
 PAUSE_AFTER_FAILURE_S = 30.0
 LONGEST_PAUSE_S = 1800.0
-#: Assets that fail one after the other before the crawl pauses.
+#: Assets that fail in a row before the crawl pauses.
 IN_VAIN = 3
 
 
 class Learner(Protocol):
-    """Where items are asked for (see `catalog.items.Items`)."""
+    """Requests items (see `catalog.items.Items`)."""
 
     @property
     def asks_together(self) -> bool:
-        """Whether UP42 takes questions about several assets."""
+        """Whether UP42 answers searches for several assets."""
         ...
 
     async def of_asset(self, asset: Asset) -> object:
@@ -58,20 +57,20 @@ class Learner(Protocol):
         ...
 
     def doubt(self, error: Up42fsError) -> None:
-        """The last `learn_many` failed with `error`; its assets alone could be asked for."""
+        """Note that the last `learn_many` failed with `error`, but its assets alone succeeded."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Aside:
-    """An asset that failed `times` times has its next turn at `due_s`."""
+    """An asset that failed `times` times in a row and is retried at `due_s`."""
 
     due_s: float
     times: int
 
 
 class ItemCrawl:
-    """Keeps the shelf complete. `versions` tells what is on it: `updated_us` by asset ID."""
+    """Keeps the shelf complete. `versions` returns the shelved ones: `updated_us` by asset ID."""
 
     def __init__(
         self,
@@ -82,9 +81,9 @@ class ItemCrawl:
         self._index = index
         self._items = items
         self._versions = versions
-        #: A dict for its order; the next to ask for is the last.
+        #: A dict for its order; the last key is requested next.
         self._missing: dict[str, None] = {}
-        #: Those that failed; with their turn they are missing again, too.
+        #: Assets that failed; when one is due it is added to `_missing`, too.
         self._aside: dict[str, _Aside] = {}
         self._refused: set[str] = set()
         self._changed = trio.Event()
@@ -92,7 +91,7 @@ class ItemCrawl:
         self._error: Up42fsError | None = None
 
     def note(self, delta: Delta) -> None:
-        """Assets changed: their items may have, too."""
+        """Note that assets changed: their items may have changed, too."""
         if not self._started:
             return
         for asset_id in delta.assets:
@@ -102,10 +101,10 @@ class ItemCrawl:
         self._changed.set()
 
     def status(self) -> dict[str, object]:
-        """For `status.json`.
+        """The crawl's state for `status.json`.
 
-        How many transformed assets there are, are still to be asked for, and will not be answered;
-        whether several are asked for together; and what is in the way.
+        Counts of the transformed assets, of those still to be requested, and of those UP42 refused;
+        whether several are requested together; and the current error.
         """
         return {
             "transformed": self._index.count(CnamStatus.SUCCESSFUL),
@@ -116,7 +115,7 @@ class ItemCrawl:
         }
 
     async def run(self) -> None:
-        """Crawl for ever; started once the assets are listed, cancelled at unmount."""
+        """Crawl for ever; start it once the assets are listed, cancel it at unmount."""
         held = await self._versions()
         transformed = self._index.with_status(CnamStatus.SUCCESSFUL)
         missing = [a for a in transformed if held.get(a.id) != to_us(a.updated_at)]
@@ -128,7 +127,7 @@ class ItemCrawl:
             await self._next()
 
     async def _until_wanted(self) -> None:
-        """Return once there is something to ask for."""
+        """Return once there is something to request."""
         while not self._missing:
             due_s = min((aside.due_s for aside in self._aside.values()), default=math.inf)
             self._changed = trio.Event()
@@ -139,13 +138,13 @@ class ItemCrawl:
             self._missing |= dict.fromkeys(due)
 
     async def _next(self) -> None:
-        """Ask for the next batch."""
+        """Request the next batch."""
         wanted = list(reversed(self._missing))[:BATCH]
         assets = [self._index.assets[id_] for id_ in wanted if self._is_transformed(id_)]
         for asset_id in set(wanted) - {asset.id for asset in assets}:
             self._forget(asset_id)
         failed: Up42fsError | None = None
-        # One that was set aside may be what made its batch fail.
+        # An asset that was set aside may have made its batch fail, so request it alone.
         together = [asset for asset in assets if asset.id not in self._aside]
         if len(together) > 1 and self._items.asks_together:
             try:
@@ -159,10 +158,12 @@ class ItemCrawl:
             else:
                 self._learned(together)
                 return
+        # A batch that failed, or any batch if UP42 refuses searches for several assets, is
+        # requested one asset at a time.
         await self._one_by_one(assets, failed)
 
     async def _one_by_one(self, assets: Iterable[Asset], failed: Up42fsError | None) -> None:
-        """Ask for each asset; `failed` is why they could not be asked for together."""
+        """Request each asset's items; `failed`, if any, is the error of their batch."""
         in_vain = 0
         for asset in assets:
             try:
@@ -172,11 +173,14 @@ class ItemCrawl:
                 return
             except Up42fsError as error:
                 if isinstance(error, InvalidArgument):
+                    # Refused for a reason: not retried until the asset changes.
                     self._refuse(asset.id, error)
                 else:
+                    # Set aside, so that the next assets are requested: it does not block the queue.
                     self._set_aside(asset.id)
                     self._tell(error)
                 in_vain += 1
+                # After several failures in a row the assets are not at fault: wait.
                 if in_vain >= IN_VAIN:
                     await self._pause(error)
                     return
@@ -203,6 +207,7 @@ class ItemCrawl:
     def _set_aside(self, asset_id: str) -> None:
         self._missing.pop(asset_id, None)
         times = self._aside[asset_id].times + 1 if asset_id in self._aside else 1
+        # The pause doubles with each failure.
         pause_s = min(PAUSE_AFTER_FAILURE_S * 2.0 ** min(times - 1, 16), LONGEST_PAUSE_S)
         self._aside[asset_id] = _Aside(trio.current_time() + pause_s, times)
 
@@ -217,7 +222,7 @@ class ItemCrawl:
         await trio.sleep(PAUSE_AFTER_FAILURE_S)
 
     def _tell(self, error: Up42fsError) -> None:
-        """Warn of the first of a row of failures; the state is in `status`."""
+        """Log only the first of a row of failures; `status` has the current one."""
         if self._error is None:
             log.warning(
                 "the files of some transformed assets are not known yet, their directories "

@@ -1,7 +1,7 @@
-"""What the storage holds, in memory: assets and orders with indexes by order, tag and status.
+"""The catalogue in memory: assets and orders with indexes by order, tag and status.
 
-Knows nothing of HTTP, names or inodes. Values are immutable; the one way to change the index is
-`apply`, which returns what changed, so that names, link counts and kernel entries follow.
+Knows nothing of HTTP, names or inodes. Values are immutable. Only `apply` changes the index; it
+returns the changes, so that names, link counts and kernel entries follow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ G = TypeVar("G", str, CnamStatus)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a refresh learned: objects as they are now, and IDs that are gone."""
+    """The result of a refresh: objects as they are now, and IDs that are gone."""
 
     assets: tuple[Asset, ...] = ()
     orders: tuple[Order, ...] = ()
@@ -30,10 +30,10 @@ class Changes:
 
 @dataclass(slots=True)
 class Delta:
-    """What an `apply` changed: objects by ID, and groups whose members came, went or changed.
+    """The effect of an `apply`: changed objects by ID, and groups whose members changed.
 
-    `was` has the assets as they were, None for new ones. `renames_orders` and `renames_tags` say
-    that what is listed as orders or tags, or how an order is called, may be another now.
+    `was` maps each asset ID to its previous value, None if it is new. `renames_orders` and
+    `renames_tags` mean that the set of orders or tags, or the name of an order, may have changed.
     """
 
     assets: set[str] = field(default_factory=set)
@@ -41,7 +41,7 @@ class Delta:
     tags: set[str] = field(default_factory=set)
     statuses: set[CnamStatus] = field(default_factory=set)
     was: dict[str, Asset | None] = field(default_factory=dict)
-    #: Of assets of which another extension was learned, the one they were named by.
+    #: For assets whose extension was learned anew: the extension they were named by before.
     extensions: dict[str, str | None] = field(default_factory=dict)
     renames_orders: bool = False
     renames_tags: bool = False
@@ -51,12 +51,12 @@ class Delta:
 
 
 class _Grouping:
-    """IDs of assets by what they are found under."""
+    """IDs of assets by order, tag and CNAM status."""
 
     __slots__ = ("by_order", "by_status", "by_tag")
 
     def __init__(self) -> None:
-        # Dictionaries for sets: of a dozen IDs they take a fifth of the memory.
+        # Dicts instead of sets: a dict of a dozen IDs takes a fifth of the memory.
         self.by_order: dict[str, dict[str, None]] = {}
         self.by_tag: dict[str, dict[str, None]] = {}
         self.by_status: dict[CnamStatus, dict[str, None]] = {}
@@ -82,11 +82,11 @@ class Index:
         self._edited: dict[str, tuple[datetime, datetime]] = {}
         self._total_bytes = 0
         self._unsized = 0
-        #: Whether these are all assets. Until then an order may have some that are not known.
+        #: Whether all assets are known. Until then an order may have assets that are not.
         self.is_complete = True
-        #: Every asset by ID; for reading.
+        #: Every asset by ID; read only.
         self.assets = AssetTable()
-        #: Every order UP42 listed, by ID, with or without assets.
+        #: Every order that UP42 listed, by ID, with or without assets.
         self.orders: Mapping[str, Order] = MappingProxyType(self._orders)
 
     @property
@@ -99,7 +99,7 @@ class Index:
         return len(self.ids_with_status(status))
 
     def is_transformed(self, asset_id: str) -> bool:
-        """Whether an asset is there and has transformed files."""
+        """Whether an asset exists and has transformed files."""
         return self.assets.status(asset_id) is CnamStatus.SUCCESSFUL
 
     def count_transformed(self, asset_ids: Iterable[str]) -> int:
@@ -113,7 +113,7 @@ class Index:
         return self._total_bytes
 
     def order_ids(self) -> Iterable[str]:
-        """Orders that have assets, or may have some; some may be unknown to `/v2/orders`."""
+        """Orders that have assets, or may have some; `/v2/orders` may not list all of them."""
         if self.is_complete:
             return self._groups.by_order.keys()
         return self._groups.by_order.keys() | self._orders.keys()
@@ -147,7 +147,7 @@ class Index:
         return self._groups.by_status.get(status, ())
 
     def order_of(self, asset: Asset) -> Order | None:
-        """The order an asset came with, where it has one that UP42 lists."""
+        """The asset's order; None if it has none or UP42 does not list it."""
         return self._orders.get(asset.order_id) if asset.order_id else None
 
     def with_tag(self, tag: str) -> Iterable[Asset]:
@@ -159,13 +159,13 @@ class Index:
         return self._pick(self.ids_with_status(status))
 
     def complete(self) -> Delta:
-        """These are all assets: orders without any are no longer shown."""
+        """Note that all assets are known: orders without assets are no longer shown."""
         empty = set() if self.is_complete else self._orders.keys() - self._groups.by_order.keys()
         self.is_complete = True
         return Delta(orders=set(empty), renames_orders=bool(empty))
 
     def apply(self, changes: Changes) -> Delta:
-        """Take over `changes`; unchanged objects among them cost nothing and are not reported."""
+        """Apply `changes`; unchanged objects among them cost nothing and are not reported."""
         delta = Delta()
         for order in changes.orders:
             if self._orders.get(order.id) != order:
@@ -183,9 +183,9 @@ class Index:
         return delta
 
     def apply_edit(self, before: Asset, after: Asset) -> Delta:
-        """Take over an asset of which nothing but title and tags was edited, here and just now.
+        """Apply an edit that this mount just made to an asset's title or tags only.
 
-        `before` is the state that was edited: what is known of its bytes holds for `after`.
+        `before` is the state that was edited: facts known of its bytes hold for `after`.
         """
         delta = Delta()
         self._put(self._with_learned_size(before), delta)
@@ -194,12 +194,12 @@ class Index:
         return delta
 
     def bytes_time(self, asset: Asset) -> datetime:
-        """When its bytes may have changed last: `updated_at`, if no edit of ours moved that."""
+        """When the bytes may have changed last: `updated_at`, unless our own edit moved that."""
         edited_at, bytes_time = self._edited.get(asset.id, (None, asset.updated_at))
         return bytes_time if edited_at == asset.updated_at else asset.updated_at
 
     def load(self, assets: AssetTable, orders: Iterable[Order]) -> None:
-        """Fill an empty index, at once and without telling what changed."""
+        """Fill an empty index, without a delta."""
         self._orders.update((order.id, order) for order in orders)
         self.assets = assets
         self._made_groups = None
@@ -209,19 +209,19 @@ class Index:
 
     @property
     def _groups(self) -> _Grouping:
-        """The groups; of assets that were loaded they are made when first asked for."""
+        """The groups; after `load` they are built on first use."""
         if self._made_groups is None:
             self._made_groups = _Grouping()
             self._made_groups.fill(self.assets)
         return self._made_groups
 
     def restore_sizes(self, sizes: Iterable[tuple[str, datetime, int]]) -> None:
-        """Believe sizes learned in an earlier mount, each of an asset as it was then updated."""
+        """Use sizes learned in an earlier mount, each for an asset as it was then updated."""
         for asset_id, updated_at, size in sizes:
             self._learned[asset_id] = (updated_at, size)
 
     def learn_size(self, asset_id: str, size: int) -> Delta:
-        """Believe the object store's size over the listing's until the asset is updated."""
+        """Prefer the object store's size to the listing's until the asset is updated."""
         asset = self.assets.get(asset_id)
         delta = Delta()
         if asset is not None and asset.size != size:
@@ -230,7 +230,7 @@ class Index:
         return delta
 
     def learn_extension(self, asset_id: str, extension: str) -> Delta:
-        """Name an asset that has no name of its own by this extension from now on."""
+        """Use this extension from now on for an asset that has no name of its own."""
         asset, extensions = self.assets.get(asset_id), self.assets.extensions
         delta = Delta()
         if asset is not None and extensions.get(asset_id) != extension:
@@ -240,7 +240,7 @@ class Index:
         return delta
 
     def forget_extension(self, asset_id: str) -> bool:
-        """Forget what was learned of an asset; whether there was something."""
+        """Forget an asset's learned extension; return whether there was one."""
         return self.assets.extensions.pop(asset_id, None) is not None
 
     def _with_learned_size(self, asset: Asset) -> Asset:
@@ -256,7 +256,7 @@ class Index:
         old = self.assets.get(asset.id)
         if old == asset:
             return
-        groups = self._groups  # of what was there before
+        groups = self._groups  # builds the groups before `put`
         self.assets.put(asset)
         self._regroup(groups, asset.id, old, asset, delta)
 
@@ -276,7 +276,7 @@ class Index:
         new: Asset | None,
         delta: Delta,
     ) -> None:
-        """Bring groups and totals to what an asset is now, and note what that touches."""
+        """Update groups and totals to an asset's new state, and note in `delta` what changed."""
         delta.assets.add(asset_id)
         delta.was.setdefault(asset_id, old)
         for asset, sign in ((old, -1), (new, 1)):
@@ -308,7 +308,7 @@ _NO_GROUPS = _Groups()
 
 
 def _groups(asset: Asset | None) -> _Groups:
-    """What an asset is found under."""
+    """The groups an asset is a member of."""
     if asset is None:
         return _NO_GROUPS
     orders = _NO_GROUPS.orders if asset.order_id is None else frozenset((asset.order_id,))
@@ -320,7 +320,7 @@ def _groups(asset: Asset | None) -> _Groups:
 def _move(
     groups: dict[G, dict[str, None]], member: str, old: frozenset[G], new: frozenset[G]
 ) -> bool:
-    """Take a member from `old` groups to `new` ones; whether a group came or went with it."""
+    """Move a member from `old` groups to `new` ones; return whether a group came or went."""
     listed = False
     for group in old - new:
         members = groups[group]

@@ -1,27 +1,25 @@
-"""What transformed files an asset has: its STAC items, asked when somebody looks.
+"""The STAC items of assets, and so their transformed files; searched when first used.
 
-Knows nothing of HTTP, directories or names; it is given a search and the current `Asset`.
+Knows nothing of HTTP, directories or names; the caller passes a search and the current `Asset`.
 
-Theory. One search on `asset_id` answers for one asset (contract §5.6), whatever number of tasks
-wait for it. Its answer holds until the asset's `updated_at` moves. Two states are *unsettled*:
-IN_PROGRESS, and SUCCESSFUL without a single transformed file, since the status and the items do
-not change in one moment (contract §8): those are searched again after a while.
-Items that passed by elsewhere are taken over by `remember`. They come without an `updated_at`;
-the first `of_asset` after it lends them its own. What could be wrong about that, a transformation
-that ended in between, is what unsettled answers are asked again for.
-What a search found of a transformed asset is *shelved* where there is a snapshot, and taken from
-there the next time, in this mount or a later one, if it is of the asset as it is now. Shelved items
-are kept in memory without their documents, which `whole` brings back.
-Several assets are asked for together (`together`), and then an asset without files in the answer is
-one that nothing was learned of: only its own search may say that it has none. No other property is
-asked for: of the items with an `order_id`, say, some of an asset's may be missing (contract §5.4).
-A failed search is told to those who wait and not kept; but a *repeated* search that fails leaves
-the items of before, as a failed refresh of the catalogue does.
-Memory is bounded by items and files together: an item with 21 files is 45 kB of Python objects
-(the live Sentinel-2 item of the contract), so that a bound on items alone would be no bound.
-Rejected: looking through the collections for an asset of which the search finds nothing. That is
-one request per hundred collections to learn what the next search tells. Only where the search by
-asset is refused altogether (400) is the collections' way taken, if one is given.
+Theory. One search on `asset_id` returns the items of one asset (contract §5.6), however many tasks
+wait for it. The answer holds until the asset's `updated_at` moves. Two states are *unsettled*:
+IN_PROGRESS, and SUCCESSFUL without a single transformed file, because the status and the items do
+not change in one moment (contract §8). Unsettled assets are searched again after a while.
+
+Answers about transformed assets are *shelved* in the snapshot, if there is one. A later lookup, in
+this mount or another one, uses the shelved items if the asset has not changed. They are held in
+memory without their documents; `whole` loads those.
+
+Several assets are requested together (`together`); there an asset without files counts as unknown,
+since only its own search may say that it has none. Searches use no other property: of the items
+with an `order_id`, say, some of an asset's may be missing (contract §5.4). A failed search raises
+for all waiting tasks and is not cached; but if a *repeated* search fails, the earlier items stay,
+as after a failed refresh of the catalogue.
+
+Rejected: looking through the collections for an asset that the search does not find. That costs one
+request per hundred collections to learn what the next search returns anyway. Only if UP42 refuses
+searches by asset altogether (400) are the collections used, if a `fallback` is given.
 """
 
 from __future__ import annotations
@@ -46,22 +44,22 @@ from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
 
-#: Unsettled answers are asked again after this many seconds.
+#: Unsettled assets are searched again after this many seconds.
 ASK_AGAIN_S = 30.0
-#: The longest one search may take, all its pages together, seconds.
+#: Timeout of one search, all its pages together, seconds.
 SEARCH_TIMEOUT_S = 60.0
-#: Items and files kept, about 2 kB each (`weight`).
+#: Limit of cached items and files, about 2 kB each (`weight`).
 MOST_KEPT = 4_000
-#: No directory stands beside assets in these states, so that none is emptied by no answer.
+#: Assets in these states have no directory beside them, so an empty answer empties none.
 _WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED, CnamStatus.UNTOLD)
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class ShelfOfItems(Protocol):
-    """Where items are kept on disk (see `catalog.stored_items.Shelf`)."""
+    """Keeps items on disk (see `catalog.stored_items.Shelf`)."""
 
     async def load(self, asset_ids: Sequence[str]) -> Mapping[str, Shelved]:
-        """What is held of the items of some assets."""
+        """The shelved items of some assets, by asset ID."""
         ...
 
     async def documents(self, asset_id: str) -> Mapping[str, Mapping[str, Any]]:
@@ -69,11 +67,11 @@ class ShelfOfItems(Protocol):
         ...
 
     def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
-        """Keep items, which come with their documents."""
+        """Keep items; each must have its document."""
         ...
 
     def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """Keep the size of one of their files, in bytes."""
+        """Keep the size of one of an asset's files, in bytes."""
         ...
 
 
@@ -86,9 +84,9 @@ class _Answer:
     items: tuple[StacItem, ...]
     updated_at: datetime | None
     asked_at_s: float
-    #: Told by `remember`: what one listing had, and not what a search found.
+    #: From `remember`: the contents of one listing, not of a search.
     is_lent: bool = False
-    #: Of files, by ID, as far as they were shelved; in bytes.
+    #: By file ID, as far as they were shelved; in bytes.
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -120,15 +118,15 @@ class Items:
         )
 
     async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
-        """All items of `asset`, oldest first; from memory where that is known to hold.
+        """All items of `asset`, oldest first; from memory if that is known to be valid.
 
-        Raises an `Up42fsError` where nothing is known and the search fails.
+        Raises an `Up42fsError` if nothing is known and the search fails.
         """
         answer = self._valid(asset) or await self._shelved(asset)
         if answer is not None and not self._is_due(asset, answer):
             return answer.items
         try:
-            # By version too: a search for the asset as it was must not answer for what it is.
+            # The key has the version: a search for an older version must not answer for this one.
             key = (asset.id, asset.updated_at)
             return await self._flights.join(key, partial(self._search, asset))
         except Up42fsError as error:
@@ -139,7 +137,7 @@ class Items:
             return answer.items
 
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
-        """Like `of_asset`, the items with their documents."""
+        """Like `of_asset`, but each item has its document."""
         items = await self.of_asset(asset)
         if self._shelf is None or all(item.document for item in items):
             return items
@@ -150,7 +148,7 @@ class Items:
         return await self._flights.join(key, partial(self._search, asset))
 
     async def shelved(self, asset_id: str) -> tuple[StacItem, ...]:
-        """The items of an asset as they were kept last, with their documents; asks nothing."""
+        """The last shelved items of an asset, with their documents; sends no request."""
         held = (await self._shelf.load([asset_id])).get(asset_id) if self._shelf else None
         if self._shelf is None or held is None:
             return ()
@@ -162,12 +160,12 @@ class Items:
         )
 
     def sizes(self, asset_id: str) -> Mapping[str, int]:
-        """The sizes of files, by ID, that were learned before; asks nothing."""
+        """The known sizes of an asset's files in bytes, by file ID; sends no request."""
         answer = self._kept.get(asset_id)
         return {} if answer is None else answer.sizes
 
     def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """A file's size, for later mounts; `stamp` is its item's version."""
+        """Keep a file's size in bytes, also for later mounts; `stamp` is its item's version."""
         if self._shelf is not None:
             self._shelf.put_size(object_id, asset_id, stamp, size)
         answer = self._kept.get(asset_id)
@@ -176,11 +174,11 @@ class Items:
 
     @property
     def asks_together(self) -> bool:
-        """Whether UP42 takes questions about several assets, as far as is known."""
+        """Whether UP42 answers searches for several assets, as far as is known."""
         return self._together.is_possible
 
     def doubt(self, error: Up42fsError) -> None:
-        """`learn_many` failed with `error`, and one by one these assets could be asked for."""
+        """Note that `learn_many` failed with `error`, but each of its assets alone succeeded."""
         self._together.doubt(error)
 
     async def learn_many(self, assets: Iterable[Asset]) -> None:
@@ -192,9 +190,9 @@ class Items:
             self._shelve(asked[asset_id], _Answer(in_order(items), None, asked_at_s))
 
     async def learn(self, assets: Iterable[Asset]) -> None:
-        """Learn the items of all `assets` (a page of them) together, where several are unknown.
+        """Learn the items of all `assets` (a page of them) by one search, if several are unknown.
 
-        Raises an `Up42fsError`; what is known already stays.
+        Raises an `Up42fsError`; known items stay.
         """
         assets = tuple(assets)
         await self.recall(assets)
@@ -209,14 +207,14 @@ class Items:
                 self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
-        """The items last heard of, however old; asks nothing. None where nothing is known."""
+        """The last known items, however old, or None; sends no request."""
         answer = self._kept.get(asset_id)
         return None if answer is None else answer.items
 
     def remember(self, items: Iterable[StacItem]) -> None:
-        """Take over items that were learned elsewhere.
+        """Cache items that were learned elsewhere.
 
-        They must be all there are of every asset they name: what was known of it is replaced.
+        They must be all the items of every asset they name: they replace the known ones.
         """
         by_asset: dict[str, list[StacItem]] = {}
         for item in items:
@@ -226,7 +224,7 @@ class Items:
             self._keep(asset_id, _Answer(in_order(found), None, self._clock(), is_lent=True))
 
     def forget_lent(self, asset_ids: Collection[str]) -> None:
-        """What `remember` told of these assets is not all any more; searches' answers stay."""
+        """Drop the items that `remember` cached for these assets; answers of searches stay."""
         for asset_id in asset_ids:
             answer = self._kept.get(asset_id)
             if answer is not None and answer.is_lent:
@@ -239,7 +237,9 @@ class Items:
         if answer.updated_at is not None:
             del self._kept[asset.id]
             return None
-        # Not shelved: another collection may turn up that has more of them.
+        # Items from `remember` have no `updated_at` and adopt that of the first `of_asset`. If a
+        # transformation finished in between, they are stale; unsettled answers are searched again.
+        # They are not shelved: another collection may turn up that has more of the asset's items.
         adopted = replace(answer, updated_at=asset.updated_at)
         self._keep(asset.id, adopted)
         return adopted
@@ -266,7 +266,7 @@ class Items:
         return items
 
     async def recall(self, assets: Iterable[Asset]) -> None:
-        """Bring the items of assets that will soon be asked for from the shelf; asks nothing."""
+        """Load the items of assets that will soon be used from the shelf; sends no request."""
         wanted = {
             asset.id: asset
             for asset in assets
@@ -285,7 +285,7 @@ class Items:
         return self._valid(asset)
 
     def _learn(self, asset: Asset, answer: _Answer) -> None:
-        """Keep an answer in memory, and on the shelf if it is settled."""
+        """Cache an answer in memory, and on the shelf if it is settled."""
         before = self._kept.get(asset.id)
         self._keep(asset.id, replace(answer, sizes=before.sizes if before else {}))
         self._shelve(asset, answer)
@@ -302,9 +302,9 @@ class Items:
 
 
 def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
-    """The files of an item that are not the delivery itself, also those that cannot be read.
+    """The files of an item except the delivery itself, including those that cannot be read.
 
-    An item that was not transformed has one file, `data`, whose ID is the asset's (§5.5).
+    An untransformed item has one file, `data`, whose ID is the asset's (§5.5).
     """
     return tuple(file for file in item.assets if file.asset_id != item.asset_id)
 
@@ -315,8 +315,10 @@ def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:
 
 
 def weight(items: Iterable[StacItem]) -> int:
-    """What items count against a bound on memory, at least 1: about 2 kB each.
+    """The weight of items against the limit on memory, at least 1: about 2 kB each.
 
-    Themselves and their files; without documents they are a sixth of it.
+    Counts items and their files; without documents they weigh a sixth. An item with 21 files is 45
+    kB of Python objects (the live Sentinel-2 item of the contract), so a limit on items alone would
+    not bound memory.
     """
     return 1 + sum((1 + len(item.assets)) // (1 if item.document else 6) for item in items)

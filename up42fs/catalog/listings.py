@@ -1,4 +1,4 @@
-"""What UP42's API lists, as the catalogue wants to read it: whole, or the newest rows first."""
+"""UP42's listings in the two forms the catalogue reads: whole, or the newest rows first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from up42fs.api.pages import Memo, Page
 from up42fs.catalog.unsettled import BEING_FULFILLED
 from up42fs.types import Asset, CnamStatus, Order
 
-#: Rows a refresh asks for: enough to meet known ground in one page, quick to send.
+#: Rows per page of a refresh: enough to meet known rows in one page, and quick to send.
 _NEWEST_ROWS = 100
 
 
@@ -27,7 +27,7 @@ class Assets:
         return self.client.all_assets(memo=self.memo)
 
     def told(self) -> int | None:
-        """The total that was told with them."""
+        """The total that UP42 reported with them."""
         return self.memo.total
 
     async def newest(self, page: int) -> Page[Asset]:
@@ -47,7 +47,7 @@ class Orders:
         return self.client.all_orders(memo=self.memo)
 
     def told(self) -> int | None:
-        """The total that was told with them."""
+        """The total that UP42 reported with them."""
         return self.memo.total
 
     async def newest(self, page: int) -> Page[Order]:
@@ -57,17 +57,17 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class ListedNarrowly:
-    """Narrower questions to `/v2/assets` and `/v2/orders`."""
+    """Narrower requests to `/v2/assets` and `/v2/orders`."""
 
     client: Client
 
     def older_than(self, moment: datetime) -> AsyncIterator[Asset]:
-        """Assets created before `moment`, newest first; those of its second may be among them."""
+        """Assets created before `moment`, newest first; a few of its second may follow."""
         return self.client.all_assets(created_before=moment + timedelta(seconds=1))
 
     async def of_order(self, order_id: str) -> list[Asset]:
         """The assets of one order."""
-        # `search` looks into names and titles, too (contract §2).
+        # `search` matches names and titles, too (contract §2).
         found = self.client.all_assets(search=order_id)
         return [asset async for asset in found if asset.order_id == order_id]
 
@@ -84,9 +84,9 @@ class ListedNarrowly:
         )
 
     async def asset(self, asset_id: str) -> Asset:
-        """One asset; raises NotFound where it is gone."""
+        """One asset; raises NotFound if it is gone."""
         return await self.client.asset(asset_id)
 
     async def order(self, order_id: str) -> Order:
-        """One order; raises NotFound where it is gone."""
+        """One order; raises NotFound if it is gone."""
         return await self.client.order(order_id)

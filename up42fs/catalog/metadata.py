@@ -1,12 +1,12 @@
-"""Title and tags of one asset, read afresh and written, where UP42 keeps them.
+"""Reads and writes the title and tags of one asset at UP42.
 
-Knows the two places: `/v2/assets/{id}/metadata`, and for accounts listed by STAC alone the items of
-the asset (contract §3.2, §5.7). Decides nothing: what to write is `model.intentions`' to say.
+Knows the two places: `/v2/assets/{id}/metadata`, and the items of the asset for accounts listed by
+STAC alone (contract §3.2, §5.7). `model.intentions` decides the values to write.
 
-A write is made once. Where it raises Unavailable or VersionChanged it may have been carried out:
-read again before you write again.
-In STAC the title that an asset is called by may be the provider's; the one that can be edited is
-the user's. An item that repeats the delivered name there has none (contract §5.4).
+A write is sent once. If it raises Unavailable or VersionChanged it may have taken effect: read
+again before you write again. In STAC the displayed title of an asset may be the provider's; only
+the user's can be edited. If an item repeats the delivered name as its user title, there is none
+(contract §5.4).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from up42fs.types import Asset
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """An asset as UP42 just told it; `timed` says that its `updated_at` moves with edits."""
+    """An asset as UP42 just returned it; `timed`: its `updated_at` moves with edits."""
 
     asset: Asset
     metadata: Metadata
@@ -34,7 +34,7 @@ class Fresh:
 
 
 class ListedSource(Protocol):
-    """`/v2/assets/{id}/metadata`, as `api.client.Client` has it."""
+    """`/v2/assets/{id}/metadata`, as `api.client.Client` provides it."""
 
     async def asset(self, asset_id: str) -> Asset:
         """The asset as it is now; raises an `Up42fsError`."""
@@ -43,12 +43,12 @@ class ListedSource(Protocol):
     async def update_asset(
         self, asset_id: str, *, title: str | None = ..., tags: Sequence[str] = ...
     ) -> Asset:
-        """Set what is given, once; raises an `Up42fsError`."""
+        """Set the given fields, once; raises an `Up42fsError`."""
         ...
 
 
 class StacSource(Protocol):
-    """Collections and items, as `api.client.Client` has them."""
+    """Collections and items, as `api.client.Client` provides them."""
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
         """Every item that `body` finds, once; raises an `Up42fsError`."""
@@ -66,7 +66,7 @@ class StacSource(Protocol):
         title: str | None = ...,
         tags: Sequence[str] = ...,
     ) -> StacItem:
-        """Set what is given, once; raises an `Up42fsError`."""
+        """Set the given fields, once; raises an `Up42fsError`."""
         ...
 
 
@@ -81,8 +81,8 @@ class ListedMetadata:
         return _listed(await self._source.asset(asset_id))
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Set both, as UP42's SDK does; returns the asset as UP42 answers it."""
-        # A server may want both, or take one that is left out for one to be cleared.
+        """Set both, as UP42's SDK does; returns the asset of UP42's response."""
+        # A server may require both, or clear one that is left out.
         both = await self._source.update_asset(fresh.asset.id, title=wanted.title, tags=wanted.tags)
         return _listed(both)
 
@@ -97,13 +97,13 @@ class StacMetadata:
         self._now = now
 
     async def read(self, asset_id: str) -> Fresh:
-        """The asset as its items and collections tell it now: two requests for one item."""
+        """The asset as its items and collections are now: two requests for one item."""
         return await self._read(asset_id, None)
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
         """Set both in every item, as UP42's SDK does; returns the asset read anew.
 
-        What does not differ from `fresh` each item keeps as it has it.
+        A field that equals that of `fresh` is left in each item as it is.
         """
         before = fresh.metadata
         for item in fresh.items:
@@ -112,7 +112,7 @@ class StacMetadata:
                 tags = item.user_tags if wanted.tags == before.tags else wanted.tags
                 await self._source.update_item(item.collection_id, item.id, title=title, tags=tags)
         after = await self._read(fresh.asset.id, wanted.title)
-        # STAC tells no time of an edit (`stac_only`), and `ctime` has to move.
+        # STAC has no time of an edit (`stac_only`), and `ctime` has to move.
         updated_at = max(self._now(), after.asset.updated_at)
         return replace(after, asset=replace(after.asset, updated_at=updated_at))
 
@@ -132,12 +132,12 @@ class StacMetadata:
         titles = [row.user_title for row in collections] + [item.user_title for item in items]
         theirs = next((text for text in titles if text and text != asset.name), None)
         if theirs is None and title is not None and title in titles:
-            theirs = title  # just set to the delivered name
+            theirs = title  # was just set to the delivered name
         return Fresh(asset, Metadata(theirs, asset.tags), timed=False, items=tuple(items))
 
 
 class AssetMetadata:
-    """Whichever of the two places the account has."""
+    """Uses whichever of the two places the account has."""
 
     def __init__(
         self, listed: ListedMetadata, stac: StacMetadata, is_stac: Callable[[], bool]
@@ -152,7 +152,7 @@ class AssetMetadata:
         return await place.read(asset_id)
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Set what differs from `fresh`, once, where it was read; raises an `Up42fsError`."""
+        """Set the fields that differ from `fresh`, once, at its source; raises an `Up42fsError`."""
         place = self._listed if fresh.timed else self._stac
         return await place.write(fresh, wanted)
 

@@ -1,6 +1,6 @@
-"""The two listings of the storage as `sync` drives them: what one offers, and what is kept of it.
+"""Interfaces of the two listings of the storage that `sync` drives.
 
-Interfaces only; `up42fs.catalog.listings` and `stac_listing` have them.
+`up42fs.catalog.listings` and `stac_listing` implement them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", Asset, Order, covariant=True)
 
 
 class Rows(Protocol[T_co]):
-    """One page of a listing, as `api.pages.Page` has it."""
+    """One page of a listing, as `api.pages.Page` provides it."""
 
     @property
     def items(self) -> Sequence[T_co]: ...  # noqa: D102
@@ -37,24 +37,24 @@ class Listing(Protocol[T_co]):
         ...
 
     def told(self) -> int | None:
-        """The total that the last `everything` was told; None where it was told none, or two."""
+        """The total that came with the last `everything`; None if UP42 sent none, or two."""
         ...
 
 
 class Uncounted(Protocol):
-    """Keeps across mounts by how much a listing's total is off."""
+    """Keeps across mounts by how many rows a listing's total is off."""
 
     def load(self, part: Part, /) -> int:
-        """What was kept, else 0."""
+        """The kept number, else 0."""
         ...
 
     def save(self, part: Part, uncounted: int, /) -> None:
-        """Keep it."""
+        """Keep a number."""
         ...
 
 
 class Part(Enum):
-    """What can be waited for."""
+    """The two listings of the storage, which callers can wait for."""
 
     ASSETS = "assets"
     ORDERS = "orders"

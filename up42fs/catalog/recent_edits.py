@@ -1,10 +1,10 @@
-"""What was edited here a short while ago, so that a listing asked before does not take it back.
+"""Recent edits made by this mount, so that a listing requested earlier does not undo them.
 
-Knows nothing of how edits are made. A listing takes seconds, and an answer of a service with
-several copies of its data may be older than its question: a row is older than an edit if it was
-asked for before, or if it says so itself by its `updated_at`. Where rows have no such time (STAC,
-see `stac_only`) the moment of the question alone decides, and the row goes on with the time of the
-edit: `ctime` does not go back.
+Knows nothing of how edits are made. A listing takes seconds, and a service with several copies of
+its data may return rows older than the request. A row is older than an edit if it was requested
+before the edit, or if its `updated_at` is earlier. If rows have no such time (STAC, see
+`stac_only`), only the time of the request decides, and the row takes the time of the edit, so that
+`ctime` does not go back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 
 from up42fs.types import Asset
 
-#: How long a row may be older than what it answers, seconds.
+#: How long a row may lag behind an edit, seconds.
 KEEP_S = 600.0
 
 
@@ -35,7 +35,7 @@ class Edited:
         self._entries: dict[str, _Entry] = {}
 
     def note(self, asset: Asset, *, timed: bool) -> None:
-        """UP42 answered that the asset is so now; `timed` if its `updated_at` tells."""
+        """Note an edit by UP42's response; `timed`: its `updated_at` moves with edits."""
         now_s = self._clock()
         if len(self._entries) > 100:
             old = [id_ for id_, entry in self._entries.items() if now_s - entry.at_s > KEEP_S]
@@ -46,7 +46,7 @@ class Edited:
     def settle(
         self, rows: Iterable[Asset], gone: Iterable[str], asked_s: float
     ) -> tuple[tuple[Asset, ...], frozenset[str]]:
-        """Rows asked for at `asked_s` and IDs missing there, as far as they are to be believed."""
+        """Correct rows requested at `asked_s` and the IDs missing there by later edits."""
         if not self._entries:
             return tuple(rows), frozenset(gone)
         kept = frozenset(id_ for id_ in gone if not self._is_after(id_, asked_s))

@@ -1,9 +1,9 @@
-"""Writes what changed in the catalogue to its snapshot, behind everything else.
+"""Writes changes of the catalogue to its snapshot in the background.
 
-Knows when to write; what a snapshot is, is `snapshot`'s. Changes are gathered for a moment and
-written as one transaction in a worker thread, so that a first listing of many rows costs few.
-A batch that could not be written is gathered again with what changed meanwhile, and tried after a
-pause that grows. Where the snapshot was begun anew all of the index is written.
+Knows when to write; `snapshot` knows the format. Changes are gathered for a moment and written as
+one transaction in a worker thread, so that a first listing of many rows takes few transactions. A
+failed batch is merged with later changes and retried after a growing pause. After the snapshot file
+was created anew, the whole index is written.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from up42fs.catalog.sync import Part
 
 log = logging.getLogger(__name__)
 
-#: How long changes are gathered, seconds.
+#: How long changes are gathered before a write, seconds.
 GATHER_S = 0.5
-#: How long the last write may hold up an unmount, seconds.
+#: How long the last write may delay an unmount, seconds.
 FLUSH_TIMEOUT_S = 5.0
-#: Rows of each smaller kind that are held while nothing can be written.
+#: Limit of rows of each smaller kind that are held while writes fail.
 MOST_HELD = 2000
 
 
 class Recorder:
-    """Keeps one snapshot true to one index."""
+    """Writes the changes of one index to one snapshot."""
 
     def __init__(
         self,
@@ -55,32 +55,32 @@ class Recorder:
         snapshot.on_rebuilt = self._rebuilt
 
     def note(self, delta: Delta) -> None:
-        """Remember what has to be written."""
+        """Remember the changes to write."""
         self._assets |= delta.assets
         self._orders |= delta.orders
         self._changed.set()
 
     def note_items(self, row: ItemRow) -> None:
-        """Remember the items of an asset."""
+        """Remember the items of an asset to write."""
         self._items[row.asset_id] = row
         self._changed.set()
 
     def unwritten_items(self, asset_id: str) -> ItemRow | None:
-        """What was noted of an asset's items and is not in the snapshot yet."""
+        """The noted items of an asset that are not in the snapshot yet."""
         return self._items.get(asset_id)
 
     def note_answer(self, question: str, packed: bytes | None) -> None:
-        """Remember an answer of the service; None where what it is about is gone."""
+        """Remember an answer of the service; None removes it, because its subject is gone."""
         self._answers[question] = packed
         self._changed.set()
 
     def note_size(self, row: SizeRow) -> None:
-        """Remember a learned size."""
+        """Remember a learned size to write."""
         self._sizes[row.object_id] = row
         self._changed.set()
 
     async def run(self) -> None:
-        """Write for ever; started once. Cancelled at unmount, when `flush` writes the rest."""
+        """Write for ever; start it once. Cancelled at unmount, when `flush` writes the rest."""
         self._token = trio.lowlevel.current_trio_token()
         pause_s = 0.0
         while True:
@@ -95,7 +95,7 @@ class Recorder:
                 await trio.to_thread.run_sync(self._snapshot.pack)
 
     async def flush(self) -> None:
-        """Write what is left and let go of the file."""
+        """Write the rest and close the file."""
         with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
             scope.shield = True
             await self._write(abandons=True)
@@ -118,13 +118,13 @@ class Recorder:
                 self._snapshot.save, batch, abandon_on_cancel=abandons
             )
         except Exception as error:
-            # No thread for it, or no memory.
+            # No thread could be started, or memory is short.
             if not supervise.is_short_of_anything(error):
                 raise
             log.debug("the catalogue is written later: %s", error)
             outcome = Outcome.AGAIN
         except trio.Cancelled:
-            self._put_back(*taken)  # nobody was told what became of it: `flush` writes it again
+            self._put_back(*taken)  # the outcome is unknown: `flush` writes it again
             raise
         if outcome is not Outcome.DONE:
             self._put_back(*taken)
@@ -138,17 +138,17 @@ class Recorder:
         sizes: dict[str, SizeRow],
         answers: dict[str, bytes | None],
     ) -> None:
-        """What was to be written still is; what changed meanwhile is newer."""
+        """Take a failed batch back; changes noted meanwhile are newer and win."""
         self._assets, self._orders = assets | self._assets, orders | self._orders
         self._items, self._sizes = items | self._items, sizes | self._sizes
         self._answers = answers | self._answers
         for held in (self._items, self._sizes, self._answers):
-            while len(held) > MOST_HELD:  # they are asked for again by a later mount
+            while len(held) > MOST_HELD:  # a later mount requests them again
                 del held[next(iter(held))]
         self._changed.set()
 
     def _rebuilt(self) -> None:
-        """The file was begun anew; any thread."""
+        """Note that the file was created anew; may run in any thread."""
         try:
             if self._token is not None:
                 self._token.run_sync_soon(self._note_all)

@@ -1,7 +1,4 @@
-"""Small help with rows that arrive one by one from a listing.
-
-Knows nothing of what the rows are.
-"""
+"""Small helpers for rows that arrive one by one from a listing; independent of their type."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def closing(rows: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Close `rows` at the end if it is a generator: one left half-read is closed by nobody."""
+    """Close `rows` at the end if it is a generator, which a half-read one is not by itself."""
     try:
         yield rows
     finally:
@@ -24,7 +21,7 @@ async def closing(rows: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 
 async def take(rows: AsyncIterator[T], most: int) -> list[T]:
-    """The next rows, at most `most` of them; asks for none beyond."""
+    """The next rows, at most `most` of them; requests none beyond."""
     taken: list[T] = []
     while len(taken) < most:
         try:
@@ -35,7 +32,7 @@ async def take(rows: AsyncIterator[T], most: int) -> list[T]:
 
 
 async def in_batches(rows: AsyncIterator[T], most: int) -> AsyncIterator[list[T]]:
-    """All rows, at most `most` together."""
+    """All rows, in lists of at most `most`."""
     async with closing(rows):
         while batch := await take(rows, most):
             yield batch

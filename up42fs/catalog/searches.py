@@ -1,6 +1,6 @@
-"""The part of a search that only UP42's STAC search can answer: where, when, how cloudy.
+"""The terms of a search that only UP42's STAC search can answer: place, time and cloud cover.
 
-Knows what to ask and how long to believe the answer; nothing of directories.
+Knows the requests and how long an answer is fresh; nothing of directories.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from up42fs.model.stac import StacItem
 
 log = logging.getLogger(__name__)
 
-#: Age in seconds from which a look starts a refresh, and the longest one search may take.
+#: Age of an answer that makes the next use start a refresh, and timeout of one search, seconds.
 REFRESH_S = 60.0
 SEARCH_TIMEOUT_S = 120.0
-#: Rows of a page; the source may ask for fewer where UP42 refuses so many.
+#: Rows of a page; the source may request fewer if UP42 refuses so many.
 PAGE_ROWS = 100
-#: Searches remembered.
+#: Searches cached.
 MOST = 256
 
 
 class SearchSource(Protocol):
-    """Where items are searched, as `api.client.Client` does."""
+    """Searches items, as `api.client.Client` does."""
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
         """Every item that `body` finds, once; raises an `Up42fsError`."""
@@ -38,7 +38,7 @@ class SearchSource(Protocol):
 
 
 class Searches:
-    """Asset IDs by query, asked once and refreshed by age. Flights run in `nursery`."""
+    """Asset IDs by query, cached and refreshed by age. Flights run in `nursery`."""
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Searches:
     ) -> None:
         self._source = source
         self._metrics = metrics
-        #: Until UP42 refuses that: to ask so that the answer has less of what memory leaves out.
+        #: Until UP42 refuses it: add filters so that the answer has fewer assets that the terms
+        #: answered from memory exclude anyway.
         self._narrows = True
         self._answers: Answers[str, frozenset[str]] = Answers(
             Flights(nursery, "searching the storage", timeout_s=SEARCH_TIMEOUT_S),
@@ -62,7 +63,7 @@ class Searches:
         )
 
     async def asset_ids(self, query: Query) -> frozenset[str] | None:
-        """Assets with an item that matches; None where no term needs STAC. May raise."""
+        """Assets with an item that matches; None if no term needs STAC. Raises an `Up42fsError`."""
         if not query.needs_search:
             return None
         return await self._answers.get(query.canonical())

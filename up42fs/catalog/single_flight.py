@@ -1,11 +1,12 @@
-"""Questions to the service that many may ask at the same moment: one request, one answer for all.
+"""Shares one request to the service among all tasks that need its answer at the same moment.
 
-Knows nothing of what is asked or how long an answer holds.
+Knows nothing of the questions or how long an answer holds.
 
-Theory. A *flight* is one asking of one question. It runs in the nursery given and not in the
-task of whoever asked first: that reader may be interrupted while others still wait. It ends by
-its own deadline, so nobody waits for ever. Whoever waits when it ends gets its answer or its error;
-neither is kept here. Who cannot wait so long hears of its trouble (see `troubles`).
+Theory. A *flight* is one request under way. It runs in the given nursery and not in the first
+caller's task: that reader may be interrupted while others still wait. It has its own deadline, so
+no caller waits for ever. All callers waiting at its end get its answer or its error; neither is
+cached here. A caller whose own deadline is earlier learns the flight's last error (see
+`deadlines.Trouble`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Flight(Generic[V]):
 
 
 class Flights(Generic[K, V]):
-    """Single flight by key. `doing` says for messages what a flight does: "listing items"."""
+    """Flights by key. `doing` describes a flight in messages: "listing items"."""
 
     def __init__(self, nursery: trio.Nursery, doing: str, *, timeout_s: float) -> None:
         self._nursery = nursery
@@ -45,7 +46,7 @@ class Flights(Generic[K, V]):
     async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
         """The answer of the flight under way, or of a new one that does `work`.
 
-        Raises the flight's `Up42fsError`; DeadlineExceeded where it took too long.
+        Raises the flight's `Up42fsError`; DeadlineExceeded if it took too long.
         """
         flight = self._ensure(key, work)
         with awaiting(flight.trouble):
@@ -56,7 +57,7 @@ class Flights(Generic[K, V]):
         return flight.answer[0]
 
     def start(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
-        """Ask without waiting, unless it is being asked already."""
+        """Start a flight without waiting for it, unless one is under way."""
         self._ensure(key, work)
 
     def _ensure(self, key: K, work: Callable[[], Awaitable[V]]) -> _Flight[V]:

@@ -1,19 +1,18 @@
-"""Listings for `Sync` where UP42 no longer lists assets (or orders): made from STAC.
+"""Listings for `Sync` made from STAC, used when UP42 no longer lists assets (or orders).
 
-Knows when to ask what; what the answers mean is `stac_only`'s. The chooser uses UP42's own listing
-until that is gone.
+Knows when to send which request; `stac_only` interprets the answers. The chooser uses UP42's own
+listing until that is gone.
 
 Theory. A full pass reads all collections and, in batches, their items: two requests per hundred.
 STAC sorts by arrival only (contract §5.2), so the newest page is the newest hundred collections:
-what arrived, and what happened to recent deliveries. Only where these are all collections is a
-total told, so that removals show; in larger storages removals and late edits wait for the next
-full pass. A newest page beyond the first is not offered: so much news is read by a full pass.
-An asset may have collections on both sides of the hundredth; it is always merged from all parts
-known, or it would flicker between two states.
-A listing counts as gone when it answers 404 or 410 *and* STAC can be read instead: where both are
-gone, the address is wrong, and the user should hear of the first. It is asked again before it is
-believed, and at every full pass after that: a mount does not show less for good because a gateway
-said once that something was not there.
+new arrivals, and changes to recent deliveries. A total is reported only if these are all
+collections, so that removals show; in larger storages removals and late edits wait for the next
+full pass. Newest pages beyond the first are not offered: a full pass reads so many changes.
+
+A listing counts as gone if it answers 404 or 410 *and* STAC can be read instead. If both are gone,
+the address is wrong, and the first error is raised. The listing is requested again before the error
+is believed, and at every full pass after that: one 404 of a gateway must not make a mount show less
+for good.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ Mode = Literal["listed", "stac"]
 
 
 class StacSource(Protocol):
-    """The STAC side of the service, as `api.client.Client` has it."""
+    """The STAC side of the service, as `api.client.Client` provides it."""
 
     def all_collections(self) -> AsyncIterator[StacCollection]:
         """Every collection once, newest first; raises an `Up42fsError`."""
@@ -70,12 +69,12 @@ class _Page(Generic[Row]):
 
 
 def _only_a_full_pass_can_tell() -> _Page[Any]:
-    """A page whose total fits no storage: `Sync` answers it with a full pass."""
+    """A page with an impossible total, which makes `Sync` run a full pass."""
     return _Page((), total=-1, total_pages=0)
 
 
 class StacListing(Generic[Row]):
-    """Assets or orders out of STAC; made by `stac_assets` and `stac_orders`."""
+    """Assets or orders made from STAC; use `stac_assets` or `stac_orders`."""
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class StacListing(Generic[Row]):
         self._read = read
         self._part_of: Callable[[Scenes], Row | None] = part_of
         self._merge: Callable[[Row, Row], Row] = merge
-        #: By collection, as last heard.
+        #: By collection ID, as last read.
         self._parts: dict[str, Row | None] = {}
 
     async def everything(self) -> AsyncIterator[Row]:
@@ -109,6 +108,8 @@ class StacListing(Generic[Row]):
             batch = await take(collections, BATCH)
         parts = await self._parts_of(batch)
         is_all = len(batch) < BATCH
+        # All known parts are merged, not only those of the page: an asset may have collections on
+        # both sides of the hundredth, and would flicker between two states.
         self._parts = parts if is_all else self._parts | parts
         rows = self._rows()
         if is_all:
@@ -118,15 +119,15 @@ class StacListing(Generic[Row]):
 
     @property
     def unplaced(self) -> int:
-        """How many collections name no row, and cannot be shown for that."""
+        """How many collections name no row and so cannot be shown."""
         return sum(part is None for part in self._parts.values())
 
     def told(self) -> int | None:
-        """As many as there are: STAC counts none."""
+        """The number of rows: STAC reports no total."""
         return len(self._rows())
 
     async def _parts_of(self, batch: Sequence[StacCollection]) -> dict[str, Row | None]:
-        # Parts and not scenes are kept: a scene is tens of kB with its documents.
+        # Keeps parts and not scenes: a scene is tens of kB with its documents.
         scenes = await self._read(batch)
         return {scene.collection.id: self._part_of(scene) for scene in scenes}
 
@@ -140,12 +141,12 @@ def stac_assets(source: StacSource) -> StacListing[Asset]:
 
 
 def stac_orders(source: StacSource) -> StacListing[Order]:
-    """The orders as STAC collections name them; one request per hundred."""
+    """The orders that STAC collections name; one request per hundred."""
     return StacListing(source, _without_items, order_part, merge_orders)
 
 
 class _Chooser(Generic[Row]):
-    """UP42's own listing, and STAC once that is gone, until a full pass finds it back."""
+    """UP42's own listing, or STAC once that is gone, until a full pass finds it again."""
 
     def __init__(
         self, listed: Listing[Row], stac: StacListing[Row], told: str, lacking: str
@@ -187,11 +188,11 @@ class _Chooser(Generic[Row]):
             return _only_a_full_pass_can_tell()
 
     def told(self) -> int | None:
-        """The total that the last `everything` was told."""
+        """The total of the last `everything`."""
         return (self._listed if self._mode == "listed" else self._stac).told()
 
     async def _ask_again(self) -> None:
-        """Raises Unavailable where the listing answers after all: once may be a gateway's doing."""
+        """Raise Unavailable if the listing answers after all: one 404 may be a gateway's error."""
         with suppress(NotFound):
             await self._listed.newest(0)
             raise Unavailable("UP42's listing was gone for a moment, and is read anew")
@@ -203,13 +204,14 @@ class _Chooser(Generic[Row]):
 
     def _switch(self, gone: NotFound) -> None:
         self._mode = "stac"
-        # The answer behind the error, where the API layer left it; it is not ours to import.
+        # The response behind the error, if the API layer left it; importing its type is not allowed
+        # here.
         status = getattr(gone.__cause__, "status", 404)
         log.warning(self._told, status, self.missing)
 
     @property
     def missing(self) -> str:
-        """In words, what STAC cannot list; empty where UP42's own listing is read."""
+        """The rows that STAC cannot list, in words; empty while UP42's own listing is read."""
         if self._mode == "listed":
             return ""
         unplaced = (
@@ -219,7 +221,7 @@ class _Chooser(Generic[Row]):
 
 
 class AssetListing(_Chooser[Asset]):
-    """`/v2/assets`, or the storage as STAC knows it once UP42 answers 404 or 410 there."""
+    """`/v2/assets`, or the assets that STAC lists once UP42 answers 404 or 410 there."""
 
     def __init__(self, listed: Listing[Asset], source: StacSource) -> None:
         super().__init__(
@@ -232,7 +234,7 @@ class AssetListing(_Chooser[Asset]):
 
     @property
     def mode(self) -> Literal["assets", "stac"]:
-        """Where the assets come from, for `status.json`."""
+        """The source of the assets, for `status.json`."""
         return "assets" if self._mode == "listed" else "stac"
 
 
@@ -250,7 +252,7 @@ class OrderListing(_Chooser[Order]):
 
     @property
     def mode(self) -> Literal["orders", "stac"]:
-        """Where the orders come from, for `status.json`."""
+        """The source of the orders, for `status.json`."""
         return "orders" if self._mode == "listed" else "stac"
 
 

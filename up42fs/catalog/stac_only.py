@@ -1,24 +1,25 @@
-"""What `/v2/assets` and `/v2/orders` would say, worked out from STAC collections and items.
+"""Makes the rows of `/v2/assets` and `/v2/orders` from STAC collections and items.
 
-Pure; knows nothing of requests. For the day UP42 lists assets no longer (contract fact 6).
+Pure; knows nothing of requests. Prepared for the day UP42 no longer lists assets (contract fact 6).
 
-Theory. A collection is one delivery and names its asset. What it and its items say makes a *part*;
-an asset or order is its parts merged, almost always one. What STAC does not have, and what stands
-for it:
-* *size*: nothing; it is learned when the file is looked at.
+Theory. A collection is one delivery and names its asset. It makes a *part* together with its items;
+an asset or order is its parts merged, almost always one. The fields that STAC lacks, and their
+substitutes:
+
+* *size*: none; it is learned when you stat or open the file.
 * *storage times*: STAC has none. `created_at` is the earliest `created` of the items (a time of the
   provider), else their acquisition, else the start of the collection's extent. `updated_at` is the
-  latest such time: it moves when items come, not when a title changes. Nobody may rely on it to
-  notice edits; comparing whole assets does.
+  latest such time: it moves when items come, not when a title changes. Do not rely on it to notice
+  edits; compare whole assets instead.
 * *name*: the key of the file that is the delivery, "Original Delivery" of the collection or among
-  an item's files. In items that were not transformed that key is `data`, which is no name: then
-  the asset has none, and is called by its title.
-* *title*: the user's; an item repeats the delivered name there (contract §5.4), which is not one.
-  Else the collection's, the provider's scene name.
-* *CNAM status*: SUCCESSFUL where an item has files beside the delivery, else NOT_PROCESSED;
-  IN_PROGRESS and FAILED do not show. `metadata_version` is not asked: which versions mean what is
+  an item's files. In untransformed items that key is `data`, which is no name: then the asset has
+  none, and its title is shown.
+* *title*: the user's; an item's user title that repeats the delivered name (contract §5.4) does not
+  count. Else the collection's, the provider's scene name.
+* *CNAM status*: SUCCESSFUL if an item has files besides the delivery, else NOT_PROCESSED;
+  IN_PROGRESS and FAILED cannot be seen. `metadata_version` is ignored: the meaning of its values is
   not documented, and without files there is nothing to show.
-* *producer*: nothing; STAC names providers by other names.
+* *producer*: none; STAC names providers by other names.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ T = TypeVar("T")
 Row = TypeVar("Row", Asset, Order)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: The key of a delivery that was given no name of its own.
+#: The key of a delivery without a name of its own.
 _NAMELESS_KEY = "data"
 
 
@@ -51,7 +52,7 @@ class Scenes:
 def scenes_of(
     collections: Iterable[StacCollection], items: Iterable[StacItem]
 ) -> tuple[Scenes, ...]:
-    """Bring items to their collections, in the collections' order; others are left out."""
+    """Group items by collection, in the collections' order; other items are left out."""
     found: dict[str, list[StacItem]] = {}
     for item in items:
         if item.collection_id is not None:
@@ -72,7 +73,7 @@ def orders_of(collections: Iterable[StacCollection], items: Iterable[StacItem]) 
 
 
 def asset_part(scenes: Scenes) -> Asset | None:
-    """The asset as one collection tells it; None where none is named."""
+    """The asset by one collection's data; None if none is named."""
     collection, items = scenes.collection, scenes.items
     asset_id = _first([collection.asset_id, *(item.asset_id for item in items)])
     if asset_id is None:
@@ -102,7 +103,7 @@ def asset_part(scenes: Scenes) -> Asset | None:
 
 
 def order_part(scenes: Scenes) -> Order | None:
-    """The order as one collection tells it; None where none is named."""
+    """The order by one collection's data; None if none is named."""
     collection, items = scenes.collection, scenes.items
     order_id = _first([collection.order_id, *(item.order_id for item in items)])
     if order_id is None:
@@ -122,7 +123,7 @@ def order_part(scenes: Scenes) -> Order | None:
 
 
 def merged(parts: Iterable[Row], merge: Callable[[Row, Row], Row]) -> dict[str, Row]:
-    """Parts of the same ID as one, by ID, in order of appearance."""
+    """Merge parts of the same ID; returns rows by ID, in order of appearance."""
     rows: dict[str, Row] = {}
     for part in parts:
         known = rows.get(part.id)
@@ -131,7 +132,7 @@ def merged(parts: Iterable[Row], merge: Callable[[Row, Row], Row]) -> dict[str, 
 
 
 def merge_assets(one: Asset, two: Asset) -> Asset:
-    """Two parts of an asset as one; what only one tells is taken from it, else from `one`."""
+    """Merge two parts of an asset; a field that both have is taken from `one`."""
     return Asset(
         id=one.id,
         name=_first([one.name, two.name]),
@@ -156,7 +157,7 @@ def merge_assets(one: Asset, two: Asset) -> Asset:
 
 
 def merge_orders(one: Order, two: Order) -> Order:
-    """Two parts of an order as one; what only one tells is taken from it, else from `one`."""
+    """Merge two parts of an order; a field that both have is taken from `one`."""
     return Order(
         id=one.id,
         display_name=None,
@@ -171,7 +172,7 @@ def merge_orders(one: Order, two: Order) -> Order:
 
 
 def _original(scenes: Scenes, asset_id: str) -> StacAsset | None:
-    """The file that is the delivery: the collection's, or else an item's (contract §5.2)."""
+    """The file that is the delivery: the collection's, else an item's (contract §5.2)."""
     files = [*scenes.collection.assets, *(file for item in scenes.items for file in item.assets)]
     return next((file for file in files if file.asset_id == asset_id), None)
 
@@ -195,7 +196,7 @@ def _times(scenes: Scenes) -> tuple[datetime, datetime]:
 
 
 def _extent_start(collection: StacCollection) -> Iterator[datetime]:
-    """The start of the temporal extent, if there is one that can be read."""
+    """Yield the start of the temporal extent, if it can be parsed."""
     try:
         moment = datetime.fromisoformat(collection.document["extent"]["temporal"]["interval"][0][0])
         yield (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,6 +1,6 @@
-"""Answers of the service in the snapshot: what was listed once is listed offline, and at once.
+"""Keeps answers of the service in the snapshot: a listing made once is shown offline and at once.
 
-Knows the snapshot and how an answer is written down; when to ask anew is `answers`'.
+Knows the snapshot and how an answer is encoded; `cached_answers` decides when to refresh.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """Answers to one kind of question. `question` names one; `pack` and `unpack` write it down."""
+    """Answers to one kind of question. `question` names one; `pack` and `unpack` encode it."""
 
     def __init__(
         self,
@@ -41,12 +41,12 @@ class Kept(Generic[K, V]):
         self._unpack = unpack
 
     async def load(self, key: K) -> V | None:
-        """The answer that was kept; None where there is none. Never raises."""
+        """The kept answer; None if there is none. Never raises."""
         question = self._question(key)
         return await trio.to_thread.run_sync(self._load, question)
 
     async def save(self, key: K, value: V | None) -> None:
-        """Keep an answer, or None where what it is about is gone."""
+        """Keep an answer; None removes it, because its subject is gone."""
         packed = None if value is None else await trio.to_thread.run_sync(self._pack, value)
         self._recorder.note_answer(self._question(key), packed)
 
@@ -60,14 +60,14 @@ class Kept(Generic[K, V]):
 
 
 class KeptCounts:
-    """By how much a listing's total is off (see `parts.Uncounted`). `note` keeps an answer."""
+    """By how many rows a listing's total is off (see `parts.Uncounted`). `note` keeps an answer."""
 
     def __init__(self, snapshot: Snapshot, note: Callable[[str, bytes], None]) -> None:
         self._snapshot = snapshot
         self._note = note
 
     def load(self, part: Part) -> int:
-        """What was kept, else 0. Never raises."""
+        """The kept number, else 0. Never raises."""
         packed = self._snapshot.answer(f"uncounted {part.value}")
         try:
             return int(packed) if packed else 0
@@ -75,5 +75,5 @@ class KeptCounts:
             return 0
 
     def save(self, part: Part, uncounted: int) -> None:
-        """Keep it."""
+        """Keep a number."""
         self._note(f"uncounted {part.value}", str(uncounted).encode())

@@ -1,7 +1,7 @@
-"""STAC items, collections and learned sizes in the snapshot, as those use them that show them.
+"""STAC items, collections and learned sizes in the snapshot, in the form their users need.
 
-Knows the snapshot and how items are written down; decides nothing. Reads happen in a worker thread,
-an asset at a time; writes are left to the recorder.
+Knows the snapshot and how items are encoded; decides nothing. Reads run in a worker thread; the
+recorder does the writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
-    """The items of an asset as they were at `updated_at`, and the file sizes known of them.
+    """The items of an asset as they were at `updated_at`, and their known file sizes, bytes by ID.
 
     The items are without their documents.
     """
@@ -37,12 +37,12 @@ class Shelved:
 
 
 class Shelf:
-    """One snapshot's items."""
+    """The items, collections and sizes of one snapshot."""
 
     def __init__(self, snapshot: Snapshot, recorder: Recorder) -> None:
         self._snapshot = snapshot
         self._recorder = recorder
-        #: The list of all collections, and the items of each that was looked into.
+        #: The list of all collections, and the items of each that was opened.
         self.collections: Kept[None, tuple[StacCollection, ...]] = Kept(
             snapshot,
             recorder,
@@ -59,7 +59,7 @@ class Shelf:
         )
 
     async def load(self, asset_ids: Sequence[str]) -> dict[str, Shelved]:
-        """What is held of the items of some assets. Never raises."""
+        """The shelved items by asset ID, as far as known. Never raises."""
         found: dict[str, Shelved | None] = {}
         for asset_id in asset_ids:
             noted = self._recorder.unwritten_items(asset_id)
@@ -71,23 +71,23 @@ class Shelf:
         return {asset_id: held for asset_id, held in found.items() if held is not None}
 
     async def documents(self, asset_id: str) -> dict[str, Mapping[str, Any]]:
-        """The documents of an asset's items by item ID, as far as they are held."""
+        """The documents of an asset's items by item ID, as far as they are kept."""
         noted = self._recorder.unwritten_items(asset_id)
         if noted is not None:
             return item_rows.unpack_documents(noted.documents)
         return await trio.to_thread.run_sync(self._load_documents, asset_id)
 
     async def versions(self) -> dict[str, int]:
-        """By asset ID, the version of the items held, in microseconds since 1970."""
+        """By asset ID, the version of the kept items, in microseconds since 1970."""
         return await trio.to_thread.run_sync(self._snapshot.item_versions)
 
     def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
-        """Keep items, which come with their documents."""
+        """Keep items; each must have its document."""
         packed = item_rows.pack(items), item_rows.pack_documents(items)
         self._recorder.note_items(ItemRow(asset_id, item_rows.to_us(updated_at), *packed))
 
     def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """Keep a size; it holds as long as the file's item has this `stamp`."""
+        """Keep a size in bytes; it holds as long as the file's item has this `stamp`."""
         self._recorder.note_size(SizeRow(object_id, asset_id, stamp, size))
 
     def _load(self, asset_ids: Sequence[str]) -> dict[str, Shelved | None]:
@@ -124,5 +124,5 @@ def _shelved(
 
 
 def stamp_of(item: StacItem) -> str | None:
-    """What changes when the bytes of an item's files may have; None where nobody knows."""
+    """A stamp that changes when the bytes of an item's files may have; None if unknown."""
     return item.updated.isoformat() if item.updated is not None else None

@@ -1,6 +1,6 @@
-"""What a person calls the objects that stored catalogues hold: for commands that have no mount.
+"""The displayed names of objects in stored catalogues, for commands that have no mount.
 
-Knows the tables of `snapshot` and how names are made; changes nothing, and asks nobody.
+Knows the tables of `snapshot` and how names are made; changes nothing and sends no request.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ITEMS = "SELECT items FROM item WHERE asset_id = ?"
 
 
 class KnownName(NamedTuple):
-    """Where a file is found: its order, the directory of its delivery below it, its own name.
+    """The place of a file: its order, the directory of its delivery below it, and its own name.
 
-    `order` and `delivery` are None where there is none, or it is not known.
+    `order` and `delivery` are None if there is none, or if it is unknown.
     """
 
     order: str | None
@@ -51,7 +51,7 @@ def stored_names(directory: Path, object_ids: Iterable[str]) -> dict[str, KnownN
 
 
 def all_names(directory: Path) -> Iterator[str]:
-    """Every name, title, tag and order of the catalogues of `directory`, some of them twice."""
+    """Every name, title, tag and order name of `directory`'s catalogues, some of them twice."""
     for path in sorted(directory.glob("catalogue-*.sqlite")):
         with suppress(sqlite3.Error, TypeError, AttributeError), closing(_open(path)) as database:
             for name, title, tags in database.execute("SELECT name, title, tags FROM asset"):
@@ -74,7 +74,7 @@ def _asset(database: sqlite3.Connection, asset_id: str) -> KnownName | None:
     if row is None:
         return None
     name, title, content_type, order = row
-    # A mount names by what readers taught it, where UP42 gives no name.
+    # An asset without a name gets the extension that a mount learned from its file.
     kept = database.execute(_LEARNED, (EXTENSION + asset_id,)).fetchone()
     learned = kept[0].decode("ascii", "replace") if kept and isinstance(kept[0], bytes) else None
     called = asset_name(name, title, content_type, asset_id, learned)

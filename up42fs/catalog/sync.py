@@ -1,20 +1,22 @@
-"""Keeps the index true to the service: one full pass, then small refreshes.
+"""Keeps the index in step with the service: one full pass, then small refreshes.
 
-Knows nothing of HTTP or JSON: it is given two `Listing`s and drives them.
+Knows nothing of HTTP or JSON: it drives the two `Listing`s it is given.
 
-Theory. Two listings, assets and orders, each *unsynced* until its first full pass is complete.
-Whoever needs a complete listing awaits `ready`; a pass that fails wakes them with its error, and
-the next one is tried after a pause. Once synced, a refresh reads newest-updated rows until it
-meets known ground, then looks at the total: where it moved, something was removed (or a listing
-shifted beneath the reader) and a full pass follows (see `totals`). A full pass also runs now and
-then, since `updatedAt` is only inferred to move with every change (contract §2.2); for the same
-reason rows that are in the making are looked at for themselves, assets in one refresh, orders in
-the next.
-The first pass over the assets shows nothing before its end, but what it read is taken over as it
-comes, newest first, and stored with how far it came: a pass that was cut off goes on from there,
-followed by a refresh that must find the totals equal. Meanwhile an order that somebody looks into
-is asked for alone.
+Theory. Two listings, assets and orders, are each *unsynced* until their first full pass is
+complete. A caller that needs a complete listing awaits `ready`; a failed pass raises its error
+there, and the next one is tried after a pause. Once synced, a refresh reads the rows updated last
+until it meets a known one, then compares the total: if it moved, a row was removed (or the listing
+shifted during the read) and a full pass follows (see `totals`). A full pass also runs from time to
+time, since `updatedAt` is only inferred to move with every change (contract §2.2); for the same
+reason unfinished rows are requested by themselves, assets in one refresh, orders in the next.
+
+The first pass over the assets shows nothing before its end, but its rows are applied as they
+arrive, newest first, and stored together with its progress: an interrupted pass continues from
+there, followed by a refresh that must find the totals equal. Meanwhile an order whose directory you
+open is requested alone.
+
 Between two awaits the index changes at most once, by `Index.apply`; readers never see half a row.
+
 Rejected: webhooks (a desktop has no public endpoint), and `createdAfter` polls (miss updates).
 """
 
@@ -44,18 +46,18 @@ __all__ = ["Listing", "Part", "Rows", "Sync"]
 
 log = logging.getLogger(__name__)
 
-#: Every so many refreshes the whole listing is read again.
+#: The whole listing is read again after this many refreshes.
 FULL_PASS_EVERY = 60
-#: Pages of newest-updated rows read before a full pass is cheaper.
+#: Pages of rows updated last that are read before a full pass is cheaper.
 MAX_NEWEST_PAGES = 10
-#: Rows of a full pass taken over together: some milliseconds of work.
+#: Rows of a full pass applied together: some milliseconds of work.
 BATCH = 500
-#: How many times its timeout a first listing is waited for that goes on, but slowly.
+#: Callers wait this many times their timeout for a first listing that is slow, but proceeds.
 MOST_WAITS = 4
-#: Pause after a failed pass, seconds; the retries inside it took their own time already.
+#: Pause after a failed pass, seconds; the retries inside it already took their time.
 PAUSE_AFTER_FAILURE_S = patient_s(5.0)
-#: Refreshes that users ask for through `.up42fs/refresh` are at least this far apart, seconds:
-#: every user who may enter the mount can ask, and each refresh costs requests of the account.
+#: Least time between refreshes that users request through `.up42fs/refresh`, seconds: every user
+#: who may enter the mount can request one, and each costs API requests of the account.
 ASKED_PAUSE_S = 5.0
 
 
@@ -63,14 +65,14 @@ ASKED_PAUSE_S = 5.0
 class _State:
     synced: bool = False
     refreshes: int = 0
-    #: Set when the current attempt ends, well or not; replaced by the next attempt.
+    #: Set when the current attempt ends, successful or not; replaced by the next attempt.
     attempt: trio.Event = field(default_factory=trio.Event)
     error: Up42fsError | None = None
     trouble: Trouble = field(default_factory=Trouble)
     synced_at_s: float = -math.inf
     partial_rows: int = 0
     totals: Totals = field(default_factory=Totals)
-    #: The total of the latest refresh.
+    #: The total that the latest refresh returned.
     total: int | None = None
 
 
@@ -93,16 +95,17 @@ class Sync:
     ) -> None:
         """`known` listings are in the index already, complete when they were stored.
 
-        Of assets that are not, those created after `reached` are. `narrow` gives the way to ask
-        narrower questions, where there is one. What was `edited` here is not taken back by rows
-        that were asked for before. `uncounted` keeps across mounts what totals do not tell.
+        If the assets are incomplete, the index has those created after `reached`. `narrow` returns
+        the interface for narrower requests, None if there is none. Edits in `edited` are not undone
+        by rows requested before them. `uncounted` keeps across mounts by how many rows totals are
+        off.
         """
         self._edited = edited or Edited()
         self._index = index
         self._listings: dict[Part, Listing[Any]] = {Part.ASSETS: assets, Part.ORDERS: orders}
         self._states = {part: _State(synced=part in known) for part in Part}
         for part in known:
-            self._states[part].refreshes = 1  # the next look is a small one
+            self._states[part].refreshes = 1  # the next pass is a refresh
             if uncounted is not None:
                 self._states[part].totals.uncounted = uncounted.load(part)
         self._uncounted = uncounted
@@ -110,17 +113,17 @@ class Sync:
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
-        #: Set while somebody asked for a refresh that must wait.
+        #: Set while a requested refresh waits for the end of its pause.
         self._asked = trio.Event()
         self._asked_not_before_s = -math.inf
         self._narrow = narrow
-        #: How far the first pass over the assets came: all that were created later are known.
+        #: Progress of the first pass over the assets: all created after this time are known.
         self.reached = None if Part.ASSETS in known else reached
         self._orders_known: set[str] = set()
         self._order_turns: dict[str, Turns] = {}
 
     async def run(self) -> None:
-        """Sync for ever; started once, cancelled at unmount."""
+        """Sync for ever; start it once, cancel it at unmount."""
         async with trio.open_nursery() as nursery:
             for part in Part:
                 supervise.start_for_good(nursery, self._keep, part)
@@ -133,9 +136,9 @@ class Sync:
     async def ready(self, *parts: Part, timeout_s: float) -> None:
         """Return once the first pass over `parts` is complete.
 
-        Raises the error of a pass that failed meanwhile. Where no rows came for `timeout_s`
-        seconds, and after MOST_WAITS times that in any case, it raises the last trouble of the
-        pass or of the one before; DeadlineExceeded where there was none.
+        Raises the error of a pass that failed meanwhile. If no rows came for `timeout_s` seconds,
+        and in any case after MOST_WAITS times that, it raises the last error of a request of this
+        pass or of the one before; DeadlineExceeded if there was none.
         """
         waiting = [self._states[part] for part in parts if not self._states[part].synced]
         if not waiting:
@@ -160,8 +163,8 @@ class Sync:
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
         """Return once the assets of an order are known; raises as `ready` does.
 
-        Until all assets are listed, this order's are asked for alone. Where that finds none, the
-        whole listing is waited for: nobody knows what a server looks at in such a search.
+        Until all assets are listed, this order's are requested alone. If that finds none, this
+        waits for the whole listing: it is unknown which fields a server searches.
         """
         if self._states[Part.ASSETS].synced or order_id in self._orders_known:
             return
@@ -173,12 +176,12 @@ class Sync:
                     async with self._order_turns.setdefault(order_id, Turns()).turn():
                         if await self._learn_order(order_id, narrow):
                             return
-                except NotFound:  # not listed any more: by STAC, then
+                except NotFound:  # UP42 lists no assets any more: read STAC's listing
                     pass
         await self.ready(Part.ASSETS, timeout_s=timeout_s)
 
     async def _learn_order(self, order_id: str, narrow: Narrow) -> bool:
-        """Ask for an order alone; returns whether its assets are known now."""
+        """Request an order's assets alone; return whether they are known now."""
         if self._states[Part.ASSETS].synced or order_id in self._orders_known:
             return True
         asked_s = trio.current_time()
@@ -202,13 +205,13 @@ class Sync:
         return self._states[part].synced
 
     def refresh_now(self) -> None:
-        """Refresh without waiting for the next turn."""
+        """Refresh without waiting for the next interval."""
         self._wanted.set()
 
     def refresh_soon(self) -> None:
-        """Refresh at once, or `ASKED_PAUSE_S` after this was last done for somebody who asked.
+        """Refresh at once, or `ASKED_PAUSE_S` after the last refresh requested here.
 
-        Nothing is lost: what is asked for in between is done when the pause is over.
+        No request is lost: those during the pause are served when it ends.
         """
         now_s = trio.current_time()
         if now_s >= self._asked_not_before_s:
@@ -243,7 +246,7 @@ class Sync:
 
     async def _keep(self, part: Part) -> None:
         while True:
-            # Before the attempt, which may have missed what is wanted during it.
+            # Taken before the attempt, which may miss a refresh requested during it.
             wanted = self._wanted
             pause_s = self._refresh_s if await self._attempt(part) else PAUSE_AFTER_FAILURE_S
             with trio.move_on_after(pause_s):
@@ -300,7 +303,7 @@ class Sync:
             self._tell(self._index.complete())
 
     async def _go_on(self, reached: datetime, state: _State, narrow: Narrow) -> None:
-        """Read the rest of a first pass that was cut off."""
+        """Read the rest of an interrupted first pass."""
         log.info("going on with the listing of assets that was cut off at %s", reached)
         state.partial_rows = len(self._index.assets)
         asked_s = trio.current_time()
@@ -311,13 +314,13 @@ class Sync:
                 self._reach(rows)
 
     def _reach(self, rows: Sequence[Asset]) -> None:
-        """Rows of a first pass were taken over: newest first, or they are no way to go on."""
+        """Note the progress of a first pass; only rows that come newest first can be continued."""
         last = rows[-1].created_at
         if self.reached is None or last <= self.reached:
             self.reached = last
 
     async def _look_again(self, part: Part, state: _State) -> None:
-        """Look at rows in the making: of one kind in one refresh, of the other in the next."""
+        """Request unfinished rows: of one listing in one refresh, of the other in the next."""
         narrow = self._narrow()
         if narrow is None or state.refreshes % 2 != (part is Part.ORDERS):
             return
@@ -330,7 +333,7 @@ class Sync:
             self._apply(part, changes.orders, changes.removed_orders, asked_s)
 
     async def _full_pass(self, part: Part, state: _State) -> bool:
-        """Read everything; returns whether rows are gone or were not known."""
+        """Read everything; return whether rows are gone or were unknown."""
         found: set[str] = set()
         known = set(self._known(part))
         asked_s = trio.current_time()
@@ -347,7 +350,7 @@ class Sync:
         return found != known
 
     def _count(self, part: Part, state: _State, rows: int) -> None:
-        """Note what the total tells of a listing that was read whole and had so many rows."""
+        """Compare the total of a listing that was read whole with its number of rows."""
         before = state.totals.uncounted
         told = self._listings[part].told()
         state.totals.read_whole(state.total if told is None else told, rows)
@@ -360,15 +363,15 @@ class Sync:
                 self._uncounted.save(part, state.totals.uncounted)
 
     async def _refresh(self, part: Part) -> bool:
-        """Read what changed since; False when only a full pass can tell what happened."""
+        """Read the rows changed since the last pass; return False if a full pass is needed."""
         state, known = self._states[part], self._known(part)
         state.total = None
         asked_s = trio.current_time()
         changed: list[Asset | Order] = []
         for number in range(MAX_NEWEST_PAGES):
             page = await self._listings[part].newest(number)
-            # Of a row that is listed twice, and not alike, the first counts: else it would change
-            # with every refresh.
+            # If a row is listed twice with different contents, the first one counts: else it would
+            # change with every refresh.
             rows = {row.id: row for row in reversed(page.items)}
             changed += (row for row in rows.values() if known.get(row.id) != row)
             familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])

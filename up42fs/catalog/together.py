@@ -1,15 +1,16 @@
-"""The items of many assets by one search, in the form of the question that UP42 takes.
+"""Searches for the items of many assets at once, in a form that UP42 accepts.
 
-Knows how such a question is put and which forms were refused; what the answers are for is `items`'.
+Knows the forms of such a search and which were refused; `items` uses the answers.
 
 Theory. `asset_id in [...]` is the shortest form, but `in` belongs to CQL2's *advanced* comparison
-operators, and UP42 advertises basic CQL2 (contract §14). Basic CQL2 can say the same: an `or` of
-`=`. So the forms are tried in this order, and one that is refused is not tried again. A server may
-also take `in` and find nothing by it, since it tolerates odd filters (contract §5.6): until `in`
-has found something, an empty answer to it is put to the test by the other form.
-A failure that says nothing of the form (a 500 that lasts) is the caller's to judge: it asks for
-the same assets one by one, and where that works it says so (`doubt`). The second doubt in a row
-gives the form up; one alone may be the fault of a single item.
+operators, and UP42 advertises basic CQL2 (contract §14). Basic CQL2 can express the same: an `or`
+of `=`. The forms are tried in this order, and a refused form is not tried again. A server may also
+accept `in` and find nothing, since it tolerates odd filters (contract §5.6): until `in` has found
+items once, an empty answer to it is checked by the other form.
+
+A failure that is independent of the form (a 500 that lasts) is left to the caller: it requests the
+same assets one by one, and if that works it calls `doubt`. The second doubt in a row drops the
+form; a single one may be the fault of a single item.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from up42fs.model.stac import StacItem
 
 log = logging.getLogger(__name__)
 
-#: Assets asked for together: with one item each, one page.
+#: Assets requested together: with one item each, one page.
 MOST = 100
-#: Doubts in a row that give a form up.
+#: Doubts in a row that drop a form.
 DOUBTS = 2
 
 Expression = dict[str, Any]
 
 
 class ItemSource(Protocol):
-    """Where items are searched, as `api.client.Client` does."""
+    """Searches items, as `api.client.Client` does."""
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
         """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
@@ -59,9 +60,9 @@ class Together:
         return bool(self._forms)
 
     async def search(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
-        """The items of these assets, by asset; those without any are missing.
+        """The items of these assets by asset ID; assets without items are missing.
 
-        Raises InvalidArgument where no form of the question is taken, and what the source does.
+        Raises InvalidArgument if UP42 accepts no form of the search, and the errors of the source.
         """
         while self._forms:
             try:
@@ -77,13 +78,13 @@ class Together:
         raise InvalidArgument("UP42 takes no question about several assets at once")
 
     def doubt(self, error: Up42fsError) -> None:
-        """The last search failed with `error`, and its assets could be asked for one by one."""
+        """Note that the last search failed with `error`, but its assets alone succeeded."""
         self._doubts += 1
         if self._forms and self._doubts >= DOUBTS:
             self._give_up(error)
 
     async def _put_to_the_test(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
-        """The first form found nothing and never has: what the second one finds."""
+        """Check an empty answer of the first form by the second; the first has never found any."""
         try:
             found = await self._ask(self._forms[1][1], asset_ids)
         except InvalidArgument:

@@ -1,29 +1,28 @@
-"""What a listing's total tells: that rows were removed, or nothing.
+"""Decides from a listing's total whether rows were removed.
 
-Pure. A refresh compares UP42's total with the rows that are known; where they differ, something was
-removed, and only reading the whole listing tells what.
+Pure. A refresh compares UP42's total with the number of known rows; if they differ, a row was
+removed, and only a read of the whole listing shows which.
 
-Theory. A total may never be equal: rows without an ID are counted and cannot be known, rows that
-are listed twice are counted twice, and some totals are estimates. So what counts is not the
-difference but whether it *moved* since the listing was last read whole: that far the total was
-explained. A total that moves all the time makes whole readings find nothing; each such reading in a
-row doubles the number of refreshes until the next one. A reading that does find something, or a
-total that stays put for `CALM` refreshes, restores full attention. Whatever totals say, the
-listing is read whole now and then (`sync.FULL_PASS_EVERY`).
+Theory. A total may never be equal: it counts rows without an ID, which cannot be known, it counts
+rows that are listed twice as two, and some totals are estimates. So the test is not the difference
+but whether it *moved* since the listing was last read whole, which explained the total up to there.
+If a total moves all the time, whole reads find nothing; each such read in a row doubles the number
+of refreshes until the next one. A read that finds a change, or a total that is stable for `CALM`
+refreshes, resets this. The listing is also read whole from time to time (`sync.FULL_PASS_EVERY`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The longest a total is not acted on, and how long it has to be right, both in refreshes.
+#: How long a total is ignored at most, and how long it has to be right, both in refreshes.
 LONGEST_IGNORED = 60
 CALM = 16
 
 
 @dataclass(slots=True)
 class Totals:
-    """The totals of one listing. `uncounted` rows more than are known were told of, last time."""
+    """The totals of one listing. The last total was `uncounted` above the number of known rows."""
 
     uncounted: int = 0
     _in_vain: int = 0
@@ -31,9 +30,9 @@ class Totals:
     _ignored_until: int = 0
 
     def is_explained(self, total: int | None, known: int, refresh: int) -> bool:
-        """Whether refresh number `refresh` may leave it at that, `known` rows being known.
+        """Whether refresh number `refresh`, with `known` rows, needs no full pass.
 
-        A negative total says that the listing has to be read whole.
+        A negative total means that the listing has to be read whole.
         """
         if total is None:
             return True
@@ -48,16 +47,16 @@ class Totals:
         return refresh < self._ignored_until
 
     def read_whole(self, total: int | None, known: int) -> None:
-        """The listing was read whole: so many rows, and that `total` was told (None: unknown)."""
+        """Note that the listing was read whole: `known` rows, and its `total` (None: unknown)."""
         if total is not None and total >= 0:
             self.uncounted = total - known
 
     def acted_on(self, refresh: int, *, found: bool) -> None:
-        """It was read whole in refresh number `refresh` for its total, and rows were found or not.
+        """Note that refresh number `refresh` read all because of its total; `found`: rows changed.
 
-        What is found are rows that are gone or were not known.
+        A changed row is one that is gone or was not known.
         """
         self._in_vain = 0 if found else self._in_vain + 1
         if self._in_vain > 1:
-            # The first may have explained what will stay as it is.
+            # One fruitless read may have explained a difference that will stay.
             self._ignored_until = refresh + min(2 ** min(self._in_vain - 1, 16), LONGEST_IGNORED)

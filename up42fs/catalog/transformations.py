@@ -1,9 +1,9 @@
-"""When UP42 transformed assets, as far as somebody saw it: the times of the files that came of it.
+"""The times at which UP42 transformed assets, as observed: the times of transformed files.
 
-UP42 does not tell. `updatedAt` moves when the status does, but with every edit too, and an item's
-`updated` is mostly the provider's. So the moment is noted when the status is seen to change, or
-when an item without a time of its own is first shown, and kept for later mounts: a file's time must
-not move when its delivery gets a tag, or `rsync` would fetch it again.
+UP42 does not report them. `updatedAt` moves when the status does, but with every edit too, and an
+item's `updated` is mostly the provider's. So the time is noted when the status is seen to change,
+or when an item without a time of its own is first shown, and kept for later mounts: a file's time
+must not move when its delivery gets a tag, or `rsync` would fetch it again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.types import Asset, CnamStatus
 
-#: What the moments are kept under in the snapshot, the asset's ID behind it.
+#: Key prefix of the times in the snapshot; the asset's ID follows.
 QUESTION = "transformed "
 
 
 class Transformations:
-    """The moments by asset ID. `keep` writes one down for later mounts, or None to drop it."""
+    """The times by asset ID. `keep` stores one for later mounts; None removes it."""
 
     def __init__(
         self,
@@ -32,20 +32,20 @@ class Transformations:
         self._keep = keep or (lambda _question, _value: None)
 
     def at_ns(self, asset_id: str) -> int:
-        """When the asset was transformed, in nanoseconds since 1970; 0 where nobody knows."""
+        """When the asset was transformed, in nanoseconds since 1970; 0 if unknown."""
         return self._us.get(asset_id, 0) * 1000
 
     def latest_ns(self) -> int:
-        """The last of all moments known."""
+        """The latest known time, in nanoseconds since 1970; 0 if none is known."""
         return max(self._us.values(), default=0) * 1000
 
     def learn(self, asset: Asset) -> None:
-        """Something that has no time of its own is shown of the asset."""
+        """Note an asset whose shown items have no time of their own."""
         if asset.id not in self._us:
             self._note(asset)
 
     def follow(self, delta: Delta) -> None:
-        """Note what `delta` tells; not while the storage is listed for the first time."""
+        """Note the status changes of `delta`, unless the first listing is still incomplete."""
         for asset_id, was in delta.was.items():
             asset = self._index.assets.get(asset_id)
             if asset is None:

@@ -1,12 +1,12 @@
-"""Questions narrower than a whole listing, and what is done with their answers.
+"""Narrower requests than a whole listing, for rows that UP42 is still working on.
 
-Knows which rows are unsettled; when to look again is `sync`'s. Only UP42's own listings can be
-asked so: a storage that STAC alone lists is read whole.
+Knows which rows are unsettled; `sync` decides when to look again. Only UP42's own listings support
+such requests: a storage that STAC alone lists is read whole.
 
 Theory. `updatedAt` is only inferred to move when a transformation ends or an order is fulfilled
-(contract §2.2), so rows in those states are looked at again for themselves: one page of all that
-are in the state now, and each that was known to be and is not among them any more for itself.
-With nothing unsettled nothing is asked.
+(contract §2.2), so rows in those states are requested again: one page of all rows in the state now,
+and each row that was known in it and has left it by itself. If no row is unsettled, no request is
+sent.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ T_co = TypeVar("T_co", Asset, Order, covariant=True)
 Row = TypeVar("Row", Asset, Order)
 
 BEING_FULFILLED = "BEING_FULFILLED"
-#: Rows asked for one by one in one look; the others wait for the next.
+#: Rows requested one by one in one look; the others wait for the next.
 MOST_ONE_BY_ONE = 20
 
 
 class Found(Protocol[T_co]):
-    """One page of rows, as `api.pages.Page` has it."""
+    """One page of rows, as `api.pages.Page` provides it."""
 
     @property
     def items(self) -> Sequence[T_co]: ...  # noqa: D102
@@ -37,7 +37,7 @@ class Found(Protocol[T_co]):
 
 
 class Narrow(Protocol):
-    """Where narrower questions are asked; every method raises an `Up42fsError`."""
+    """Sends narrower requests; every method raises an `Up42fsError`."""
 
     def older_than(self, moment: datetime) -> AsyncIterator[Asset]:
         """Assets created before `moment`, newest first, perhaps a few that are not."""
@@ -65,7 +65,7 @@ class Narrow(Protocol):
 
 
 async def look_at_assets(index: Index, narrow: Narrow) -> Changes:
-    """What became of assets that were being transformed."""
+    """The new states of assets that were being transformed."""
     unsettled = list(index.with_status(CnamStatus.IN_PROGRESS))
     if not unsettled:
         return Changes()
@@ -74,7 +74,7 @@ async def look_at_assets(index: Index, narrow: Narrow) -> Changes:
 
 
 async def look_at_orders(index: Index, narrow: Narrow) -> Changes:
-    """What became of orders that were being fulfilled."""
+    """The new states of orders that were being fulfilled."""
     unsettled = [order for order in index.orders.values() if order.status == BEING_FULFILLED]
     if not unsettled:
         return Changes()

@@ -1,4 +1,4 @@
-"""What is the matter with the file of a snapshot, and so what to do about it.
+"""Classifies errors of the snapshot's file, and so how to react.
 
 Knows the errors of SQLite and of the file system; touches no file.
 """
@@ -12,7 +12,7 @@ from up42fs.supervise import is_short_of_anything
 
 
 class Ailment(Enum):
-    """What an error means for the file."""
+    """The meaning of an error for the file."""
 
     BUSY = "another mount writes to it: later"
     SHORT = "no room, no descriptor, no memory just now: later"
@@ -31,12 +31,12 @@ _SHORT = (
     sqlite3.SQLITE_PROTOCOL,
 )
 _REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
-#: Values that no column takes: a number beyond 64 bits, text that is no Unicode.
+#: Values that no column accepts: a number beyond 64 bits, text that is no Unicode.
 _VALUES = (sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
 
 
 def ailment(error: Exception, *, reading: bool) -> Ailment:
-    """What `error` means, which was raised while the file was read, or else written."""
+    """Classify `error`, raised while the file was read (`reading`) or written."""
     if isinstance(error, sqlite3.Error):
         return _of_sqlite(error, reading=reading)
     if is_short_of_anything(error):
@@ -49,7 +49,7 @@ def ailment(error: Exception, *, reading: bool) -> Ailment:
 def _of_sqlite(error: sqlite3.Error, *, reading: bool) -> Ailment:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        # Raised by Python's module itself, about what it was given or what it found.
+        # Raised by Python's module itself, because of its arguments or the file's contents.
         return Ailment.DAMAGED if reading else Ailment.OURS
     kinds = {Ailment.BUSY: _BUSY, Ailment.SHORT: _SHORT, Ailment.REFUSED: _REFUSED}
     for kind, codes in (kinds | {Ailment.OURS: _VALUES}).items():

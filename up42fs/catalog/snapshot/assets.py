@@ -1,7 +1,7 @@
-"""All assets by ID: those that were stored as columns, those that changed since as objects.
+"""All assets by ID: stored ones as columns, those changed since as objects.
 
-Knows how to answer for an asset without making it, where what is asked is asked of all; nothing of
-groups, names in directories or who asks.
+Answers questions about all assets without making `Asset` objects; knows nothing of groups, names in
+directories or callers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from up42fs.types import Asset, CnamStatus
 
 
 class Figures(NamedTuple):
-    """What `stat` needs of an asset: size in bytes, times in ns since 1970, names in the views."""
+    """An asset's data for `stat`: size in bytes, times in ns since 1970, names in the views."""
 
     size: int | None
     created_ns: int
@@ -27,7 +27,7 @@ class Figures(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What an asset's names depend on. Sorted, the older comes first."""
+    """The data that determines an asset's names. Sorted, the older comes first."""
 
     created_us: int
     id: str
@@ -35,20 +35,21 @@ class Outline(NamedTuple):
     is_transformed: bool
 
 
-#: An `Outline`, or the bare tuple of one: a hundred thousand are made in half the time.
+#: An `Outline`, or a bare tuple of its fields: a hundred thousand tuples take half the time.
 Member = tuple[int, str, str, bool]
 
 
 class AssetTable(Mapping[str, Asset]):
-    """Assets by ID. An asset of a column is made anew each time it is asked for."""
+    """Assets by ID. An asset in the columns is made anew at each access."""
 
     def __init__(self, columns: Columns = NOTHING) -> None:
         self._columns = columns
         self._rows = dict(zip(columns.ids, range(len(columns.ids)), strict=True))
         self._made: dict[str, Asset] = {}
-        #: What was learned of assets that UP42 gives no name: their extensions, by ID.
+        #: Learned extensions, by ID, of assets that UP42 gives no name.
         self.extensions: dict[str, str] = {}
-        #: How many names in the views assets have for their tags, and which order is none.
+        #: The number of names that assets have in the views for their tags, and the index of no
+        #: order.
         self._tag_names = [len(set(tags)) for tags in columns.tag_lists]
         self._no_order = columns.order_ids.index(None) if None in columns.order_ids else -1
 
@@ -67,17 +68,17 @@ class AssetTable(Mapping[str, Asset]):
         return len(self._rows) + len(self._made)
 
     def put(self, asset: Asset) -> None:
-        """An asset as it is now."""
+        """Add or replace an asset."""
         self._rows.pop(asset.id, None)
         self._made[asset.id] = asset
 
     def pop(self, asset_id: str) -> Asset | None:
-        """Take an asset out; None where there is none."""
+        """Remove and return an asset; None if there is none."""
         row = self._rows.pop(asset_id, None)
         return self._made.pop(asset_id, None) if row is None else self._columns.asset(row)
 
     def figures(self, asset_id: str) -> Figures | None:
-        """What `stat` needs of an asset; None where there is none."""
+        """The data of an asset for `stat`; None if there is none."""
         row = self._rows.get(asset_id)
         if row is None:
             asset = self._made.get(asset_id)
@@ -90,10 +91,10 @@ class AssetTable(Mapping[str, Asset]):
             updated_us[row] * 1000,
             2 + self._tag_names[tags[row]] + has_order - (statuses[row] == _UNTOLD),
         )
-        return tuple.__new__(Figures, shown)  # as `Figures(*shown)`, in half the time
+        return tuple.__new__(Figures, shown)  # like `Figures(*shown)`, in half the time
 
     def latest_ns(self, asset_ids: Iterable[str] | None = None) -> tuple[int, int]:
-        """The last time of delivery, and of change, of these assets or of all; zeros for none."""
+        """The latest creation and update of these assets or of all, ns since 1970; 0 for none."""
         created_us, updated_us = self._columns.created_us, self._columns.updated_us
         if asset_ids is None:
             rows: Collection[int] = self._rows.values()
@@ -108,7 +109,7 @@ class AssetTable(Mapping[str, Asset]):
         return _latest([created_us[row] for row in rows], [updated_us[row] for row in rows], made)
 
     def outlines(self, asset_ids: Iterable[str] | None = None) -> Iterator[Member]:
-        """What the names of assets depend on: of these, or of all."""
+        """The data that determines the names of these assets, or of all."""
         columns, rows = self._columns, self._rows
         if asset_ids is None and len(rows) == len(columns.ids):
             wishes = [
@@ -121,7 +122,7 @@ class AssetTable(Mapping[str, Asset]):
         return map(self._outline, self if asset_ids is None else asset_ids)
 
     def outline(self, asset: Asset) -> Outline:
-        """What the names of an asset depend on, with what was learned of it."""
+        """The data that determines an asset's names, including its learned extension."""
         return outline(asset, self.extensions.get(asset.id))
 
     def wish(self, asset: Asset) -> str:
@@ -150,14 +151,14 @@ class AssetTable(Mapping[str, Asset]):
         )
 
     def ids_with_status(self, status: CnamStatus) -> list[str]:
-        """IDs of the assets in a state: a look at each."""
+        """IDs of the assets in a CNAM status; checks every asset."""
         wanted, statuses = STATUSES.index(status), self._columns.statuses
         found = [id_ for id_, row in self._rows.items() if statuses[row] == wanted]
         found += [asset.id for asset in self._made.values() if asset.cnam_status is status]
         return found
 
     def status(self, asset_id: str) -> CnamStatus | None:
-        """The state of an asset's transformation; None where there is no such asset."""
+        """The CNAM status of an asset; None if there is no such asset."""
         row = self._rows.get(asset_id)
         if row is not None:
             return self._columns.status(row)
@@ -165,7 +166,7 @@ class AssetTable(Mapping[str, Asset]):
         return None if asset is None else asset.cnam_status
 
     def groups(self) -> Iterator[tuple[str, CnamStatus, str | None, tuple[str, ...]]]:
-        """Of every asset its ID, status, order and tags."""
+        """ID, status, order and tags of every asset."""
         columns = self._columns
         status, orders, tags = columns.status, columns.orders, columns.tags
         for asset_id, row in self._rows.items():
@@ -196,7 +197,7 @@ _UNTOLD = STATUSES.index(CnamStatus.UNTOLD)
 
 
 def outline(asset: Asset, extension: str | None = None) -> Outline:
-    """What the names of an asset depend on; `extension` is what was learned of it."""
+    """The data that determines an asset's names; `extension` is the learned one."""
     return Outline(
         to_us(asset.created_at),
         asset.id,

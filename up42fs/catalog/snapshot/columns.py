@@ -1,11 +1,12 @@
 """Assets as columns: a hundred thousand are read from disk in milliseconds, and made one by one.
 
-Pure; knows the fields of an asset and how to write them down, nothing of databases.
+Pure; knows the fields of an asset and how to encode them, nothing of databases.
 
-Theory. Making an object of every row takes seconds where nobody looks at most of them. So rows are
-written as one value: numbers as arrays, texts one after the other with where each ends, what many
-share once. Reading that is a copy, and an asset is made when somebody asks for it. Rows stand in
-the order of their age, in which names are given (`model.names`).
+Theory. Making an object of every row takes seconds, though most are never looked at. So all rows
+are written as one value: numbers as arrays, texts joined with the end of each, shared values once.
+Reading that is a copy, and an asset is made on access. Rows are ordered by age, the order in which
+names are assigned (`model.names`).
+
 Rejected: pickle and marshal (a damaged file would run code or crash), JSON (as slow as the rows).
 """
 
@@ -26,17 +27,17 @@ from up42fs.types import Asset, CnamStatus
 #: 1970, tags as one text.
 Row = tuple[Any, ...]
 
-#: What a byte of `Columns.statuses` counts in.
+#: A byte of `Columns.statuses` is an index into this.
 STATUSES = tuple(CnamStatus)
 _STATUS_BYTES = {status.value: number for number, status in enumerate(STATUSES)}
-#: Stands for a text that is missing, and for a size that is.
+#: Markers of a missing text, and of a missing size.
 _NO_TEXT = "\0"
 NO_SIZE = -1
 _CRC_BYTES = 4
 
 
 class Texts:
-    """Texts one after the other, and where each ends."""
+    """Joined texts, and where each ends."""
 
     __slots__ = ("_ends", "_text")
 
@@ -50,7 +51,7 @@ class Texts:
         return None if found == _NO_TEXT else found
 
     def all(self) -> list[str | None]:
-        """All of them."""
+        """All texts."""
         bounds = pairwise([0, *self._ends])
         if self._text.isascii():
             text = self._text.decode("ascii")
@@ -61,7 +62,7 @@ class Texts:
 
 
 class Shared(NamedTuple):
-    """What many assets have in common."""
+    """The fields whose values many assets share."""
 
     content_type: str | None
     account_id: str | None
@@ -85,7 +86,7 @@ class Columns(NamedTuple):
     tags: array[int]
     orders: array[int]
     shared: array[int]
-    #: What the last three count in: distinct values.
+    #: Distinct values; `tags`, `orders` and `shared` are indexes into these.
     tag_lists: list[tuple[str, ...]]
     order_ids: list[str | None]
     shares: list[Shared]
@@ -103,7 +104,7 @@ class Columns(NamedTuple):
         )  # fmt: skip
 
     def status(self, row: int) -> CnamStatus:
-        """The state of a row's transformation."""
+        """The CNAM status of a row."""
         return STATUSES[self.statuses[row]]
 
     def content_type(self, row: int) -> str | None:
@@ -112,7 +113,7 @@ class Columns(NamedTuple):
 
 
 def pack(rows: Iterable[Row]) -> bytes:
-    """Rows, oldest first, as one value; raises ValueError for what cannot be written so."""
+    """Rows, oldest first, as one value; raises ValueError for values that cannot be encoded."""
     ids: list[str] = []
     texts: tuple[list[str], list[str]] = ([], [])
     numbers = array("q"), array("q"), array("q")
@@ -147,7 +148,7 @@ def pack(rows: Iterable[Row]) -> bytes:
 def unpack(packed: bytes, separator: str) -> Columns:
     """The columns of `pack`; raises ValueError, TypeError or LookupError for anything else.
 
-    `separator` stands between the tags of one asset.
+    `separator` separates the tags of one asset.
     """
     body = memoryview(packed)[_CRC_BYTES:]
     if zlib.crc32(body) != int.from_bytes(packed[:_CRC_BYTES], "little"):

@@ -1,7 +1,7 @@
-"""STAC items as rows of the snapshot: what a listing needs as one short text, documents apart.
+"""STAC items as rows of the snapshot: the fields of a listing as one short text, documents apart.
 
-Pure; knows the fields of an item and how to write them down, nothing of databases. A directory is
-listed thousands of times for each time its item.json is read, so the text is small and quickly
+Pure; knows the fields of an item and how to encode them, nothing of databases. A directory is
+listed thousands of times for each time its item.json is read, so the text is small and quick to
 read, and UP42's own JSON is kept beside it, compressed.
 """
 
@@ -29,17 +29,17 @@ _TUPLES = frozenset({"bbox", "user_tags"})
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since 1970."""
+    """Convert to microseconds since 1970."""
     return (moment - _EPOCH) // _US
 
 
 def from_us(number: int) -> datetime:
-    """The moment of `to_us`; raises OverflowError, TypeError."""
+    """The inverse of `to_us`; raises OverflowError, TypeError."""
     return _EPOCH + timedelta(microseconds=number)
 
 
 def pack(items: Iterable[StacItem]) -> str:
-    """Items without their documents."""
+    """Encode items without their documents."""
     return _text([_pack_item(item) for item in items])
 
 
@@ -49,7 +49,7 @@ def unpack(text: str) -> tuple[StacItem, ...]:
 
 
 def pack_documents(items: Iterable[StacItem]) -> bytes:
-    """The documents of items by ID, compressed."""
+    """Encode the documents of items by ID, compressed."""
     documents = {item.id: item.document for item in items}
     return _compressed(documents)
 
@@ -61,7 +61,7 @@ def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
 
 
 def pack_whole(items: Iterable[StacItem]) -> bytes:
-    """Items with their documents, compressed."""
+    """Encode items with their documents, compressed."""
     rows = [[*_pack_item(item), item.document] for item in items]
     return _compressed(rows)
 
@@ -75,7 +75,7 @@ def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
 
 
 def pack_collections(collections: Iterable[StacCollection]) -> bytes:
-    """Collections with their documents, compressed."""
+    """Encode collections with their documents, compressed."""
     rows = [
         [
             [getattr(each, name) for name in _COLLECTION],

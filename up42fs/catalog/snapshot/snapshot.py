@@ -1,23 +1,23 @@
-"""The catalogue on disk: what the storage held when it was last looked at, in SQLite.
+"""The catalogue on disk, as last read from UP42, in SQLite.
 
-Knows rows and files; nothing of HTTP, names or who asks. Blocking: call it from a worker thread.
+Knows rows and files; nothing of HTTP, names or callers. Blocking: call it from a worker thread.
 
-Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence
-1. no trouble with the file keeps a mount from working, and each is logged once (`ailments`). A
-   file that is damaged, not ours or of another format is removed whenever that is found, reading
-   or writing, and `on_rebuilt` has everything written anew. While another mount writes, or the
-   disk or the process has no room, nothing is lost: the batch is to be saved again later. Only
-   where the file may not be written does the mount do without;
-2. one file per API host, account and workspace: rows of two accounts never meet. Its name is a
-   hash of these, its mode 0600, its directory closed to others (`ownership`);
-3. a transaction per batch of changes: a crash leaves the state before or after it. The flag that a
-   listing was complete is part of the same transaction as its rows;
-4. the rows are what counts. Beside them the assets are *packed* as one value, which is read in a
-   fiftieth of the time (`columns`); the IDs of rows written since stand in `unpacked`, in the same
-   transaction. A value that cannot be read is left out of account: the rows are read instead.
+Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence:
+1. No error of the file keeps a mount from working, and each is logged once (`ailments`). A file
+   that is damaged, foreign or of another format is removed whenever that is found, on reads or
+   writes, and `on_rebuilt` has everything written anew. While another mount writes, or the disk or
+   the process is out of space, nothing is lost: the batch is saved again later. Only if the file
+   may not be written does the mount work without it.
+2. There is one file per API host, account and workspace: rows of two accounts never mix. Its name
+   is a hash of these, its mode 0600, and its directory is private (`ownership`).
+3. A batch of changes is one transaction: a crash leaves the state before or after it. The flag that
+   a listing was complete is part of the same transaction as its rows.
+4. The rows are authoritative. Besides them the assets are *packed* as one value, which is read in a
+   fiftieth of the time (`columns`); the IDs of rows written since are in `unpacked`, in the same
+   transaction. A packed value that cannot be read is ignored: the rows are read instead.
+
 Two mounts of one account share the file; SQLite serialises them, and both write the same truth.
-Where one of them removed the file, the other one sees that its own has no name any more, and opens
-the new one: its journal would be taken for one of the new file.
+
 Rejected: pickle (a damaged or foreign file would run code), JSON (100 000 rows written for one).
 """
 
@@ -49,15 +49,15 @@ FORMAT = tables.FORMAT
 
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
-#: How often one mount begins the file anew, before it does without.
+#: How often one mount creates the file anew before it works without.
 MOST_REBUILT = 5
-#: Files that SQLite keeps beside the database, by what follows its name.
+#: Files that SQLite keeps beside the database, by suffix.
 _COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """The STAC items of an asset at one `updated_us`, as `item_rows` writes them down."""
+    """The STAC items of an asset at one `updated_us`, as `item_rows` encodes them."""
 
     asset_id: str
     updated_us: int
@@ -67,7 +67,7 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True)
 class SizeRow:
-    """A size in bytes that the object store told; `stamp` is the version of the file's item."""
+    """A size in bytes from the object store; `stamp` is the version of the file's item."""
 
     object_id: str
     asset_id: str
@@ -77,10 +77,10 @@ class SizeRow:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a snapshot holds of the listings, and whether each was ever read to its end.
+    """The stored listings, and whether each was ever read to its end.
 
-    `sizes` are those of assets that UP42 lists without one. `reached` says how far a listing of
-    assets came that was cut off: all that were created later are there.
+    `sizes` are those of assets that UP42 lists without one. `reached` is the progress of an
+    interrupted listing of assets: all assets created after it are stored.
     """
 
     assets: AssetTable = field(default_factory=AssetTable)
@@ -89,9 +89,9 @@ class Stored:
     orders_complete: bool = False
     sizes: tuple[SizeRow, ...] = ()
     reached: datetime | None = None
-    #: By asset ID, when it was seen to be transformed, microseconds since 1970.
+    #: By asset ID, when the asset was seen to be transformed, microseconds since 1970.
     transformed_us: Mapping[str, int] = field(default_factory=dict)
-    #: By asset ID, what was learned of assets without a name.
+    #: By asset ID, the learned extensions of assets without a name.
     extensions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ class Stored:
 class Batch:
     """Rows to write and IDs to remove, and the listings that are complete with them.
 
-    With an asset go its items and sizes.
+    Removing an asset removes its items and sizes.
     """
 
     assets: Sequence[Asset] = ()
@@ -110,7 +110,7 @@ class Batch:
     items: Sequence[ItemRow] = ()
     sizes: Sequence[SizeRow] = ()
     reached: datetime | None = None
-    #: By question; None where what it is about is gone.
+    #: By question; None removes the answer, because its subject is gone.
     answers: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
@@ -121,7 +121,7 @@ def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | 
 
 
 class Outcome(Enum):
-    """What became of a batch."""
+    """The result of saving a batch."""
 
     DONE = "written, or there is no use in writing it"
     AGAIN = "to be saved again later"
@@ -139,11 +139,11 @@ class Snapshot:
         self._is_waiting = False
         self._rebuilt = 0
         self._lock = threading.RLock()
-        #: Called, from any thread, when the file was removed: all of it is to be written anew.
+        #: Called, from any thread, after the file was removed: everything has to be written anew.
         self.on_rebuilt: Callable[[], None] = lambda: None
 
     def load(self) -> Stored:
-        """What the file holds; nothing where it cannot be used. Never raises."""
+        """The contents of the file; empty if it cannot be used. Never raises."""
         with self._lock:
             try:
                 return self._load()
@@ -152,12 +152,12 @@ class Snapshot:
                 return Stored()
 
     def item_versions(self) -> dict[str, int]:
-        """By asset ID, the `updated_us` of the items held. Never raises."""
+        """By asset ID, the `updated_us` of the stored items. Never raises."""
         rows = self._read("SELECT asset_id, updated_us FROM item")
         return {asset_id: updated_us for asset_id, updated_us in rows if type(updated_us) is int}
 
     def items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str]]:
-        """(Asset ID, `updated_us`, items as text) of those that are held. Never raises."""
+        """(Asset ID, `updated_us`, items as text) of assets with stored items. Never raises."""
         marks = ", ".join("?" for _ in asset_ids)
         return self._read(
             f"SELECT asset_id, updated_us, items FROM item WHERE asset_id IN ({marks})",  # noqa: S608
@@ -165,7 +165,7 @@ class Snapshot:
         )
 
     def sizes(self, asset_ids: Sequence[str]) -> list[tuple[str, str, str | None, int]]:
-        """(Asset ID, file ID, stamp, size) of files whose size was learned. Never raises."""
+        """(Asset ID, file ID, stamp, size in bytes) of files whose size is known. Never raises."""
         marks = ", ".join("?" for _ in asset_ids)
         return self._read(
             f"SELECT asset_id, id, stamp, size FROM size WHERE asset_id IN ({marks})",  # noqa: S608
@@ -178,7 +178,7 @@ class Snapshot:
         return found[0][0] if found else None
 
     def answer(self, question: str) -> bytes | None:
-        """An answer of the service that was kept. Never raises."""
+        """A kept answer of the service. Never raises."""
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
 
@@ -201,7 +201,7 @@ class Snapshot:
             return Outcome.DONE
 
     def pack(self) -> None:
-        """Pack the assets anew if much of them changed since they were. Never raises."""
+        """Pack the assets anew if many changed since the last time. Never raises."""
         with self._lock:
             if self._is_off or not self._path.exists():
                 return
@@ -211,7 +211,7 @@ class Snapshot:
                 self._suffer(error, reading=False)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             if self._database is not None:
                 with suppress(sqlite3.Error):
@@ -219,7 +219,7 @@ class Snapshot:
                 self._database = None
 
     def _read(self, question: str, *values: str) -> list[Any]:
-        """Rows of a file in use; none where it cannot be read."""
+        """Rows of the file; none if it cannot be read."""
         with self._lock:
             if self._is_off or not self._path.exists():
                 return []
@@ -230,12 +230,12 @@ class Snapshot:
                 return []
 
     def _suffer(self, error: Exception, *, reading: bool) -> Outcome:
-        """Do what an error calls for, and log it once."""
+        """React to an error, and log it once."""
         found = ailment(error, reading=reading)
         if found is Ailment.DAMAGED and self._rebuilt < MOST_REBUILT:
             return self._rebuild(error)
         if found in (Ailment.BUSY, Ailment.SHORT):
-            self.close()  # one that lacks a descriptor for its journal must not stay
+            self.close()  # one that lacks a descriptor for its journal must not stay open
             if not self._is_waiting and not self._is_off:
                 self._is_waiting = True
                 log.warning(
@@ -287,7 +287,9 @@ class Snapshot:
         if self._database is not None:
             if self._identity() == self._opened:
                 return self._database
-            self.close()  # another mount has removed the file, and maybe begun a new one
+            # Another mount has removed the file, and maybe created a new one. Writing on would put
+            # our journal beside the new file, and SQLite would take it for that file's.
+            self.close()
         self._ensure_ours()
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
@@ -306,7 +308,7 @@ class Snapshot:
             directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = ensure_directory(str(directory), None)
         try:
-            # SQLite opens its own files by their names, without looking at what they are.
+            # SQLite opens its companion files by name, without checking what they are.
             for suffix in _COMPANIONS:
                 remove_foreign(name + suffix, descriptor)
             ensure_file(name, descriptor)

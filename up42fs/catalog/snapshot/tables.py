@@ -1,6 +1,6 @@
 """The tables of a snapshot: rows and packed assets, written and read.
 
-Knows SQL and how values stand in columns; nothing of files, damage or when to write.
+Knows SQL and how values are stored in columns; nothing of files, damage or when to write.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from up42fs.types import Asset, CnamStatus, Order
 
 log = logging.getLogger(__name__)
 
-#: Raise it whenever the meaning of a column changes: older files are then rebuilt.
+#: Increase it whenever the meaning of a column changes: older files are then rebuilt.
 FORMAT = 6
-#: Assets are packed anew once this many, and this share of them, are no longer what was packed.
+#: Assets are packed anew once this many, and this share of them, differ from the packed ones.
 REPACK_ROWS = 500
 REPACK_SHARE = 0.02
-#: Between the texts of one value.
+#: Separates the texts of one value.
 SEPARATOR = "\x1f"
-#: What extensions are kept under, the asset's ID behind it.
+#: Key prefix of extensions; the asset's ID follows.
 EXTENSION = "extension "
 
 _STATUSES = {status.value: status for status in CnamStatus}
@@ -44,7 +44,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS size (id TEXT PRIMARY KEY, asset_id, stamp, size)",
     "CREATE INDEX IF NOT EXISTS size_of ON size (asset_id)",
 )
-#: What a damaged file can raise.
+#: Errors that a damaged file can raise.
 UNUSABLE = (
     sqlite3.Error,
     OSError,
@@ -60,7 +60,7 @@ Row = TypeVar("Row", Asset, Order)
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing of it."""
+    """Write everything inside, or nothing of it."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -72,13 +72,13 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def prepare(database: sqlite3.Connection) -> None:
-    """Make a new file ready; raises ValueError for one of another format."""
+    """Prepare a file, creating the tables of a new one; raises ValueError for another format."""
     found = database.execute("PRAGMA user_version").fetchone()[0]
     if found > FORMAT:
         raise ValueError(f"it was written by a newer up42fs (format {found})")
     if found not in (0, FORMAT):
         raise ValueError(f"its format {found} is no longer read")
-    # One process writes little at a time; losing the last batch in a power cut costs a request.
+    # One process writes little at a time; a power cut that loses the last batch costs a request.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA cache_size = -2000")  # KiB of memory for pages
     if found == 0:
@@ -95,7 +95,7 @@ def prepare(database: sqlite3.Connection) -> None:
 
 
 def table_of(kind: type[Asset] | type[Order]) -> str:
-    """The table of assets, or that of orders."""
+    """The name of the table of assets, or of orders."""
     return "asset" if kind is Asset else "order_"
 
 
@@ -104,7 +104,7 @@ def _columns(kind: type[Asset] | type[Order]) -> list[str]:
 
 
 def read_assets(database: sqlite3.Connection) -> AssetTable:
-    """The packed assets and what changed since, or all rows where nothing usable is packed."""
+    """The packed assets and the changes since, or all rows if nothing usable is packed."""
     packed = database.execute("SELECT assets FROM packed").fetchone()
     if packed is not None:
         try:
@@ -124,7 +124,7 @@ def read_assets(database: sqlite3.Connection) -> AssetTable:
 
 
 def pack(database: sqlite3.Connection) -> None:
-    """Pack the assets, oldest first, if much of them is not what was packed."""
+    """Pack the assets, oldest first, if many differ from the packed ones."""
     with transaction(database):
         count = database.execute("SELECT count(*) FROM asset").fetchone()[0]
         unpacked = database.execute("SELECT count(*) FROM unpacked").fetchone()[0]
@@ -137,7 +137,7 @@ def pack(database: sqlite3.Connection) -> None:
 
 
 def _made(database: sqlite3.Connection, where: str = "") -> Iterator[Asset]:
-    # Written out, with what rows share looked up: a large storage is loaded in half the time.
+    # Written out, and equal values shared: this loads a large storage in half the time.
     shared: dict[str | None, str | None] = {}
     share = shared.setdefault
     tags_of: dict[str, tuple[str, ...]] = {}
@@ -193,13 +193,13 @@ def _value(value: object) -> object:
         case CnamStatus():
             return value.value
         case str():
-            return value.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
+            return value.encode("utf-8", "replace").decode()  # SQLite accepts no lone surrogates
         case _:
             return value
 
 
 def insert(database: sqlite3.Connection, table: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows of one of the smaller tables, in place of those with the same key."""
+    """Write rows to one of the smaller tables; they replace those with the same key."""
     for row in rows:
         marks = ", ".join("?" for _ in row)
         database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
@@ -218,25 +218,25 @@ def is_complete(database: sqlite3.Connection, listing: str) -> bool:
 
 
 def reached(database: sqlite3.Connection) -> datetime | None:
-    """How far a listing of assets came that was cut off."""
+    """The progress of an interrupted listing of assets; None if there is none."""
     found = database.execute("SELECT created_us FROM reached").fetchone()
     return None if found is None else from_us(found[0])
 
 
 def transformed_us(database: sqlite3.Connection) -> dict[str, int]:
-    """By asset ID, when it was seen to be transformed, microseconds since 1970."""
+    """By asset ID, when the asset was seen to be transformed, microseconds since 1970."""
     noted = _noted(database, TRANSFORMED)
     return {asset_id: int(value) for asset_id, value in noted.items() if value.isdigit()}
 
 
 def extensions(database: sqlite3.Connection) -> dict[str, str]:
-    """By asset ID, the extension that was learned of an asset without a name."""
+    """By asset ID, the learned extension of an asset without a name."""
     noted = _noted(database, EXTENSION)
     return {asset_id: value.decode("ascii") for asset_id, value in noted.items() if value.isascii()}
 
 
 def _noted(database: sqlite3.Connection, question: str) -> dict[str, bytes]:
-    """What is kept under `question` and the ID of an asset behind it."""
+    """The answers whose key is `question` followed by an asset ID, by asset ID."""
     rows = database.execute(
         "SELECT question, value FROM answer WHERE question >= ? AND question < ?",
         (question, question + "\x7f"),
