@@ -1,5 +1,5 @@
-"""UP42's things as values: names, STAC items and documents, geometries, queries, intended edits.
+"""UP42's data as values: names, STAC items and documents, geometries, queries, intended edits.
 
 Pure: a module here takes values and returns values. Nothing here waits, reads a clock, logs, or
-opens anything; a contract in `pyproject.toml` holds that.
+opens anything; a contract in `pyproject.toml` enforces that.
 """

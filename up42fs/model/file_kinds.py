@@ -1,7 +1,7 @@
-"""What kind of file a delivery is, by what its link calls it and by its first bytes.
+"""The kind of a delivered file, by the file name in its link and by its first bytes.
 
-Pure; knows file formats and how UP42 writes names into links (contract §3.5), nothing of who reads.
-A content type is no evidence: UP42's own example calls a zip `application/gzip` (contract fact 9).
+Pure; knows file formats and how UP42 writes names into links (contract §3.5), nothing of readers. A
+content type is no evidence: UP42's own example calls a zip `application/gzip` (contract fact 9).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from up42fs.model.names import split_extension
 
-#: How many bytes of a file's beginning tell its kind.
+#: Bytes from a file's start that suffice to find its kind.
 HEAD_BYTES = 1024
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
-#: First bytes, and the extensions of what begins so; the first one is given where nothing tells.
+#: First bytes, and the extensions of such files; the first one is used unless the link has one.
 _MAGIC: tuple[tuple[bytes, tuple[str, ...]], ...] = (
     (b"PK\x03\x04", (".zip", ".kmz", ".docx", ".xlsx", ".safe")),
     (b"PK\x05\x06", (".zip", ".kmz")),
@@ -44,9 +44,9 @@ _ENCODED_NAME = re.compile(r"filename\*\s*=\s*[\w-]*'[^']*'([^;]*)", re.IGNORECA
 
 
 def extension(link: str | None, head: bytes | None) -> str | None:
-    """The extension (with its dot) of a file with this link and these first bytes, if they tell.
+    """The extension (with its dot) of a file with this link and these first bytes, if known.
 
-    The bytes decide what it is; the link's own name, which of the extensions of that.
+    The bytes determine the kind; the link's file name selects among the extensions of that kind.
     """
     named = None if link is None else extension_of_link(link)
     kinds = extensions_of_bytes(head or b"")
@@ -56,7 +56,7 @@ def extension(link: str | None, head: bytes | None) -> str | None:
 
 
 def extensions_of_bytes(head: bytes) -> tuple[str, ...]:
-    """The extensions that a file with these first bytes may have; none where they do not tell."""
+    """The extensions that a file with these first bytes may have; none if they match no kind."""
     if head.startswith(_GZIP_MAGIC):
         inside = _inflated(head)
         return _GZIPPED_TAR if _is_tar(inside) else _GZIP
@@ -93,7 +93,7 @@ def _file_name(disposition: str) -> str:
 
 def _extension(name: str) -> str | None:
     found = split_extension(name)[1]
-    # A name that ends in a version or a date (`scene.2024`) ends in no extension.
+    # A trailing version or date (`scene.2024`) is no extension.
     return found if found.isascii() and found and not found[1:].isdigit() else None
 
 

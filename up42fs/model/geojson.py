@@ -1,8 +1,8 @@
-"""GeoJSON geometries: which ones are sound, what box holds them, what outline a box has.
+"""GeoJSON geometries: checks, bounding boxes, and the outline of a box.
 
-Knows nothing of STAC or files. Coordinates are longitude and latitude in degrees, optionally with
-a height (RFC 7946). A sound geometry passes through as it came, also where it crosses the
-antimeridian; only boxes are turned into geometries, cut in two there (RFC 7946 §3.1.9, §5.2).
+Knows nothing of STAC or files. Coordinates are longitude and latitude in degrees, optionally with a
+height (RFC 7946). A sound geometry passes unchanged, also one that crosses the antimeridian; only a
+box is turned into a geometry, which is cut in two there (RFC 7946 §3.1.9, §5.2).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
-#: How deep `coordinates` nest below each type: 0 is one position.
+#: How deep `coordinates` nest in each type: 0 is one position.
 _DEPTHS = {
     "Point": 0,
     "MultiPoint": 1,
@@ -21,14 +21,15 @@ _DEPTHS = {
     "MultiPolygon": 3,
 }
 _FEWEST_POSITIONS = {"LineString": 2, "MultiLineString": 2, "Polygon": 4, "MultiPolygon": 4}
-#: Positions of an outline, all parts together; a larger one gives way to its bounding box.
+#: Limit of positions of an outline, all parts together; a larger one is replaced by its bounding
+#: box.
 MOST_POSITIONS = 50_000
-#: Collections within collections beyond this are an attack, not a footprint.
+#: Collections nested deeper than this are an attack, not a footprint.
 _MAX_NESTING = 8
 
 
 def is_number(value: object) -> bool:
-    """A finite JSON number."""
+    """Whether `value` is a finite JSON number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -38,12 +39,12 @@ def is_number(value: object) -> bool:
 
 
 def is_geometry(value: object) -> TypeGuard[dict[str, Any]]:
-    """A GeoJSON geometry object with at least one position, closed rings, and an end."""
+    """Whether `value` is a geometry of limited size and depth, with a position and closed rings."""
     return _is_small(value) and _is_geometry(value, _MAX_NESTING)
 
 
 def _is_small(value: object) -> bool:
-    """Whether there are at most so many positions and lists; looks at no more."""
+    """Whether the numbers of positions and lists are within the limit; stops counting beyond it."""
     rest, seen = [value], 0
     while rest:
         one = rest.pop()
@@ -74,7 +75,7 @@ def _is_geometry(value: object, nesting: int) -> bool:
 
 
 def simple(geometry: dict[str, Any]) -> dict[str, Any]:
-    """A sound geometry without GeometryCollections, which STAC and layers of a GIS do not take.
+    """A sound geometry without GeometryCollections, which STAC and layers of a GIS do not accept.
 
     Of a collection the parts of the highest dimension are kept: areas, else lines, else points.
     """
@@ -108,7 +109,7 @@ def _parts(geometry: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def is_bbox(value: object) -> TypeGuard[Sequence[float]]:
-    """Four or six finite numbers: west, south(, lowest), east, north(, highest)."""
+    """Whether `value` is 4 or 6 finite numbers: west, south(, lowest), east, north(, highest)."""
     return isinstance(value, list | tuple) and len(value) in (4, 6) and all(map(is_number, value))
 
 
@@ -121,7 +122,7 @@ def flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def outline(bbox: Sequence[float]) -> dict[str, Any]:
-    """The geometry of a box; two parts where it crosses the antimeridian (west > east)."""
+    """The geometry of a box; two parts if it crosses the antimeridian (west > east)."""
     west, south, east, north = flat(bbox)
     if (west, south) == (east, north):
         return {"type": "Point", "coordinates": [west, south]}
@@ -132,7 +133,7 @@ def outline(bbox: Sequence[float]) -> dict[str, Any]:
 
 
 def bounds(geometry: dict[str, Any]) -> list[float]:
-    """West, south, east, north of a sound geometry; never smaller than what it covers."""
+    """West, south, east, north of a sound geometry; never smaller than the area it covers."""
     positions = list(_positions(geometry))
     longitudes = [position[0] for position in positions]
     latitudes = [position[1] for position in positions]
@@ -140,7 +141,7 @@ def bounds(geometry: dict[str, Any]) -> list[float]:
 
 
 def union(boxes: Sequence[Sequence[float]]) -> list[float]:
-    """One box around all of at least one; around the whole Earth's width if one crosses ±180°."""
+    """One box around one or more boxes; as wide as the Earth if one of them crosses ±180°."""
     flats = [flat(box) for box in boxes]
     west = min(box[0] for box in flats)
     east = max(box[2] for box in flats)
@@ -150,7 +151,7 @@ def union(boxes: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _rings(west: float, south: float, east: float, north: float) -> list[list[list[float]]]:
-    # Counterclockwise, as RFC 7946 §3.1.6 asks.
+    # Counterclockwise, as RFC 7946 §3.1.6 requires.
     return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
 
 

@@ -1,17 +1,18 @@
-"""Edits of an asset's title and tags: what was meant, and what it makes of the newest state.
+"""Edits of an asset's title and tags as intentions, and their effect on the newest state.
 
-Knows nothing of requests or of the ways an edit is asked for.
+Knows nothing of requests or of the interfaces through which you make an edit.
 
-Theory. UP42 takes whole values: a new title, a new list of tags (contract §3.2). Whoever writes
-back a list it read a while ago takes away what others added meanwhile. So an edit is kept as an
-*intention*, these tags added, those removed, this title, and is applied to a fresh state; when the
-write fails it is applied anew to a fresher one. An edit that changes nothing any more has been
-carried out, by whomever. The opposite of an edit is an intention too: it takes back what the edit
-did, not what others did since.
+Theory. UP42 accepts whole values only: a new title, a new list of tags (contract §3.2). A program
+that writes back a list it read a while ago removes the tags that others added meanwhile. So an edit
+is kept as an *intention*, these tags added, those removed, this title, and is applied to a fresh
+state; if the write fails it is applied anew to a fresher one. An edit that changes nothing any more
+has been carried out, by us or by others. The opposite of an edit is an intention too: it undoes the
+edit, not the later changes of others.
+
 Values are checked before they are sent: tags hold letters, digits, blanks and `. - _ / :`; a comma
-parts them in attributes. How long they may be is not documented; the limits are ours: a tag is the
-name of a directory, a title fits wherever it is shown. Tags that an asset has already are not
-judged: they may be older than the rules.
+separates them in attributes. UP42 does not document maximum lengths; the limits are ours: a tag is
+the name of a directory, a title fits wherever it is shown. Tags that an asset already has are not
+checked: they may be older than the rules.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ _NOT_IN_TITLES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class Keep(Enum):
-    """Says that a title stays as it is, where None clears it."""
+    """Leaves a title as it is, whereas None clears it."""
 
     KEEP = "keep"
 
 
 class Metadata(NamedTuple):
-    """What can be edited of an asset."""
+    """The editable data of an asset."""
 
     title: str | None
     tags: tuple[str, ...]
@@ -57,7 +58,7 @@ class Edit:
     only_over: str | Keep | None = Keep.KEEP
 
     def applied(self, state: Metadata) -> Metadata:
-        """The state after this edit; equal to `state` where nothing is left to do."""
+        """The state after this edit; equal to `state` if there is nothing left to do."""
         tags = tuple(tag for tag in state.tags if tag not in self.remove)
         tags += tuple(tag for tag in dict.fromkeys(self.add) if tag not in tags)
         if isinstance(self.title, Keep) or not self._may_replace(state.title):
@@ -75,14 +76,14 @@ class Edit:
 
 
 def retag(shown: Iterable[str], wanted: Sequence[str]) -> Edit:
-    """The edit of somebody who saw the tags `shown` and wants `wanted` instead."""
+    """The edit that replaces the tags `shown` to the user by `wanted`."""
     seen = tuple(shown)
     added = tuple(tag for tag in wanted if tag not in seen)
     return Edit(add=added, remove=frozenset(seen) - frozenset(wanted))
 
 
 def undo(before: Metadata, after: Metadata) -> Edit:
-    """The edit that takes back what made `after` of `before`; a title changed since stays."""
+    """The edit that undoes the change from `before` to `after`; a title changed since stays."""
     back = retag(after.tags, before.tags)
     if before.title == after.title:
         return back
@@ -103,9 +104,9 @@ def parse_title(text: str) -> str | None:
 
 
 def parse_tags(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """Tags parted by commas, blanks around them dropped; raises InvalidArgument.
+    """Parse tags separated by commas, without blanks around them; raises InvalidArgument.
 
-    Those in `known` pass whatever they hold, a comma too.
+    Tags in `known` are accepted whatever they contain, even a comma.
     """
     known = frozenset(known)
     found: dict[str, None] = {}
@@ -119,7 +120,7 @@ def parse_tags(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def check_tag(tag: str) -> str:
-    """The tag, if UP42 takes it; raises InvalidArgument."""
+    """The tag, if UP42 accepts it; raises InvalidArgument."""
     wrong = [c for c in tag if not (c.isalnum() or c in _TAG_CHARACTERS)]
     if wrong:
         raise InvalidArgument(
@@ -133,7 +134,7 @@ def check_tag(tag: str) -> str:
 
 
 def _split(text: str, with_commas: Sequence[str]) -> list[str]:
-    """Parts between commas; a known tag that has commas of its own is one part."""
+    """Split at commas; a known tag that contains commas is one part."""
     parts = []
     while text:
         part = next((tag for tag in with_commas if f"{text},".startswith(f"{tag},")), None)

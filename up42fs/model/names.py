@@ -1,14 +1,16 @@
-"""From what UP42 calls things to file names: safe, unique within a directory, and stable.
+"""File names from UP42's names: safe, unique within a directory, and stable.
 
 Knows nothing of orders, tags or inodes: an entry is an ID, an age and a wished-for name.
 
 Theory. Names in UP42 collide and contain slashes (contract, fact 8). Rules:
-1. A safe name is what the user wrote, minus what a path cannot hold; equal input, equal output.
+1. A safe name is the user's text, minus the characters a path cannot hold; equal input gives equal
+   output.
 2. In one directory the oldest entry of a name keeps it plain; every other one gets
    ` [<first digits of its ID>]` before its extension. An entry's name therefore depends only on
    entries older than itself: newer arrivals never rename anything.
-3. An ID prefix grows from 8 digits until the name is free. A name that someone wrote to look like
-   a suffixed one is just another older entry, or loses to one.
+3. An ID prefix grows from 8 digits until the name is free. A name that a user wrote to look like a
+   suffixed one is just another older entry, or loses to one.
+
 Rejected: numbering ` (2)` by listing order (renames on every change), hashing every name (unkind).
 """
 
@@ -23,23 +25,23 @@ from dataclasses import dataclass
 #: Longest name in bytes of UTF-8. Linux allows 255; the rest is room for tools that append
 #: (`.aux.xml`, `.part`, rsync's temporary names).
 MAX_NAME_BYTES = 200
-#: What counts as an extension; longer "extensions" are part of a sentence.
+#: Longest extension, in bytes; a longer "extension" is part of a sentence.
 MAX_EXTENSION_BYTES = 16
-#: Characters of a raw name that are looked at, its last ones among them; 200 bytes are shown.
+#: Characters used of a longer raw name, its last ones included; 200 bytes of them are shown.
 MAX_RAW_CHARACTERS = 1024
-#: After the name of an asset's directory of files, where its plain name is taken.
+#: Suffix of an asset's directory of files, if its plain name is taken.
 FILES_SUFFIX = " (files)"
 #: ID digits in the first suffix tried.
 SUFFIX_DIGITS = 8
 
-#: Most names: safe as they stand.
+#: Most names: safe unchanged.
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]{0,98}[A-Za-z0-9_.+-])?")
-#: Whether a name is safe as it stands; others may be, too.
+#: Whether a name is known to be safe unchanged; others may be safe, too.
 is_plain = _PLAIN.fullmatch
 _DOUBLE_EXTENSIONS = (".tar.gz", ".tar.bz2", ".tar.xz", ".aux.xml")
 #: Control characters, surrogates and line separators: unprintable, or not UTF-8 at all.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: Overrides and isolates of writing direction: they make a name read as another one.
+#: Overrides and isolates of writing direction: they make a name look like another one.
 _DIRECTION = frozenset(
     map(chr, (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 )
@@ -69,7 +71,7 @@ _MIME_TYPES |= {".zip": "application/zip", ".tgz": "application/gzip", ".xml": "
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that wants a name: its ID, a sort key that is smaller for older, its wish."""
+    """An entry that needs a name: its ID, a sort key (older is smaller), its wished-for name."""
 
     id: str
     age: tuple[float, str]
@@ -81,10 +83,10 @@ def safe_name(raw: str | None) -> str | None:
     if not raw:
         return None
     if len(raw) > MAX_RAW_CHARACTERS:
-        # Composing characters takes quadratic time where many of them combine.
+        # Composing takes quadratic time if many characters combine.
         raw = raw[: MAX_RAW_CHARACTERS - MAX_EXTENSION_BYTES] + raw[-MAX_EXTENSION_BYTES:]
     if is_plain(raw):
-        return raw  # itself: names of large directories then cost no memory of their own
+        return raw  # the same object: names of large directories then cost no memory of their own
     if not (raw.isascii() and raw.isprintable() and "/" not in raw):
         raw = "".join(map(_safe_character, unicodedata.normalize("NFC", raw)))
     text = raw.strip()
@@ -114,7 +116,7 @@ def extension_for(content_type: str | None) -> str:
 
 
 def mime_type(name: str, content_type: str | None) -> str | None:
-    """A MIME type for desktops: by the name where it tells, since UP42's types can be wrong."""
+    """A MIME type for desktops: by the name's extension if known; UP42's types can be wrong."""
     by_name = _MIME_TYPES.get(split_extension(name)[1].lower())
     return by_name or (_essence(content_type) or None)
 
@@ -128,7 +130,7 @@ def asset_name(
 ) -> str:
     """Name of an asset before clashes: delivered name, else title plus extension, else its ID.
 
-    The extension is the one that was `learned` from the file, else that of the content type.
+    The extension is the one `learned` from the file, else that of the content type.
     """
     delivered = safe_name(name)
     if delivered is not None:
@@ -143,7 +145,7 @@ def asset_name(
 
 
 def with_suffix(name: str, suffix: str) -> str:
-    """`name` with `suffix` before its extension, cut so that it fits."""
+    """`name` with `suffix` before its extension, cut to the maximum length."""
     stem, extension = split_extension(name)
     return _fit(stem, suffix + extension)
 
@@ -159,7 +161,7 @@ def is_name_of(name: str, wish: str, id_: str) -> bool:
 def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str]:
     """Unique names for the entries of one directory: ID to name, oldest first.
 
-    `taken` are names that something else of the directory already has. IDs must be distinct.
+    `taken` are names of other entries of the directory. IDs must be distinct.
     """
     names: dict[str, str] = {}
     used = set(taken)
@@ -170,7 +172,7 @@ def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str
 
 
 def files_name(stem: str) -> str:
-    """What an asset's directory of files is called where its plain name, `stem`, is taken."""
+    """The name of an asset's directory of files if its plain name, `stem`, is taken."""
     return _fit(stem, FILES_SUFFIX)
 
 
@@ -179,7 +181,7 @@ def free_name(
 ) -> str:
     """`wish`, or the first name made of it and the ID that is not `used`.
 
-    Names that were wanted and not free are added to `refused`.
+    Names that were tried and not free are added to `refused`.
     """
     for name in _names_wanted(wish, id_):
         if name not in used:

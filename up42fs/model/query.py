@@ -1,24 +1,25 @@
-"""The names of `search/<query>/`: what they mean, and who can answer them.
+"""The names of `search/<query>/`: their meaning, and the source that answers each term.
 
-Knows nothing of directories, requests or the catalogue's indexes: text in, a `Query` out, which
-tells whether an asset fits and what to ask STAC (contract §2, §5.6).
+Knows nothing of directories, requests or the catalogue's indexes: parses text into a `Query`, which
+matches assets and makes the body of a STAC search (contract §2, §5.6).
 
 Theory. A query is terms joined by commas, all of which must hold: `collection=phr,cloud<10`. A name
-that is not one must cost nothing, so parsing decides alone and never raises.
+that is not a query must cost nothing, so parsing alone decides and never raises.
 1. Commas join terms and also the four numbers of `bbox`. Only `bbox` takes more than one piece, and
    always four; in any other value a comma is `%2C`. So no name has two meanings, and a mistyped
-   field is no query instead of being part of the value before it.
+   field makes the name no query instead of joining the value before it.
 2. Values are percent-decoded: a name cannot hold `/`, but a tag can (`tag=a%2Fb`). A `%` that
    begins no code is itself: `text=100%`. Numbers, moments and operators are plain.
-3. Several times are what they have in common: `datetime>=2024-05,datetime<2024-07`. Nothing in
-   common, or two boxes, is no query.
+3. Several times are intersected: `datetime>=2024-05,datetime<2024-07`. An empty intersection, or
+   two boxes, is no query.
 4. `canonical()` is one spelling for all names of the same query: fixed order, no doubles, values
-   encoded only where they must be. It fits a file name, or the query is none.
-5. What assets say of themselves is answered from memory. What only items say (place, time, cloud)
-   is asked of STAC, and with it the memory terms that STAC can check exactly, to make its answer
-   smaller. They stay to be checked in memory: STAC's filter is a help, not the judge. STAC compares
-   case, memory does not, so only values that UP42 spells one way go along: collections in lower
-   case, order IDs.
+   encoded only if necessary. A query whose canonical name is too long for a file name is none.
+5. Terms on fields of assets are answered from memory. Terms on fields that only items have (place,
+   time, cloud) are sent to STAC, and with them the memory terms that STAC can check exactly, to
+   make its response smaller. Memory still checks those: STAC's filter helps, but does not decide.
+   STAC compares case, memory does not, so only values that UP42 spells in one way are sent:
+   collections in lower case, order IDs.
+
 Rejected: `or` and parentheses (the shell's), quotes (idem), and guessing at misspelt fields.
 """
 
@@ -44,7 +45,7 @@ Value: TypeAlias = str | float | Box | TimeSpan
 
 
 class Kind(Enum):
-    """What the value of a field is written like."""
+    """The format of a field's value."""
 
     TEXT = "text, any case"
     STATUS = "SUCCESSFUL, IN_PROGRESS, NOT_PROCESSED or FAILED, any case"
@@ -57,7 +58,7 @@ class Kind(Enum):
 
 
 class Source(Enum):
-    """Who answers a term."""
+    """The source that answers a term."""
 
     MEMORY = "the mount's memory"
     SEARCH = "a STAC search"
@@ -65,7 +66,7 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One row of the grammar; `queryable` is the field's name in STAC filters, where it has one."""
+    """One row of the grammar; `queryable` is the field's name in STAC filters, if it has one."""
 
     name: str
     operators: tuple[str, ...]
@@ -79,7 +80,7 @@ class Field:
 _EQUALS = ("=",)
 _COMPARISONS = ("=", "<", "<=", ">", ">=")
 
-#: The grammar, in canonical order. Documentation is made from it.
+#: The grammar, in canonical order. Documentation is generated from it.
 FIELDS = (
     Field("text", _EQUALS, Kind.TEXT, Source.MEMORY,
           "part of the name, title, a tag, or the order's name or ID", "text=berlin"),
@@ -132,18 +133,18 @@ class Query:
     terms: tuple[Term, ...]
 
     def canonical(self) -> str:
-        """The one name of this query: a path component; `parse_query` of it is this query."""
+        """The one name of this query: a path component; `parse_query` of it returns this query."""
         return ",".join(map(str, self.terms))
 
     @property
     def needs_search(self) -> bool:
-        """Whether memory alone cannot answer."""
+        """Whether some term needs a STAC search."""
         return any(_BY_NAME[term.field].source is Source.SEARCH for term in self.terms)
 
     def matches(self, asset: Asset, order: Order | None) -> bool:
-        """Whether the terms that memory answers hold; `order` is the asset's, where known.
+        """Whether the terms answered from memory hold; `order` is the asset's, if known.
 
-        Terms that need a search are passed over: intersect with the answer to `stac_body`.
+        Terms that need a search are skipped: intersect with the result of `stac_body`.
         """
         return all(
             _holds(term, asset, order)
@@ -154,8 +155,8 @@ class Query:
     def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
         """The body of `POST …/stac/search` (contract §5.6), `limit` items a page.
 
-        None where memory alone answers. The items found still have to be of assets that match.
-        `narrow` adds those of memory's terms that STAC knows, to have fewer items in the answer.
+        None if memory alone answers. The assets of the found items still have to match. `narrow`
+        adds those of memory's terms that STAC knows, so that the response has fewer items.
         """
         if not self.needs_search:
             return None
@@ -179,9 +180,9 @@ class Query:
 
 
 def parse_query(name: str) -> Query | None:
-    """The query that a name in `search/` spells; None if it spells none. Never raises."""
+    """Parse a name in `search/`; None if it is no query. Never raises."""
     if len(name) > MAX_NAME_BYTES:
-        return None  # nor can the kernel ask for it
+        return None  # the kernel cannot look it up either
     terms: dict[Term, None] = {}
     pieces = name.split(",")
     while pieces:
@@ -237,7 +238,7 @@ def _once_each(terms: Iterable[Term]) -> list[Term] | None:
 
 def _number(raw: str) -> float | None:
     text = raw.strip()
-    # Adding zero makes -0.0 plain 0.0, so that equal queries have one spelling.
+    # Adding zero turns -0.0 into 0.0, so that equal queries have one spelling.
     number = float(text) + 0.0 if _NUMBER.fullmatch(text) else math.nan
     return number if math.isfinite(number) else None
 
@@ -325,7 +326,7 @@ def _holds(term: Term, asset: Asset, order: Order | None) -> bool:
 
 
 def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ...]:
-    """What an asset says of itself in one field."""
+    """The values of an asset in one field."""
     order_names = (asset.order_id, order.display_name if order is not None else None)
     match field:
         case "text":
@@ -350,13 +351,13 @@ def _folded(text: str) -> str:
 
 
 def _or_unsaid(condition: dict[str, Any]) -> dict[str, Any]:
-    """`condition`, or the item does not say: memory knows of its asset what the item leaves out."""
+    """`condition` or `isNull`: memory may know of the asset a value that the item leaves out."""
     subject = condition["args"][0]
     return {"op": "or", "args": [condition, {"op": "isNull", "args": [subject]}]}
 
 
 def _condition(term: Term) -> dict[str, Any] | None:
-    """One CQL2-JSON comparison, or None where STAC cannot tell exactly."""
+    """One CQL2-JSON comparison, or None if STAC cannot check the term exactly."""
     field, value = _BY_NAME[term.field], term.value
     if field.queryable is None:
         return None

@@ -1,7 +1,7 @@
-"""What a STAC collection and item say about delivered files, as values (contract §5).
+"""The data of a STAC collection and item about delivered files, as values (contract §5).
 
-Knows nothing of HTTP, inodes or how the JSON was spelled. `document` is the JSON object as
-UP42 sent it, for those who show it to the user; it takes no part in comparisons.
+Knows nothing of HTTP, inodes or the spelling of the JSON. `document` is the JSON object as UP42
+sent it, for display to the user; comparisons ignore it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: For the reference system of a file that says it has none.
+#: `epsg` of a file that declares no reference system.
 NO_EPSG = 0
 
 
@@ -19,9 +19,10 @@ NO_EPSG = 0
 class StacAsset:
     """One file of an item or collection (contract §5.5). UP42 gives no size.
 
-    `key` is its name in the item. `asset_id` is what to sign; where it is None the file cannot
-    be read through UP42 and `refusal` says why. `gsd`, `epsg` and `bands` are what the file says
-    of itself, which wins over its item; `epsg` is NO_EPSG where it says that it has none.
+    `key` is its name in the item. `asset_id` is the ID to sign; if it is None, the file cannot be
+    read through UP42 and `refusal` has the reason. `gsd` (metres), `epsg` and `bands` are the
+    file's own values, which override its item's; `epsg` is NO_EPSG if the file declares that it has
+    none.
     """
 
     key: str
@@ -39,8 +40,8 @@ class StacAsset:
 class StacItem:
     """One transformed (or plain) scene (contract §5.4).
 
-    `asset_id` is the UP42 asset (the delivery) it came from; `gsd` is in metres, `cloud_cover`
-    in percent, `bbox` west, south, east, north in degrees (six numbers with heights).
+    `asset_id` is the UP42 asset (the delivery) it came from; `gsd` is in metres, `cloud_cover` in
+    percent, `bbox` west, south, east, north in degrees (six numbers with heights).
     """
 
     id: str
@@ -69,7 +70,7 @@ class StacItem:
 
 @dataclass(frozen=True, slots=True)
 class StacCollection:
-    """One delivery as STAC sees it (contract §5.2): `asset_id` is the UP42 asset.
+    """One delivery as STAC describes it (contract §5.2): `asset_id` is the UP42 asset.
 
     `assets` holds at most the original delivery.
     """

@@ -1,33 +1,33 @@
 """A static STAC 1.0 catalogue of files that lie beside its documents; the documents as objects.
 
-Knows nothing of where the tree is mounted or how its files get there. Input are UP42's collections
-and items; output are dicts ready for `json.dumps`:
+Knows nothing of the tree's mount point or of how its files get there. Input is UP42's collections
+and items; output is dicts ready for `json.dumps`:
 
     catalog.json
     <collection>/collection.json
     <collection>/<item>/<item>.json       and the item's files beside it
     item.json                             the same item alone, in an asset's own directory
 
-Theory. *Hrefs.* STAC calls an href a URI reference, but who opens a catalogue from a local disk
-reads it as a path: pystac joins it to the document's directory and never unquotes, GDAL opens what
-pystac returns. Measured with pystac 1.15: `./a%20b.tif` opens only a file that has `%20` in its
-name, `./a b.tif` opens; what follows `#` or `?`, or `;` in the last part, is cut off, and a
-backslash becomes `/`, quoted or not. Readers that do take it for a URL (QGIS by QUrl, browsers)
-quote by themselves what a URL may not hold, but undo `%41`. So
-1. an href is the literal relative path, beginning with `./` or `../` (a `:` starts no scheme);
+Theory. *Hrefs.* STAC calls an href a URI reference, but readers of a catalogue on a local disk
+treat it as a path: pystac joins it to the document's directory and never unquotes, GDAL opens
+whatever pystac returns. Measured with pystac 1.15: `./a%20b.tif` opens only a file that has `%20`
+in its name, `./a b.tif` opens; everything after `#` or `?`, or `;` in the last part, is cut off,
+and a backslash becomes `/`, quoted or not. Readers that do treat it as a URL (QGIS by QUrl,
+browsers) quote by themselves the characters a URL may not hold, but undo `%41`. Hence:
+1. An href is the literal relative path, beginning with `./` or `../` (a `:` starts no scheme).
 2. `file_names`, `item_names` and `collection_names` never use `# ? ; % \\`, so that path and URL
-   mean the same file. Documents and files must take their names from the same mapping;
-3. a name with one of `# ? ; \\` that comes all the same is quoted: pystac cannot open it in any
-   spelling, the readers of URLs can.
+   mean the same file. Documents and files must take their names from the same mapping.
+
 Rejected: quoting (breaks every space and umlaut in pystac), absolute paths (the tree must be
 copied, exported and bind-mounted), `file:` URLs (pystac does not unquote those either).
 
-*Validity.* UP42's documents are kept as sent, extension fields and null extension values
-included, except what the core schemas of STAC 1.0 refuse: a core field of the wrong type is left
-out (`"description": null` of an asset), a required one is filled with the least that is true:
+*Validity.* UP42's documents are kept as sent, including extension fields and null extension values,
+except for parts that the core schemas of STAC 1.0 refuse: a core field of the wrong type is left
+out (`"description": null` of an asset), a missing required one gets the weakest true value:
 - geometry null beside a bbox is forbidden: the geometry becomes the bbox's outline;
 - no datetime at all: the range from 1970 to the item's creation, else to the year 9999;
-- a `collection` field demands a link: without links (item.json) it is left out.
+- a `collection` field requires a link: without links (item.json) it is left out.
+
 Links are replaced: those of UP42's API need a token.
 """
 
@@ -50,9 +50,9 @@ ITEM_DOCUMENT = "item.json"
 
 CATALOG_ID = "up42-storage"
 _JSON_TYPE, _GEOJSON_TYPE = "application/json", "application/geo+json"
-#: Links that say something about the data rather than about UP42's API.
+#: Link relations that describe the data rather than UP42's API.
 _KEPT_LINKS = frozenset({"license", "about", "cite-as", "derived_from", "describedby", "related"})
-#: Characters that a URL gives a meaning of their own, so that no name of ours has them.
+#: Characters with a special meaning in a URL; names made here never contain them.
 _SYNTAX = str.maketrans(dict.fromkeys("#?;%\\", "_"))
 _UNOPENABLE = frozenset("#?;\\")
 
@@ -63,13 +63,13 @@ _UNOPENABLE = frozenset("#?;\\")
 def file_names(item: StacItem, taken: Collection[str] = ()) -> dict[str, str]:
     """File names for an item's assets, by key: unique, safe, the same as path and as URL.
 
-    `item.json` and the names in `taken` (the item's document) are not given away. An earlier key
-    keeps its plain name; a key without an extension gets that of its media type.
+    `item.json` and the names in `taken` (the item's document) are reserved. An earlier key keeps
+    its plain name; a key without an extension gets that of its media type.
     """
     wishes = {asset.key: _file_wish(asset.key, asset.media_type) for asset in item.assets}
     wished = set(wishes.values())
     if len(wished) == len(wishes) and wished.isdisjoint({ITEM_DOCUMENT, *taken}):
-        return wishes  # as nearly always: nothing clashes
+        return wishes  # the usual case: no clash
     entries = {
         _label(key): Entry(_label(key), (index, ""), wish)
         for index, (key, wish) in enumerate(wishes.items())
@@ -187,6 +187,8 @@ def item_document(
 
 def _href(*path: str) -> str:
     """The relative reference to a path below the document."""
+    # A name with one of `# ? ; \` that comes all the same is quoted: pystac cannot open it in any
+    # spelling, but readers of URLs can.
     parts = [quote(part, safe="") if _UNOPENABLE & set(part) else part for part in path]
     return "/".join([*([] if path[0] in (".", "..") else ["."]), *parts])
 
@@ -259,7 +261,7 @@ def _file_wish(key: str, media_type: str | None) -> str:
 
 
 def _label(identity: str) -> str:
-    """What a clashing name is told apart by: the ID if it can be in a name, else its digest."""
+    """The distinguishing part of a clashing name: the ID if a name can hold it, else its digest."""
     if re.fullmatch(r"[0-9A-Fa-f-]{8,64}", identity):
         return identity
     return hashlib.sha256(identity.encode(errors="replace")).hexdigest()

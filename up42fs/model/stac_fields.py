@@ -1,8 +1,8 @@
-"""Fields of STAC documents as the core schemas want them, changed as little as that takes.
+"""Corrects fields of STAC documents to the core schemas, with as few changes as possible.
 
-Knows nothing of links, hrefs or files. Input are objects of UP42's JSON, output is JSON of the same
-shape: what is valid stays as sent, what is not is left out, what must be there is filled with the
-least that is true (`static_stac` tells why). Core fields: STAC 1.0 and 1.1, common metadata.
+Knows nothing of links, hrefs or files. Input is objects of UP42's JSON, output is JSON of the same
+shape: valid fields stay as sent, invalid ones are left out, missing required ones get the weakest
+true value (see `stac_documents`). Core fields: STAC 1.0 and 1.1, common metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROVIDER_ROLES = frozenset({"producer", "licensor", "processor", "host"})
 
 
 def clean(value: Any) -> Any:
-    """A deep copy that is JSON for everyone: no NaN, no lone surrogates."""
+    """A deep copy that every JSON parser accepts: no NaN, no lone surrogates."""
     if isinstance(value, Mapping):
         return {clean(str(key)): clean(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -40,7 +40,7 @@ def clean(value: Any) -> Any:
 
 
 def common(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`fields` without common metadata that core schemas refuse; moments are UTC, ranges whole."""
+    """`fields` without common metadata that core schemas refuse; moments in UTC, ranges whole."""
     kept = {}
     for key, value in fields.items():
         used = _utc(value) if key in _MOMENTS else value
@@ -50,7 +50,7 @@ def common(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def properties(sent: Mapping[str, Any], item: StacItem) -> dict[str, Any]:
-    """An item's properties, with a `datetime` or a range instead of one."""
+    """An item's properties, with a `datetime` or, if it has none, a range."""
     said = sent.get("properties")
     said = said if isinstance(said, dict) else {}
     kept = common(said)
@@ -98,7 +98,7 @@ def extent(sent: Mapping[str, Any], items: Sequence[StacItem]) -> dict[str, Any]
 def _boxes(said: Mapping[str, Any], items: Sequence[StacItem]) -> list[list[float]]:
     boxes = [list(box) for box in _rows(said, "spatial", "bbox") if geojson.is_bbox(box)]
     if len(boxes) == 2:
-        # The first box is the whole; a whole with a single part is refused by STAC 1.1.
+        # The first box is the whole; STAC 1.1 refuses a whole with a single part.
         return [geojson.union(boxes), *boxes]
     known = [item.bbox for item in items if geojson.is_bbox(item.bbox)]
     return boxes or ([geojson.union(known)] if known else [_WORLD])
@@ -116,13 +116,13 @@ def _span(items: Sequence[StacItem]) -> list[str | None]:
 
 
 def summaries(value: Any) -> dict[str, Any]:
-    """Summaries that say something: sets, ranges, schemas."""
+    """The non-empty summaries: sets, ranges, schemas."""
     rows = value.items() if isinstance(value, dict) else ()
     return {key: row for key, row in rows if isinstance(row, list | dict) and row}
 
 
 def version(sent: Mapping[str, Any]) -> str:
-    """The STAC version of a document, one that exists."""
+    """The STAC version of a document, or 1.0.0 if it is no known one."""
     said = sent.get("stac_version")
     return said if isinstance(said, str) and _KNOWN_VERSIONS.fullmatch(said) else STAC_VERSION
 
@@ -141,7 +141,7 @@ def license_of(sent: Mapping[str, Any]) -> str:
 
 
 def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """`row` but for `keys`."""
+    """`row` without `keys`."""
     return {name: value for name, value in row.items() if name not in keys}
 
 
@@ -149,7 +149,7 @@ def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _utc(value: object) -> str | None:
-    """A moment as sent if it is RFC 3339 in UTC; else turned into that; None if it is none."""
+    """A moment as sent if it is RFC 3339 in UTC, else converted to that; None if it is none."""
     if not isinstance(value, str):
         return None
     try:
@@ -166,7 +166,7 @@ def _said(moment: dt.datetime | None) -> str | None:
     return aware.astimezone(dt.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-# -- what the core schemas ask of common metadata (STAC 1.0, 1.1: basics, instrument, provider)
+# -- the core schemas' rules for common metadata (STAC 1.0, 1.1: basics, instrument, provider)
 
 
 def _any(_value: object) -> bool:

@@ -1,6 +1,6 @@
 """Spans of time as people write them: `2024`, `2024-05`, `2024-05-01..2024-06-01`, `..2024-06-01`.
 
-Knows nothing of queries or STAC but the form of its `datetime` parameter. A literal stands for all
+Knows nothing of queries, and of STAC only the form of its `datetime` parameter. A literal means all
 of its year, month, day, minute or second, so both ends of a range are within it. Spans are
 half-open, in UTC; a literal without an offset is UTC.
 """
@@ -24,7 +24,7 @@ _FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """All moments in `[start, stop)`, in UTC; None is an open end. Not both are None."""
+    """All moments in `[start, stop)`, in UTC; None is an open end. At most one of them is None."""
 
     start: datetime | None
     stop: datetime | None
@@ -53,7 +53,7 @@ class TimeSpan:
         return f"{first}/{last}"
 
     def meet(self, other: TimeSpan) -> TimeSpan | None:
-        """What both have in common; None if nothing."""
+        """The intersection; None if it is empty."""
         starts = [each.start for each in (self, other) if each.start is not None]
         stops = [each.stop for each in (self, other) if each.stop is not None]
         try:
@@ -63,7 +63,7 @@ class TimeSpan:
 
 
 def parse_span(text: str) -> TimeSpan | None:
-    """A literal, or two around `..` of which one may be missing; None if it is neither."""
+    """Parse a literal, or two around `..` of which one may be missing; None if it is neither."""
     first, dots, last = text.partition(_OPEN)
     if not dots:
         return parse_literal(text)
@@ -77,7 +77,7 @@ def parse_span(text: str) -> TimeSpan | None:
 
 
 def parse_literal(text: str) -> TimeSpan | None:
-    """What one year, month, day or moment stands for; None if there is no such time."""
+    """The span of one year, month, day or moment; None if there is no such time."""
     found = _LITERAL.fullmatch(text)
     if found is None:
         return None
@@ -98,7 +98,7 @@ def parse_literal(text: str) -> TimeSpan | None:
 
 
 def _unit(moment: datetime) -> timedelta:
-    """The coarsest unit at whose edge `moment` lies."""
+    """The coarsest unit of which `moment` is a multiple."""
     if moment.microsecond:
         return _INSTANT
     if moment.second:
