@@ -1,5 +1,4 @@
-"""Rules for talking to hosts: when to retry, when a link expires, how fast to ask, which address is
-allowed.
+"""Rules for requests to hosts: retries, link expiry, request rates, allowed addresses.
 
 The rules are pure and serve both planes, the API (`api`) and the bytes (`store`). They know no HTTP
 library.

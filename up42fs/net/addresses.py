@@ -1,6 +1,6 @@
-"""Which URLs may be asked for bytes.
+"""Checks which URLs may be requested from the store.
 
-Knows URLs; nothing of requests. What a host's name resolves to is judged when it is connected to
+Knows URLs; nothing of requests. The addresses that a host's name resolves to are checked on connect
 (`net.hosts`, `libcurl`).
 """
 
@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from up42fs.errors import InvalidAnswer
 from up42fs.net.hosts import is_loopback
 
-#: What urlsplit drops, libcurl need not drop: only what both read alike may pass.
+#: urlsplit drops characters that libcurl may keep: only URLs that both read alike may pass.
 _VISIBLE = re.compile(r"[!-~]+")
 
 
 def check_url(url: str) -> str:
-    """The host of `url`, with its port; raises InvalidAnswer unless it is safe to speak to."""
+    """The host of `url`, with its port; raises InvalidAnswer unless it is safe to connect to."""
     try:
         parts = urlsplit(url)
         is_usable = _VISIBLE.fullmatch(url) and parts.hostname and (parts.port or 1)

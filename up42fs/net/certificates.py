@@ -1,12 +1,12 @@
-"""Whose certificates are believed, on both planes: the user's, else the system's, else certifi's.
+"""The trusted certificates of both planes: the user's, else the system's, else certifi's.
 
 Knows files; nothing of hosts or requests.
 
-`SSL_CERT_FILE` and `SSL_CERT_DIR` mean what they mean to OpenSSL: the file replaces the system's
-bundle, the directory is looked at beside it. Relative ones are of the directory that the program
-was started in: `cli.respawn` makes them absolute for children. The system's bundle
-comes before certifi's, as it holds the certificates of inspecting proxies; pycurl's wheels bundle
-a libcurl whose compiled-in path need not exist on this machine.
+`SSL_CERT_FILE` and `SSL_CERT_DIR` mean the same as for OpenSSL: the file replaces the system's
+bundle, the directory is used in addition. Relative paths are relative to the directory that the
+program was started in: `cli.respawn` makes them absolute for children. The system's bundle comes
+before certifi's, because it holds the certificates of inspecting proxies; pycurl's wheels bundle a
+libcurl whose compiled-in path need not exist on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SYSTEM_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """A bundle and, maybe, a directory of certificates; `origin` says where they come from."""
+    """A bundle and, optionally, a directory of certificates; `origin` names their source."""
 
     file: str
     directory: str | None
@@ -40,7 +40,7 @@ class Trust:
 
 
 def find_trust(environ: Mapping[str, str]) -> Trust:
-    """What is believed; raises ConfigurationError where a variable names nothing readable."""
+    """The trusted certificates; raises ConfigurationError if a variable names nothing readable."""
     file, directory = environ.get(FILE), environ.get(DIRECTORY)
     if file and not (Path(file).is_file() and os.access(file, os.R_OK)):
         raise _unreadable(FILE, "No such file or no right to read it")
@@ -58,15 +58,15 @@ def find_trust(environ: Mapping[str, str]) -> Trust:
 
 
 def context_of(trust: Trust) -> ssl.SSLContext:
-    """A context that believes what libcurl believes; raises ConfigurationError."""
+    """A context that trusts the same certificates as libcurl; raises ConfigurationError."""
     try:
         context = ssl.create_default_context(cafile=trust.file, capath=trust.directory)
     except OSError as error:
         raise _unreadable(
             f"{FILE} or {DIRECTORY}", error.strerror or type(error).__name__
         ) from None
-    # As libcurl does: a certificate in the bundle is trusted though it is none of a root, and no
-    # chain is refused for the form of a certificate that OpenSSL accepts by default.
+    # Like libcurl: trust a certificate in the bundle even if it is not a root, and refuse no chain
+    # for the form of a certificate that OpenSSL accepts by default.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

@@ -1,4 +1,4 @@
-"""How long a presigned link lives, read off the link itself and the server's own clock.
+"""The lifetime of a presigned link, from the link itself and the server's own clock.
 
 Knows nothing of this machine's clock: a lifetime is a duration from the moment of receipt, so a
 local clock that is minutes off does no harm.
@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
-#: UP42 documents five minutes (contract §3.4); used where the link does not say.
+#: UP42 documents five minutes (contract §3.4); used if the link has no expiry.
 DEFAULT_LIFETIME_S = 300.0
-#: A lifetime outside these bounds is a clock gone wrong, not a promise.
+#: A lifetime outside these bounds comes from a wrong clock and is clamped.
 SHORTEST_S, LONGEST_S = 0.0, 7 * 86400.0
-#: Renew a link this long before its end, or at this share of a short life's end.
+#: Renew a link this long before it expires, or at this share of a short lifetime.
 RENEW_AHEAD_S = 60.0
 RENEW_AHEAD_SHARE = 0.2
 
 
 def server_time(date_header: str | None) -> float | None:
-    """Unix seconds of an HTTP `Date` header; None where it is missing or malformed."""
+    """Unix seconds of an HTTP `Date` header; None if it is missing or malformed."""
     if not date_header:
         return None
     try:
@@ -30,10 +30,11 @@ def server_time(date_header: str | None) -> float | None:
 
 
 def lifetime_s(url: str, server_now_s: float | None) -> float:
-    """Seconds that `url` lives from now, by `Expires` or `X-Goog-Date` + `X-Goog-Expires`.
+    """Seconds until `url` expires, by `Expires` or `X-Goog-Date` + `X-Goog-Expires`.
 
-    Without `server_now_s` (the signer's `Date` in Unix seconds) an absolute expiry cannot be
-    trusted to this machine's clock; then, and where the link says nothing, five minutes hold.
+    An absolute expiry is only compared with the server's clock (`server_now_s`, the signer's `Date`
+    in Unix seconds), never with this machine's. Without that clock, or if the link has no expiry,
+    the lifetime is at most five minutes.
     """
     query = {key.lower(): values[-1] for key, values in parse_qs(urlsplit(url).query).items()}
     expires_at = _v2_expiry(query) or _v4_expiry(query)
@@ -43,7 +44,7 @@ def lifetime_s(url: str, server_now_s: float | None) -> float:
 
 
 def renew_ahead_s(life_s: float) -> float:
-    """How long before its end a link that lives `life_s` seconds should be renewed."""
+    """Seconds before expiry at which a link that lives `life_s` seconds should be renewed."""
     return min(RENEW_AHEAD_S, life_s * RENEW_AHEAD_SHARE)
 
 

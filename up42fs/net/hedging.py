@@ -1,21 +1,21 @@
-"""When a request lags so far behind what its host showed lately that a second one should race it.
+"""Decides when a request lags so far behind its host's recent times that a second should race it.
 
 Knows durations; not the clock, requests or bytes.
 
-Theory. A store answers nearly all requests alike and a few very late: a lost packet, a sick server
-behind a balancer. Whoever waits for one of those is served sooner by asking again. But a slow line
-makes all answers late, and then asking twice makes it slower. So late is measured by what this
-host showed: the wait for the first byte, and the longest silence amid a body, of its last
-`MEMORY` answers. A wait beyond `FACTOR` times what nine in ten stayed below, and of `FLOOR_S` at
-least, is a lag. Of all requests at most `SHARE` may be second ones, with `BURST` in hand: a host
-that became slow as a whole is not asked twice for everything.
+Theory. A store answers nearly all requests in similar times and a few very late: a lost packet, a
+sick server behind a balancer. For one of those, a second request gets the data sooner. But a slow
+line makes all responses late, and second requests make it slower. So lateness is relative to the
+host's recent times: the wait for the first byte, and the longest silence amid a body, of its last
+`MEMORY` responses. A wait beyond `FACTOR` times the 90th percentile, and of at least `FLOOR_S`, is
+a lag. At most the share `SHARE` of all requests may be second ones, with a burst of `BURST`: a host
+that became slow as a whole does not get every request twice.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-#: Answers remembered, and how many make a judgement.
+#: Responses remembered, and the fewest needed for a decision.
 MEMORY, FEWEST = 64, 8
 QUANTILE = 0.9
 FACTOR = 4.0
@@ -26,7 +26,7 @@ BURST = 2.0
 
 
 class Pace:
-    """What one host showed lately, and the second requests it may still be asked."""
+    """One host's recent times, and the second requests it may still get."""
 
     def __init__(self) -> None:
         self._firsts: deque[float] = deque(maxlen=MEMORY)
@@ -34,20 +34,20 @@ class Pace:
         self._credit = BURST
 
     def note(self, first_s: float, gap_s: float) -> None:
-        """An answer began after `first_s` seconds and was then silent for `gap_s` at most."""
+        """Note a response: first byte after `first_s` seconds, then silences of at most `gap_s`."""
         self._firsts.append(first_s)
         self._gaps.append(gap_s)
         self._credit = min(BURST, self._credit + SHARE)
 
     def limit_s(self, *, has_begun: bool) -> float | None:
-        """The silence that is a lag, before or amid the body; None while too little is known."""
+        """The silence in seconds that is a lag, before or amid the body; None if unknown."""
         seen = sorted(self._gaps if has_begun else self._firsts)
         if len(seen) < FEWEST:
             return None
         return max(FLOOR_S, FACTOR * seen[int(QUANTILE * (len(seen) - 1))])
 
     def take(self) -> bool:
-        """Whether a second request may be sent; counts it."""
+        """Reserve a second request; return whether it may be sent."""
         if self._credit < 1.0:
             return False
         self._credit -= 1.0

@@ -1,12 +1,12 @@
-"""Which hosts and addresses are near: this machine, its link, a cloud's metadata service.
+"""Classifies near hosts and addresses: this machine, its link, a cloud's metadata service.
 
-Pure. Both planes ask here, of what a URL says and of what is connected to.
+Pure. Both planes use it, for the host in a URL and for the address of a connection.
 
-Theory. A link of UP42 is foreign text. Followed blindly it could lead to what answers on the
-loopback, in the link-local network or at a metadata address, none of which is anybody's object
-store. Spellings of an address are many (`127.1`, `0x7f000001`, `%31%32%37.0.0.1`, `127.0.0.1.`),
-and a name may resolve to anything, to something else each time. So a URL's literal address is read
-as libcurl reads it, and a name is judged by the address at the moment it is connected to.
+Theory. A link of UP42 is foreign text. Followed blindly it could lead to a service on the loopback,
+in the link-local network or at a metadata address, none of which is an object store. An address has
+many spellings (`127.1`, `0x7f000001`, `%31%32%37.0.0.1`, `127.0.0.1.`), and a name may resolve to
+anything, to something else each time. So a URL's literal address is parsed as libcurl parses it,
+and a name is checked by its address at the moment of the connection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PART = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
 def numeric(host: str) -> Address | None:
-    """The address that `host` spells, None where it is a name."""
+    """The address that `host` spells, None if it is a name."""
     text = unquote(host).strip("[]").partition("%")[0].rstrip(".")
     try:
         return ipaddress.ip_address(text)
@@ -44,7 +44,7 @@ def numeric(host: str) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine by itself, whatever a resolver says."""
+    """Whether `host` itself means this machine, whatever a resolver returns."""
     name = unquote(host).rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -53,13 +53,13 @@ def is_loopback(host: str) -> bool:
 
 
 def is_near(host: str) -> bool:
-    """Whether `host` is, by itself, this machine, its link, or a metadata service."""
+    """Whether `host` itself means this machine, its link, or a metadata service."""
     address = numeric(host)
     return is_loopback(host) or (address is not None and not may_connect(address, local=False))
 
 
 def may_connect(address: Address | str, *, local: bool) -> bool:
-    """Whether `address` could be a store's; with `local` that may be this machine."""
+    """Whether `address` can be a store's; with `local` that may be this machine."""
     if isinstance(address, str):
         address = ipaddress.ip_address(address.partition("%")[0])
     if address in _METADATA:
@@ -72,7 +72,7 @@ def may_connect(address: Address | str, *, local: bool) -> bool:
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """The IPv4 address embedded in an IPv6 address, else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
@@ -83,14 +83,14 @@ def _unwrapped(address: Address) -> Address:
 
 
 def _as_inet_aton(text: str) -> ipaddress.IPv4Address | None:
-    """An IPv4 address with fewer parts, in decimal, octal or hexadecimal, as C's inet_aton."""
+    """Parse an IPv4 address of 1 to 4 parts, decimal, octal or hexadecimal, like C's inet_aton."""
     parts = text.split(".")
     if len(parts) > 4 or not all(_PART.fullmatch(part) and len(part) < 40 for part in parts):
         return None
     try:
         values = [_value(part) for part in parts]
     except ValueError:
-        return None  # 08, say
+        return None  # 08, for example
     *heads, last = values
     if any(value > 255 for value in heads) or last >= 256 ** (5 - len(values)):
         return None

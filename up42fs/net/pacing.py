@@ -1,13 +1,12 @@
-"""When the next request to one host may go: a rate ceiling and pauses the host asked for.
+"""Decides when the next request to one host may be sent: a rate limit, and pauses by the host.
 
-Knows nothing of clocks or requests: it is told the time and answers how long to wait.
+Knows nothing of clocks or requests: the caller passes the time and gets the time to send.
 
 Theory. The generic cell rate algorithm: one number, the theoretical arrival time of the next
-request, stands for a token bucket. Each admission moves it on by one interval; a caller waits
-until it is no more than the burst allowance ahead of now. Admissions are reservations, so callers
-are spread out in order and none wakes in vain. A pause (`Retry-After`) holds every caller of
-that host, and uses up the burst: when it ends, they leave one interval apart, not all at once.
-A pause is capped, so that one absurd header does not stop a mount for a day.
+request, replaces a token bucket. Each admission moves it on by one interval; a caller waits until
+it is at most the burst allowance ahead of now. Admissions are reservations, so callers are spread
+out in order and none wakes in vain.
+
 Rejected: counting requests per fixed second (twice the rate passes at the seam of two seconds).
 """
 
@@ -16,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-#: The longest pause imposed on callers that did not see the refusal themselves, seconds.
+#: Longest pause of callers that did not get the refusal themselves, seconds: one absurd header must
+#: not stop a mount for a day.
 LONGEST_PAUSE_S = 60.0
 
 
@@ -35,14 +35,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """State of one host: moments in the caller's clock, in seconds."""
+    """State of one host: times in seconds of the caller's clock."""
 
     arrival_s: float = float("-inf")
     paused_until_s: float = float("-inf")
 
 
 def plan_admission(pace: Pace, rate: Rate, now_s: float) -> tuple[Pace, float]:
-    """Reserve one request; return the new state and the moment it may be sent (>= `now_s`)."""
+    """Reserve one request; return the new state and the time to send it (>= `now_s`)."""
     allowance_s = rate.interval_s * (rate.burst - 1)
     arrival_s = max(pace.arrival_s, now_s)
     send_at_s = max(now_s, pace.paused_until_s, arrival_s - allowance_s)
@@ -50,19 +50,20 @@ def plan_admission(pace: Pace, rate: Rate, now_s: float) -> tuple[Pace, float]:
 
 
 def plan_pause(pace: Pace, rate: Rate, now_s: float, pause_s: float) -> Pace:
-    """Let nobody pass for `pause_s` seconds (capped); pauses never shorten one another."""
+    """Hold all callers for `pause_s` seconds (capped); pauses never shorten one another."""
     until_s = now_s + min(max(pause_s, 0.0), LONGEST_PAUSE_S)
     if until_s <= pace.paused_until_s or until_s <= now_s:
         return pace
+    # A pause uses up the burst: when it ends, callers leave one interval apart, not all at once.
     spent_s = until_s + rate.interval_s * (rate.burst - 1)
     return Pace(arrival_s=max(pace.arrival_s, spent_s), paused_until_s=until_s)
 
 
 def retry_after_s(header: str | None, server_now_s: float | None) -> float | None:
-    """Seconds a `Retry-After` header asks for; None where it is missing or unusable.
+    """Seconds to wait by a `Retry-After` header; None if it is missing or unusable.
 
-    A date in it counts by the server's own clock (`server_now_s`, Unix seconds, from `Date`):
-    this machine's clock may be hours off. Without that clock a date says nothing.
+    A date in it is compared with the server's own clock (`server_now_s`, Unix seconds, from
+    `Date`): this machine's clock may be hours off. Without that clock a date is unusable.
     """
     text = (header or "").strip()
     if text.isascii() and text.isdecimal():

@@ -1,10 +1,10 @@
-"""Which proxy a URL is asked through, as curl decides it. One function, which both planes use.
+"""Chooses the proxy for a URL by curl's rules. One function, which both planes use.
 
-Pure: the environment is given. `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY` are looked at
-in this order, an empty one is as good as none, and what is not chosen need not be usable.
-`no_proxy`, else `NO_PROXY`, lists what is asked directly: `*`, names with all that is below them,
-addresses, networks in CIDR notation; IPv6 addresses with or without brackets. Beyond curl an entry
-may end in a port. This machine is never asked through a proxy.
+Pure: the caller passes the environment. `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY` are
+checked in this order; an empty one counts as unset, and one that is not chosen need not be usable.
+`no_proxy`, else `NO_PROXY`, lists hosts that are reached directly: `*`, names with all their
+subdomains, addresses, networks in CIDR notation; IPv6 addresses with or without brackets. Unlike in
+curl, an entry may end in a port. This machine is never reached through a proxy.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a URL is reached, and why so; directly where `proxy` is None."""
+    """How a URL is reached, and the reason; directly if `proxy` is None."""
 
     proxy: Proxy | None
     why: str
 
 
 def route_of(url: str, environ: Mapping[str, str]) -> Route:
-    """How `url` is reached; raises ConfigurationError where its proxy cannot be used."""
+    """How `url` is reached; raises ConfigurationError if its proxy cannot be used."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host):
@@ -76,7 +76,7 @@ def route_of(url: str, environ: Mapping[str, str]) -> Route:
 
 
 def parse_proxy(value: str, variable: str) -> Proxy:
-    """The proxy that a variable names; raises ConfigurationError, which does not repeat it."""
+    """The proxy in a variable's value; raises ConfigurationError, which does not repeat it."""
     text = value.strip()
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")

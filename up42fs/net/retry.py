@@ -1,15 +1,12 @@
-"""What to do about one failed attempt: try again, renew the credential, or give up, and with what.
+"""Decides what follows a failed attempt: retry, renew the credential, or fail, with which error.
 
-Knows nothing of sockets or clocks: the caller describes the failure and how much time is left.
+Knows nothing of sockets or clocks: the caller describes the failure and the time left.
 
-Theory. A failure is either *ours to wait out* (429, 5xx, a broken connection), *a stale
-credential* (401 on the API, 400/401/403 on a presigned link), or *final*. Waiting doubles from
-0.25 s to 4 s with full jitter: many readers of one mount fail at the same moment and must not
-return at the same moment. A wait that would outlive the operation's deadline is not begun: the
-reader learns the truth while it still can be told. A credential is renewed once per request;
-when the fresh one is refused too, the refusal is meant. What a plane can mean is listed in
-`_MEANT`; a status beyond that (a redirect, 404 of the identity server, 412 where no condition was
-sent) is somebody else's answer, and tried again like any other that cannot be right.
+Theory. A failure is either *transient* (429, 5xx, a broken connection), *a stale credential* (401
+on the API, 400/401/403 on a presigned link), or *final*. Each plane's genuine refusals are listed
+in `_MEANT`; any other status (a redirect, 404 of the identity server, 412 where no condition was
+sent) comes from something in between, and is retried like other responses that cannot be right.
+
 Rejected: a retry budget per host (one mount is one user), and retrying 4xx (UP42 means them).
 """
 
@@ -33,12 +30,12 @@ from up42fs.errors import (
 #: First and longest wait between attempts, seconds, before jitter.
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 4.0
-#: Attempts to reach a host that cannot be reached at all before saying so: once more, at once.
+#: Attempts to reach an unreachable host before failing: one retry, almost at once.
 OFFLINE_ATTEMPTS = 2
 OFFLINE_WAIT_S = 0.2
 
 
-#: Attempts at what hardly ever passes by waiting: a certificate that is refused, an answer that
+#: Attempts at failures that rarely pass by waiting: a certificate that is refused, a response that
 #: makes no sense (a captive portal), a good token that STAC refuses (contract §7.4).
 TLS_ATTEMPTS = 2
 GARBLED_ATTEMPTS = 4
@@ -46,7 +43,7 @@ REFUSED_ATTEMPTS = 5
 
 
 class Plane(Enum):
-    """Who was being spoken to."""
+    """The server of a request."""
 
     API = "UP42"
     AUTH = "the UP42 identity server"
@@ -73,7 +70,7 @@ TLS_CURE = "check this machine's clock, and SSL_CERT_FILE where a proxy inspects
 class Failure:
     """One failed attempt. `code` is the error code in the body; waits are in seconds.
 
-    `may_pass` says that this refusal is known to pass although the credential is good.
+    `may_pass`: this refusal is known to pass although the credential is good.
     """
 
     plane: Plane
@@ -117,7 +114,7 @@ _FINAL: dict[int, type[Up42fsError]] = {
     422: InvalidArgument,
     501: InvalidArgument,
 }
-#: Refusals that a plane is known to mean (contract §1.2, §6, §7).
+#: Refusals that a plane is known to send on purpose (contract §1.2, §6, §7).
 _MEANT: dict[Plane, frozenset[int]] = {
     Plane.API: frozenset({400, 401, 403, 404, 409, 410, 422, 501}),
     Plane.AUTH: frozenset({400, 401, 403}),
@@ -136,8 +133,8 @@ def decide(
 ) -> Verdict:
     """Decide what follows `failure`.
 
-    `attempt` counts from 1; `renewed` says a fresh credential was already tried; `remaining_s` is
-    the time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
+    `attempt` counts from 1; `renewed`: a fresh credential was already tried; `remaining_s` is the
+    time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
     """
     lasting = _LASTING.get(Kind.GARBLED if _is_nonsense(failure) else failure.kind)
     if lasting is not None and attempt >= lasting[0]:
@@ -146,13 +143,14 @@ def decide(
     if lasting is None and _is_refusal(failure) and not waits_out:
         return _refusal(failure, renewed=renewed)
     wait_s = _wait_s(failure, attempt, jitter)
+    # A wait that would outlive the deadline is not begun: the reader gets the real error in time.
     if wait_s >= remaining_s:
         return Fail(_timed_out(failure))
     return Retry(wait_s)
 
 
 def blame(failure: Failure) -> type[Up42fsError]:
-    """The error of who has no more time than `failure` took."""
+    """The error of a caller that has no time left after `failure`."""
     verdict = decide(failure, attempt=99, renewed=True, remaining_s=0.0, jitter=0.0)
     assert isinstance(verdict, Fail), "nothing else is left without time"
     return verdict.error
@@ -160,12 +158,13 @@ def blame(failure: Failure) -> type[Up42fsError]:
 
 def backoff_s(attempt: int, jitter: float) -> float:
     """Wait before attempt `attempt + 1`: full jitter over a doubling span, in seconds."""
+    # Many readers of one mount fail at the same moment and must not return at the same moment.
     return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)) * jitter
 
 
 def _is_passing(failure: Failure) -> bool:
     status = failure.status or 0
-    # What is not implemented (501) will not be by the next attempt.
+    # A method that is not implemented (501) will not be by the next attempt.
     return status in (408, 425, 429) or (status >= 500 and status != 501)
 
 
@@ -174,13 +173,14 @@ def _is_refusal(failure: Failure) -> bool:
 
 
 def _is_nonsense(failure: Failure) -> bool:
-    """Whether the status is none that this plane can mean."""
+    """Whether this plane never sends this status on purpose."""
     return _is_refusal(failure) and failure.status not in _MEANT[failure.plane]
 
 
 def _refusal(failure: Failure, *, renewed: bool) -> Verdict:
     status = failure.status or 0
     stale = _STALE_LINK if failure.plane is Plane.STORE else {401}
+    # A credential is renewed once per request; if the fresh one is refused too, that is final.
     if failure.plane is not Plane.AUTH and status in stale and not renewed:
         return Renew()
     if failure.plane is Plane.STORE and status == 400:
