@@ -1,9 +1,9 @@
-"""Where a user's files lie: the home directory and XDG's base directories.
+"""The places of a user's files: the home directory and XDG's base directories.
 
-Services, containers and users like `nobody` have no home, or one that does not exist: then the
-answer is a place below `NOWHERE`, which can be neither read nor written, and whoever keeps
-something meets that like any directory that is not theirs. A relative path is never a home: what
-is kept would lie wherever the user happened to stand. Pure but for the password database.
+Services, containers and users like `nobody` have no home, or one that does not exist. Then the
+result is a place below `NOWHERE`, which can be neither read nor written, and callers handle it like
+any directory that belongs to another user. A relative path is never a home: files kept there would
+depend on the current directory. Pure, except for the password database.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-#: By convention there is no such directory (Debian's policy, `nobody` in /etc/passwd).
+#: By convention this directory does not exist (Debian's policy, `nobody` in /etc/passwd).
 NOWHERE = Path("/nonexistent")
 
 
@@ -30,10 +30,10 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 def is_beyond(path: Path) -> bool:
-    """Whether `path` is out of this user's reach, as files of a home that is not theirs are.
+    """Whether `path` is out of this user's reach, like files of another user's home.
 
-    So it is under `sudo -u` and in services that are given another user's `HOME`. A file of their
-    own that they cannot read is not: that is an accident they should hear of.
+    That happens under `sudo -u` and in services that are given another user's `HOME`. A user's own
+    file that cannot be read is not beyond reach: that is an accident to be reported.
     """
     try:
         return path.stat().st_uid != os.getuid() and not os.access(path, os.R_OK)
@@ -44,7 +44,7 @@ def is_beyond(path: Path) -> bool:
 
 
 def base(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
-    """One of XDG's base directories; a relative one counts for nothing, as XDG wants it."""
+    """One of XDG's base directories; a relative one is ignored, as XDG requires."""
     said = environ.get(variable, "")
     if Path(said).is_absolute():
         return Path(said)

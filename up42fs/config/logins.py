@@ -1,8 +1,7 @@
-"""Accounts that `up42fs login` signed in: who, where, and where the password lies.
+"""Accounts that `up42fs login` signed in: user name, server, and the place of the password.
 
-The password lies in the system's keyring; where there is none, beside the rest in a file that
-only its owner can read. Knows the file and the keyring; whether UP42 accepts a password is not
-its affair.
+The system's keyring holds the password; if there is none, a file that only its owner can read holds
+it with the rest. Knows the file and the keyring; does not check passwords at UP42.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SERVICE = "up42fs"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One account at one identity server; `password` is None where the keyring has it."""
+    """One account at one identity server; `password` is None if the keyring has it."""
 
     username: str
     region: str = "eu"
@@ -34,18 +33,18 @@ class Login:
 
     @property
     def server(self) -> str:
-        """Address of the identity server: an account's password is shown to no other."""
+        """Address of the identity server; an account's password is never sent to another one."""
         return self.place.auth
 
     @property
     def place(self) -> Settings:
-        """Settings that lead to its servers, and nothing else."""
+        """Settings with the addresses of its servers, and nothing else."""
         return Settings(region=self.region, api_url=self.api_url, auth_url=self.auth_url)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How a login is kept; `left` says what of a former one could not be removed."""
+    """How a login is kept; `left` names the rest of a former one that could not be removed."""
 
     is_in_keyring: bool
     left: str | None = None
@@ -53,14 +52,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A login that was forgotten; `left` says what could not be removed, and how to."""
+    """A login that was removed; `left` says what could not be removed, and how to remove it."""
 
     login: Login
     left: str | None
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
-    """Where logins are kept: beside the configuration file."""
+    """The file of logins, beside the configuration file."""
     return default_file(environ).with_name("logins.json")
 
 
@@ -71,7 +70,7 @@ class Logins:
         self._path = path
 
     def all(self) -> list[Login]:
-        """Every account; raises ConfigurationError where the file cannot be trusted or read."""
+        """Every account; raises ConfigurationError if the file cannot be trusted or read."""
         try:
             text = self._path.read_text(encoding="utf-8")
             is_open = bool(self._path.stat().st_mode & 0o077)
@@ -90,7 +89,7 @@ class Logins:
         return logins
 
     def place(self) -> dict[str, str]:
-        """Settings that lead to the servers of the newest login; empty where there is none."""
+        """Settings with the addresses of the newest login's servers; empty if there is none."""
         logins = self.all()
         if not logins:
             return {}
@@ -99,9 +98,9 @@ class Logins:
         return {name: entry[name] for name in names if entry[name] is not None}
 
     def complete(self, settings: Settings) -> Settings:
-        """`settings` with the signed-in account of their server, where they name none or that one.
+        """Fill in the account signed in at the server, unless `settings` names another one.
 
-        Raises ConfigurationError where the keyring does not give the password.
+        Raises ConfigurationError if the keyring does not return the password.
         """
         if settings.password:
             return settings
@@ -117,7 +116,7 @@ class Logins:
         )
 
     def _with_hint(self, settings: Settings) -> Settings:
-        """`settings` with the news that somebody is signed in elsewhere, where that is so."""
+        """`settings` with a hint if an account is signed in at another server."""
         others = self.all()
         if not others or settings.username not in (None, *(one.username for one in others)):
             return settings
@@ -134,7 +133,7 @@ class Logins:
     def add(self, settings: Settings, *, use_keyring: bool = True) -> Kept:
         """Keep the account of `settings` in place of its server's former one.
 
-        Raises OSError where the file cannot be written.
+        Raises OSError if the file cannot be written.
         """
         assert settings.username
         assert settings.password
@@ -144,13 +143,13 @@ class Logins:
             login = replace(login, password=settings.password)
         former = self._of(settings)
         self._write([*self._without(login.server), login])
-        # What the former login left in the keyring is nobody's now, unless it was just replaced.
+        # The former login's password in the keyring is unused now, unless it was just replaced.
         if former and not (is_in_keyring and _entry(former) == _entry(login)):
             return Kept(is_in_keyring, _left(former))
         return Kept(is_in_keyring)
 
     def remove(self, settings: Settings) -> Removed | None:
-        """Forget the account and password at the server of `settings`; None if there is none."""
+        """Remove the account and password at the server of `settings`; None if there is none."""
         login = self._of(settings)
         if login is None:
             return None
@@ -182,8 +181,8 @@ class Logins:
 
 
 def _keyring() -> ModuleType | None:
-    """The keyring library, where it has a keyring to talk to."""
-    import keyring  # a tenth of a second, which only those who use it should pay
+    """The keyring library, or None if no keyring is available."""
+    import keyring  # takes a tenth of a second, so only callers that use it pay
 
     return keyring if keyring.get_keyring().priority > 0 else None
 
@@ -193,7 +192,7 @@ def _entry(login: Login) -> str:
 
 
 def _offer(login: Login, password: str) -> bool:
-    """Whether the keyring took the password; what backends raise is not theirs alone to know."""
+    """Store the password in the keyring; return whether that worked. Backends raise anything."""
     try:
         keyring = _keyring()
         if keyring is None:
@@ -224,7 +223,7 @@ def _password(login: Login) -> str:
 
 
 def _left(login: Login) -> str | None:
-    """Remove the password from the keyring; what is left there, why, and the cure, or None."""
+    """Remove the password from the keyring; return a message if it stays, else None."""
     if login.password is not None:
         return None  # it was in the file
     reason = "there is none here, as without a desktop or under sudo"

@@ -1,7 +1,7 @@
 """Sizes, spans of time and counts as people write them: `4G`, `90s`, `1h30m`, `1 row`. Pure.
 
-A number without a unit is in the unit that its setting had before there were units: the caller says
-which. Units of sizes are powers of 1024, with or without `i` and `B`, in upper or lower case.
+The caller passes the unit of a number without one: the unit that its setting had before units were
+allowed. Units of sizes are powers of 1024, with or without `i` and `B`, in upper or lower case.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PART = re.compile(
 
 
 def parse_size(text: str, unit: int = 1) -> int:
-    """Bytes; a bare number counts in `unit` bytes. Raises ValueError."""
+    """Parse a size in bytes; a bare number is in units of `unit` bytes. Raises ValueError."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError("no size")
@@ -36,7 +36,7 @@ def parse_size(text: str, unit: int = 1) -> int:
 
 
 def parse_span_s(text: str, unit_s: float = 1.0) -> float:
-    """Seconds; a bare number counts in `unit_s` seconds. Raises ValueError."""
+    """Parse a span in seconds; a bare number is in units of `unit_s` seconds. Raises ValueError."""
     text = text.strip()
     if re.fullmatch(_NUMBER, text, re.ASCII | re.IGNORECASE):
         span_s = float(text) * unit_s
@@ -55,7 +55,7 @@ def parse_span_s(text: str, unit_s: float = 1.0) -> float:
 
 
 def show_size(size: int) -> str:
-    """A size as `parse_size` reads it, in the largest unit that it is a whole number of."""
+    """A size in bytes as `parse_size` reads it, in the largest unit of which it is a multiple."""
     for letter in ("T", "G", "M", "K"):
         if size and size % _SIZES[letter] == 0:
             return f"{size // _SIZES[letter]}{letter}"
@@ -68,5 +68,5 @@ def show_span(span_s: float) -> str:
 
 
 def show_count(count: int, noun: str) -> str:
-    """So many of a thing, as English has it: `1 row`, `2 rows`."""
+    """A count with its noun: `1 row`, `2 rows`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

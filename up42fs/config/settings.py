@@ -1,6 +1,6 @@
 """Settings: one table of options feeds the command line, `-o`, the environment, the file and docs.
 
-Knows where a value may come from, not what it does. Precedence: long option, `-o`, environment,
+Knows the sources of a value, not its effect. Precedence: long option, `-o`, environment,
 `~/.config/up42fs/config.toml`, default. Secrets come from the environment or a file, never from an
 argument: arguments are visible to every user of the machine.
 """
@@ -40,7 +40,7 @@ CROWD = (
     *("recollindex", "tumblerd", "gdk-pixbuf-thumbnailer", "gnome-thumbnail-font"),
     *("totem-video-thumbnailer", "evince-thumbnailer", "ffmpegthumbnailer"),
 )
-#: Standard mount options that mount(8) and /etc/fstab pass along and that change nothing here.
+#: Standard mount options that mount(8) and /etc/fstab pass along and that have no effect here.
 IGNORED_MOUNT_OPTIONS = frozenset(
     {
         *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "defaults"),
@@ -55,7 +55,7 @@ IGNORED_MOUNT_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting: its name everywhere, its reader, its environment variable, its help."""
+    """One setting: its name in all sources, parser, environment variable, and help."""
 
     name: str
     read: Callable[[str], object]
@@ -175,7 +175,7 @@ def _on_term(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    if not text:  # it would mean the current directory, and usually means an unset variable
+    if not text:  # it would mean the current directory, and usually comes from an unset variable
         raise ValueError("a path that is not empty")
     return expand_home(text).absolute()
 
@@ -260,14 +260,18 @@ OPTIONS: tuple[Option, ...] = (
     Option("log_file", _path, "file to log to"),
     Option("log_format", _form, "text, or json: an object a line"),
 )
-#: Settings that say which UP42 is meant; who gives one of them means none of a login's.
+#: Settings that select the UP42 servers; if one is given, all of the login's are ignored.
 _PLACES = ("region", "api_url", "auth_url")
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a mount needs to know. Sizes as their names say; `umask` as an integer."""
+    """All settings of a mount.
+
+    `memory` is in MiB, `read_ahead` in KiB, other sizes are in bytes, times in seconds; `umask` is
+    an integer.
+    """
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -299,7 +303,7 @@ class Settings:
     log_level: str = "info"
     log_file: Path | None = None
     log_format: str = "text"
-    #: What to do where the account is refused or missing, by where it came from; no option.
+    #: Advice if the account is refused or missing, by its source; no option.
     account_hint: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -312,29 +316,29 @@ class Settings:
 
     @property
     def storage_dir(self) -> Path | None:
-        """Where this mount keeps things on disk; None if it shall not (`cache_size=0`)."""
+        """The directory for this mount's files on disk; None if disabled (`cache_size=0`)."""
         if self.cache_size == 0:
             return None
         return self.cache_dir or homes.base(os.environ, "XDG_CACHE_HOME", ".cache") / "up42fs"
 
     @property
     def api(self) -> str:
-        """Address of the API, without a slash at its end."""
+        """Address of the API, without a trailing slash."""
         return (self.api_url or REGIONS[self.region][0]).rstrip("/")
 
     @property
     def auth(self) -> str:
-        """Address of the identity server, without a slash at its end."""
+        """Address of the identity server, without a trailing slash."""
         return (self.auth_url or REGIONS[self.region][1]).rstrip("/")
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
-    """Where the configuration file lies: under `XDG_CONFIG_HOME`, else `~/.config`."""
+    """The configuration file: under `XDG_CONFIG_HOME`, else `~/.config`."""
     return homes.base(environ, "XDG_CONFIG_HOME", ".config") / "up42fs" / "config.toml"
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where logs and the journals of edits lie: under `XDG_STATE_HOME`, else `~/.local/state`."""
+    """The directory of logs and edit journals: under `XDG_STATE_HOME`, else `~/.local/state`."""
     return homes.base(environ, "XDG_STATE_HOME", ".local/state") / "up42fs"
 
 
@@ -344,7 +348,7 @@ def file_stem(mountpoint: Path) -> str:
 
 
 def expand_home(text: str) -> Path:
-    """`~` taken for the home directory; left as it stands where there is none (containers)."""
+    """Expand `~` to the home directory; unchanged if there is none (containers)."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -352,9 +356,9 @@ def expand_home(text: str) -> Path:
 
 
 def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]:
-    """Split `opt,opt=value,…`; a backslash keeps a comma. Raises ConfigurationError.
+    """Split `opt,opt=value,…`; a backslash protects a comma. Raises ConfigurationError.
 
-    An unknown option is left out where the caller is sloppy (`mount -s`, as automounters say).
+    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored.
     """
     values: dict[str, str] = {}
     for part in text.replace("\\,", "\0").split(","):
@@ -379,7 +383,7 @@ def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]
 
 
 def secret_refusal(shown: str, option: Option) -> str:
-    """Why the secret `option` cannot be given as the argument `shown`, and how it can."""
+    """A message: why the secret `option` cannot be the argument `shown`, and the alternative."""
     return (
         f"{shown} would show the {option.name} to every user of this machine; "
         f"set {option.env} in the environment or use --credentials FILE"
@@ -387,10 +391,10 @@ def secret_refusal(shown: str, option: Option) -> str:
 
 
 def is_open_to_others(found: os.stat_result) -> bool:
-    """Whether other users may read or change a file with a password in it.
+    """Whether other users may read or change a file that contains a password.
 
-    Who owns it decides about its group: systemd and Kubernetes hand secrets of root to a service
-    by a group. Pipes and terminals are nobody else's.
+    A file's group counts only if this user owns the file: systemd and Kubernetes hand secrets of
+    root to a service by a group. Pipes and terminals belong to nobody else.
     """
     theirs = 0o077 if found.st_uid == os.geteuid() else 0o007
     return stat.S_ISREG(found.st_mode) and bool(found.st_mode & theirs)
@@ -403,7 +407,7 @@ def open_refusal(path: Path) -> str:
 
 
 def _read_text(path: Path) -> tuple[str, os.stat_result]:
-    """A file that people write, and what kind of file it is: of one moment, one file."""
+    """The text of a file that people write, and the status of the same open file."""
     with path.open(encoding="utf-8-sig") as file:
         return file.read(), os.fstat(file.fileno())
 
@@ -440,7 +444,7 @@ def resolve(
 ) -> Settings:
     """Merge the sources by precedence and read the values; raises ConfigurationError.
 
-    `login` says where the signed-in account is, used where no source says where to go.
+    `login` has the servers of the signed-in account, used if no source names a server.
     """
     environment = {o.name: environ[o.env] for o in OPTIONS if o.env and environ.get(o.env)}
     layers = [("--", arguments), ("-o ", mount_options), ("$", environment), ("", file)]
@@ -465,7 +469,7 @@ def resolve(
 
 
 def _writability(values: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, bool]:
-    """`ro` and `rw` as they hold: the source of higher rank decides, in the same one `ro`."""
+    """The effective `ro` and `rw`: the source of higher rank decides; in one source `ro` wins."""
     wishes = [ranks[name] for name in ("rw", "edit") if values.get(name)]
     if values.get("ro") is False:
         wishes.append(ranks["ro"])
@@ -475,14 +479,14 @@ def _writability(values: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[st
 
 
 def describe() -> dict[str, str]:
-    """Default of every setting as text, for help and docs."""
+    """The default of every setting as text, for help and docs."""
     defaults = Settings()
     shown = {option.name: (option.show, getattr(defaults, option.name)) for option in OPTIONS}
     return {name: "" if value is None else show(value) for name, (show, value) in shown.items()}
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """What of `known` may have been meant by `word`, as the end of a message; empty if nothing."""
+    """The closest match of `word` in `known`, as the end of a message; empty if there is none."""
     found = difflib.get_close_matches(word, list(known), 1, 0.7)
     return f"; did you mean {found[0]}?" if found else ""
 
