@@ -2,8 +2,8 @@
 
 import sys
 
-# `-m` puts the current directory first. The package is found by now, and what else it imports must
-# not be taken from wherever the user happens to be.
+# `-m` puts the current directory first. The package is found already, and its further imports must
+# not be taken from the user's current directory.
 if not sys.flags.safe_path:
     del sys.path[0]
 

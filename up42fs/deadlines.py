@@ -9,8 +9,8 @@ error rather than "timed out". Which deadline fires first (the reader's, a share
 call's own) is arbitrary, so the error is recorded in a `Trouble` that all of them see: a retry
 notes it in the current span, and each deadline (`within`) is such a span. Spans nest by task and by
 the tasks started in them. Work that is shared has a trouble of its own (`watched`); tasks that wait
-for it refer to that one (`awaiting`), until the work ends, but not when they are cancelled: then a
-deadline has fired and is about to read it.
+for it refer to that one (`awaiting`) until it ends.
+
 Rejected: shorter deadlines inside longer ones. On a busy machine both fire at once.
 """
 
@@ -35,7 +35,7 @@ LISTING_S = 103.0
 
 
 def hurry(environ: Mapping[str, str]) -> float:
-    """By what all waits are divided: 1 unless the variable holds a number from 1 to 60."""
+    """The divisor of all deadlines: 1 unless the variable holds a number from 1 to 60."""
     try:
         wanted = float(environ.get(HURRY_VARIABLE, "1"))
     except ValueError:
@@ -56,7 +56,7 @@ _SHARE = share(_HURRY, LIMIT_S)
 
 
 def patient_s(seconds: float) -> float:
-    """`seconds`, or the part of it that is left in a hurry."""
+    """`seconds` divided by `UP42FS_HURRY`."""
     return seconds / _HURRY
 
 
@@ -76,18 +76,18 @@ def at_most_s(seconds: float) -> float:
 
 
 class Trouble:
-    """What is the matter with one piece of work."""
+    """The last error of one piece of work and of the work it awaits."""
 
     __slots__ = ("_awaited", "_last", "_worded")
 
     def __init__(self, worded: Callable[[Up42fsError], Up42fsError] = lambda it: it) -> None:
-        """`worded` puts what the work awaits into its own words."""
+        """`worded` rephrases an error of awaited work for this work's callers."""
         self._worded = worded
         self._last: Up42fsError | None = None
         self._awaited: list[Trouble] = []
 
     def told(self) -> Up42fsError | None:
-        """The last failure of it, else of what it awaits, as an error to raise; None if none."""
+        """The work's last error, else that of awaited work, as a new exception; None if none."""
         if self._last is not None:
             error = type(self._last)(*self._last.args)
             error.__cause__ = self._last.__cause__
@@ -96,15 +96,15 @@ class Trouble:
         return self._worded(told) if told is not None else None
 
     def note(self, error: Up42fsError | None) -> None:
-        """The last attempt ended with `error`; None where that is over."""
+        """Record that the last attempt failed with `error`; None clears it."""
         self._last = error
 
     def begin(self, other: Trouble) -> None:
-        """This work awaits `other`."""
+        """Record that this work awaits `other`."""
         self._awaited.append(other)
 
     def end(self, other: Trouble) -> None:
-        """It does no longer."""
+        """Record that this work no longer awaits `other`."""
         self._awaited.remove(other)
 
 
@@ -112,7 +112,7 @@ _current: ContextVar[Trouble | None] = ContextVar("trouble", default=None)
 
 
 def note(error: Up42fsError | None) -> None:
-    """The last attempt of the work that runs here ended with `error`; None where that is over."""
+    """Record in the current work that its last attempt failed with `error`; None clears it."""
     trouble = _current.get()
     if trouble is not None:
         trouble.note(error)
@@ -120,7 +120,7 @@ def note(error: Up42fsError | None) -> None:
 
 @contextmanager
 def watched(trouble: Trouble) -> Iterator[None]:
-    """What runs here is told of in `trouble`, and in no other; also how it ended."""
+    """Record errors of the block, and the one it ends with, in `trouble` and no other."""
     token = _current.set(trouble)
     try:
         yield
@@ -133,7 +133,7 @@ def watched(trouble: Trouble) -> Iterator[None]:
 
 @contextmanager
 def awaiting(trouble: Trouble) -> Iterator[None]:
-    """What runs here waits for other work, whose trouble is its own."""
+    """Mark the block as waiting for other work, which records its errors in `trouble`."""
     here = _current.get()
     if here is None:
         yield
@@ -142,6 +142,7 @@ def awaiting(trouble: Trouble) -> Iterator[None]:
     try:
         yield
     except Exception:
+        # Cancellation does not end the wait: a deadline has fired and will read the trouble.
         here.end(trouble)
         raise
     here.end(trouble)
@@ -149,10 +150,9 @@ def awaiting(trouble: Trouble) -> Iterator[None]:
 
 @contextmanager
 def within(seconds: float, late: str, *, advice: str = "") -> Iterator[trio.CancelScope]:
-    """Give what runs here `seconds`; after that raise the last trouble with it.
+    """Limit the block to `seconds`; after that raise its last error.
 
-    Raises DeadlineExceeded(`late`) where nothing went wrong but that it took so long. `advice` is
-    added to either.
+    Raises DeadlineExceeded(`late`) if there was no error. `advice` is appended to either.
     """
     trouble = Trouble()
     with awaiting(trouble), watched(trouble):
@@ -164,7 +164,7 @@ def within(seconds: float, late: str, *, advice: str = "") -> Iterator[trio.Canc
 
 
 class Turns:
-    """A lock; who waits for a turn refers to the trouble of who has it, or had it meanwhile."""
+    """A lock; waiting tasks refer to the trouble of the tasks that hold it meanwhile."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -172,12 +172,12 @@ class Turns:
 
     @property
     def are_over(self) -> bool:
-        """Whether nobody has a turn or waits for one."""
+        """Whether no task holds a turn or waits for one."""
         return not self._lock.locked()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn and have it."""
+        """Wait for a turn and hold it during the block."""
         if self.are_over:
             self._trouble = Trouble()
         trouble = self._trouble

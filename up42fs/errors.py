@@ -1,10 +1,10 @@
-"""Everything that can go wrong, by blame and by errno.
+"""All errors that up42fs raises on purpose, by cause and by errno.
 
-This is the one table from failures to errno values; `FUSEError` is made from it in
-`fuse.boundary` and nowhere else. Each message says what happened, to which asset, and what to do.
+This is the one table from failures to errno values; `FUSEError` is made from it in `fuse.boundary`
+and nowhere else. Each message says what happened, to which asset, and what to do.
 
     Up42fsError                     EIO
-    ├── ConfigurationError          EINVAL       the user asked for something impossible
+    ├── ConfigurationError          EINVAL       the user requested something impossible
     │   └── UsageError              EINVAL       an option that does not exist, or its value
     ├── SignInFailed                EACCES       UP42 refused the credentials
     ├── NotFound                    ENOENT       no such name, or UP42 no longer has it
@@ -14,23 +14,23 @@ This is the one table from failures to errno values; `FUSEError` is made from it
     ├── ReadOnly                    EROFS        a write reached a read-only mount
     ├── InvalidArgument             EINVAL
     ├── NotEditable                 EPERM        it can be read, not set
-    ├── Unsupported                 ENOTSUP      an extended attribute that nobody keeps
+    ├── Unsupported                 ENOTSUP      an extended attribute that UP42 cannot store
     ├── AlreadyExists               EEXIST
     ├── NotEmpty                    ENOTEMPTY
-    ├── Conflict                    EBUSY        somebody else changes it; the kernel does not ask
-    │                                            again, as it does after ESTALE
+    ├── Conflict                    EBUSY        another program changes it; the kernel does not
+    │                                            retry, as it does after ESTALE
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
-    │   ├── CrowdRefused            EACCES       an indexer or thumbnailer wants more than a head
-    │   └── NotShared               EACCES       it is for the user who mounted and root alone
+    │   ├── CrowdRefused            EACCES       an indexer or thumbnailer reads more than a head
+    │   └── NotShared               EACCES       only the user who mounted and root may read it
     ├── QuotaExceeded               EDQUOT       the user's own budget is used up
-    ├── NoSpace                     ENOSPC       no room for what is kept on this machine
+    ├── NoSpace                     ENOSPC       no space for files kept on this machine
     ├── VersionChanged              ESTALE       the object is not the one that was opened
     ├── Offline                     ENETUNREACH  no route to UP42
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
     ├── NoMemory                    ENOMEM       the machine has no memory left for it
     └── Unavailable                 EIO          UP42 kept failing
-        └── InvalidAnswer           EIO          UP42 answered what cannot be right
+        └── InvalidAnswer           EIO          UP42 sent a response that cannot be right
 """
 
 import errno
@@ -38,7 +38,7 @@ from typing import ClassVar
 
 
 class Up42fsError(Exception):
-    """Base of every error up42fs raises on purpose; `errno` is what a system call answers."""
+    """Base of every error up42fs raises on purpose; `errno` is returned by the system call."""
 
     errno: ClassVar[int] = errno.EIO
 
@@ -60,7 +60,7 @@ class SignInFailed(Up42fsError):
 
 
 class NotFound(Up42fsError):
-    """No such name, or the storage no longer holds it."""
+    """No such name, or the storage no longer has it."""
 
     errno = errno.ENOENT
 
@@ -78,7 +78,7 @@ class IsADirectory(Up42fsError):
 
 
 class NoAttribute(Up42fsError):
-    """No extended attribute of that name here."""
+    """The file has no extended attribute of that name."""
 
     errno = errno.ENODATA
 
@@ -108,7 +108,7 @@ class NotEditable(Up42fsError):
 
 
 class Unsupported(Up42fsError):
-    """An extended attribute that UP42 has no place for."""
+    """An extended attribute that UP42 cannot store."""
 
     errno = errno.ENOTSUP
 
@@ -120,19 +120,19 @@ class AlreadyExists(Up42fsError):
 
 
 class NotEmpty(Up42fsError):
-    """A directory that still has members."""
+    """The directory still has members."""
 
     errno = errno.ENOTEMPTY
 
 
 class Conflict(Up42fsError):
-    """Somebody else changed it, or goes on changing it."""
+    """Another program changed it, or keeps changing it."""
 
     errno = errno.EBUSY
 
 
 class BadHandle(Up42fsError):
-    """A handle that is not open."""
+    """The handle is not open."""
 
     errno = errno.EBADF
 
@@ -148,17 +148,17 @@ class CrowdRefused(AccessDenied):
 
 
 class NotShared(AccessDenied):
-    """Another user of the machine wants what only the user who mounted may read."""
+    """Another user of the machine requests data that only the user who mounted may read."""
 
 
 class QuotaExceeded(Up42fsError):
-    """What the user allowed to be fetched is used up."""
+    """The amount that the user allowed to be fetched is used up."""
 
     errno = errno.EDQUOT
 
 
 class NoSpace(Up42fsError):
-    """There is no room on this machine for what should be kept."""
+    """This machine has no space for files to be kept on it."""
 
     errno = errno.ENOSPC
 
@@ -170,7 +170,7 @@ class VersionChanged(Up42fsError):
 
 
 class OtherVersion(VersionChanged):
-    """A path leads to another version by now; the kernel looks it up again when it hears so."""
+    """The path now leads to another version; on this error the kernel looks it up again."""
 
 
 class Offline(Up42fsError):

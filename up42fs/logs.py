@@ -1,8 +1,8 @@
-"""Logging of one process: where to, how much, in which form, and that no secret gets there.
+"""Logging of one process: destination, level, form, and removal of secrets.
 
-One event is one line; what needs more, as tracebacks do, goes on below. Under systemd, where
-standard error is the journal, a line begins with its priority (sd-daemon(3)) and leaves the time
-to the journal.
+One event is one line; further lines, as of tracebacks, are indented below it. Under systemd, where
+standard error is the journal, a line begins with its priority (sd-daemon(3)) and has no time, which
+the journal adds.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from pathlib import Path
 
 from up42fs.visible import visible, visible_json
 
-#: Characters of one event beyond which nothing is looked at or written: a server may send any
-#: number of them in a name or an error, and the loop waits for log lines.
+#: Characters of one event that are processed and written at most: a server may send any number of
+#: them in a name or an error, and the event loop waits for log lines.
 MOST_CHARACTERS = 1 << 16
-#: What must never be written: link signatures, bearer tokens, passwords, whole presigned links.
+#: Secrets that must never be written: link signatures, bearer tokens, passwords, whole presigned
+#: links.
 _TOKENS = re.compile(
     r"(?i)(bearer\s+|signature(?:=|%3d)|(?:access|refresh|id)_token[\\\"'=:\s]+)[^\\\s\"'&,;)]+"
 )
-#: A password holds any character: to the closing quote where there are quotes, else to a space.
+#: A password holds any character: it extends to the closing quote if quoted, else to a space.
 _PASSWORDS = re.compile(
     r"""(?isx) (password (?: = | \\*["']\s*:\s* ))
     (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'][^"']* | \S+ )"""
 )
 #: A run of characters that may hold user info, up to its `@`. It matches wherever it is tried: a
-#: pattern that fails only at the end of a run is tried again from each of the run's characters.
+#: pattern that fails only at the end of a run is retried from each of the run's characters.
 _RUN = re.compile(r"[^\s@]+@?")
 _USER = re.compile(r"(://[^/\s:@]*:)[^@]+")
-#: Where the system's log listens: syslog(3) knows the first, systemd both.
+#: Sockets of the system's log: syslog(3) uses the first, systemd provides both.
 SYSTEM_LOGS = ("/dev/log", "/run/systemd/journal/dev-log")
-#: What syslogd takes in one datagram, whatever it is, bytes.
+#: Bytes of one datagram that every syslogd accepts.
 _MOST_LINE = 8192
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -57,7 +58,7 @@ def redact(text: str) -> str:
         text = secret.sub(r"\1<redacted>", text)
 
     def without_user(run: re.Match[str]) -> str:
-        # Of a text that was cut, the `@` may be in the part that is gone.
+        # In a text that was cut, the `@` may be in the part that is gone.
         is_user = run[0].endswith("@") or (is_cut and run.end() == len(run.string))
         return _USER.sub(r"\1<redacted>", run[0]) if is_user else run[0]
 
@@ -67,10 +68,10 @@ def redact(text: str) -> str:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, and takes the secrets out of the result.
+    """Formats a record, including its traceback, and removes secrets from the result.
 
-    What is not printable is made visible. The event's other lines are indented, so that nothing in
-    it looks like another event.
+    Unprintable characters are made visible. The event's further lines are indented, so that nothing
+    in it looks like another event.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -88,7 +89,7 @@ class JournalFormatter(RedactingFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, traceback where there is one."""
+    """One JSON object a line: time (UTC), level, logger, message, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line to write."""
@@ -109,7 +110,7 @@ def _utc(record: logging.LogRecord) -> str:
 
 
 def _priority(level: int) -> int:
-    """syslog's priority of a level."""
+    """The syslog priority of a level."""
     for least, priority in ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if level >= least:
             return priority
@@ -127,7 +128,7 @@ def _is_journal() -> bool:
 
 
 class Recent(logging.Handler):
-    """Keeps the latest warnings and errors, redacted, for who asks the mount how it is."""
+    """Keeps the latest warnings and errors, redacted, for reports on the mount's state."""
 
     def __init__(self, most: int = 20) -> None:
         super().__init__(logging.WARNING)
@@ -151,12 +152,12 @@ class Recent(logging.Handler):
 def open_log(path: Path) -> int:
     """A descriptor that appends to `path`. Raises OSError.
 
-    The log names assets and orders, so a file that comes to be here is its owner's alone from its
-    first moment. What exists keeps its mode: an administrator chose it, or it is a device.
+    The log names assets and orders, so a file created here is readable only by its owner from the
+    start. An existing file keeps its mode: an administrator chose it, or it is a device.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    # A pipe that nobody reads is an error now rather than a wait without end; a terminal stays
-    # another session's.
+    # A pipe without a reader raises an error instead of blocking for ever; a terminal does not
+    # become this session's.
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
     os.set_blocking(descriptor, True)
     return descriptor
@@ -192,13 +193,13 @@ def _install(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These print request lines, and request lines carry signed links.
+    # These log request lines, and request lines contain signed links.
     for chatty in ("httpx", "httpcore", "hpack"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 class SystemLog(logging.Handler):
-    """Sends records to the system's log (syslog, or the journal in its place); never waits."""
+    """Sends records to the system's log (syslog, or the journal in its place); never blocks."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
@@ -207,19 +208,19 @@ class SystemLog(logging.Handler):
         self._socket.setblocking(False)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, as of facility `user`; one that cannot be sent is lost."""
+        """Send one record, with facility `user`; one that cannot be sent is lost."""
         line = f"<{1 << 3 | _priority(record.levelno)}>up42fs[{os.getpid()}]: {self.format(record)}"
         with suppress(OSError):
             self._socket.sendto(line.encode(errors="backslashreplace")[:_MOST_LINE], self._address)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()
         super().close()
 
 
 def set_up_system(level: str, form: str = "text") -> str | None:
-    """Log to the system's log; where that is, or None where there is none: nothing is logged."""
+    """Log to the system's log and return its socket; without one log nothing and return None."""
     handler: logging.Handler = logging.NullHandler()
     address = next((place for place in SYSTEM_LOGS if _is_socket(place)), None)
     if address is not None:
@@ -239,7 +240,7 @@ def _is_socket(path: str) -> bool:
 
 
 def toggle_debug() -> str:
-    """Debug messages of ours on, or back to the level that was set up; returns the level now."""
+    """Switch up42fs's debug messages on, or back to the configured level; return the new level."""
     ours = logging.getLogger(__package__)
     ours.setLevel(logging.NOTSET if ours.level == logging.DEBUG else logging.DEBUG)
     return logging.getLevelName(ours.getEffectiveLevel()).lower()

@@ -1,11 +1,11 @@
-"""Directories and files that are this user's alone: made so, and held against it when opened.
+"""Directories and files that only this user can access: created so, and checked when opened.
 
-Knows owners, modes and links; nothing of what is kept in them. Blocking.
+Knows owners, modes and links; nothing of the contents. Blocking.
 
 A directory in a place that others may write to (`/tmp`, a shared disk) may have been put there by
-somebody else, and a name in it may be a link to a file of this user's. So directories are opened
-and not trusted by their path, must belong to this user, and are closed to others; what is not a
-plain file of this user's with one name is not used.
+another user, and a name in it may be a link to a file of this user's. So directories are opened and
+not trusted by their path, must belong to this user, and are closed to others; anything but a plain
+file of this user's with one name is not used.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotOurs(ValueError):
-    """A file that is no plain file of this user's with one name; the message says what it is."""
+    """Not a plain file of this user's with one name; the message describes it."""
 
 
 def ensure_directory(name: str, parent: int | None) -> int:
-    """Open a directory of ours, made if need be; nobody else can look into it. Raises OSError."""
+    """Open a directory of this user, created if need be; others cannot read it. Raises OSError."""
     try:
         fd = os.open(name, _FLAGS, dir_fd=parent)
     except FileNotFoundError:
@@ -43,14 +43,14 @@ def ensure_directory(name: str, parent: int | None) -> int:
 
 
 def is_plain(found: os.stat_result) -> bool:
-    """Whether it is a plain file of ours with one name, or with none any more."""
+    """Whether it is a plain file of this user's with one name, or with none left."""
     return stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_uid == os.geteuid()
 
 
 def ensure_file(name: str, parent: int) -> None:
-    """Make a file in the directory `parent`, or see that the one there is ours, mode 0600.
+    """Create a file in the directory `parent`, or check that the existing one is ours, mode 0600.
 
-    Raises OSError, and NotOurs where something else is there.
+    Raises OSError, and NotOurs if something else is there.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

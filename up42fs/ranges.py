@@ -39,7 +39,7 @@ def split(span: ByteRange, most: int) -> list[ByteRange]:
 
 
 def divide(span: ByteRange, most: int) -> list[ByteRange]:
-    """`span` in as few pieces of about one length as have no more than `most` bytes, in order."""
+    """Split `span` into the fewest pieces of about equal length, at most `most` bytes, in order."""
     if most <= 0:
         raise ValueError(f"not a length: {most}")
     count = -(-len(span) // most)
@@ -48,13 +48,13 @@ def divide(span: ByteRange, most: int) -> list[ByteRange]:
 
 
 def intersect(one: ByteRange, other: ByteRange) -> ByteRange | None:
-    """The bytes in both ranges; None where there are none."""
+    """The bytes in both ranges; None if there are none."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
     return ByteRange(start, stop) if start < stop else None
 
 
 def coalesce(spans: Iterable[ByteRange], gap: int = 0) -> list[ByteRange]:
-    """The ranges sorted and joined where they overlap, touch, or lie at most `gap` bytes apart."""
+    """The ranges sorted and joined if they overlap, touch, or lie at most `gap` bytes apart."""
     joined: list[ByteRange] = []
     for span in sorted(spans):
         if joined and span.start <= joined[-1].stop + gap:
@@ -65,7 +65,7 @@ def coalesce(spans: Iterable[ByteRange], gap: int = 0) -> list[ByteRange]:
 
 
 def subtract(span: ByteRange, others: Iterable[ByteRange]) -> list[ByteRange]:
-    """What is left of `span` without `others`, in order."""
+    """The rest of `span` without `others`, in order."""
     left: list[ByteRange] = []
     position = span.start
     for other in coalesce(others):
@@ -103,7 +103,7 @@ class RangeSet:
         self._stops[first:last] = [stop]
 
     def discard(self, span: ByteRange) -> None:
-        """Remove every offset of `span` that is there."""
+        """Remove every offset of `span` that the set contains."""
         first, last = self._touched(span)
         kept: list[ByteRange] = []
         for index in range(first, last):
@@ -132,12 +132,12 @@ class RangeSet:
 
     @property
     def total(self) -> int:
-        """How many bytes the set holds."""
+        """How many bytes the set contains."""
         return sum(self._stops) - sum(self._starts)
 
     @property
     def count(self) -> int:
-        """How many ranges it is held as."""
+        """How many ranges the set consists of."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[ByteRange]:

@@ -1,21 +1,21 @@
 """Background work under one supervisor: a failure stays with the work that failed.
 
-Knows tasks and how a failure is reported; nothing of what they do.
+Knows tasks and how a failure is reported; nothing of their work.
 
 Theory. trio ends a nursery, and with it the whole mount, when one of its tasks raises. Readers must
-not pay for that: a program that has no mount any more sees an empty directory, and a backup then
+not pay for that: once its mount is gone, a program sees an empty directory, and a backup then
 deletes its copies. So every task of the mount's nursery is started through `start` or
 `start_for_good`:
 
 - `contained` runs a piece of work once. Its failure ends that piece of work and nothing else. The
-  work itself tells those who wait for it; `failure` gives the error to tell them.
-- `kept_going` runs work that goes on for the life of a mount. After a failure it starts again,
+  work itself reports to the tasks that wait for it; `failure` makes the error to raise there.
+- `kept_going` runs work that continues for the life of a mount. After a failure it starts again,
   after a pause that doubles with each failure in a row.
 
-Memory, threads and descriptors may be used up by other programs at any moment, so any line can
-raise MemoryError, OSError or RuntimeError("can't start new thread"). Hence nothing here needs more
-than a little memory, and a report that cannot be written is dropped.
-Cancellation passes, as do KeyboardInterrupt and SystemExit.
+Other programs may use up memory, threads and descriptors at any moment, so any line can raise
+MemoryError, OSError or RuntimeError("can't start new thread"). Hence nothing here needs more than a
+little memory, and a report that cannot be written is dropped. Cancellation passes through, as do
+KeyboardInterrupt and SystemExit.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ LONGEST_PAUSE_S = 60.0
 
 Ts = TypeVarTuple("Ts")
 
-#: Other programs may give it back in a moment: memory, processes, descriptors, room on disk.
+#: Other programs may free these in a moment: memory, processes, descriptors, disk space.
 _PASSING = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 
 
 def next_pause_s(pause_s: float, ran_s: float) -> float:
-    """The pause after work failed that ran for `ran_s`, where the last pause was `pause_s`.
+    """The pause after failed work that ran for `ran_s`, if the last pause was `pause_s`; seconds.
 
     Work that ran for longer than the longest pause was healthy: the pauses begin anew.
     """
@@ -52,10 +52,10 @@ def next_pause_s(pause_s: float, ran_s: float) -> float:
 
 
 def failure(error: BaseException, what: str) -> Up42fsError:
-    """The error to tell those who wait for work that raised `error`; groups are opened.
+    """The error to raise for callers that wait for work that raised `error`, also in a group.
 
-    An error that was raised on purpose stays; what was not becomes ENOMEM or EIO. `what` names
-    the work: "signing a link".
+    An `Up42fsError` stays; any other error becomes ENOMEM or EIO. `what` names the work: "signing a
+    link".
     """
     found = list(leaves(error))
     for leaf in found:
@@ -68,14 +68,14 @@ def failure(error: BaseException, what: str) -> Up42fsError:
 
 
 def is_short_of_memory(error: BaseException) -> bool:
-    """Whether it was the machine's memory that gave out."""
+    """Whether the machine's memory ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError)
 
 
 def is_short_of_anything(error: BaseException) -> bool:
-    """Whether memory, threads, descriptors or room on disk gave out: another time it may work."""
+    """Whether memory, threads, descriptors or disk space ran out: a retry may work."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
     return isinstance(error, MemoryError) or is_short_of_threads(error)
@@ -87,7 +87,7 @@ def is_short_of_threads(error: BaseException) -> bool:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors of a group, however deep; an error that is no group is its own."""
+    """The errors of a group, however deep; for an error that is no group the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -108,12 +108,12 @@ def start_for_good(
 
 
 async def contained(work: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
-    """Run `work` once; its failure is reported and goes no further."""
+    """Run `work` once; its failure is logged and goes no further."""
     await _failed(work, arguments)
 
 
 async def kept_going(work: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) -> None:
-    """Run `work` to its end; where it fails, begin it again after a pause."""
+    """Run `work` to its end; if it fails, start it again after a pause."""
     pause_s = 0.0
     while True:
         began_s = trio.current_time()
@@ -137,22 +137,22 @@ async def _failed(work: Callable[[*Ts], Awaitable[object]], arguments: tuple[*Ts
 
 
 def _parts(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """What of `error` is a failure, and what is a cancellation or the process's end."""
+    """Split `error` into its failures and its cancellations or process exits."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(Exception)
     return (error, None) if isinstance(error, Exception) else (None, error)
 
 
 def report(work: object, error: BaseException) -> None:
-    """Log one failure with its traceback; where even that fails, say nothing."""
+    """Log one failure with its traceback; if even that fails, do nothing."""
     try:
         name = getattr(work, "__qualname__", None) or repr(work)
         log.error("%s failed unexpectedly: %s", name, words(error), exc_info=error)
     except Exception:
-        # No memory for the line: the mount goes on without it.
+        # No memory for the line: the mount continues without it.
         return
 
 
 def words(error: BaseException) -> str:
-    """What an error says, with its kind."""
+    """An error's message, with its type."""
     return repr(error) if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-#: What a read answers: any C-contiguous buffer; a memoryview where no copy is needed.
+#: The result of a read: any C-contiguous buffer; a memoryview if no copy is needed.
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -22,11 +22,11 @@ class CnamStatus(StrEnum):
     IN_PROGRESS = "IN_PROGRESS"
     NOT_PROCESSED = "NOT_PROCESSED"
     FAILED = "FAILED"
-    #: UP42 says nothing of it, or what is not known here: no state to show.
+    #: UP42 reports no status, or an unknown one: no state to show.
     UNTOLD = ""
 
 
-#: The states that UP42 tells.
+#: The states that UP42 reports.
 CNAM_STATES = tuple(status for status in CnamStatus if status is not CnamStatus.UNTOLD)
 
 
@@ -34,7 +34,7 @@ CNAM_STATES = tuple(status for status in CnamStatus if status is not CnamStatus.
 class Asset:
     """One delivered archive or file in UP42 storage (contract §2.2).
 
-    `size` is in bytes, None where UP42 gave none. Absent and null fields are None, tags ().
+    `size` is in bytes, None if UP42 gave none. Absent and null fields are None, tags ().
     """
 
     id: str
@@ -95,13 +95,12 @@ _set_stop: Callable[[ByteRange, int], None] = ByteRange.__dict__["stop"].__set__
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Identity of one object's content: its total size in bytes and what the store calls it.
+    """Identity of one object's content: its total size in bytes and the store's identifiers.
 
     `etag` is as the store sent it, quotes and a weak `W/` prefix included. `generation`
-    (`x-goog-generation`) and `modified` (`Last-Modified`) are None where a strong ETag tells
-    enough.
-    `is_fresh`: the object was modified within the second in which the store answered, so what
-    replaces it in that second would bear the same time.
+    (`x-goog-generation`) and `modified` (`Last-Modified`) are None if a strong ETag suffices.
+    `is_fresh`: the object was modified within the second in which the store answered, so a
+    replacement in that second would have the same time.
     """
 
     size: int
@@ -114,19 +113,19 @@ class Version:
     def tells_apart(self) -> bool:
         """Whether other content of the same size would have another identity.
 
-        This is the one place that says whether a version is pinned: where it is not, nothing may be
-        kept from one open to the next.
+        Only this property decides whether a version is pinned: if it is not, nothing may be kept
+        from one open to the next.
         """
         named = self.etag or self.generation or (self.modified and not self.is_fresh)
         return bool(named)
 
     @property
     def is_nameless(self) -> bool:
-        """Whether the store told nothing but the size."""
+        """Whether the store sent nothing but the size."""
         return not (self.etag or self.generation or self.modified)
 
     def agrees(self, other: Version) -> bool | None:
-        """Whether both are one version; None if they have no name in common to tell by."""
+        """Whether both are one version; None if they have no identifier in common to compare."""
         if self.size != other.size:
             return False
         mine = (self.etag, self.generation, self.modified)
@@ -139,18 +138,18 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """A presigned link and how many seconds it lives from the moment it was received."""
+    """A presigned link and its lifetime in seconds from the moment it was received."""
 
     url: str
     lifetime_s: float
 
     def __repr__(self) -> str:
-        # A link is a secret: it reads the object for whoever holds it.
+        # A link is a secret: anyone who has it can read the object.
         return f"SignedUrl(<redacted>, lifetime_s={self.lifetime_s:.0f})"
 
 
 class Signer(Protocol):
-    """Asks UP42 for a fresh presigned link to an object (contract §3.4)."""
+    """Requests a fresh presigned link to an object from UP42 (contract §3.4)."""
 
     async def __call__(self, object_id: str, /) -> SignedUrl:
         """Return a fresh link; raises an `Up42fsError`."""

@@ -1,18 +1,18 @@
-"""Foreign text made visible: what steers a terminal, hides, or turns the direction of writing.
+"""Foreign text made visible: characters that steer a terminal, hide, or change the direction.
 
 Names and error texts come from UP42 and from other programs on this machine. Printed raw, an escape
 sequence recolours or rewrites the terminal, a line break forges a line of a log, and a bidi
-override makes one name look like another. So all that leaves this program as text passes through
-here: `logs` does it for log lines, `cli.terminal` for what commands print.
+override makes one name look like another. So all text output of this program passes through here:
+`logs` does it for log lines, `cli.terminal` for the output of commands.
 """
 
 from __future__ import annotations
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""`text` with each character that is not printable as Python escapes it (`\x1b`, `\u202e`).
+    r"""`text` with each unprintable character as Python escapes it (`\x1b`, `\u202e`).
 
-    Characters of `keep` stay, for instance the line breaks of a text that has several lines.
+    Characters of `keep` stay, for instance the line breaks of a text of several lines.
     """
     if text.isprintable():
         return text
@@ -20,7 +20,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON that says the same, with escapes in place of what is not printable but line breaks.
+    """Equivalent JSON, with escapes for unprintable characters except line breaks and tabs.
 
     Only strings hold such characters, so the result is JSON, and nothing of it is lost.
     """
