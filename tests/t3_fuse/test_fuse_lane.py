@@ -295,7 +295,7 @@ async def test_an_interrupt_ends_a_wait_whose_reader_ends(
     handlers: Handlers, two_places: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {3: Fate.ENDS, 4: Fate.GOES_ON}
-    monkeypatch.setattr(Interrupts, "_fate", lambda _, wait: found[wait.thread_id])
+    monkeypatch.setattr(Interrupts, "_seen", lambda _, wait: found[wait.thread_id])
     handlers.gates = {node: trio.Event() for node in (1, 2, 3)}
     async with served(handlers) as kernel:
         for node, thread_id in ((1, 4), (2, 3), (3, 3)):

@@ -6,8 +6,7 @@ else that needs the same tree (a library, an HTTP server) is another one. It kno
 and no mount point.
 
     async with Engine.open(settings) as engine:
-        for entry in await engine.entries("/orders"):
-            print(entry.name)
+        names = [entry.name for entry in await engine.entries("/orders")]
         async with engine.opened("/assets/ID.tif") as file:
             head = await file.read(0, 16)
 """

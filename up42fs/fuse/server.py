@@ -250,7 +250,7 @@ class Lane:
         until_s = trio.current_time() + METADATA_DEADLINE_S
         try:
             held = Held(request, bytes(self._view[: request.length]), until_s)
-            self._nursery.start_soon(self._answer_later, held, pause_s)
+            supervise.start(self._nursery, self._answer_later, held, pause_s)
         except MemoryError:
             return False
         self._others.take()
