@@ -14,9 +14,9 @@ import up42fs.fuse.attach
 import up42fs.fuse.server
 
 # Their functions are replaced, which has no types.
-lane: Any = up42fs.fuse.server
+server: Any = up42fs.fuse.server
 negotiate: Any = up42fs.fuse.attach
-Lane: Any = lane.Lane
+Server: Any = server.Server
 REAL_RAISE = negotiate.raise_limits
 
 
@@ -60,21 +60,21 @@ def a_mute_mount() -> None:
     async def wait(*_: Any) -> None:
         await trio.sleep_forever()
 
-    Lane._answered = wait
+    Server._answered = wait
 
 
 def errors_for_answers() -> None:
     async def refuse(self: Any, request: Any) -> None:
-        self._send(lane.protocol.refusal(request.unique, errno.EIO))
+        self._send(server.protocol.refusal(request.unique, errno.EIO))
 
-    Lane._answered = refuse
+    Server._answered = refuse
 
 
-def a_lane_that_fails() -> None:
+def a_server_that_fails() -> None:
     async def fail(*_: Any) -> None:
         raise ValueError("a defect")
 
-    Lane.serve = fail
+    Server.serve = fail
 
 
 def a_device_that_refuses() -> None:
@@ -85,7 +85,7 @@ def a_device_that_refuses() -> None:
 
 
 def a_small_buffer() -> None:
-    lane._MESSAGE_BYTES = 8192
+    server._MESSAGE_BYTES = 8192
 
 
 WAYS: dict[str, Callable[[], None]] = {
@@ -98,7 +98,7 @@ WAYS: dict[str, Callable[[], None]] = {
         no_answer_from_libfuse,
         a_mute_mount,
         errors_for_answers,
-        a_lane_that_fails,
+        a_server_that_fails,
         a_device_that_refuses,
         a_small_buffer,
     )

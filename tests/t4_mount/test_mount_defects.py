@@ -42,7 +42,7 @@ FOR_GOOD = {
     "watch",
     "Session._end_when_stopped",
     "Session._end_when_disconnected",
-    "Lane.relay",
+    "Server.relay",
 }
 #: Calls that such work makes of other rooms.
 CALLED = {

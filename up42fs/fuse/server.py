@@ -141,7 +141,7 @@ class _Turn:
         self.scope.deadline = math.inf
 
 
-class Lane:
+class Server:
     """Serves one mount until it is unmounted, or stopped."""
 
     def __init__(

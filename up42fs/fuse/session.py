@@ -53,7 +53,7 @@ from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
-from up42fs.fuse.server import Lane
+from up42fs.fuse.server import Server
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, wanted_background
 from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 
@@ -125,7 +125,7 @@ class Session:
         self._has_ended = False
         self._device_fd = -1
         self._read_ahead: ReadAhead | None = None
-        self._lane: Lane | None = None
+        self._server: Server | None = None
         self._close: _Close = _nothing_to_close
         self._alarms = ExitStack()
         self._notices: Notices = LibfuseNotices()
@@ -142,7 +142,7 @@ class Session:
         self._is_mounted = True
         try:
             with self._alarms:
-                if self._lane is None:
+                if self._server is None:
                     self._alarms.enter_context(_alarm())
                 yield
         finally:
@@ -181,7 +181,7 @@ class Session:
                 self._device_fd = attached.device_fd
                 if handlers is not None and attached.libfuse is not None:
                     self._notices = DeviceNotices(attached.device_fd)
-                    self._lane = Lane(
+                    self._server = Server(
                         attached.device_fd,
                         attached.libfuse,
                         handlers,
@@ -212,7 +212,7 @@ class Session:
         self._notices.close()
         self._close()
         self._close = _nothing_to_close
-        self._lane, self.negotiated, self._notices = None, None, LibfuseNotices()
+        self._server, self.negotiated, self._notices = None, None, LibfuseNotices()
         self._alarms.enter_context(_alarm())
         self._mount_plainly(reason)
 
@@ -223,7 +223,7 @@ class Session:
 
         Reports None if it was stopped before.
         """
-        if self._lane is not None and not await self._answers(task_status, FIRST_TIMEOUT_S):
+        if self._server is not None and not await self._answers(task_status, FIRST_TIMEOUT_S):
             self._mount_anew()
         if not self._has_ended and not await self._answers(task_status, READY_TIMEOUT_S):
             raise Unavailable(
@@ -239,13 +239,13 @@ class Session:
             start_for_good(nursery, self._end_when_stopped, nursery.cancel_scope)
             start_for_good(nursery, self._end_when_disconnected, nursery.cancel_scope)
             nursery.start_soon(self._probe, task_status, limit_s, nursery.cancel_scope)
-            if self._lane is None:
+            if self._server is None:
                 await kept_going(partial(pyfuse3.main, max_tasks=MAX_TASKS))
             else:
-                start_for_good(nursery, self._lane.relay)
+                start_for_good(nursery, self._server.relay)
                 async with trio.open_nursery() as serving:
                     start_for_good(serving, partial(pyfuse3.main, max_tasks=MAX_RARE_TASKS))
-                    await kept_going(self._lane.serve)
+                    await kept_going(self._server.serve)
                     _terminate()
             nursery.cancel_scope.cancel()
         is_there = is_connected(self._device_fd) and not self._stopping.is_set()
@@ -306,10 +306,10 @@ class Session:
     async def _end_when_stopped(self, scope: trio.CancelScope) -> None:
         await self._stopping.wait()
         self.on_end()
-        if self._lane is None:
+        if self._server is None:
             _terminate()
         else:
-            self._lane.stop()
+            self._server.stop()
         await trio.sleep(GRACE_S)
         scope.cancel()
 

@@ -22,7 +22,7 @@ from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
-from up42fs.fuse.server import Lane
+from up42fs.fuse.server import Server
 from up42fs.fuse.shares import Shares
 from up42fs.metrics import Metrics
 
@@ -122,7 +122,7 @@ class Kernel:
         self.libfuse, passage = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         passage.setblocking(False)
         self.ends = (self.device, near, self.libfuse, passage)
-        self.lane = Lane(near.fileno(), passage, handlers, uid=10, gid=20)  # type: ignore[arg-type]
+        self.server = Server(near.fileno(), passage, handlers, uid=10, gid=20)  # type: ignore[arg-type]
         self._unique = 0
 
     async def send(self, opcode: int, body: bytes = b"", node: int = 1, thread_id: int = 3) -> int:
@@ -153,11 +153,11 @@ async def served(handlers: Handlers) -> AsyncIterator[Kernel]:
     try:
         with trio.fail_after(TIMEOUT_S):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(kernel.lane.relay)
+                nursery.start_soon(kernel.server.relay)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(kernel.lane.serve)
+                    serving.start_soon(kernel.server.serve)
                     yield kernel
-                    kernel.lane.stop()
+                    kernel.server.stop()
                 nursery.cancel_scope.cancel()
     finally:
         for end in kernel.ends:
@@ -343,7 +343,7 @@ async def test_a_wait_ends_with_its_time(
         limited.gates[42].set()
         assert (await kernel.receive())[:2] == (reader, 0)
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
-    assert len(kernel.lane._interrupts) == 0
+    assert len(kernel.server._interrupts) == 0
 
 
 @pytest.mark.claim("S16")
@@ -364,7 +364,7 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
         patched = {"is_full": True}
 
         def full(nursery: trio.Nursery, function: Any, *args: Any, **more: Any) -> None:
-            if patched["is_full"] and function == kernel.lane._lead:
+            if patched["is_full"] and function == kernel.server._lead:
                 raise MemoryError
             start_soon(nursery, function, *args, **more)
 
@@ -407,7 +407,7 @@ async def test_a_storm_pauses_while_others_are_answered(
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
         handlers.gates[7].set()
         assert (await kernel.receive())[:2] == (storm[2], 0)
-        assert kernel.lane._others._taken == 0
+        assert kernel.server._others._taken == 0
 
 
 async def test_many_that_wait_and_many_that_do_not(handlers: Handlers) -> None:
@@ -508,7 +508,7 @@ async def test_the_end_of_the_mount_ends_it(
     monkeypatch.setattr(os, "readv", gone)
     with trio.fail_after(TIMEOUT_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(kernel.lane.serve)
+            nursery.start_soon(kernel.server.serve)
             kernel.device.send(b"x")
     for end in kernel.ends:
         end.close()
@@ -552,7 +552,7 @@ async def test_a_surprise_in_any_handler_is_an_error_of_that_request_alone(
 
     async with served(handlers) as kernel:
         for name, (opcode, body) in REQUESTS.items():
-            called = kernel.lane._handlers  # without their deadlines
+            called = kernel.server._handlers  # without their deadlines
             handler = getattr(called, name)
             setattr(called, name, surprise)
             assert (await kernel.ask(opcode, body))[0] == number, name
@@ -605,14 +605,14 @@ async def test_the_leader_goes_on_where_there_is_no_memory_for_another_task(
 ) -> None:
     async with served(handlers) as kernel:
         await trio.testing.wait_all_tasks_blocked(0.01)
-        real = kernel.lane._nursery.start_soon
+        real = kernel.server._nursery.start_soon
 
         class Poor:
             def start_soon(self, *args: Any) -> None:
-                kernel.lane._nursery = nursery
+                kernel.server._nursery = nursery
                 raise MemoryError
 
-        nursery, kernel.lane._nursery = kernel.lane._nursery, Poor()  # type: ignore[assignment]
+        nursery, kernel.server._nursery = kernel.server._nursery, Poor()  # type: ignore[assignment]
         handlers.gates[7] = trio.Event()
         await kernel.send(Opcode.GETATTR, bytes(16), node=7)
         await trio.testing.wait_all_tasks_blocked(0.01)
