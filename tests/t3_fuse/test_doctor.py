@@ -31,7 +31,7 @@ import up42fs
 from up42fs.cli import status_view
 from up42fs.config.settings import Settings
 from up42fs.doctor import bundle, desktop, foreign, machine, mounted, network
-from up42fs.doctor.finding import Finding, Level, Machine
+from up42fs.doctor.finding import Finding, Machine, Severity
 from up42fs.engine import prometheus as exposition
 from up42fs.fuse.mount_table import Mount
 
@@ -59,7 +59,7 @@ def recorder(module: str, make: Callable[..., Finding]) -> Callable[..., Finding
 
 def bad(findings: list[Finding]) -> Finding:
     """The one finding that is not ok; its cure is one line."""
-    found = [finding for finding in findings if finding.level is not Level.OK]
+    found = [finding for finding in findings if finding.level is not Severity.OK]
     assert len(found) == 1, findings
     assert found[0].cure
     assert "\n" not in found[0].cure + found[0].words
@@ -153,70 +153,70 @@ def each(*changes: Callable[[Fake], Any]) -> Callable[[Fake], None]:
     return change
 
 
-MACHINES: dict[str, tuple[Callable[[Fake], Any], Level, str, str]] = {
+MACHINES: dict[str, tuple[Callable[[Fake], Any], Severity, str, str]] = {
     "no /dev/fuse": (
-        lambda f: (f.root / "dev/fuse").unlink(), Level.FAIL, "is missing", "modprobe fuse"),
+        lambda f: (f.root / "dev/fuse").unlink(), Severity.FAIL, "is missing", "modprobe fuse"),
     "a closed /dev/fuse": (
         each(lambda f: (f.root / "dev/fuse").unlink(), lambda f: (f.root / "dev/fuse").mkdir()),
-        Level.FAIL, "cannot be opened", "--device /dev/fuse"),
+        Severity.FAIL, "cannot be opened", "--device /dev/fuse"),
     "no fusermount3": (
-        lambda f: setattr(f, "has_helper", False), Level.FAIL, "missing", "install fuse3"),
+        lambda f: setattr(f, "has_helper", False), Severity.FAIL, "missing", "install fuse3"),
     "fusermount3 without rights": (
-        lambda f: setattr(f, "mode", 0o755), Level.FAIL, "not setuid", "chmod u+s"),
+        lambda f: setattr(f, "mode", 0o755), Severity.FAIL, "not setuid", "chmod u+s"),
     "an old libfuse": (
         lambda f: f.outputs.update({"fusermount3 --version": "version: 3.2.1"}),
-        Level.WARN, "3.2.1 is older than 3.10", "install fuse3"),
+        Severity.WARN, "3.2.1 is older than 3.10", "install fuse3"),
     "a silent libfuse": (
         lambda f: f.outputs.update({"fusermount3 --version": "?"}),
-        Level.WARN, "does not tell", "install fuse3"),
+        Severity.WARN, "does not tell", "install fuse3"),
     "allow_other not allowed": (
         each(
             lambda f: setattr(f, "settings", replace(f.settings, allow_other=True)),
             lambda f: f.files.update({"/etc/fuse.conf": "#user_allow_other\n"}),
         ),
-        Level.FAIL, "does not permit", "tee -a /etc/fuse.conf"),
+        Severity.FAIL, "does not permit", "tee -a /etc/fuse.conf"),
     "apparmor forbids the place": (
         each(lambda f: f.files.update(APPARMOR), lambda f: setattr(f, "place", Path("/srv/up42"))),
-        Level.FAIL, "/srv/up42", "-> /srv/up42/,"),
+        Severity.FAIL, "/srv/up42", "-> /srv/up42/,"),
     "a limit of requests": (
         lambda f: f.files.update({
             "/proc/sys/fs/fuse/default_request_timeout": "60\n",
             "/proc/sys/fs/fuse/max_request_timeout": "0\n",
         }),
-        Level.WARN, "longer than 60 s", "sudo sysctl fs.fuse.default_request_timeout=0"),
+        Severity.WARN, "longer than 60 s", "sudo sysctl fs.fuse.default_request_timeout=0"),
     "no cache": (
         lambda f: setattr(f, "settings", replace(f.settings, cache_size=0)),
-        Level.WARN, "off", "cache_size"),
+        Severity.WARN, "off", "cache_size"),
     "a cache that cannot be": (
         lambda f: f.settings.cache_dir.write_text("a file"),  # type: ignore[union-attr]
-        Level.FAIL, "cannot be written", "--cache-dir"),
-    "a full disk": (lambda f: setattr(f, "free", 9), Level.WARN, "9% free", "cache clear"),
+        Severity.FAIL, "cannot be written", "--cache-dir"),
+    "a full disk": (lambda f: setattr(f, "free", 9), Severity.WARN, "9% free", "cache clear"),
     "sidecars that cannot be": (
         each(with_sidecars, lambda f: (f.root.parent / "data").write_text("a file")),
-        Level.FAIL, "cannot be kept", "XDG_DATA_HOME"),
+        Severity.FAIL, "cannot be kept", "XDG_DATA_HOME"),
     "no room for sidecars": (
         lambda f: with_sidecars(f, sidecars_size=1 << 20),
-        Level.WARN, "room for 1 MiB", "--sidecars-size"),
+        Severity.WARN, "room for 1 MiB", "--sidecars-size"),
     "updatedb": (
         lambda f: f.files.update({"/etc/updatedb.conf": 'PRUNEFS = "nfs"\nPRUNEPATHS="/tmp"\n'}),
-        Level.WARN, "every night", "PRUNEFS"),
+        Severity.WARN, "every night", "PRUNEFS"),
     "tracker": (
         each(
             lambda f: f.programs.append("tracker-miner-f"),
             lambda f: f.outputs.update(HOME_INDEXED),
         ),
-        Level.WARN, "/home/me/up42", "ignored-directories"),
+        Severity.WARN, "/home/me/up42", "ignored-directories"),
     "baloo": (
         lambda f: f.programs.append("baloo_file"),
-        Level.WARN, "/home/me/up42", "balooctl6 config add excludeFolders"),
+        Severity.WARN, "/home/me/up42", "balooctl6 config add excludeFolders"),
     "thumbnails": (
         lambda f: f.outputs.update({NAUTILUS: "'always'\n"}),
-        Level.WARN, "every image", "local-only"),
+        Severity.WARN, "every image", "local-only"),
 }  # fmt: skip
 
 
 def test_a_good_machine_is_well(fake: Fake) -> None:
-    assert [f for f in fake.findings() if f.level is not Level.OK] == []
+    assert [f for f in fake.findings() if f.level is not Severity.OK] == []
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -293,7 +293,7 @@ WELL: dict[str, Callable[[Fake], Any]] = {
 @pytest.mark.parametrize("name", WELL)
 def test_a_machine_is_well_with(fake: Fake, name: str) -> None:
     WELL[name](fake)
-    assert [f for f in fake.findings() if f.level is not Level.OK] == []
+    assert [f for f in fake.findings() if f.level is not Severity.OK] == []
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_machine_is_well_with(fake: Fake, name: str) -> None:
 def test_where_apparmor_lets_mount(fake: Fake, place: str, is_allowed: bool) -> None:
     fake.files.update(APPARMOR)
     fake.place = Path(place)
-    assert (machine.apparmor(fake.machine(), fake.place).level is Level.OK) == is_allowed
+    assert (machine.apparmor(fake.machine(), fake.place).level is Severity.OK) == is_allowed
 
 
 # mounts -----------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ MOUNTS: dict[str, tuple[Mapping[str, Any] | None, str, str]] = {
 def test_a_good_mount_is_well(fake: Fake) -> None:
     fake.files["/sys/class/bdi/0:77/read_ahead_kb"] = "1024\n"
     found = list(mounted.examine(fake.machine(), MOUNT, GOOD))
-    assert {finding.level for finding in found} == {Level.OK}
+    assert {finding.level for finding in found} == {Severity.OK}
 
 
 @pytest.mark.parametrize("name", MOUNTS)
@@ -370,7 +370,7 @@ def test_read_ahead_that_is_less_for_an_image_alone(fake: Fake) -> None:
     fake.files["/sys/class/bdi/0:77/read_ahead_kb"] = "64\n"
     status = {**GOOD, "kernel": {"max_background": 64, "read_ahead_kib": 1024}}
     found = list(mounted.examine(fake.machine(), MOUNT, status))
-    assert {finding.level for finding in found} == {Level.OK}
+    assert {finding.level for finding in found} == {Severity.OK}
 
 
 def test_places_where_nothing_is_mounted_yet(
@@ -381,7 +381,7 @@ def test_places_where_nothing_is_mounted_yet(
     assert "mkdir -p" in bad(list(mounted.unmounted(tmp_path / "none"))).cure
     assert "not a directory" in bad(list(mounted.unmounted(tmp_path / "file"))).words
     assert "hides" in bad(list(mounted.unmounted(tmp_path))).words
-    assert next(mounted.unmounted(tmp_path / "empty")).level is Level.OK
+    assert next(mounted.unmounted(tmp_path / "empty")).level is Severity.OK
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert "not yours" in bad(list(mounted.unmounted(tmp_path / "empty"))).words
 
@@ -433,7 +433,7 @@ def faults(service: Emulator) -> Iterator[Callable[..., Any]]:
 
 def test_a_good_network_is_well(service: Emulator) -> None:
     found = examined(settings_for(service))
-    assert {finding.level for finding in found} == {Level.OK}, found
+    assert {finding.level for finding in found} == {Severity.OK}, found
     assert {"account", "links", "ranges", "speed", "clock"} <= {f.check for f in found}
 
 
@@ -452,7 +452,7 @@ def test_a_service_with(service: Emulator, faults: Callable[..., Any], name: str
     switches, check, words, cure = SERVICES[name]
     faults(**switches)
     finding = bad(examined(settings_for(service)))
-    assert (finding.check, finding.level) == (check, Level.FAIL)
+    assert (finding.check, finding.level) == (check, Severity.FAIL)
     assert words in finding.words
     assert cure in finding.cure
 
@@ -462,7 +462,7 @@ def test_a_slow_line(
 ) -> None:
     monkeypatch.setattr(network, "LEAST_SPEED", 10**12)
     finding = bad(examined(settings_for(service)))
-    assert (finding.check, finding.level) == ("speed", Level.WARN)
+    assert (finding.check, finding.level) == ("speed", Severity.WARN)
     assert "up42fs warm" in finding.cure
 
 
@@ -471,13 +471,13 @@ def test_a_line_that_breaks(
 ) -> None:
     faults(fail_route="store.get", fail_skip=2, fail_status=403)
     finding = bad(examined(settings_for(service)))
-    assert (finding.check, finding.level) == ("speed", Level.FAIL)
+    assert (finding.check, finding.level) == ("speed", Severity.FAIL)
 
 
 def test_a_wrong_clock(service: Emulator, faults: Callable[..., Any]) -> None:
     faults(date_skew_s=-90.0)
     found = examined(settings_for(service))
-    clocks = [f for f in found if f.level is not Level.OK]
+    clocks = [f for f in found if f.level is not Severity.OK]
     assert {f.check for f in clocks} == {"clock"}
     assert all("90 s ahead of" in f.words or "91 s ahead of" in f.words for f in clocks)
     assert "set-ntp" in clocks[0].cure
@@ -494,7 +494,7 @@ def test_no_account_and_a_wrong_one(service: Emulator) -> None:
 
 def test_addresses_that_cannot_be(service: Emulator) -> None:
     finding = bad(examined(settings_for(service, api_url="http://api.example.com")))
-    assert (finding.check, finding.level) == ("address", Level.FAIL)
+    assert (finding.check, finding.level) == ("address", Severity.FAIL)
     finding = bad(examined(settings_for(service, api_url="https://no-such-host.invalid")))
     assert finding.check == "name service"
     finding = bad(examined(settings_for(service, api_url="http://127.0.0.1:1")))
@@ -560,7 +560,7 @@ def test_a_certificate_nobody_knows(service: Emulator, tmp_path: Path) -> None:
     context.load_cert_chain(tmp_path / "pem", tmp_path / "key")
     with web_server(404, context) as port:
         finding = bad(examined(settings_for(service, api_url=f"https://127.0.0.1:{port}")))
-    assert (finding.check, finding.level) == ("tls", Level.FAIL)
+    assert (finding.check, finding.level) == ("tls", Severity.FAIL)
     assert "SSL_CERT_FILE" in finding.cure
 
 
@@ -570,7 +570,7 @@ ELSEWHERE = {"api_url": "https://api.example.com", "auth_url": "https://api.exam
 def test_a_proxy_that_is_not_there(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:1")
     finding = bad(examined(settings_for(service, **ELSEWHERE)))
-    assert (finding.check, finding.level) == ("proxy", Level.FAIL)
+    assert (finding.check, finding.level) == ("proxy", Severity.FAIL)
     assert "HTTPS_PROXY" in finding.cure
     assert "secret" not in str(finding)
 
@@ -582,7 +582,7 @@ def test_a_proxy_that_refuses(
     with web_server(status) as port:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         finding = bad(examined(settings_for(service, **ELSEWHERE)))
-    assert (finding.check, finding.level) == ("proxy", Level.FAIL)
+    assert (finding.check, finding.level) == ("proxy", Severity.FAIL)
 
 
 def test_a_proxy_that_cannot_be_used(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -596,7 +596,7 @@ def test_a_proxy_that_cannot_be_used(service: Emulator, monkeypatch: pytest.Monk
 async def test_an_account_without_assets(service: Emulator) -> None:
     settings = settings_for(service, workspace="00000000-0000-4000-8000-000000000000")
     found = [finding async for finding in network.examine(settings)]
-    (finding,) = [finding for finding in found if finding.level is Level.WARN]
+    (finding,) = [finding for finding in found if finding.level is Severity.WARN]
     assert "no asset in workspace 00000000" in finding.words
     assert "all workspaces together have" in finding.words
     assert finding.cure
@@ -662,7 +662,7 @@ def test_nothing_secret_goes_into_the_archive(fake: Fake, tmp_path: Path) -> Non
     log.write_text(f"GET https://x/y?Signature=abc&a=b\npassword='{SECRET}'\nuser me@example.com\n")
     settings = Settings(username="me@example.com", password=SECRET, credentials=Path("/home/me/c"))
     status = {"account": "me@example.com", "log_file": "/elsewhere"}
-    findings = [Finding("account", Level.OK, f"me@example.com {SECRET}")]
+    findings = [Finding("account", Severity.OK, f"me@example.com {SECRET}")]
     archive = tmp_path / "x.tar.gz"
     bundle.write(archive, fake.machine(), settings, findings, [bundle.Mounted(status, log)])
     with tarfile.open(archive) as tar:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.fuse import protocol
-from up42fs.fuse.protocol import HEAD_BYTES, Entries, Listing, Names, Opcode
+from up42fs.fuse.protocol import HEAD_BYTES, Entries, Names, NamesPlus, Opcode
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
@@ -190,7 +190,7 @@ def records(reply: bytes, before: int) -> list[tuple[bytes, int, int, int, bytes
     room=st.integers(0, 2000),
 )
 def test_a_full_listing(entries: list[tuple[bytes, Attributes, bool]], room: int) -> None:
-    listing = Listing(room, 10, 20)
+    listing = NamesPlus(room, 10, 20)
     taken = []
     for after, (name, found, is_looked_at) in enumerate(entries, 1):
         text = name.decode("utf-8", "surrogateescape")

@@ -72,7 +72,7 @@ async def _examine(
     options: argparse.Namespace, settings: config.Settings, place: Path | None
 ) -> int:
     from up42fs.doctor import bundle
-    from up42fs.doctor.finding import Level, Machine
+    from up42fs.doctor.finding import Machine, Severity
 
     machine = Machine()
     mounts = {mount: read_status(Path(mount.mountpoint)) for mount in _mounts(place)}
@@ -91,7 +91,7 @@ async def _examine(
         names = bundle.write(Path(options.bundle), machine, settings, findings, found, known)
         if not options.json:
             say(f"Wrote {options.bundle}: {', '.join(names)}. Look through it before you send it.")
-    return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
+    return 1 if any(finding.level is Severity.FAIL for finding in findings) else 0
 
 
 def _mounts(place: Path | None) -> list[Mount]:

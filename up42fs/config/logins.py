@@ -43,7 +43,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredLogin:
     """How a login is kept; `left` names the rest of a former one that could not be removed."""
 
     is_in_keyring: bool
@@ -130,7 +130,7 @@ class Logins:
             f"out the region, or run up42fs login {how}",
         )
 
-    def add(self, settings: Settings, *, use_keyring: bool = True) -> Kept:
+    def add(self, settings: Settings, *, use_keyring: bool = True) -> StoredLogin:
         """Keep the account of `settings` in place of its server's former one.
 
         Raises OSError if the file cannot be written.
@@ -145,8 +145,8 @@ class Logins:
         self._write([*self._without(login.server), login])
         # The former login's password in the keyring is unused now, unless it was just replaced.
         if former and not (is_in_keyring and _entry(former) == _entry(login)):
-            return Kept(is_in_keyring, _left(former))
-        return Kept(is_in_keyring)
+            return StoredLogin(is_in_keyring, _left(former))
+        return StoredLogin(is_in_keyring)
 
     def remove(self, settings: Settings) -> Removed | None:
         """Remove the account and password at the server of `settings`; None if there is none."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
@@ -27,7 +27,7 @@ class Finding:
     """
 
     check: str
-    level: Level
+    level: Severity
     words: str
     cure: str = ""
     names: tuple[str, ...] = ()
@@ -44,17 +44,17 @@ class Finding:
 
 def ok(check: str, words: str) -> Finding:
     """All is well."""
-    return Finding(check, Level.OK, words)
+    return Finding(check, Severity.OK, words)
 
 
 def warn(check: str, words: str, cure: str) -> Finding:
     """It works, but could be better."""
-    return Finding(check, Level.WARN, words, cure)
+    return Finding(check, Severity.WARN, words, cure)
 
 
 def fail(check: str, words: str, cure: str) -> Finding:
     """It cannot work."""
-    return Finding(check, Level.FAIL, words, cure)
+    return Finding(check, Severity.FAIL, words, cure)
 
 
 def run_command(command: Sequence[str]) -> str | None:

@@ -23,7 +23,7 @@ from up42fs.api.connection import make_http
 from up42fs.api.links import require_secure
 from up42fs.config.quantities import show_count
 from up42fs.config.settings import Settings
-from up42fs.doctor.finding import Finding, Level, fail, ok, warn
+from up42fs.doctor.finding import Finding, Severity, fail, ok, warn
 from up42fs.engine.account import Connection, connect, credentials_of, nothing_found
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
@@ -51,7 +51,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
         async with make_http() as http:
             for url in dict.fromkeys((settings.auth, settings.api)):
                 async for finding in _host(http, url):
-                    failed = failed or finding.level is Level.FAIL
+                    failed = failed or finding.level is Severity.FAIL
                     yield finding
     except ConfigurationError as error:
         check = "certificates" if "SSL_CERT" in str(error) else "proxy"

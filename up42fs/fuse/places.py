@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from up42fs.fuse.protocol import Head
+from up42fs.fuse.protocol import RequestHead
 
 #: Requests of one kind that may wait in tasks.
 MOST_WAITING = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldRequest:
     """A request without a place; `until_s` is its deadline."""
 
-    head: Head
+    head: RequestHead
     message: bytes
     until_s: float
 
@@ -33,7 +33,7 @@ class Places:
 
     def __init__(self) -> None:
         self._taken = 0
-        self._held: OrderedDict[int, Held] = OrderedDict()
+        self._held: OrderedDict[int, HeldRequest] = OrderedDict()
 
     @property
     def are_full(self) -> bool:
@@ -48,7 +48,7 @@ class Places:
         """Count a request that no longer waits."""
         self._taken -= 1
 
-    def hold(self, request: Held) -> None:
+    def hold(self, request: HeldRequest) -> None:
         """Hold a request until there is a place; they arrive in the order of their deadlines."""
         self._held[request.head.unique] = request
 
@@ -56,13 +56,13 @@ class Places:
         """Drop a held request; return whether it was held."""
         return self._held.pop(unique, None) is not None
 
-    def next(self) -> Held | None:
+    def next(self) -> HeldRequest | None:
         """Return the request that waited longest, if there is a place for it now."""
         if self.are_full or not self._held:
             return None
         return self._held.popitem(last=False)[1]
 
-    def late(self, now_s: float) -> Held | None:
+    def late(self, now_s: float) -> HeldRequest | None:
         """Return and drop a request whose deadline has passed."""
         held = next(iter(self._held.values()), None)
         if held is None or held.until_s > now_s:

@@ -59,7 +59,7 @@ class Opcode(IntEnum):
     READDIRPLUS = 44
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """The head of every request; `node` is its inode."""
 
     length: int
@@ -119,9 +119,9 @@ _NO_ENTRY = bytes(_ENTRY.size)
 _PADS = tuple(b"\0" * ((8 - length) % 8) for length in range(8))
 
 
-def head(message: Buffer) -> Head:
+def head(message: Buffer) -> RequestHead:
     """The head of a request of at least `HEAD_BYTES`."""
-    return Head._make(_HEAD.unpack_from(message))
+    return RequestHead._make(_HEAD.unpack_from(message))
 
 
 def name(message: Buffer, length: int) -> bytes:
@@ -184,7 +184,7 @@ def xattr_name(message: Buffer, length: int) -> bytes:
     return bytes(message[HEAD_BYTES + _SIZE.size : length - 1])
 
 
-def forgets(message: Buffer, request: Head) -> Sequence[tuple[int, int]]:
+def forgets(message: Buffer, request: RequestHead) -> Sequence[tuple[int, int]]:
     """(inode, references given back) of FORGET and BATCH_FORGET."""
     if request.opcode == Opcode.FORGET:
         return [(request.node, handle(message))]
@@ -311,7 +311,7 @@ class Names(_Records):
         return True
 
 
-class Listing(_Records):
+class NamesPlus(_Records):
     """The reply to READDIRPLUS."""
 
     def __init__(self, room: int, uid: int, gid: int) -> None:

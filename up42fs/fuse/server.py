@@ -59,8 +59,8 @@ from up42fs.fuse.callers import Onlookers
 from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.handshake import MAX_WRITE_BYTES
 from up42fs.fuse.interrupts import Interrupts, Wait
-from up42fs.fuse.places import Held, Places
-from up42fs.fuse.protocol import Entries, Head, Listing, Names, Opcode
+from up42fs.fuse.places import HeldRequest, Places
+from up42fs.fuse.protocol import Entries, Names, NamesPlus, Opcode, RequestHead
 from up42fs.fuse.shares import Shares
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ _STORMY = frozenset(
     }
 )
 R = TypeVar("R")
-Answer = Callable[[Head], Coroutine[Any, Any, None]]
+Answer = Callable[[RequestHead], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -125,11 +125,11 @@ class _Turn:
     """
 
     scope: trio.CancelScope
-    waiting: Head | None = None
+    waiting: RequestHead | None = None
     limit: Limit | None = None
     places: Places | None = None
 
-    def wait_for(self, request: Head, limit: Limit | None) -> None:
+    def wait_for(self, request: RequestHead, limit: Limit | None) -> None:
         """The handler of `request` begins to wait."""
         self.waiting, self.limit = request, limit
         if limit is not None:
@@ -243,20 +243,20 @@ class Server:
                 await trio.lowlevel.checkpoint()
                 until = perf_counter() + self._lead_s
 
-    def _put_off(self, request: Head, pause_s: float) -> bool:
+    def _put_off(self, request: RequestHead, pause_s: float) -> bool:
         """Answer a request after a pause; False where there is no room to keep it."""
         if self._others.are_full:
             return False
         until_s = trio.current_time() + METADATA_DEADLINE_S
         try:
-            held = Held(request, bytes(self._view[: request.length]), until_s)
+            held = HeldRequest(request, bytes(self._view[: request.length]), until_s)
             supervise.start(self._nursery, self._answer_later, held, pause_s)
         except MemoryError:
             return False
         self._others.take()
         return True
 
-    async def _answer_later(self, held: Held, pause_s: float) -> None:
+    async def _answer_later(self, held: HeldRequest, pause_s: float) -> None:
         await trio.sleep(pause_s)
         began_s = perf_counter()
         await self._answer_held(held)
@@ -268,7 +268,7 @@ class Server:
     def _lead_s(self) -> float:
         return BUSY_LEAD_S if len(self._interrupts) else LEAD_S
 
-    async def _follow_up(self, request: Head, turn: _Turn) -> None:
+    async def _follow_up(self, request: RequestHead, turn: _Turn) -> None:
         """Answer one request; where it waits, another task leads afterwards."""
         places = self._reads if request.opcode == Opcode.READ else self._others
         if places.are_full and request.opcode in _ENDABLE:
@@ -291,7 +291,7 @@ class Server:
         if turn.waiting is not None and turn.places is None:
             turn.lead_on()
 
-    async def _leave(self, request: Head | None, places: Places) -> None:
+    async def _leave(self, request: RequestHead | None, places: Places) -> None:
         """A request that waited is answered: its place is another's, if there is one."""
         assert request is not None, "or there would be no place"
         self._over(request, places)
@@ -300,14 +300,14 @@ class Server:
             await self._answer_held(held)
             self._over(held.head, places)
 
-    def _note_wait(self, request: Head, scope: trio.CancelScope) -> None:
+    def _note_wait(self, request: RequestHead, scope: trio.CancelScope) -> None:
         """The handler of a request begins to wait; cancelling `scope` ends it."""
         if request.opcode in _ENDABLE:
             is_deaf = request.opcode == Opcode.READ and protocol.is_direct(self._view)
             self._interrupts.begin(request.unique, Wait(request.pid, scope.cancel, is_deaf))
 
     def _refuse_cancelled(
-        self, request: Head, limit: Limit | None, scope: trio.CancelScope
+        self, request: RequestHead, limit: Limit | None, scope: trio.CancelScope
     ) -> None:
         """Answer a request whose wait ended with its time, or with its reader."""
         number = errno.EINTR
@@ -316,11 +316,11 @@ class Server:
             number = late(self._handlers.metrics, operation)
         self._send(protocol.refusal(request.unique, number))
 
-    def _over(self, request: Head, places: Places) -> None:
+    def _over(self, request: RequestHead, places: Places) -> None:
         self._interrupts.over(request.unique)
         places.leave()
 
-    async def _try(self, request: Head, places: Places) -> None:
+    async def _try(self, request: RequestHead, places: Places) -> None:
         """Answer a request without letting it wait, or hold it until there is a place."""
         message = bytes(self._view[: request.length])
         with trio.CancelScope() as trial:
@@ -329,7 +329,7 @@ class Server:
         if not trial.cancelled_caught:
             return
         limit_s = READ_DEADLINE_S if places is self._reads else METADATA_DEADLINE_S
-        places.hold(Held(request, message, trio.current_time() + limit_s))
+        places.hold(HeldRequest(request, message, trio.current_time() + limit_s))
 
         def end() -> None:
             if places.withdraw(request.unique):
@@ -341,7 +341,7 @@ class Server:
             self._late_keeper_runs = True
             supervise.start_for_good(self._nursery, self._refuse_late)
 
-    async def _answer_held(self, held: Held) -> None:
+    async def _answer_held(self, held: HeldRequest) -> None:
         """Answer a held request that got a place; its deadline counts from its arrival."""
         self._interrupts.over(held.head.unique)
         # The buffer is free: each request is parsed before the next one is read.
@@ -381,7 +381,7 @@ class Server:
             return False
         return True
 
-    def _next(self) -> Head | None:
+    def _next(self) -> RequestHead | None:
         """Return the next request, or None; its bytes stay in `_view` until a handler waits."""
         while True:
             try:
@@ -416,7 +416,7 @@ class Server:
 
     # answering -----------------------------------------------------------------------------
 
-    async def _answered(self, request: Head) -> None:
+    async def _answered(self, request: RequestHead) -> None:
         try:
             await self._answers.get(request.opcode, self._pass_on)(request)
         except pyfuse3.FUSEError as error:
@@ -430,7 +430,7 @@ class Server:
         self._send(protocol.refusal(unique, number))
         supervise.report(self._answered, error)
 
-    def _reply(self, request: Head, body: protocol.Buffer) -> bool:
+    def _reply(self, request: RequestHead, body: protocol.Buffer) -> bool:
         """Send a reply; return False if the kernel no longer wants it."""
         head = protocol.reply_head(request.unique, len(body))
         try:
@@ -456,7 +456,7 @@ class Server:
         log.error("the kernel refused an answer: %s", error)
         return False
 
-    async def _lookup(self, request: Head) -> None:
+    async def _lookup(self, request: RequestHead) -> None:
         name = protocol.name(self._view, request.length)
         found = await self._handlers.lookup(request.node, name)
         is_told = self._reply(request, self._entries.entry(found))
@@ -467,48 +467,48 @@ class Server:
         if not is_told:
             self._handlers.forget([(found.inode, 1)])
 
-    async def _forget(self, request: Head) -> None:
+    async def _forget(self, request: RequestHead) -> None:
         self._handlers.forget(protocol.forgets(self._view, request))
 
-    async def _getattr(self, request: Head) -> None:
+    async def _getattr(self, request: RequestHead) -> None:
         found = await self._handlers.getattr(request.node)
         self._reply(request, self._entries.attributes(found))
 
-    async def _open(self, request: Head) -> None:
+    async def _open(self, request: RequestHead) -> None:
         flags = protocol.open_flags(self._view)
         opened = await self._handlers.open(request.node, flags, request.pid, request.uid)
         if not self._reply(request, protocol.opened(opened)):
             with trio.CancelScope(shield=True):  # the reader may have ended with its request
                 await self._handlers.release(opened.handle)
 
-    async def _read(self, request: Head) -> None:
+    async def _read(self, request: RequestHead) -> None:
         handle, offset, size = protocol.read_in(self._view)
         is_mapped = protocol.fills_page_cache(self._view)
         self._reply(request, await self._handlers.read(handle, offset, size, is_mapped))
 
-    async def _write(self, request: Head) -> None:
+    async def _write(self, request: RequestHead) -> None:
         written = await self._handlers.write(*protocol.write_in(self._view))
         self._reply(request, protocol.count(written))
 
-    async def _release(self, request: Head) -> None:
+    async def _release(self, request: RequestHead) -> None:
         await self._handlers.release(protocol.handle(self._view))
         self._reply(request, b"")
 
-    async def _opendir(self, request: Head) -> None:
+    async def _opendir(self, request: RequestHead) -> None:
         handle = await self._handlers.opendir(request.node)
         if not self._reply(request, protocol.opened_directory(handle)):
             with trio.CancelScope(shield=True):
                 await self._handlers.releasedir(handle)
 
-    async def _readdir(self, request: Head) -> None:
+    async def _readdir(self, request: RequestHead) -> None:
         handle, offset, room = protocol.read_in(self._view)
         names = Names(room)
         await self._handlers.list_names(handle, offset, names.add)
         self._reply(request, names.reply())
 
-    async def _readdirplus(self, request: Head) -> None:
+    async def _readdirplus(self, request: RequestHead) -> None:
         handle, offset, room = protocol.read_in(self._view)
-        listing = Listing(room, *self._owner)
+        listing = NamesPlus(room, *self._owner)
         bare = None if self._onlookers.wants_files(request.pid) else listing.add_name
         await self._handlers.readdir(handle, offset, listing.add, bare)
         if not listing.is_full:
@@ -516,35 +516,35 @@ class Server:
         if not self._reply(request, listing.reply()):
             self._handlers.forget((inode, 1) for inode in listing.inodes())
 
-    async def _releasedir(self, request: Head) -> None:
+    async def _releasedir(self, request: RequestHead) -> None:
         await self._handlers.releasedir(protocol.handle(self._view))
         self._reply(request, b"")
 
-    async def _getxattr(self, request: Head) -> None:
+    async def _getxattr(self, request: RequestHead) -> None:
         room = protocol.xattr_size(self._view)
         name = protocol.xattr_name(self._view, request.length)
         value = await self._handlers.getxattr(request.node, name, request.uid)
         self._reply_xattr(request, value, room)
 
-    async def _listxattr(self, request: Head) -> None:
+    async def _listxattr(self, request: RequestHead) -> None:
         room = protocol.xattr_size(self._view)
         names = await self._handlers.listxattr(request.node, request.uid)
         self._reply_xattr(request, b"".join(name + b"\0" for name in names), room)
 
-    def _reply_xattr(self, request: Head, value: bytes, room: int) -> None:
+    def _reply_xattr(self, request: RequestHead, value: bytes, room: int) -> None:
         if room and len(value) > room:
             raise pyfuse3.FUSEError(errno.ERANGE)
         self._reply(request, value if room else protocol.count(len(value)))
 
-    async def _statfs(self, request: Head) -> None:
+    async def _statfs(self, request: RequestHead) -> None:
         self._reply(request, protocol.usage(*await self._handlers.statfs()))
 
-    async def _interrupt(self, _: Head) -> None:
+    async def _interrupt(self, _: RequestHead) -> None:
         self._interrupts.interrupted(protocol.interrupted(self._view))
 
     # libfuse -------------------------------------------------------------------------------
 
-    async def _pass_on(self, request: Head) -> None:
+    async def _pass_on(self, request: RequestHead) -> None:
         message = bytes(self._view[: request.length])
         if self._hand_over(message):
             return

@@ -84,7 +84,7 @@ class _Mount:
         self._mountpoint = mountpoint
         self._recent = recent
         self._given_source = source
-        self._record: records.Record | None = None
+        self._record: records.MountRecord | None = None
         self._tuned: Tuned | None = None
         self._ending = Ending(lambda: self._session.take_away())
 
@@ -180,7 +180,7 @@ class _Mount:
 
     async def _keep_record(self) -> None:
         disk, log_file = self._engine.store.disk_status(), self._settings.log_file
-        self._record = records.Record(
+        self._record = records.MountRecord(
             str(self._mountpoint),
             os.getpid(),
             log_file=str(log_file) if log_file else None,

@@ -20,7 +20,7 @@ _MOST_BYTES = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class MountRecord:
     """One mount; `files` is the directory of its account's cached files."""
 
     mountpoint: str
@@ -29,7 +29,7 @@ class Record:
     files: str | None = None
 
 
-def write(record: Record) -> None:
+def write(record: MountRecord) -> None:
     """Keep the record, in place of an older one. Raises OSError."""
     path = _path(record.mountpoint)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ def write(record: Record) -> None:
     fresh.replace(path)
 
 
-def remove(record: Record) -> None:
+def remove(record: MountRecord) -> None:
     """Take the record away, where it is still this mount's. Never raises."""
     with suppress(OSError):
         if read(Path(record.mountpoint)) == record:
             _path(record.mountpoint).unlink()
 
 
-def read(mountpoint: Path) -> Record | None:
+def read(mountpoint: Path) -> MountRecord | None:
     """The record of this user's mount at `mountpoint`; None where there is none to be believed."""
     path = _path(str(mountpoint))
     try:
@@ -59,7 +59,7 @@ def read(mountpoint: Path) -> Record | None:
             return None
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             entry = json.loads(file.read(_MOST_BYTES))
-        record = Record(**{field.name: entry.get(field.name) for field in fields(Record)})
+        record = MountRecord(**{field.name: entry.get(field.name) for field in fields(MountRecord)})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     return record if record.mountpoint == str(mountpoint) else None
