@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.readahead.folder.order import Course, Folder, Order, locale_key, natural_key
+from up42fs.readahead.folder.order import Course, Folder, SortOrder, locale_key, natural_key
 
 names = st.lists(
     st.text("abAB019_-. ()é", min_size=1, max_size=8).map(lambda text: "x" + text),
@@ -30,7 +30,7 @@ names = st.lists(
 def test_courses_are_walks_over_all_files(listed: list[str], data: st.DataObject) -> None:
     where = Folder("f", {f"id-{name}": name for name in listed})
     ids = {f"id-{name}" for name in listed}
-    for order in Order:
+    for order in SortOrder:
         for step in (1, -1):
             course = Course(order, step)
             first = where.beginning(course)
@@ -48,9 +48,9 @@ def test_courses_are_walks_over_all_files(listed: list[str], data: st.DataObject
 
 def test_a_course_of_one_suffix_leaves_the_others_out() -> None:
     where = Folder("f", {"1": "a.tif", "2": "a.xml", "3": "b.TIF", "4": "b.xml", "5": "c"})
-    assert Course(Order.LISTED, 1, ".tif") in where.courses("1", "3")
-    assert Course(Order.LISTED) not in where.courses("1", "3")
-    assert where.distance(Course(Order.NAME, 1, ".tif"), "1", "2") is None
+    assert Course(SortOrder.LISTED, 1, ".tif") in where.courses("1", "3")
+    assert Course(SortOrder.LISTED) not in where.courses("1", "3")
+    assert where.distance(Course(SortOrder.NAME, 1, ".tif"), "1", "2") is None
     assert where.suffix("5") == ""
 
 
@@ -60,16 +60,16 @@ def test_python_and_ls_agree_with_our_orders(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     where = Folder("f", {n: n for n in listed}, lambda n: (tmp_path / n).stat().st_ino)
 
-    def walk(order: Order) -> list[str]:
+    def walk(order: SortOrder) -> list[str]:
         first = where.beginning(Course(order))
         assert first is not None
         return [first, *where.after(Course(order), first)]
 
     env = os.environ | {"LC_ALL": "C"}
     ls = subprocess.run(["ls", tmp_path], capture_output=True, text=True, env=env, check=True)
-    assert walk(Order.NAME) == ls.stdout.split()
-    assert walk(Order.INODE) == sorted(listed, key=lambda name: (tmp_path / name).stat().st_ino)
-    natural = walk(Order.NATURAL)
+    assert walk(SortOrder.NAME) == ls.stdout.split()
+    assert walk(SortOrder.INODE) == sorted(listed, key=lambda name: (tmp_path / name).stat().st_ino)
+    natural = walk(SortOrder.NATURAL)
     assert natural.index("b_9.tif") < natural.index("b_10.tif")
 
 
@@ -96,7 +96,7 @@ _PAIRS = st.one_of(
         )
     ),
 )
-#: contrib/test makes them. C.UTF-8 sorts by code points, as `Order.NAME` does.
+#: contrib/test makes them. C.UTF-8 sorts by code points, as `SortOrder.NAME` does.
 LOCALES = ("en_US.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8")
 needs_glibc = pytest.mark.skipif(not platform.libc_ver()[0], reason="another C library")
 
@@ -124,9 +124,9 @@ def test_glibc_agrees(collation: str) -> None:
 
 
 @needs_glibc
-@pytest.mark.parametrize(("speech", "order"), [*((each, Order.LOCALE) for each in LOCALES),
-    ("C.UTF-8", Order.NAME), ("C", Order.NAME)])  # fmt: skip
-def test_shells_expand_in_one_of_our_orders(speech: str, order: Order, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("speech", "order"), [*((each, SortOrder.LOCALE) for each in LOCALES),
+    ("C.UTF-8", SortOrder.NAME), ("C", SortOrder.NAME)])  # fmt: skip
+def test_shells_expand_in_one_of_our_orders(speech: str, order: SortOrder, tmp_path: Path) -> None:
     listed = {
         *(f"{band}.{end}" for band in ("B01", "B8A", "B10", "b02", "TCI", "scl") for end in ENDS),
         *(f"DIM_PHR1{one}_{two}_2024061{n}10{n:02}_ORT_{n}.TIF"
@@ -146,7 +146,7 @@ def test_shells_expand_wild_names_nearly_so(speech: str, tmp_path: Path) -> None
     wild = {
         "x" + "".join(rng.choices("abAB019_-. éä", k=rng.randint(1, 9))) + "x" for _ in range(400)
     }
-    where, there = ours(wild, Order.LOCALE), expanded(wild, speech, tmp_path)
+    where, there = ours(wild, SortOrder.LOCALE), expanded(wild, speech, tmp_path)
     pairs = set(itertools.pairwise(where)) & set(itertools.pairwise(there))
     assert len(pairs) > 0.9 * len(wild)
 
@@ -154,7 +154,7 @@ def test_shells_expand_wild_names_nearly_so(speech: str, tmp_path: Path) -> None
 ENDS = ("tif", "TIF", "xml", "tif.aux.xml")
 
 
-def ours(listed: set[str], order: Order) -> list[str]:
+def ours(listed: set[str], order: SortOrder) -> list[str]:
     where = Folder("f", {name: name for name in sorted(listed, key=lambda name: name[::-1])})
     first = where.beginning(Course(order))
     assert first is not None
@@ -174,5 +174,5 @@ def expanded(listed: set[str], speech: str, directory: Path) -> list[str]:
 def test_large_directories_are_followed_without_keys() -> None:
     where = Folder("f", {str(n): f"s{n:05}.bin" for n in range(5000)})
     orders = {course.order for course in where.courses("7", "8")}
-    assert orders >= {Order.LISTED, Order.NAME}
-    assert not orders & {Order.LOCALE, Order.NATURAL}
+    assert orders >= {SortOrder.LISTED, SortOrder.NAME}
+    assert not orders & {SortOrder.LOCALE, SortOrder.NATURAL}

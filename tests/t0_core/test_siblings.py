@@ -12,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from up42fs.readahead.folder.order import Folder
-from up42fs.readahead.folder.siblings import IDLE_S, Plan, Siblings
-from up42fs.readahead.folder.trust import FIRST_BYTES, FIRST_FILES, MOST_FILES
-from up42fs.readahead.folder.walk import FILE_BYTES, FIRST_WINDOW, UNIT_BYTES, Visit, Want
+from up42fs.readahead.folder.siblings import IDLE_S, FolderPlan, FolderWalks
+from up42fs.readahead.folder.walk import (
+    FILE_BYTES,
+    FIRST_BYTES,
+    FIRST_FILES,
+    FIRST_WINDOW,
+    MOST_FILES,
+    UNIT_BYTES,
+    Visit,
+    Want,
+)
 from up42fs.readahead.tuning import KIB, MIB
 
 LIMIT = 32 * MIB
@@ -37,7 +45,7 @@ class Reader:
     cancelled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.siblings = Siblings(lambda file: self.sizes.get(file, self.size), LIMIT)
+        self.siblings = FolderWalks(lambda file: self.sizes.get(file, self.size), LIMIT)
         self.foreseen_bytes = 0
         self.foreseen_files = 0
 
@@ -80,7 +88,7 @@ class Reader:
         self.close(visit)
         return asked
 
-    def _take(self, plan: Plan | None) -> list[str]:
+    def _take(self, plan: FolderPlan | None) -> list[str]:
         for want in plan.ahead if plan else ():
             for span in want.spans(self.true_size(want.file)):
                 assert span.stop <= self.true_size(want.file)

@@ -13,9 +13,8 @@ import pytest
 from harness import DATA
 
 from up42fs.readahead.folder.order import Folder
-from up42fs.readahead.folder.siblings import Siblings
-from up42fs.readahead.folder.trust import Trust
-from up42fs.readahead.folder.walk import UNIT_BYTES, Visit
+from up42fs.readahead.folder.siblings import FolderWalks
+from up42fs.readahead.folder.walk import UNIT_BYTES, Visit, WalkTrust
 
 TRACES = DATA.parent / "traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason=f"no recorded traces at {TRACES}")
@@ -31,7 +30,7 @@ def events(case: str) -> Iterator[dict[str, Any]]:
     )
 
 
-def replay(case: str, least_bytes: int = 1) -> Trust:
+def replay(case: str, least_bytes: int = 1) -> WalkTrust:
     """Every file is as long as it was read, or `least_bytes`."""
     rows = list(events(case))
     sizes: dict[str, int] = defaultdict(lambda: least_bytes)
@@ -42,7 +41,7 @@ def replay(case: str, least_bytes: int = 1) -> Trust:
         if row["op"] == "read":
             sizes[row["path"]] = max(sizes[row["path"]], row["off"] + row["ret"])
     folders = {key: Folder(key, dict(sorted(found.items()))) for key, found in names.items()}
-    siblings = Siblings(sizes.__getitem__)
+    siblings = FolderWalks(sizes.__getitem__)
     visits: dict[tuple[str, int | None], Visit] = {}
     for row in rows:
         path, handle = row["path"], (row["path"], row.get("fh"))

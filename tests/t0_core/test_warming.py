@@ -18,14 +18,14 @@ from up42fs.cli.warm.ranges import (
 )
 from up42fs.ranges import RangeSet
 from up42fs.readahead.plan import Exact, Plan
-from up42fs.readahead.tiff import Layout, Level
+from up42fs.readahead.tiff import TiffLayout, TiffLevel
 from up42fs.types import ByteRange
 
 SIZE = 10**9
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
+def layouts(draw: st.DrawFn) -> TiffLayout:
     """A pyramid whose tiles lie anywhere, some of them sparse."""
     tile = draw(st.sampled_from([16, 256, 512]))
     width, height = draw(st.integers(1, 6 * tile)), draw(st.integers(1, 6 * tile))
@@ -38,9 +38,9 @@ def layouts(draw: st.DrawFn) -> Layout:
         starts = [1 + (seed + 7919 * i) * 6151 % (SIZE - 10**6) for i in range(count)]
         lengths = [(seed + i) % 5 * 1000 for i in range(count)]
         levels.append(
-            Level(w, h, tile, tile, planes, array("Q", starts), array("Q", lengths), number > 0)
+            TiffLevel(w, h, tile, tile, planes, array("Q", starts), array("Q", lengths), number > 0)
         )
-    return Layout(tuple(levels))
+    return TiffLayout(tuple(levels))
 
 
 @st.composite
@@ -49,13 +49,13 @@ def windows(draw: st.DrawFn) -> Window:
     return Window(left, top, left + draw(st.integers(1, 3000)), top + draw(st.integers(1, 3000)))
 
 
-def tiles(level: Level) -> product:
+def tiles(level: TiffLevel) -> product:
     return product(range(level.planes), range(level.down), range(level.across))
 
 
 @given(layouts(), windows(), st.booleans())
 def test_every_tile_under_the_window_is_there(
-    layout: Layout, window: Window, overviews: bool
+    layout: TiffLayout, window: Window, overviews: bool
 ) -> None:
     ranges = map_ranges(layout, SIZE, overviews=overviews, window=window)
     held = RangeSet(ranges)
@@ -82,7 +82,7 @@ def test_every_tile_under_the_window_is_there(
 
 
 @given(layouts(), windows())
-def test_less_is_never_more(layout: Layout, window: Window) -> None:
+def test_less_is_never_more(layout: TiffLayout, window: Window) -> None:
     everything = RangeSet(map_ranges(layout, SIZE, overviews=False, window=None))
     for overviews, box in ((True, None), (False, window), (True, window)):
         for span in map_ranges(layout, SIZE, overviews=overviews, window=box):
@@ -90,7 +90,7 @@ def test_less_is_never_more(layout: Layout, window: Window) -> None:
 
 
 @given(layouts())
-def test_overviews_are_all_of_the_reduced_levels(layout: Layout) -> None:
+def test_overviews_are_all_of_the_reduced_levels(layout: TiffLayout) -> None:
     held = RangeSet(map_ranges(layout, SIZE, overviews=True, window=None))
     assert bool(held) == any(level.stored_bytes and level.is_reduced for level in layout.levels)
     for level in layout.levels[1:]:
@@ -121,7 +121,7 @@ def test_exact_reads_ask_for_what_is_missing_and_nothing_else(
 
 
 def test_what_is_no_tiff_needs_nothing() -> None:
-    assert map_ranges(Layout(is_tiff=False), SIZE, overviews=False, window=None) == []
+    assert map_ranges(TiffLayout(is_tiff=False), SIZE, overviews=False, window=None) == []
 
 
 @given(

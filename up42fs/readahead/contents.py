@@ -14,7 +14,7 @@ from enum import Enum, auto
 from up42fs.readahead import tiff
 from up42fs.readahead import zip as zipfile
 from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
-from up42fs.readahead.tiff import Get, Layout, Tile
+from up42fs.readahead.tiff import Get, TiffLayout, Tile
 from up42fs.types import ByteRange, Bytes
 
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
@@ -40,8 +40,8 @@ class Image:
 
     base: int
     size: int
-    layout: Layout | None = None  # None: not read yet
-    _reading: tiff.Reading = field(repr=False, kw_only=True)
+    layout: TiffLayout | None = None  # None: not read yet
+    _reading: tiff.TiffParser = field(repr=False, kw_only=True)
 
     def under(self, span: ByteRange) -> list[Tile]:
         """The tiles that have bytes in the object's `span`, in the order of the file."""
@@ -208,7 +208,7 @@ class Structure:
             self.budget.spend(1, _IMAGE_BYTES)
         except OverBudgetError:
             return
-        image = Image(base, size, _reading=tiff.Reading(size, self.budget))
+        image = Image(base, size, _reading=tiff.TiffParser(size, self.budget))
         self._added = image
         self._unread.add(image)
         self._held_bytes += _IMAGE_BYTES

@@ -22,6 +22,10 @@ MOST_HELD_BYTES = 24 << 20
 BYTES_A_STEP = 16
 
 
+class MalformedError(Exception):
+    """The file breaks the rules of its format."""
+
+
 class OverBudgetError(Exception):
     """The file has used up its parse budget."""
 

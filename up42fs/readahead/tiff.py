@@ -2,10 +2,10 @@
 
 Knows the format (TIFF 6.0, BigTIFF, both byte orders; including GDAL's COG layout); nothing of
 pixels, compression or callers. Bytes come from a callback that may not have them: missing ranges
-are listed in `Layout.lacking`, and the caller tries again once they have arrived. Hostile input
+are listed in `TiffLayout.lacking`, and the caller tries again once they have arrived. Hostile input
 yields fewer levels, never an exception, and costs no more than its `ParseBudget`: a table is
 charged by its length before it is read, and a lookup in the tables (`under`) finds at most
-`MOST_UNDER` tiles. Nothing is parsed twice: `Reading` resumes at the missing bytes.
+`MOST_UNDER` tiles. Nothing is parsed twice: `TiffParser` resumes at the missing bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
-from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
+from up42fs.readahead.parse_budget import MalformedError, OverBudgetError, ParseBudget
 from up42fs.types import ByteRange, Bytes
 
 #: Returns the bytes of a range of the TIFF, or None if they are not available.
@@ -57,7 +57,7 @@ _REDUCED, _MASK = 1, 4
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A tile (or strip: a tile as wide as the image) by its place in `Layout.levels`."""
+    """A tile (or strip: a tile as wide as the image) by its place in `TiffLayout.levels`."""
 
     level: int
     plane: int
@@ -66,7 +66,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Level:
+class TiffLevel:
     """One image of the file: full resolution, an overview, a mask, a page.
 
     Sizes in pixels; `offsets` and `counts` in bytes, by plane, then row, then column. A count of
@@ -173,7 +173,7 @@ def _fit(offsets: array[int], counts: array[int], size: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TiffLayout:
     """The images of one TIFF as far as they could be parsed; `lacking` are the missing byte ranges.
 
     A level that could not be parsed has a single tile of no bytes.
@@ -181,7 +181,7 @@ class Layout:
     `is_tiff` False: the file has another format.
     """
 
-    levels: tuple[Level, ...] = ()
+    levels: tuple[TiffLevel, ...] = ()
     lacking: tuple[ByteRange, ...] = ()
     is_tiff: bool = True
 
@@ -211,17 +211,13 @@ class Layout:
 
 #: Memory of a level beside its tables, bytes.
 LEVEL_BYTES = 1024
-NOT_TIFF = Layout(is_tiff=False)
-_NOTHING = Level(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
+NOT_TIFF = TiffLayout(is_tiff=False)
+_NOTHING = TiffLevel(1, 1, 1, 1, 1, array("Q", [0]), array("Q", [0]))
 
 
 class _LackingError(Exception):
     def __init__(self, span: ByteRange) -> None:
         self.span = span
-
-
-class _MalformedError(Exception):
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +253,9 @@ class _Dialect:
         return values
 
 
-def parse(size: int, get: Get) -> Layout:
+def parse(size: int, get: Get) -> TiffLayout:
     """The layout of the TIFF of `size` bytes behind `get`; never raises."""
-    reading = Reading(size)
+    reading = TiffParser(size)
     layout = reading.learn(get)
     while reading.is_interrupted:
         layout = reading.learn(get)
@@ -274,14 +270,14 @@ class _Waiting:
     lacking: ByteRange
 
 
-class Reading:
+class TiffParser:
     """Incremental parser of one TIFF of `size` bytes; nothing is parsed twice."""
 
     def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
         self._size = size
         self._budget = budget or ParseBudget()
         self._dialect: _Dialect | None = None
-        self._levels: list[Level] = []
+        self._levels: list[TiffLevel] = []
         self._waiting: dict[int, _Waiting] = {}  # by the level's number
         self._next: int | None = None  # offset of the next directory; 0: none
         self._lacking: ByteRange | None = None  # needed to read the next directory
@@ -290,7 +286,7 @@ class Reading:
         #: reached.
         self.is_interrupted = False
 
-    def learn(self, get: Get) -> Layout:
+    def learn(self, get: Get) -> TiffLayout:
         """Return the layout as far as the available bytes allow; never raises."""
         self.is_interrupted = False
         reader = _Reader(self._size, get, self._budget)
@@ -302,11 +298,11 @@ class Reading:
             self._go_on(reader)
         except _LackingError as one:
             self._lacking = one.span
-        except (_MalformedError, OverBudgetError):
+        except (MalformedError, OverBudgetError):
             self._next, self._lacking = 0, None
         lacking = [one.lacking for one in self._waiting.values()]
         lacking += [self._lacking] if self._lacking else []
-        return Layout(tuple(self._levels), tuple(lacking))
+        return TiffLayout(tuple(self._levels), tuple(lacking))
 
     def _begin(self, reader: _Reader) -> bool:
         if self._next is None:
@@ -338,7 +334,7 @@ class Reading:
             self._levels[number] = reader.level(self._dialect, tags) or _NOTHING
         except _LackingError as one:
             self._waiting[number] = _Waiting(tags, one.span)
-        except (_MalformedError, OverBudgetError):
+        except (MalformedError, OverBudgetError):
             pass  # smaller levels may still fit
 
 
@@ -370,7 +366,7 @@ class _Reader:
         code, width = ("Q", 8) if dialect.is_big else ("H", 2)
         count = dialect.number(self._read(position, width, DIRECTORY_BYTES), code)
         if not 0 < count <= _MOST_ENTRIES:
-            raise _MalformedError
+            raise MalformedError
         first = position + width
         entries = self._read(first, count * dialect.entry_bytes + dialect.word_bytes)
         self._budget.spend(2 * count, LEVEL_BYTES)
@@ -383,7 +379,7 @@ class _Reader:
                 tags.setdefault(tag, (kind, number, value_at))
         return tags, dialect.number(entries[-dialect.word_bytes :], dialect.word)
 
-    def level(self, dialect: _Dialect, tags: dict[int, _Tag]) -> Level | None:
+    def level(self, dialect: _Dialect, tags: dict[int, _Tag]) -> TiffLevel | None:
         def one(tag: int, default: int) -> int:
             return self._values(dialect, tags[tag])[0] if tag in tags else default
 
@@ -406,7 +402,7 @@ class _Reader:
         offsets, counts = self._tables(dialect, places, lengths)
         if not _fit(offsets, counts, self._size):
             return None
-        return Level(
+        return TiffLevel(
             width, height, tile_width, tile_height, planes, offsets, counts,
             is_reduced=bool(subfile & _REDUCED), is_mask=bool(subfile & _MASK),
             order=_in_order(offsets, counts, self._budget),
@@ -422,9 +418,9 @@ class _Reader:
         return offsets, counts
 
     def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
-        """The values of an entry of which one is used; raises _MalformedError for too many."""
+        """The values of an entry of which one is used; raises MalformedError for too many."""
         if tag[1] > _MOST_VALUES:
-            raise _MalformedError
+            raise MalformedError
         return dialect.numbers(*self._raw(dialect, tag))
 
     def _raw(self, dialect: _Dialect, tag: _Tag) -> tuple[Bytes, str]:
@@ -433,7 +429,7 @@ class _Reader:
         code = _CODES[kind]
         length = struct.calcsize("=" + code) * count
         if not 0 < count <= MOST_TILES:
-            raise _MalformedError
+            raise MalformedError
         if length > dialect.word_bytes:
             position = self.word(dialect, position)
         # If one table is missing, the other is copied again at the next attempt.
@@ -443,7 +439,7 @@ class _Reader:
     def _read(self, position: int, length: int, wish: int = 0) -> Bytes:
         """Return `length` bytes; if they are missing, report at least `wish` bytes as lacking."""
         if position < 0 or position + length > self._size:
-            raise _MalformedError
+            raise MalformedError
         data = self._get(ByteRange(position, position + length))
         if data is None:
             stop = min(position + max(length, wish), self._size)

@@ -39,7 +39,7 @@ from statistics import fmean
 from up42fs.ranges import ceil_to, floor_to
 from up42fs.readahead.contents import Image
 from up42fs.readahead.grid import Grid, Pane
-from up42fs.readahead.tiff import Level, Tile
+from up42fs.readahead.tiff import TiffLevel, Tile
 from up42fs.readahead.tuning import BUFFER_BYTES, KERNEL_READ_BYTES, Tuning
 from up42fs.types import ByteRange
 
@@ -104,7 +104,7 @@ class Shapes:
         """Whether enough windows of the level are recorded to predict the next one's size."""
         return len(self._recent.get(key, ())) == _REMEMBERED
 
-    def guess(self, key: tuple[int, int], level: Level) -> tuple[int, int]:
+    def guess(self, key: tuple[int, int], level: TiffLevel) -> tuple[int, int]:
         """Guess the rows and columns of the level's next window."""
         recent = self._recent.get(key)
         if not recent:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
-from up42fs.readahead.parse_budget import OverBudgetError, ParseBudget
+from up42fs.readahead.parse_budget import MalformedError, OverBudgetError, ParseBudget
 from up42fs.types import ByteRange, Bytes
 
 #: Size of the end record with the longest comment after it.
@@ -110,7 +110,7 @@ def parse_directory(
         found.extend(_members(bytes(data), directory.count, budget or ParseBudget()))
     except OverBudgetError:
         pass
-    except _MalformedError:
+    except MalformedError:
         found.clear()
     largest = max(found, key=itemgetter(1), default=None)
     return Members(found, Member(*largest) if largest else None)
@@ -141,16 +141,12 @@ def _end64(size: int, data: bytes, end: int) -> tuple[int, int, int] | None:
     return count, length, start
 
 
-class _MalformedError(Exception):
-    pass
-
-
 def _members(data: bytes, count: int, budget: ParseBudget) -> Iterator[tuple[int, int, bool]]:
     at = 0
     for _ in range(count):
         budget.spend(_MEMBER_STEPS, _MEMBER_BYTES)
         if not data.startswith(_ENTRY, at) or at + _ENTRY_BYTES > len(data):
-            raise _MalformedError
+            raise MalformedError
         method, packed, unpacked = struct.unpack_from("<H8xLL", data, at + 10)
         name, extra, comment = struct.unpack_from("<HHH", data, at + 28)
         header_at = struct.unpack_from("<L", data, at + 42)[0]

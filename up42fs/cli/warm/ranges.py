@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from up42fs.ranges import align, coalesce, split
-from up42fs.readahead.tiff import Layout, Level
+from up42fs.readahead.tiff import TiffLayout, TiffLevel
 from up42fs.types import ByteRange
 
 #: One reader's share of a whole file: too short for a scan, whose bytes are not kept for long.
@@ -32,7 +32,7 @@ class Window:
 
 
 def map_ranges(
-    layout: Layout, size: int, *, overviews: bool, window: Window | None
+    layout: TiffLayout, size: int, *, overviews: bool, window: Window | None
 ) -> list[ByteRange]:
     """The bytes of the tiles that a map needs: of overviews only, within `window` only, or both.
 
@@ -62,7 +62,7 @@ def requests(spans: Iterable[ByteRange], most: int) -> int:
     return sum(-(-len(piece) // REQUEST_BYTES) for piece in pieces(spans, most))
 
 
-def _tiles(level: Level, full: Level, window: Window | None) -> Iterable[ByteRange]:
+def _tiles(level: TiffLevel, full: TiffLevel, window: Window | None) -> Iterable[ByteRange]:
     rows, columns = range(level.down), range(level.across)
     if window is not None:
         rows = _under(window.top, window.bottom, level.height, full.height, level.tile_height)

@@ -27,8 +27,7 @@ from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
 from up42fs.metrics import Metrics
 from up42fs.readahead.folder.order import Folder
-from up42fs.readahead.folder.siblings import Plan
-from up42fs.readahead.folder.siblings import Siblings as Decisions
+from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
 from up42fs.readahead.folder.walk import Visit, Want
 from up42fs.types import Bytes
 
@@ -63,7 +62,7 @@ class Siblings:
         self._inode_of = inode_of
         self._metrics = metrics
         self._clock = clock
-        self._decide = Decisions(lambda id_: sizes.known(sizes.node(id_)), most_bytes)
+        self._decide = FolderWalks(lambda id_: sizes.known(sizes.node(id_)), most_bytes)
         self._recent: OrderedDict[Node, _Listing | None] = OrderedDict()
         self._street: Folder | None = None
         self._begun: dict[str, Ahead] = {}
@@ -108,7 +107,7 @@ class Siblings:
         self._act(self._decide.on_close(visit))
         self._count()
 
-    def _act(self, plan: Plan | None) -> None:
+    def _act(self, plan: FolderPlan | None) -> None:
         for file in plan.cancel if plan else ():
             begun = self._begun.pop(file, None)
             if begun is not None:

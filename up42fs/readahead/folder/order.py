@@ -25,7 +25,7 @@ MOST_SORTED = 4096
 _DIGITS = re.compile(r"(\d+)")
 
 
-class Order(Enum):
+class SortOrder(Enum):
     """How a directory's files are sorted."""
 
     LISTED = auto()
@@ -39,13 +39,13 @@ class Order(Enum):
 class Course:
     """One way through a directory: an order, forward (1) or backward (-1), of one suffix or all."""
 
-    order: Order
+    order: SortOrder
     step: int = 1
     suffix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _Sorted:
     """File IDs in one order, and the index of each."""
 
     files: Sequence[str]
@@ -61,7 +61,7 @@ class Folder:
         self.key = key
         self._names = names
         self._inode_of = inode_of
-        self._lines: dict[tuple[Order, str | None], _Line] = {}
+        self._lines: dict[tuple[SortOrder, str | None], _Sorted] = {}
 
     def __contains__(self, file: str) -> bool:
         return file in self._names
@@ -100,14 +100,18 @@ class Folder:
         return _suffix(self._names[file])
 
     def _all_courses(self, file: str) -> Iterator[Course]:
-        orders = Order if len(self) <= MOST_SORTED else (Order.LISTED, Order.NAME, Order.INODE)
+        orders = (
+            SortOrder
+            if len(self) <= MOST_SORTED
+            else (SortOrder.LISTED, SortOrder.NAME, SortOrder.INODE)
+        )
         for step in (1, -1):
             for order in orders:
                 yield Course(order, step)
                 if len(self._line(Course(order, step, self.suffix(file))).files) < len(self):
                     yield Course(order, step, self.suffix(file))
 
-    def _line(self, course: Course) -> _Line:
+    def _line(self, course: Course) -> _Sorted:
         line = self._lines.get((course.order, course.suffix))
         if line is None:
             line = self._lines[course.order, course.suffix] = self._shared(self._sorted(course))
@@ -119,23 +123,23 @@ class Folder:
             return [file for file in files if self.suffix(file) == course.suffix]
         names = self._names
         match course.order:
-            case Order.LISTED:
+            case SortOrder.LISTED:
                 return list(names)
-            case Order.NAME:
+            case SortOrder.NAME:
                 return sorted(names, key=lambda file: names[file])
-            case Order.INODE:
+            case SortOrder.INODE:
                 return sorted(names, key=self._inode_of)
-            case Order.LOCALE:
+            case SortOrder.LOCALE:
                 return sorted(names, key=lambda file: locale_key(names[file]))
-            case Order.NATURAL:
+            case SortOrder.NATURAL:
                 return sorted(names, key=lambda file: natural_key(names[file]))
 
-    def _shared(self, files: list[str]) -> _Line:
+    def _shared(self, files: list[str]) -> _Sorted:
         # Orders mostly agree, and a line of many files is large, so equal ones are shared.
         for line in self._lines.values():
             if line.files == files:
                 return line
-        return _Line(files, {file: place for place, file in enumerate(files)})
+        return _Sorted(files, {file: place for place, file in enumerate(files)})
 
 
 def locale_key(name: str) -> tuple[str, str, str, str]:

@@ -18,9 +18,9 @@ five minutes) and bytes, so nothing is requested on a guess alone:
   files and bytes requested and unread are at most twice those that the walk has read, at most its
   share of the trust (below), and at most `window` files: `FIRST_WINDOW`, doubled each time a file
   was needed before it had arrived, halved when some were passed over. A slow walker needs no more.
-- *Cost*: `Trust` bounds the bytes requested and unread at once, by all walks. Reading a predicted
-  file, prefetched or not, earns the bytes read of it; bytes prefetched and then not read are lost
-  for good. Hence, in files and in bytes, for any sequence of reads:
+- *Cost*: `WalkTrust` bounds the bytes requested and unread at once, by all walks. Reading a
+  predicted file, prefetched or not, earns the bytes read of it; bytes prefetched and then not read
+  are lost for good. Hence, in files and in bytes, for any sequence of reads:
       wasted + unread  <=  first trust + read as predicted,   and   unread  <=  most trust.
   If guesses fail, trust runs out, and returns when files are again read as predicted.
 
@@ -42,14 +42,14 @@ from itertools import islice
 
 from up42fs.ranges import ceil_to, floor_to
 from up42fs.readahead.folder.order import Course, Folder
-from up42fs.readahead.folder.trust import Trust
 from up42fs.readahead.folder.walk import (
     FILE_BYTES,
     MOST_WINDOW,
     UNIT_BYTES,
     Asked,
+    FolderWalk,
     Visit,
-    Walk,
+    WalkTrust,
     Want,
 )
 from up42fs.readahead.tuning import MIB
@@ -71,21 +71,21 @@ HABIT_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FolderPlan:
     """The result of one event: prefetches to start, in this order, and prefetches to cancel."""
 
     ahead: tuple[Want, ...] = ()
     cancel: tuple[str, ...] = ()
 
 
-class Siblings:
+class FolderWalks:
     """All walks of one mount. `size_of` returns a file's size in bytes, None while unknown."""
 
     def __init__(self, size_of: Callable[[str], int | None], most_bytes: int = 32 * MIB) -> None:
-        self.trust = Trust(most_bytes)
+        self.trust = WalkTrust(most_bytes)
         self._size_of = size_of
         self._visits: OrderedDict[str, Visit] = OrderedDict()
-        self._walks: list[Walk] = []  # least recently read first
+        self._walks: list[FolderWalk] = []  # least recently read first
         self._lone: OrderedDict[str, tuple[Folder, Visit]] = OrderedDict()
         self._habits: list[tuple[Course, Visit]] = []
         self._given_up: list[str] = []
@@ -108,7 +108,7 @@ class Siblings:
         visit.handles += 1
         return visit
 
-    def on_read(self, visit: Visit, start: int, stop: int, now_s: float) -> Plan | None:
+    def on_read(self, visit: Visit, start: int, stop: int, now_s: float) -> FolderPlan | None:
         """Note that bytes `[start, stop)` of a visited file are about to be read."""
         visit.touched_s = now_s
         gained = visit.touch(start, stop)
@@ -123,7 +123,7 @@ class Siblings:
         visit.plan_at = visit.front + MIB
         return self._plan(self._next_wants(walk, visit))
 
-    def on_close(self, visit: Visit) -> Plan | None:
+    def on_close(self, visit: Visit) -> FolderPlan | None:
         """Note that a handle that was read is closed."""
         visit.handles -= 1
         if visit.handles:
@@ -152,7 +152,7 @@ class Siblings:
         if len(self._walks) > MOST_WALKS:
             self._end(self._walks[0])
 
-    def _walk_expecting(self, file: str, folder: Folder) -> Walk | None:
+    def _walk_expecting(self, file: str, folder: Folder) -> FolderWalk | None:
         for walk in reversed(self._walks):
             if walk.folder.key == folder.key:
                 walk.folder = folder
@@ -160,7 +160,7 @@ class Siblings:
                     return walk
         return None
 
-    def _step(self, walk: Walk, visit: Visit, is_ready: bool) -> None:
+    def _step(self, walk: FolderWalk, visit: Visit, is_ready: bool) -> None:
         self._walks.remove(walk)
         self._walks.append(walk)
         asked = walk.asked.pop(visit.file, None)
@@ -180,7 +180,7 @@ class Siblings:
         if walk.files == HABIT_FILES:
             self._remember_habit(walk, visit)
 
-    def _begun_by(self, visit: Visit, folder: Folder) -> Walk | None:
+    def _begun_by(self, visit: Visit, folder: Folder) -> FolderWalk | None:
         for before, first in reversed(self._lone.values()):
             courses = folder.courses(first.file, visit.file) if before.key == folder.key else []
             if courses:
@@ -189,7 +189,7 @@ class Siblings:
                 return self._new_walk(folder, courses, [first, visit])
         return None
 
-    def _taken_up_by(self, visit: Visit, folder: Folder) -> Walk | None:
+    def _taken_up_by(self, visit: Visit, folder: Folder) -> FolderWalk | None:
         for course, example in reversed(self._habits):
             if len(folder) > 1 and folder.beginning(course) == visit.file:
                 walk = self._new_walk(folder, [course], [visit])
@@ -198,8 +198,8 @@ class Siblings:
                 return walk
         return None
 
-    def _new_walk(self, folder: Folder, courses: list[Course], visits: list[Visit]) -> Walk:
-        walk = Walk(
+    def _new_walk(self, folder: Folder, courses: list[Course], visits: list[Visit]) -> FolderWalk:
+        walk = FolderWalk(
             folder,
             scores=dict.fromkeys(courses, 0),
             places=dict.fromkeys(courses, visits[-1].file),
@@ -212,13 +212,13 @@ class Siblings:
             walk.add(visit)
         return walk
 
-    def _remember_habit(self, walk: Walk, visit: Visit) -> None:
+    def _remember_habit(self, walk: FolderWalk, visit: Visit) -> None:
         best = max(walk.scores.values())
         courses = [course for course, score in walk.scores.items() if score == best]
         kept = [habit for habit in self._habits if habit[0] not in courses]
         self._habits = [*kept, *((course, visit) for course in courses)][-MOST_HABITS:]
 
-    def _was_cut_short(self, walk: Walk, visit: Visit) -> bool:
+    def _was_cut_short(self, walk: FolderWalk, visit: Visit) -> bool:
         """Whether a copier closed a file half read."""
         others = [other for other in walk.recent if other is not visit]
         return bool(others) and all(v.is_whole for v in others) and not visit.is_whole
@@ -243,7 +243,7 @@ class Siblings:
 
     # accounts ------------------------------------------------------------------------------
 
-    def _count(self, walk: Walk, visit: Visit, gained: int) -> None:
+    def _count(self, walk: FolderWalk, visit: Visit, gained: int) -> None:
         walk.used_bytes += gained
         if visit.foreseen:
             self.trust.earn(0, gained)
@@ -256,18 +256,18 @@ class Siblings:
         self.trust.lose(0, visit.unread)
         visit.unread = 0
 
-    def _waste(self, walk: Walk, file: str) -> None:
+    def _waste(self, walk: FolderWalk, file: str) -> None:
         self.trust.lose(1, walk.asked.pop(file).size)
         self._given_up.append(file)
 
-    def _end(self, walk: Walk) -> None:
+    def _end(self, walk: FolderWalk) -> None:
         for file in list(walk.asked):
             self._waste(walk, file)
         self._walks.remove(walk)
 
     # what to ask for -----------------------------------------------------------------------
 
-    def _next_wants(self, walk: Walk, present: Visit) -> list[Want]:
+    def _next_wants(self, walk: FolderWalk, present: Visit) -> list[Want]:
         if walk not in self._walks:
             return []
         trust, (front, tail) = self.trust, walk.shape(present)
@@ -308,6 +308,6 @@ class Siblings:
         rest = min(stop, present.size) - ceil_to(present.front, UNIT_BYTES) - present.unread
         return max(0, int(rest))
 
-    def _plan(self, ahead: list[Want] | None = None) -> Plan | None:
+    def _plan(self, ahead: list[Want] | None = None) -> FolderPlan | None:
         cancel, self._given_up = self._given_up, []
-        return Plan(tuple(ahead or ()), tuple(cancel)) if ahead or cancel else None
+        return FolderPlan(tuple(ahead or ()), tuple(cancel)) if ahead or cancel else None
