@@ -17,6 +17,7 @@ Rejected: shorter deadlines inside longer ones. On a busy machine both fire at o
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -24,7 +25,7 @@ from contextvars import ContextVar
 import trio
 
 from up42fs import request_limit
-from up42fs.errors import DeadlineExceeded, Up42fsError
+from up42fs.errors import DeadlineExceeded, Up42fsError, copied
 
 HURRY_VARIABLE = "UP42FS_HURRY"
 LARGEST_HURRY = 60.0
@@ -75,6 +76,11 @@ def at_most_s(seconds: float) -> float:
     return seconds if LIMIT_S is None else min(seconds, request_limit.usable_s(LIMIT_S))
 
 
+def boottime_s() -> float:
+    """Seconds since boot, including time suspended or stopped by SIGSTOP."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Trouble:
     """The last error of one piece of work and of the work it awaits."""
 
@@ -89,9 +95,7 @@ class Trouble:
     def told(self) -> Up42fsError | None:
         """The work's last error, else that of awaited work, as a new exception; None if none."""
         if self._last is not None:
-            error = type(self._last)(*self._last.args)
-            error.__cause__ = self._last.__cause__
-            return error
+            return copied(self._last)
         told = next((told for other in self._awaited[::-1] if (told := other.told())), None)
         return self._worded(told) if told is not None else None
 

@@ -34,13 +34,25 @@ and nowhere else. Each message says what happened, to which asset, and what to d
 """
 
 import errno
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+E = TypeVar("E", bound="Up42fsError")
 
 
 class Up42fsError(Exception):
     """Base of every error up42fs raises on purpose; `errno` is returned by the system call."""
 
     errno: ClassVar[int] = errno.EIO
+
+
+def copied(error: E) -> E:
+    """The same error for another task: one exception raised in several would mix their tracebacks.
+
+    Its cause is that of `error`; `raise copied(error) from error` keeps the first traceback too.
+    """
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class ConfigurationError(Up42fsError):

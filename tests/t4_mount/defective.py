@@ -73,7 +73,7 @@ def failing(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 #: Work that somebody waits for: it has to tell them, so it runs, and what it calls fails.
-AWAITED = ("Slots._run", "Leases._run", "Flights._run", "DiskCache._change", "_start.<locals>.run")
+AWAITED = ("Slots._run", "Flights._run", "DiskCache._change", "_start.<locals>.run")
 real_failed = supervise._failed
 
 

@@ -38,6 +38,7 @@ from up42fs.errors import (
     SignInFailed,
     Unavailable,
     Up42fsError,
+    copied,
 )
 from up42fs.metrics import Metrics
 from up42fs.net.retry import Plane
@@ -126,7 +127,7 @@ class TokenSource:
                 return fresh
             if self._error is not None and (self._fetches != seen or self._is_refused()):
                 # The same news for everybody who queued behind the one who asked.
-                raise type(self._error)(str(self._error)) from None
+                raise copied(self._error) from None
             return await self._renew(until_s)
 
     def discard(self, token: str) -> None:

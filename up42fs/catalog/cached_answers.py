@@ -20,9 +20,9 @@ from typing import Generic, Protocol, TypeVar
 import trio
 from cachetools import LRUCache
 
-from up42fs.catalog.single_flight import Flights
 from up42fs.deadlines import patient_s
 from up42fs.errors import NotFound, Up42fsError
+from up42fs.flights import Flights
 
 log = logging.getLogger(__name__)
 

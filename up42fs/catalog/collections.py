@@ -14,9 +14,9 @@ import trio
 
 from up42fs.catalog.cached_answers import Answers
 from up42fs.catalog.items import MOST_KEPT, Items, in_order, weight
-from up42fs.catalog.single_flight import Flights
 from up42fs.catalog.stored_items import Shelf
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable
+from up42fs.flights import Flights
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacCollection, StacItem
 

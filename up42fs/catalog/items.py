@@ -34,10 +34,10 @@ from typing import Any, Protocol
 import trio
 from cachetools import LRUCache
 
-from up42fs.catalog.single_flight import Flights
 from up42fs.catalog.stored_items import Shelved
 from up42fs.catalog.together import ItemSource, Together, equal
 from up42fs.errors import InvalidArgument, Up42fsError
+from up42fs.flights import Flights
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacAsset, StacItem
 from up42fs.types import Asset, CnamStatus

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import trio
 
 from up42fs.catalog.cached_answers import Answers
-from up42fs.catalog.single_flight import Flights
 from up42fs.errors import InvalidArgument
+from up42fs.flights import Flights
 from up42fs.metrics import Metrics
 from up42fs.model.query import Query, parse_query
 from up42fs.model.stac import StacItem

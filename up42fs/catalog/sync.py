@@ -39,7 +39,7 @@ from up42fs.catalog.rows import closing, in_batches
 from up42fs.catalog.totals import Totals
 from up42fs.catalog.unsettled import Narrow, look_at_assets, look_at_orders
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
-from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError
+from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError, copied
 from up42fs.types import Asset, Order
 
 __all__ = ["Listing", "Part", "Rows", "Sync"]
@@ -154,7 +154,7 @@ class Sync:
                 break
         troubles = (state.trouble.told() or state.error for state in waiting)
         if (told := next(filter(None, troubles), None)) is not None:
-            raise type(told)(str(told))
+            raise copied(told)
         raise DeadlineExceeded(
             f"UP42 has not listed the storage within {trio.current_time() - asked_s:.0f} s of "
             "asking; it goes on in the background: try again"
@@ -242,7 +242,7 @@ class Sync:
         while not state.synced:
             await state.attempt.wait()
             if not state.synced and state.error is not None:
-                raise type(state.error)(str(state.error))
+                raise copied(state.error)
 
     async def _keep(self, part: Part) -> None:
         while True:

@@ -6,21 +6,17 @@ Knows two clocks; nothing of what must be done then.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 import trio
+
+from up42fs.deadlines import boottime_s
 
 log = logging.getLogger(__name__)
 
 #: A sleep of TICK_S that took this much longer means that it was more than a busy machine.
 SLEPT_S = 10.0
 TICK_S = 2.0
-
-
-def boottime_s() -> float:
-    """Seconds since the machine started, those of its sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def watch(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:

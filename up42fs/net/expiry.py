@@ -20,7 +20,7 @@ RENEW_AHEAD_SHARE = 0.2
 
 
 def server_time(date_header: str | None) -> float | None:
-    """Unix seconds of an HTTP `Date` header; None if it is missing or malformed."""
+    """Unix seconds of a date in an HTTP header; None if it is missing or malformed."""
     if not date_header:
         return None
     try:

@@ -13,7 +13,8 @@ Rejected: counting requests per fixed second (twice the rate passes at the seam 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
+
+from up42fs.net.expiry import server_time
 
 #: Longest pause of callers that did not get the refusal themselves, seconds: one absurd header must
 #: not stop a mount for a day.
@@ -68,8 +69,5 @@ def retry_after_s(header: str | None, server_now_s: float | None) -> float | Non
     text = (header or "").strip()
     if text.isascii() and text.isdecimal():
         return float(text[:12])
-    try:
-        at_s = parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return None if server_now_s is None else max(0.0, at_s - server_now_s)
+    at_s = server_time(text)
+    return None if at_s is None or server_now_s is None else max(0.0, at_s - server_now_s)

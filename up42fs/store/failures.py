@@ -10,7 +10,7 @@ kernel, too short for a person to notice.
 
 from __future__ import annotations
 
-from up42fs.errors import Up42fsError
+from up42fs.errors import Up42fsError, copied
 from up42fs.ranges import intersect
 from up42fs.types import ByteRange
 
@@ -31,7 +31,7 @@ class FailedReads:
         self._news = [news for news in self._news if now_s - news[2] < REPEATED_S]
         for span, error, _ in self._news:
             if intersect(span, wanted) is not None:
-                raise type(error)(*error.args) from error
+                raise copied(error) from error
 
     def note(self, wanted: ByteRange, error: Up42fsError, began_at_s: float, now_s: float) -> None:
         """Record that `wanted`, requested at `began_at_s`, failed with `error`."""

@@ -49,7 +49,7 @@ import trio
 
 from up42fs import supervise
 from up42fs.deadlines import watched
-from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged
+from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged, copied
 from up42fs.ranges import RangeSet, intersect, split
 from up42fs.readahead.plan import Access, Insight
 from up42fs.store.buffers import Buffers
@@ -304,7 +304,7 @@ class Fetcher:
             await part.until(wanted.stop)
             if part.error is not None and not part.has(wanted.stop):
                 self._check()
-                raise type(part.error)(*part.error.args) from part.error
+                raise copied(part.error) from part.error
 
     def _joined(self, parts: list[Part], wanted: ByteRange) -> Bytes:
         self._tally.count("store.bytes_delivered", len(wanted))
@@ -357,7 +357,7 @@ class Fetcher:
 
     def _check(self) -> None:
         if self._over is not None:
-            raise type(self._over)(*self._over.args) from self._over
+            raise copied(self._over) from self._over
 
     # fetching ------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from weakref import WeakSet
 import trio
 
 from up42fs import supervise
-from up42fs.deadlines import Turns, request_s, within
+from up42fs.deadlines import Turns, boottime_s, request_s, within
 from up42fs.errors import BadHandle, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.readahead.plan import Access, Exact
@@ -41,7 +41,7 @@ from up42fs.store.egress.egress import BudgetedTransport, Egress
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.handle import OpenFile
 from up42fs.store.http.answer import VersionPin
-from up42fs.store.http.links import Leases, boottime_s
+from up42fs.store.http.links import Leases
 from up42fs.store.http.ports import Transport
 from up42fs.store.http.race import Paces
 from up42fs.store.http.source import Source

@@ -14,16 +14,15 @@ has already expired: the object store decides.
 from __future__ import annotations
 
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import trio
 
-from up42fs import supervise
-from up42fs.deadlines import Trouble, awaiting, patient_s, watched, within
-from up42fs.errors import Unavailable, Up42fsError
+from up42fs.deadlines import boottime_s, patient_s
+from up42fs.flights import Flights
 from up42fs.net.expiry import renew_ahead_s
 from up42fs.store.http.tally import Tallies
 from up42fs.types import Signer
@@ -35,11 +34,6 @@ RENEWAL_PAUSE_S = patient_s(5.0)
 MOST_LEASES = 4096
 
 
-def boottime_s() -> float:
-    """Seconds since boot, including time suspended or stopped by SIGSTOP."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
     """A presigned link with the times of its expiry and its renewal, on the leases' clock."""
@@ -47,14 +41,6 @@ class Lease:
     url: str = field(repr=False)
     expires_at_s: float
     renew_at_s: float
-
-
-@dataclass(slots=True, eq=False)
-class _Signing:
-    done: trio.Event = field(default_factory=trio.Event)
-    lease: Lease | None = None
-    error: Up42fsError | None = None
-    trouble: Trouble = field(default_factory=Trouble)
 
 
 class Leases:
@@ -67,12 +53,13 @@ class Leases:
         tallies: Tallies,
         clock: Callable[[], float] = boottime_s,
     ) -> None:
-        self._nursery = nursery
         self._sign = sign
         self._tallies = tallies
         self._clock = clock
         self._leases: OrderedDict[str, Lease] = OrderedDict()
-        self._signings: dict[str, _Signing] = {}
+        self._signings: Flights[str, Lease] = Flights(
+            nursery, "signing a link to {key}", timeout_s=SIGN_TIMEOUT_S
+        )
 
     def __len__(self) -> int:
         """Number of links that have not expired."""
@@ -86,15 +73,9 @@ class Leases:
         if lease is not None and now_s < lease.expires_at_s:
             self._leases.move_to_end(object_id)
             if now_s >= lease.renew_at_s:
-                self._ensure_signing(object_id)
+                self._signings.start(object_id, partial(self._renew, object_id))
             return lease
-        signing = self._ensure_signing(object_id)
-        with awaiting(signing.trouble):
-            await signing.done.wait()
-        if signing.lease is None:
-            error = signing.error or Unavailable(f"{object_id}: the link could not be signed")
-            raise type(error)(*error.args) from error
-        return signing.lease
+        return await self._signings.join(object_id, partial(self._renew, object_id))
 
     def discard(self, object_id: str, lease: Lease) -> None:
         """Forget `lease`, which the store refused, unless it was replaced already."""
@@ -111,42 +92,22 @@ class Leases:
         """Forget every lease."""
         self._leases.clear()
 
-    def _ensure_signing(self, object_id: str) -> _Signing:
-        signing = self._signings.get(object_id)
-        if signing is None:
-            signing = _Signing()
-            supervise.start(self._nursery, self._run, object_id, signing)
-            self._signings[object_id] = signing
-        return signing
-
-    async def _run(self, object_id: str, signing: _Signing) -> None:
-        try:
-            await self._renew(object_id, signing)
-        except Exception as error:
-            signing.error = supervise.failure(error, f"signing a link to {object_id}")
-            raise
-        finally:
-            del self._signings[object_id]
-            signing.done.set()
-            if signing.error is not None:
-                self._pause(object_id)
-
-    async def _renew(self, object_id: str, signing: _Signing) -> None:
+    async def _renew(self, object_id: str) -> Lease:
         asked_at_s = self._clock()
-        self._tallies.of(object_id).count("store.signs")
+        tally = self._tallies.of(object_id)
+        tally.count("store.signs")
         if object_id in self._leases:
-            self._tallies.of(object_id).count("store.renewals")
+            tally.count("store.renewals")
         try:
-            late = f"{object_id}: UP42 did not sign a link in {SIGN_TIMEOUT_S:.0f} s; try again"
-            with watched(signing.trouble), within(SIGN_TIMEOUT_S, late):
-                signed = await self._sign(object_id)
-        except Up42fsError as error:
-            signing.error = error
-        else:
-            life_s = signed.lifetime_s if math.isfinite(signed.lifetime_s) else 0.0
-            ends_s = asked_at_s + life_s
-            signing.lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
-            self._keep(object_id, signing.lease)
+            signed = await self._sign(object_id)
+        except BaseException:  # also if the flight's time is over
+            self._pause(object_id)
+            raise
+        life_s = signed.lifetime_s if math.isfinite(signed.lifetime_s) else 0.0
+        ends_s = asked_at_s + life_s
+        lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
+        self._keep(object_id, lease)
+        return lease
 
     def _keep(self, object_id: str, lease: Lease) -> None:
         self._leases[object_id] = lease

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -33,6 +33,7 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.net.expiry import server_time
+from up42fs.net.pacing import retry_after_s
 from up42fs.net.retry import TLS_CURE, Fail, Failure, Kind, Plane, Renew, blame, decide
 from up42fs.store.http.answer import Final, VersionPin, total_of, version_of
 from up42fs.store.http.delivery import Delivery, Writer
@@ -199,7 +200,9 @@ class Source:
             Kind.STATUS,
             status=head.status,
             code=code.group(1).decode() if code else None,
-            retry_after_s=_retry_after_s(head.headers),
+            retry_after_s=retry_after_s(
+                head.headers.get("retry-after"), server_time(head.headers.get("date"))
+            ),
         )
 
     async def _next(
@@ -240,11 +243,3 @@ def explain(failure: Failure) -> str:
         return f"{failure.plane.value} answered {failure.status}{code}"
     detail = f" ({failure.code})" if failure.code else ""
     return f"{failure.plane.value} {failure.kind.value}{detail}"
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    text = headers.get("retry-after", "").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    then_s, now_s = server_time(text), server_time(headers.get("date"))
-    return None if then_s is None or now_s is None else max(0.0, then_s - now_s)

@@ -19,7 +19,7 @@ import trio
 
 from up42fs import supervise
 from up42fs.deadlines import Trouble, awaiting, watched, within
-from up42fs.errors import Unavailable, Up42fsError
+from up42fs.errors import Unavailable, Up42fsError, copied
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,7 +35,7 @@ class _Flight(Generic[V]):
 
 
 class Flights(Generic[K, V]):
-    """Flights by key. `doing` describes a flight in messages: "listing items"."""
+    """Flights by key. `doing` describes one in messages, "listing items", and may use `{key}`."""
 
     def __init__(self, nursery: trio.Nursery, doing: str, *, timeout_s: float) -> None:
         self._nursery = nursery
@@ -52,8 +52,7 @@ class Flights(Generic[K, V]):
         with awaiting(flight.trouble):
             await flight.landed.wait()
         if flight.answer is None:
-            # A copy: one exception raised in many tasks would mix their tracebacks.
-            raise type(flight.error)(*flight.error.args) from flight.error
+            raise copied(flight.error) from flight.error
         return flight.answer[0]
 
     def start(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
@@ -63,14 +62,16 @@ class Flights(Generic[K, V]):
     def _ensure(self, key: K, work: Callable[[], Awaitable[V]]) -> _Flight[V]:
         flight = self._flights.get(key)
         if flight is None:
-            flight = _Flight(Unavailable(f"{self._doing} was given up: the mount is being ended"))
+            doing = self._doing.format(key=key)
+            flight = _Flight(Unavailable(f"{doing} was given up: the mount is being ended"))
             supervise.start(self._nursery, self._run, key, flight, work)
             self._flights[key] = flight
         return flight
 
     async def _run(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> None:
+        doing = self._doing.format(key=key)
         late = (
-            f"{self._doing} took longer than {self._timeout_s:.0f} s; "
+            f"{doing} took longer than {self._timeout_s:.0f} s; "
             "the network or UP42 is slow: try again"
         )
         try:
@@ -79,7 +80,7 @@ class Flights(Generic[K, V]):
         except Up42fsError as error:
             flight.error = error
         except Exception as error:
-            flight.error = supervise.failure(error, self._doing)
+            flight.error = supervise.failure(error, doing)
             raise
         finally:
             del self._flights[key]
