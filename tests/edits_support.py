@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 from fs_support import World
 
 from up42fs.catalog.index import Delta
-from up42fs.catalog.metadata import Fresh
+from up42fs.catalog.metadata import AssetMetadata, Fresh
 from up42fs.catalog.recent_edits import Edited
 from up42fs.errors import AccessDenied, InvalidArgument, NotFound, Unavailable, VersionChanged
 from up42fs.fs.editing import Editing
@@ -94,7 +94,7 @@ class EditedWorld(World):
         self.metrics = Metrics()
         self.edits = Edits(
             self.index,
-            self.service,
+            cast(AssetMetadata, self.service),
             journal=Journal(journal),
             locks=Interlock(None, ""),
             edited=Edited(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
+from up42fs.api.client import Client
 from up42fs.catalog.index import Changes, Index
-from up42fs.catalog.sync import Part
+from up42fs.catalog.sync import Part, Sync
 from up42fs.errors import BadHandle
 from up42fs.fs.branches.branches import Branches
 from up42fs.fs.control import VirtualFiles
@@ -22,6 +23,7 @@ from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.store.http.answer import VersionPin
+from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
 
 T = TypeVar("T")
@@ -213,9 +215,9 @@ class World:
         self.virtual = VirtualFiles(lambda: {"pid": 7, "text": "ü"}, lambda: self.counters)
         self.fs = Filesystem(
             self.index,
-            catalogue=self.catalogue,
-            files=self.files,
-            documents=self.documents,
+            catalogue=cast(Sync, self.catalogue),
+            files=cast(FileStore, self.files),
+            documents=cast(Client, self.documents),
             virtual=self.virtual,
             branches=branches(self.index),
             tag_directories=tag_directories,

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 from fs_support import World
 from strategies import at, make_asset
 
 from up42fs.api.schema import parse_collection, parse_item
+from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Index
+from up42fs.catalog.items import Items
+from up42fs.catalog.searches import Searches
 from up42fs.fs.branches.branches import Branches
 from up42fs.model.query import Query
 from up42fs.model.stac import StacCollection, StacItem
@@ -156,9 +159,9 @@ def stac_world(stac: Stac, *things: Any, lists_footprints: bool = False, **optio
     def branches(index: Index) -> Branches:
         return Branches(
             index,
-            items=stac,
-            collections=stac,
-            searches=stac,
+            items=cast(Items, stac),
+            collections=cast(Collections, stac),
+            searches=cast(Searches, stac),
             lists_footprints=lists_footprints,
         )
 

@@ -11,17 +11,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from up42fs.api.client import Client
 from up42fs.catalog.index import Index
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
 from up42fs.fs.branches.transformed import FileRegistry, Transformed, to_json
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.files.ledger import Ledger
-from up42fs.fs.files.ports import Documents, Files
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
 from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Reading
+from up42fs.store.store import FileStore
 from up42fs.types import Asset
 
 #: The most that one call fetches, bytes: it must arrive within the call's deadline.
@@ -35,9 +36,9 @@ class NodeAttributes:
     def __init__(
         self,
         index: Index,
-        files: Files,
+        files: FileStore,
         sizes: Sizes,
-        documents: Documents,
+        documents: Client,
         registry: FileRegistry,
         transformed: Transformed | None,
         ledger: Ledger | None = None,

@@ -14,8 +14,8 @@ from datetime import datetime
 import trio
 from cachetools import TTLCache
 
+from up42fs.api.client import Client
 from up42fs.deadlines import Turns, request_s, within
-from up42fs.fs.files.ports import Documents
 from up42fs.fs.tree.nodes import Kind, Node
 
 #: Seconds that an answer is cached. A link must still be fresh when it is pasted somewhere.
@@ -32,7 +32,7 @@ _Key = tuple[Node, datetime | None]
 class DocumentCache:
     """A short-lived cache of answers about nodes; concurrent calls share one request."""
 
-    def __init__(self, source: Documents) -> None:
+    def __init__(self, source: Client) -> None:
         self._source = source
         self._json: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, DOCUMENT_TTL_S, trio.current_time)
         self._links: TTLCache[_Key, bytes] = TTLCache(MAX_KEPT, LINK_TTL_S, trio.current_time)

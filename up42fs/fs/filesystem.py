@@ -25,8 +25,9 @@ from functools import partial
 
 import trio
 
+from up42fs.api.client import Client
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.sync import MOST_WAITS, Part
+from up42fs.catalog.sync import MOST_WAITS, Part, Sync
 from up42fs.deadlines import request_s, within
 from up42fs.errors import (
     InvalidArgument,
@@ -46,7 +47,6 @@ from up42fs.fs.control import VirtualFiles
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.files.crowd import Watch
 from up42fs.fs.files.open_files import OpenFiles
-from up42fs.fs.files.ports import Documents, Files, Readiness
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.files.versions import Versions
@@ -76,6 +76,7 @@ from up42fs.fs.tree.nodes import (
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
+from up42fs.store.store import FileStore
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
@@ -114,9 +115,9 @@ class Filesystem:
         self,
         index: Index,
         *,
-        catalogue: Readiness,
-        files: Files,
-        documents: Documents,
+        catalogue: Sync,
+        files: FileStore,
+        documents: Client,
         virtual: VirtualFiles,
         branches: Branches | None = None,
         watch: Watch | None = None,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Index
+from up42fs.catalog.items import Items
+from up42fs.catalog.searches import Searches
 from up42fs.catalog.transformations import Transformations
 from up42fs.fs.branches.footprints import PREFIX, Footprints
-from up42fs.fs.branches.search import Search, Searches
-from up42fs.fs.branches.stac import CollectionsOfStorage, StaticCatalogue
-from up42fs.fs.branches.transformed import FileRegistry, ItemsOfAssets, Transformed
+from up42fs.fs.branches.search import Search
+from up42fs.fs.branches.stac import StaticCatalogue
+from up42fs.fs.branches.transformed import FileRegistry, Transformed
 from up42fs.fs.tree.branch import Branch
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -25,8 +28,8 @@ class Branches:
         self,
         index: Index,
         *,
-        items: ItemsOfAssets | None = None,
-        collections: CollectionsOfStorage | None = None,
+        items: Items | None = None,
+        collections: Collections | None = None,
         searches: Searches | None = None,
         lists_footprints: bool = False,
         transformations: Transformations | None = None,

@@ -10,9 +10,10 @@ import logging
 import trio
 from cachetools import TTLCache
 
+from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
-from up42fs.fs.branches.transformed import ItemsOfAssets, to_json
+from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model.stac import StacItem
@@ -49,7 +50,7 @@ def directory_of(document: Node) -> Node:
 class Footprints:
     """Documents by directory, cached for a minute."""
 
-    def __init__(self, items: ItemsOfAssets | None) -> None:
+    def __init__(self, items: Items | None) -> None:
         self._items = items
         self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
 
@@ -101,7 +102,7 @@ class Footprints:
         return to_json(feature_collection(entries, name=label))
 
 
-async def _items_of(items: ItemsOfAssets, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
+async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
     """Items by asset, without those of assets that fail. Raises if all fail."""
     found: dict[str, tuple[StacItem, ...]] = {}
     errors: list[Up42fsError] = []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Protocol
 
 from up42fs.catalog.index import Index
+from up42fs.catalog.searches import Searches
 from up42fs.fs.tree.layout import UNCOUNTED
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model.query import Query, parse_query
@@ -18,14 +18,6 @@ from up42fs.types import Asset
 
 #: A result that no search can have.
 _NEVER = frozenset({""})
-
-
-class Searches(Protocol):
-    """Answers the part of a query that UP42 must answer (see `catalog.searches`)."""
-
-    async def asset_ids(self, query: Query) -> frozenset[str] | None:
-        """IDs of the assets whose items match; None if the catalogue alone can decide."""
-        ...
 
 
 class Search:

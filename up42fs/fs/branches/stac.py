@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from up42fs.catalog.collections import Collections
 from up42fs.fs.branches.transformed import FileRegistry, item_times, readable_files, to_json
 from up42fs.fs.tree.layout import UNCOUNTED
 from up42fs.fs.tree.nodes import Kind, Node
@@ -25,24 +26,12 @@ MOST_SHOWN = 256
 _CATALOG = Node(Kind.DOCUMENT, "catalog")
 
 
-class _Shown(NamedTuple):
+class _Opened(NamedTuple):
     items: tuple[StacItem, ...]
     names: Mapping[str, str]
 
 
-_NOTHING = _Shown((), MappingProxyType({}))
-
-
-class CollectionsOfStorage(Protocol):
-    """The source of collections (see `catalog.collections.Collections`)."""
-
-    async def all(self) -> tuple[StacCollection, ...]:
-        """Every collection, newest first; raises an `Up42fsError`."""
-        ...
-
-    async def items(self, collection_id: str) -> tuple[StacItem, ...]:
-        """Every item of a collection; raises an `Up42fsError`."""
-        ...
+_NOTHING = _Opened((), MappingProxyType({}))
 
 
 class StaticCatalogue:
@@ -51,7 +40,7 @@ class StaticCatalogue:
     kinds = frozenset({Kind.STAC, Kind.COLLECTION, Kind.STAC_ITEM})
     top: Mapping[str, Node] = {"stac": Node(Kind.STAC)}
 
-    def __init__(self, collections: CollectionsOfStorage, registry: FileRegistry) -> None:
+    def __init__(self, collections: Collections, registry: FileRegistry) -> None:
         self._source = collections
         self._registry = registry
         registry.elsewhere = self._with_file
@@ -61,7 +50,7 @@ class StaticCatalogue:
         self._by_id: dict[str, StacCollection] = {}
         self._names: dict[str, str] = {}
         #: Items of the recently opened collections, and their names by ID.
-        self._shown: LRUCache[str, _Shown] = LRUCache(MOST_SHOWN)
+        self._shown: LRUCache[str, _Opened] = LRUCache(MOST_SHOWN)
 
     async def prepare(self, node: Node) -> bool:
         """Load the collections, and the items of the node's; return whether they changed."""
@@ -201,10 +190,10 @@ class StaticCatalogue:
         shown = self._shown.get(collection_id)
         if shown is not None and shown.items is items:
             return False
-        self._shown[collection_id] = _Shown(items, static_stac.item_names(items))
+        self._shown[collection_id] = _Opened(items, static_stac.item_names(items))
         return True
 
-    def _of(self, collection_id: str) -> _Shown:
+    def _of(self, collection_id: str) -> _Opened:
         return self._shown.get(collection_id) or _NOTHING
 
     def _item(self, collection_id: str, item_id: str) -> StacItem | None:

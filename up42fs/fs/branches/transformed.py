@@ -18,12 +18,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
-from up42fs.catalog.items import transformed_files
+from up42fs.catalog.items import Items, transformed_files
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.stored_items import stamp_of
 from up42fs.catalog.transformations import Transformations
@@ -43,38 +43,6 @@ MOST_DOCUMENTS = 256
 #: Walks followed at a time, and deliveries read from disk together in one.
 MOST_WALKS = 8
 TOGETHER = 32
-
-
-class ItemsOfAssets(Protocol):
-    """The source of items (see `catalog.items.Items`)."""
-
-    async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
-        """All items of an asset; raises an `Up42fsError`."""
-        ...
-
-    async def recall(self, assets: Iterable[Asset]) -> None:
-        """Load from disk the items of assets that are needed soon; sends no request."""
-        ...
-
-    async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
-        """All items of an asset with their documents; raises an `Up42fsError`."""
-        ...
-
-    def sizes(self, asset_id: str) -> Mapping[str, int]:
-        """Known sizes in bytes of an asset's files, by ID, from earlier mounts."""
-        ...
-
-    def learn_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """Store the size of an asset's file across mounts."""
-        ...
-
-    async def learn(self, assets: Iterable[Asset]) -> None:
-        """Fetch the items of several assets at once; raises an `Up42fsError`."""
-        ...
-
-    def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
-        """The last known items; None if nothing is known."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +66,7 @@ class FileRegistry:
     def __init__(
         self,
         index: Index,
-        items: ItemsOfAssets | None = None,
+        items: Items | None = None,
         most: int = MOST_FILES,
         transformations: Transformations | None = None,
     ) -> None:
@@ -255,7 +223,7 @@ class FileRegistry:
             )  # fmt: skip
 
 
-class _Walk:
+class _WalkOrder:
     """An order in which deliveries may be opened one after another, and the position in it."""
 
     def __init__(self, asset_ids: Sequence[str]) -> None:
@@ -285,13 +253,13 @@ class Transformed:
     kinds = frozenset({Kind.FILES, Kind.ITEM, Kind.FILE})
     top: Mapping[str, Node] = {}
 
-    def __init__(self, index: Index, items: ItemsOfAssets, registry: FileRegistry) -> None:
+    def __init__(self, index: Index, items: Items, registry: FileRegistry) -> None:
         self._index = index
         self._items = items
         self._registry = registry
         self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
         self._expected: LRUCache[str, Callable[[], Iterable[Sequence[str]]]] = LRUCache(MOST_WALKS)
-        self._walks: LRUCache[str, list[_Walk]] = LRUCache(MOST_WALKS)
+        self._walks: LRUCache[str, list[_WalkOrder]] = LRUCache(MOST_WALKS)
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
 
     async def prepare(self, node: Node) -> bool:
@@ -318,7 +286,7 @@ class Transformed:
         """The asset, and in a walk those that will be opened after it."""
         orders = self._expected.pop(place, None)
         if orders is not None:
-            self._walks[place] = [_Walk(order) for order in orders()]
+            self._walks[place] = [_WalkOrder(order) for order in orders()]
         following = [walk.next_of(asset.id) for walk in self._walks.get(place, ())]
         asset_ids = max(following, key=len, default=(asset.id,))
         assets = self._index.assets

@@ -23,16 +23,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import trio
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.metadata import Fresh
+from up42fs.catalog.metadata import AssetMetadata, Fresh
 from up42fs.catalog.recent_edits import Edited
 from up42fs.deadlines import note, request_s, within
 from up42fs.errors import (
@@ -49,6 +47,7 @@ from up42fs.errors import (
 )
 from up42fs.fs.edits.changes import Change, still_done
 from up42fs.fs.edits.journal import Journal
+from up42fs.fs.edits.locks import Interlock
 from up42fs.metrics import Metrics
 from up42fs.model import intentions as edits
 from up42fs.model.intentions import Edit, Metadata
@@ -71,26 +70,6 @@ FINISH_TIMEOUT_S = 3.0
 MOST_FAILURES = 256
 
 
-class Source(Protocol):
-    """The store of titles and tags (see `catalog.metadata`)."""
-
-    async def read(self, asset_id: str) -> Fresh:
-        """The asset as it is now; raises an `Up42fsError`."""
-        ...
-
-    async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
-        """Write the difference from `fresh`, once; raises an `Up42fsError`."""
-        ...
-
-
-class Locks(Protocol):
-    """Allows one edit of an asset at a time (see `fs.edits.locks`)."""
-
-    def held(self, asset_id: str) -> AbstractAsyncContextManager[None]:
-        """Hold the lock of one asset."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One command: its number in the journal, its description, and the operation it undoes."""
@@ -106,10 +85,10 @@ class Edits:
     def __init__(
         self,
         index: Index,
-        source: Source,
+        source: AssetMetadata,
         *,
         journal: Journal,
-        locks: Locks,
+        locks: Interlock,
         edited: Edited,
         publish: Callable[[Delta], Awaitable[None]],
         refresh: Callable[[], None],

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from up42fs.errors import BadHandle, OtherVersion
 from up42fs.fs.files.crowd import Watch
-from up42fs.fs.files.ports import Files, OpenFile
+from up42fs.fs.files.ports import OpenFile
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.files.versions import Versions
@@ -20,6 +20,7 @@ from up42fs.fs.tree.handles import HandleTable
 from up42fs.fs.tree.nodes import Node, Opened
 from up42fs.readahead.programs import reading_of
 from up42fs.readahead.tuning import Reading
+from up42fs.store.store import FileStore
 from up42fs.types import Bytes
 
 
@@ -51,7 +52,7 @@ class OpenFiles:
 
     def __init__(
         self,
-        files: Files,
+        files: FileStore,
         sizes: Sizes,
         siblings: Siblings,
         *,

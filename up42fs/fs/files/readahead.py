@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from up42fs.errors import NotFound
-from up42fs.fs.files.ports import Ahead, Files, OpenFile
+from up42fs.fs.files.ports import OpenFile
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
@@ -29,6 +29,8 @@ from up42fs.metrics import Metrics
 from up42fs.readahead.folder.order import Folder
 from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
 from up42fs.readahead.folder.walk import Visit, Want
+from up42fs.store.ahead import Ahead
+from up42fs.store.store import FileStore
 from up42fs.types import Bytes
 
 #: Recently used directories of which reads are followed.
@@ -48,7 +50,7 @@ class Siblings:
     def __init__(
         self,
         layout: Layout,
-        files: Files,
+        files: FileStore,
         sizes: Sizes,
         *,
         inode_of: Callable[[Node], int],

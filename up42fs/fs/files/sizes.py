@@ -24,8 +24,8 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.stored_items import stamp_of
 from up42fs.errors import NotFound
 from up42fs.fs.branches.transformed import FileRegistry
-from up42fs.fs.files.ports import Files
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.store.store import FileStore
 
 #: Two calls about one company within this time are a listing, seconds.
 LISTING_S = 2.0
@@ -36,7 +36,7 @@ MOST_LISTINGS = 64
 
 
 @dataclass(slots=True)
-class _Listing:
+class _SizeQueue:
     """A program that requests sizes one after another."""
 
     first: Node
@@ -50,7 +50,7 @@ class Sizes:
     def __init__(
         self,
         index: Index,
-        files: Files,
+        files: FileStore,
         registry: FileRegistry,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
@@ -58,7 +58,7 @@ class Sizes:
         self._clock = clock
         self._files = files
         self._registry = registry
-        self._listings: LRUCache[str, _Listing] = LRUCache(MOST_LISTINGS)
+        self._listings: LRUCache[str, _SizeQueue] = LRUCache(MOST_LISTINGS)
         #: Asset ID -> the assets of its last listing, and its index among them.
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
@@ -133,7 +133,7 @@ class Sizes:
         now_s = self._clock()
         listing = self._listings.get(name)
         if listing is None or now_s - listing.asked_s > LISTING_S:
-            self._listings[name] = _Listing(node, now_s)
+            self._listings[name] = _SizeQueue(node, now_s)
             return []
         listing.asked_s = now_s
         if listing.first == node:

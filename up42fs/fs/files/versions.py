@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from up42fs.errors import OtherVersion
-from up42fs.fs.files.ports import Pin
 from up42fs.fs.tree.inodes import InodeTable
 from up42fs.fs.tree.nodes import Attributes, Node
+from up42fs.store.http.answer import VersionPin
 from up42fs.types import Version
 
 
@@ -45,13 +45,13 @@ class Admission(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Shown:
+class _OnInode:
     """The last object opened on one inode."""
 
     node: Node
     size: int
     stamp: str | None
-    pin: Pin
+    pin: VersionPin
     version: Version | None = None
     handles: int = 0
     is_doubted: bool = False
@@ -61,7 +61,7 @@ class _Shown:
         self.version = self.pin.version or self.version
         return self.version
 
-    def is_same(self, size: int, pin: Pin) -> bool:
+    def is_same(self, size: int, pin: VersionPin) -> bool:
         """Whether bytes under `pin` may be cached together with those already read."""
         if self.is_doubted or size != self.size:
             return False
@@ -72,7 +72,7 @@ class _Shown:
             return not self.handles
         return version == pin.version and version.tells_apart
 
-    def is_vague(self, size: int, pin: Pin) -> bool:
+    def is_vague(self, size: int, pin: VersionPin) -> bool:
         """Whether it cannot be known if bytes under `pin` match those already read."""
         version = self.settle() or pin.version
         is_other = self.is_doubted or size != self.size
@@ -84,7 +84,7 @@ class Versions:
 
     def __init__(self, inodes: InodeTable[Node]) -> None:
         self._inodes = inodes
-        self._shown: dict[int, _Shown] = {}
+        self._shown: dict[int, _OnInode] = {}
         self._of_object: dict[str, set[int]] = {}
         #: Sizes by open inode.
         self._sizes: dict[int, int] = {}
@@ -97,13 +97,15 @@ class Versions:
         version = shown.settle()
         return version if version is not None and version.tells_apart else None
 
-    def admit(self, inode: int, node: Node, size: int, *, stamp: str | None, pin: Pin) -> Admission:
+    def admit(
+        self, inode: int, node: Node, size: int, *, stamp: str | None, pin: VersionPin
+    ) -> Admission:
         """Register a handle that is opened on `inode`; raises OtherVersion if it does not fit."""
         shown = self._shown.get(inode)
         if inode != self._inodes.number(node):
             raise OtherVersion(f"{node.kind.value} {node.id} was opened in an older version")
         if shown is None:
-            shown = self._shown[inode] = _Shown(node, size, stamp, pin)
+            shown = self._shown[inode] = _OnInode(node, size, stamp, pin)
             self._of_object.setdefault(node.id, set()).add(inode)
             admission = Admission(keep_cache=True)
         elif shown.is_vague(size, pin) and shown.handles:

@@ -12,47 +12,27 @@ reading the old one.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
 from up42fs.errors import BadHandle, NotFound, VersionChanged
-from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, state_of, write_all
+from up42fs.fs.sidecars.disk import FileState, state_of, write_all
 from up42fs.fs.sidecars.names import Tag, kept_name
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from up42fs.fs.sidecars.overlay import Overlay
+
 #: The ID of a sidecar's image, and the tag by which its name derives from the image's.
 Key = tuple[str, Tag]
-
-
-class Keeper(Protocol):
-    """The members of the overlay that a sidecar needs."""
-
-    disk: OverlayDirectory
-
-    async def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """Run a blocking call in a thread; converts its OSError."""
-        ...
-
-    async def look(self, *, at_once: bool = False) -> None:
-        """Learn other mounts' changes."""
-        ...
-
-    def make_room(self, growth_bytes: int) -> None:
-        """Raise NoSpace if `growth_bytes` more exceed the limit."""
-        ...
-
-    def forget(self, sidecar: Sidecar) -> None:
-        """Forget a sidecar that can no longer be found by its name."""
-        ...
 
 
 class Sidecar:
     """One sidecar: its image, and its bytes."""
 
-    def __init__(self, overlay: Keeper, key: Key, node_id: str, state: FileState | None) -> None:
+    def __init__(self, overlay: Overlay, key: Key, node_id: str, state: FileState | None) -> None:
         """`state` is that of the stored file, None if it is not stored yet."""
         self._overlay = overlay
         self.key = key
