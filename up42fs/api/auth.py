@@ -1,14 +1,15 @@
-"""The life of the access token: fetched once however many ask, renewed ahead, dropped on 401.
+"""The access token: fetched once for all callers, renewed before it expires, dropped on a 401.
 
-Knows nothing of the API's endpoints but the two of the identity server (contract §1.2, §1.3).
+Of the API's endpoints, knows only the two of the identity server (contract §1.2, §1.3).
 
-Theory. A token is *fresh* until 30 s (or a fifth of a short life) before its end, then *ageing*
-until its end, then *spent*. Its life is counted from before the request was sent, on trio's
-clock, so neither a slow answer nor a wrong wall clock lengthens it. Who needs a token and finds
-none fresh queues on one lock; the first fetches, the others find its result, and its failure
-too: fifty readers with a wrong password are one request, not fifty on the way to a locked
-account. A refusal is remembered for a minute for the same reason. An ageing token is still
-served when the identity server cannot be reached.
+Theory. A token is *fresh* until 30 s (or a fifth of a short lifetime) before it expires, then
+*ageing* until it expires, then *spent*. The lifetime counts from before the request was sent, on
+trio's clock, so neither a slow response nor a wrong wall clock extends it. Callers that find no
+fresh token queue on one lock; the first one fetches, and the others get its result or its error:
+fifty readers with a wrong password make one request, not fifty that lock the account. For the same
+reason a refusal is remembered for a minute. An ageing token is still served if the identity server
+cannot be reached.
+
 Rejected: the refresh token (undocumented, and the password grant is needed anyhow, §1.2), and a
 background renewer (an idle mount would sign in for ever).
 """
@@ -47,10 +48,10 @@ log = logging.getLogger(__name__)
 
 REALM = "/realms/public/protocol/openid-connect"
 CLIENT_ID = "up42-api"
-#: What UP42's SDK calls itself: the other client that is known to be let in (contract §1.2).
+#: The client ID of UP42's SDK, the other client that is known to be accepted (contract §1.2).
 OTHER_CLIENT_ID = "up42-sdk"
 SCOPE = "openid"
-#: Refusals of how was asked, and not of who: the next way may do.
+#: Error codes that refuse the form of the request, not the credentials: another form may work.
 _OF_THE_FORM = frozenset(
     {"invalid_scope", "invalid_client", "unauthorized_client", "unsupported_grant_type",
      "invalid_request"}
@@ -58,9 +59,9 @@ _OF_THE_FORM = frozenset(
 DEFAULT_LIFE_S = 300.0
 RENEW_AHEAD_S = 30.0
 RENEW_AHEAD_SHARE = 0.2
-#: How long a refusal of the credentials is repeated without asking again, seconds.
+#: How long a refusal of the credentials is repeated without a new request, seconds.
 REFUSAL_KEPT_S = patient_s(60.0)
-#: After a failed renewal ahead of time, pause before the next, seconds.
+#: After a renewal ahead of expiry failed, the pause before the next one, seconds.
 RENEWAL_PAUSE_S = patient_s(5.0)
 
 
@@ -70,7 +71,7 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
-    #: What to check where they are refused: it depends on where they came from.
+    #: Advice for the error message if they are refused; it depends on where they came from.
     check: str = "check UP42_USERNAME and UP42_PASSWORD, and that UP42_REGION is the account's"
 
 
@@ -97,13 +98,14 @@ class TokenSource:
     ) -> None:
         self._realm_url = require_secure(auth_url, setting="UP42_AUTH_URL") + REALM
         self._credentials = credentials
-        #: Ways to ask, the best first: `openid` is what `userinfo` needs, and not every client has.
+        #: (client ID, scope) to try in this order. `userinfo` needs the scope `openid`, which not
+        #: every client has.
         self._ways = [(client_id, SCOPE), (client_id, None), (OTHER_CLIENT_ID, SCOPE)]
         self._ceiling_s = (limits or Limits()).ceiling_s
         self._transport = Transport(
             http, plane=Plane.AUTH, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
-        # `userinfo` is asked with a token, and a 401 there means the token, not the password.
+        # `userinfo` is requested with a token, so a 401 there is about the token, not the password.
         self._userinfo = Transport(
             http, plane=Plane.API, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
@@ -115,9 +117,10 @@ class TokenSource:
         self._renew_not_before_s = -math.inf
 
     async def token(self, until_s: float = math.inf) -> str:
-        """A token that is good now; tells what is wrong by `until_s`, of trio's clock.
+        """Return a token that is valid now; raise by `until_s`, of trio's clock, at the latest.
 
-        Raises SignInFailed where the credentials are refused, else what `Transport.fetch` does.
+        Raises SignInFailed if the credentials are refused, otherwise the errors of
+        `Transport.fetch`.
         """
         if (fresh := self._fresh()) is not None:
             return fresh
@@ -131,12 +134,12 @@ class TokenSource:
             return await self._renew(until_s)
 
     def discard(self, token: str) -> None:
-        """Forget `token` after a 401, unless a newer one has taken its place."""
+        """Forget `token` after a 401, unless a newer token has replaced it."""
         if self._current is not None and self._current.text == token:
             self._current = None
 
     async def user_id(self) -> str:
-        """`sub` of the user info, the default workspace ID (contract §1.3)."""
+        """Return `sub` of the user info, the default workspace ID (contract §1.3)."""
         answer = await self._userinfo.fetch(
             Call("asking who is signed in", "GET", f"{self._realm_url}/userinfo", bearer=self)
         )
@@ -161,10 +164,10 @@ class TokenSource:
         ageing = self._current
         started_s = trio.current_time()
         left_s = ageing.ends_at_s - started_s if ageing is not None else 0.0
-        # A call with a ceiling like this one's has as much time as there is.
+        # Not hurried: the caller has about as much time as this fetch may take.
         hurried = trio.current_effective_deadline() - started_s < 0.9 * self._ceiling_s
         try:
-            # While an ageing token still serves, callers do not wait long for its successor.
+            # While the ageing token is still valid, callers do not wait long for its successor.
             ceiling_s = left_s / 2 if left_s > 0 else self._ceiling_s
             answer = await self._ask(ceiling_s=min(ceiling_s, max(until_s - started_s, 0.0)))
             token = _parse_token(answer.document, started_s)
@@ -172,7 +175,8 @@ class TokenSource:
             if ageing is not None and ageing is self._current and left_s > 0:
                 self._renew_not_before_s = trio.current_time() + RENEWAL_PAUSE_S
                 return ageing.text
-            # Who had little time speaks for itself alone: those behind it may have more.
+            # A timeout of a caller in a hurry is not shared: those queued behind it may have more
+            # time.
             if isinstance(error, Offline | InvalidAnswer) or not hurried:
                 self._settle(error)
             raise
@@ -191,7 +195,7 @@ class TokenSource:
             self._refused_until_s = trio.current_time() + REFUSAL_KEPT_S
 
     async def _ask(self, *, ceiling_s: float) -> Answer:
-        """Ask in the first way that is not refused for what it is; that way is kept."""
+        """Request a token in the first form that the server accepts, and keep that form."""
         until_s = trio.current_time() + ceiling_s
         for way in self._ways:
             try:
@@ -200,7 +204,8 @@ class TokenSource:
             except (AccessDenied, InvalidArgument) as error:
                 refusal = self._refusal(error)
                 code = _code(error)
-                # Without a scope: where it is the scope, or may be. Else who is asking.
+                # Other codes refuse the user or the password: another form of request will not
+                # help.
                 if code not in _OF_THE_FORM:
                     raise refusal from None
                 log.debug("signing in as client %s, scope %s: %s", *way, code)
@@ -246,7 +251,7 @@ def _code(error: Up42fsError) -> str | None:
 
 def _parse_token(document: dict[str, Any], started_s: float) -> _Token:
     text = document.get("access_token")
-    # Anything but visible ASCII would break the header it is put into, and be quoted in errors.
+    # Only visible ASCII is safe in a header; other text would also be quoted in errors.
     if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text):
         raise InvalidAnswer(
             "the UP42 identity server answered without a usable token; check UP42_AUTH_URL"

@@ -1,14 +1,13 @@
-"""Answers within bounds: how much of one is taken, unpacked and parsed, holding nobody up.
+"""Bounds on API responses: how much is received, unpacked and parsed, without blocking the loop.
 
 Knows bytes and JSON; nothing of requests. A server, or a proxy in its place, may send anything:
-five kilobytes that unpack to gigabytes, or a page of nothing but empty lists, each of which takes
-25 times as much memory as text. So lengths are counted before and after unpacking, memory is
-estimated before parsing, and what exceeds a bound is no answer.
+five kilobytes that unpack to gigabytes, or a page of empty lists, each of which takes 25 times as
+much memory as its text. So lengths are counted before and after unpacking, memory is estimated
+before parsing, and a response that exceeds a bound is rejected.
 
-Large answers are parsed in a thread. The C parser holds the interpreter's lock to the end of the
-value that it parses, so it is given the document piece by piece: a value that is longer than
-`PIECE_CHARACTERS` is taken apart here, into its own values. Between two pieces the loop has its
-turn.
+Large responses are parsed in a thread. The C parser holds the interpreter's lock until it has
+parsed its whole input, so it gets the document in pieces: a value longer than `PIECE_CHARACTERS` is
+split here into its members. The loop can run between two pieces.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-#: Bytes on the wire, and unpacked: a page of 100 STAC items has about 5 MB.
+#: Largest response, on the wire and unpacked: a page of 100 STAC items has about 5 MB.
 LARGEST_ANSWER_BYTES = 32 << 20
-#: Memory that the values of one answer may take, by estimate.
+#: Memory that the values of one response may take, by estimate.
 MOST_PARSED_BYTES = 160 << 20
-#: Rows of one page: 100 are asked for, and a server that knows no pages sends all it has.
+#: Rows of one page: 100 are requested, and a server without paging sends all rows at once.
 MOST_ROWS = 20_000
 MOST_DEPTH = 500
-#: Layers of compression; more than one is nothing that anybody means.
+#: Accepted compressions, with zlib's `wbits`; more than one layer is rejected.
 _ENCODINGS = {"gzip": 47, "x-gzip": 47, "deflate": 47}
-#: What is unpacked at once; then others have their turn.
+#: Bytes unpacked at a time, before other tasks may run.
 _UNPACKED_AT_ONCE = 1 << 20
-#: Answers up to this length are parsed at once, by the loop: 5 ms.
+#: Responses up to this length are parsed in the loop itself, in at most 5 ms.
 SMALL_BYTES = 256 << 10
 PIECE_CHARACTERS = 128 << 10
 _LOOK_CHARACTERS = 4 << 10
-#: What values take in memory beside their text: an object, a list, a member of either.
+#: Estimated memory of values beside their text: an object, a list, a member of either.
 _OBJECT_BYTES, _LIST_BYTES, _MEMBER_BYTES = 160, 64, 64
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -45,11 +44,11 @@ _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class OutOfBoundsError(Exception):
-    """An answer that is larger, deeper or more packed than any that makes sense."""
+    """A response that is too large, too deeply nested, or compressed in an unsupported way."""
 
 
 class Unpacker:
-    """Takes the bytes of a body as they come and gives them unpacked, a piece at a time."""
+    """Unpacks the body of a response as it arrives, a piece at a time."""
 
     def __init__(self, encoding: str) -> None:
         layers = [name for name in re.split(r"[,\s]+", encoding.lower()) if name]
@@ -61,7 +60,7 @@ class Unpacker:
         self.wire_bytes = self.bytes = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What `data` brings; raises OutOfBoundsError, also for data that is not packed so."""
+        """Yield the unpacked bytes of `data`; raises OutOfBoundsError, also for malformed data."""
         self.wire_bytes += len(data)
         if self.wire_bytes > LARGEST_ANSWER_BYTES:
             raise OutOfBoundsError(f"more than {LARGEST_ANSWER_BYTES} bytes")
@@ -79,7 +78,7 @@ class Unpacker:
         except zlib.error as error:
             if self.bytes or self._is_raw_tried:
                 raise OutOfBoundsError("not packed as it says") from error
-        # Some servers call a bare deflate stream "deflate".
+        # Some servers send a bare deflate stream under the name "deflate".
         self._is_raw_tried = True
         self._unzip = zlib.decompressobj(-zlib.MAX_WBITS)
         return self._unpacked(data)
@@ -92,7 +91,7 @@ class Unpacker:
 
 
 def parse(body: bytes) -> Any:
-    """The JSON value of `body`; None where it has none. Raises OutOfBoundsError."""
+    """Return the JSON value of `body`, or None if it is no JSON. Raises OutOfBoundsError."""
     check_shape(body)
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
@@ -104,11 +103,11 @@ def parse(body: bytes) -> Any:
 
 
 def check_shape(body: bytes) -> None:
-    """Raise OutOfBoundsError where the values would take too much memory, or nest too deep."""
+    """Raise OutOfBoundsError if the values would take too much memory or nest too deeply."""
     taken = _OBJECT_BYTES * body.count(b"{") + _LIST_BYTES * body.count(b"[")
     if len(body) + taken + _MEMBER_BYTES * body.count(b",") > MOST_PARSED_BYTES:
         raise OutOfBoundsError("values without end")
-    # Brackets within strings count here, so this may only acquit.
+    # The quick count includes brackets within strings, so a high count is checked without strings.
     if _depth(body) > MOST_DEPTH and _depth(_STRING.sub(b"", body)) > MOST_DEPTH:
         raise OutOfBoundsError(f"nested deeper than {MOST_DEPTH}")
 
@@ -140,11 +139,12 @@ class _Pieces:
         return value
 
     def _value(self, at: int, depth: int) -> tuple[Any, int]:
-        """The value that begins at `at`, and where it ends."""
+        """Parse the value that begins at `at`; return it and its end."""
         opening = self._text[at : at + 1]
         if opening not in ("{", "["):
             return self._decode(self._text, at)
-        # A short value is found in the first look, so that many of them cost no long copies.
+        # A short value is found in the first, short slice, so many short values cost no long
+        # copies.
         for length in (_LOOK_CHARACTERS, PIECE_CHARACTERS):
             try:
                 value, used = self._decode(self._text[at : at + length])
@@ -176,7 +176,7 @@ class _Pieces:
         return found, at + 1
 
     def _onward(self, at: int, closing: str) -> int:
-        """Where the next member begins, or the end is."""
+        """Return the position of the next member, or of `closing`."""
         at = self._skip(at)
         if self._is(at, ","):
             after = self._skip(at + 1)

@@ -1,7 +1,7 @@
-"""UP42's storage API, one method per endpoint, answers as values.
+"""UP42's storage API: one method per endpoint, which returns parsed values.
 
-Knows how UP42 names its endpoints and parameters; nothing of retries (`transport`), tokens
-(`auth`), how fields are spelled (`schema`), or what the values are for.
+Knows the names of UP42's endpoints and parameters; nothing of retries (`transport`), tokens
+(`auth`), the spelling of fields (`schema`), or the use of the values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from up42fs.types import Asset, CnamStatus, Order, SignedUrl
 
 log = logging.getLogger(__name__)
 
-#: Items come as GeoJSON: a strict server answers 406 to who takes plain JSON only.
+#: Items are GeoJSON: a strict server answers 406 to a request that accepts plain JSON only.
 STAC_TYPES = "application/geo+json, application/json, */*;q=0.5"
 
 T = TypeVar("T")
@@ -39,15 +39,15 @@ R = TypeVar("R", bound=pages.Identified)
 
 
 class Unset(Enum):
-    """Says that an argument was not given, where None means something."""
+    """Marks an argument that was not given, where None has a meaning of its own."""
 
     UNSET = "unset"
 
 
 class Client:
-    """One account's view of the API at `api_url`, of one workspace or (None) all of them.
+    """The API at `api_url` as one account sees it, in one workspace or (None) in all of them.
 
-    Every method raises what `Transport.fetch` and `TokenSource.token` raise.
+    Every method raises the errors of `Transport.fetch` and `TokenSource.token`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Client:
         return self._page(document, self._oddities.parse_asset, page, size, "listing assets")
 
     def all_orders(self, *, memo: Memo | None = None) -> AsyncIterator[Order]:
-        """Every order once, by `pages.crawl`."""
+        """Yield every order once, by `pages.crawl`."""
         return pages.crawl(
             lambda page, size, sort: self.orders_page(page, size=size, sort=sort), memo=memo
         )
@@ -127,7 +127,7 @@ class Client:
         created_before: datetime | None = None,
         memo: Memo | None = None,
     ) -> AsyncIterator[Asset]:
-        """Every asset once, by `pages.crawl`."""
+        """Yield every asset once, by `pages.crawl`."""
         return pages.crawl(
             lambda page, size, sort: self.assets_page(
                 page, size=size, sort=sort, search=search, created_before=created_before
@@ -156,10 +156,10 @@ class Client:
         )
 
     async def sign(self, asset_id: str) -> SignedUrl:
-        """`POST /v2/assets/{id}/download-url`: a fresh link, also to STAC assets (§3.4).
+        """`POST /v2/assets/{id}/download-url`: a fresh link, also for STAC assets (§3.4).
 
-        `asset_id` may also be the path of another place of the API (see `links`). The link's
-        lifetime is by the link itself and the answer's own clock. The POST changes nothing and is
+        `asset_id` may also be the path of another API resource (see `links`). The link's lifetime
+        follows from the link itself and the response's `Date`. The POST changes nothing and is
         retried like a GET.
         """
         operation = f"signing a link for asset {asset_id}"
@@ -179,11 +179,12 @@ class Client:
         title: str | Unset | None = Unset.UNSET,
         tags: Sequence[str] | Unset = Unset.UNSET,
     ) -> Asset:
-        """`POST /v2/assets/{id}/metadata`: what is not given keeps its value (§3.2).
+        """`POST /v2/assets/{id}/metadata`: fields that are not given keep their values (§3.2).
 
-        Title None and tags () clear them. Raises InvalidArgument with UP42's words for values it
-        does not take. Made once: between two attempts somebody else may have changed the tags, and
-        the second would take that back. On Unavailable it may have been carried out or not.
+        Title None and tags () clear them. Raises InvalidArgument with UP42's message for values
+        that it rejects. The request is not retried: between two attempts another client may have
+        changed the tags, and the second attempt would overwrite that change. After Unavailable the
+        change may or may not have been made.
         """
         body = _given("", title, tags)
         operation = f"changing title or tags of asset {asset_id}"
@@ -193,7 +194,7 @@ class Client:
         return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
     async def user_id(self) -> str:
-        """Who is signed in: the default workspace ID (§1.3)."""
+        """The ID of the signed-in user: the default workspace ID (§1.3)."""
         return await self._tokens.user_id()
 
     # STAC (contract §5)
@@ -201,7 +202,7 @@ class Client:
     async def collections_page(
         self, after: NextLink | None = None, *, limit: int = 100
     ) -> StacPage[StacCollection]:
-        """`GET .../collections`, or the page that `after` leads to (§5.2)."""
+        """`GET .../collections`, or the page at the link `after` (§5.2)."""
         params: dict[str, Any] = {"limit": limit}
         if self._workspace:
             params["workspace_id"] = self._workspace
@@ -236,7 +237,7 @@ class Client:
         title: str | Unset | None = Unset.UNSET,
         tags: Sequence[str] | Unset = Unset.UNSET,
     ) -> StacItem:
-        """`PATCH .../collections/{id}/items/{id}`: like `update_asset`, made once too (§5.7)."""
+        """`PATCH .../collections/{id}/items/{id}`: like `update_asset`, not retried (§5.7)."""
         operation = f"changing title or tags of STAC item {item_id}"
         call = Call(
             operation,
@@ -255,7 +256,7 @@ class Client:
     async def items_page(
         self, collection_id: str, after: NextLink | None = None, *, limit: int = 100
     ) -> StacPage[StacItem]:
-        """`GET .../collections/{id}/items`, or the page that `after` leads to (§5.3)."""
+        """`GET .../collections/{id}/items`, or the page at the link `after` (§5.3)."""
         url = f"{self._stac_url}/collections/{links.segment(collection_id)}/items"
         return await self._stac_page(
             f"listing the items of STAC collection {collection_id}",
@@ -267,7 +268,7 @@ class Client:
     async def search_page(
         self, body: Mapping[str, Any], after: NextLink | None = None
     ) -> StacPage[StacItem]:
-        """`POST .../search` with `body`, or the page that `after` leads to (§5.6)."""
+        """`POST .../search` with `body`, or the page at the link `after` (§5.6)."""
         return await self._stac_page(
             "searching the STAC items",
             after or NextLink(f"{self._stac_url}/search", body),
@@ -276,25 +277,25 @@ class Client:
         )
 
     def all_collections(self) -> AsyncIterator[StacCollection]:
-        """Every collection once, newest first."""
+        """Yield every collection once, newest first."""
         return self._crawl_links(
             "collections", lambda link, limit: self.collections_page(link, limit=limit)
         )
 
     def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
-        """Every item of a collection once."""
+        """Yield every item of a collection once."""
         return self._crawl_links(
             "items", lambda link, limit: self.items_page(collection_id, link, limit=limit)
         )
 
     def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
-        """Every item that `body` (without `limit`) finds, once."""
+        """Yield every item that matches `body` (without `limit`), once."""
         return self._crawl_links(
             "search", lambda link, limit: self.search_page({**body, "limit": limit}, link)
         )
 
     def asset_id_of_href(self, href: str) -> str | None:
-        """The asset ID that a STAC href names; None (and a debug line) where it is not UP42's."""
+        """Return the asset ID in a STAC href; None, with a debug line, if it is not UP42's."""
         asset_id, reason = links.asset_id_of_href(href, self._api_url)
         if reason is not None:
             log.debug("a STAC asset cannot be read through UP42: %s", reason)
@@ -303,8 +304,9 @@ class Client:
     # Shared
 
     def _crawl_links(self, listing: str, fetch: pages.FetchStacPage[R]) -> AsyncIterator[R]:
-        """All rows; a limit that was taken once is what a later refusal is not about."""
+        """Yield all rows, with the limit that was accepted before for this listing, if any."""
 
+        # Once a limit was accepted, a later 400 is not about the limit.
         def learn(limit: int) -> None:
             self._stac_limits[listing] = (limit,)
 
@@ -351,7 +353,7 @@ class Client:
     ) -> StacPage[T]:
         document = (await self._send(self._stac_call(operation, link, params))).document
         key, parse_row = rows
-        # Where a list is empty, some servers write null.
+        # Some servers write null for an empty list.
         content = [] if document.get(key, "") is None else document.get(key)
         if not isinstance(content, list):
             raise InvalidAnswer(
@@ -382,7 +384,7 @@ class Client:
         if skipped <= 0:
             return
         self._metrics.count("api.rows_skipped", skipped)
-        # Every refresh meets the same rows: one warning is enough.
+        # Every refresh returns the same rows, so one warning is enough.
         level = logging.DEBUG if operation in self._warned else logging.WARNING
         self._warned.add(operation)
         rows, were = show_count(skipped, "row"), "was" if skipped == 1 else "were"
@@ -392,7 +394,7 @@ class Client:
 def _given(
     prefix: str, title: str | Unset | None, tags: Sequence[str] | Unset
 ) -> dict[str, str | list[str] | None]:
-    """The body that sets what is given and leaves the rest out."""
+    """Return a body with the given fields only."""
     body: dict[str, str | list[str] | None] = {}
     if not isinstance(title, Unset):
         body[prefix + "title"] = title
@@ -402,7 +404,7 @@ def _given(
 
 
 def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -> T:
-    """The value, if it is the one asked for: another's size or name must not pass for it."""
+    """Return `found` if its ID is the requested one: another's size or name must not be used."""
     if found is None or str(document.get("id")).casefold() != asked.casefold():
         raise InvalidAnswer(
             f"reading {kind} {asked} failed: UP42 answered with something else; try again later"
@@ -410,7 +412,7 @@ def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -
     said = document.get("properties")
     tags = document.get("tags"), said.get("up42-user:tags") if isinstance(said, Mapping) else None
     if any(map(schema.lost_tags, tags)):
-        # To edit those that are known would delete the others.
+        # Saving the known tags after an edit would delete the others.
         raise InvalidAnswer(
             f"reading {kind} {asked} failed: it has too many tags, or too long ones; "
             "shorten them in the UP42 console"

@@ -19,7 +19,7 @@ from up42fs.net.proxies import route_of
 CONNECT_TIMEOUT_S = patient_s(10.0)
 READ_TIMEOUT_S = patient_s(15.0)
 KEEP_IDLE_S = 30.0
-#: Any host, to see whether the variables for proxies can be used at all.
+#: Any host, to check whether the proxy variables can be used at all.
 _ANY_HOST = "https://up42.invalid"
 
 
@@ -32,10 +32,10 @@ def make_http(
     reached: Reached | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> httpx.AsyncClient:
-    """An HTTP/1.1 client that honours HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE; no redirects.
+    """Make an HTTP/1.1 client that honours HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE; no redirects.
 
-    Raises ConfigurationError where those variables cannot be used. `transport` replaces the
-    network (tests); the variables are then ignored. `reached` learns where the API is.
+    Raises ConfigurationError if those variables cannot be used. `transport` replaces the network
+    (tests); the variables are then ignored. `reached` records where the API is.
     """
     limits = httpx.Limits(
         max_connections=connections,
@@ -44,13 +44,13 @@ def make_http(
     )
     if transport is None:
         if not (environ.get("no_proxy") or environ.get("NO_PROXY")):
-            route_of(_ANY_HOST, environ)  # else each request tells
+            route_of(_ANY_HOST, environ)  # otherwise each request raises
         transport = Routed(dict(environ), find_trust(environ), limits, reached)
     return httpx.AsyncClient(
         headers={
             "User-Agent": f"up42fs/{__version__}",
             "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",  # what `bounds` unpacks
+            "Accept-Encoding": "gzip, deflate",  # the encodings that `bounds` unpacks
         },
         timeout=httpx.Timeout(
             read_timeout_s, connect=connect_timeout_s, pool=read_timeout_s + connect_timeout_s

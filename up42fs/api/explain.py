@@ -1,7 +1,7 @@
-"""What UP42's error bodies say, in words fit for a user.
+"""Extracts the message of UP42's error bodies, in words fit for a user.
 
-Knows nothing of retries. Three documented shapes (contract §7.2), Keycloak's, legacy answers
-that are 200 with an error inside, and whatever a gateway sends instead. Words pass through
+Knows nothing of retries. Handles three documented shapes (contract §7.2), Keycloak's, legacy 200
+responses with an error inside, and anything that a gateway sends instead. All text passes through
 `redact`: an error text may quote the request, and a request carries secrets.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 
 LONGEST_WORDS = 300
-#: Characters of words that are looked at.
+#: Characters of a text that are examined.
 _MOST_LOOKED_AT = 4096
-#: Matches each address, with a query or without: a pattern that fails at the end of an address is
-#: tried again from each one within.
+#: Matches each address, with or without a query: a pattern that failed at the end of an address
+#: would be retried from each one within it.
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]*)(?:[?#][^\s\"'<>]*)?", re.IGNORECASE)
 _USERINFO = re.compile(r"(https?://)[^\s/@\"']*@", re.IGNORECASE)
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")
@@ -26,9 +26,9 @@ _BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
 
 
 def explain(response: httpx.Response, document: Any) -> tuple[str | None, str]:
-    """(error code, UP42's words) of a response with that JSON value, or None.
+    """Return (error code, UP42's message) of a response; `document` is its JSON value, or None.
 
-    The words are "" where it has none to say.
+    The message is "" if the response has none.
     """
     if isinstance(document, Mapping):
         return _explain_object(document)
@@ -39,7 +39,7 @@ def explain(response: httpx.Response, document: Any) -> tuple[str | None, str]:
 
 
 def inner_error(document: Mapping[str, Any]) -> int | None:
-    """Status hidden in a legacy 200 (`{"data": null, "error": ...}`); None where there is none.
+    """Return the status in a legacy 200 (`{"data": null, "error": ...}`); None without an error.
 
     200 stands for an error that names no status.
     """
@@ -54,7 +54,7 @@ def inner_error(document: Mapping[str, Any]) -> int | None:
 
 
 def unwrap(document: dict[str, Any]) -> dict[str, Any]:
-    """The object inside a legacy `{"data": {...}, "error": null}` envelope, else as it is."""
+    """Return the object in a legacy `{"data": {...}, "error": null}` envelope, else `document`."""
     data = document.get("data")
     if isinstance(data, dict) and document.keys() <= {"data", "error"}:
         return data
@@ -62,7 +62,7 @@ def unwrap(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def redact(words: str) -> str:
-    """One line of at most 300 characters, without tokens, user info or the queries of URLs."""
+    """Make one line of at most 300 characters, without tokens, user info or queries of URLs."""
     words = words[:_MOST_LOOKED_AT]
     words = " ".join("".join(c if c.isprintable() else " " for c in words).split())
     words = _USERINFO.sub(r"\1", words)

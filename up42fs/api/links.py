@@ -1,14 +1,15 @@
-"""Which URLs of UP42's answers may be followed, and what they name.
+"""Decides which URLs in UP42's responses may be followed, and which resource they name.
 
-Knows nothing of requests. A bearer token goes to the configured API origin and nowhere else, so
-a link is never followed as written: its path and query are put behind the API's own address, after
-it was found to be the API's (the documented example has `http://` links, contract §5.2).
+Knows nothing of requests. A bearer token goes to the configured API origin and nowhere else, so a
+link is never followed as written: once it is known to be the API's, its path and query are appended
+to the API's own address (the documented example has `http://` links, contract §5.2).
 
-Theory. Which links are the API's? Those of its own host; and where it is reached through a gateway
-(`UP42_API_URL`), those of the host that it thinks it has: UP42's public ones, or the one that the
-document itself names as its `self` or `root`. A gateway may have a path of its own, of which the
-bodies know nothing: what comes before `/v2/` is theirs, what comes after it is the API's. Links
-that are relative begin where the document was: at the request's URL, or at an item's `self`.
+Theory. A link is the API's if its host is the API's host. If the API is reached through a gateway
+(`UP42_API_URL`), links with the host that the API believes to have are also the API's: UP42's
+public hosts, or the host in the document's own `self` or `root` link. A gateway may have a path
+prefix that the bodies do not know: in a link, the part before `/v2/` belongs to the link's host,
+and the part from there on is the API's. Relative links resolve against the document's address: the
+request's URL, or an item's `self`.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from up42fs.net.hosts import is_loopback, is_near
 _ASSET_PATH = re.compile(r"/v2/assets/([A-Za-z0-9._~-]+)")
 _STAC_PATH = "/v2/assets/stac"
 _SUFFIX = "/download-url"
-#: Parts of a path, still percent-encoded, that no server reads as anything else.
+#: A part of a path, still percent-encoded, that every server reads the same way.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff]|5[Cc]|[01]|7[Ff])[0-9A-Fa-f]{2})+")
 _DOTS = re.compile(r"(?:\.|%2[Ee]){1,2}")
-#: Where UP42 itself answers (contract §1.1).
+#: The hosts of UP42's own API (contract §1.1).
 _PUBLIC_HOSTS = frozenset({"api.up42.com", "api.sa.up42.com"})
-#: Longest addresses of answers and longest IDs, characters: httpx and libcurl take no address above
-#: 64 KiB, and servers little above 8.
+#: Longest URLs in responses and longest IDs, characters: httpx and libcurl take no URL above 64
+#: KiB, and servers little above 8.
 MOST_LINK = 16384
 MOST_SEGMENT = 1024
-#: Links of a document that are looked at, once for each of its files.
+#: Links of a document that are examined, once for each of its files.
 _MOST_LINKS = 100
 _VISIBLE = re.compile(r"[!-~]+")
-#: What a host may be made of, once percent signs are undone: a name, or an address of either kind.
+#: Characters of a host after percent-decoding: a name, or an IPv4 or IPv6 address.
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
 #: Names below `/v2/assets/` that are not asset IDs.
 _RESERVED = frozenset({"stac", ".", ".."})
@@ -46,17 +47,18 @@ _RESERVED = frozenset({"stac", ".", ".."})
 
 @dataclass(frozen=True, slots=True)
 class NextLink:
-    """Where the next page is: on the API's own origin; `body` is set for POST."""
+    """The URL of the next page, on the API's own origin; `body` is set for POST."""
 
     url: str
     body: Mapping[str, Any] | None = field(default=None)
 
 
 def require_secure(url: str, *, setting: str = "the URL") -> str:
-    """Return `url` without a trailing slash if it may be sent secrets, else ConfigurationError.
+    """Return `url` without a trailing slash if secrets may be sent there.
 
     That is https to any host, or http to the loopback; no user name or password in the URL.
-    `setting` names where the user gave it, for the message.
+    Otherwise raises ConfigurationError, whose message names `setting`, the user's setting of the
+    URL.
     """
     parts = _split(url)
     host = parts.hostname if parts is not None else None
@@ -81,10 +83,11 @@ def require_secure(url: str, *, setting: str = "the URL") -> str:
 def is_safe_link(url: str, api_url: str) -> bool:
     """Whether a presigned link of the API may be used: https to a host that could be a store.
 
-    An API on this machine may name this machine, without TLS too. A public one may not: what
-    answers on the loopback or in the link-local network (clouds' metadata) is nobody's store.
+    If the API is on this machine, links may name this machine, also without TLS. Links of a public
+    API may not: a server on the loopback or in the link-local network (clouds' metadata) is not a
+    store.
     """
-    # urlsplit drops what libcurl would not: only what both read alike may pass.
+    # urlsplit drops characters that libcurl keeps: allow only URLs that both read alike.
     parts = _split(url) if len(url) <= MOST_LINK and _VISIBLE.fullmatch(url) else None
     if parts is None or not parts.hostname or parts.scheme not in ("http", "https"):
         return False
@@ -94,12 +97,12 @@ def is_safe_link(url: str, api_url: str) -> bool:
 
 
 def _is_far(host: str) -> bool:
-    """Whether the host, as far as its spelling tells, could be a store elsewhere."""
+    """Whether the host, judged by its spelling, could be a store elsewhere."""
     return _HOST.fullmatch(unquote(host).strip("[]")) is not None and not is_near(host)
 
 
 def segment(identifier: str) -> str:
-    """Quote an ID as one path segment; raises InvalidArgument for what cannot be one."""
+    """Quote an ID as one path segment; raises InvalidArgument if it cannot be one."""
     is_short = 0 < len(identifier) <= MOST_SEGMENT
     if not is_short or identifier in (".", "..") or not identifier.isprintable():
         shown = identifier[:MOST_SEGMENT]
@@ -110,11 +113,11 @@ def segment(identifier: str) -> str:
 def asset_id_of_href(
     href: str, api_url: str, document: Mapping[str, Any] | None = None
 ) -> tuple[str | None, str | None]:
-    """What `href` names for signing, or None and why it names nothing (contract §3.4, §5.5).
+    """Return (ID to sign, None), or (None, why it cannot be signed) (contract §3.4, §5.5).
 
-    That is an asset ID, or of any other place of the API its path, as UP42's SDK signs it:
-    `signing_path` knows both. hrefs come with and without `/download-url`. `document` is the one
-    that the link is in.
+    The ID is an asset ID or, for any other API resource, its path, which UP42's SDK signs the same
+    way: `signing_path` accepts both. hrefs come with and without `/download-url`. `document` is the
+    document that holds the link.
     """
     links = (document or {}).get("links")
     found = _below_api(href, api_url, links, at=_self_of(links))
@@ -130,9 +133,9 @@ def asset_id_of_href(
 
 
 def signing_path(asset_id: str) -> str:
-    """The path below the API's address that signs a link to what `asset_id_of_href` returned.
+    """Return the path below the API's address that signs a link to `asset_id`.
 
-    Raises InvalidArgument for what cannot be an ID.
+    `asset_id` is a result of `asset_id_of_href`. Raises InvalidArgument if it cannot be an ID.
     """
     if asset_id.startswith("/") and _is_signable(asset_id):
         return asset_id + _SUFFIX
@@ -140,7 +143,7 @@ def signing_path(asset_id: str) -> str:
 
 
 def _is_signable(path: str) -> bool:
-    """Whether every part of a path is plain: as it is written so it is sent."""
+    """Whether every part of a path is plain, so that it is sent exactly as it is written."""
     parts = path.split("/")
     return (
         path not in ("/v2/assets", "/v2/assets/stac")
@@ -153,11 +156,10 @@ def _is_signable(path: str) -> bool:
 def next_link(
     links: object, api_url: str, *, sent_body: Mapping[str, Any] | None, at: str | None = None
 ) -> NextLink | None:
-    """The `rel: next` link of a STAC answer, or None on the last page (contract §5.2, §5.6).
+    """Return the `rel: next` link of a STAC response; None on the last page (contract §5.2, §5.6).
 
-    `sent_body` is the body this page was asked with (None for GET), `at` the URL it was asked at; a
-    link with `merge` adds to the body. Raises InvalidAnswer where the link leaves the API's host or
-    cannot be followed.
+    `sent_body` is the body of this page's request (None for GET), `at` its URL; a link with `merge`
+    adds to the body. Raises InvalidAnswer if the link leaves the API's host or cannot be followed.
     """
     found = _rel_next(links)
     if found is None:
@@ -174,7 +176,7 @@ def next_link(
 
 
 def _is_sendable(value: object) -> bool:
-    """Whether it can be written down: JSON lets in numbers and texts that it does not let out."""
+    """Whether `value` can be serialised: JSON parsers accept numbers and texts that fail here."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, TypeError, RecursionError):
@@ -204,14 +206,14 @@ def _on_own_origin(href: object, api_url: str, links: object, at: str | None) ->
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """A place of the API: its path below the API's address."""
+    """An API resource: its path below the API's address."""
 
     path: str
     query: str
 
 
 def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below | str:
-    """Which place of the API a link names; else why it names none."""
+    """Return the API resource that a link names, or the reason why it names none."""
     parts = _resolve(href, at or api_url + "/")
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         return f"its link is not a web address of at most {MOST_LINK} characters"
@@ -231,9 +233,9 @@ def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below
 
 
 def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
-    """The path of the API at another host by which it may call itself; None for no such host."""
+    """Return the API's path prefix at another of its hosts; None if `host` is not the API's."""
     if host in _PUBLIC_HOSTS:
-        # Each region is itself, and no gateway to the other.
+        # Each region has its own API; neither is a gateway to the other.
         return None if api.hostname in _PUBLIC_HOSTS else ""
     for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
         if not isinstance(link, Mapping) or link.get("rel") not in ("self", "root"):
@@ -245,7 +247,7 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
 
 
 def _self_of(links: object) -> str | None:
-    """The address that a document gives itself."""
+    """The address in a document's `self` link."""
     for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
         if isinstance(link, Mapping) and link.get("rel") == "self":
             href = link.get("href")

@@ -29,20 +29,21 @@ from up42fs.net.hosts import is_loopback, may_connect, numeric
 from up42fs.net.proxies import Proxy, route_of
 from up42fs.net.socks import SocksError, handshake
 
-#: The next address is tried beside one that does not answer after so many seconds (RFC 8305).
+#: Delay before the next address is tried in parallel to one that does not respond (RFC 8305),
+#: seconds.
 _STAGGER_S = 0.25
 _Options = Iterable[httpcore.SOCKET_OPTION] | None
 
 
 class Reached:
-    """Where the API was met: on this machine, or elsewhere."""
+    """Whether the API was reached on this machine or elsewhere."""
 
     def __init__(self, url: str) -> None:
         self.is_local = is_loopback(httpx.URL(url).host)
 
 
 class Guarded(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that an API may have; TCP alone, which is all that is asked for."""
+    """Connects to addresses that an API may have; TCP only, the one kind of connection needed."""
 
     def __init__(self, reached: Reached | None = None) -> None:
         self._backend = httpcore.TrioBackend()
@@ -56,12 +57,12 @@ class Guarded(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: _Options = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A stream to `host`; raises ConnectError where it has no address that may be used."""
+        """Connect to `host`; raises ConnectError if it has no address that may be used."""
         with trio.move_on_after(math.inf if timeout is None else timeout):
             addresses = await _resolve(host, port)
             usable = [one for one in addresses if may_connect(one, local=True)]
             if numeric(host) is not None:
-                usable = addresses  # the user's own word
+                usable = addresses  # the user wrote the address
             if not usable:
                 raise httpcore.ConnectError(
                     f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
@@ -73,7 +74,7 @@ class Guarded(httpcore.AsyncNetworkBackend):
     async def _first(
         self, addresses: list[str], port: int, local_address: str | None, options: _Options
     ) -> httpcore.AsyncNetworkStream:
-        """The connection to the address that answers first; later ones begin later."""
+        """Connect to the addresses, staggered, and return the first connection that succeeds."""
         won: list[httpcore.AsyncNetworkStream] = []
         errors: list[Exception] = []
         failed = [trio.Event() for _ in addresses]
@@ -104,7 +105,7 @@ class Guarded(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that notes where it leads once the other side has proved who it is."""
+    """A connection that records where it leads after the other side's certificate was verified."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, reached: Reached | None) -> None:
         self._stream = stream
@@ -206,7 +207,7 @@ class Routed(httpx.AsyncBaseTransport):
         self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; raises ConfigurationError where its proxy cannot be used."""
+        """Send one request; raises ConfigurationError if its proxy cannot be used."""
         proxy = route_of(str(request.url), self._environ).proxy
         if proxy not in self._pools:
             self._pools[proxy] = self._pool(proxy)

@@ -1,7 +1,8 @@
-"""What of UP42's answers had to be left out or changed, told once for each object.
+"""Logs values of UP42's responses that were left out or changed, once for each object.
 
-`schema` takes whatever it can use; here it is said what that was not. Odd rows come again with
-every refresh, and a hostile service may have millions: at most `MOST_TOLD` lines of a kind.
+`schema` accepts every value that it can use; this module logs those that it could not. Odd rows
+return with every refresh, and a hostile service may have millions, so at most `MOST_TOLD` lines of
+each kind are logged.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
 
-#: Lines of a kind, each of another object.
+#: Lines of each kind, each about another object.
 MOST_TOLD = 20
 #: Characters shown of a value.
 MOST_SHOWN = 80
-#: Fields of an asset and what `schema` makes of those that cannot be used.
+#: Fields of an asset, each with a test of whether `schema` left it out.
 _WITHOUT: dict[str, Callable[[Asset], bool]] = {
     "name": lambda asset: asset.name is None,
     "title": lambda asset: asset.title is None,
@@ -35,7 +36,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 60
 
 
 class Oddities:
-    """Tells of odd rows; `parse_asset` is that of `schema`."""
+    """Parses rows as `schema` does, and logs their odd values."""
 
     def __init__(self) -> None:
         self._told: dict[str, set[str]] = {}
@@ -68,7 +69,7 @@ class Oddities:
 
 
 def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
-    """(Kind, sentence) of what of `row` is not in `asset`, or not as a file's name."""
+    """Yield (kind, sentence) for values of `row` that `asset` lacks or no file name can hold."""
     for field, is_without in _WITHOUT.items():
         if row.get(field) not in (None, "", []) and is_without(asset):
             yield field, f"its {field} cannot be used: {_shown(row[field])}"
@@ -83,5 +84,5 @@ def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
-    """`value` short and in ASCII: it may hold what steers terminals."""
+    """`value` short and in ASCII, since it may hold control sequences for terminals."""
     return _short.repr(value)[:MOST_SHOWN].encode("ascii", "backslashreplace").decode()

@@ -1,28 +1,33 @@
-"""Reading a whole listing page by page while it changes: assets, orders, STAC.
+"""Reads a whole listing page by page while it changes: assets, orders, STAC.
 
-Knows nothing of endpoints: it is given a function that fetches one page.
+Knows nothing of endpoints: the caller passes a function that fetches one page.
 
-Theory. Pages are numbered over a changing set, and fetched in parallel, so a row can slip through
-the seam between two pages: a removal pulls later rows forward, an arrival pushes them back.
-The listing is read newest first. A pass is *sound* when, after its last page, page 0 still says
-the same total and the same rows as at its start, and no row came twice: `createdAt` is given on
-arrival, so any arrival would show on page 0 and any removal in the total (removals and arrivals
-that cancel out in the total leave an arrival on page 0). Rows that came twice although nothing
-changed are ties the server orders differently from page to page, or rows that it lists twice. After
-an unsound pass another one follows with a smaller page, which puts the seams elsewhere. Where it
-sees exactly the same rows, and the same ones twice, as the first, both are sound: nothing moved,
-and what comes twice is listed twice. Totals are no help then; the next reading knows (`Memo`).
-If the storage never holds still for two parallel passes, one page at a time is read, oldest first
-but from the last page to the first: arrivals append behind the reader, removals move rows
-towards pages not read yet, so none that existed throughout is missed. One page is one answer and
-sound by itself.
+Theory. Page numbers count over a changing set, and pages are fetched in parallel, so a row can slip
+through the seam between two pages: a removal pulls later rows forward, an arrival pushes them back.
+The listing is read newest first. A pass is *sound* if, after its last page, page 0 still has the
+same total and the same rows as at its start, and no row came twice: `createdAt` is set on arrival,
+so any arrival would show on page 0 and any removal in the total (removals and arrivals that cancel
+out in the total leave an arrival on page 0). Rows that come twice although nothing changed are ties
+that the server sorts differently from page to page, or rows that it lists twice. After an unsound
+pass, another one follows with a smaller page size, which moves the seams.
+
+If that pass sees exactly the same rows, and the same duplicates, as the first, both are sound:
+nothing moved, and the duplicates are listed twice. The total does not help then; `Memo` keeps the
+duplicates for the next reading. If two parallel passes are unsound, the listing is read one page at
+a time, oldest first but from the last page to the first: arrivals append behind the reader, and
+removals move rows towards pages not read yet, so no row that existed throughout is missed. A
+listing of one page is sound by itself, since it is one response.
+
 Cost: one request beyond the pages, none for a listing of one page.
+
 Rejected: comparing totals alone (a removal and an arrival cancel out), and two full passes.
-Limit: what hides its traces within one pass can hide a row until the next: a row that appears
-with an older `createdAt` than page 0 shows while another is removed, or a whole page of rows
-that arrive and are removed again.
-STAC listings are keyset-paged (contract §5.2): stable against arrivals, followed link by link; a
-token whose row was deleted meanwhile may be refused, and the walk starts again.
+
+Limit: changes that hide their traces within one pass can hide a row until the next: a row that
+appears with an older `createdAt` than page 0 shows while another is removed, or a whole page of
+rows that arrive and are removed again.
+
+STAC listings are keyset-paged (contract §5.2): stable against arrivals, followed link by link. A
+token whose row was deleted may be refused; the walk then starts again.
 """
 
 from __future__ import annotations
@@ -45,17 +50,17 @@ SIZES = (100, 50, 20)
 STAC_LIMITS = (100, 50, 20, 10)
 NEWEST_FIRST = "createdAt,desc"
 OLDEST_FIRST = "createdAt,asc"
-#: Pages fetched at the same time, and parallel passes before the careful one.
+#: Pages fetched at the same time, and parallel passes before the sequential one.
 PARALLEL = 8
 PARALLEL_PASSES = 2
-#: Share of the page it shrinks by from pass to pass, to move the seams.
+#: The page size shrinks by one part in this many from pass to pass, to move the seams.
 SEAM_SHARE = 14
-#: How often a keyset walk may start again.
+#: How often a walk over a keyset-paged listing may start again.
 RESTARTS = 2
 
 
 class Identified(Protocol):
-    """Any row: it has an ID."""
+    """Any row with an ID."""
 
     @property
     def id(self) -> str: ...  # noqa: D102
@@ -67,10 +72,10 @@ R = TypeVar("R", bound=Identified)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One numbered page. `total` and `size` are None where UP42 gave none.
+    """One numbered page. `total` and `size` are None if UP42 gave none.
 
-    `total_pages` is a lower bound where UP42 gave none. `rows` counts the rows it had, with
-    those that could not be parsed.
+    `total_pages` is a lower bound if UP42 gave none. `rows` counts all its rows, including those
+    that could not be parsed.
     """
 
     items: tuple[T, ...]
@@ -102,9 +107,9 @@ def parse_page(
     number: int,
     size: int,
 ) -> Page[T]:
-    """Spring's page envelope (contract §2.1), of which only `content` is needed.
+    """Parse Spring's page envelope (contract §2.1), of which only `content` is required.
 
-    `number` and `size` are what was asked for. Raises InvalidAnswer where `content` is no list.
+    `number` and `size` are those of the request. Raises InvalidAnswer if `content` is no list.
     """
     total = _count(document.get("totalElements"))
     content = document.get("content")
@@ -150,10 +155,10 @@ def _count(value: object) -> int | None:
 
 @dataclass(slots=True)
 class Memo:
-    """What earlier readings of one listing taught, for the next.
+    """Facts learned from earlier readings of one listing, for the next one.
 
-    `twins` are IDs that it lists twice for good; `total` is what the last reading was told, None
-    where that is unknown.
+    `twins` are IDs that the listing permanently has twice; `total` is the total of the last
+    reading, None if unknown.
     """
 
     twins: set[str] = field(default_factory=set)
@@ -167,9 +172,10 @@ async def crawl(
     parallel: int = PARALLEL,
     memo: Memo | None = None,
 ) -> AsyncIterator[R]:
-    """Every row once, whatever moves meanwhile; mostly newest first. Raises what `fetch` raises.
+    """Yield every row once even if the listing changes; mostly newest first.
 
-    A 400 to the first request is answered by a smaller page size of `sizes`.
+    Raises the errors of `fetch`. After a 400 to the first request, retries it with the next smaller
+    page size of `sizes`.
     """
     memo = Memo() if memo is None else memo
     memo.total = None
@@ -201,14 +207,14 @@ async def _first_page(fetch: FetchPage[R], sizes: Sequence[int]) -> tuple[Page[R
 
 
 def _effective(page: Page[R], size: int) -> int:
-    """The page size the server works with: it may have clamped what was asked, and not say so."""
+    """The page size that the server uses: it may have clamped the request without reporting it."""
     shown = page.rows if page.total_pages > 1 and page.rows else size
     return min(size, shown, page.size or size)
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one pass saw: all IDs, those that came on two pages, and whether page 0 stayed put."""
+    """The rows of one pass: all IDs, those on two pages, and whether page 0 stayed the same."""
 
     ids: frozenset[str]
     repeated: frozenset[str]
@@ -216,7 +222,7 @@ class _Seen:
 
 
 class _Walk(Generic[R]):
-    """The passes of one crawl; `sound` tells how the last one went."""
+    """The passes of one crawl; `sound` reports whether the last one missed nothing."""
 
     def __init__(self, fetch: FetchPage[R], parallel: int, memo: Memo) -> None:
         self._fetch = fetch
@@ -225,7 +231,7 @@ class _Walk(Generic[R]):
         self._yielded: set[str] = set()
         self._total: int | None = None
         self._last: _Seen | None = None
-        #: Rows that came in the passes so far, those without an ID as well.
+        #: Rows of all passes so far, including those without an ID.
         self._rows = 0
         self.sound = False
 
@@ -238,7 +244,8 @@ class _Walk(Generic[R]):
         done, known = 1, first.total_pages
         while done < known:
             numbers = range(done, min(known, done + self._parallel))
-            # No nursery is open while rows are handed out: the consumer may never come back.
+            # No nursery is open while rows are yielded: the consumer may never resume this
+            # generator.
             pages = await self._batch(numbers, size)
             before = len(seen)
             for page in pages:
@@ -247,8 +254,8 @@ class _Walk(Generic[R]):
                 for row in self._new(page):
                     yield row
             done = numbers.stop
-            # Nothing new: past the end, or a server that ignores `page`; but where pages are
-            # counted, rows without an ID may fill some.
+            # No new rows: past the end, or a server that ignores `page`. If UP42 gave a total,
+            # though, a page may consist of rows without an ID; then go on.
             is_full_of_others = any(page.rows and not page.items for page in pages)
             if len(seen) == before and (first.total is None or not is_full_of_others):
                 break
@@ -260,7 +267,7 @@ class _Walk(Generic[R]):
         if self._total is None:
             end = await self._end(size)
         else:
-            # A total may be nonsense: no listing grows that much from pass to pass.
+            # A total may be nonsense, so cap it: no listing grows that much from pass to pass.
             end = min(-(-self._total // size), 2 * -(-self._rows // size) + 100)
         for number in range(end - 1, -1, -1):
             page = await self._fetch(number, size, OLDEST_FIRST)
@@ -269,7 +276,7 @@ class _Walk(Generic[R]):
         self.sound = True
 
     async def _end(self, size: int) -> int:
-        """The first page that is empty (or, from a server that ignores `page`, tells no news)."""
+        """The first page without new rows: empty, or from a server that ignores `page`."""
         number, seen = 0, set[str]()
         while True:
             page = await self._fetch(number, size, OLDEST_FIRST)
@@ -281,7 +288,7 @@ class _Walk(Generic[R]):
     async def _judge(
         self, first: Page[R], size: int, pages: int, seen: set[str], repeated: set[str]
     ) -> None:
-        """Set `sound`: whether the pass that ended can have missed nothing."""
+        """Set `sound`: whether the pass that ended cannot have missed a row."""
         if pages == 1:
             self.sound, self._memo.total = True, first.total
             return
@@ -292,7 +299,8 @@ class _Walk(Generic[R]):
         same_total = first.total is not None and again.total == first.total
         self.sound = now.is_calm and same_total and not repeated - self._memo.twins
         if not self.sound and now.is_calm and now == self._last:
-            # Twice the same, with seams elsewhere: the rows are listed so, or the total is no help.
+            # The same rows and duplicates with other seams: the duplicates are listed twice, or the
+            # total is unusable.
             self._memo.twins |= repeated
             self.sound = True
         self._last = now
@@ -305,12 +313,12 @@ class _Walk(Generic[R]):
         return await gather(one, numbers)
 
     def _take(self, page: Page[R], seen: set[str], repeated: set[str]) -> None:
-        """Note the rows of a page, and which of them were on another page of this pass."""
+        """Record the rows of a page, and which of them were on another page of this pass."""
         self._rows += page.rows
         here = set[str]()
         for row in page.items:
             if row.id in here:
-                # Twice in one answer is listed twice: nothing moved meanwhile.
+                # Twice on one page means listed twice: nothing changed within one response.
                 self._memo.twins.add(row.id)
             here.add(row.id)
         repeated |= here & seen
@@ -334,7 +342,7 @@ B = TypeVar("B")
 
 
 async def gather(work: Callable[[A], Awaitable[B]], inputs: Sequence[A]) -> list[B]:
-    """`work` on all inputs at once, answers in their order; the first error stops the rest."""
+    """Run `work` on all inputs at once; return results in order, or raise the first error."""
     answers: dict[int, B] = {}
     errors: list[Up42fsError] = []
 
@@ -359,9 +367,10 @@ async def crawl_links(
     limits: Sequence[int] = STAC_LIMITS,
     on_limit: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[R]:
-    """Every row of a keyset-paged listing once, in its order. Raises what `fetch` raises.
+    """Yield every row of a keyset-paged listing once, in its order. Raises the errors of `fetch`.
 
-    A 400 to the first request is answered by a smaller limit; `on_limit` is told which one did.
+    After a 400 to the first request, retries with the next smaller limit; `on_limit` gets the limit
+    that was accepted.
     """
     yielded: set[str] = set()
     restarts = 0
@@ -382,7 +391,7 @@ async def crawl_links(
         try:
             page = await fetch(page.next, limit)
         except (InvalidArgument, NotFound):
-            # The row this token names may be gone: pages anew, rows already told are not repeated.
+            # The row that this token names may be deleted: start again, without repeating rows.
             if restarts == RESTARTS:
                 raise
             restarts += 1

@@ -1,8 +1,8 @@
-"""JSON of UP42 -> values: the one place that knows how UP42 spells things, and how it misspells.
+"""Parses UP42's JSON; the one place that knows its field names and their misspellings.
 
-Knows nothing of requests. Parsing is tolerant: unknown keys, nulls, missing keys, older
-spellings and wrong types never raise; a value that cannot be used is absent (None, ()). Only a row
-without an ID is of no use at all, and parses to None.
+Knows nothing of requests. Parsing is tolerant: unknown keys, nulls, missing keys, older spellings
+and wrong types never raise; an unusable value becomes absent (None, ()). Only a row without an ID
+is useless, and parses to None.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from up42fs.model.stac import NO_EPSG, StacAsset, StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus, Order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Longest texts, characters, and most of them in a list. What is longer is absent, and told of
-#: where a user would miss it: UP42's own limits lie far below.
+#: Longest texts in characters, and longest lists. Longer values become absent, and are logged where
+#: a user would miss them; UP42's own limits are far lower.
 MOST_ID = 256
 MOST_TEXT = 4096
 MOST_HREF = 8192
 MOST_TAG = 1024
-#: So many that the attribute which would show them is too large: it never shows a part of them.
+#: With so many strings, the attribute that would show them is too large; it is never shown in part.
 MOST_STRINGS = 30_000
 MOST_FILES = 5000
 MOST_TIME = 64
@@ -35,7 +35,7 @@ _EPSG_CODE = re.compile(r"EPSG:([1-9]\d{0,8})", re.ASCII | re.IGNORECASE)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_SIZE_BYTES = 2**63 - 1
-#: From here on a time counts milliseconds: as seconds it would be in the year 5138.
+#: From this value on, a number is a time in milliseconds: in seconds it would be the year 5138.
 _MILLISECONDS = 1e11
 
 
@@ -84,7 +84,7 @@ def parse_order(row: object) -> Order | None:
 
 
 def parse_item(row: object, api_url: str) -> StacItem | None:
-    """A STAC item (contract §5.4); None without an ID. `api_url` tells own hrefs from foreign."""
+    """A STAC item (contract §5.4); None without an ID. Hrefs below `api_url` are UP42's own."""
     if not isinstance(row, Mapping) or (item_id := _id(row.get("id"))) is None:
         return None
     said = _mapping(row.get("properties"))
@@ -139,9 +139,10 @@ def parse_collection(row: object, api_url: str) -> StacCollection | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An RFC 3339 moment in UTC, any fraction length, `Z` or offset; None where it is none.
+    """Parse an RFC 3339 time to UTC, any fraction length, `Z` or offset; None if it is invalid.
 
-    Without a zone it is UTC; a number counts seconds, or milliseconds, since 1970, never before.
+    A time without a zone is UTC; a number counts seconds or milliseconds since 1970 and is not
+    negative.
     """
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -204,7 +205,7 @@ def _cnam_status(row: Mapping[str, Any]) -> CnamStatus:
 
 
 def _account_id(said: Mapping[str, Any]) -> str | None:
-    # The documentation misspells the key once (contract §5.4).
+    # UP42's documentation misspells the key once (contract §5.4).
     return _text(said.get("up42-system:account_id")) or _text(said.get("uup42-system:account_id"))
 
 
@@ -213,7 +214,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _id(value: object) -> str | None:
-    """An ID goes back to UP42 as it came, so one that cannot be written as UTF-8 is none."""
+    """The ID; None if it cannot be written as UTF-8, since it is sent back to UP42 unchanged."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE_BYTES:
         return str(value)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_ID:
@@ -228,14 +229,14 @@ def _text(value: object, most: int = MOST_TEXT) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    """What a file is called: of a longer name the beginning and the extension are enough."""
+    """The file name; of a longer one, the beginning and the extension are enough."""
     if isinstance(value, str) and len(value) > MOST_TEXT:
         value = value[: MOST_TEXT - 16] + value[-16:]
     return _text(value)
 
 
 def lost_tags(tags: object) -> int:
-    """How many of a row's tags are too long, or one too many, and were left out."""
+    """Count the tags of a row that were left out: those too long, and those beyond the limit."""
     if not isinstance(tags, list):
         return 0
     too_long = sum(isinstance(tag, str) and len(tag) > MOST_TAG for tag in tags)
@@ -243,13 +244,13 @@ def lost_tags(tags: object) -> int:
 
 
 def _shared(value: object, most: int = MOST_TAG) -> str | None:
-    """A text that many rows have in common: one object for all of them."""
+    """A text that many rows share, interned so that all of them use one object."""
     text = _text(value, most)
     return None if text is None else sys.intern(text)
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    # No tag holds a comma (contract §3.2): where the list is one text, commas part it.
+    # No tag holds a comma (contract §3.2), so a list in one text is split at commas.
     values = value.split(",", MOST_STRINGS) if isinstance(value, str) else value
     if not isinstance(values, list):
         return ()
@@ -292,13 +293,13 @@ def _epsg(said: Mapping[str, Any]) -> int | None:
 
 
 def _epsg_of_file(row: Mapping[str, Any]) -> int | None:
-    """Of a file alone; NO_EPSG where it says that it has none, whatever its item says."""
+    """The EPSG code of a file alone; NO_EPSG if it declares none, whatever its item has."""
     says_so = row.keys() & {"proj:epsg", "proj:code"}
     return _epsg(row) or (NO_EPSG if says_so else None)
 
 
 def _bands(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of a file's bands, as STAC 1.1 (`bands`) and 1.0 (`eo:bands`) tell them."""
+    """The names of a file's bands, from `bands` (STAC 1.1) or `eo:bands` (1.0)."""
     said: list[Any] = next(
         (row[key] for key in ("bands", "eo:bands") if isinstance(row.get(key), list)), []
     )

@@ -1,14 +1,14 @@
-"""The one place that sends a request: rate, concurrency, deadline, retries, error bodies.
+"""Sends requests to one host: rate, concurrency, deadline, retries, error bodies.
 
-Knows nothing of endpoints or what the JSON means.
+Knows nothing of endpoints or of the JSON's meaning. No other module sends API requests.
 
-Theory. A call is a sequence of attempts inside one ceiling (25 s) and the caller's own deadline.
+Theory. A call is a sequence of attempts within one ceiling (25 s) and the caller's own deadline.
 Each attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the
-host's pace, in this order: a token is fetched through another transport and must not hold a slot.
-What follows a failure is `net.retry.decide`'s to say. A 429, and any refusal that carries
-`Retry-After`, pauses the host for everybody. A caller whose time would run out during that pause
-is told at once. 401 discards the very token that was refused, so that of fifty callers holding
-one stale token only the first causes a renewal.
+host's rate limit, in this order: a token is fetched through another transport and must not hold a
+slot. `net.retry.decide` decides what follows a failure. A 429, or a 503 with `Retry-After`, pauses
+the host for all callers. A caller whose time would run out during that pause fails at once. A 401
+discards exactly the token that was refused, so that of fifty callers holding one stale token only
+the first causes a renewal.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from up42fs.errors import (
 from up42fs.metrics import Metrics
 from up42fs.net import expiry, pacing, retry
 
-#: The longest one call may take, all attempts together: less than a program waits for metadata
-#: (28 s), so that it hears what went wrong and not only that it took too long. Seconds.
+#: The longest that one call may take, all attempts together, seconds: less than a program waits for
+#: metadata (28 s), so that the program gets the cause of the failure and not only a timeout.
 CEILING_S = patient_s(25.0)
-#: For the same reason a token has so much less than the call that waits for it, seconds.
+#: For the same reason a token fetch must end this long before the call that waits for it, seconds.
 TELLING_S = patient_s(0.5)
 _OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 CONCURRENCY = 16
@@ -58,14 +58,14 @@ log = logging.getLogger(__name__)
 
 
 class Bearer(Protocol):
-    """Where a call's token comes from."""
+    """The source of a call's token."""
 
     async def token(self, until_s: float = math.inf) -> str:
-        """A token that should be accepted now; an error by `until_s`, of trio's clock."""
+        """Return a token that should be accepted now; raise by `until_s`, of trio's clock."""
         ...
 
     def discard(self, token: str) -> None:
-        """This token was refused."""
+        """Forget a token that was refused."""
         ...
 
 
@@ -73,9 +73,9 @@ class Bearer(Protocol):
 class Call:
     """One request to make. `operation` is for messages: "listing assets".
 
-    `refused_at_times` says that the service is known to answer 401 to a good token (§7.4).
-    `once` says that the caller must look before the request is made again: what might pass raises
-    Unavailable, and whether the request was carried out is not known then.
+    `refused_at_times`: the service is known to answer 401 to a valid token (§7.4). `once`: the
+    request is not retried, since the caller must check first; transient failures raise Unavailable,
+    and the request may or may not have been carried out.
     """
 
     operation: str
@@ -90,13 +90,13 @@ class Call:
     once: bool = False
 
     def __repr__(self) -> str:
-        # A form carries a password, parameters and bodies the user's search.
+        # Not the fields: a form carries a password, parameters and bodies the user's search.
         return f"Call({self.method} for {self.operation})"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful JSON object; `server_now_s` is the `Date` header in Unix seconds."""
+    """The JSON object of a successful response; `server_now_s` is its `Date` in Unix seconds."""
 
     document: dict[str, Any]
     server_now_s: float | None
@@ -104,7 +104,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one host. `ceiling_s` and waits in seconds."""
+    """Limits of one host. `ceiling_s` is in seconds."""
 
     ceiling_s: float = CEILING_S
     concurrency: int = CONCURRENCY
@@ -112,7 +112,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """The answer behind an error: its `status`, error `code` and UP42's `words`."""
+    """The error response behind an exception: its `status`, error `code` and UP42's `words`."""
 
     def __init__(self, status: int, code: str | None, words: str) -> None:
         super().__init__(f"{status} {code or ''} {words}".strip())
@@ -147,11 +147,11 @@ class Transport:
         self._jitter = jitter
 
     async def fetch(self, call: Call, *, ceiling_s: float | None = None) -> Answer:
-        """Make the call and return its JSON object, legacy envelope removed.
+        """Make the call and return its JSON object without the legacy envelope.
 
         Raises NotFound, AccessDenied, InvalidArgument, VersionChanged, Offline, Unavailable,
-        InvalidAnswer, DeadlineExceeded, and what the bearer raises. Where UP42 answered, the
-        error's cause is a `Refused`.
+        InvalidAnswer, DeadlineExceeded, and the bearer's errors. If UP42 responded, the error's
+        cause is a `Refused`.
         """
         limit_s = self._limits.ceiling_s if ceiling_s is None else ceiling_s
         late = (
@@ -211,11 +211,11 @@ class Transport:
         return self._judge(response, document)
 
     async def _receive(self, request: httpx.Request) -> httpx.Response:
-        """The whole answer, unpacked; raises OutOfBoundsError where it has no end in sight."""
+        """Read and unpack the whole response; raises OutOfBoundsError if it is too long."""
         response = await self._http.send(request, stream=True)
         body = bytearray()
         try:
-            if response.is_stream_consumed:  # by a transport without a network
+            if response.is_stream_consumed:  # true for transports without a network (tests)
                 body += response.content
             else:
                 unpacker = Unpacker(response.headers.get("content-encoding", ""))
@@ -224,7 +224,7 @@ class Transport:
                         body += piece
                         await trio.lowlevel.checkpoint()
         finally:
-            # A transport without a network has nothing downloaded.
+            # A transport without a network reports no downloaded bytes.
             self._metrics.count(f"{self._prefix}.bytes", response.num_bytes_downloaded or len(body))
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await response.aclose()
@@ -232,7 +232,7 @@ class Transport:
         return httpx.Response(response.status_code, headers=headers, content=bytes(body))
 
     async def _take_turn(self, call: Call) -> None:
-        """Wait for the host's pace; Unavailable at once if that outlives the deadline."""
+        """Wait for a turn in the host's rate limit; raises Unavailable if that is too long."""
         while True:
             now_s = trio.current_time()
             pace, send_at_s = pacing.plan_admission(self._pace, self._limits.rate, now_s)
@@ -244,7 +244,7 @@ class Transport:
             self._pace = pace
             if send_at_s > now_s:
                 await trio.sleep_until(send_at_s)
-            # Somebody may have been told to pause while this caller slept.
+            # Another caller's response may have paused the host while this caller slept.
             if self._pace.paused_until_s <= trio.current_time():
                 return
 
@@ -266,7 +266,8 @@ class Transport:
                 headers=headers,
             )
         except (httpx.InvalidURL, ValueError) as error:
-            # IDs and links of answers become addresses and bodies.
+            # IDs and links from responses become part of URLs and bodies, and may be unusable
+            # there.
             raise InvalidAnswer(
                 f"{call.operation} failed: UP42 gave an ID or a link that is no usable address "
                 f"({type(error).__name__}); try again later"
@@ -289,7 +290,7 @@ class Transport:
         return _Failed(failure, words)
 
     def _heed(self, status: int, wait_s: float | None) -> None:
-        """Slow every caller of this host when it says it has too much to do."""
+        """Slow down all callers of this host if the response reports overload."""
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._metrics.count(f"{self._prefix}.throttled")
             wait_s = retry.FIRST_WAIT_S if wait_s is None else wait_s
@@ -306,7 +307,7 @@ class Transport:
 
 
 async def _parsed(response: httpx.Response) -> Any:
-    """The answer's JSON value; None where it has none. Large ones are parsed beside the loop."""
+    """Parse the response's JSON; None if it has none. Large ones are parsed in a thread."""
     body = response.content
     if len(body) <= SMALL_BYTES:
         return parse(body)
