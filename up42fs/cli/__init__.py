@@ -1,1 +1,1 @@
-"""Commands: parse arguments, one call each."""
+"""Subcommands: each module parses its arguments and makes one call."""

@@ -1,4 +1,4 @@
-"""`up42fs cache`: what the disk cache holds, verified, cleared, pinned. Needs no mount."""
+"""`up42fs cache`: list, verify, clear and pin cached files on disk. Needs no mount."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command and its own commands."""
+    """Add the command and its own subcommands."""
     parser = commands.add_parser(
         "cache",
         help="what is kept on disk: list, usage, clear, verify, pin, unpin",
@@ -99,7 +99,7 @@ def _add(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A file of a mount and where its bytes are cached."""
+    """A file of a mount and the path of its cached bytes."""
 
     path: str
     file: Path
@@ -213,7 +213,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     bad_files = bad_bytes = 0
     found = list(_entries(options))
-    # Progress is for the eyes: standard output has the result alone.
+    # Standard output gets only the result; the progress bar goes to standard error.
     console = make_console(stderr=True)
     for entry in track(found, "verifying", console=console, disable=not console.is_terminal):
         with suppress(FileNotFoundError):
@@ -246,9 +246,9 @@ def _unpin(options: argparse.Namespace) -> int:
 
 
 def _places(options: argparse.Namespace) -> list[_Place]:
-    """The cached files behind paths of mounts, and behind all below directories.
+    """Return the cached files of paths in mounts; a directory stands for all files below it.
 
-    Raises an `Up42fsError` for a path that has none.
+    Raises an `Up42fsError` for a path without delivered files.
     """
     from up42fs.cli.warm.plan import files
     from up42fs.store.disk.admin import path_of
@@ -269,10 +269,11 @@ def _places(options: argparse.Namespace) -> list[_Place]:
 
 
 def _files_of(mount: Mount, options: argparse.Namespace) -> Path:
-    """Where a mount's account has its cached files; raises an `Up42fsError`.
+    """Return the directory of cached files of a mount's account; raises an `Up42fsError`.
 
-    As this user's own record of the mount says, else the settings: the mount itself may be another
-    user's, whose word must not lead to files of this one.
+    The directory comes from this user's own record of the mount, otherwise from the settings, and
+    never from the mount itself: the mount may be another user's, who must not choose which of this
+    user's files are changed.
     """
     from up42fs.engine.places import account_key
     from up42fs.mount import records

@@ -1,4 +1,4 @@
-"""`up42fs demo`: the emulator with sample storage, mounted; or one command run inside it."""
+"""`up42fs demo`: mounts the emulator's sample storage, or runs one command inside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Ctrl-C unmounts and ends the emulator."""
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "demo",
         help="mount sample storage, no account needed",
@@ -55,8 +55,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the demo; returns the command's exit status, 0 without one."""
-    # Also where this was started in the background of a script, which ignores SIGINT.
+    """Run the demo; return the exit status of COMMAND, or 0 without one."""
+    # Set the handlers explicitly: a script's background jobs are started with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary, ExitStack() as stack:
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _directory(mountpoint: str | None, temporary: Path) -> Path:
-    """Where to mount: as asked, else in the temporary directory."""
+    """Return the mount point: the one given, otherwise a directory below `temporary`."""
     directory = temporary / "up42" if mountpoint is None else Path(os.path.realpath(mountpoint))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -81,13 +81,14 @@ def _directory(mountpoint: str | None, temporary: Path) -> Path:
 
 @contextmanager
 def _emulator(data: str | None, temporary: str) -> Iterator[dict[str, str]]:
-    """Run the emulator; yields the environment that points at it."""
+    """Run the emulator; yield the environment variables that point at it."""
     arguments = ["--data", str(Path(data).absolute())] if data else []
     if not data:
         say("up42fs: starting the emulator (the first start makes sample data)", to_error=True)
     process = subprocess.Popen(
         respawn.command("emulator", "--die-with-parent", *arguments),
-        # Without a home the sample is made in a temporary directory: ours goes when the demo ends.
+        # Without a home, the emulator makes its sample in a temporary directory; this one is
+        # deleted when the demo ends.
         env=respawn.environment({**os.environ, "TMPDIR": temporary}),
         cwd=respawn.DIRECTORY,
         stdout=subprocess.PIPE,
@@ -120,7 +121,7 @@ def _mount(directory: Path, environ: dict[str, str], log_file: Path) -> None:
 
 
 def _run(command: Sequence[str], directory: Path, environ: Mapping[str, str]) -> int:
-    """Run it with the demo's account at hand, so that our other commands work inside too."""
+    """Run the command with the demo's account in its environment, so that up42fs works in it."""
     try:
         status = subprocess.run(
             command, cwd=directory, env={**os.environ, **environ}, check=False

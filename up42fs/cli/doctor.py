@@ -1,4 +1,4 @@
-"""`up42fs doctor`: every check, a line each, with its cure; an archive for support."""
+"""`up42fs doctor`: runs every check, one line each, with its cure; writes a support archive."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from up42fs.mount import records
 if TYPE_CHECKING:
     from up42fs.doctor.finding import Finding
 
-#: How long the names in a mount are looked at, seconds.
+#: The longest that a mount's names are listed, seconds.
 NAMES_TIMEOUT_S = 10.0
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "doctor",
         help="find out what keeps up42fs from working well",
@@ -61,7 +61,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Examine and report; returns 0, or 1 if a check failed."""
+    """Run the checks and print the findings; return 0, or 1 if a check failed."""
     import trio
 
     place = Path(os.path.realpath(options.mountpoint)) if options.mountpoint else None
@@ -102,7 +102,7 @@ def _mounts(place: Path | None) -> list[Mount]:
 
 
 def _log_of(mount: Mount, settings: config.Settings) -> Path | None:
-    """Where a mount logs, by this user's own record or settings: its status may name any path."""
+    """A mount's log file, from this user's own record or settings: its status may name any path."""
     from up42fs.cli.mount import default_log_file
 
     if mount.is_foreign:
@@ -114,7 +114,7 @@ def _log_of(mount: Mount, settings: config.Settings) -> Path | None:
 
 
 def _names(mounts: Iterable[Mount], settings: config.Settings) -> set[str]:
-    """What the account's assets, orders and tags are called, as far as that is known here."""
+    """Return the names of the account's assets, orders and tags that this machine knows."""
     from up42fs.catalog.stored_names import all_names
 
     names: set[str] = set()
@@ -128,11 +128,11 @@ def _names(mounts: Iterable[Mount], settings: config.Settings) -> set[str]:
             within(lambda place=Path(mount.mountpoint): _shown(place, names), NAMES_TIMEOUT_S)  # type: ignore[misc]
     for directory in directories:
         names.update(all_names(directory))
-    return names.copy()  # a mount that answers late may still add to it
+    return names.copy()  # a mount that answers after the timeout may still add to it
 
 
 def _shown(place: Path, names: set[str]) -> None:
-    """Add the names in a mount, which costs no request, and titles of its assets."""
+    """Add the names in a mount, which costs no request, and the titles of its assets."""
     for directory in ("assets", "orders", "tags"):
         with os.scandir(place / directory) as entries:
             for entry in entries:

@@ -1,4 +1,4 @@
-"""`up42fs explain`: what a file cost since the mount was made, and why."""
+"""`up42fs explain`: shows what a file has cost since the mount started, and why."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from up42fs.errors import ConfigurationError
 from up42fs.fs.xattrs import EXPLAIN
 from up42fs.visible import visible
 
-#: Width of the map of a file, cells.
+#: Width of a file's map, characters.
 MAP_CELLS = 64
 _SHADES = " ░▒▓█"
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "explain",
         help="what a file cost, and why",
@@ -41,7 +41,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Explain each file; returns 0. Raises an `Up42fsError` where one is no file of a mount."""
+    """Explain each file; return 0. Raises an `Up42fsError` for a path that is not in a mount."""
     for path in options.paths:
         document = explanation(path)
         if options.json:
@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def explanation(path: str) -> Mapping[str, Any]:
-    """What the mount remembers of the file at `path`; raises ConfigurationError."""
+    """Return the mount's record of the file at `path`; raises ConfigurationError."""
     mount_of(path)
     try:
         document: Mapping[str, Any] = json.loads(os.getxattr(path, EXPLAIN))
@@ -66,7 +66,7 @@ def explanation(path: str) -> Mapping[str, Any]:
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """The document for people, a line for each fact."""
+    """Yield the document as text for people, one line for each fact."""
     size = document["size"] or 0
     yield visible(document["name"])
     yield f"  size     {size:,} bytes, {_share(document['cached_bytes'], size)} of them held here"
@@ -110,7 +110,7 @@ def _costs(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def file_map(ranges: Sequence[Sequence[int]], size: int, cells: int) -> str:
-    """How much of each `cells`-th of the file was read, as shades."""
+    """Draw the share of each `cells`-th of the file that was read, as shades."""
     cells = max(1, min(cells, size))
     starts = [-(-cell * size // cells) for cell in range(cells + 1)]
     filled = [0] * cells

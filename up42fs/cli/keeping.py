@@ -1,8 +1,8 @@
-"""What a mount cannot keep, because there is no place for it: said once, when it is mounted.
+"""Decides which data a mount cannot store, for lack of a directory, and warns once.
 
-A mount works without a home: nothing in it is needed, and it is only slower the next time. A place
-that the user named is another matter where a promise hangs on it: `log_file` and sidecars that
-cannot be kept are errors.
+A mount works without a home directory: none of that data is needed, and the next mount is only
+slower without it. Places that the user named are different if a promise depends on them: if
+`log_file` or sidecars cannot be stored, mounting fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from up42fs.config.settings import Settings
 
 
 def kept(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings without a cache that cannot be kept, and what to say of what is not kept."""
+    """Return the settings, without a cache that cannot be stored, and warnings about losses."""
     notes = []
     storage = settings.storage_dir
     if storage is not None and (why := why_not(storage)):
@@ -45,12 +45,12 @@ def kept(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, list
 
 
 def why_not(directory: Path) -> str | None:
-    """Why nothing can be written below `directory`, which is made if need be; None if it can."""
+    """Return why `directory`, made if missing, cannot be written; None if it can."""
     if directory.is_relative_to(NOWHERE) and not NOWHERE.exists():
-        return "there is no home directory"  # and root must not make one
+        return "there is no home directory"  # and root must not create one
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # By access(2), which knows of file systems that are read-only.
+        # access(2) also detects file systems that are read-only.
         if os.access(directory, os.W_OK | os.X_OK):
             return None
     except OSError as error:

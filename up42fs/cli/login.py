@@ -1,4 +1,4 @@
-"""`up42fs login` and `logout`: ask for an account, check it, keep it; forget it."""
+"""`up42fs login` and `logout`: prompt for an account, check it and store it; delete it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLACES = ("region", "api_url", "auth_url")
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare both commands."""
+    """Add both commands."""
     parser = commands.add_parser(
         "login",
         help="sign in once, for all mounts to come",
@@ -52,7 +52,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def login(options: argparse.Namespace) -> int:
-    """Sign in and keep the account; returns 0. Raises an `Up42fsError`, then nothing is kept."""
+    """Sign in and store the account; return 0. Raises an `Up42fsError` and then stores nothing."""
     import trio
 
     from up42fs.engine.account import sign_in
@@ -78,9 +78,9 @@ def login(options: argparse.Namespace) -> int:
 
 
 def logout(options: argparse.Namespace) -> int:
-    """Forget the account; returns 0, or 1 where its password could not be removed.
+    """Delete the stored account; return 0, or 1 if its password could not be removed.
 
-    Raises ConfigurationError where there is none.
+    Raises ConfigurationError if no account is stored.
     """
     logins = Logins(default_path(os.environ))
     places = [login.place for login in logins.all()] if options.all else [_place(options, logins)]
@@ -96,7 +96,7 @@ def logout(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.Settings:
-    """Where to sign in, and as whom if that was said: no password from anywhere but the user."""
+    """Return where to sign in, and the user name if given; only the user gives the password."""
     arguments = {
         name: value
         for name in ("username", *_PLACES)

@@ -1,4 +1,4 @@
-"""The `up42fs` command: which subcommand is meant, and one place where errors become one line."""
+"""The `up42fs` command: dispatches to subcommands and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from up42fs.visible import visible
 
 Command = Callable[[argparse.Namespace], int]
 
-#: Words that are no SOURCE of mount(8): commands, also those of releases to come.
+#: Names of commands, also of those in later releases, which are therefore no SOURCE of mount(8).
 _COMMANDS = frozenset(
     {
         *("mount", "unmount", "demo", "emulator", "login", "logout"),
@@ -29,7 +29,7 @@ _COMMANDS = frozenset(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 well, 1 failed, 2 wrong usage."""
+    """Run one command; return the exit status: 0 for success, 1 for failure, 2 for wrong usage."""
     stdio.ensure_open()
     speak_any_encoding()
     return stdio.guarded(lambda: _run(argv))
@@ -51,7 +51,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except (Up42fsError, OSError) as error:
         say(f"up42fs: {error}", to_error=True)
         return 1
-    except EOFError:  # Ctrl-D where a question stood
+    except EOFError:  # Ctrl-D at a prompt
         if sys.stdin.isatty():
             say("", to_error=True)
         say("up42fs: cancelled", to_error=True)
@@ -61,30 +61,31 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments, its subcommands' parsers likewise."""
+    """Reports wrong arguments in one line, as do the parsers of its subcommands."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         self._options: list[str] = []
         self._commands: Mapping[str, Any] = {}
         super().__init__(*arguments, **keywords)
-        # What begins like a negative number is a value: a box west of Greenwich, `--older-than -1`.
+        # A word that begins like a negative number is a value: a box west of Greenwich,
+        # `--older-than -1`.
         self._negative_number_matcher = re.compile(r"-[\d.]")
 
     def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
-        """As the parser does; options are remembered, to be suggested."""
+        """Add an argument as argparse does, and remember its options for suggestions."""
         action = super().add_argument(*names, **keywords)
         if keywords.get("help") != argparse.SUPPRESS:
             self._options += action.option_strings
         return action
 
     def add_subparsers(self, **keywords: Any) -> Any:
-        """As the parser does; commands are remembered, to be suggested."""
+        """Add subparsers as argparse does, and remember the commands for suggestions."""
         action = super().add_subparsers(**keywords)
         self._commands = action.choices
         return action
 
     def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
-        """As the parser does; what a command does not know is an error of that command."""
+        """Parse as argparse does, but report unknown options as errors of the subcommand."""
         found, rest = super().parse_known_args(*arguments, **keywords)
         if rest and not self._commands:
             hints = (config.suggestion(word.partition("=")[0], self._options) for word in rest)
@@ -92,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
         return found, rest
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # The parser's own drops what goes wrong with that: a full disk, and a reader that left.
+        # argparse's own method ignores write errors: a full disk, or a reader that has left.
         (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
@@ -103,7 +104,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
-    """The parser of all commands; completions and manual pages are made from it too."""
+    """Make the parser of all commands; completions and manual pages are generated from it too."""
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
         formatter_class=Formatter,
@@ -149,7 +150,7 @@ def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bo
         ),
     )
     if not is_meant:
-        return  # its servers take longer to load than a mount takes to answer
+        return  # loading the emulator's servers takes longer than mounting
     try:
         from up42fs.emulator import command
     except ModuleNotFoundError as error:
@@ -169,7 +170,7 @@ def _missing(module: str | None) -> int:
 
 
 def _renamed(arguments: list[str]) -> list[str]:
-    """What people type whose fingers know other programs."""
+    """Translate the commands of similar programs: `help`, `version`, `umount`."""
     match arguments:
         case ["help", *rest]:
             return [*rest, "--help"]
@@ -186,7 +187,8 @@ def _as_subcommand(arguments: list[str]) -> list[str]:
     words = [word for word in arguments[:2] if not word.startswith("-")]
     if len(words) < 2 or words[0] in _COMMANDS:
         return arguments
-    # No command takes two words and -o, so there a word is a source, though maybe a wrong one.
+    # No command takes two words and then -o, so with -o the first word is a SOURCE, maybe a wrong
+    # one.
     has_options = any(word.startswith("-o") for word in arguments[2:])
     if not (has_options or mount.is_source(words[0])):
         return arguments
@@ -195,7 +197,7 @@ def _as_subcommand(arguments: list[str]) -> list[str]:
 
 
 def _split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split `demo [MOUNTPOINT] -- COMMAND…`: what follows `--` is not ours to parse."""
+    """Split `demo [MOUNTPOINT] -- COMMAND…`: the words after `--` are not parsed."""
     if arguments[:1] != ["demo"] or "--" not in arguments:
         return arguments, []
     end = arguments.index("--")

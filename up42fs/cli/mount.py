@@ -1,8 +1,9 @@
-"""`up42fs mount`: check what can be checked, then serve here or in a child of this process.
+"""`up42fs mount`: checks what can be checked, then serves here or in a child process.
 
-In the background form a child mounts and serves, and reports through a pipe, in one JSON line,
-that the mount answers or why not; this process waits for that line, prints the reason, and leaves.
-The child is a fresh process rather than a fork: no thread, lock or event loop comes along.
+In the background form, a child process mounts and serves, and reports through a pipe, in one JSON
+line, that the mount answers or why it does not. This process waits for that line, prints the reason
+if mounting failed, and exits. The child is a fresh process rather than a fork, so that it inherits
+no thread, lock or event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from up42fs.config import settings as config
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
 
-#: The mount answers within this many seconds, or the attempt is ended and undone.
+#: If the mount does not answer within this time, the attempt is ended and undone, seconds.
 READY_TIMEOUT_S = 15.0
 _READY_FD = "_UP42FS_READY_FD"
 _HERE_FD = "_UP42FS_HERE_FD"
@@ -44,7 +45,7 @@ _FUSE_DEVICE = Path("/dev/fuse")
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command and one long option for every entry of the option table."""
+    """Add the command, with one long option for every entry of the option table."""
     parser = commands.add_parser(
         "mount",
         help="mount UP42 storage",
@@ -77,7 +78,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Mount; returns the exit status. Raises an `Up42fsError` with the reason of a failure."""
+    """Mount; return the exit status. Raises an `Up42fsError` with the reason of a failure."""
     ready_fd = os.environ.pop(_READY_FD, None)
     if ready_fd is not None:
         return _serve_as_child(options, int(ready_fd))
@@ -95,9 +96,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _is_mounted_as_named(options: argparse.Namespace) -> bool:
-    """Whether mount(8) asks again for what is mounted already.
+    """Whether mount(8) requests a mount that exists already.
 
-    It would have found that out, had it not made a path of the source (`source_name`).
+    mount(8) itself misses this if it turned the source into a path (`source_name`).
     """
     source = options.from_mount or ""
     if "/" not in source:
@@ -135,7 +136,7 @@ def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> conf
 
 
 def check_mountable(mountpoint: Path) -> None:
-    """Raise ConfigurationError with the cure for what would keep the mount from working."""
+    """Raise ConfigurationError, with the cure, if something would keep the mount from working."""
     if not _FUSE_DEVICE.exists():
         raise ConfigurationError(
             f"{_FUSE_DEVICE} is missing: FUSE is not available here. "
@@ -163,12 +164,12 @@ def check_mountable(mountpoint: Path) -> None:
 
 
 def check_empty(mountpoint: Path) -> None:
-    """Raise ConfigurationError with the cure if the mount would hide something."""
+    """Raise ConfigurationError, with the cure, if the mount would hide files."""
     try:
         with os.scandir(mountpoint) as entries:
             is_empty = next(entries, None) is None
     except PermissionError:
-        return  # nothing in it can be found by name either, and fusermount3 has rules of its own
+        return  # no file in it is reachable by name either, and fusermount3 has its own checks
     if not is_empty:
         raise ConfigurationError(
             f"{mountpoint} is not empty, and a mount would hide what is in it. "
@@ -177,7 +178,7 @@ def check_empty(mountpoint: Path) -> None:
 
 
 def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
-    # mount(8) adds `rw` by itself, so there it is no wish to edit anything.
+    # mount(8) adds `rw` by itself, so `rw` from it does not request editing.
     wishes = {name: value for name, value in mount_options.items() if name != "rw"}
     name = source_name(source)
     if not is_source(name):
@@ -191,12 +192,12 @@ def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
 
 
 def source_name(source: str) -> str:
-    """What /etc/fstab names as source: mount(8) makes a path of it where a file is called so."""
+    """The source as in /etc/fstab: mount(8) makes it a path if a file has the same name."""
     return source.rpartition("/")[2]
 
 
 def is_source(word: str) -> bool:
-    """Whether a word is what /etc/fstab may name as source, and not a command mistyped."""
+    """Whether a word can be a source in /etc/fstab rather than a mistyped command."""
     name = source_name(word)
     return name in config.REGIONS or name.startswith("up42") or name == "none"
 
@@ -259,7 +260,7 @@ def _wait_for_report(pipe: int, timeout_s: float) -> dict[str, object]:
 
 
 def _end(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
-    """End the child and undo what it may have mounted."""
+    """End the child and unmount what it may have mounted."""
     child.terminate()
     try:
         child.wait(timeout=3.0)
@@ -271,10 +272,10 @@ def _end(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
 
 
 class _Report:
-    """The pipe to the process that started this one: one line goes into it, then it is closed.
+    """The pipe to the parent process: takes one line and is then closed.
 
-    The number of the descriptor is forgotten with it. Whatever is opened next gets the same
-    number, so a second line would go into that file: the catalogue's, for one.
+    Its descriptor number is forgotten then. The next file opened gets the same number, so a second
+    line would be written into that file, for example the catalogue's.
     """
 
     def __init__(self, fd: int) -> None:
@@ -286,7 +287,7 @@ class _Report:
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        with suppress(OSError):  # nobody waits any more
+        with suppress(OSError):  # the parent no longer waits
             os.write(fd, json.dumps(facts).encode() + b"\n")
         with suppress(OSError):
             os.close(fd)
@@ -297,7 +298,8 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
     here = os.environ.pop(_HERE_FD, None)
     try:
         if here is not None:
-            # Relative paths are of the user's directory; modules are not, because of -P.
+            # Resolve relative paths from the user's directory; modules do not load from it, because
+            # of -P.
             os.fchdir(int(here))
             os.close(int(here))
         settings, mountpoint = _prepare(options)
@@ -307,8 +309,8 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
         def ready() -> None:
-            # Not before: an automounter makes all wait that look at the mount point meanwhile, but
-            # for the process group that it told to mount.
+            # Not earlier: while an automounter mounts, it blocks every process that accesses the
+            # mount point, except for the process group that it started to mount.
             os.setsid()
             report(ready=True, notes=[logs.redact(note) for note in notes])
 
@@ -325,9 +327,9 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
 
 
 def _log(settings: config.Settings, mountpoint: Path, notes: list[str]) -> config.Settings:
-    """Log to the file that is set, else to the default one, else to the system's log.
+    """Log to the configured file, otherwise to the default file, otherwise to the system's log.
 
-    Returns the settings with the file in use. Raises OSError for a file that was asked for.
+    Returns the settings with the file in use. Raises OSError if the configured file cannot be used.
     """
     log_file = settings.log_file or default_log_file(mountpoint)
     why = None if settings.log_file else keeping.why_not(log_file.parent)
@@ -342,12 +344,12 @@ def _log(settings: config.Settings, mountpoint: Path, notes: list[str]) -> confi
 
 
 def _write_errors_to(log_file: Path) -> None:
-    """What libfuse, fusermount3 and a stack dump write goes to the log too."""
+    """Write the standard error of libfuse, fusermount3 and stack dumps to the log too."""
     descriptor = logs.open_log(log_file)
     os.dup2(descriptor, sys.stderr.fileno())
     os.close(descriptor)
 
 
 def default_log_file(mountpoint: Path) -> Path:
-    """Where a background mount logs: under `XDG_STATE_HOME`, one file a mount point."""
+    """The log file of a background mount: below `XDG_STATE_HOME`, one file for each mount point."""
     return config.state_dir(os.environ) / (config.file_stem(mountpoint) + ".log")

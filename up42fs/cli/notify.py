@@ -1,4 +1,4 @@
-"""Tells systemd how a service fares (sd_notify(3)); says nothing where systemd did not ask."""
+"""Reports a service's state to systemd (sd_notify(3)), if it started this process so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from up42fs.visible import visible
 
 
 def notify(**state: str) -> None:
-    """Send assignments such as `READY="1"`; a socket that is gone is no failure of ours."""
+    """Send assignments such as `READY="1"`; a socket that is gone is not an error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith("@"):
         address = "\0" + address[1:]

@@ -1,4 +1,4 @@
-"""Settings as arguments of commands: the long options, and how all sources are merged."""
+"""Settings as command-line options, and the merging of all their sources."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
 from up42fs.doctor.foreign import printable as printable
 
-#: The settings that say which account is meant.
+#: The settings that identify the account.
 ACCOUNT = frozenset(
     {"username", "password", "credentials", "region", "workspace", "api_url", "auth_url"}
 )
 
 Subparsers = argparse._SubParsersAction
-#: Exit statuses of all commands, as `--help` and the documentation tell them.
+#: Exit statuses of all commands, for `--help` and the documentation.
 EXIT_STATUSES: Mapping[int, str] = {
     0: "done; nothing wrong",
     1: "failed, for the reason on standard error; doctor: a check failed",
@@ -34,20 +34,20 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: examples, then where exit statuses stand."""
+    """The end of a command's help: examples, then a reference to the exit statuses."""
     shown = "\n".join(f"  {line}" for line in lines)
     return f"examples:\n{shown}\n\nexit status: see up42fs --help"
 
 
 def path_argument(text: str) -> str:
-    """The type of arguments that are paths: an empty one would mean the current directory."""
+    """The type of path arguments; rejects an empty one, which would mean the current directory."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; is a variable of your shell unset?")
     return text
 
 
 def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
-    """One long option for every entry of the option table, or for those of `names`."""
+    """Add one long option for every entry of the option table, or for those in `names`."""
     parser.add_argument(
         "--config",
         type=path_argument,
@@ -72,7 +72,7 @@ def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None =
 
 
 class _Refused(argparse.Action):
-    """A secret as an argument: refused with the cure, its value not repeated."""
+    """A secret as an argument: rejected with the cure, without repeating its value."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         option = next(option for option in config.OPTIONS if option.name == self.dest)

@@ -1,6 +1,6 @@
-"""Running mounts as commands meet them: which is meant, and what it says of itself.
+"""Running mounts, for commands: which of them is meant, and its status.
 
-A frozen mount blocks whoever looks into it for good; here nobody waits longer than a deadline.
+Accesses to a frozen mount block for ever; the functions here wait no longer than a timeout.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from up42fs.fs.control import STATUS
 from up42fs.fs.tree.nodes import CONTROL_DIR
 from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
 
-#: How long a mount may take to answer, seconds.
+#: The longest that a mount may take to answer, seconds.
 ANSWER_TIMEOUT_S = 2.0
-#: What is read of a mount's status, and of its journal of edits, at most, bytes.
+#: The most read of a mount's status and of its journal of edits, bytes.
 MOST_STATUS_BYTES = 4 << 20
 MOST_CHANGES_BYTES = 64 << 20
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def within(look: Callable[[], T], timeout_s: float = ANSWER_TIMEOUT_S) -> T | None:
-    """What `look` returns, or None if it fails or takes longer than `timeout_s` seconds."""
+    """Return the result of `look`, or None if it fails or takes longer than `timeout_s` seconds."""
     found: list[T] = []
 
     def ask() -> None:
@@ -50,9 +50,9 @@ def within(look: Callable[[], T], timeout_s: float = ANSWER_TIMEOUT_S) -> T | No
 
 
 def read_status(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Mapping[str, Any] | None:
-    """The mount's status document, or None if it does not answer in time (dead or frozen).
+    """Read the mount's status document; None if it does not answer in time (dead or frozen).
 
-    Whoever mounted there wrote it: it has the members' types, and nothing in it is to be trusted.
+    The user who mounted wrote it: its members have the right types, but its values are not trusted.
     """
     return within(
         lambda: foreign.status(json.loads(read_control(mountpoint, STATUS, MOST_STATUS_BYTES))),
@@ -61,9 +61,9 @@ def read_status(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Mappin
 
 
 def read_control(mountpoint: Path, name: str, most_bytes: int) -> bytes:
-    """A file of the mount's control directory; raises OSError, and ValueError if it is too long.
+    """Read a file of the mount's control directory; raises OSError, ValueError if it is too long.
 
-    No link is followed on the way: the mount may be another user's, and lead anywhere.
+    No link is followed on the way: the mount may be another user's, whose links may lead anywhere.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     with ExitStack() as stack:
@@ -87,9 +87,9 @@ def read_control(mountpoint: Path, name: str, most_bytes: int) -> bytes:
 
 
 def clear_dead(mountpoint: Path) -> bool:
-    """Take away a mount of ours whose process is gone; whether there was one.
+    """Remove an up42fs mount whose process is gone; return whether there was one.
 
-    A mount that only does not answer is left alone: its process may come back.
+    A mount that merely does not answer is left alone: its process may recover.
     """
     mount = mount_at(mountpoint)
     if mount is None or mount.fstype != FSTYPE or not within(lambda: _is_dead(mountpoint)):
@@ -108,7 +108,7 @@ def _is_dead(mountpoint: Path) -> bool:
 
 
 def need_status(mountpoint: Path) -> Mapping[str, Any]:
-    """The mount's status document; raises Unavailable with the cure where it does not answer."""
+    """Return the mount's status document; raises Unavailable, with the cure, without an answer."""
     document = read_status(mountpoint)
     if document is None:
         mount = mount_at(mountpoint)
@@ -122,7 +122,7 @@ def need_status(mountpoint: Path) -> Mapping[str, Any]:
 
 
 def whose(mount: Mount) -> str:
-    """That another user's mount does not let this user look into it, and what to do."""
+    """Make the message for another user's mount that this user may not access."""
     place, owner = printable(mount.mountpoint), mount.owner_name
     return (
         f"{place} was mounted by {owner}, and only {owner} may look into it; "
@@ -131,13 +131,13 @@ def whose(mount: Mount) -> str:
 
 
 def chosen(mountpoint: str | None) -> list[Path]:
-    """The mount points meant: that one, else all; raises ConfigurationError if there is none."""
+    """Return the given mount point, or all of them; raises ConfigurationError if none exists."""
     if mountpoint is None:
         found = [Path(mount.mountpoint) for mount in ours()]
         if not found:
             raise ConfigurationError("nothing is mounted; mount first: up42fs mount MOUNTPOINT")
         return found
-    # The path as it stands first: resolving it touches a mount that may be frozen.
+    # First try the path unresolved: resolving it accesses a mount that may be frozen.
     for place in (str(Path(mountpoint).absolute()), os.path.realpath(mountpoint)):
         mount = mount_at(place)
         if mount is not None and mount.fstype == FSTYPE:
@@ -146,7 +146,7 @@ def chosen(mountpoint: str | None) -> list[Path]:
 
 
 def mount_of(path: str) -> tuple[Mount, Path]:
-    """The mount that `path` lies in, and the path resolved; raises ConfigurationError."""
+    """Return the mount that `path` lies in, and the path resolved; raises ConfigurationError."""
     place = Path(os.path.realpath(path))
     for parent in (place, *place.parents):
         mount = mount_at(parent)

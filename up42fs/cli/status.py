@@ -1,4 +1,4 @@
-"""`up42fs status`: what mounts say of themselves; live in a terminal, else once."""
+"""`up42fs status`: shows the status of mounts; live in a terminal, else once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from up42fs.cli.running import chosen, need_status, read_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
 
-#: Pause between two looks, seconds.
+#: Pause between two updates, seconds.
 _INTERVAL_S = 1.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "status",
         help="what a mount holds, did and costs",
@@ -43,7 +43,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Show the status; returns 0. Raises an `Up42fsError` where no mount is, or none answers."""
+    """Show the status; return 0. Raises an `Up42fsError` without a mount, or if none answers."""
     places = chosen(options.mountpoint)
     if not (options.json or options.once) and sys.stdout.isatty():
         _show_live(places)
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _documents(places: list[Path]) -> list[Mapping[str, Any]]:
-    """What the mounts that answer say; the others are named, or raised where none does."""
+    """Read the status of the mounts; report those that do not answer, or raise if none does."""
     documents, silent = [], []
     for place in places:
         try:

@@ -1,4 +1,4 @@
-"""A mount's status document as a table for people. Knows the document, not where it came from."""
+"""Formats a mount's status document as a table for people. Does not know its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ERRORS = "fuse.errors_"
 
 
 def escape(text: str) -> str:
-    """`text` that came from elsewhere, as markup that shows it."""
+    """`text` from another system, as markup that displays it literally."""
     return markup.escape(visible(text))
 
 
@@ -33,7 +33,7 @@ def picture(status: Document) -> Table:
 
 
 def rows(status: Document) -> Iterator[tuple[str, str]]:
-    """Each line's name and text, in `rich` markup."""
+    """Yield the name and text of each line, in `rich` markup."""
     counters = status.get("counters", {})
     yield "account", _account(status)
     since = duration(status.get("mounted_seconds") or 0)
@@ -94,7 +94,7 @@ def _freshness(catalogue: Document) -> str:
 
 
 def _items(items: Document) -> str | None:
-    """How far the files of transformed assets are known; None where all are."""
+    """Describe how many files of transformed assets are listed; None if all are."""
     missing, refused = items.get("missing"), items.get("refused")
     if not (missing or refused or items.get("error")):
         return None

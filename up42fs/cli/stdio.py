@@ -1,8 +1,8 @@
-"""Standard input, output and error, whatever state they are in.
+"""Standard input, output and error, in whatever state they are.
 
-Daemons and some service managers start programs with descriptors 0 to 2 closed: the next file that
-is opened then gets such a number, and what is printed goes into it. A reader of the output may go
-away (`| head`), and a disk may be full (`> file`).
+Daemons and some service managers start programs with descriptors 0 to 2 closed: the next opened
+file then gets such a number, and printed text goes into it. A reader of the output may exit (`|
+head`), and a disk may be full (`> file`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import suppress
 
 from up42fs.cli.terminal import say
 
-#: As a shell reports a program that SIGPIPE ended.
+#: The exit status that a shell reports for a program that SIGPIPE ended.
 PIPE_STATUS = 141
 
 
 def ensure_open() -> None:
-    """Put /dev/null where a standard descriptor is closed."""
+    """Open /dev/null in place of closed standard descriptors."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -34,9 +34,9 @@ def ensure_open() -> None:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The status of `work`, once all that it printed is out.
+    """Run `work`, flush its output, and return its status.
 
-    Where nobody reads it any more the command ends without a word, as SIGPIPE ends others.
+    If the output's reader is gone, the command ends silently, as SIGPIPE ends other programs.
     """
     status = 0
     try:
@@ -57,7 +57,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _silence() -> None:
-    """Nothing is printed any more: the interpreter would complain when it ends."""
+    """Discard all further output, about which the interpreter would complain at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,8 +1,8 @@
-"""What commands print, on terminals of any encoding.
+"""Prints on terminals of any encoding.
 
-Knows streams; nothing of what is printed. Names from UP42 and paths of this machine may hold
-characters that the terminal's encoding lacks, and bytes that are no characters at all. A command
-that ended in UnicodeEncodeError over one of them would hide what it had to say.
+Knows streams; nothing of the text. Names from UP42 and local paths may hold characters that the
+terminal's encoding lacks, and bytes that are not text at all. A command that ended in
+UnicodeEncodeError over one of them would lose its actual message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from up42fs.visible import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Of the codec errors: bytes as they came, characters by their like, else a question mark.
+#: Name of the codec error handler: keeps bytes, replaces characters by similar ones, else by "?".
 ERRORS = "up42fs"
 #: Columns of a table that can be read; rich prints nothing at all where COLUMNS is 0.
 _NARROWEST = 40
@@ -28,18 +28,18 @@ _LIKE = {"…": "...", "·": "*", "→": "->", "\u2013": "-", "\u2014": "-", "\u
 
 
 def speak_any_encoding() -> None:
-    """Let standard output and error take any text."""
+    """Make standard output and error accept any text."""
     codecs.register_error(ERRORS, _replaced)
     for stream in (sys.stdout, sys.stderr):
-        # Tests and programs that import us may have put something else there.
+        # Tests, and programs that import this package, may have replaced the stream.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
 
 
 def say(*lines: str, to_error: bool = False, flush: bool = False) -> None:
-    """Print lines, all of them visible: no name in them steers the terminal or adds a line.
+    """Print lines with control characters escaped: no name steers the terminal or adds a line.
 
-    The one way for commands to print; `make_console` is for what rich draws.
+    Commands print only through this function; `make_console` is for rich's output.
     """
     stream = sys.stderr if to_error else sys.stdout
     print(*map(visible, lines), sep="\n", file=stream, flush=flush)
@@ -51,7 +51,7 @@ def say_json(document: object, indent: int | None = 2) -> None:
 
 
 def make_console(**options: Any) -> Console:
-    """A console of rich that shows escapes in place of what is not printable in any text."""
+    """Make a rich console that shows escapes in place of unprintable characters."""
     from rich.console import Console
     from rich.segment import Segment
 

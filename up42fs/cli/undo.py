@@ -1,4 +1,4 @@
-"""`up42fs undo`: takes back the latest edits made through a mount."""
+"""`up42fs undo`: reverts the latest edits made through a mount."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from up42fs.model.intentions import Metadata
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "undo",
         help="take back edits of titles and tags",
@@ -40,7 +40,7 @@ def _count(text: str) -> int:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Undo, the latest first; returns 0. Raises an `Up42fsError` at the first that fails."""
+    """Undo, the latest first; return 0. Raises an `Up42fsError` at the first failure."""
     (mountpoint,) = chosen(options.mountpoint)
     if need_status(mountpoint).get("edits") is None:
         raise ConfigurationError(f"{mountpoint} is mounted read-only; edits need -o rw")
@@ -68,7 +68,7 @@ def _undo(mountpoint: Path, journal: Path, changes: Sequence[Change]) -> None:
 
 
 def describe(now: Metadata, then: Metadata) -> str:
-    """What changes from `now` to `then`, in words."""
+    """Describe the changes from `now` to `then` in words."""
     words = [f"+{tag}" for tag in then.tags if tag not in now.tags]
     words += [f"-{tag}" for tag in now.tags if tag not in then.tags]
     said = [f"tags {' '.join(words)}"] if words else []

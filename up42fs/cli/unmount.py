@@ -1,4 +1,4 @@
-"""`up42fs unmount`: take the mount away and wait until its process is gone."""
+"""`up42fs unmount`: unmounts and waits until the mount's process is gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_S = 2.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "unmount",
         help="take a mount away",
@@ -39,7 +39,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Unmount; returns 0. Raises an `Up42fsError` with the reason of a failure."""
+    """Unmount; return 0. Raises an `Up42fsError` with the reason of a failure."""
     unmount(Path(os.path.realpath(options.mountpoint)), lazy=options.lazy)
     return 0
 
@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount and wait for the process behind it.
 
-    Raises ConfigurationError if none of ours is mounted there, Unavailable if it is busy.
+    Raises ConfigurationError if no up42fs mount is there, Unavailable if it is busy.
     """
     mount = mount_at(mountpoint)
     if mount is None or mount.fstype != FSTYPE:
@@ -59,7 +59,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"run this as {mount.owner_name}, or as root"
         )
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
-    # In `/`, since a PATH may lead to the current directory.
+    # Run in `/`, since PATH may lead to the current directory.
     done = subprocess.run(command, capture_output=True, errors="replace", check=False, cwd="/")
     if done.returncode != 0:
         reason = done.stderr.strip() or "fusermount3 failed"
@@ -72,7 +72,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def serving_pid(mountpoint: Path) -> int | None:
-    """Process ID of the mount, or None if it does not tell in time (dead or frozen)."""
+    """Process ID of the mount, or None if it does not answer in time (dead or frozen)."""
     status = read_status(mountpoint)
     pid = status.get("pid") if status else None
     return pid if isinstance(pid, int) and pid > 0 else None
@@ -122,7 +122,7 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        pass  # another user's: it runs, also where /proc does not show it (hidepid)
+        pass  # another user's process: it runs, even if /proc does not show it (hidepid)
     try:
         found = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it has the program's name
         return found.rpartition(")")[2].split()[0] != "Z"

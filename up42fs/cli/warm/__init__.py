@@ -1,1 +1,1 @@
-"""`up42fs warm`: plans what to read ahead of work, then reads it through the mount."""
+"""`up42fs warm`: plans which bytes to prefetch, then reads them through the mount."""

@@ -1,7 +1,7 @@
-"""`up42fs warm`: read files ahead of work, through the mount, so that its cache has them.
+"""`up42fs warm`: reads files before you need them, through the mount, to fill its cache.
 
-Nothing is remembered between runs: what is held already is read from the cache, without requests,
-so that a run that was stopped goes on where it was.
+No state is stored between runs: cached bytes are read from the cache, without requests, so a run
+that was stopped continues where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "warm",
         help="read files ahead of work, so that the cache has them",
@@ -63,7 +63,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Warm; returns 0, 1 if a file could not be read, 130 after Ctrl-C."""
+    """Warm the cache; return 0, 1 if a file could not be read, 130 after Ctrl-C."""
     from up42fs.cli.warm.plan import files, planner, whole
     from up42fs.cli.warm.read import Troubles, read
 

@@ -1,4 +1,4 @@
-"""Which bytes of a file to read ahead of work: all, or what a map needs. Pure."""
+"""Decides which byte ranges of a file to prefetch: all, or those a map needs. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from up42fs.ranges import align, coalesce, split
 from up42fs.readahead.tiff import TiffLayout, TiffLevel
 from up42fs.types import ByteRange
 
-#: One reader's share of a whole file: too short for a scan, whose bytes are not kept for long.
+#: One reader's share of a whole file: too short to count as a scan, whose bytes are evicted soon.
 PIECE_BYTES = 16 << 20
-#: One reader's share of what a map needs: a request, or two where it does not begin with one.
+#: One reader's share of a map's ranges: one request, or two if it does not begin with one.
 MAP_PIECE_BYTES = 1 << 20
-#: What the store fetches and keeps at least, bytes; what lies in such a gap is read along.
+#: The smallest unit that the store fetches and keeps, bytes; smaller gaps are read too.
 UNIT_BYTES = 128 << 10
-#: How far the kernel reads past what it is asked for in files that are read in pieces, bytes.
+#: In files read in pieces, the kernel reads this far past the requested end, bytes.
 PAST_BYTES = 192 << 10
-#: About how much one request brings in a long read, bytes.
+#: Approximate size of one request in a long read, bytes.
 REQUEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle of the full resolution, in pixels; left and top are in, right and bottom out."""
+    """A rectangle of the full resolution, in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -34,11 +34,11 @@ class Window:
 def map_ranges(
     layout: TiffLayout, size: int, *, overviews: bool, window: Window | None
 ) -> list[ByteRange]:
-    """The bytes of the tiles that a map needs: of overviews only, within `window` only, or both.
+    """Return the byte ranges of a map's tiles: overviews only, within `window` only, or both.
 
-    In units of `UNIT_BYTES` of the file of `size` bytes, as they are fetched and kept, with
-    `PAST_BYTES` behind each range. Tables and headers are not among them: who parsed them has read
-    them.
+    Ranges are in units of `UNIT_BYTES` of the file of `size` bytes, as they are fetched and kept,
+    with `PAST_BYTES` added after each. Tables and headers are not included: parsing the layout has
+    read them.
     """
     if not layout.levels:
         return []
@@ -53,12 +53,12 @@ def map_ranges(
 
 
 def pieces(spans: Iterable[ByteRange], most: int) -> list[ByteRange]:
-    """`spans` cut into what one reader reads at a time, `most` bytes."""
+    """Split `spans` into pieces of at most `most` bytes, each for one reader."""
     return [piece for span in spans for piece in split(span, most)]
 
 
 def requests(spans: Iterable[ByteRange], most: int) -> int:
-    """About how many requests it takes to fetch `spans`, read in pieces of `most` bytes."""
+    """Estimate the number of requests that fetch `spans` in pieces of `most` bytes."""
     return sum(-(-len(piece) // REQUEST_BYTES) for piece in pieces(spans, most))
 
 
@@ -76,7 +76,7 @@ def _tiles(level: TiffLevel, full: TiffLevel, window: Window | None) -> Iterable
 
 
 def _under(start: int, stop: int, length: int, full_length: int, tile: int) -> range:
-    """Numbers of the tiles of a level under the pixels [start, stop) of the full resolution."""
+    """Numbers of a level's tiles under the pixels [start, stop) of the full resolution."""
     first = max(0, start) * length // full_length
     last = -(-min(stop, full_length) * length // full_length)
     return range(first // tile, max(first // tile, -(-last // tile)))

@@ -1,4 +1,4 @@
-"""Reads pieces of files in parallel, with a progress bar; stopped by Ctrl-C between two reads."""
+"""Reads pieces of files in parallel, with a progress bar; Ctrl-C stops between two reads."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from up42fs.cli.warm.ranges import pieces
 from up42fs.errors import Up42fsError
 from up42fs.types import ByteRange
 
-#: Readers at once; each is one run for the mount, which reads ahead of it in parallel.
+#: Concurrent readers; the mount sees each as a sequential run and reads ahead of it in parallel.
 READERS = 6
 _READ_BYTES = 1 << 20
-#: So much may wait for the disk when the next piece begins, bytes, and the longest wait, seconds.
+#: A piece starts once at most this many bytes wait for the disk; the longest wait for that,
+#: seconds.
 MOST_QUEUED_BYTES = 8 << 20
 CATCH_UP_S = 10.0
 
 
 class Troubles:
-    """Tells what could not be done, and goes on."""
+    """Reports failures and goes on."""
 
     def __init__(self) -> None:
         self.status = 0
 
     def attempt(self, plan: Callable[[Path], Job | None], path: Path) -> Job | None:
-        """The plan for a file, None where it cannot be made."""
+        """Plan a file; None, with a report, if planning fails."""
         try:
             return plan(path)
         except (OSError, Up42fsError) as error:
@@ -49,14 +50,14 @@ class Troubles:
             return None
 
     def note(self, path: Path, error: Exception) -> None:
-        """Tell what is wrong with a file; the command fails in the end."""
+        """Report an error of a file; the command then fails at its end."""
         self.status = 1
         reason = error.strerror if isinstance(error, OSError) else error
         say(f"up42fs: {path}: {reason}", to_error=True)
 
 
 def read(mountpoint: Path, jobs: list[Job], troubles: Troubles) -> tuple[bool, int]:
-    """Read all jobs; whether all was read (not stopped), and how many bytes."""
+    """Read all jobs; return whether all were read (not stopped), and the number of bytes."""
     console = make_console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
@@ -74,7 +75,7 @@ def read(mountpoint: Path, jobs: list[Job], troubles: Troubles) -> tuple[bool, i
 
 
 class _Reading:
-    """Reads pieces of files in threads, until done or stopped."""
+    """Reads pieces of files in threads until done or stopped."""
 
     def __init__(
         self, mountpoint: Path, on_bytes: Callable[[int], None], troubles: Troubles
@@ -88,7 +89,7 @@ class _Reading:
         self._failed: set[Path] = set()
 
     def run(self, jobs: list[Job]) -> bool:
-        """Read all; False if Ctrl-C stopped it. A read under way is let to its end."""
+        """Read all; return False if Ctrl-C stopped it. Running reads are completed."""
         pieces = self._pieces(jobs)
         with ThreadPoolExecutor(READERS) as readers:
             running: set[Future[None]] = set()
@@ -128,7 +129,7 @@ class _Reading:
                     self._troubles.note(job.path, error)
 
     def _let_disk_catch_up(self) -> None:
-        """A line faster than the disk fills the mount's queue, and what finds it full is lost."""
+        """Wait for the mount's queue to the disk: bytes that find it full are not kept."""
         deadline_s = time.monotonic() + CATCH_UP_S
         while time.monotonic() < deadline_s and not self._stop.is_set():
             disk = (read_status(self._mountpoint) or {}).get("disk_cache") or {}
@@ -145,14 +146,14 @@ class _Reading:
             while position < span.stop and not self._stop.is_set():
                 data = os.pread(descriptor, min(_READ_BYTES, span.stop - position), position)
                 if not data:
-                    return  # shorter than it was
+                    return  # the file is now shorter
                 position += len(data)
                 self._count(len(data))
         finally:
             os.close(descriptor)
 
     def _fetch(self, path: Path, span: ByteRange) -> bool:
-        """Have the mount fetch a span and nothing beside it; whether it can."""
+        """Make the mount fetch a span and no other bytes; return whether it supports that."""
         try:
             count = int(os.getxattr(path, f"user.up42.fetch.{span.start}-{span.stop}"))
         except OSError as error:
