@@ -1,1 +1,1 @@
-"""What can keep up42fs from working, looked at one by one, each with its cure."""
+"""Checks, each with its cure, for everything that can keep up42fs from working."""

@@ -1,8 +1,8 @@
-"""An archive for whoever helps: findings, status, log, versions; no secret and no name in it.
+"""Writes an archive for support: findings, status, log, versions; without secrets and names.
 
-Knows what must not leave the machine: passwords, tokens and signatures (`logs.redact`), the
-account's name, the user's and the machine's name, the home directory, users of proxies, and what
-assets, orders and tags are called (`doctor.scrub`).
+Knows what must not leave the machine: passwords, tokens and signatures (`logs.redact`), the names
+of the account, the user and the machine, the home directory, users of proxies, and the names of
+assets, orders and tags (`doctor.scrub`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from up42fs.doctor.finding import Finding, Machine
 from up42fs.doctor.scrub import Scrubber, known
 from up42fs.logs import redact
 
-#: The end of each log that goes along, bytes.
+#: Bytes from the end of each log that are included.
 LOG_BYTES = 1 << 20
 _LOG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PACKAGES = ("pyfuse3", "trio", "httpx", "pycurl", "cachetools", "certifi", "keyring", "rich")
@@ -38,7 +38,7 @@ _VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FI
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A running mount: what it says of itself, and its log, as this user knows where that is."""
+    """A running mount's status, and its log file according to this user's own records."""
 
     status: Mapping[str, Any]
     log_file: Path | None = None
@@ -52,10 +52,10 @@ def write(
     mounts: Sequence[Mounted],
     names: Iterable[str] = (),
 ) -> list[str]:
-    """Write the archive; returns the names in it. Raises OSError.
+    """Write the archive; return the names in it. Raises OSError.
 
-    A new file is readable by its owner only; one that exists keeps its mode.
-    `names` are those of assets, orders and tags, as far as they are known.
+    A new file is readable by its owner only; an existing file keeps its mode. `names` are the known
+    names of assets, orders and tags.
     """
     found = {name for finding in findings for name in finding.names}
     scrubber = Scrubber(known([*names, *found]))
@@ -91,7 +91,7 @@ def _documents(
 
 
 def _settings(settings: Settings) -> dict[str, str | None]:
-    """Every setting but the password; instead, whether there is an account."""
+    """Return every setting but the password, and whether there is an account."""
     shown = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "password"}
     shown["signs_in"] = bool(settings.username and settings.password)
     return {name: None if value is None else str(value) for name, value in shown.items()}
@@ -125,7 +125,7 @@ def _variables() -> Iterable[str]:
 
 
 def _tail(path: Path) -> str:
-    """The end of a log. What took its place, a link or another user's file, is not read."""
+    """Read the end of a log. A link or another user's file in its place is not read."""
     try:
         with os.fdopen(os.open(path, _LOG_FLAGS), "rb") as file:
             found = os.fstat(file.fileno())
@@ -138,7 +138,7 @@ def _tail(path: Path) -> str:
 
 
 def _hider(settings: Settings, mounts: Sequence[Mounted], machine: Machine) -> Callable[[str], str]:
-    """A function that takes secrets and names out of a text."""
+    """Return a function that removes secrets and names from a text."""
     words = {str(mount.status.get("account") or ""): "<account>" for mount in mounts}
     words |= dict.fromkeys(_proxy_users(machine.environ), "<redacted>")
     words |= {
@@ -148,7 +148,8 @@ def _hider(settings: Settings, mounts: Sequence[Mounted], machine: Machine) -> C
         socket.gethostname(): "<machine>",
         _user(): "<user>",
     }
-    # The longest first: a user's name may be part of the account's. Two letters hide nobody.
+    # Replace the longest first: a user's name may be part of the account's. Words of up to two
+    # letters identify no one and are left.
     ordered = sorted((word for word in words if len(word) > 2), key=len, reverse=True)
 
     def hide(text: str) -> str:
@@ -161,7 +162,7 @@ def _hider(settings: Settings, mounts: Sequence[Mounted], machine: Machine) -> C
 
 
 def _proxy_users(environ: Mapping[str, str]) -> set[str]:
-    """User names and passwords of proxies, as they stand in the variables and decoded."""
+    """User names and passwords of proxies, both as written in the variables and decoded."""
     found: set[str] = set()
     for name in _variables():
         credentials, has_user, _ = environ.get(name, "").rpartition("@")

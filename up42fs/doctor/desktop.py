@@ -1,4 +1,4 @@
-"""Checks of what reads files behind the user's back: indexers and thumbnailers.
+"""Checks for programs that read files in the background: indexers and thumbnailers.
 
 Each reads a remote storage as if it were a local disk, which costs requests, bytes and time.
 """
@@ -20,7 +20,7 @@ _THUMBNAILS = "org.gnome.nautilus.preferences show-image-thumbnails"
 
 
 def examine(machine: Machine, mountpoint: Path | None) -> Iterator[Finding]:
-    """Every check, for a mount at `mountpoint`, or anywhere in the home directory."""
+    """Run every check, for a mount at `mountpoint`, otherwise for ~/up42."""
     place = mountpoint or Path(machine.home) / "up42"
     yield updatedb(machine, place)
     programs = machine.programs()
@@ -30,7 +30,7 @@ def examine(machine: Machine, mountpoint: Path | None) -> Iterator[Finding]:
 
 
 def updatedb(machine: Machine, place: Path) -> Finding:
-    """Whether the nightly `updatedb` walks through mounts."""
+    """Check whether the nightly `updatedb` walks through mounts."""
     text = machine.read("/etc/updatedb.conf")
     if text is None:
         return ok("updatedb", "not installed")
@@ -47,7 +47,7 @@ def updatedb(machine: Machine, place: Path) -> Finding:
 
 
 def tracker(machine: Machine, place: Path, programs: set[str]) -> Finding:
-    """Whether GNOME's indexer is at work where a mount is."""
+    """Check whether GNOME's indexer reads the mount."""
     if not programs & set(_TRACKERS):
         return ok("tracker", "not running")
     schema = "org.freedesktop.Tracker3.Miner.Files"
@@ -66,7 +66,7 @@ def tracker(machine: Machine, place: Path, programs: set[str]) -> Finding:
 
 
 def baloo(machine: Machine, place: Path, programs: set[str]) -> Finding:
-    """Whether KDE's indexer is at work where a mount is."""
+    """Check whether KDE's indexer reads the mount."""
     if not programs & set(_BALOO):
         return ok("baloo", "not running")
     parser = configparser.RawConfigParser(strict=False)
@@ -88,7 +88,7 @@ def baloo(machine: Machine, place: Path, programs: set[str]) -> Finding:
 
 
 def thumbnails(machine: Machine) -> Finding:
-    """Whether GNOME's file manager opens every image of every file system it shows."""
+    """Check whether GNOME's file manager opens every image of every file system it shows."""
     said = machine.run(["gsettings", "get", *_THUMBNAILS.split()])
     if said is not None and "always" in said:
         return warn(

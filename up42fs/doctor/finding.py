@@ -1,4 +1,7 @@
-"""What one check found, and the machine it looked at. Values, and reads that cannot fail."""
+"""The finding of one check, and safe access to the machine that it checks.
+
+Reads do not raise.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `cure` is one line too, empty where all is well.
+    """One line of the report; `cure` is one line too, empty if nothing is wrong.
 
-    `names` are those of the account's files that stand in it.
+    `names` are the names of the account's files in the line.
     """
 
     check: str
@@ -33,7 +36,7 @@ class Finding:
     names: tuple[str, ...] = ()
 
     def document(self) -> dict[str, str]:
-        """The finding as JSON can hold it."""
+        """Return the finding as a JSON object."""
         return {
             "check": self.check,
             "level": self.level.value,
@@ -58,7 +61,7 @@ def fail(check: str, words: str, cure: str) -> Finding:
 
 
 def run_command(command: Sequence[str]) -> str | None:
-    """What a command prints; None where it is missing, fails or takes longer than 5 s."""
+    """Return a command's output; None if it is missing, fails or takes longer than 5 s."""
     try:
         done = subprocess.run(  # noqa: S603  (our own words, no shell)
             command, capture_output=True, errors="replace", timeout=5, check=False, cwd="/"
@@ -70,7 +73,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine under examination: everything a check may look at, so that tests can lie."""
+    """The examined machine: all that checks may access, so that tests can replace it."""
 
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -80,11 +83,11 @@ class Machine:
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
 
     def path(self, absolute: str) -> Path:
-        """Where the file `absolute` is found."""
+        """The path of the file `absolute` below `root`."""
         return self.root / absolute.lstrip("/")
 
     def read(self, absolute: str) -> str | None:
-        """The file's text, None where it cannot be read."""
+        """Read a file's text; None if it cannot be read."""
         try:
             return self.path(absolute).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -102,5 +105,5 @@ class Machine:
             try:
                 found.add(path.read_text(encoding="utf-8", errors="replace").strip())
             except OSError:
-                continue  # ended meanwhile
+                continue  # the program has ended
         return found

@@ -1,9 +1,9 @@
-"""A status document made safe to work with, whoever wrote it.
+"""Sanitises a status document, since any user may have written it.
 
-Any user of a machine can mount a file system that calls itself up42fs and holds a
-`.up42fs/status.json` that says anything: other types than expected, endless lists, numbers that are
-none, control characters that take over a terminal. Pure: a parsed JSON value in, a document out
-whose known members have the types that `run` gives them, and whose size is bounded.
+Any user of a machine can mount a file system that calls itself up42fs, with any content in its
+`.up42fs/status.json`: unexpected types, endless lists, numbers such as NaN, control characters that
+take over a terminal. Pure: takes a parsed JSON value and returns a document of bounded size whose
+known members have the types that `Engine.status` gives them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-#: The longest string that is kept, characters, and the most members of one object or list.
+#: The longest string kept, characters, and the most members of one object or list.
 MOST_CHARACTERS = 1000
 MOST_MEMBERS = 1000
 #: Deeper values are dropped.
 MOST_DEPTH = 8
 _MOST_NUMBER = 1 << 63
 
-#: What each known member must be: an example of its type, an object of such, or one in a list.
-#: `{None: x}` is an object of any names.
+#: The type of each known member, as an example value; for a list, an example of its members.
+#: `{None: x}` is an object with any names.
 _NUMBERS: dict[Any, Any] = {None: 0}
 _FILE = {
     "name": "",
@@ -60,7 +60,7 @@ _SHAPE: dict[Any, Any] = {
     "fetched_files": [_FETCHED],
     "recent_errors": [_ERROR],
 }
-#: Members that may be missing or null in a document of ours; others count as 0 or empty there.
+#: Members that a valid document may lack or have as null; other missing members become 0 or empty.
 _OPTIONAL = frozenset(
     {
         *("rows_so_far", "seconds_since_refresh", "error", "off_because", "free_again_at"),
@@ -68,12 +68,12 @@ _OPTIONAL = frozenset(
         *_SHAPE.keys(),
     }
 )
-#: Members that are looked into without asking whether they are there.
+#: Members that callers access without checking that they exist.
 _ALWAYS = ("catalogue", "store", "open", "counters")
 
 
 def status(document: object) -> dict[str, Any]:
-    """A mount's status; raises ValueError for what is no object at all."""
+    """Return a mount's sanitised status; raises ValueError if `document` is no object."""
     if not isinstance(document, dict):
         raise ValueError("a status is a JSON object")
     tamed = _tamed(document, MOST_DEPTH)
@@ -95,7 +95,7 @@ def printable(text: str) -> str:
 
 
 def _tamed(value: object, depth: int) -> Any:
-    """The value without what no document of ours has: depth, length, odd numbers and letters."""
+    """Bound a value's depth and lengths, and replace unusual numbers and unprintable characters."""
     match value:
         case str():
             return printable(value[:MOST_CHARACTERS])
@@ -116,7 +116,7 @@ def _tamed(value: object, depth: int) -> Any:
 
 
 def _shaped(value: Any, shape: Any) -> Any:
-    """The value where it has the shape's type, else None; objects get what they lack."""
+    """Return `value` if it has the shape's type, otherwise None; complete objects."""
     match shape:
         case bool():
             return value if isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Checks of the machine: FUSE, who may mount where, the disks of cache and sidecars.
+"""Checks of the machine: FUSE, permission to mount, the disks of cache and sidecars.
 
 Knows files and commands of Linux; nothing of UP42 or of a running mount.
 """
@@ -20,16 +20,16 @@ from up42fs.engine.places import sidecars_path
 from up42fs.errors import ConfigurationError
 from up42fs.fs.sidecars.disk import OverlayDirectory
 
-#: libfuse is older than this where up42fs was never tried.
+#: The oldest libfuse that up42fs was tried with.
 OLDEST_LIBFUSE = (3, 10)
-#: Statistics and a style fit in so much, bytes; overviews of images need far more.
+#: Enough space for statistics and a style, bytes; overviews of images need far more.
 LEAST_SIDECARS_BYTES = 100 << 20
 #: The share of the disk that the cache leaves free.
 FREE_SHARE = 0.1
 
 
 def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> Iterator[Finding]:
-    """Every check of the machine, in the order in which they matter."""
+    """Run every check of the machine, the most important first."""
     yield device(machine)
     yield from fusermount(machine)
     yield allow_other(machine, settings)
@@ -41,7 +41,7 @@ def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> It
 
 
 def device(machine: Machine) -> Finding:
-    """Whether there is FUSE, and this user may use it."""
+    """Check whether FUSE is available and this user may use it."""
     path = machine.path("/dev/fuse")
     if not path.exists():
         return fail(
@@ -61,7 +61,7 @@ def device(machine: Machine) -> Finding:
 
 
 def fusermount(machine: Machine) -> Iterator[Finding]:
-    """The helper that mounts for users, and the library's version."""
+    """Check the helper that mounts for users, and the library's version."""
     install = "sudo apt-get install fuse3"
     path = machine.which("fusermount3")
     if path is None:
@@ -86,7 +86,7 @@ def fusermount(machine: Machine) -> Iterator[Finding]:
 
 
 def allow_other(machine: Machine, settings: Settings) -> Finding:
-    """Whether users may let other users in."""
+    """Check whether users may give other users access."""
     lines = (machine.read("/etc/fuse.conf") or "").splitlines()
     is_allowed = any(line.strip() == "user_allow_other" for line in lines)
     if is_allowed or machine.uid == 0:
@@ -101,7 +101,7 @@ def allow_other(machine: Machine, settings: Settings) -> Finding:
 
 
 def apparmor(machine: Machine, mountpoint: Path | None) -> Finding:
-    """Whether AppArmor lets fusermount3 mount here (Ubuntu 25.04 and later restrict it)."""
+    """Check whether AppArmor lets fusermount3 mount here (Ubuntu 25.04 and later restrict it)."""
     name = "apparmor"
     profile = machine.read("/etc/apparmor.d/fusermount3")
     is_on = (machine.read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y")
@@ -148,7 +148,7 @@ _TOKEN = re.compile(r"@\{\w+\}|\*\*|\*|\?|\{|\}|,|.")
 
 
 def _pattern(place: str) -> re.Pattern[str]:
-    """An AppArmor path pattern (apparmor.d(5)) as a regular expression."""
+    """Translate an AppArmor path pattern (apparmor.d(5)) to a regular expression."""
     parts = []
     depth = 0
     for token in _TOKEN.findall(place):
@@ -173,7 +173,7 @@ def _pattern(place: str) -> re.Pattern[str]:
 
 
 def cache(machine: Machine, settings: Settings) -> Finding:
-    """Whether the disk cache's directory can be written, and has room."""
+    """Check whether the disk cache's directory can be written and has room."""
     name = "disk cache"
     directory = settings.storage_dir
     if directory is None:
@@ -201,7 +201,7 @@ def cache(machine: Machine, settings: Settings) -> Finding:
 
 
 def sidecars(machine: Machine, settings: Settings) -> Finding:
-    """Whether sidecars can be kept, and have room."""
+    """Check whether sidecars can be stored and have room."""
     name = "sidecars"
     path = sidecars_path(settings)
     try:

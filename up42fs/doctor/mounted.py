@@ -1,4 +1,4 @@
-"""Checks of a running mount: whether it answers, is fresh, and what the kernel grants it."""
+"""Checks of a running mount: whether it answers, is fresh, and which limits the kernel allows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from up42fs.doctor.foreign import printable
 from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.tuning import MAX_BACKGROUND, READ_AHEAD_KIB
 
-#: A listing older than so many refreshes is not fresh.
+#: A listing that was refreshed longer ago than this is not fresh, seconds.
 STALE_S = 600.0
 
 
 def examine(machine: Machine, mount: Mount, status: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """Every check of one mount; `status` is its document, None where it did not answer."""
+    """Run every check of one mount; `status` is its document, None if it did not answer."""
     place = printable(mount.mountpoint)
     quoted = shlex.quote(place)
     if status is None and mount.is_foreign:
@@ -63,7 +63,7 @@ def _read_ahead(machine: Machine, mount: Mount, status: Mapping[str, Any]) -> Fi
     text = (machine.read(path) or "").strip()
     if not text.isdecimal():
         return ok("read-ahead", "the kernel does not show it here")
-    # It is less where the file opened last is read by tiles.
+    # The kernel's value is lower while the file opened last is read by tiles.
     kib = max(int(text), (status.get("kernel") or {}).get("read_ahead_kib") or 0)
     if kib < READ_AHEAD_KIB:
         return warn(
@@ -131,7 +131,7 @@ def _errors(status: Mapping[str, Any]) -> Finding:
 
 
 def unmounted(mountpoint: Path) -> Iterator[Finding]:
-    """Checks of a place where a mount is to be."""
+    """Check a mount point that is not mounted yet."""
     if not mountpoint.exists():
         cure = f"mkdir -p {shlex.quote(str(mountpoint))}"
         yield fail("mount point", f"{mountpoint} does not exist", cure)

@@ -1,6 +1,6 @@
-"""Checks of the way to UP42: proxy, names, TLS, clock, account, links, ranges, speed.
+"""Checks of the path to UP42: proxy, names, TLS, clock, account, links, ranges, speed.
 
-Asks as a mount would, through the same client and the same read engine.
+Makes the same requests as a mount, through the same client and the same read engine.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import Asset
 
-#: Each step ends within this many seconds.
+#: The longest that each step may take, seconds.
 STEP_TIMEOUT_S = 15.0
-#: Links live 300 s; a clock further off than this makes tools that look at them stumble.
+#: Links live 300 s; with a larger clock error than this, tools that check a link's times fail.
 MOST_SKEW_S = 60.0
-#: What is read to measure speed, bytes, and the least that is well, bytes a second.
+#: Bytes read to measure the speed, and the lowest speed without a warning, bytes a second.
 SPEED_BYTES = 8 << 20
 LEAST_SPEED = 1_000_000
 _RANGE_BYTES = 128 << 10
 
 
 async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
-    """Every check of the network, until one fails that the rest needs."""
+    """Run every check of the network; stop at a failure that the rest depends on."""
     failed = False
     try:
         yield ok("certificates", f"believed are those of {find_trust(os.environ).origin}")
@@ -193,7 +193,7 @@ async def _account(settings: Settings) -> AsyncGenerator[Finding, None]:
 
 
 async def _empty(settings: Settings) -> Finding:
-    """What to say of an account without assets, or a workspace that has none or is none."""
+    """Make the finding for an account without assets, or a workspace without assets or unknown."""
     words, _, cure = nothing_found(settings).partition("; ")
     if settings.workspace is not None:
         with suppress(Up42fsError, trio.TooSlowError):
@@ -261,7 +261,7 @@ async def _read(connection: Connection, asset: Asset, label: str, count: int) ->
                 for offset in range(0, count, 1 << 20):
                     await file.read(offset, min(1 << 20, count - offset))
             except Up42fsError as error:
-                failure = error  # raised outside, where it is not wrapped in a group
+                failure = error  # raised outside the nursery, which would wrap it in a group
             finally:
                 with trio.CancelScope(shield=True):
                     await store.aclose()
@@ -271,7 +271,7 @@ async def _read(connection: Connection, asset: Asset, label: str, count: int) ->
 
 
 def _split(error: BaseException, cure: str = "") -> tuple[str, str]:
-    """Our errors end in their cure, after a semicolon."""
+    """Split an error's message into reason and cure, which up42fs separates by a semicolon."""
     if isinstance(error, trio.TooSlowError):
         return "no answer in time", "check the network connection"
     words, _, told = str(error).partition("; ")

@@ -1,8 +1,8 @@
-"""Takes names out of a text that leaves the machine: of assets, orders and tags, and of users.
+"""Removes names from a text that leaves the machine: of assets, orders and tags, and of users.
 
-Pure. A name is found where it is known, as a whole, also in other case and percent-encoded. In
-lines of a log it is found by its place too, since a log is older than what is known: what stands
-before `(asset ID)` or between quotes.
+Pure. A known name is found as a whole, in any case and also percent-encoded. In log lines, names
+are also found by their position, before `(asset ID)` or between quotes, since a log may contain
+names that are no longer known.
 
 Names are looked up by their first word, so that a hundred thousand of them cost as much as one.
 """
@@ -16,18 +16,19 @@ from typing import Any
 from urllib.parse import quote
 
 NAME = "<name>"
-#: Shorter names hide nobody, and would take letters out of everything.
+#: Shorter names identify no one, and replacing them would damage every text.
 LEAST_CHARACTERS = 3
 _WORD = re.compile(r"\w+")
 _USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")
 _ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _LABELLED = re.compile(rf" \((?:asset|file|item|order) {_ID}")
-#: How a line of our log begins: time, level, logger, and which call it was.
+#: The start of a line of up42fs's log: time, level, logger, and which call it was.
 _HEAD = re.compile(
     r"\A(?:(?:<\d>|[\d :,-]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )[\w.]+: (?:[a-z]+: )?"
     r"|[\w.]+Error: )"
 )
-#: Quoted text, also without its end: a pattern that needs the end is tried again from every quote.
+#: Quoted text, also if the closing quote is missing: a pattern that required it would be retried
+#: from every quote.
 _QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*('?)|\"(?:[^\"\\\n]|\\.)*(\"?)")
 _DOUBLE_QUOTED = re.compile(r"()\"(?:[^\"\\\n]|\\.)*(\"?)")
 _PLAIN = re.compile(rf"(?:{_ID}|[\d.,-]*)\Z")
@@ -35,7 +36,7 @@ _FRAME = re.compile(r'\s*File "[^"\n]*", line \d+')
 
 
 class Scrubber:
-    """Replaces known names; `words` are names, each with what stands for it instead."""
+    """Replaces known names; `words` maps each name to its replacement."""
 
     def __init__(self, words: Mapping[str, str]) -> None:
         self._by_first: dict[str, list[tuple[str, int, str]]] = {}
@@ -49,7 +50,7 @@ class Scrubber:
             entries.sort(key=lambda entry: len(entry[0]), reverse=True)
 
     def text(self, text: str) -> str:
-        """`text` without the names, and without the users of URLs."""
+        """Return `text` without known names and without the users of URLs."""
         text = _USERINFO.sub("<redacted>@", text)
         made: list[str] = []
         done = 0
@@ -68,11 +69,11 @@ class Scrubber:
         return "".join(made)
 
     def message(self, text: str) -> str:
-        """`text` without names known or not: what stands before an ID or between quotes too."""
+        """Return `text` without known names and without text before an ID or between quotes."""
         return self.text("".join(map(_without_labels, text.splitlines(keepends=True))))
 
     def value(self, value: Any) -> Any:
-        """A JSON value, in all of its strings and names of members."""
+        """Apply `message` to every string of a JSON value, and `text` to its member names."""
         match value:
             case str():
                 return self.message(value)
@@ -84,7 +85,7 @@ class Scrubber:
                 return value
 
     def log(self, text: str) -> str:
-        """A log, text or JSON lines, without names known or not."""
+        """Return a log, text or JSON lines, without known or unknown names."""
         return "".join(self._line(line) for line in text.splitlines(keepends=True))
 
     def _line(self, line: str) -> str:
@@ -99,7 +100,7 @@ class Scrubber:
 
 
 def known(names: Iterable[str | None]) -> dict[str, str]:
-    """Names for a Scrubber, and what stands for them; the stems of file names too."""
+    """Map names, and the stems of file names, to their replacement, for a Scrubber."""
     words: dict[str, str] = {}
     for name in names:
         if name and len(name) >= LEAST_CHARACTERS:
@@ -119,7 +120,7 @@ def _without_labels(line: str) -> str:
 
 
 def _without_label(text: str) -> str:
-    """The text without what stands before `(asset ID)`, each time that there is one."""
+    """Replace each text before an `(asset ID)`."""
     begins_at = len(text) - len(text.lstrip())
     ends = [found.start() for found in _LABELLED.finditer(text) if found.start() > begins_at]
     if not ends:
@@ -129,7 +130,7 @@ def _without_label(text: str) -> str:
 
 def _unquoted(found: re.Match[str]) -> str:
     if not (found[1] or found[2]):
-        # An apostrophe: names between double quotes may come after it.
+        # A single apostrophe: names between double quotes may follow it.
         is_single = found[0].startswith("'")
         return _DOUBLE_QUOTED.sub(_unquoted, found[0]) if is_single else found[0]
     return found[0] if _PLAIN.match(found[0][1:-1]) else f"'{NAME}'"
