@@ -1,4 +1,5 @@
-"""One mount, from signing in to unmounting: builds the layers, serves them, takes them down.
+"""One mount, from sign-in to unmounting: starts the engine, serves it, shuts it down.
 
-`mount` is the only module that knows every layer. It decides nothing that belongs to one of them.
+`mount` is the only module that knows both the engine and FUSE. It decides nothing that belongs to
+either.
 """

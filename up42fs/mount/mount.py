@@ -1,4 +1,4 @@
-"""One mount: an engine shown through FUSE until it is unmounted, or stopped by a signal.
+"""One mount: an engine served through FUSE until it is unmounted or stopped by a signal.
 
 Knows the engine, the session and this process; decides nothing that belongs to one of them.
 """
@@ -34,10 +34,10 @@ from up42fs.mount.seclusion import seclude
 
 log = logging.getLogger(__name__)
 
-#: Large directories are many objects and little garbage; looking through them takes longer than
-#: listing them.
+#: Large directories are many objects and little garbage; a collection that examines them takes
+#: longer than listing them.
 GC_THRESHOLD = (50_000, 20, 100)
-#: When to try again to set the kernel's read-ahead.
+#: Pauses before further attempts to set the kernel's read-ahead, seconds.
 _TUNING_PAUSES_S = (0.5, 1.0, 3.0)
 
 
@@ -48,12 +48,11 @@ def serve(
     notes: list[str],
     source: str | None = None,
 ) -> None:
-    """Mount and serve until unmounted; calls `on_ready` once the mount answers.
+    """Mount and serve until unmounted; call `on_ready` once the mount answers.
 
-    `notes` are what the user should know of this mount; what is found out while mounting is added.
-    `source` is what `mount` and `df` show as the device, instead of where the account is.
-
-    Raises an `Up42fsError` if it cannot be mounted; then no mount is left behind.
+    `notes` are warnings for the user about this mount; those found while mounting are added.
+    `source` is the device that `mount` and `df` show, instead of the region or API address. Raises
+    an `Up42fsError` if mounting fails; then no mount is left behind.
     """
     return_memory()
     seclude()
@@ -72,7 +71,7 @@ def serve(
 
 
 class _Mount:
-    """The engine and the session of one mount, and what joins them."""
+    """The engine and the session of one mount, and the code that connects them."""
 
     _engine: Engine
     _session: Session
@@ -99,7 +98,7 @@ class _Mount:
             engine.notes[:] = notes
             for note in notes:
                 log.warning("%s", note)
-            # What was loaded stays: looking through it again and again would stop the mount.
+            # Loaded objects stay: collections that examine them repeatedly would stall the mount.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLD)
             settings = self._settings
@@ -107,7 +106,7 @@ class _Mount:
             self._session = self._make_session()
             engine.tell_kernel = self._session.invalidate
             engine.kernel_has_forgotten = self._session.invalidated
-            # Before there is a mount that an early signal could leave behind.
+            # Listen before mounting, so that an early signal leaves no mount behind.
             await nursery.start(signals.listen, self._stop, engine.sync.refresh_now)
             self._session.on_end = self._ending.begin
             async with self._session.mounted():
@@ -155,7 +154,7 @@ class _Mount:
             supervise.start(nursery, self._tune_again, mount)
 
     def _source(self) -> str:
-        """What `mount` and `df` show as the device: mount(8) looks for what it was given."""
+        """The device that `mount` and `df` show; mount(8) searches for its own source."""
         if self._given_source:
             return self._given_source.replace(",", "_")
         if self._settings.api_url:
@@ -163,7 +162,7 @@ class _Mount:
         return f"up42:{self._settings.region}"
 
     def _about(self) -> dict[str, object]:
-        """What the status says of the mount, beside the engine's own facts."""
+        """Return the mount's own facts for the status, in addition to the engine's."""
         tuned, log_file = self._tuned, self._settings.log_file
         return {
             "mountpoint": str(self._mountpoint),
@@ -212,7 +211,7 @@ class _Mount:
             store.tuning = replace(store.tuning, kernel_ahead_bytes=pieces_kib << 10)
 
     async def _tune_again(self, mount: Mount) -> None:
-        """A rule of udev (contrib/udev) permits it a moment after the mount is there."""
+        """Retry: a udev rule (contrib/udev) allows more read-ahead only after mounting."""
         wanted_kib = self._settings.read_ahead
         for pause_s in _TUNING_PAUSES_S:
             tuned = self._tuned
@@ -227,7 +226,7 @@ class _Mount:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> Up42fsError | None:
-    """The domain error of a group that has nothing worse in it."""
+    """Return the domain error of a group that holds only such errors."""
     ours, rest = group.split(Up42fsError)
     if ours is None or rest is not None:
         return None

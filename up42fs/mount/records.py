@@ -1,7 +1,7 @@
-"""What a running mount leaves for the commands of its own user: where its log and cached files are.
+"""A running mount's record for its user's own commands: the paths of its log and cached files.
 
-A mount's `status.json` says so too, but any user can mount a file system whose status names any
-path. A record lies in a directory that only this user can write, so it is believed.
+A mount's `status.json` has the same paths, but any user can mount a file system whose status names
+any path. A record lies in a directory that only this user can write, so it is trusted.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _path(mountpoint: str) -> Path:
 
 
 def _is_private(directory: Path) -> bool:
-    """Whether nobody but this user could have put something there."""
+    """Whether only this user can create files in `directory`."""
     found = directory.lstat()
     is_closed = not stat.S_IMODE(found.st_mode) & 0o022
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and is_closed

@@ -1,7 +1,7 @@
-"""Keeps the memory of this process from other programs of the user, and from core files.
+"""Keeps this process's memory from the user's other programs and from core files.
 
-The password, the token and every link are in it. `RLIMIT_CORE` alone does not do: the kernel
-ignores it where a program takes core files (systemd-coredump). A process that is not dumpable
+It holds the password, the token and every link. `RLIMIT_CORE` alone is not enough: the kernel
+ignores it if a program receives core files (systemd-coredump). A process that is not dumpable
 leaves no core file anywhere, and only root can read its memory and environment (prctl(2), proc(5)).
 """
 
@@ -18,7 +18,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def seclude() -> None:
-    """Do so from now on. It lasts until another program is executed."""
+    """Protect this process's memory until it executes another program."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:

@@ -1,6 +1,6 @@
-"""What a mount's process does on signals: end, refresh, tell where it stands, say more.
+"""Signal handling of a mount's process: stop, refresh, dump its tasks, log debug messages.
 
-Knows nothing of mounts: it is given what to do.
+Knows nothing of mounts: the caller passes the actions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from up42fs import logs, supervise
 
 log = logging.getLogger(__name__)
 
-#: Not below ours: a dump is wanted at any level, and is no error to be remembered.
+#: Not a child of the "up42fs" logger: a dump is logged at any level, and is not recorded as an
+#: error.
 _tasks = logging.getLogger("tasks")
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -28,8 +29,8 @@ async def listen(
 ) -> None:
     """SIGTERM, SIGINT: stop. SIGHUP: refresh. SIGUSR1: dump. SIGUSR2: debug messages on or off.
 
-    SIGUSR1 writes the stacks of all threads to standard error at once, even where the loop
-    hangs, and then the tree of tasks to the log.
+    SIGUSR1 writes the stacks of all threads to standard error at once, even if the loop hangs, and
+    then the tree of tasks to the log.
     """
     _tasks.setLevel(logging.INFO)
     try:
@@ -55,7 +56,7 @@ async def _listen(
                 try:
                     _act(number, on_stop, on_refresh)
                 except Exception as error:
-                    # The next signal must be heard.
+                    # Go on, so that the next signal is handled.
                     supervise.report(_act, error)
         finally:
             faulthandler.unregister(signal.SIGUSR1)
@@ -89,7 +90,7 @@ def task_lister() -> Callable[[], list[str]]:
 
 
 def task_tree() -> Iterator[str]:
-    """Every task of this loop, indented by its nursery's depth, and where each one waits."""
+    """Yield every task of this loop, indented by its nursery's depth, and where it waits."""
     root = trio.lowlevel.current_root_task()
     if root is not None:
         yield from _lines(root, 0)

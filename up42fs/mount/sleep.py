@@ -1,6 +1,6 @@
-"""Notices that the machine slept, or the process was stopped for long.
+"""Detects that the machine slept, or that the process was stopped for long.
 
-Knows two clocks; nothing of what must be done then.
+Knows two clocks; nothing of the reaction to it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from up42fs.deadlines import boottime_s
 
 log = logging.getLogger(__name__)
 
-#: A sleep of TICK_S that took this much longer means that it was more than a busy machine.
+#: A wait of TICK_S that took this much longer means sleep, and not only a busy machine, seconds.
 SLEPT_S = 10.0
 TICK_S = 2.0
 
 
 async def watch(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:
-    """Call `on_wake` after each sleep, for ever. `now_s` must go on while the machine sleeps."""
+    """Call `on_wake` after each sleep, for ever. `now_s` must advance while the machine sleeps."""
     while True:
         before_s = now_s()
         await trio.sleep(TICK_S)
