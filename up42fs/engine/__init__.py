@@ -1,4 +1,4 @@
-"""An account's storage as a tree of paths, alive without FUSE.
+"""An account's storage as a tree of paths, usable without FUSE.
 
 `Engine` builds catalogue, byte store and file system of one account and runs their background
 work. It takes paths and returns bytes, attributes and listings. A mount is one user of it; anything

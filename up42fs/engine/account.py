@@ -1,6 +1,7 @@
-"""One UP42 account over the network: its client, and whether and as what it is signed in.
+"""One UP42 account over the network: its client and its sign-in.
 
-Wires the API's parts for whoever needs an account without a mount: `login`, `doctor`, `run`.
+Connects the API's parts for callers that need an account without a mount: `login`, `doctor` and the
+engine.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
 
-#: Sign-in and the first answers must come within this many seconds.
+#: The longest that sign-in and the first responses may take, seconds.
 PREFLIGHT_S = 12.0
-#: Sign-in and one answer of the API within this many seconds, or the stored catalogue is shown.
+#: If sign-in and one API response take longer than this, the stored catalogue is shown, seconds.
 PREFLIGHT_KNOWN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What talks to UP42 for one account."""
+    """The clients of one account, connected to UP42."""
 
     settings: Settings
     tokens: TokenSource
@@ -51,7 +52,7 @@ class Connection:
     metrics: Metrics
 
     async def preflight(self, limit_s: float = PREFLIGHT_S) -> bool:
-        """Sign in and get one answer; whether the storage has anything in it.
+        """Sign in and make one request; return whether the storage is not empty.
 
         Raises an `Up42fsError` if that takes longer than `limit_s` seconds.
         """
@@ -64,14 +65,14 @@ class Connection:
             try:
                 return (await self.client.assets_page(0, size=1)).total != 0
             except NotFound:
-                # Accounts whose storage is listed by STAC alone (contract, fact 6).
+                # The storage of some accounts is listed only by STAC (contract, fact 6).
                 return bool((await self.client.collections_page(limit=1)).items)
         raise AssertionError("the deadline raises")
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """How much an account holds; None where UP42 does not count it for this account."""
+    """The numbers of an account's orders and assets; None if UP42 does not count them."""
 
     orders: int | None
     assets: int | None
@@ -84,7 +85,7 @@ class Holdings:
 
 @asynccontextmanager
 async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
-    """A connection for the account of `settings`; raises ConfigurationError if there is none."""
+    """Connect to the account of `settings`; raises ConfigurationError if there is none."""
     credentials = credentials_of(settings)
     reached = Reached(settings.api)
     async with make_http(reached=reached) as http:
@@ -94,7 +95,7 @@ async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connect
 
 
 def credentials_of(settings: Settings) -> Credentials:
-    """User name and password; raises ConfigurationError with the ways to give them."""
+    """Return user name and password; raises ConfigurationError with the ways to set them."""
     if not settings.username or not settings.password:
         if settings.account_hint:
             raise ConfigurationError(f"no UP42 account given: {settings.account_hint}")
@@ -115,7 +116,7 @@ def credentials_of(settings: Settings) -> Credentials:
 
 
 async def sign_in(settings: Settings) -> Holdings:
-    """Sign in and count; raises an `Up42fsError` with the reason of a failure."""
+    """Sign in and count the holdings; raises an `Up42fsError` with the reason of a failure."""
     async with connect(settings, Metrics()) as connection:
         await connection.preflight()
         client = connection.client
@@ -131,7 +132,7 @@ async def _total(answer: Awaitable[Page[Order]] | Awaitable[Page[Asset]]) -> int
 
 
 def nothing_found(settings: Settings) -> str:
-    """What to say where an account, or the workspace that is meant, has no asset."""
+    """Make the message for an account, or a workspace, without assets."""
     if settings.workspace:
         return (
             f"there is no asset in workspace {settings.workspace} of {settings.username}, or no "
@@ -146,9 +147,9 @@ def nothing_found(settings: Settings) -> str:
 async def load_and_sign_in(
     connection: Connection, snapshot: Snapshot | None
 ) -> tuple[Stored, bool]:
-    """What is stored, read while UP42 is met, and whether UP42 says that there is nothing.
+    """Load the stored catalogue while signing in; return it, and whether UP42 has no assets.
 
-    Raises the reason if neither can be shown.
+    If UP42 cannot be reached, raises the error only if the stored catalogue is incomplete.
     """
     is_empty = False
     errors: list[Up42fsError] = []

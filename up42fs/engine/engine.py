@@ -1,12 +1,13 @@
 """The engine: one account's catalogue, byte store and file system, and their background work.
 
-The one place where these layers are wired. Knows no FUSE binding, no mount point and no command; it
+Only this module connects these layers. It knows no FUSE binding, no mount point and no command, and
 decides nothing that belongs to one of the layers.
 
-`Engine.open` signs in, shows what an earlier engine stored of the catalogue, and starts the
-background work: refreshing, storing, crawling for items. On exit it stops what is under way and
-stores what is new. Two hooks let a kernel follow: `tell_kernel` gets what a change made stale, and
-`kernel_has_forgotten` is awaited by edits, which return only when everybody sees them.
+`Engine.open` signs in, shows the catalogue that an earlier engine stored, and starts the background
+work: refreshing, storing, crawling for items. On exit it stops running transfers and stores what is
+new. Two hooks keep a kernel's cache up to date: `tell_kernel` receives the entries that a change
+made stale, and edits await `kernel_has_forgotten`, so that they return only when every program sees
+them.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ from up42fs.types import SignedUrl, Version
 
 log = logging.getLogger(__name__)
 
-#: What the process needs beside the data it holds, MiB: `memory` is meant for all of it.
+#: Memory that the process needs beside its data, MiB: the setting `memory` covers both.
 PROCESS_MIB = 64
-#: Seconds between the first complete listing and the crawl for items, and how to change that: for
-#: tests that count requests.
+#: Seconds between the first complete listing and the crawl for items, and the variable that changes
+#: it, for tests that count requests.
 CRAWL_AFTER_S = 3.0
 CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
 
-#: More facts for `status.json`, by key, of whoever uses the engine.
+#: Returns the engine's user's own entries for `status.json`, by key.
 About = Callable[[], Mapping[str, object]]
 
 
@@ -88,9 +89,9 @@ class Engine(Paths):
         place: Path | None,
         about: About,
     ) -> None:
-        """Build it; `open` is the way in. Blocks where sidecars are kept: it locks their directory.
+        """Build the engine; call `open` instead. Blocks if sidecars are on: locks their directory.
 
-        Raises ConfigurationError where sidecars are wanted and their directory cannot be used.
+        Raises ConfigurationError if sidecars are on and their directory cannot be used.
         """
         settings = self.settings = connection.settings
         self.metrics = metrics = connection.metrics
@@ -101,9 +102,10 @@ class Engine(Paths):
         self._is_closed = False
         #: What the user should know, for the status; more comes from the listings.
         self.notes: list[str] = []
-        #: Called with what a kernel that shows this tree must forget; must not block.
+        #: Called with the entries that a kernel showing this tree must invalidate; must not block.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
-        #: Awaited by edits: returns when the kernel has forgotten, or after some seconds.
+        #: Awaited by edits: returns when the kernel has invalidated the entries, or after some
+        #: seconds.
         self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
 
         self.index = Index()
@@ -196,8 +198,9 @@ class Engine(Paths):
     ) -> AsyncIterator[Engine]:
         """Sign in, build the engine and run its background work until exit.
 
-        `place` is where edits are journalled for (a mount point); needed with `rw`. `about` adds to
-        `status`. Raises an `Up42fsError` where the account cannot be reached and nothing is stored.
+        `place` is the mount point to which the journal of edits belongs; required with `rw`.
+        `about` adds entries to `status`. Raises an `Up42fsError` if the account cannot be reached
+        and nothing is stored.
         """
         async with connect(settings, metrics or Metrics()) as connection:
             snapshot = snapshot_of(settings)
@@ -217,13 +220,13 @@ class Engine(Paths):
                         with trio.CancelScope(shield=True):
                             await engine.aclose()
                 except Exception as error:
-                    failure = error  # leaves as it is, and not in the nursery's group
+                    failure = error  # raised outside the nursery, which would wrap it in a group
                 nursery.cancel_scope.cancel()
             if failure is not None:
                 raise failure
 
     def start(self) -> None:
-        """Start the background work; until then only what was stored is shown."""
+        """Start the background work; until then only the stored catalogue is shown."""
         go_on = partial(supervise.start_for_good, self._nursery)
         go_on(self.sync.run)
         if self._recorder is not None:
@@ -245,12 +248,12 @@ class Engine(Paths):
             self.overlay.close()
 
     def wake(self) -> None:
-        """The machine slept: every link and connection is dead, and the catalogue is old."""
+        """Drop all links and connections and refresh the catalogue, after the machine slept."""
         self.store.suspend()
         self.sync.refresh_now()
 
     def status(self) -> dict[str, object]:
-        """Return the status document: what is held, how fresh it is, what was fetched."""
+        """Return the status document: holdings, freshness, transfers."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -332,7 +335,7 @@ class Engine(Paths):
     # at work -------------------------------------------------------------------------------
 
     async def _crawl_items(self) -> None:
-        """Once all assets are listed, learn their items behind everything else."""
+        """Once all assets are listed, fetch their items, with the lowest priority."""
         if self._shelf is None:
             return
         await self.sync.synced(Part.ASSETS)
@@ -360,7 +363,7 @@ class Engine(Paths):
         self.tell_kernel(self.filesystem.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:
-        """An edit changed the index: a kernel has followed when this returns."""
+        """An edit changed the index: return once the kernel has followed."""
         self._follow(delta)
         await self.kernel_has_forgotten(self.filesystem.apply(delta))
 
@@ -379,7 +382,7 @@ class Engine(Paths):
 
 @contextmanager
 def _collecting_nothing() -> Iterator[None]:
-    """Nothing that is loaded is garbage: looking for some takes longer than loading."""
+    """Turn garbage collection off: it would find no garbage and take longer than loading."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -390,4 +393,4 @@ def _collecting_nothing() -> Iterator[None]:
 
 
 async def _at_once(_stale: Sequence[Invalidation]) -> None:
-    """No kernel follows."""
+    """Return at once, since no kernel follows."""

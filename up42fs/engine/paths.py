@@ -1,11 +1,11 @@
-"""Paths over the file system: what `os` does with a path, as coroutines.
+"""Access to the file system by path, like functions of `os`, but as coroutines.
 
-Knows inodes and the references they cost; nothing of accounts, networks or the kernel. A path is
-absolute from the root of the tree (`/orders/x/y.zip`); `.` and empty parts are ignored, `..` is not
-understood, since no directory of a listing leads to its parent.
+Knows inodes and their reference counts; nothing of accounts, networks or the kernel. A path is
+absolute from the root of the tree (`/orders/x/y.zip`); `.` and empty parts are ignored, and `..` is
+rejected, since no directory of a listing leads to its parent.
 
-Every lookup takes a reference to an inode, as the kernel would, and every call here gives back what
-it took. So an engine may serve any number of paths without growing.
+Every lookup takes a reference to an inode, as the kernel would, and every call here drops the
+references that it took. So an engine may serve any number of paths without growing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.types import Bytes
 
-#: How long one call waits: for a listing, for attributes, for bytes. Seconds.
+#: The longest that one call waits for a listing, for attributes, for bytes, seconds.
 LISTING_TIMEOUT_S = LISTING_LIMIT_S + patient_s(3.0)
 METADATA_TIMEOUT_S = patient_s(28.0)
 READ_TIMEOUT_S = patient_s(35.0)
@@ -53,7 +53,7 @@ class OpenedFile:
     async def read(self, offset: int, size: int) -> Bytes:
         """Return the bytes [offset, offset + size), fewer only at the end of the file.
 
-        Raises an `Up42fsError`: VersionChanged where UP42 replaced the file meanwhile.
+        Raises an `Up42fsError`: VersionChanged if UP42 has replaced the file since it was opened.
         """
         with within(READ_TIMEOUT_S, f"{self.path}: no bytes within {READ_TIMEOUT_S:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)
@@ -61,15 +61,15 @@ class OpenedFile:
 
 
 class Paths:
-    """A file system by path."""
+    """A file system that is accessed by path."""
 
     def __init__(self, filesystem: Filesystem) -> None:
         self.filesystem = filesystem
 
     async def stat(self, path: str) -> Attributes:
-        """Return what `stat` shows; a size that UP42 does not report is learned now.
+        """Return the attributes that `stat` shows; requests a size that UP42 does not list.
 
-        Raises NotFound, NotADirectory, or another `Up42fsError` where UP42 cannot be asked.
+        Raises NotFound, NotADirectory, or another `Up42fsError` if UP42 cannot be reached.
         """
         async with self._held(path) as inode:
             with within(METADATA_TIMEOUT_S, f"{path}: no attributes in time"):
@@ -77,7 +77,7 @@ class Paths:
             raise AssertionError("the deadline raises")
 
     async def entries(self, path: str) -> list[Entry]:
-        """Return what a directory holds now; raises like `stat`."""
+        """Return the current entries of a directory; raises like `stat`."""
         entries: list[Entry] = []
 
         def take(name: str, inode: int, mode: int, _after: int) -> bool:
@@ -97,7 +97,7 @@ class Paths:
     async def opened(self, path: str, *, program: str = "?") -> AsyncIterator[OpenedFile]:
         """Open a file for reading, and close it on exit; raises like `stat`, or IsADirectory.
 
-        `program` is the name under which the reads are accounted for.
+        Reads are accounted under the name `program`.
         """
         async with self._held(path) as inode:
             with within(METADATA_TIMEOUT_S, f"{path}: not opened in time"):
@@ -125,7 +125,7 @@ class Paths:
 
     @asynccontextmanager
     async def _held(self, path: str) -> AsyncIterator[int]:
-        """The inode of a path, with a reference to it and to each directory above."""
+        """Look up the inode of a path; holds a reference to it and to each directory above."""
         held: list[int] = []
         try:
             inode = ROOT_INODE
@@ -143,7 +143,7 @@ class Paths:
 
 
 def parts_of(path: str) -> list[str]:
-    """Return the names of an absolute path; raises InvalidArgument where it is relative."""
+    """Split an absolute path into names; raises InvalidArgument if it is relative or has `..`."""
     if not path.startswith("/"):
         raise InvalidArgument(f"{path!r} is no absolute path")
     parts = [part for part in path.split("/") if part not in ("", ".")]

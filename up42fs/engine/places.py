@@ -1,4 +1,4 @@
-"""Where a mount keeps things on disk, each account's apart from every other's."""
+"""Paths of a mount's stored data on disk, separate for each account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from up42fs.store.egress.egress import Egress
 
 
 def snapshot_of(settings: Settings) -> Snapshot | None:
-    """The account's stored catalogue; None where nothing shall be kept."""
+    """The account's stored catalogue; None if nothing is to be stored."""
     if settings.storage_dir is None:
         return None
     path = snapshot_path(
@@ -32,35 +32,35 @@ def snapshot_of(settings: Settings) -> Snapshot | None:
 
 
 def journal_path(settings: Settings, mountpoint: Path) -> Path:
-    """Where the edits of this account through this mount point are kept."""
+    """The path of the journal of this account's edits through this mount point."""
     name = f"{config.file_stem(mountpoint)}-{account_key(settings)[:8]}.changes"
     return config.state_dir(os.environ) / name
 
 
 def sidecars_path(settings: Settings) -> Path:
-    """Where the account's sidecars are kept."""
+    """The directory of the account's sidecars."""
     base = homes.base(os.environ, "XDG_DATA_HOME", ".local/share")
     return base / "up42fs" / "sidecars" / account_key(settings)
 
 
 def overlay_of(settings: Settings) -> Overlay | None:
-    """The account's sidecars; None where none are kept. Blocks; raises ConfigurationError."""
+    """Open the account's sidecars; None if they are off. Blocks; raises ConfigurationError."""
     if not settings.sidecars:
         return None
     return Overlay(OverlayDirectory(sidecars_path(settings)), settings.sidecars_size)
 
 
 def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
-    """What the account may fetch; None where that is any number of bytes."""
+    """The account's download budget; None if it is unlimited."""
     if settings.max_egress is None:
         return None
     limit = Limit(*settings.max_egress)
-    # Whoever counts by days and who counts by hours each have a book of their own.
+    # Budgets with different periods (days, hours) each have their own book.
     name = f"{account_key(settings)}-{limit.period_s:.0f}.json"
     return Egress(limit, Book(config.state_dir(os.environ) / "egress" / name), metrics)
 
 
 def account_key(settings: Settings) -> str:
-    """Tells accounts whose cached bytes lie in one directory from each other."""
+    """A key that separates the accounts whose cached bytes lie in one directory."""
     identity = f"{settings.api}\0{(settings.username or '').casefold()}"
     return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]

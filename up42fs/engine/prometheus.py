@@ -1,6 +1,6 @@
-"""The numbers of a mount's status document in Prometheus' text format (0.0.4).
+"""Formats the numbers of a mount's status document as Prometheus text (0.0.4).
 
-Pure: a document in, text out. Knows the document's shape, which `run` makes.
+Pure: takes a document and returns text. Knows the document's shape, which `Engine.status` defines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from up42fs.visible import visible
 
-#: What a scraper should ask for, as a Content-Type.
+#: The Content-Type of the text.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ERRORS = "fuse.errors_"
 
@@ -25,7 +25,7 @@ class _Family(NamedTuple):
 
 
 def render(status: Mapping[str, Any]) -> str:
-    """The document's numbers as text that Prometheus and node_exporter's textfile parse."""
+    """Format the numbers as text that Prometheus and node_exporter's textfile collector parse."""
     families = [*_gauges(status), *_counters(status.get("counters", {}))]
     return "".join(line + "\n" for family in families if family.samples for line in _lines(family))
 
