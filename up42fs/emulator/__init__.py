@@ -1,6 +1,6 @@
-"""A stand-in for UP42 and its object store: for the demo, for tests, for benchmarks.
+"""An emulator of UP42 and its object store: for the demo, for tests, for benchmarks.
 
-Imports nothing else of up42fs, so that client and service cannot share a mistake.
+Imports no other part of up42fs, so that client and service cannot share a mistake.
 """
 
 from up42fs.emulator.content import pattern_bytes

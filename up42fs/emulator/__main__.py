@@ -1,4 +1,4 @@
-"""`python -m up42fs.emulator` runs the stand-in alone."""
+"""`python -m up42fs.emulator` runs the emulator alone."""
 
 import argparse
 import sys

@@ -1,6 +1,6 @@
 """`/v2/assets`: list, metadata, direct download, signed links (contract §2, §3).
 
-Knows nothing of how links are checked; `objects` makes and judges them.
+Knows nothing of how links are checked; `objects` makes and checks them.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _set_metadata(call: Call) -> Response:
 
 
 def whole_edit(changes: dict[str, Any], faults: Faults) -> dict[str, Any]:
-    """Return what an edit that may name only one of title and tags changes, by `half_edit`."""
+    """Complete `changes`, an edit that may have only one of title and tags, as `half_edit` says."""
     missing = {"title", "tags"} - changes.keys()
     if not missing or faults.half_edit == "kept":
         return changes
@@ -149,7 +149,7 @@ def whole_edit(changes: dict[str, Any], faults: Faults) -> dict[str, Any]:
 
 
 def check_metadata(changes: dict[str, Any]) -> None:
-    """Raise a 400 `ApiError` unless title and tags are what UP42 takes (contract §3.2)."""
+    """Raise a 400 `ApiError` unless UP42 would accept title and tags (contract §3.2)."""
     title, tags = changes.get("title"), changes.get("tags")
     if title is not None and not isinstance(title, str):
         raise ApiError(400, "title: must be a string")
@@ -164,7 +164,7 @@ def check_metadata(changes: dict[str, Any]) -> None:
 
 
 def _download(call: Call) -> Response:
-    """The undocumented direct download, three ways by switch (contract §3.3)."""
+    """The undocumented direct download, in one of three ways, by switch (contract §3.3)."""
     stored = call.storage.objects_by_file.get(call.params["id"])
     if stored is None or call.faults.asset_get == "404":
         raise ApiError(404, f"Asset {call.params['id']} not found.")

@@ -1,7 +1,7 @@
 """The identity server: tokens by password or refresh grant, and userinfo (contract §1.2, §1.3).
 
-Tokens carry their own expiry under a keyed digest, so that old ones stay valid beside new ones and
-nothing is remembered. Knows nothing of assets.
+Tokens carry their own expiry and a keyed digest, so that the server stores none and old ones stay
+valid beside new ones. Knows nothing of assets.
 """
 
 from __future__ import annotations

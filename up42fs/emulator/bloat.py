@@ -1,4 +1,4 @@
-"""Answers that are too much for who parses them: the switch `bloat`."""
+"""Responses too large for their parser: the switch `bloat`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS_IN = ("content", "features", "collections")
 
 
 def bloated(response: Response, how: str | None) -> Response:
-    """The answer made too large in one way, where it is a JSON object in memory."""
+    """Return the response made too large in one way, if it is a JSON object in memory."""
     if how is None or response.status != 200 or not isinstance(response.body, bytes):
         return response
     if how == "lists":

@@ -1,6 +1,6 @@
-"""Timestamps as the service writes them, from integer microseconds of Unix time.
+"""Timestamps in the service's formats, from integer microseconds of Unix time.
 
-Knows no clock: callers bring the moment.
+Knows no clock: callers pass the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def from_us(us: int) -> datetime:
 
 
 def parse_us(text: str) -> int:
-    """Parse an RFC 3339 or ISO 8601 timestamp (UTC where it names no zone); raises ValueError."""
+    """Parse an RFC 3339 or ISO 8601 timestamp (UTC if it has no zone); raises ValueError."""
     moment = datetime.fromisoformat(text.strip())
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 

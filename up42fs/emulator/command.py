@@ -1,7 +1,7 @@
-"""The command line of the emulator: flags, the ready line, and how it ends.
+"""The command line of the emulator: flags, the ready line, shutdown.
 
-Prints exactly one JSON line to stdout once all servers accept. Ends with status 0 on SIGINT and
-SIGTERM, at once, and with its parent where asked to.
+Prints exactly one JSON line to stdout once all servers accept connections. Exits at once with
+status 0 on SIGINT and SIGTERM, and with its parent if `--die-with-parent` is given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PARENT_POLL_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add all flags, one for each fault switch included."""
+    """Add all flags, including one for each fault switch."""
     parser.add_argument("--port", type=int, default=0, help="port of the API (0: any)")
     parser.add_argument("--auth-port", type=int, default=0, help="port of the identity server")
     parser.add_argument("--store-port", type=int, default=0, help="port of the object store")
@@ -65,7 +65,7 @@ def _directory(text: str) -> Path:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Serve until a signal or the parent's end; 0 then, 1 with a reason where it cannot start."""
+    """Serve until a signal or the parent's exit; return 0, or print why not and return 1."""
     parent = os.getppid()
     secret = os.environ.get(SECRET_ENV, "")
     if args.external_store and not (args.data and secret):
@@ -98,14 +98,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return the first error that is no group; nurseries wrap them, one around the other."""
+    """Return the first error that is not a group; nested nurseries nest groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def ready_line(settings: Settings, urls: Urls) -> str:
-    """Return the JSON line that tells a caller where the servers are and how to sign in."""
+    """Return the JSON line that gives callers the servers' addresses and the credentials."""
     ready: dict[str, Any] = {
         "api_url": urls.api_url,
         "auth_url": urls.auth_url,
@@ -139,7 +139,7 @@ async def _watch_signals(
         task_status.started()
         async for _ in signals:
             scope.cancel()
-            # A sample in the making runs in a thread that cannot be cancelled.
+            # Sample data may be in the making, in a thread that cannot be cancelled.
             os._exit(0)
 
 

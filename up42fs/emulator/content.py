@@ -1,11 +1,11 @@
-"""What an object's bytes come from: memory, a file, or a pattern computed from the offset.
+"""Sources of an object's bytes: memory, a file, or a pattern computed from the offset.
 
-A pattern lets an asset of many gigabytes exist without a disk: its bytes follow from a seed and
-the offset alone, so a test can verify any range it read. Knows nothing of HTTP or of UP42.
+A pattern lets an asset of many gigabytes exist without a disk: its bytes depend only on a seed and
+the offset, so a test can verify any range that it read. Knows nothing of HTTP or of UP42.
 
-The pattern: one random tile of 1 MiB a seed; block `i` of the object is that tile rotated by
-`i * ROTATION` bytes. The tile is kept twice in a row, so that a rotated block is a plain slice and
-serving costs no copy. ROTATION is odd, so blocks repeat only after 2**20 of them (1 TiB).
+The pattern: one random tile of 1 MiB for each seed; block `i` of the object is that tile rotated by
+`i * ROTATION` bytes. The tile is stored twice in a row, so that a rotated block is a plain slice
+and serving it copies nothing. ROTATION is odd, so blocks repeat only after 2**20 of them (1 TiB).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Content(Protocol):
 
     @property
     def size(self) -> int:
-        """Total size in bytes, as it is now."""
+        """Current total size in bytes."""
         ...
 
     @property
     def identity(self) -> str:
-        """A hex digest that changes when the bytes change; the MD5 of the bytes where cheap."""
+        """A hex digest that changes when the bytes change; the MD5 of the bytes if it is cheap."""
         ...
 
     @property
     def md5(self) -> bytes | None:
-        """MD5 of the bytes; None for a composite object, as Google has none there."""
+        """MD5 of the bytes; None for a composite object, for which Google has none."""
         ...
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
@@ -48,13 +48,13 @@ class Content(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BytesContent:
-    """Bytes held in memory: a simple upload."""
+    """Bytes held in memory, like a simple upload."""
 
     data: bytes
     md5: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        # Once: every answer names it.
+        # Computed once, since every response contains it.
         digest = hashlib.md5(self.data, usedforsecurity=False).digest()
         object.__setattr__(self, "md5", digest)
 
@@ -77,18 +77,18 @@ class BytesContent:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """A file on disk: a composite upload, whose identity is its path, size and mtime."""
+    """A file on disk, like a composite upload; path, size and mtime identify it."""
 
     path: Path
 
     @property
     def size(self) -> int:
-        """Size of the file now, in bytes."""
+        """Current size of the file in bytes."""
         return self.path.stat().st_size
 
     @property
     def md5(self) -> bytes | None:
-        """None: reading the whole file for a header would be dear."""
+        """None: reading the whole file for a header would be too expensive."""
         return None
 
     @property
@@ -141,7 +141,7 @@ class PatternContent:
 
 
 def pattern_bytes(seed: int, offset: int, size: int) -> bytes:
-    """Return `size` bytes at `offset` of the pattern with `seed`, for tests to compare with."""
+    """Return `size` bytes at `offset` of the pattern with `seed`, as tests' expected value."""
     return b"".join(PatternContent(seed, offset + size).pieces(offset, offset + size))
 
 

@@ -1,7 +1,7 @@
 """The control endpoint: tests read the log, set switches and change the storage over HTTP.
 
-Lives on the API's port under `/_emulator`; its requests are not journalled and never struck.
-Operations on the storage are `op` names of `OPERATIONS`. Knows nothing of sockets.
+It is on the API's port under `/_emulator`; its requests are neither journalled nor struck.
+Operations on the storage are the `op` names in `OPERATIONS`. Knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _set_faults(call: Call) -> Response:
         raise ApiError(400, "The body is a JSON object of switches.")
     try:
         patched = call.service.box.patch(body)
-        call.storage.changed()  # what searches find depends on some switches
+        call.storage.changed()  # results of searches depend on some switches
         return json_response(asdict(patched))
     except BadSwitchError as error:
         raise ApiError(400, str(error)) from None
@@ -181,7 +181,7 @@ def _replace_object(
     size: int | None = None,
     content_base64: str | None = None,
 ) -> dict[str, Any]:
-    """New bytes under the same ID: the size stays unless given."""
+    """Replace the bytes under an ID; the size stays unless given."""
     storage = call.storage
     length = storage.objects_by_file[id].content.size if size is None else size
     content = _content(seed, length, content_base64)
@@ -200,7 +200,7 @@ def _edit_tags(
     add: list[str] | None = None,
     remove: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Add and remove tags in one step, as no client of the API can."""
+    """Add and remove tags in one step, which no client of the API can do."""
     kept = [tag for tag in call.storage.assets[id].tags or [] if tag not in (remove or [])]
     tags = kept + [tag for tag in add or [] if tag not in kept]
     return _set_metadata(call, id=id, tags=tags)
@@ -218,13 +218,12 @@ def _put_items(
     collection: str = "first",
     collection_files: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Give an asset these items in one of its collections, instead of those that are there.
+    """Replace the items in one of an asset's collections.
 
-    `collection_files` are the collection's own assets, in the shape of an item's files.
-
-    Of an item: `title`, `files`, `bbox`, `properties`. Of a file: `key`, `media_type`, `href` (a
-    link instead of the file's own), `id` (of a file that is there), else `size` or
-    `content_base64`, and whatever else its JSON shall say.
+    `collection_files` are the collection's own assets, in the shape of an item's files. Keys of an
+    item: `title`, `files`, `bbox`, `properties`. Keys of a file: `key`, `media_type`, `href` (a
+    link instead of the file's own), `id` (of an existing file), otherwise `size` or
+    `content_base64`, and any further fields of its JSON.
     """
     storage, now_us = call.storage, call.service.now_us()
     asset = storage.assets[asset_id]
@@ -287,13 +286,13 @@ def _progress_order(call: Call, *, id: str, status: str) -> dict[str, Any]:  # n
 
 
 def _revoke_tokens(call: Call) -> dict[str, Any]:
-    """All tokens issued so far stop working: 401 until the client signs in again."""
+    """Invalidate all tokens issued so far: 401 until the client signs in again."""
     call.service.revoke_tokens()
     return {}
 
 
 def _revoke_links(call: Call) -> dict[str, Any]:
-    """All links signed so far stop working: 403 until the client asks for another."""
+    """Invalidate all links signed so far: 403 until the client requests a new link."""
     call.service.revoke_links()
     return {}
 

@@ -1,8 +1,8 @@
 """CQL2 filters of STAC searches: JSON as UP42's users send it, and the text form of GET.
 
-Pure: a filter and the queryable values of one item in, a truth value out. Values are looked up by
-the short queryable names (contract §5.6). Unknown operators raise `CqlError`; an empty or oddly
-wrapped filter is tolerated, as the service tolerates it.
+Pure: takes a filter and the queryable values of one item, returns a truth value. Values are looked
+up by the short queryable names (contract §5.6). Unknown operators raise `CqlError`; an empty or
+oddly wrapped filter is accepted, as the service does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Values = Mapping[str, Any]
 
 
 class CqlError(ValueError):
-    """Not a filter that this service understands."""
+    """A filter that this service does not understand."""
 
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -37,7 +37,7 @@ _KNOWN = frozenset(
 
 
 def unwrap(expression: Any) -> dict[str, Any] | None:
-    """Return the operator object in `expression`; None where there is none (old SDKs wrap it)."""
+    """Return the operator object in `expression`, which old SDKs wrap; None if there is none."""
     while isinstance(expression, dict) and "op" not in expression:
         expression = expression.get("filter")
     return expression if isinstance(expression, dict) else None
@@ -58,7 +58,7 @@ def holds(expression: dict[str, Any], values: Values) -> bool:
 
 
 def equal_to(expression: dict[str, Any], name: str) -> str | None:
-    """Return the text that `expression` plainly requires property `name` to equal, else None."""
+    """Return the text that `expression` requires property `name` to equal; None unless obvious."""
     operands = expression.get("args")
     if not isinstance(operands, list):
         return None
@@ -71,7 +71,7 @@ def equal_to(expression: dict[str, Any], name: str) -> str | None:
 
 
 def uses(expression: Any, operation: str) -> bool:
-    """Tell whether `operation` stands anywhere in `expression`."""
+    """Return whether `operation` occurs anywhere in `expression`."""
     if not isinstance(expression, dict):
         return False
     operands = expression.get("args")
@@ -80,7 +80,7 @@ def uses(expression: Any, operation: str) -> bool:
 
 
 def among(expression: dict[str, Any], name: str) -> list[str] | None:
-    """Return the texts that `expression` plainly requires property `name` to be one of."""
+    """Return the texts among which `expression` requires property `name`; None unless obvious."""
     operands = expression.get("args")
     if expression.get("op") != "in" or not isinstance(operands, list) or len(operands) != 2:
         return None

@@ -1,6 +1,6 @@
-"""Links to an object store of another make: nginx, where measuring needs its speed.
+"""Links to another object store: nginx, for measurements that need its speed.
 
-The store shows the files of the `--data` directory under their relative paths and checks the links
+The store serves the files of the `--data` directory under their relative paths and checks the links
 itself, by its `secure_link` module (ngx_http_secure_link_module):
 
     secure_link $arg_Signature,$arg_Expires;
@@ -19,22 +19,22 @@ from urllib.parse import quote
 
 from up42fs.emulator.links import SIGNER
 
-#: Where the command finds the secret, which is no argument: those are visible to everybody.
+#: The variable with the secret, which is not an argument because every user can see arguments.
 SECRET_ENV = "UP42_EMULATOR_STORE_SECRET"  # noqa: S105  (a name)
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalStore:
-    """The store at `url` serves the files below `root`; both sides know `secret`."""
+    """The store at `url`: it serves the files below `root`; `secret` signs its links."""
 
     url: str
     root: Path
     secret: str = field(repr=False)
 
     def link(self, path: Path, expires_at_s: float) -> str:
-        """Return a link to the file `path` that ends at `expires_at_s` (Unix seconds).
+        """Return a link to the file `path` that expires at `expires_at_s` (Unix seconds).
 
-        ValueError where the file does not lie below the root.
+        Raises ValueError if the file does not lie below the root.
         """
         uri = f"/{path.relative_to(self.root).as_posix()}"
         expires = str(int(expires_at_s))

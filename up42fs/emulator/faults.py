@@ -1,9 +1,9 @@
 """The fault switches: one table for the command line, the control endpoint and in-process tests.
 
-Two kinds. *Nature* switches hold for every request (how long links live, what error bodies look
-like). *Strikes* hit only selected requests: those whose plane, route and object match, after
-`fail_skip` of them, for `fail_next` of them (None = always), by chance `fail_share`. Knows nothing
-of sockets or routes; it decides and the server acts.
+Two kinds. *Nature* switches apply to every request (the lifetime of links, the shape of error
+bodies). *Strikes* hit only selected requests: those whose plane, route and object match, after
+`fail_skip` of them, for `fail_next` of them (None = always), with probability `fail_share`. Knows
+nothing of sockets or routes; it decides and the server acts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _switch(default: Any, words: str, choices: tuple[Any, ...] = ()) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Every switch with its default, which is the service as the contract describes it."""
+    """Every switch, with defaults that give the service described in the contract."""
 
     # nature: time and speed
     link_life_s: float = _switch(300.0, "life of a signed link")
@@ -52,7 +52,7 @@ class Faults:
     page_size_error_above: int | None = _switch(None, "larger pages are refused with 400")
     order_assets: bool = _switch(False, "orders list their assets")
     stac_random_401_share: float = _switch(0.0, "share of STAC requests answered 401")
-    # nature: habits of other installations
+    # nature: behaviour of other installations
     items_without_order: str = _switch(
         "no", "items have no up42-order:id, and order_id finds none of them", ("no", "yes", "mixed")
     )
@@ -97,7 +97,7 @@ class Faults:
     fail_next: int | None = _switch(None, "strike this many requests, then none")
     fail_share: float = _switch(1.0, "strike this share of them, at random")
     fail_seed: int = _switch(42, "seed of that chance and of stac_random_401_share")
-    # what strikes them
+    # how they are struck
     fail_status: int | None = _switch(None, "answer with this status")
     fail_body: str | None = _switch(None, "instead of an error body", ("html", "empty"))
     fail_applied: bool = _switch(False, "carry the request out before fail_status is answered")
@@ -133,7 +133,7 @@ class Faults:
     altered_link: bool = _switch(False, "links have a wrong signature")
 
     def effects(self, plane: str, struck: bool) -> Effects:
-        """Return what the wire does to an answer on `plane`."""
+        """Return how the wire treats a response on `plane`."""
         latency_s = getattr(self, f"{plane}_latency_s")
         latency_s = self.latency_s if latency_s is None else latency_s
         rates = [self.bandwidth_bytes_s if plane == "store" else None]
@@ -154,11 +154,11 @@ class Faults:
 
 
 class BadSwitchError(ValueError):
-    """No such switch, or not a value it can take."""
+    """An unknown switch, or an invalid value."""
 
 
 class FaultBox:
-    """The switches in force; changes while the servers run."""
+    """The current switches, which may change while the servers run."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -177,7 +177,7 @@ class FaultBox:
         return self.faults
 
     def strike(self, plane: str, route: str, object_id: str | None) -> bool:
-        """Decide whether this request is struck; counts go down."""
+        """Decide whether this request is struck; decrement the counts."""
         faults = self.faults
         if not _is_armed(faults) or not _matches(faults, plane, route, object_id):
             return False
@@ -208,9 +208,9 @@ _STRIKE_NAMES = (
 
 
 def _is_armed(faults: Faults) -> bool:
-    """Tell whether anything would strike at all; otherwise counts stay."""
+    """Return whether any strike is set; if not, the counts stay."""
     if faults.cut_body_at is not None or faults.stall_body_at is not None:
-        return True  # byte 0 counts
+        return True  # byte 0 is a valid position
     return any(getattr(faults, name) for name in _STRIKE_NAMES)
 
 
@@ -237,7 +237,7 @@ def _kind(name: str) -> tuple[type, bool]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag a switch: `link_life_s` is `--link-life-s`."""
+    """Add one flag for each switch: `link_life_s` is `--link-life-s`."""
     group = parser.add_argument_group("fault switches")
     for item in fields(Faults):
         flag = "--" + item.name.replace("_", "-")
@@ -251,5 +251,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(args: argparse.Namespace) -> Faults:
-    """Return the switches as given on the command line."""
+    """Return the switches that the command line sets."""
     return Faults(**{item.name: getattr(args, item.name) for item in fields(Faults)})

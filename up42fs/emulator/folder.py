@@ -1,8 +1,8 @@
 """A directory of files as a storage: `--data DIR`.
 
-Each regular file is an asset under a stable ID; the top-level directory it lies in is its order,
-the directories between are its tags. Images count as transformed, with one STAC item whose one
-file is the same bytes under another ID. Symbolic links are not followed.
+Each regular file is an asset with a stable ID; its top-level directory is its order, the
+directories between are its tags. Images count as transformed, with one STAC item whose one file has
+the same bytes under another ID. Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def folder_storage(account: Account, root: Path) -> Storage:
-    """Return the storage that shows `root`; NotADirectoryError where it is none."""
+    """Return a storage of the files in `root`; raises NotADirectoryError if it is no directory."""
     if not root.is_dir():
         raise NotADirectoryError(f"--data {root}: no such directory")
     storage = Storage(account)
@@ -40,7 +40,7 @@ def folder_storage(account: Account, root: Path) -> Storage:
 
 
 def regular_files(root: Path) -> Iterator[Path]:
-    """Yield every regular file below `root`, links not followed."""
+    """Yield every regular file below `root` without following links."""
     for directory, _, names in os.walk(root, followlinks=False):
         for name in names:
             path = Path(directory, name)
@@ -50,7 +50,7 @@ def regular_files(root: Path) -> Iterator[Path]:
 
 def _add_file(storage: Storage, root: Path, path: Path) -> None:
     relative = path.relative_to(root)
-    # Names that are no UTF-8 cannot be told in JSON.
+    # JSON cannot hold names that are not UTF-8.
     label = os.fsencode(relative).decode("utf-8", "replace")
     *directories, name = label.split("/")
     account = storage.account

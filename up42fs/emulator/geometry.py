@@ -1,7 +1,7 @@
-"""Does a GeoJSON geometry touch a footprint? Footprints here are rectangles in degrees.
+"""Tests whether a GeoJSON geometry intersects a footprint, here a rectangle in degrees.
 
 Pure. Exact for the planar case: edges are clipped against the rectangle, and a rectangle wholly
-inside a polygon is found by the even-odd rule over all of its rings, holes included.
+inside a polygon is found by the even-odd rule over all of its rings, including holes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Box = tuple[float, float, float, float]
 
 
 def boxes_intersect(one: Box, other: Box) -> bool:
-    """Tell whether two boxes (west, south, east, north) share a point."""
+    """Return whether two boxes (west, south, east, north) share a point."""
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
 def intersects_box(geometry: dict[str, Any], box: Box) -> bool:
-    """Tell whether a GeoJSON geometry shares a point with `box`; ValueError for no geometry."""
+    """Return whether a GeoJSON geometry shares a point with `box`; raises ValueError."""
     if geometry.get("type") == "Feature":
         return intersects_box(geometry["geometry"], box)
     if geometry.get("type") == "GeometryCollection":
@@ -51,7 +51,7 @@ def _part_intersects(kind: str, part: Any, box: Box) -> bool:
 
 
 def _clips(a: list[float], b: list[float], box: Box) -> bool:
-    """Tell whether the segment a-b has a point in the box (Liang-Barsky)."""
+    """Return whether the segment a-b has a point in the box (Liang-Barsky)."""
     enter, leave = 0.0, 1.0
     for axis in (0, 1):
         low, high, at, step = box[axis], box[axis + 2], a[axis], b[axis] - a[axis]

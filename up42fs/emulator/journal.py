@@ -1,4 +1,4 @@
-"""The request log: one record a request, for tests and benchmarks that count requests.
+"""The request log: one record for each request, for tests and benchmarks that count requests.
 
 Holds no secret: no header, no body, no query of a signed link. Knows nothing of sockets.
 """
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-#: Older records are dropped beyond this many; positions keep counting.
+#: Records kept; older ones are dropped, but positions keep counting.
 KEPT = 200_000
 
 
@@ -19,8 +19,8 @@ class Record:
     """One request: `bytes_sent` of body, `t_s` in Unix seconds of the server's clock.
 
     `path` has no query; `query` is the query of an API request, `range` the Range header;
-    `object_id` the asset or STAC asset it is about. `status` is None while no answer was decided
-    and 0 where the connection was reset instead. `struck` tells that a fault switch hit it.
+    `object_id` is the ID of its asset or STAC asset. `status` is None until a response is decided,
+    and 0 if the connection was reset instead. `struck`: a fault switch hit it.
     """
 
     position: int
@@ -38,7 +38,7 @@ class Record:
     struck: bool = False
 
     def count(self, sent_bytes: int) -> None:
-        """Add body bytes as they leave."""
+        """Add body bytes, just before they are sent."""
         self.bytes_sent += sent_bytes
 
 
@@ -57,7 +57,7 @@ class Journal:
         return record
 
     def clear(self) -> None:
-        """Forget all records; positions go on."""
+        """Delete all records; positions continue."""
         self.records.clear()
 
     def since(

@@ -1,8 +1,8 @@
-"""Presigned links: made for the API, judged for the store (contract §3.5, §6).
+"""Presigned links: made for the API, checked for the store (contract §3.5, §6).
 
 Two styles: Google's V2 (`GoogleAccessId`, `Expires`, `Signature`) and V4 (`X-Goog-*`). The
-signature is a keyed digest over the method class (GET stands for HEAD), the path and the expiry;
-in V4 over all of the query, as Google has it. Knows nothing of ranges and bodies.
+signature is a keyed digest over the method class (GET includes HEAD), the path and the expiry; in
+V4 it covers the whole query, as Google's does. Knows nothing of ranges and bodies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIGNER = "asset-service@interstellar-prod-env.iam.gserviceaccount.com"
 
 
 class LinkRefusedError(Exception):
-    """The store refuses the request: `status`, XML `code`, `message`, optional `details`."""
+    """A refused request: `status`, XML `code`, `message`, optional `details`."""
 
     def __init__(self, status: int, code: str, message: str, details: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class LinkRefusedError(Exception):
 def make_v2(
     secret: bytes, store_url: str, path: str, disposition: str | None, expires_at_s: float
 ) -> str:
-    """Return a V2 link to the object at `path` that ends at `expires_at_s` (Unix seconds)."""
+    """Return a V2 link to the object at `path` that expires at `expires_at_s` (Unix seconds)."""
     expires = str(int(expires_at_s))
     parts = []
     if disposition is not None:
@@ -49,7 +49,7 @@ def make_v4(
     now_us: int,
     life_s: float,
 ) -> str:
-    """Return a V4 link to the object at `path` that lives `life_s` seconds from `now_us`."""
+    """Return a V4 link to the object at `path` that is valid for `life_s` seconds from `now_us`."""
     signed = from_us(now_us).strftime("%Y%m%dT%H%M%SZ")
     query = {
         "X-Goog-Algorithm": "GOOG4-RSA-SHA256",
@@ -65,7 +65,7 @@ def make_v4(
 
 
 def check(secret: bytes, request: Request, path: str, now_s: float, wording: str) -> None:
-    """Raise `LinkRefusedError` unless the request bears a valid, unexpired, clean link."""
+    """Raise `LinkRefusedError` unless the link is valid and unexpired, without unsigned headers."""
     query = dict(request.query)
     if "X-Goog-Signature" in query:
         _refuse_headers(request, is_v4=True)
@@ -112,7 +112,7 @@ def _check_v4(
 
 
 def _refuse_headers(request: Request, is_v4: bool) -> None:
-    """Refuse headers that were not signed: Google answers these with signature errors."""
+    """Refuse unsigned headers, for which Google returns signature errors."""
     headers = request.headers
     if "authorization" in headers:
         raise LinkRefusedError(

@@ -1,8 +1,9 @@
 """The object store behind presigned links, as strict as storage.googleapis.com (contract §6).
 
-Judges links, conditions and one byte range, and answers with Google's headers and XML errors.
-`x-goog-hash` carries the MD5 of simple uploads only; Google adds a CRC-32C, which would need every
-byte of a large file for a header no client here can use. Knows nothing of accounts or tokens.
+Checks links, conditions and one byte range, and responds with Google's headers and XML errors.
+`x-goog-hash` has the MD5 of simple uploads only; Google adds a CRC-32C, which would require reading
+every byte of a large file for a header that no client here uses. Knows nothing of accounts or
+tokens.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from up42fs.emulator.wire import Request, Response, Slice
 
 REDIRECTED = "/redirected"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-#: Largest number of digits in a range that is taken for one.
+#: A number with more digits makes a range malformed.
 _DIGITS = 18
 
 
 class UnsatisfiableRangeError(Exception):
-    """No byte of the object lies in the range."""
+    """The range holds no byte of the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class _Identity:
 
 
 def sign(service: Service, stored: StoredObject, strikes: Faults | None = None) -> str:
-    """Return a fresh link to the object, by the switches in force and those that strike."""
+    """Return a fresh link to the object, according to the switches and `strikes`."""
     faults, strikes = service.faults, strikes or Faults()
     if service.external is not None and isinstance(stored.content, FileContent):
         expires_at_s = service.now_s() + faults.link_life_s
@@ -69,7 +70,7 @@ def disposition(stored: StoredObject, quoted: bool) -> str | None:
 
 
 def _is_on(switch: str, file_id: str) -> bool:
-    """Resolve a no|yes|mixed switch: mixed is a half chosen by ID."""
+    """Resolve a no|yes|mixed switch; mixed selects half of the objects by ID."""
     return switch == "yes" or (switch == "mixed" and int(file_id[-1], 16) % 2 == 1)
 
 
@@ -171,7 +172,7 @@ def _headers(call: Call, stored: StoredObject, identity: _Identity) -> list[tupl
 
 
 def _hidden(faults: Faults) -> set[str]:
-    """The headers that this store does not send."""
+    """Return the names of headers that this store does not send."""
     switches = {
         "ETag": faults.no_etag,
         "Last-Modified": faults.no_last_modified,
@@ -181,15 +182,16 @@ def _hidden(faults: Faults) -> set[str]:
 
 
 def _header_safe(text: str) -> str:
-    """Replace what a header cannot carry: control characters."""
+    """Replace characters that a header cannot carry: control characters."""
     return "".join(char if char.isprintable() else "_" for char in text)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the half-open range that `header` asks of `size` bytes; None = the whole object.
+    """Return the half-open range that `header` requests of `size` bytes; None = the whole object.
 
-    Ends are cut, suffixes resolved; several ranges and malformed ones are ignored. Raises
-    `UnsatisfiableRangeError` where no byte lies in it, always so for an empty object.
+    Ends beyond the object are cut, suffixes resolved; several ranges and malformed ones are
+    ignored. Raises `UnsatisfiableRangeError` if the range holds no byte, as is always so for an
+    empty object.
     """
     found = _RANGE.fullmatch((header or "").replace(" ", ""))
     if found is None or found[0] == "bytes=-" or max(len(found[1]), len(found[2])) > _DIGITS:
@@ -208,7 +210,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def check_conditions(request: Request, identity: _Identity) -> int | None:
-    """Return 412 or 304 where a condition is not met, else None (RFC 9110 §13.2.2 order)."""
+    """Return 412 or 304 if a condition is not met, else None (RFC 9110 §13.2.2 order)."""
     headers = request.headers
     if "if-match" in headers:
         if not _lists(headers["if-match"], identity.etag):
@@ -229,7 +231,7 @@ def _lists(header: str, etag: str) -> bool:
 
 
 def _since(header: str | None, modified_us: int) -> bool | None:
-    """Tell whether the object changed after the date; None where there is no valid date."""
+    """Return whether the object changed after the date; None if there is no valid date."""
     if header is None:
         return None
     try:
@@ -262,11 +264,11 @@ def _xml(error: links.LinkRefusedError) -> Response:
 
 
 def object_path(request: Request) -> str:
-    """Return the path that names the object, a redirection undone."""
+    """Return the path of the object, without the redirection's prefix."""
     return request.path.removeprefix(REDIRECTED)
 
 
 def route(method: str) -> Route:
-    """Return the store's one route: every path, every method."""
+    """Return the store's only route, for every path and method."""
     name = {"GET": "store.get", "HEAD": "store.head"}.get(method, "store.other")
     return Route(method, "*", name, _serve, is_public=True)

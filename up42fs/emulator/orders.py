@@ -1,6 +1,6 @@
 """`/v2/orders`: list, one, tags and budget, cancellation (contract §4).
 
-Knows nothing of assets but their IDs, which orders carry only by switch.
+Knows nothing of assets but their IDs, which orders contain only by switch.
 """
 
 from __future__ import annotations

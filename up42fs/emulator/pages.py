@@ -1,6 +1,6 @@
 """Paging and sorting of the two v2 lists, as Spring Data does it (contract §2.1).
 
-Rows and query values in, one page out; what may be asked for is the lists' own business.
+Takes rows and query values, returns one page; the lists themselves define their parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DEFAULT_SIZE = 20
 def page_number_and_size(
     request: Request, largest: int, error_above: int | None
 ) -> tuple[int, int]:
-    """Return page (0-based) and size; too large sizes are cut, or refused by switch."""
+    """Return page (0-based) and size; sizes that are too large are cut, or refused by switch."""
     page = _whole(request, "page", 0)
     size = _whole(request, "size", DEFAULT_SIZE)
     if error_above is not None and size > error_above:
         raise ApiError(400, f"size: must be less than or equal to {error_above}")
-    # Spring falls back to its defaults for values below the least one.
+    # Spring uses its defaults for values below the minimum.
     return max(0, page), min(size if size >= 1 else DEFAULT_SIZE, largest)
 
 
@@ -41,7 +41,7 @@ def one_page(
     sortable: dict[str, Callable[[Any], Any]],
     render: Callable[[Row], dict[str, Any]],
 ) -> Response:
-    """Answer a list request: the rows that pass `tests`, sorted, one page of them."""
+    """Respond to a list request: the rows that pass `tests`, sorted, one page of them."""
     request, faults = call.request, call.faults
     page, size = page_number_and_size(request, faults.max_page_size, faults.page_size_error_above)
     keys = sort_keys(request, sortable, "createdAt,desc")
@@ -66,13 +66,13 @@ def one_page(
 
 @dataclass(frozen=True, slots=True)
 class _WithoutId:
-    """A row as another one is, but for its ID."""
+    """A row that is sent without its ID."""
 
     row: Any
 
 
 def _oddly(rows: Sequence[Any], faults: Faults) -> list[Any]:
-    """Return `rows` with some more of them, spread evenly: without ID, and a second time."""
+    """Return `rows` with additional ones, spread evenly: some without ID, some a second time."""
     more: list[tuple[int, Any]] = []
     for number in range(faults.rows_without_id if rows else 0):
         at = (number + 1) * len(rows) // (faults.rows_without_id + 1)
@@ -142,7 +142,7 @@ def sort_rows(rows: list[Any], keys: list[tuple[Callable[[Any], Any], bool]]) ->
 
 
 def moment_us(request: Request, key: str) -> int | None:
-    """Return a timestamp parameter in Unix microseconds; 400 where it is none."""
+    """Return a timestamp parameter in Unix microseconds; 400 if it is invalid."""
     text = request.get(key)
     if not text:
         return None
@@ -153,7 +153,7 @@ def moment_us(request: Request, key: str) -> int | None:
 
 
 def uuid_value(request: Request, key: str) -> str | None:
-    """Return a UUID parameter in canonical form; 400 where it is none (contract §7.2)."""
+    """Return a UUID parameter in canonical form; 400 if it is invalid (contract §7.2)."""
     text = request.get(key)
     if not text:
         return None

@@ -1,6 +1,6 @@
 """A small synchronous client of the control endpoint, for tests and benchmarks.
 
-Knows the paths under `/_emulator` and nothing else of the emulator; safe to use from any thread.
+Knows the paths under `/_emulator` and nothing else of the emulator; any thread may use it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ TIMEOUT_S = 30.0
 
 
 class ControlError(Exception):
-    """The emulator refused a control request; says why."""
+    """The emulator refused a control request; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """`control_url` is what `serve` and the command report."""
+    """A client of the `control_url` that `serve` and the command report."""
 
     control_url: str
 
@@ -39,15 +39,15 @@ class Remote:
         return int(self._call("GET", "/log?plane=none")["next"])
 
     def count(self, route: str | None = None, since: int = 0) -> int:
-        """Return how many requests there were, of one route if given."""
+        """Return the number of requests since position `since`, of one route if given."""
         return len(self.log(since, route=route))
 
     def clear(self) -> None:
-        """Forget all requests so far."""
+        """Delete all requests so far from the log."""
         self._call("DELETE", "/log")
 
     def faults(self, **switches: Any) -> dict[str, Any]:
-        """Merge switches; return all of them as they now are."""
+        """Merge switches; return all of them as they are then."""
         if not switches:
             return self._call("GET", "/faults")
         return self._call("PATCH", "/faults", switches)
@@ -64,7 +64,7 @@ class Remote:
         request = urllib.request.Request(  # noqa: S310  (our own http URL)
             self.control_url + path, data, {"Content-Type": "application/json"}, method=method
         )
-        # The emulator is on loopback: a proxy of the environment must not see this.
+        # The emulator is on loopback: a proxy from the environment must not get this request.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=TIMEOUT_S) as response:

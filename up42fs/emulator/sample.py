@@ -1,8 +1,8 @@
-"""The sample storage: what a demo shows and what tests of names, states and oddities need.
+"""The sample storage, for the demo and for tests of names, states and oddities.
 
 Eight orders in all interesting states, assets of every kind, tags, the four transformation states,
-and names as hard as the service lets them be. IDs and dates are the same in every run. The files
-come from `sample_files`; this module says what they are called and where they belong.
+and names as difficult as the service allows. IDs and dates are the same in every run. The files
+come from `sample_files`; this module names them and assigns them to orders and assets.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ORDERS: tuple[tuple[str, str | None, str, str, str, list[str] | None], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One sample asset: `key` makes its ID, `file` is a sample file or None for `content`."""
+    """One sample asset: `key` determines its ID; `file` is a sample file or None for `content`."""
 
     key: str
     name: str | None
@@ -153,9 +153,9 @@ def _hard_rows() -> tuple[_Row, ...]:
 
 
 def sample_storage(account: Account, directory: Path) -> Storage:
-    """Return the sample storage on the files in `directory`, which are made where missing.
+    """Return the sample storage on the files in `directory`; missing files are made.
 
-    Raises what `sample_files.ensure_files` raises.
+    Raises the errors of `sample_files.ensure_files`.
     """
     facts = ensure_files(directory)
     storage = Storage(account)

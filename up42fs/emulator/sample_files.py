@@ -1,9 +1,9 @@
 """The files of the sample storage: real georeferenced imagery, made once and kept.
 
-Everything is made from fixed seeds in a temporary directory beside the final one and renamed into
-place, so that an interrupted or doubled start leaves either nothing or all of it. Knows nothing of
-orders and assets. Needs rasterio and numpy (extra `demo`), but only while it makes files; what
-others need of the rasters is in `manifest.json`.
+All files are made from fixed seeds in a temporary directory beside the final one, which is then
+renamed, so that an interrupted or concurrent start leaves either nothing or a complete sample.
+Knows nothing of orders and assets. Needs rasterio and numpy (extra `demo`), but only while it makes
+files; `manifest.json` holds the rasters' facts that other modules need.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[Any]
 
-#: Part of the directory's name: raise it whenever the files change.
+#: Part of the directory's name: increment it whenever the files change.
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 #: South-west of Berlin, UTM zone 33 north.
@@ -38,11 +38,11 @@ log = logging.getLogger(__name__)
 
 
 class SampleUnavailableError(Exception):
-    """The sample storage cannot be made here; says what is missing."""
+    """The sample storage cannot be made here; the message says why."""
 
 
 def ensure_files(directory: Path) -> dict[str, Any]:
-    """Make the sample files in `directory` unless they are there; return the manifest.
+    """Make the sample files in `directory` unless they exist; return the manifest.
 
     The manifest has `{file name: {size, shape?, transform?, epsg?, bbox?, gsd?}}`. Takes up to half
     a minute the first time. Raises `SampleUnavailableError` without rasterio, OSError on a full
@@ -70,7 +70,7 @@ def _make(directory: Path) -> None:
         try:
             work.rename(directory)
         except OSError:
-            # Another emulator was faster; what it made is the same.
+            # Another emulator was faster and made the same files.
             if not (directory / MANIFEST).is_file():
                 raise
     finally:
@@ -114,7 +114,7 @@ def _make_rasters(work: Path) -> dict[str, dict[str, Any]]:
     return facts
 
 
-#: Gain and offset of blue, green, red and near infrared over the landscape.
+#: Gain and offset of blue, green, red and near infrared relative to the landscape.
 _SPECTRA = ((0.55, 210.0), (0.70, 180.0), (0.85, 120.0), (1.20, 60.0))
 
 
@@ -182,7 +182,7 @@ def _write_cog(
 
 
 def _write_plain(path: Path, pixels: Pixels, gsd_m: float) -> None:
-    """Write a tiled, uncompressed GeoTIFF, as providers put into their archives."""
+    """Write a tiled, uncompressed GeoTIFF, like those in providers' archives."""
     import rasterio
 
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "pixel"}
@@ -278,12 +278,12 @@ def _delivery(work: Path, top: str) -> list[tuple[str, bytes]]:
 
 
 def default_sample_dir() -> Path:
-    """Return where the sample is kept: the user's cache directory, by format version.
+    """Return the directory of the sample: in the user's cache directory, by format version.
 
-    Where nothing can be kept there, a new temporary directory.
+    If that cannot be written, returns a new temporary directory.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "")
-    with suppress(OSError, RuntimeError):  # there need not be a home
+    with suppress(OSError, RuntimeError):  # there may be no home directory
         root = cache if cache.is_absolute() else Path.home() / ".cache"
         directory = root.absolute() / "up42fs" / f"demo-{FORMAT_VERSION}"
         directory.parent.mkdir(parents=True, exist_ok=True)

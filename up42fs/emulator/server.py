@@ -1,7 +1,7 @@
 """The three servers of the emulator on one nursery: API, identity server, object store.
 
 As in reality each has its own origin, here its own port of 127.0.0.1. This module routes requests,
-writes the journal, asks the switches, and hands answers to the wire.
+writes the journal, applies the switches, and passes responses to the wire.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to serve and where; port 0 takes any free one.
+    """The storage to serve, and the ports; port 0 takes any free one.
 
-    The storage is `data_dir` (a directory of files), or `synthetic` (generated rows), or the
-    sample storage, kept in `sample_dir` (default: the user's cache directory). With `external`,
-    links lead there and not to the store served here.
+    The storage is `data_dir` (a directory of files), or `synthetic` (generated rows), or the sample
+    storage, kept in `sample_dir` (default: the user's cache directory). With `external`, links lead
+    to that store and not to the one served here.
     """
 
     api_port: int = 0
@@ -70,10 +70,10 @@ async def serve(
     *,
     task_status: trio.TaskStatus[Urls] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; started with the URLs once all three servers accept.
+    """Serve until cancelled; report the URLs by `task_status` once all three servers accept.
 
-    `storage` replaces what `settings` would load. Raises OSError where a port is taken, and what
-    making the sample raises.
+    `storage` replaces the storage that `settings` describe. Raises OSError if a port is taken, and
+    the errors of making the sample.
     """
     if storage is None:
         storage = await trio.to_thread.run_sync(load_storage, settings)
@@ -92,7 +92,7 @@ async def serve(
 
 
 def run(settings: Settings, ready: Callable[[Urls], None]) -> None:
-    """Serve until interrupted; `ready` is told the URLs. Blocks."""
+    """Serve until interrupted; calls `ready` with the URLs. Blocks."""
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -134,7 +134,7 @@ class Plane:
     routes: tuple[Route, ...]
 
     async def handle(self, request: Request) -> Exchange:
-        """Answer one request, journal it, and say how the wire shall treat it."""
+        """Respond to one request, journal it, and decide how the wire treats it."""
         await trio.lowlevel.checkpoint()
         service = self.service
         request = self._below_prefix(request)
@@ -180,7 +180,7 @@ class Plane:
         except ApiError as error:
             return error_response(shape, error.status, error.detail, error.headers)
         except Exception:
-            # A defect of the emulator must be seen as one, and must not end the other requests.
+            # A defect of the emulator must be visible as such, and must not end other requests.
             log.exception("emulator: %s %s failed", call.request.method, call.request.path)
             return error_response(shape, 500, "The emulator itself failed; see its log.")
 
@@ -196,7 +196,7 @@ class Plane:
         return replace(response, headers=headers)
 
     def _below_prefix(self, request: Request) -> Request:
-        """The request with `api_prefix` taken off its path; one without it finds no route."""
+        """Remove `api_prefix` from the request's path; without the prefix, no route matches."""
         prefix = self.service.faults.api_prefix
         if self.name != "api" or not prefix or request.path.startswith(control.PREFIX):
             return request
@@ -207,7 +207,7 @@ class Plane:
     def _route(self, request: Request) -> tuple[Route | None, dict[str, str]]:
         if self.name == "store":
             return objects.route(request.method), {}
-        # What the wire shows a HEAD client is the head of the answer to GET.
+        # A HEAD request gets the head of the response to GET.
         method = "GET" if request.method == "HEAD" else request.method
         for route in self.routes:
             params = route.match(method, request.path)
@@ -236,7 +236,7 @@ class Plane:
 
 
 def _granted(response: Response, accept: str | None, shape: str) -> Response:
-    """The answer if the request's Accept header takes its type, else 406."""
+    """Return the response if the request's Accept header allows its type, else 406."""
     media_type = dict(response.headers).get("Content-Type")
     if not 200 <= response.status < 300 or media_type is None or accept is None:
         return response
@@ -247,7 +247,7 @@ def _granted(response: Response, accept: str | None, shape: str) -> Response:
 
 
 def _encoded(response: Response, encoding: str | None) -> Response:
-    """The answer with its body gzipped (where it is in memory), or only labelled so."""
+    """Return the response with its body gzipped (if it is in memory), or only labelled so."""
     if encoding is None or not len(response.body):
         return response
     body = response.body

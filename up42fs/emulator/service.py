@@ -1,7 +1,7 @@
-"""What every handler works with: the state, the switches, the journal, and how errors look.
+"""Shared state of the handlers: storage, switches, journal, and the shapes of errors.
 
-Handlers are plain functions from a `Call` to a `Response`; waiting and sending is the server's.
-Knows nothing of sockets.
+Handlers are plain functions from a `Call` to a `Response`; the server waits and sends. Knows
+nothing of sockets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where the three servers answer."""
+    """The addresses of the three servers."""
 
     api_url: str
     auth_url: str
@@ -41,7 +41,7 @@ class Urls:
 
 
 class ApiError(Exception):
-    """An answer other than success; its body follows the `error_shape` switch."""
+    """A response other than success; its body follows the `error_shape` switch."""
 
     def __init__(self, status: int, detail: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(detail)
@@ -52,7 +52,7 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class Service:
-    """The emulator behind its wires."""
+    """The state that all three servers share."""
 
     storage: Storage
     box: FaultBox
@@ -64,24 +64,24 @@ class Service:
 
     @property
     def faults(self) -> Faults:
-        """The switches in force."""
+        """The current switches."""
         return self.box.faults
 
     @property
     def public_url(self) -> str:
-        """The API's address as bodies name it: by switch not the one it is reached by."""
+        """The API's address in bodies: by switch not the one that clients use."""
         return self.faults.public_url or self.urls.api_url + (self.faults.api_prefix or "")
 
     def revoke_tokens(self) -> None:
-        """Make every token issued so far worthless."""
+        """Invalidate every token issued so far."""
         self.secret = secrets.token_bytes(32)
 
     def revoke_links(self) -> None:
-        """Make every link signed so far worthless."""
+        """Invalidate every link signed so far."""
         self.link_secret = secrets.token_bytes(32)
 
     def now_s(self) -> float:
-        """The servers' clock, in Unix seconds: all planes share it, `date_skew_s` included."""
+        """The servers' clock in Unix seconds; all planes share it, and `date_skew_s` is added."""
         return time.time() + self.faults.date_skew_s
 
     def now_us(self) -> int:
@@ -89,13 +89,13 @@ class Service:
         return int(self.now_s() * US)
 
     def date(self) -> str:
-        """The `Date` header of an answer made now."""
+        """The `Date` header of a response made now."""
         return format_http(self.now_us())
 
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way through a handler."""
+    """One request, as a handler receives it."""
 
     service: Service
     request: Request
@@ -104,21 +104,21 @@ class Call:
 
     @property
     def storage(self) -> Storage:
-        """The state."""
+        """The emulated storage."""
         return self.service.storage
 
     @property
     def faults(self) -> Faults:
-        """The switches in force."""
+        """The current switches."""
         return self.service.faults
 
     @property
     def strikes(self) -> Faults:
-        """The switches that strike this very request: all off where it is not struck."""
+        """The switches that strike this request; all off if it is not struck."""
         return self.faults if self.struck else Faults()
 
     def json(self) -> Any:
-        """Parse the JSON body; an empty one is an empty object. 400 where it is malformed."""
+        """Parse the JSON body; an empty one is an empty object. 400 if it is malformed."""
         if not self.request.body:
             return {}
         try:
@@ -132,7 +132,7 @@ Handle = Callable[[Call], Response]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`pattern` has `{name}` for one path segment; `name` is what journal and switches call it."""
+    """`pattern` has `{name}` for one path segment; journal and switches use the route's `name`."""
 
     method: str
     pattern: str
@@ -141,7 +141,7 @@ class Route:
     is_public: bool = False
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """Return the path parameters, or None where this is another route."""
+        """Return the path parameters, or None if the request does not match."""
         if method != self.method:
             return None
         found = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.pattern), path)
@@ -149,7 +149,7 @@ class Route:
 
 
 def json_response(value: Any, status: int = 200, media_type: str = JSON) -> Response:
-    """Return `value` as a JSON answer."""
+    """Return `value` as a JSON response."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(status, (("Content-Type", media_type),), body)
 
@@ -175,7 +175,7 @@ def error_response(
 
 
 def struck_response(faults: Faults, now_us: int, rng: random.Random) -> Response:
-    """Return the answer that `fail_status` asks for, with its Retry-After."""
+    """Return the response that `fail_status` requests, with its Retry-After."""
     status = faults.fail_status or 500
     headers = _retry_after(faults.retry_after, now_us)
     if faults.fail_body == "empty":

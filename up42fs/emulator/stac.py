@@ -1,7 +1,7 @@
 """`/v2/assets/stac`: landing page, collections, items, search, and their few writes (contract §5).
 
-Pages are by key: a token names the last object of the page before, so pages are stable against
-inserts, and a token breaks (400) when its object is gone. Knows nothing of links to bytes.
+Pages are by key: a token names the last object of the previous page, so pages are stable against
+inserts, and a token is refused (400) once its object is deleted. Knows nothing of links to bytes.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
 
 
 def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
-    """Return the items among which a search can find any: few, for the questions clients ask."""
+    """Return the items among which a search can match, few for clients' usual searches."""
     collections = call.storage.collections
     if body.get("collections"):
         named = [collections[key] for key in body["collections"] if key in collections]
@@ -244,7 +244,7 @@ def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _interval(text: str) -> tuple[int, int]:
-    """Return first and last microsecond of a STAC datetime: a moment, or `start/end` with `..`."""
+    """Return first and last microsecond of a STAC datetime: a time, or `start/end` with `..`."""
     first, slash, last = text.partition("/")
     if not slash:
         return parse_us(first), parse_us(first)
@@ -269,7 +269,7 @@ def _sort_value(call: Call, item: Item, name: str) -> tuple[bool, Any]:
 
 
 def _body_of_query(request: Request) -> dict[str, Any]:
-    """Return a GET search as the body a POST search would have."""
+    """Return the POST body that is equivalent to a GET search."""
     query = dict(request.query)
     body: dict[str, Any] = {k: v for k, v in query.items() if k in ("datetime", "limit", "token")}
     for key in ("ids", "collections", "bbox"):
@@ -336,7 +336,7 @@ def _links(call: Call, path: str, parent: str) -> list[dict[str, Any]]:
 
 
 def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
-    """Next and previous links of a GET list: the query again, with a token."""
+    """Return next and previous links of a GET list: the same query with a token."""
     kept = [pair for pair in call.request.query if pair[0] != "token"]
     links = []
     for rel, token in (("next", page.next_token), ("prev", page.prev_token)):
@@ -347,7 +347,7 @@ def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
 
 
 def _next_href(call: Call, path: str, query: str = "") -> str:
-    """A link to another page, as `next_link` writes it: the shorter ones need the request's URL."""
+    """A link to another page in the style of `next_link`; short ones need the request's URL."""
     style = call.faults.next_link
     if style == "query":
         return query
@@ -359,8 +359,11 @@ def _next_href(call: Call, path: str, query: str = "") -> str:
 
 
 def _next_base(call: Call) -> str:
-    """Return the base of next links; by switch `http` and without a port, so that a client that
-    follows it blindly, instead of sending its token to its own host, reaches nobody."""
+    """Return the base of next links; by switch `http` and without a port.
+
+    A client that follows such a link unchanged, instead of sending its token to its own host,
+    reaches no server.
+    """
     if call.faults.http_next_link:
         return f"http://127.0.0.1{BASE}"
     return call.service.public_url + BASE

@@ -1,7 +1,7 @@
 """STAC documents of the storage: landing page, collections, items (contract §5).
 
-The shapes follow the live captures: extension keys at the top level of collections, offset times in
-items and `Z` times in extents, no size anywhere. Knows nothing of requests.
+The shapes follow live captures: extension keys at the top level of collections, offset times in
+items and `Z` times in extents, no sizes. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from up42fs.emulator.storage import Asset, Collection, Item, StacFile, Storage, 
 
 VERSION = "1.0.0"
 BASE = "/v2/assets/stac"
-#: What marks a delivery as transformed in the captures, and what marks one as not.
+#: Metadata versions of transformed and of untransformed deliveries in the captures.
 TRANSFORMED, NOT_TRANSFORMED = "0.0.14", "0.0.5"
 #: A PNG of one pixel.
 _PIXEL = bytes.fromhex(
@@ -106,7 +106,7 @@ def queryables(api_url: str) -> dict[str, Any]:
 
 
 def queryable_values(storage: Storage, item: Item, faults: Faults) -> dict[str, Any]:
-    """Return what a filter may ask of an item, by queryable name."""
+    """Return the values of an item for filters, by queryable name."""
     collection = storage.collections[item.collection_id]
     asset = storage.assets[collection.asset_id]
     cloud_cover = item.properties.get("eo:cloud_cover")
@@ -200,7 +200,7 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
 
 
 def file_json(file: StacFile, api_url: str, faults: Faults) -> dict[str, Any]:
-    """Return one STAC asset: nothing about its size (contract §5.5)."""
+    """Return one STAC asset; it has no size (contract §5.5)."""
     suffix = "/download-url" if is_on(faults.href_suffix, file.id) else ""
     place = "files" if is_on(faults.odd_hrefs, file.id) else "assets"
     row: dict[str, Any] = {
@@ -216,7 +216,7 @@ def file_json(file: StacFile, api_url: str, faults: Faults) -> dict[str, Any]:
 def collection_files(
     storage: Storage, collection: Collection, faults: Faults
 ) -> tuple[StacFile, ...]:
-    """Return the assets of a collection itself: what it was given, and those of the switch."""
+    """Return the assets of a collection itself: its own, and those added by switch."""
     original = collection.original
     if not faults.collection_assets:
         return (*([original] if original else []), *collection.files)
@@ -237,7 +237,7 @@ def collection_files(
 
 
 def is_on(switch: str, row_id: str) -> bool:
-    """Resolve a no|yes|mixed switch: mixed is a half, chosen by ID."""
+    """Resolve a no|yes|mixed switch; mixed selects half of the rows by ID."""
     return switch == "yes" or (switch == "mixed" and sum(row_id.encode()) % 2 == 1)
 
 

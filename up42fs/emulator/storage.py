@@ -1,8 +1,8 @@
-"""What the emulated account holds: orders, assets, STAC collections and items, objects.
+"""The emulated account's storage: orders, assets, STAC collections and items, objects.
 
-Rows are plain mutable values; JSON is made elsewhere. Every change goes through a method here, so
-that lists answered from the cache of sorted queries follow. Knows nothing of HTTP; the moment of a
-change is brought by the caller.
+Rows are plain mutable values; other modules make their JSON. Every change goes through a method
+here, so that the cache of sorted queries is cleared. Knows nothing of HTTP; callers pass the time
+of a change.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from up42fs.emulator.content import BytesContent, Content, PatternContent
 
 NAMESPACE = uuid.UUID("8a1f6f0e-6f0b-4d8a-9a0c-42f542f542f5")
 BUCKET = "user-storage-interstellar-prod"
-#: How many sorted and filtered lists are kept between changes.
+#: Sorted and filtered lists cached between changes.
 QUERIES_KEPT = 16
 
 Row = TypeVar("Row")
 
 
 def stable_id(label: str) -> str:
-    """Return the UUID that `label` always gets."""
+    """Return a UUID that depends only on `label`."""
     return str(uuid.uuid5(NAMESPACE, label))
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who may sign in, and what belongs to them."""
+    """The account's credentials and IDs."""
 
     username: str
     password: str = field(repr=False)
@@ -42,7 +42,7 @@ class Account:
 
 @dataclass(slots=True)
 class Order:
-    """One order (contract §4.2); `absent` names JSON keys left out altogether."""
+    """One order (contract §4.2); `absent` names JSON keys that are left out."""
 
     id: str
     display_name: str | None
@@ -61,7 +61,7 @@ class Order:
 
 @dataclass(slots=True)
 class Asset:
-    """One delivery (contract §2.2); `absent` names JSON keys left out altogether."""
+    """One delivery (contract §2.2); `absent` names JSON keys that are left out."""
 
     id: str
     created_us: int
@@ -128,7 +128,7 @@ class Collection:
 
 @dataclass(slots=True)
 class StoredObject:
-    """One object of the store; `file_id` is the asset or STAC asset it holds the bytes of."""
+    """One object of the store; `file_id` is the ID of its asset or STAC asset."""
 
     path: str
     file_id: str
@@ -140,7 +140,7 @@ class StoredObject:
 
     @property
     def etag(self) -> str:
-        """Quoted: the MD5 of a simple upload, else opaque (contract §6)."""
+        """Quoted: the MD5 of a simple upload, otherwise opaque (contract §6)."""
         identity = self.content.identity
         if self.content.md5 is not None:
             return f'"{identity}"'
@@ -153,7 +153,7 @@ class StoredObject:
 
 
 class Storage:
-    """The state of the account; see the module for its rules."""
+    """The state of the account; change it only through methods."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -169,7 +169,7 @@ class Storage:
     # -- questions
 
     def query(self, key: object, compute: Callable[[], list[Row]]) -> list[Row]:
-        """Return the list that `compute` makes, remembered under `key` until the next change."""
+        """Return the list that `compute` makes, cached under `key` until the next change."""
         if key not in self._queries:
             if len(self._queries) >= QUERIES_KEPT:
                 self._queries.pop(next(iter(self._queries)))
@@ -182,13 +182,13 @@ class Storage:
         return sorted(mine, key=lambda asset: asset.created_us)
 
     def asset_of_item(self, item: Item) -> Asset:
-        """Return the asset whose delivery `item` shows."""
+        """Return the asset whose delivery `item` describes."""
         return self.assets[self.collections[item.collection_id].asset_id]
 
     # -- changes
 
     def changed(self) -> None:
-        """Forget remembered lists; every change of a row calls this."""
+        """Clear the cached lists; call it after every change of a row."""
         self._queries.clear()
 
     def put_order(self, order: Order) -> Order:
@@ -236,7 +236,7 @@ class Storage:
         self.objects_by_file[stored.file_id] = stored
 
     def set_metadata(self, asset_id: str, changes: dict[str, Any], now_us: int) -> Asset:
-        """Set `title` and `tags` where given (contract §3.2); KeyError for an unknown asset."""
+        """Set `title` and `tags` if given (contract §3.2); KeyError for an unknown asset."""
         asset = self.assets[asset_id]
         if "title" in changes:
             asset.title = changes["title"]
@@ -247,7 +247,7 @@ class Storage:
         return asset
 
     def set_cnam_status(self, asset_id: str, status: str, now_us: int) -> Asset:
-        """Move the transformation; SUCCESSFUL makes an item with files appear (contract §8)."""
+        """Set the transformation's status; SUCCESSFUL creates an item with files (contract §8)."""
         asset = self.assets[asset_id]
         asset.status = status
         asset.absent = asset.absent - {"geospatialMetadataExtractionStatus"}
@@ -265,7 +265,7 @@ class Storage:
         self.changed()
 
     def remove_collection(self, collection_id: str) -> None:
-        """Remove a collection and, as the delivery goes with it, its asset (contract §5.7)."""
+        """Remove a collection and, since that deletes the delivery, its asset (contract §5.7)."""
         asset_id = self.collections[collection_id].asset_id
         if asset_id in self.assets:
             self.remove_asset(asset_id)
@@ -274,7 +274,7 @@ class Storage:
             self.changed()
 
     def remove_object(self, file_id: str) -> None:
-        """Remove only the bytes: links to them answer 404 NoSuchKey."""
+        """Remove only the bytes: links to them return 404 NoSuchKey."""
         self.objects_by_file[file_id]  # KeyError for an unknown one
         self._remove_object(file_id, keep_link=True)
 

@@ -1,6 +1,6 @@
 """Many generated assets, for tests and benchmarks of large storages.
 
-Everything follows from the counts: IDs, names and bytes (patterns) are the same in every run.
+The counts determine everything: IDs, names and bytes (patterns) are the same in every run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from up42fs.emulator.storage import Account, Asset, Collection, Item, Order, Sta
 FIRST_US = parse_us("2023-01-01T00:00:00Z")
 LAST_US = parse_us("2026-06-01T00:00:00Z")
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-#: Of ten assets, how the transformation went.
+#: Transformation states of ten successive assets.
 _STATUSES = ("SUCCESSFUL", "NOT_PROCESSED") * 4 + ("FAILED", "IN_PROGRESS")
 _UNTRANSFORMED = ("NOT_PROCESSED", "FAILED")
 _PRODUCTS = (("airbus", "phr"), ("airbus", "pneo"), ("esa", "sentinel-2"), ("airbus", "spot"))
@@ -23,7 +23,7 @@ _PRODUCTS = (("airbus", "phr"), ("airbus", "pneo"), ("esa", "sentinel-2"), ("air
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSize:
-    """How many of each; of `assets`, `transformed` with `files` each (None: four of ten)."""
+    """Counts of rows; `transformed` of the `assets` have `files` each (None: four of ten)."""
 
     assets: int
     orders: int
@@ -43,17 +43,17 @@ class SyntheticSize:
         return cls(assets, orders, tags, *counts[3:])
 
     def status(self, n: int) -> str:
-        """How the transformation of the asset of number `n` went."""
+        """The transformation state of asset number `n`."""
         if self.transformed is None:
             return _STATUSES[n % 10]
         if (n * self.transformed) // self.assets != ((n + 1) * self.transformed) // self.assets:
             return "SUCCESSFUL"
-        # A few are always in the making, however many there are.
+        # A few are always in progress, whatever the counts.
         return "IN_PROGRESS" if n % 5000 == 7 else _UNTRANSFORMED[n % 2]
 
 
 def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
-    """Return a storage with that many rows; patterns as bytes, up to 4 GiB an asset."""
+    """Return a storage with that many rows; bytes are patterns, up to 4 GiB for each asset."""
     storage = Storage(account)
     rng = random.Random(42)
     step_us = (LAST_US - FIRST_US) // max(1, size.assets)
@@ -127,6 +127,6 @@ def _keys(count: int) -> list[str]:
 
 
 def _id(rng: random.Random) -> str:
-    # By hand: `uuid.UUID` takes most of the start-up of a large storage.
+    # Format it here: `uuid.UUID` would take most of the start-up time of a large storage.
     h = f"{rng.getrandbits(128):032x}"
     return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:]}"

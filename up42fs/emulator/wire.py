@@ -1,16 +1,16 @@
 """An HTTP/1.1 server on trio and h11 that can also misbehave on purpose, byte by byte.
 
-Requests come in as `Request` values, `Response` values go out, and `Effects` say how the wire
-shall fail. Knows nothing of UP42: routes, signatures and journals are the handler's.
+The handler takes `Request` values and returns `Response` values, with `Effects` that define how the
+wire fails. Knows nothing of UP42: routes, signatures and journals belong to the handler.
 
-Why no ASGI server: a reset before the headers, a body that ends short of its Content-Length or
-runs beyond it, a stall at byte k or a drip cannot be said through ASGI; the server between would
-repair or refuse them. Here h11 parses requests and writes heads, and the body goes to the socket
-beside it, so that it may break any rule, and may go by sendfile, without passing through Python.
+Rejected: an ASGI server. ASGI cannot express a reset before the headers, a body that is shorter or
+longer than its Content-Length, a stall at byte k or a drip; the server would repair or refuse them.
+Here h11 parses requests and writes heads, and the body goes directly to the socket, so that it may
+break any rule, and may be sent by sendfile without passing through Python.
 
-Sizes are counted before the bytes leave: a client that has its whole answer must find it whole in
-the journal. File reads happen on the trio thread: they are bounded (1 MiB) and come from the page
-cache; this server runs beside what it serves, for tests and demos.
+Sizes are counted before the bytes leave: a client that has its whole response must find it complete
+in the journal. File reads happen on the trio thread: they are bounded (1 MiB) and come from the
+page cache; this server runs on the machine of its clients, for tests and demos.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from up42fs.emulator.content import BLOCK_BYTES, Content, FileContent
 
 MAX_BODY_BYTES = 16 << 20
 IDLE_S = 75.0
-#: Small answers leave in one packet with their head.
+#: Responses up to this size are sent in one packet with their head.
 COALESCE_BYTES = 64 << 10
-#: A paced body leaves in this many steps a second.
+#: Steps a second in which a paced body is sent.
 STEPS_PER_S = 20
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,9 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. Without `has_length` the body goes chunked, as from a gunzipping store.
+    """One response. Without `has_length` the body is chunked, as from a store that gunzips.
 
-    `declared_length` replaces the true length in Content-Length, for HEAD answers.
+    `declared_length` replaces the true length in Content-Length, for responses to HEAD.
     """
 
     status: int
@@ -107,7 +107,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """How the wire treats one answer; sizes in bytes of body, times in seconds."""
+    """How the wire treats one response; sizes in bytes of body, times in seconds."""
 
     latency_s: float = 0.0
     rate_bytes_s: float | None = None
@@ -122,7 +122,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An answer, how to send it, and whom to tell how many body bytes leave."""
+    """A response, how to send it, and the function that counts body bytes sent."""
 
     response: Response
     effects: Effects = field(default_factory=Effects)
@@ -133,12 +133,12 @@ Handler = Callable[[Request], Awaitable[Exchange]]
 
 
 class _GoneError(Exception):
-    """The peer left, or the connection shall end here."""
+    """The peer has left, or the connection is to end here."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """One client connection: requests are answered one after the other until either side ends."""
+    """One client connection: handles requests one after the other until either side ends."""
 
     stream: trio.SocketStream
     connection_id: int
@@ -237,7 +237,7 @@ class Connection:
             await self._send_body(response.body, exchange)
 
     def _head(self, response: Response, length: int) -> bytes:
-        # A file name from a link's query may end in what a header value may not.
+        # A file name from a link's query may contain characters that a header value may not.
         headers = [(name.encode(), _header_value(value)) for name, value in response.headers]
         if response.has_length and response.status not in (204, 304):
             declared = response.declared_length if response.declared_length is not None else length
@@ -249,7 +249,7 @@ class Connection:
         return self._http.send(h11.EndOfMessage()) or b""
 
     def _account(self, length: int) -> None:
-        """Tell h11 that the body of the declared length went out beside it."""
+        """Make h11 account for a body of the declared length that bypassed it."""
         self._http.send_with_data_passthrough(h11.Data(data=_Sent(length)))  # type: ignore[arg-type]
         self._end()
 
@@ -317,7 +317,7 @@ class Connection:
     async def _send_file(
         self, path: str, start: int, stop: int, count: Callable[[int], None]
     ) -> None:
-        """Move `[start, stop)` of a file to the socket inside the kernel."""
+        """Send `[start, stop)` of a file to the socket within the kernel."""
         sock = self.stream.socket
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -339,7 +339,7 @@ class Connection:
             os.close(source)
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep, but end at once when the client hangs up."""
+        """Sleep, but end at once if the client hangs up."""
         if seconds <= 0:
             return
         with trio.move_on_after(seconds):
@@ -355,7 +355,7 @@ class Connection:
 
 
 class _Sent:
-    """Stands for body bytes that went to the socket beside h11 (its documented passthrough)."""
+    """Stands for body bytes that bypassed h11 (its documented passthrough)."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -381,5 +381,5 @@ def _pieces(body: bytes | Slice, start: int, stop: int) -> Iterator[bytes | memo
 
 
 def _header_value(text: str) -> bytes:
-    """`text` as h11 takes it: no line breaks, no blanks at its ends."""
+    """Return `text` as h11 accepts it: no line breaks, no blanks at its ends."""
     return "".join(c if c.isprintable() else " " for c in text).strip().encode()
