@@ -1,8 +1,8 @@
 """Standard input, output and error, in whatever state they are.
 
 Daemons and some service managers start programs with descriptors 0 to 2 closed: the next opened
-file then gets such a number, and printed text goes into it. A reader of the output may exit (`|
-head`), and a disk may be full (`> file`).
+file then gets such a number, and printed text goes into it. A reader of the output may exit
+(`| head`), and a disk may be full (`> file`).
 """
 
 from __future__ import annotations
