@@ -4,11 +4,8 @@ Of the API's endpoints, knows only the two of the identity server (contract §1.
 
 Theory. A token is *fresh* until 30 s (or a fifth of a short lifetime) before it expires, then
 *ageing* until it expires, then *spent*. The lifetime counts from before the request was sent, on
-trio's clock, so neither a slow response nor a wrong wall clock extends it. Callers that find no
-fresh token queue on one lock; the first one fetches, and the others get its result or its error:
-fifty readers with a wrong password make one request, not fifty that lock the account. For the same
-reason a refusal is remembered for a minute. An ageing token is still served if the identity server
-cannot be reached.
+trio's clock, so neither a slow response nor a wrong wall clock extends it. An ageing token is still
+served if the identity server cannot be reached.
 
 Rejected: the refresh token (undocumented, and the password grant is needed anyhow, §1.2), and a
 background renewer (an idle mount would sign in for ever).
@@ -59,7 +56,8 @@ _OF_THE_FORM = frozenset(
 DEFAULT_LIFE_S = 300.0
 RENEW_AHEAD_S = 30.0
 RENEW_AHEAD_SHARE = 0.2
-#: How long a refusal of the credentials is repeated without a new request, seconds.
+#: How long a refusal of the credentials is repeated without a new request, so that retrying readers
+#: do not lock the account, seconds.
 REFUSAL_KEPT_S = patient_s(60.0)
 #: After a renewal ahead of expiry failed, the pause before the next one, seconds.
 RENEWAL_PAUSE_S = patient_s(5.0)
@@ -124,6 +122,9 @@ class TokenSource:
         """
         if (fresh := self._fresh()) is not None:
             return fresh
+        # Callers without a fresh token queue here. The first one fetches, and the others get its
+        # result or its error: fifty readers with a wrong password make one request, not fifty that
+        # lock the account.
         seen = self._fetches
         async with self._turns.turn():
             if (fresh := self._fresh()) is not None:

@@ -7,16 +7,9 @@ through the seam between two pages: a removal pulls later rows forward, an arriv
 The listing is read newest first. A pass is *sound* if, after its last page, page 0 still has the
 same total and the same rows as at its start, and no row came twice: `createdAt` is set on arrival,
 so any arrival would show on page 0 and any removal in the total (removals and arrivals that cancel
-out in the total leave an arrival on page 0). Rows that come twice although nothing changed are ties
-that the server sorts differently from page to page, or rows that it lists twice. After an unsound
-pass, another one follows with a smaller page size, which moves the seams.
-
-If that pass sees exactly the same rows, and the same duplicates, as the first, both are sound:
-nothing moved, and the duplicates are listed twice. The total does not help then; `Memo` keeps the
-duplicates for the next reading. If two parallel passes are unsound, the listing is read one page at
-a time, oldest first but from the last page to the first: arrivals append behind the reader, and
-removals move rows towards pages not read yet, so no row that existed throughout is missed. A
-listing of one page is sound by itself, since it is one response.
+out in the total leave an arrival on page 0). After an unsound pass, another one follows with a
+smaller page size, which moves the seams. If two parallel passes are unsound, the listing is read
+one page at a time (`_Walk.careful_pass`).
 
 Cost: one request beyond the pages, none for a listing of one page.
 
@@ -25,9 +18,6 @@ Rejected: comparing totals alone (a removal and an arrival cancel out), and two 
 Limit: changes that hide their traces within one pass can hide a row until the next: a row that
 appears with an older `createdAt` than page 0 shows while another is removed, or a whole page of
 rows that arrive and are removed again.
-
-STAC listings are keyset-paged (contract §5.2): stable against arrivals, followed link by link. A
-token whose row was deleted may be refused; the walk then starts again.
 """
 
 from __future__ import annotations
@@ -262,7 +252,11 @@ class _Walk(Generic[R]):
         await self._judge(first, size, done, seen, repeated)
 
     async def careful_pass(self, size: int) -> AsyncGenerator[R, None]:
-        """All pages one by one, from the last to the first, oldest first."""
+        """All pages one by one, from the last to the first, oldest first.
+
+        Arrivals append behind the reader, and removals move rows towards pages not read yet, so no
+        row that existed throughout is missed.
+        """
         self._memo.total = None
         if self._total is None:
             end = await self._end(size)
@@ -289,18 +283,21 @@ class _Walk(Generic[R]):
         self, first: Page[R], size: int, pages: int, seen: set[str], repeated: set[str]
     ) -> None:
         """Set `sound`: whether the pass that ended cannot have missed a row."""
-        if pages == 1:
+        if pages == 1:  # one response, sound by itself
             self.sound, self._memo.total = True, first.total
             return
         again = await self._fetch(0, size, NEWEST_FIRST)
         if again.total is not None:
             self._total = again.total
         now = _Seen(frozenset(seen), frozenset(repeated), _ids(again) == _ids(first))
+        # Rows that come twice although nothing changed are ties that the server sorts differently
+        # from page to page, or rows that it lists twice.
         same_total = first.total is not None and again.total == first.total
         self.sound = now.is_calm and same_total and not repeated - self._memo.twins
         if not self.sound and now.is_calm and now == self._last:
-            # The same rows and duplicates with other seams: the duplicates are listed twice, or the
-            # total is unusable.
+            # The same rows and duplicates with other seams: nothing moved. The duplicates are
+            # listed twice, or the total is unusable; `Memo` keeps the duplicates for the next
+            # reading.
             self._memo.twins |= repeated
             self.sound = True
         self._last = now
@@ -369,6 +366,7 @@ async def crawl_links(
 ) -> AsyncIterator[R]:
     """Yield every row of a keyset-paged listing once, in its order. Raises the errors of `fetch`.
 
+    Such listings (STAC, contract §5.2) are stable against arrivals and followed link by link.
     After a 400 to the first request, retries with the next smaller limit; `on_limit` gets the limit
     that was accepted.
     """
@@ -391,7 +389,8 @@ async def crawl_links(
         try:
             page = await fetch(page.next, limit)
         except (InvalidArgument, NotFound):
-            # The row that this token names may be deleted: start again, without repeating rows.
+            # The token may be refused because the row that it names was deleted: start again,
+            # without repeating rows.
             if restarts == RESTARTS:
                 raise
             restarts += 1

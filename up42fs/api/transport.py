@@ -2,13 +2,9 @@
 
 Knows nothing of endpoints or of the JSON's meaning. No other module sends API requests.
 
-Theory. A call is a sequence of attempts within one ceiling (25 s) and the caller's own deadline.
-Each attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the
-host's rate limit, in this order: a token is fetched through another transport and must not hold a
-slot. `net.retry.decide` decides what follows a failure. A 429, or a 503 with `Retry-After`, pauses
-the host for all callers. A caller whose time would run out during that pause fails at once. A 401
-discards exactly the token that was refused, so that of fifty callers holding one stale token only
-the first causes a renewal.
+A call is a sequence of attempts within one ceiling (25 s) and the caller's own deadline. Each
+attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the host's
+rate limit, in this order. `net.retry.decide` decides what follows a failure.
 """
 
 from __future__ import annotations
@@ -164,6 +160,7 @@ class Transport:
     async def _attempts(self, call: Call, until_s: float) -> Answer:
         attempt, renewed = 1, False
         while True:
+            # Before the slot: a token is fetched through another transport and must not hold one.
             token = await call.bearer.token(until_s) if call.bearer is not None else None
             outcome = await self._attempt(call, token)
             if isinstance(outcome, Answer):
@@ -193,6 +190,8 @@ class Transport:
     def _renew(self, call: Call, token: str | None) -> None:
         self._metrics.count(f"{self._prefix}.renewals")
         if call.bearer is not None and token is not None:
+            # Exactly the token that was refused: of fifty callers holding one stale token, only the
+            # first causes a renewal.
             call.bearer.discard(token)
 
     async def _attempt(self, call: Call, token: str | None) -> Answer | _Failed:
@@ -290,7 +289,7 @@ class Transport:
         return _Failed(failure, words)
 
     def _heed(self, status: int, wait_s: float | None) -> None:
-        """Slow down all callers of this host if the response reports overload."""
+        """Pause all callers of this host after a 429, or a 503 with `Retry-After`."""
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._metrics.count(f"{self._prefix}.throttled")
             wait_s = retry.FIRST_WAIT_S if wait_s is None else wait_s

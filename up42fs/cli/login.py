@@ -96,7 +96,7 @@ def logout(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.Settings:
-    """Return where to sign in, and the user name if given; only the user gives the password."""
+    """Return where to sign in, and the user name if given, but no stored password."""
     arguments = {
         name: value
         for name in ("username", *_PLACES)

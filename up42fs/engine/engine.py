@@ -73,7 +73,7 @@ PROCESS_MIB = 64
 CRAWL_AFTER_S = 3.0
 CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
 
-#: Returns the engine's user's own entries for `status.json`, by key.
+#: Returns further entries for `status.json`, by key, from the code that uses the engine.
 About = Callable[[], Mapping[str, object]]
 
 
