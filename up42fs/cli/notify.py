@@ -1,4 +1,4 @@
-"""Reports a service's state to systemd (sd_notify(3)), if it started this process so."""
+"""Reports a service's state to systemd (sd_notify(3)), if `NOTIFY_SOCKET` requests it."""
 
 from __future__ import annotations
 
