@@ -42,11 +42,11 @@ class Handlers:
         self.found: Attributes | Absent = FILE
         self.forgotten: list[tuple[int, int]] = []
 
-    async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
+    async def find(self, parent: int, name: bytes) -> Attributes | Absent:
         self.calls.append(("lookup", parent, name))
         return self.found
 
-    def forget(self, inodes: Any) -> None:
+    def drop(self, inodes: Any) -> None:
         self.forgotten.extend(inodes)
 
     @boundary(60.0)
@@ -58,18 +58,18 @@ class Handlers:
             finally:
                 self.waiting -= 1
 
-    async def statfs(self) -> tuple[int, int, int]:
+    async def usage(self) -> tuple[int, int, int]:
         return 9, 1, 7
 
-    async def getattr(self, inode: int) -> Attributes:
+    async def attributes(self, inode: int) -> Attributes:
         self.calls.append(("getattr", inode))
         await self.gate(inode)
         if inode == 13:
             raise pyfuse3.FUSEError(errno.ESTALE)
         return FILE
 
-    async def open(self, inode: int, flags: int, thread_id: int, uid: int) -> Opened:
-        self.calls.append(("open", inode, flags, thread_id))
+    async def open_file(self, inode: int, flags: int, ctx: Any) -> Opened:
+        self.calls.append(("open", inode, flags, ctx.pid))
         return Opened(42, keep_cache=True, direct_io=False)
 
     async def read(
@@ -86,11 +86,13 @@ class Handlers:
     async def release(self, handle: int) -> None:
         self.calls.append(("release", handle))
 
-    async def opendir(self, inode: int) -> int:
+    async def opendir(self, inode: int, ctx: Any) -> int:
         self.calls.append(("opendir", inode))
         return 41
 
-    async def readdir(self, handle: int, offset: int, take: Any, take_file: Any = None) -> None:
+    async def list_entries(
+        self, handle: int, offset: int, take: Any, take_file: Any = None
+    ) -> None:
         self.calls.append(("readdir", handle, offset, take_file is None))
         take("dir", DIRECTORY, 1)
         if take_file is None:
@@ -105,11 +107,11 @@ class Handlers:
     async def releasedir(self, handle: int) -> None:
         self.calls.append(("releasedir", handle))
 
-    async def getxattr(self, inode: int, name: bytes, uid: int) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
         self.calls.append(("getxattr", inode, name))
         return b"value"
 
-    async def listxattr(self, inode: int, uid: int) -> list[bytes]:
+    async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
         return [b"user.a", b"user.b"]
 
 
@@ -319,9 +321,9 @@ async def test_a_wait_ends_with_its_time(
     """The time of each handler is its own, whatever others are called while it waits."""
 
     class Limited(Handlers):
-        @boundary(0.2)
-        async def getattr(self, inode: int) -> Attributes:
-            return await super().getattr(inode)
+        @boundary(0.2, "getattr")
+        async def attributes(self, inode: int) -> Attributes:
+            return await super().attributes(inode)
 
         @boundary(30.0)
         async def read(
@@ -353,9 +355,9 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
     """Without memory for another task the leader answers what waits, and then leads as before."""
 
     class Limited(Handlers):
-        @boundary(0.2)
-        async def getattr(self, inode: int) -> Attributes:
-            return await super().getattr(inode)
+        @boundary(0.2, "getattr")
+        async def attributes(self, inode: int) -> Attributes:
+            return await super().attributes(inode)
 
     limited = Limited()
     async with served(limited) as kernel:
@@ -524,15 +526,15 @@ DEFECTS = [
 ]
 #: Every request that a handler answers, with a body that can be parsed.
 REQUESTS = {
-    "lookup": (Opcode.LOOKUP, b"file\0"),
-    "getattr": (Opcode.GETATTR, bytes(16)),
-    "open": (Opcode.OPEN, bytes(8)),
+    "find": (Opcode.LOOKUP, b"file\0"),
+    "attributes": (Opcode.GETATTR, bytes(16)),
+    "open_file": (Opcode.OPEN, bytes(8)),
     "read": (Opcode.READ, struct.pack("=QQIIQII", 1, 0, 4, 0, 0, 0, 0)),
     "write": (Opcode.WRITE, struct.pack("=QQIIQII", 1, 0, 0, 0, 0, 0, 0)),
     "release": (Opcode.RELEASE, bytes(24)),
     "opendir": (Opcode.OPENDIR, bytes(8)),
     "list_names": (Opcode.READDIR, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
-    "readdir": (Opcode.READDIRPLUS, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
+    "list_entries": (Opcode.READDIRPLUS, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
     "releasedir": (Opcode.RELEASEDIR, bytes(24)),
     "getxattr": (Opcode.GETXATTR, struct.pack("=II", 100, 0) + b"user.a\0"),
     "listxattr": (Opcode.LISTXATTR, struct.pack("=II", 100, 0)),

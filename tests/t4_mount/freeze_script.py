@@ -3,8 +3,8 @@
     freeze_script.py MOUNTPOINT [uncured]
 
 The client asks for a name and is killed when the loop is told that its request can be read: the
-kernel takes the request back, and the read finds nothing. Prints `killed` then, and `turning` when
-the loop runs on. `uncured` leaves out what wakes a read.
+kernel takes the request back, and the read finds nothing: libfuse's, which has the device here.
+Prints `killed` then, and `turning` when the loop runs on. `uncured` leaves out what wakes a read.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from kernel_script import Waiting
+from kernel_script import Waiting, session_of
 
 from up42fs.fuse import session
-from up42fs.fuse.session import MountOptions, Session
+from up42fs.fuse.session import MountOptions
 
 _wait_readable = trio.lowlevel.wait_readable
 
@@ -44,7 +44,7 @@ class Killer:
 
 
 async def serve(mountpoint: Path, killer: Killer) -> None:
-    mount = Session(Waiting(1), mountpoint, MountOptions("test"))  # type: ignore[arg-type]
+    mount = session_of(Waiting(1), mountpoint, MountOptions("test", negotiates=False))
     async with mount.mounted(), trio.open_nursery() as nursery:
         await nursery.start(mount.serve)
         command = f"import os; os.stat({str(mountpoint / 'dir' / '1')!r})"

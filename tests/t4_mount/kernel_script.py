@@ -10,29 +10,34 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import pyfuse3
 import trio
 
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.tree.nodes import Attributes, Opened, Usage
+from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import tune
+from up42fs.metrics import Metrics
 
 PATIENCE_S = 1.0
 SIZE_BYTES = 64 << 20
 DIRECTORY, FILE = 2, 3
 
 
-class Waiting(pyfuse3.Operations):
+class Waiting:
     """A root with a directory `dir` and a file `file`; any name in `dir` is an empty file."""
 
-    supports_dot_lookup = False
+    sidecars = None
 
     def __init__(self, wanted: int) -> None:
-        super().__init__()
         self._wanted = wanted
         self._now: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
@@ -48,42 +53,47 @@ class Waiting(pyfuse3.Operations):
             await enough.wait()
         self._now[kind] -= 1
 
-    def _entry(self, inode: int) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode
-        entry.st_mode = 0o40555 if inode in (pyfuse3.ROOT_INODE, DIRECTORY) else 0o100444
-        entry.st_size = SIZE_BYTES if inode == FILE else 0
-        entry.entry_timeout = entry.attr_timeout = 60
-        return entry
+    async def getattr(self, inode: int) -> Attributes:
+        mode = 0o40555 if inode in (pyfuse3.ROOT_INODE, DIRECTORY) else 0o100444
+        return Attributes(inode, mode, 1, SIZE_BYTES if inode == FILE else 0, 0, 0, 60.0)
 
-    async def getattr(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
-        return self._entry(inode)
-
-    async def lookup(self, parent: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent: int, name: str) -> Attributes:
         if parent == pyfuse3.ROOT_INODE:
-            return self._entry({b"dir": DIRECTORY, b"file": FILE}[name])
+            return await self.getattr({"dir": DIRECTORY, "file": FILE}[name])
         await self._gather("lookups")
-        return self._entry(100 + int(name))
+        return await self.getattr(100 + int(name))
 
-    async def opendir(self, inode: int, ctx: object) -> int:
+    def forget(self, inode: int, count: int) -> None: ...
+
+    async def opendir(self, inode: int) -> int:
         return inode
 
-    async def readdir(self, fh: int, start_id: int, token: object) -> None:
-        return None
+    def readdir(self, *_: Any) -> None: ...
 
-    async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
-        return pyfuse3.FileInfo(fh=inode)
+    def list_names(self, *_: Any) -> None: ...
 
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    def releasedir(self, handle: int) -> None: ...
+
+    async def open(self, inode: int, flags: int, program: str, *, is_trusted: bool) -> Opened:
+        return Opened(inode, keep_cache=False, direct_io=False)
+
+    async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool) -> bytes:
         await self._gather("reads")
-        return bytes(min(size, SIZE_BYTES - off))
+        return bytes(min(size, SIZE_BYTES - offset))
 
-    async def statfs(self, ctx: object) -> pyfuse3.StatvfsData:
-        return pyfuse3.StatvfsData()
+    def release(self, handle: int) -> None: ...
+
+    def statfs(self) -> Usage:
+        return Usage(0, 0)
 
 
-async def serve(mountpoint: Path, operations: Waiting) -> None:
-    session = Session(operations, mountpoint, MountOptions("test"))  # type: ignore[arg-type]
+def session_of(filesystem: Waiting, mountpoint: Path, options: MountOptions) -> Session:
+    handlers = Handlers(cast(Filesystem, filesystem), Metrics(), uid=os.getuid(), gid=os.getgid())
+    return Session(handlers, mountpoint, options)
+
+
+async def serve(mountpoint: Path, filesystem: Waiting) -> None:
+    session = session_of(filesystem, mountpoint, MountOptions("test"))
     async with session.mounted(), trio.open_nursery() as nursery:
         mount: Mount = await nursery.start(session.serve)
         tuned = tune(mount, negotiated=session.negotiated)
@@ -92,9 +102,9 @@ async def serve(mountpoint: Path, operations: Waiting) -> None:
 
 def main() -> None:
     logging.basicConfig(level="INFO")
-    operations = Waiting(int(sys.argv[2]))
-    trio.run(serve, Path(sys.argv[1]).resolve(), operations)
-    print(json.dumps(operations.most), flush=True)
+    filesystem = Waiting(int(sys.argv[2]))
+    trio.run(serve, Path(sys.argv[1]).resolve(), filesystem)
+    print(json.dumps(filesystem.most), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ with one end of a socket pair under its name in /dev/fd, which libfuse
    takes for an open device: it then neither mounts nor unmounts.
 3. FUSE_INIT is read from the device and written to the other end; pyfuse3 runs until its reply
    arrives, and is then made to stop waiting. Its session goes on: `main()` can be entered again.
-4. The reply is patched (`raise_limits`) and written to the device; the mount is now alive. Either
-   the device replaces the socket by `dup2`, and from here libfuse talks to the kernel itself; or
-   `server` serves the device, and passes to libfuse the requests that it does not answer itself.
+4. The reply is patched (`raise_limits`) and written to the device; the mount is now alive. `server`
+   serves the device, and passes through the socket what it leaves to libfuse.
 
 Rules. Only one request and one reply pass through the socket: no notifications may be sent until
 `negotiate` has returned. Every step shares one deadline. After any failure before the reply is
@@ -65,14 +64,14 @@ class HandshakeFailed(Exception):
 class Attached:
     """A live mount of this process: its mount point, its line in the kernel's table, its device.
 
-    `libfuse` is the socket through which libfuse receives requests; None if it has the device.
+    `libfuse` is the socket through which libfuse receives requests.
     """
 
     mountpoint: Path
     mount: Mount | None
     device_fd: int
     negotiated: Negotiated
-    libfuse: socket.socket | None = None
+    libfuse: socket.socket
 
     def close(self, *, unmount: bool = True) -> None:
         """End pyfuse3's session and unmount lazily, unless it was unmounted from outside.
@@ -82,11 +81,9 @@ class Attached:
         same device number.
         """
         is_ours = is_connected(self.device_fd) and mount_at(self.mountpoint) == self.mount
-        # This closes the device: later accesses fail instead of waiting forever.
         pyfuse3.close(unmount=False)
-        if self.libfuse is not None:
-            self.libfuse.close()
-            os.close(self.device_fd)
+        self.libfuse.close()
+        os.close(self.device_fd)  # later accesses fail instead of waiting forever
         if is_ours and unmount:
             take_away(self.mountpoint)
 
@@ -98,13 +95,11 @@ async def negotiate(
     *,
     max_background: int,
     congestion_threshold: int,
-    keeps_device: bool = False,
 ) -> Attached:
     """Mount at `mountpoint` (absolute, resolved) with libfuse's mount `options`.
 
-    Afterwards call `pyfuse3.main` as after `pyfuse3.init`, but end the mount with `Attached.close`
-    instead of `pyfuse3.close`. With `keeps_device` the caller serves the device (`server`), and
-    libfuse stays behind the socket. Raises HandshakeFailed.
+    Afterwards serve the device (`server`), and call `pyfuse3.main` for what passes through the
+    socket. End the mount with `Attached.close` instead of `pyfuse3.close`. Raises HandshakeFailed.
     """
     before = mount_at(mountpoint)
     try:
@@ -120,14 +115,11 @@ async def negotiate(
                         reply,
                         max_background=max_background,
                         congestion_threshold=congestion_threshold,
-                        lists_names=keeps_device,
                         page_bytes=page_bytes(),
                     )
                     os.write(device_fd, patched)
-                    if not keeps_device:
-                        return Attached(mountpoint, mount, stand_in.become(device_fd), negotiated)
-                    kept_fd, libfuse = os.dup(device_fd), stand_in.detach()
-                    return Attached(mountpoint, mount, kept_fd, negotiated, libfuse)
+                    libfuse = stand_in.detach()
+                    return Attached(mountpoint, mount, os.dup(device_fd), negotiated, libfuse)
             finally:
                 os.close(device_fd)
     except BaseException as error:
@@ -176,7 +168,7 @@ async def _read_first_request(device_fd: int) -> bytes:
 
 
 class StandIn:
-    """The socket that replaces the device while libfuse answers the first request."""
+    """The socket that libfuse takes for the device."""
 
     def __init__(self, operations: pyfuse3.Operations) -> None:
         self._operations = operations
@@ -221,10 +213,6 @@ class StandIn:
         near = self._ours.dup()
         near.setblocking(False)
         return near
-
-    def become(self, device_fd: int) -> int:
-        """Replace the socket by the device; return its descriptor, owned by libfuse."""
-        return os.dup2(device_fd, self._libfuse_fd, inheritable=False)
 
 
 def is_connected(device_fd: int) -> bool:

@@ -94,14 +94,17 @@ R = TypeVar("R")
 Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 
 
-def boundary(deadline_s: float | None) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
+def boundary(
+    deadline_s: float | None, name: str | None = None
+) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
     """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
 
-    None for a handler that awaits nothing: it needs no deadline.
+    None for a handler that awaits nothing: it needs no deadline. `name` is FUSE's name of the call,
+    for the log; None if the handler has that name.
     """
 
     def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:
-        operation = getattr(handler, "__name__", "handler")
+        operation: str = getattr(handler, "__name__", "handler") if name is None else name
         limit = None if deadline_s is None else Limit(deadline_s, operation)
 
         @functools.wraps(handler)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 #: Lookups and listings of one directory may run at the same time.
 PARALLEL_DIROPS = 1 << 18
-#: Attributes are listed only if a program looks at them. Not for pyfuse3, which always lists them.
+#: Attributes are listed only if a program looks at them: READDIR is served, too.
 READDIRPLUS_AUTO = 1 << 14
 #: Files opened for direct I/O can still be memory-mapped (Linux 6.6 and later).
 DIRECT_IO_ALLOW_MMAP = 1 << 36
@@ -67,13 +67,12 @@ def raise_limits(
     *,
     max_background: int,
     congestion_threshold: int,
-    lists_names: bool = False,
     page_bytes: int = 4096,
 ) -> tuple[bytes, Negotiated]:
     """Patch libfuse's `reply` to FUSE_INIT; both limits are 1 to 65535 requests.
 
-    `lists_names`: READDIR is served, too. Only flags that the kernel offered are set. Raises
-    BadMessage if either message is malformed, or if libfuse refused.
+    Only flags that the kernel offered are set. Raises BadMessage if either message is malformed, or
+    if libfuse refused.
     """
     offered = parse_offer(request)
     if len(reply) < _REPLY.size:
@@ -81,7 +80,7 @@ def raise_limits(
     length, error, unique, major, minor, readahead, flags, _, _ = _REPLY.unpack_from(reply)
     if error or length != len(reply) or major != _MAJOR or unique != _unique(request):
         raise BadMessage(f"libfuse answered with error {-error}, version {major}")
-    flags |= offered & (PARALLEL_DIROPS | (READDIRPLUS_AUTO if lists_names else 0))
+    flags |= offered & (PARALLEL_DIROPS | READDIRPLUS_AUTO)
     tail = _with_smaller_writes(bytearray(reply[_REPLY.size :]), page_bytes)
     maps_direct = bool(offered & DIRECT_IO_ALLOW_MMAP) and len(reply) >= _UPPER_AT + _UPPER.size
     if maps_direct:

@@ -458,25 +458,25 @@ class Server:
 
     async def _lookup(self, request: RequestHead) -> None:
         name = protocol.name(self._view, request.length)
-        found = await self._handlers.lookup(request.node, name)
+        found = await self._handlers.find(request.node, name)
         is_told = self._reply(request, self._entries.entry(found))
         if isinstance(found, Absent):
             return
         if not found.is_dir:
             self._onlookers.asked_for_file(request.pid, request.node)
         if not is_told:
-            self._handlers.forget([(found.inode, 1)])
+            self._handlers.drop([(found.inode, 1)])
 
     async def _forget(self, request: RequestHead) -> None:
-        self._handlers.forget(protocol.forgets(self._view, request))
+        self._handlers.drop(protocol.forgets(self._view, request))
 
     async def _getattr(self, request: RequestHead) -> None:
-        found = await self._handlers.getattr(request.node)
+        found = await self._handlers.attributes(request.node)
         self._reply(request, self._entries.attributes(found))
 
     async def _open(self, request: RequestHead) -> None:
         flags = protocol.open_flags(self._view)
-        opened = await self._handlers.open(request.node, flags, request.pid, request.uid)
+        opened = await self._handlers.open_file(request.node, flags, request)
         if not self._reply(request, protocol.opened(opened)):
             with trio.CancelScope(shield=True):  # the reader may have ended with its request
                 await self._handlers.release(opened.handle)
@@ -495,7 +495,7 @@ class Server:
         self._reply(request, b"")
 
     async def _opendir(self, request: RequestHead) -> None:
-        handle = await self._handlers.opendir(request.node)
+        handle = await self._handlers.opendir(request.node, request)
         if not self._reply(request, protocol.opened_directory(handle)):
             with trio.CancelScope(shield=True):
                 await self._handlers.releasedir(handle)
@@ -510,11 +510,11 @@ class Server:
         handle, offset, room = protocol.read_in(self._view)
         listing = NamesPlus(room, *self._owner)
         bare = None if self._onlookers.wants_files(request.pid) else listing.add_name
-        await self._handlers.readdir(handle, offset, listing.add, bare)
+        await self._handlers.list_entries(handle, offset, listing.add, bare)
         if not listing.is_full:
             self._onlookers.listed_names(request.pid, request.node)
         if not self._reply(request, listing.reply()):
-            self._handlers.forget((inode, 1) for inode in listing.inodes())
+            self._handlers.drop((inode, 1) for inode in listing.inodes())
 
     async def _releasedir(self, request: RequestHead) -> None:
         await self._handlers.releasedir(protocol.handle(self._view))
@@ -523,12 +523,12 @@ class Server:
     async def _getxattr(self, request: RequestHead) -> None:
         room = protocol.xattr_size(self._view)
         name = protocol.xattr_name(self._view, request.length)
-        value = await self._handlers.getxattr(request.node, name, request.uid)
+        value = await self._handlers.getxattr(request.node, name, request)
         self._reply_xattr(request, value, room)
 
     async def _listxattr(self, request: RequestHead) -> None:
         room = protocol.xattr_size(self._view)
-        names = await self._handlers.listxattr(request.node, request.uid)
+        names = await self._handlers.listxattr(request.node, request)
         self._reply_xattr(request, b"".join(name + b"\0" for name in names), room)
 
     def _reply_xattr(self, request: RequestHead, value: bytes, room: int) -> None:
@@ -537,7 +537,7 @@ class Server:
         self._reply(request, value if room else protocol.count(len(value)))
 
     async def _statfs(self, request: RequestHead) -> None:
-        self._reply(request, protocol.usage(*await self._handlers.statfs()))
+        self._reply(request, protocol.usage(*await self._handlers.usage()))
 
     async def _interrupt(self, _: RequestHead) -> None:
         self._interrupts.interrupted(protocol.interrupted(self._view))

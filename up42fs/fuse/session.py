@@ -38,7 +38,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import pyfuse3
 import trio
@@ -50,7 +50,6 @@ from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.handshake import Negotiated
 from up42fs.fuse.mount_table import Mount, mount_at
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
-from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.server import Server
@@ -82,14 +81,6 @@ _AGAIN_S = 0.1
 T = TypeVar("T")
 
 
-class _Close(Protocol):
-    """Ends the session of this process."""
-
-    def __call__(self, *, unmount: bool = True) -> None:
-        """End the session, and unmount unless the mount shall stay without its process."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class MountOptions:
     """Mount options for the kernel; always nosuid, nodev, and read-only unless `writes`.
@@ -114,8 +105,8 @@ class MountOptions:
 class Session:
     """The mount of this process."""
 
-    def __init__(self, operations: Operations, mountpoint: Path, options: MountOptions) -> None:
-        self._operations = operations
+    def __init__(self, handlers: Handlers, mountpoint: Path, options: MountOptions) -> None:
+        self._handlers = handlers
         self._mountpoint = mountpoint
         self._options = options
         self._stopping = trio.Event()
@@ -126,7 +117,7 @@ class Session:
         self._device_fd = -1
         self._read_ahead: ReadAhead | None = None
         self._server: Server | None = None
-        self._close: _Close = _nothing_to_close
+        self._close: Callable[..., None] = _nothing_to_close
         self._alarms = ExitStack()
         self._notices: Notices = LibfuseNotices()
         self._line: Mount | None = None
@@ -142,8 +133,6 @@ class Session:
         self._is_mounted = True
         try:
             with self._alarms:
-                if self._server is None:
-                    self._alarms.enter_context(_alarm())
                 yield
         finally:
             self._is_mounted = False
@@ -161,17 +150,15 @@ class Session:
 
     async def _mount(self) -> None:
         """Mount in the better way that works here."""
-        handlers: Handlers | None = getattr(self._operations, "handlers", None)
         reason = "fusermount3's reason stands above, or in the log of a background mount"
         if self._options.negotiates:
             try:
                 attached = await negotiate(
-                    self._operations,
+                    self._handlers,
                     self._mountpoint,
                     self._options.to_fuse(),
                     max_background=wanted_background(),
                     congestion_threshold=CONGESTION_THRESHOLD,
-                    keeps_device=handlers is not None,
                 )
             except HandshakeFailed as error:
                 reason = str(error)
@@ -179,15 +166,14 @@ class Session:
             else:
                 self.negotiated = attached.negotiated
                 self._device_fd = attached.device_fd
-                if handlers is not None and attached.libfuse is not None:
-                    self._notices = DeviceNotices(attached.device_fd)
-                    self._server = Server(
-                        attached.device_fd,
-                        attached.libfuse,
-                        handlers,
-                        uid=self._operations.uid,
-                        gid=self._operations.gid,
-                    )
+                self._notices = DeviceNotices(attached.device_fd)
+                self._server = Server(
+                    attached.device_fd,
+                    attached.libfuse,
+                    self._handlers,
+                    uid=self._handlers.uid,
+                    gid=self._handlers.gid,
+                )
                 self._close = attached.close
                 return
         self._mount_plainly(reason)
@@ -196,7 +182,7 @@ class Session:
         """Mount as libfuse does it; `reason` is why not otherwise."""
         before = _devices()
         try:
-            pyfuse3.init(self._operations, str(self._mountpoint), self._options.to_fuse())
+            pyfuse3.init(self._handlers, str(self._mountpoint), self._options.to_fuse())
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; {reason}"
@@ -204,6 +190,7 @@ class Session:
         # Descriptors that existed before belong to another mount, inherited by this process.
         self._device_fd = next(iter(_devices() - before), -1)
         self._close = pyfuse3.close
+        self._alarms.enter_context(_alarm())
 
     def _mount_anew(self) -> None:
         """Take away a mount that answers nothing, and mount plainly in its place."""
@@ -213,7 +200,6 @@ class Session:
         self._close()
         self._close = _nothing_to_close
         self._server, self.negotiated, self._notices = None, None, LibfuseNotices()
-        self._alarms.enter_context(_alarm())
         self._mount_plainly(reason)
 
     async def serve(
@@ -274,7 +260,7 @@ class Session:
         """
         if self._read_ahead is not None:
             self._read_ahead.close()
-        self._read_ahead = self._operations.handlers.read_ahead = ReadAhead(mount, wide_kib)
+        self._read_ahead = self._handlers.read_ahead = ReadAhead(mount, wide_kib)
         return self._read_ahead.pieces_kib
 
     def invalidate(self, stale: Sequence[Invalidation]) -> None:

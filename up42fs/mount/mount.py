@@ -22,8 +22,8 @@ from up42fs.deadlines import LIMIT_S
 from up42fs.engine import Engine
 from up42fs.errors import Up42fsError
 from up42fs.fs.privacy import Privacy
+from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.mount_table import Mount
-from up42fs.fuse.operations import Operations
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
@@ -120,7 +120,7 @@ class _Mount:
 
     def _make_session(self) -> Session:
         settings, engine = self._settings, self._engine
-        operations = Operations(
+        handlers = Handlers(
             engine.filesystem,
             engine.metrics,
             uid=settings.uid,
@@ -133,7 +133,7 @@ class _Mount:
             allow_other=settings.allow_other,
             writes=settings.rw or engine.overlay is not None,
         )
-        return Session(operations, self._mountpoint, options)
+        return Session(handlers, self._mountpoint, options)
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
         self._engine.start()
