@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 import trio
 
 from up42fs.api.client import Client
-from up42fs.catalog.index import Changes, Index
-from up42fs.catalog.sync import Part, Sync
+from up42fs.catalog.index import Changes, Index, ListingKind
+from up42fs.catalog.sync import Sync
 from up42fs.errors import BadHandle
 from up42fs.fs.branches.branches import Branches
 from up42fs.fs.control import VirtualFiles
@@ -170,11 +170,11 @@ class Catalogue:
     """Readiness of the listings: who asked for what; waits until `listed`, or fails."""
 
     listed: bool = True
-    asked: list[tuple[tuple[Part, ...], float]] = field(default_factory=list)
+    asked: list[tuple[tuple[ListingKind, ...], float]] = field(default_factory=list)
     error: Exception | None = None
     changed: trio.Event = field(default_factory=trio.Event)
 
-    async def ready(self, *parts: Part, timeout_s: float) -> None:
+    async def ready(self, *parts: ListingKind, timeout_s: float) -> None:
         self.asked.append((parts, timeout_s))
         if not self.listed:
             await self.changed.wait()
@@ -182,7 +182,7 @@ class Catalogue:
             raise self.error
 
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
-        await self.ready(Part.ASSETS, timeout_s=timeout_s)
+        await self.ready(ListingKind.ASSETS, timeout_s=timeout_s)
 
     def finish(self, error: Exception | None = None) -> None:
         self.listed, self.error = error is None, error

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import trio
+
+from up42fs.catalog.index import Index
+from up42fs.catalog.sync import Sync
 
 
 @dataclass
@@ -30,6 +34,8 @@ class Service:
     uncounted: int = 0
     drifts: bool = False
     tells: int = 0
+    #: What answers narrower requests, as `catalog.listings.OwnListing` does.
+    own: Any = None
 
     async def everything(self) -> AsyncIterator:
         self.full_passes += 1
@@ -61,3 +67,7 @@ class Service:
 
     def put(self, *rows) -> None:
         self.rows |= {row.id: row for row in rows}
+
+
+def sync_of(index: Index, *, assets: Service, orders: Service, **settings: Any) -> Sync:
+    return Sync(index, assets=cast("Any", assets), orders=cast("Any", orders), **settings)

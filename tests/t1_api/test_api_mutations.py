@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from up42fs.catalog.items import in_order, transformed_files
 from up42fs.catalog.snapshot import item_rows
-from up42fs.catalog.stac_only import assets_of, orders_of
+from up42fs.catalog.stac_only import asset_part, merged, order_part, scenes_of
 from up42fs.errors import InvalidAnswer, Up42fsError
 from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
 from up42fs.model import names
+from up42fs.model.stac import in_order, transformed_files
 
 ITEM: dict[str, Any] = {
     "type": "Feature",
@@ -148,8 +148,8 @@ async def use(kind: str, bench: Bench) -> None:
         await every(client.all_orders())
     elif kind == "collections":
         rows = await every(client.all_collections())
-        assets_of(rows, [])
-        orders_of(rows, [])
+        merged(map(asset_part, scenes_of(rows, [])))
+        merged(map(order_part, scenes_of(rows, [])))
         item_rows.unpack_collections(item_rows.pack_collections(tuple(rows)))
     else:
         items = await every(client.search({}))

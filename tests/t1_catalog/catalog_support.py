@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 from strategies import at, make_asset
 
+from up42fs.api.client import Client
+from up42fs.api.pages import Page
 from up42fs.errors import NotFound
 from up42fs.model.stac import StacAsset, StacCollection, StacItem
-from up42fs.types import Asset, CnamStatus
+from up42fs.types import Asset, CnamStatus, Order
 
 
 def asset_id(number: int) -> str:
@@ -47,8 +49,8 @@ def make_collection(number: int, of: int | None, **fields: Any) -> StacCollectio
 
 
 @dataclass
-class Stac:
-    """What `api.client.Client` offers of STAC, from memory, one checkpoint a row."""
+class Stac(Client):
+    """STAC from memory, one checkpoint a row; other listings are given as they are to be."""
 
     collections: list[StacCollection] = field(default_factory=list)
     items: list[StacItem] = field(default_factory=list)
@@ -56,15 +58,34 @@ class Stac:
     fail: Exception | None = None
     hang: bool = False
     latency_s: float = 0.0
+    #: UP42's own listings: `everything()`, `newest(page)` and `rows`.
+    assets: Any = None
+    orders: Any = None
 
-    async def all_collections(self) -> AsyncIterator[StacCollection]:
+    async def all_assets(self, *, memo: Any = None, **_: Any) -> AsyncGenerator[Asset, None]:
+        async for row in self.assets.everything():
+            yield row
+        memo.total = len(self.assets.rows)
+
+    async def assets_page(self, page: int, **_: Any) -> Page[Asset]:
+        return await self.assets.newest(page)
+
+    async def all_orders(self, *, memo: Any = None) -> AsyncGenerator[Order, None]:
+        async for row in self.orders.everything():
+            yield row
+        memo.total = len(self.orders.rows)
+
+    async def orders_page(self, page: int, **_: Any) -> Page[Order]:
+        return await self.orders.newest(page)
+
+    async def all_collections(self) -> AsyncGenerator[StacCollection, None]:
         await self._begin("collections")
         for row in list(self.collections):
             self.asked["rows"] += 1
             await trio.lowlevel.checkpoint()
             yield row
 
-    async def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
+    async def all_items(self, collection_id: str) -> AsyncGenerator[StacItem, None]:
         await self._begin("items")
         if collection_id not in {row.id for row in self.collections}:
             raise NotFound(f"no collection {collection_id}")
@@ -72,7 +93,7 @@ class Stac:
             await trio.lowlevel.checkpoint()
             yield row
 
-    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         await self._begin("search")
         for row in [row for row in self.items if _finds(body, row)]:
             await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -239,7 +239,7 @@ async def test_collections_find_what_the_search_refuses(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     class Refusing(Stac):
-        async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+        async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
             self.asked["search"] += 1
             if self.asked["search"]:
                 raise InvalidArgument("asset_id is no queryable")

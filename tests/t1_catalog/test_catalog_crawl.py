@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ class Moody(Stac):
     operators: dict[str, Exception] = field(default_factory=dict)
     assets: dict[str, Exception] = field(default_factory=dict)
 
-    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         text = json.dumps(body)
         for name, error in (*self.operators.items(), *self.assets.items()):
             if name == body["filter"]["op"] or f'"{name}"' in text:

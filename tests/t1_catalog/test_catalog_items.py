@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from strategies import at, make_asset
 from trio.testing import MockClock
 
-from up42fs.catalog.items import Items, in_order, transformed_files, weight
+from up42fs.catalog.items import Items, weight
 from up42fs.errors import AccessDenied, DeadlineExceeded, InvalidArgument, Offline, Unavailable
 from up42fs.metrics import Metrics
-from up42fs.model.stac import StacAsset
+from up42fs.model.stac import StacAsset, in_order, transformed_files
 from up42fs.types import CnamStatus
 
 

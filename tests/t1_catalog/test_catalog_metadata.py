@@ -11,7 +11,7 @@ import trio
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.connection import make_http
-from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
+from up42fs.catalog.metadata import AssetMetadata
 from up42fs.emulator import Account, Faults, Remote, Settings, Storage, serve
 from up42fs.emulator.content import BytesContent
 from up42fs.emulator.storage import Asset, Collection, Item, StacFile, stable_id
@@ -52,8 +52,7 @@ async def metadata(by_stac: bool) -> AsyncIterator[tuple[AssetMetadata, Remote]]
             credentials = Credentials(settings.username, settings.password)
             tokens = TokenSource(http, urls.auth_url, credentials, metrics=metrics)
             client = Client(http, tokens, urls.api_url, metrics=metrics)
-            places = (ListedMetadata(client), StacMetadata(client))
-            yield AssetMetadata(*places, lambda: by_stac), Remote(urls.control_url)
+            yield AssetMetadata(client, lambda: by_stac), Remote(urls.control_url)
         nursery.cancel_scope.cancel()
 
 

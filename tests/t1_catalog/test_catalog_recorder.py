@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
 from up42fs.catalog import recorder as recorder_module
-from up42fs.catalog.index import Changes, Index
+from up42fs.catalog.index import Changes, Index, ListingKind
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import snapshot as snapshot_module
 from up42fs.catalog.snapshot.ailments import Ailment, ailment
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
-from up42fs.catalog.sync import Part
+from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, SaveResult, SizeRow, Snapshot
 
 
 class Counted(Snapshot):
@@ -29,18 +28,18 @@ class Counted(Snapshot):
         super().__init__(path)
         self.batches: list[Batch] = []
 
-    def save(self, batch: Batch) -> Outcome:
+    def save(self, batch: Batch) -> SaveResult:
         self.batches.append(batch)
         return super().save(batch)
 
 
 async def test_many_changes_are_few_transactions(tmp_path: Path, nursery: trio.Nursery) -> None:
-    index, snapshot, synced = Index(), Counted(tmp_path / "c.sqlite"), set[Part]()
+    index, snapshot, synced = Index(), Counted(tmp_path / "c.sqlite"), set[ListingKind]()
     recorder = Recorder(snapshot, index, lambda part: part in synced, gather_s=0.01)
     for number in range(100):
         recorder.note(index.apply(Changes(assets=(make_asset(number),))))
     recorder.note(index.apply(Changes(orders=(make_order(1),))))
-    synced.add(Part.ASSETS)
+    synced.add(ListingKind.ASSETS)
     nursery.start_soon(recorder.run)
     while not snapshot.batches:
         await trio.sleep(0.01)
@@ -214,15 +213,15 @@ def test_where_another_mount_began_anew_this_one_follows(tmp_path: Path, index: 
     two.save(Batch(assets=[make_asset(2)]))
     two._remove()
     two.save(Batch(assets=[make_asset(2)]))
-    assert one.save(Batch(assets=[make_asset(1)])) is Outcome.DONE
+    assert one.save(Batch(assets=[make_asset(1)])) is SaveResult.DONE
     assert len(Snapshot(path).load().assets) == 2
 
 
 def test_what_no_column_takes_is_left_out_and_the_rest_goes_on(tmp_path: Path, caplog) -> None:
     snapshot = Snapshot(tmp_path / "c.sqlite")
-    assert snapshot.save(Batch(assets=[make_asset(1, size=1 << 70)])) is Outcome.DONE
+    assert snapshot.save(Batch(assets=[make_asset(1, size=1 << 70)])) is SaveResult.DONE
     assert "cannot be stored" in caplog.text
-    assert snapshot.save(Batch(assets=[make_asset(2)])) is Outcome.DONE
+    assert snapshot.save(Batch(assets=[make_asset(2)])) is SaveResult.DONE
     assert len(snapshot.load().assets) == 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import trio
 from catalog_support import asset_id, make_item
 
+from up42fs.api.client import Client
 from up42fs.catalog.searches import Searches
 from up42fs.cli.status_view import rows
 from up42fs.errors import InvalidArgument
@@ -19,13 +20,13 @@ from up42fs.model.stac import StacItem
 
 
 @dataclass
-class Source:
+class Source(Client):
     """Finds one item, unless a question uses an operator that it refuses."""
 
     refuses: str | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         self.asked.append(str(body))
         await trio.lowlevel.checkpoint()
         if self.refuses and f"'{self.refuses}'" in str(body):

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
-from up42fs.catalog.index import Index
-from up42fs.catalog.rows import closing, take
-from up42fs.catalog.stac_listing import BATCH, AssetListing, OrderListing, stac_assets, stac_orders
-from up42fs.catalog.stac_only import assets_of, orders_of
-from up42fs.catalog.sync import FULL_PASS_EVERY, Part, Sync
+from up42fs.api.transport import Refused
+from up42fs.catalog.index import Index, ListingKind
+from up42fs.catalog.listings import BATCH, AssetListing, OrderListing, StacListing
+from up42fs.catalog.stac_only import asset_part, merged, order_part, scenes_of
+from up42fs.catalog.sync import FULL_PASS_EVERY, Sync
 from up42fs.errors import NotFound, Unavailable
 from up42fs.model.stac import StacAsset
 from up42fs.types import CnamStatus
@@ -28,6 +28,23 @@ from up42fs.types import CnamStatus
 ORIGINAL = StacAsset(
     "delivery.zip", asset_id(1), title="Original Delivery", media_type="application/zip"
 )
+
+
+def assets_of(collections, items) -> list:
+    return list(merged(map(asset_part, scenes_of(collections, items))).values())
+
+
+def orders_of(collections, items) -> list:
+    return list(merged(map(order_part, scenes_of(collections, items))).values())
+
+
+def stac_assets(source: Stac) -> StacListing:
+    return StacListing(source, asset_part, reads_items=True)
+
+
+def stac_orders(source: Stac) -> StacListing:
+    return StacListing(source, order_part, reads_items=False)
+
 
 # -- what comes of it
 
@@ -312,9 +329,6 @@ class Listed:
             raise self.gone
         return Page(tuple(self.rows), len(self.rows), 1)
 
-    def told(self) -> int | None:
-        return len(self.rows)
-
 
 class Hiccup(Listed):
     """Gone when it is asked first."""
@@ -332,16 +346,9 @@ class Page:
         self.items, self.total, self.total_pages = items, total, total_pages
 
 
-class Answered(Exception):
-    """As the API layer's: the answer behind an error."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-
 def gone(status: int = 404) -> NotFound:
     error = NotFound("listing assets failed: UP42 answered that")
-    error.__cause__ = Answered(status)
+    error.__cause__ = Refused(status, None, "")
     return error
 
 
@@ -349,7 +356,8 @@ class World:
     def __init__(self, source: Stac, assets: Listed, orders: Listed) -> None:
         self.source, self.listed = source, assets
         self.index = Index()
-        self.assets, self.orders = AssetListing(assets, source), OrderListing(orders, source)
+        source.assets, source.orders = assets, orders
+        self.assets, self.orders = AssetListing(source), OrderListing(source)
         self.sync = Sync(
             self.index,
             assets=self.assets,
@@ -371,7 +379,7 @@ async def test_the_storage_is_built_from_stac_and_says_so_once(
     world.listed.gone = gone(410)
     nursery.start_soon(world.sync.run)
     with caplog.at_level(logging.INFO):
-        await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, ListingKind.ORDERS, timeout_s=5)
         await trio.sleep(60 * (FULL_PASS_EVERY + 2))
     assert set(world.index.assets) == {asset_id(n) for n in range(5)}
     assert set(world.index.orders) == {make_order(1).id}
@@ -390,9 +398,9 @@ async def test_a_listing_that_was_gone_for_a_moment_is_read_anew(
     world = World(large(5), Hiccup(make_asset(77)), Listed())
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable, match="for a moment"):
-        await world.sync.ready(Part.ASSETS, timeout_s=60)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=60)
     await trio.sleep(60)
-    await world.sync.ready(Part.ASSETS, timeout_s=60)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=60)
     assert world.assets.mode == "assets"
     await trio.sleep(60)
     assert set(world.index.assets) == {make_asset(77).id}
@@ -403,7 +411,7 @@ async def test_a_listing_that_comes_back_is_found_by_a_full_pass(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     before = world.assets.mode
     world.listed.gone, world.listed.rows = None, (make_asset(77),)
     await trio.sleep(60 * (FULL_PASS_EVERY + 2))
@@ -415,7 +423,7 @@ async def test_refreshes_find_what_comes_changes_and_goes(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     source = world.source
     await trio.sleep(1)
     source.collections.insert(0, make_collection(9, 9))
@@ -436,7 +444,7 @@ async def test_a_large_storage_hears_of_arrivals_at_once_and_of_removals_in_time
 ) -> None:
     world = World(large(250), Listed(gone=gone()), Listed())
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     await trio.sleep(1)
     world.source.asked.clear()
     world.source.collections.insert(0, make_collection(999, 999))
@@ -454,7 +462,7 @@ async def test_more_news_than_a_page_is_read_by_a_full_pass(
 ) -> None:
     world = World(large(250), Listed(gone=gone()), Listed())
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     await trio.sleep(1)
     world.source.collections[:0] = [make_collection(n, n) for n in range(1000, 1150)]
     await trio.sleep(60)
@@ -467,7 +475,7 @@ async def test_a_listing_that_goes_while_mounted_is_replaced(
     world.listed.gone = None
     world.listed.rows = (make_asset(1), make_asset(77))
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert (world.assets.mode, len(world.index.assets)) == ("assets", 2)
     assert not world.source.asked
     world.listed.gone = gone()
@@ -480,7 +488,7 @@ async def test_a_learned_size_survives_refreshes(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.index.learn_size(asset_id(2), 4711)
     await trio.sleep(60 * (FULL_PASS_EVERY + 1))
     assert world.index.assets[asset_id(2)].size == 4711
@@ -492,7 +500,7 @@ async def test_where_stac_is_gone_too_the_first_answer_is_told(
     world.source.fail = NotFound("listing STAC collections failed")
     nursery.start_soon(world.sync.run)
     with pytest.raises(NotFound, match="listing assets failed"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert world.assets.mode == "assets"
 
 
@@ -502,7 +510,7 @@ async def test_only_a_listing_that_is_gone_is_given_up(
     world.listed.gone = Unavailable("UP42 is down")
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert world.assets.mode == "assets"
     assert not world.source.asked
 
@@ -513,47 +521,18 @@ async def test_stac_that_fails_for_now_is_tried_again(
     world.source.fail = Unavailable("not now")
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable, match="not now"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     before = world.assets.mode
     world.source.fail = None
     await trio.sleep(6)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert (before, world.assets.mode) == ("assets", "stac")
 
 
 async def test_orders_too(world: World, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    orders = OrderListing(Listed(gone=gone()), world.source)
+    world.source.orders = Listed(gone=gone())
+    orders = OrderListing(world.source)
     assert [order.id for order in await rows_of(orders)] == ["order-0"]
     assert orders.mode == "stac"
     page = await orders.newest(0)
     assert (len(page.items), page.total) == (1, 1)
-
-
-# -- rows
-
-
-async def test_take_asks_for_no_row_too_many() -> None:
-    asked = []
-
-    async def numbers() -> AsyncIterator[int]:
-        for number in range(5):
-            asked.append(number)
-            yield number
-
-    async with closing(numbers()) as rows:
-        assert await take(rows, 2) == [0, 1]
-        assert asked == [0, 1]
-        assert await take(rows, 9) == [2, 3, 4]
-        assert await take(rows, 9) == []
-
-
-async def test_closing_takes_iterators_that_cannot_be_closed() -> None:
-    class Plain:
-        def __aiter__(self):
-            return self
-
-        async def __anext__(self):
-            raise StopAsyncIteration
-
-    async with closing(Plain()) as rows:
-        assert await take(rows, 3) == []

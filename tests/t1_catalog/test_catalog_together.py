@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import make_asset
 
-from up42fs.catalog.items import Items, in_order
+from up42fs.catalog.items import Items
 from up42fs.catalog.together import DOUBTS, Together
 from up42fs.errors import InvalidArgument, Unavailable
 from up42fs.metrics import Metrics
-from up42fs.model.stac import StacItem
+from up42fs.model.stac import StacItem, in_order
 from up42fs.types import CnamStatus
 
 
@@ -31,7 +31,7 @@ class Picky(Stac):
     hidden: frozenset[str] = frozenset()
     forms: Counter[str] = field(default_factory=Counter)
 
-    async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         form = body["filter"]["op"]
         self.forms[form] += 1
         if form in self.refuses:

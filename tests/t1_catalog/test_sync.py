@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import pytest
 import trio
-from listing_support import Page, Service
+from listing_support import Page, Service, sync_of
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.catalog import sync
-from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.recent_edits import Edited
-from up42fs.catalog.sync import ASKED_PAUSE_S, FULL_PASS_EVERY, Part, Sync
+from up42fs.catalog.snapshot.tables import UNCOUNTED
+from up42fs.catalog.sync import ASKED_PAUSE_S, FULL_PASS_EVERY, Sync
 from up42fs.deadlines import note
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.types import Asset
@@ -37,7 +37,7 @@ def world() -> World:
     assets, orders = Service(), Service()
     assets.put(*(make_asset(n) for n in range(5)))
     orders.put(make_order(1))
-    sync = Sync(index, assets=assets, orders=orders, on_change=deltas.append, refresh_s=60)
+    sync = sync_of(index, assets=assets, orders=orders, on_change=deltas.append, refresh_s=60)
     return World(assets, orders, index, sync, deltas)
 
 
@@ -49,7 +49,7 @@ async def test_the_first_pass_lists_everything(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, ListingKind.ORDERS, timeout_s=5)
     assert len(world.index.assets) == 5
     assert len(world.index.orders) == 1
     assert (world.assets.full_passes, world.assets.newest_pages) == (1, 0)
@@ -69,7 +69,7 @@ async def test_a_refresh_finds_new_and_changed_assets(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.assets.put(make_asset(7, updated_at=at(100)), make_asset(1, title="t", updated_at=at(99)))
     await settle()
     assert world.index.assets[make_asset(1).id].title == "t"
@@ -83,7 +83,7 @@ async def test_a_removal_shows_in_the_total_and_is_found(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     del world.assets.rows[make_asset(2).id]
     await settle()
     assert make_asset(2).id not in world.index.assets
@@ -132,24 +132,19 @@ async def test_a_total_that_drifts_is_looked_into_ever_more_seldom(
     assert make_asset(3).id not in world.index.assets, "full attention again"
 
 
-@dataclass
-class Kept:
-    counts: dict[Part, int]
-
-    def load(self, part: Part) -> int:
-        return self.counts.get(part, 0)
-
-    def save(self, part: Part, uncounted: int) -> None:
-        self.counts[part] = uncounted
-
-
 @pytest.mark.claim("S162")
 async def test_what_cannot_be_counted_is_known_to_the_next_mount(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
-    world.assets.uncounted, kept = 3, Kept({})
-    for known in ((), tuple(Part)):
-        sync = Sync(
+    world.assets.uncounted = 3
+    kept: dict[str, int] = {}
+
+    def keep(question: str, packed: bytes | None) -> None:
+        assert packed is not None
+        kept[question.removeprefix(UNCOUNTED)] = int(packed)
+
+    for known in ((), tuple(ListingKind)):
+        sync = sync_of(
             world.index,
             assets=world.assets,
             orders=world.orders,
@@ -157,10 +152,11 @@ async def test_what_cannot_be_counted_is_known_to_the_next_mount(
             refresh_s=60,
             known=known,
             uncounted=kept,
+            keep=keep,
         )
         with trio.move_on_after(200):
             await sync.run()
-    assert kept.counts == {Part.ASSETS: 3}
+    assert kept == {"assets": 3}
     assert world.assets.full_passes == 1
 
 
@@ -186,7 +182,7 @@ async def test_a_change_that_moved_no_date_is_found_by_the_full_pass(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.assets.put(make_asset(0, title="silent"))
     await settle(60 * (FULL_PASS_EVERY + 1))
     assert world.index.assets[make_asset(0).id].title == "silent"
@@ -196,7 +192,7 @@ async def test_a_listing_under_way_does_not_take_an_edit_back(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     edited = Edited()
-    sync = Sync(
+    sync = sync_of(
         world.index,
         assets=world.assets,
         orders=world.orders,
@@ -218,7 +214,7 @@ async def test_a_listing_under_way_does_not_take_an_edit_back(
         return found
 
     nursery.start_soon(sync.run)
-    await sync.ready(Part.ASSETS, timeout_s=5)
+    await sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.assets.newest = newest  # type: ignore[method-assign]
     world.assets.put(make_asset(1, title="old news", updated_at=at(80)))
     await settle(65)
@@ -234,11 +230,11 @@ async def test_waiters_get_the_error_of_a_failed_pass(
     world.assets.fail = Unavailable("UP42 is down")
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable, match="UP42 is down"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
-    await world.sync.ready(Part.ORDERS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ORDERS, timeout_s=5)
     world.assets.fail = None
     await settle()
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert len(world.index.assets) == 5
 
 
@@ -247,10 +243,10 @@ async def test_a_failed_refresh_keeps_the_last_state(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.assets.fail = Unavailable("gone for now")
     await settle(200)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert len(world.index.assets) == 5
     assert world.sync.status()["assets"]["error"] == "gone for now"
     world.assets.fail = None
@@ -264,10 +260,10 @@ async def test_a_bug_in_a_pass_does_not_end_the_loop(
     world.assets.fail = ZeroDivisionError()
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     world.assets.fail = None
     await settle()
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
 
 
 @pytest.mark.claim("S15")
@@ -276,7 +272,7 @@ async def test_waiting_has_a_deadline(world: World, autojump_clock: MockClock, n
     nursery.start_soon(world.sync.run)
     start = trio.current_time()
     with pytest.raises(DeadlineExceeded, match="try again"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert trio.current_time() - start == 5
 
 
@@ -296,7 +292,7 @@ async def test_who_waited_for_a_listing_hears_its_last_trouble(
     monkeypatch.setattr(world.assets, "everything", everything)
     nursery.start_soon(world.sync.run)
     with pytest.raises(Unavailable, match="502"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert trio.current_time() == 5
 
 
@@ -309,7 +305,7 @@ async def test_a_failed_pass_is_the_news_while_the_next_one_hangs(
     world.assets.hang = True
     await trio.sleep(10)
     with pytest.raises(Unavailable, match="UP42 is down"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert trio.current_time() == 16
 
 
@@ -323,14 +319,7 @@ async def test_who_waited_for_an_order_hears_its_last_trouble(
             await attempts()
             return ()
 
-    sync = Sync(
-        world.index,
-        assets=world.assets,
-        orders=world.orders,
-        on_change=world.deltas.append,
-        refresh_s=60,
-        narrow=cast("Any", Asked),
-    )
+    world.assets.own, sync = Asked(), world.sync
 
     async def ask(after_s: float) -> None:
         await trio.sleep(after_s)
@@ -353,11 +342,11 @@ async def test_a_slow_listing_is_waited_for_as_long_as_it_goes_on(
     world.assets.row_latency_s = 2.0
     nursery.start_soon(world.sync.run)
     if is_listed:
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
         return
     start = trio.current_time()
     with pytest.raises(DeadlineExceeded, match="within 20 s"):
-        await world.sync.ready(Part.ASSETS, timeout_s=5)
+        await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert trio.current_time() - start == 20
 
 
@@ -365,7 +354,7 @@ async def test_refresh_now_does_not_wait_for_its_turn(
     world: World, autojump_clock: MockClock, nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, ListingKind.ORDERS, timeout_s=5)
     await settle(1)
     world.assets.put(make_asset(8, updated_at=at(100)))
     world.sync.refresh_now()
@@ -378,7 +367,7 @@ async def test_a_refresh_wanted_during_another_is_made_after_it(
     world: World, autojump_clock: MockClock, nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, ListingKind.ORDERS, timeout_s=5)
     await settle(1)
     newest = world.assets.newest
 
@@ -399,7 +388,7 @@ async def test_a_refresh_wanted_during_another_is_made_after_it(
 async def test_status_tells_progress_before_the_end(world: World, autojump_clock, nursery) -> None:
     assert world.sync.status()["assets"]["complete"] is False
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
     assert world.sync.status()["assets"] == {
         "complete": True,
         "rows_so_far": None,
@@ -414,7 +403,7 @@ async def test_what_users_ask_for_has_a_floor_and_is_not_lost(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     nursery.start_soon(world.sync.run)
-    await world.sync.ready(Part.ASSETS, Part.ORDERS, timeout_s=5)
+    await world.sync.ready(ListingKind.ASSETS, ListingKind.ORDERS, timeout_s=5)
     await trio.sleep(0.1)
     before = world.assets.newest_pages
     for _ in range(100):  # ten seconds of asking

@@ -14,7 +14,7 @@ from harness import Emulator, emulator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.catalog.sync import Part
+from up42fs.catalog.index import ListingKind
 from up42fs.config.settings import Settings, resolve
 from up42fs.emulator.content import pattern_bytes
 from up42fs.engine import Engine
@@ -113,7 +113,7 @@ async def test_what_was_stored_is_shown_while_up42_is_away(tmp_path: Path) -> No
     with emulator("--synthetic", "6,2,2") as store:
         async with engine_of(store, tmp_path) as engine:
             first = names(await engine.entries("/assets"))
-            for part in Part:
+            for part in ListingKind:
                 await engine.sync.synced(part)
         settings = settings_of(store, cache_dir=str(tmp_path))
     with trio.fail_after(60):

@@ -13,7 +13,7 @@ from fs_support import Catalogue, World, at_once, content
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from up42fs.catalog.sync import Part
+from up42fs.catalog.index import ListingKind
 from up42fs.deadlines import note
 from up42fs.errors import (
     BadHandle,
@@ -53,7 +53,7 @@ def world() -> World:
 
 # waiting for the first listing -----------------------------------------------------------------
 
-ORDERS_ONLY, ASSETS_ONLY = {Part.ORDERS}, {Part.ASSETS}
+ORDERS_ONLY, ASSETS_ONLY = {ListingKind.ORDERS}, {ListingKind.ASSETS}
 WAITS = [
     ("", "orders", set()),
     ("cnam", "SUCCESSFUL", set()),
@@ -70,7 +70,9 @@ WAITS = [
 
 @pytest.mark.parametrize(("path", "name", "needed"), WAITS)
 @pytest.mark.claim("S15")
-async def test_who_waits_for_what(world: World, path: str, name: str, needed: set[Part]) -> None:
+async def test_who_waits_for_what(
+    world: World, path: str, name: str, needed: set[ListingKind]
+) -> None:
     inode = await world.walk(path) if path else 1
     world.catalogue.asked.clear()
     await world.fs.lookup(inode, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,9 @@ from stac_support import Stac, done, item_of, stac_world
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
+from up42fs.api.client import Client
+from up42fs.catalog.index import ListingKind
 from up42fs.catalog.searches import Searches
-from up42fs.catalog.sync import Part
 from up42fs.deadlines import note
 from up42fs.errors import Offline, Unavailable
 from up42fs.fs.filesystem import BRANCH_TIMEOUT_S
@@ -105,7 +106,7 @@ async def test_a_search_waits_for_the_listings(world: World) -> None:
     world.catalogue.asked.clear()
     await world.walk("search/tag=harbour")
     assert {part for parts, _ in world.catalogue.asked for part in parts} == {
-        Part.ASSETS, Part.ORDERS,
+        ListingKind.ASSETS, ListingKind.ORDERS,
     }  # fmt: skip
 
 
@@ -139,8 +140,11 @@ async def test_who_runs_out_of_time_hears_what_went_wrong(
 ) -> None:
     """The search goes on for longer than a program waits for a directory."""
 
-    class Source:
-        async def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    class Source(Client):
+        def __init__(self) -> None:
+            """It needs no connection."""
+
+        async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
             await trio.sleep(3)
             note(Unavailable("UP42 answered 502"))
             await trio.sleep(math.inf)

@@ -14,12 +14,11 @@ from fs_support import World, content
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from listing_support import Service
+from listing_support import Service, sync_of
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
-from up42fs.catalog.index import Delta
-from up42fs.catalog.sync import Part, Sync
+from up42fs.catalog.index import Delta, ListingKind
 from up42fs.types import CnamStatus
 
 TAGS = ("t", "a/b", "a_b")
@@ -36,7 +35,7 @@ class Upstream(RuleBasedStateMachine):
         super().__init__()
         self.assets, self.orders = Service(page_size=3), Service(page_size=3)
         self.world = World(clock=lambda: 0.0)
-        self.sync = Sync(
+        self.sync = sync_of(
             self.world.index,
             assets=self.assets,
             orders=self.orders,
@@ -133,7 +132,7 @@ class Upstream(RuleBasedStateMachine):
             nursery.start_soon(self.sync.run)
             await trio.sleep(1)
             nursery.cancel_scope.cancel()
-        assert all(map(self.sync.is_synced, Part))
+        assert all(map(self.sync.is_synced, ListingKind))
         anew = World(*self.orders.rows.values(), *self.assets.rows.values(), clock=lambda: 0.0)
         shown = await tree(self.world)
         assert shown == await tree(anew)

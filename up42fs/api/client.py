@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 STAC_TYPES = "application/geo+json, application/json, */*;q=0.5"
 
 T = TypeVar("T")
-R = TypeVar("R", bound=pages.Identified)
+R = TypeVar("R", StacCollection, StacItem)
 
 
 class Unset(Enum):
@@ -114,7 +114,7 @@ class Client:
         document = await self._get("listing assets", "/v2/assets", params)
         return self._page(document, self._oddities.parse_asset, page, size, "listing assets")
 
-    def all_orders(self, *, memo: Memo | None = None) -> AsyncIterator[Order]:
+    def all_orders(self, *, memo: Memo | None = None) -> AsyncGenerator[Order, None]:
         """Yield every order once, by `pages.crawl`."""
         return pages.crawl(
             lambda page, size, sort: self.orders_page(page, size=size, sort=sort), memo=memo
@@ -126,7 +126,7 @@ class Client:
         search: str | None = None,
         created_before: datetime | None = None,
         memo: Memo | None = None,
-    ) -> AsyncIterator[Asset]:
+    ) -> AsyncGenerator[Asset, None]:
         """Yield every asset once, by `pages.crawl`."""
         return pages.crawl(
             lambda page, size, sort: self.assets_page(
@@ -276,19 +276,19 @@ class Client:
             ("features", lambda row: schema.parse_item(row, self._api_url)),
         )
 
-    def all_collections(self) -> AsyncIterator[StacCollection]:
+    def all_collections(self) -> AsyncGenerator[StacCollection, None]:
         """Yield every collection once, newest first."""
         return self._crawl_links(
             "collections", lambda link, limit: self.collections_page(link, limit=limit)
         )
 
-    def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
+    def all_items(self, collection_id: str) -> AsyncGenerator[StacItem, None]:
         """Yield every item of a collection once."""
         return self._crawl_links(
             "items", lambda link, limit: self.items_page(collection_id, link, limit=limit)
         )
 
-    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
+    def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         """Yield every item that matches `body` (without `limit`), once."""
         return self._crawl_links(
             "search", lambda link, limit: self.search_page({**body, "limit": limit}, link)
@@ -303,7 +303,7 @@ class Client:
 
     # Shared
 
-    def _crawl_links(self, listing: str, fetch: pages.FetchStacPage[R]) -> AsyncIterator[R]:
+    def _crawl_links(self, listing: str, fetch: pages.FetchStacPage[R]) -> AsyncGenerator[R, None]:
         """Yield all rows, with the limit that was accepted before for this listing, if any."""
 
         # Once a limit was accepted, a later 400 is not about the limit.

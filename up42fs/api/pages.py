@@ -9,7 +9,7 @@ same total and the same rows as at its start, and no row came twice: `createdAt`
 so any arrival would show on page 0 and any removal in the total (removals and arrivals that cancel
 out in the total leave an arrival on page 0). After an unsound pass, another one follows with a
 smaller page size, which moves the seams. If two parallel passes are unsound, the listing is read
-one page at a time (`_Walk.careful_pass`).
+one page at a time (`_Passes.careful_pass`).
 
 Cost: one request beyond the pages, none for a listing of one page.
 
@@ -23,15 +23,17 @@ rows that arrive and are removed again.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
 from up42fs.api.links import NextLink
 from up42fs.errors import InvalidAnswer, InvalidArgument, NotFound, Up42fsError
+from up42fs.model.stac import StacCollection, StacItem
+from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +51,8 @@ SEAM_SHARE = 14
 RESTARTS = 2
 
 
-class Identified(Protocol):
-    """Any row with an ID."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102
-
-
 T = TypeVar("T")
-R = TypeVar("R", bound=Identified)
+R = TypeVar("R", bound=Asset | Order | StacCollection | StacItem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +156,7 @@ async def crawl(
     sizes: Sequence[int] = SIZES,
     parallel: int = PARALLEL,
     memo: Memo | None = None,
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """Yield every row once even if the listing changes; mostly newest first.
 
     Raises the errors of `fetch`. After a 400 to the first request, retries it with the next smaller
@@ -169,18 +164,18 @@ async def crawl(
     """
     memo = Memo() if memo is None else memo
     memo.total = None
-    walk = _Walk(fetch, parallel, memo)
+    passes = _Passes(fetch, parallel, memo)
     first, size = await _first_page(fetch, sizes)
     for number in range(PARALLEL_PASSES):
         start = first if number == 0 else await fetch(0, size, NEWEST_FIRST)
-        async with aclosing(walk.parallel_pass(start, size)) as rows:
+        async with aclosing(passes.parallel_pass(start, size)) as rows:
             async for row in rows:
                 yield row
-        if walk.sound:
+        if passes.sound:
             return
         size = max(1, size - max(1, size // SEAM_SHARE))
     log.debug("the listing keeps changing; reading it page by page from its end")
-    async with aclosing(walk.careful_pass(size)) as rows:
+    async with aclosing(passes.careful_pass(size)) as rows:
         async for row in rows:
             yield row
 
@@ -211,7 +206,7 @@ class _Seen:
     is_calm: bool
 
 
-class _Walk(Generic[R]):
+class _Passes(Generic[R]):
     """The passes of one crawl; `sound` reports whether the last one missed nothing."""
 
     def __init__(self, fetch: FetchPage[R], parallel: int, memo: Memo) -> None:
@@ -334,6 +329,19 @@ def _ids(page: Page[R]) -> frozenset[str]:
     return frozenset(row.id for row in page.items)
 
 
+async def in_batches(rows: AsyncGenerator[T, None], most: int) -> AsyncGenerator[list[T], None]:
+    """The rows of a listing, in lists of `most`; requests none beyond those handed out."""
+    async with aclosing(rows):
+        batch: list[T] = []
+        async for row in rows:
+            batch.append(row)
+            if len(batch) == most:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -363,7 +371,7 @@ async def crawl_links(
     *,
     limits: Sequence[int] = STAC_LIMITS,
     on_limit: Callable[[int], None] = lambda _: None,
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """Yield every row of a keyset-paged listing once, in its order. Raises the errors of `fetch`.
 
     Such listings (STAC, contract §5.2) are stable against arrivals and followed link by link.

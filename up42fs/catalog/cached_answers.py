@@ -15,11 +15,12 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 from cachetools import LRUCache
 
+from up42fs.catalog.stored_answers import StoredAnswers
 from up42fs.deadlines import patient_s
 from up42fs.errors import NotFound, Up42fsError
 from up42fs.flights import Flights
@@ -31,25 +32,12 @@ PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-Q = TypeVar("Q", bound=Hashable, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer(Generic[V]):
+class _Cached(Generic[V]):
     value: V
     fresh_until_s: float
-
-
-class Keeper(Protocol[Q, V]):
-    """Keeps answers across mounts (see `stored_answers.Kept`)."""
-
-    async def load(self, key: Q, /) -> V | None:
-        """The kept answer; None if there is none."""
-        ...
-
-    async def save(self, key: Q, value: V | None, /) -> None:
-        """Keep an answer; None removes it, because its subject is gone."""
-        ...
 
 
 class Answers(Generic[K, V]):
@@ -67,13 +55,13 @@ class Answers(Generic[K, V]):
         fresh_s: float,
         most: int,
         weigh: Callable[[V], int],
-        keeper: Keeper[K, V] | None = None,
+        keeper: StoredAnswers[K, V] | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._flights = flights
         self._ask = ask
         self._fresh_s = fresh_s
-        self._kept: LRUCache[K, _Answer[V]] = LRUCache(most, lambda answer: weigh(answer.value))
+        self._kept: LRUCache[K, _Cached[V]] = LRUCache(most, lambda answer: weigh(answer.value))
         self._weigh = weigh
         self._keeper = keeper
         self._clock = clock
@@ -87,13 +75,13 @@ class Answers(Generic[K, V]):
             self._flights.start(key, partial(self._fetch, key))
         return answer.value
 
-    async def _recall(self, key: K) -> _Answer[V] | None:
+    async def _recall(self, key: K) -> _Cached[V] | None:
         """Load the answer of an earlier mount, as stale."""
         value = await self._keeper.load(key) if self._keeper is not None else None
         learned = self._kept.get(key)  # another task may have fetched it meanwhile
         if learned is not None or value is None or self._weigh(value) > self._kept.maxsize:
             return learned
-        answer = self._kept[key] = _Answer(value, self._clock())
+        answer = self._kept[key] = _Cached(value, self._clock())
         return answer
 
     def known(self, key: K) -> V | None:
@@ -118,7 +106,7 @@ class Answers(Generic[K, V]):
         if self._keeper is not None and self.known(key) != value:
             await self._keeper.save(key, value)
         if self._weigh(value) <= self._kept.maxsize:
-            self._kept[key] = _Answer(value, asked_at_s + self._fresh_s)
+            self._kept[key] = _Cached(value, asked_at_s + self._fresh_s)
         return value
 
     def _pause(self, key: K, error: Up42fsError) -> None:

@@ -7,35 +7,23 @@ that a crawl returns are also passed to `Items`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 import trio
 
+from up42fs.api.client import Client
 from up42fs.catalog.cached_answers import Answers
-from up42fs.catalog.items import MOST_KEPT, Items, in_order, weight
+from up42fs.catalog.items import MOST_KEPT, Items, weight
 from up42fs.catalog.stored_items import Shelf
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable
 from up42fs.flights import Flights
 from up42fs.metrics import Metrics
-from up42fs.model.stac import StacCollection, StacItem
+from up42fs.model.stac import StacCollection, StacItem, in_order
 
 #: Age of an answer that makes the next use start a refresh, seconds.
 REFRESH_S = 60.0
 #: Timeout of a whole crawl, seconds: it sends a request per hundred rows, one after another.
 CRAWL_TIMEOUT_S = 600.0
-
-
-class CollectionSource(Protocol):
-    """Lists collections and their items, as `api.client.Client` does."""
-
-    def all_collections(self) -> AsyncIterator[StacCollection]:
-        """Every collection once, newest first; raises an `Up42fsError`."""
-        ...
-
-    def all_items(self, collection_id: str) -> AsyncIterator[StacItem]:
-        """Every item of a collection once; raises an `Up42fsError`."""
-        ...
 
 
 class Collections:
@@ -48,7 +36,7 @@ class Collections:
     def __init__(
         self,
         nursery: trio.Nursery,
-        source: CollectionSource,
+        client: Client,
         *,
         metrics: Metrics,
         items: Items | None = None,
@@ -57,7 +45,7 @@ class Collections:
         most_kept: int = MOST_KEPT,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        self._source = source
+        self._client = client
         self._metrics = metrics
         self._told = items
         self._all: Answers[None, tuple[StacCollection, ...]] = Answers(
@@ -116,7 +104,7 @@ class Collections:
     async def _crawl(self, _: None) -> tuple[StacCollection, ...]:
         self._metrics.count("catalog.collection_crawls")
         before = self._all.known(None)
-        found = tuple([collection async for collection in self._source.all_collections()])
+        found = tuple([collection async for collection in self._client.all_collections()])
         if before is not None and self._told is not None:
             known = {collection.id for collection in before}
             arrived = {c.asset_id for c in found if c.id not in known and c.asset_id is not None}
@@ -125,7 +113,7 @@ class Collections:
 
     async def _crawl_items(self, collection_id: str) -> tuple[StacItem, ...]:
         self._metrics.count("catalog.item_crawls")
-        found = in_order([item async for item in self._source.all_items(collection_id)])
+        found = in_order([item async for item in self._client.all_items(collection_id)])
         self._tell(collection_id, found)
         return found
 

@@ -21,11 +21,11 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
 from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.items import Items
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.together import MOST as BATCH
 from up42fs.errors import InvalidArgument, Offline, Up42fsError
@@ -38,27 +38,6 @@ PAUSE_AFTER_FAILURE_S = 30.0
 LONGEST_PAUSE_S = 1800.0
 #: Assets that fail in a row before the crawl pauses.
 IN_VAIN = 3
-
-
-class Learner(Protocol):
-    """Requests items (see `catalog.items.Items`)."""
-
-    @property
-    def asks_together(self) -> bool:
-        """Whether UP42 answers searches for several assets."""
-        ...
-
-    async def of_asset(self, asset: Asset) -> object:
-        """Learn the items of an asset."""
-        ...
-
-    async def learn_many(self, assets: Iterable[Asset]) -> None:
-        """Learn the items of several assets by one search."""
-        ...
-
-    def doubt(self, error: Up42fsError) -> None:
-        """Note that the last `learn_many` failed with `error`, but its assets alone succeeded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +54,7 @@ class ItemCrawl:
     def __init__(
         self,
         index: Index,
-        items: Learner,
+        items: Items,
         versions: Callable[[], Awaitable[Mapping[str, int]]],
     ) -> None:
         self._index = index
@@ -96,7 +75,7 @@ class ItemCrawl:
             return
         for asset_id in delta.assets:
             self._forget(asset_id)
-            if self._is_transformed(asset_id):
+            if self._index.is_transformed(asset_id):
                 self._missing[asset_id] = None
         self._changed.set()
 
@@ -140,7 +119,7 @@ class ItemCrawl:
     async def _next(self) -> None:
         """Request the next batch."""
         wanted = list(reversed(self._missing))[:BATCH]
-        assets = [self._index.assets[id_] for id_ in wanted if self._is_transformed(id_)]
+        assets = [self._index.assets[id_] for id_ in wanted if self._index.is_transformed(id_)]
         for asset_id in set(wanted) - {asset.id for asset in assets}:
             self._forget(asset_id)
         failed: Up42fsError | None = None
@@ -230,7 +209,3 @@ class ItemCrawl:
                 error,
             )
         self._error = error
-
-    def _is_transformed(self, asset_id: str) -> bool:
-        asset = self._index.assets.get(asset_id)
-        return asset is not None and asset.cnam_status is CnamStatus.SUCCESSFUL

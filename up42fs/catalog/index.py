@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,13 @@ from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.types import Asset, CnamStatus, Order
 
 G = TypeVar("G", str, CnamStatus)
+
+
+class ListingKind(Enum):
+    """The two listings whose rows fill the index."""
+
+    ASSETS = "assets"
+    ORDERS = "orders"
 
 
 @dataclass(frozen=True, slots=True)

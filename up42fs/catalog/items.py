@@ -25,21 +25,21 @@ searches by asset altogether (400) are the collections used, if a `fallback` is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
 
 import trio
 from cachetools import LRUCache
 
-from up42fs.catalog.stored_items import Shelved
-from up42fs.catalog.together import ItemSource, Together, equal
+from up42fs.api.client import Client
+from up42fs.catalog.stored_items import Shelf
+from up42fs.catalog.together import Together, equal
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.flights import Flights
 from up42fs.metrics import Metrics
-from up42fs.model.stac import StacAsset, StacItem
+from up42fs.model.stac import StacItem, in_order, transformed_files
 from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
@@ -52,27 +52,6 @@ SEARCH_TIMEOUT_S = 60.0
 MOST_KEPT = 4_000
 #: Assets in these states have no directory beside them, so an empty answer empties none.
 _WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED, CnamStatus.UNTOLD)
-_NO_TIME = datetime.max.replace(tzinfo=UTC)
-
-
-class ShelfOfItems(Protocol):
-    """Keeps items on disk (see `catalog.stored_items.Shelf`)."""
-
-    async def load(self, asset_ids: Sequence[str]) -> Mapping[str, Shelved]:
-        """The shelved items of some assets, by asset ID."""
-        ...
-
-    async def documents(self, asset_id: str) -> Mapping[str, Mapping[str, Any]]:
-        """The documents of an asset's items by item ID."""
-        ...
-
-    def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
-        """Keep items; each must have its document."""
-        ...
-
-    def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
-        """Keep the size of one of an asset's files, in bytes."""
-        ...
 
 
 #: The items of an asset ID, found without a search by asset.
@@ -80,7 +59,7 @@ Fallback = Callable[[str], Awaitable[Iterable[StacItem]]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Known:
     items: tuple[StacItem, ...]
     updated_at: datetime | None
     asked_at_s: float
@@ -96,23 +75,23 @@ class Items:
     def __init__(
         self,
         nursery: trio.Nursery,
-        source: ItemSource,
+        client: Client,
         *,
         metrics: Metrics,
         fallback: Fallback | None = None,
-        shelf: ShelfOfItems | None = None,
+        shelf: Shelf | None = None,
         ask_again_s: float = ASK_AGAIN_S,
         most_kept: int = MOST_KEPT,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        self._source = source
+        self._client = client
         self._metrics = metrics
         self._fallback = fallback
-        self._together = Together(source, metrics)
+        self._together = Together(client, metrics)
         self._shelf = shelf
         self._ask_again_s = ask_again_s
         self._clock = clock
-        self._kept: LRUCache[str, _Answer] = LRUCache(most_kept, lambda a: weight(a.items))
+        self._kept: LRUCache[str, _Known] = LRUCache(most_kept, lambda a: weight(a.items))
         self._flights: Flights[tuple[str, datetime], tuple[StacItem, ...]] = Flights(
             nursery, "searching the STAC items of an asset", timeout_s=SEARCH_TIMEOUT_S
         )
@@ -187,7 +166,7 @@ class Items:
         asked_at_s = self._clock()
         found = await self._together.search(list(asked))
         for asset_id, items in found.items():
-            self._shelve(asked[asset_id], _Answer(in_order(items), None, asked_at_s))
+            self._shelve(asked[asset_id], _Known(in_order(items), None, asked_at_s))
 
     async def learn(self, assets: Iterable[Asset]) -> None:
         """Learn the items of all `assets` (a page of them) by one search, if several are unknown.
@@ -204,7 +183,7 @@ class Items:
         for asset in unknown:
             items = in_order(found.get(asset.id, ()))
             if asset.cnam_status in _WITHOUT_DIRECTORY or any(map(transformed_files, items)):
-                self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
+                self._learn(asset, _Known(items, asset.updated_at, asked_at_s))
 
     def known(self, asset_id: str) -> tuple[StacItem, ...] | None:
         """The last known items, however old, or None; sends no request."""
@@ -221,7 +200,7 @@ class Items:
             if item.asset_id is not None:
                 by_asset.setdefault(item.asset_id, []).append(item)
         for asset_id, found in by_asset.items():
-            self._keep(asset_id, _Answer(in_order(found), None, self._clock(), is_lent=True))
+            self._keep(asset_id, _Known(in_order(found), None, self._clock(), is_lent=True))
 
     def forget_lent(self, asset_ids: Collection[str]) -> None:
         """Drop the items that `remember` cached for these assets; answers of searches stay."""
@@ -230,7 +209,7 @@ class Items:
             if answer is not None and answer.is_lent:
                 del self._kept[asset_id]
 
-    def _valid(self, asset: Asset) -> _Answer | None:
+    def _valid(self, asset: Asset) -> _Known | None:
         answer = self._kept.get(asset.id)
         if answer is None or answer.updated_at == asset.updated_at:
             return answer
@@ -244,7 +223,7 @@ class Items:
         self._keep(asset.id, adopted)
         return adopted
 
-    def _is_due(self, asset: Asset, answer: _Answer) -> bool:
+    def _is_due(self, asset: Asset, answer: _Known) -> bool:
         unsettled = asset.cnam_status is CnamStatus.IN_PROGRESS or (
             asset.cnam_status is CnamStatus.SUCCESSFUL
             and not any(map(transformed_files, answer.items))
@@ -255,14 +234,14 @@ class Items:
         asked_at_s = self._clock()
         try:
             self._metrics.count("catalog.item_searches")
-            found = [item async for item in self._source.search({"filter": equal(asset.id)})]
+            found = [item async for item in self._client.search({"filter": equal(asset.id)})]
         except InvalidArgument:
             if self._fallback is None:
                 raise
             self._metrics.count("catalog.item_searches_refused")
             found = list(await self._fallback(asset.id))
         items = in_order(item for item in found if item.asset_id == asset.id)
-        self._learn(asset, _Answer(items, asset.updated_at, asked_at_s))
+        self._learn(asset, _Known(items, asset.updated_at, asked_at_s))
         return items
 
     async def recall(self, assets: Iterable[Asset]) -> None:
@@ -277,41 +256,28 @@ class Items:
         for asset_id, held in (await self._shelf.load(list(wanted))).items():
             asset = wanted[asset_id]
             if held.updated_at == asset.updated_at and self._valid(asset) is None:
-                answer = _Answer(held.items, asset.updated_at, self._clock(), sizes=held.sizes)
+                answer = _Known(held.items, asset.updated_at, self._clock(), sizes=held.sizes)
                 self._keep(asset_id, answer)
 
-    async def _shelved(self, asset: Asset) -> _Answer | None:
+    async def _shelved(self, asset: Asset) -> _Known | None:
         await self.recall([asset])
         return self._valid(asset)
 
-    def _learn(self, asset: Asset, answer: _Answer) -> None:
+    def _learn(self, asset: Asset, answer: _Known) -> None:
         """Cache an answer in memory, and on the shelf if it is settled."""
         before = self._kept.get(asset.id)
         self._keep(asset.id, replace(answer, sizes=before.sizes if before else {}))
         self._shelve(asset, answer)
 
-    def _shelve(self, asset: Asset, answer: _Answer) -> None:
+    def _shelve(self, asset: Asset, answer: _Known) -> None:
         is_done = asset.cnam_status is CnamStatus.SUCCESSFUL
         if self._shelf is not None and is_done and any(map(transformed_files, answer.items)):
             self._shelf.put(asset.id, asset.updated_at, answer.items)
 
-    def _keep(self, asset_id: str, answer: _Answer) -> None:
+    def _keep(self, asset_id: str, answer: _Known) -> None:
         self._kept.pop(asset_id, None)
         if weight(answer.items) <= self._kept.maxsize:
             self._kept[asset_id] = answer
-
-
-def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
-    """The files of an item except the delivery itself, including those that cannot be read.
-
-    An untransformed item has one file, `data`, whose ID is the asset's (§5.5).
-    """
-    return tuple(file for file in item.assets if file.asset_id != item.asset_id)
-
-
-def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:
-    """Items oldest first by `created`, those without it last; then by ID."""
-    return tuple(sorted(items, key=lambda item: (item.created or _NO_TIME, item.id)))
 
 
 def weight(items: Iterable[StacItem]) -> int:

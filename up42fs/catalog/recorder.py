@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import trio
 
 from up42fs import supervise
-from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Outcome, SizeRow, Snapshot
-from up42fs.catalog.sync import Part
+from up42fs.catalog.index import Delta, Index, ListingKind
+from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, SaveResult, SizeRow, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,17 @@ FLUSH_TIMEOUT_S = 5.0
 MOST_HELD = 2000
 
 
+@dataclass(slots=True)
+class _Noted:
+    """What is to be written: changed assets and orders by ID, and rows of the smaller kinds."""
+
+    assets: set[str] = field(default_factory=set)
+    orders: set[str] = field(default_factory=set)
+    items: dict[str, ItemRow] = field(default_factory=dict)
+    sizes: dict[str, SizeRow] = field(default_factory=dict)
+    answers: dict[str, bytes | None] = field(default_factory=dict)
+
+
 class Recorder:
     """Writes the changes of one index to one snapshot."""
 
@@ -36,7 +47,7 @@ class Recorder:
         self,
         snapshot: Snapshot,
         index: Index,
-        is_synced: Callable[[Part], bool],
+        is_synced: Callable[[ListingKind], bool],
         gather_s: float = GATHER_S,
         reached: Callable[[], datetime | None] = lambda: None,
     ) -> None:
@@ -45,38 +56,34 @@ class Recorder:
         self._is_synced = is_synced
         self._gather_s = gather_s
         self._reached = reached
-        self._assets: set[str] = set()
-        self._orders: set[str] = set()
-        self._items: dict[str, ItemRow] = {}
-        self._sizes: dict[str, SizeRow] = {}
-        self._answers: dict[str, bytes | None] = {}
+        self._noted = _Noted()
         self._changed = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         snapshot.on_rebuilt = self._rebuilt
 
     def note(self, delta: Delta) -> None:
         """Remember the changes to write."""
-        self._assets |= delta.assets
-        self._orders |= delta.orders
+        self._noted.assets |= delta.assets
+        self._noted.orders |= delta.orders
         self._changed.set()
 
     def note_items(self, row: ItemRow) -> None:
         """Remember the items of an asset to write."""
-        self._items[row.asset_id] = row
+        self._noted.items[row.asset_id] = row
         self._changed.set()
 
     def unwritten_items(self, asset_id: str) -> ItemRow | None:
         """The noted items of an asset that are not in the snapshot yet."""
-        return self._items.get(asset_id)
+        return self._noted.items.get(asset_id)
 
     def note_answer(self, question: str, packed: bytes | None) -> None:
         """Remember an answer of the service; None removes it, because its subject is gone."""
-        self._answers[question] = packed
+        self._noted.answers[question] = packed
         self._changed.set()
 
     def note_size(self, row: SizeRow) -> None:
         """Remember a learned size to write."""
-        self._sizes[row.object_id] = row
+        self._noted.sizes[row.object_id] = row
         self._changed.set()
 
     async def run(self) -> None:
@@ -86,12 +93,12 @@ class Recorder:
         while True:
             await self._changed.wait()
             await trio.sleep(self._gather_s)
-            if await self._write() is Outcome.AGAIN:
+            if await self._write() is SaveResult.AGAIN:
                 pause_s = supervise.next_pause_s(pause_s, 0.0)
                 await trio.sleep(pause_s)
                 continue
             pause_s = 0.0
-            if self._is_synced(Part.ASSETS):
+            if self._is_synced(ListingKind.ASSETS):
                 await trio.to_thread.run_sync(self._snapshot.pack)
 
     async def flush(self) -> None:
@@ -107,42 +114,36 @@ class Recorder:
                 FLUSH_TIMEOUT_S,
             )
 
-    async def _write(self, *, abandons: bool = False) -> Outcome:
+    async def _write(self, *, abandons: bool = False) -> SaveResult:
         self._changed = trio.Event()
-        taken = self._assets, self._orders, self._items, self._sizes, self._answers
+        taken, self._noted = self._noted, _Noted()
         try:
-            batch = self._take()
+            batch = self._batch(taken)
             # Not abandoned when cancelled: half a write would be rolled back, but block the next.
             # At the end there is no next one, and the process must not wait for it.
             outcome = await trio.to_thread.run_sync(
                 self._snapshot.save, batch, abandon_on_cancel=abandons
             )
-        except Exception as error:
+        except BaseException as error:
+            # If cancelled, the outcome is unknown, and `flush` writes it again.
+            self._put_back(taken)
             # No thread could be started, or memory is short.
             if not supervise.is_short_of_anything(error):
                 raise
             log.debug("the catalogue is written later: %s", error)
-            outcome = Outcome.AGAIN
-        except trio.Cancelled:
-            self._put_back(*taken)  # the outcome is unknown: `flush` writes it again
-            raise
-        if outcome is not Outcome.DONE:
-            self._put_back(*taken)
+            return SaveResult.AGAIN
+        if outcome is not SaveResult.DONE:
+            self._put_back(taken)
         return outcome
 
-    def _put_back(
-        self,
-        assets: set[str],
-        orders: set[str],
-        items: dict[str, ItemRow],
-        sizes: dict[str, SizeRow],
-        answers: dict[str, bytes | None],
-    ) -> None:
+    def _put_back(self, old: _Noted) -> None:
         """Take a failed batch back; changes noted meanwhile are newer and win."""
-        self._assets, self._orders = assets | self._assets, orders | self._orders
-        self._items, self._sizes = items | self._items, sizes | self._sizes
-        self._answers = answers | self._answers
-        for held in (self._items, self._sizes, self._answers):
+        new = self._noted
+        new.assets |= old.assets
+        new.orders |= old.orders
+        new.items, new.sizes = old.items | new.items, old.sizes | new.sizes
+        new.answers = old.answers | new.answers
+        for held in (new.items, new.sizes, new.answers):
             while len(held) > MOST_HELD:  # a later mount requests them again
                 del held[next(iter(held))]
         self._changed.set()
@@ -156,23 +157,20 @@ class Recorder:
             return
 
     def _note_all(self) -> None:
-        self._assets |= set(self._index.assets)
-        self._orders |= set(self._index.orders)
+        self._noted.assets |= set(self._index.assets)
+        self._noted.orders |= set(self._index.orders)
         self._changed.set()
 
-    def _take(self) -> Batch:
+    def _batch(self, noted: _Noted) -> Batch:
         assets, orders = self._index.assets, self._index.orders
-        batch = Batch(
-            assets=[assets[id_] for id_ in self._assets if id_ in assets],
-            orders=[orders[id_] for id_ in self._orders if id_ in orders],
-            removed_assets=[id_ for id_ in self._assets if id_ not in assets],
-            removed_orders=[id_ for id_ in self._orders if id_ not in orders],
-            complete=frozenset(part.value for part in Part if self._is_synced(part)),
+        return Batch(
+            assets=[assets[id_] for id_ in noted.assets if id_ in assets],
+            orders=[orders[id_] for id_ in noted.orders if id_ in orders],
+            removed_assets=[id_ for id_ in noted.assets if id_ not in assets],
+            removed_orders=[id_ for id_ in noted.orders if id_ not in orders],
+            complete=frozenset(kind.value for kind in ListingKind if self._is_synced(kind)),
             reached=self._reached(),
-            items=[row for id_, row in self._items.items() if id_ in assets],
-            sizes=[row for row in self._sizes.values() if row.asset_id in assets],
-            answers=self._answers,
+            items=[row for id_, row in noted.items.items() if id_ in assets],
+            sizes=[row for row in noted.sizes.values() if row.asset_id in assets],
+            answers=noted.answers,
         )
-        self._assets, self._orders = set(), set()
-        self._items, self._sizes, self._answers = {}, {}, {}
-        return batch

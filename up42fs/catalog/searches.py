@@ -6,17 +6,17 @@ Knows the requests and how long an answer is fresh; nothing of directories.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import trio
 
+from up42fs.api.client import Client
 from up42fs.catalog.cached_answers import Answers
 from up42fs.errors import InvalidArgument
 from up42fs.flights import Flights
 from up42fs.metrics import Metrics
 from up42fs.model.query import Query, parse_query
-from up42fs.model.stac import StacItem
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +29,18 @@ PAGE_ROWS = 100
 MOST = 256
 
 
-class SearchSource(Protocol):
-    """Searches items, as `api.client.Client` does."""
-
-    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
-        """Every item that `body` finds, once; raises an `Up42fsError`."""
-        ...
-
-
 class Searches:
     """Asset IDs by query, cached and refreshed by age. Flights run in `nursery`."""
 
     def __init__(
         self,
         nursery: trio.Nursery,
-        source: SearchSource,
+        client: Client,
         *,
         metrics: Metrics,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        self._source = source
+        self._client = client
         self._metrics = metrics
         #: Until UP42 refuses it: add filters so that the answer has fewer assets that the terms
         #: answered from memory exclude anyway.
@@ -85,5 +77,5 @@ class Searches:
 
     async def _found(self, body: Mapping[str, Any]) -> frozenset[str]:
         self._metrics.count("catalog.searches")
-        found = [item.asset_id async for item in self._source.search(body)]
+        found = [item.asset_id async for item in self._client.search(body)]
         return frozenset(asset_id for asset_id in found if asset_id)

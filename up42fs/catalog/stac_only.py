@@ -24,17 +24,16 @@ substitutes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from up42fs.catalog.items import in_order, transformed_files
-from up42fs.model.stac import StacAsset, StacCollection, StacItem
+from up42fs.model.stac import StacAsset, StacCollection, StacItem, in_order, transformed_files
 from up42fs.types import Asset, CnamStatus, Order
 
 T = TypeVar("T")
-Row = TypeVar("Row", Asset, Order)
+Row = TypeVar("Row", bound=Asset | Order)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The key of a delivery without a name of its own.
@@ -60,22 +59,10 @@ def scenes_of(
     return tuple(Scenes(row, in_order(found.get(row.id, ()))) for row in collections)
 
 
-def assets_of(collections: Iterable[StacCollection], items: Iterable[StacItem]) -> list[Asset]:
-    """Every asset that has a collection, in the collections' order."""
-    parts = map(asset_part, scenes_of(collections, items))
-    return list(merged((part for part in parts if part is not None), merge_assets).values())
-
-
-def orders_of(collections: Iterable[StacCollection], items: Iterable[StacItem]) -> list[Order]:
-    """Every order that a collection names, in the collections' order."""
-    parts = map(order_part, scenes_of(collections, items))
-    return list(merged((part for part in parts if part is not None), merge_orders).values())
-
-
 def asset_part(scenes: Scenes) -> Asset | None:
     """The asset by one collection's data; None if none is named."""
     collection, items = scenes.collection, scenes.items
-    asset_id = _first([collection.asset_id, *(item.asset_id for item in items)])
+    asset_id = _said(scenes, "asset_id")
     if asset_id is None:
         return None
     original = _original(scenes, asset_id)
@@ -91,21 +78,18 @@ def asset_part(scenes: Scenes) -> Asset | None:
         tags=collection.user_tags or _joined(item.user_tags for item in items),
         cnam_status=_status(items),
         content_type=original.media_type if original else None,
-        order_id=_first([collection.order_id, *(item.order_id for item in items)]),
-        account_id=_first([collection.account_id, *(item.account_id for item in items)]),
-        workspace_id=_first([collection.workspace_id, *(item.workspace_id for item in items)]),
+        order_id=_said(scenes, "order_id"),
+        account_id=_said(scenes, "account_id"),
+        workspace_id=_said(scenes, "workspace_id"),
         product_id=collection.product_id,
-        collection=_first(
-            [collection.product_collection, *(item.product_collection for item in items)]
-        ),
+        collection=_said(scenes, "product_collection"),
         source=collection.source,
     )
 
 
 def order_part(scenes: Scenes) -> Order | None:
     """The order by one collection's data; None if none is named."""
-    collection, items = scenes.collection, scenes.items
-    order_id = _first([collection.order_id, *(item.order_id for item in items)])
+    collection, order_id = scenes.collection, _said(scenes, "order_id")
     if order_id is None:
         return None
     created_at, updated_at = _times(scenes)
@@ -122,53 +106,26 @@ def order_part(scenes: Scenes) -> Order | None:
     )
 
 
-def merged(parts: Iterable[Row], merge: Callable[[Row, Row], Row]) -> dict[str, Row]:
-    """Merge parts of the same ID; returns rows by ID, in order of appearance."""
+def merged(parts: Iterable[Row | None]) -> dict[str, Row]:
+    """Merge the parts of each row; returns rows by ID, in order of appearance."""
     rows: dict[str, Row] = {}
     for part in parts:
-        known = rows.get(part.id)
-        rows[part.id] = part if known is None else merge(known, part)
+        if part is not None:
+            rows[part.id] = _merge(rows[part.id], part) if part.id in rows else part
     return rows
 
 
-def merge_assets(one: Asset, two: Asset) -> Asset:
-    """Merge two parts of an asset; a field that both have is taken from `one`."""
-    return Asset(
-        id=one.id,
-        name=_first([one.name, two.name]),
-        title=_first([one.title, two.title]),
-        size=None,
-        created_at=min(one.created_at, two.created_at),
-        updated_at=max(one.updated_at, two.updated_at),
-        tags=_joined([one.tags, two.tags]),
-        cnam_status=(
-            CnamStatus.SUCCESSFUL
-            if CnamStatus.SUCCESSFUL in (one.cnam_status, two.cnam_status)
-            else one.cnam_status
-        ),
-        content_type=_first([one.content_type, two.content_type]),
-        order_id=_first([one.order_id, two.order_id]),
-        account_id=_first([one.account_id, two.account_id]),
-        workspace_id=_first([one.workspace_id, two.workspace_id]),
-        product_id=_first([one.product_id, two.product_id]),
-        collection=_first([one.collection, two.collection]),
-        source=_first([one.source, two.source]),
-    )
-
-
-def merge_orders(one: Order, two: Order) -> Order:
-    """Merge two parts of an order; a field that both have is taken from `one`."""
-    return Order(
-        id=one.id,
-        display_name=None,
-        status=_first([one.status, two.status]),
-        type=None,
-        created_at=min(one.created_at, two.created_at),
-        updated_at=max(one.updated_at, two.updated_at),
-        account_id=_first([one.account_id, two.account_id]),
-        workspace_id=_first([one.workspace_id, two.workspace_id]),
-        product_id=_first([one.product_id, two.product_id]),
-    )
+def _merge(one: Row, two: Row) -> Row:
+    """Merge two parts of a row; a field that both have is taken from `one`."""
+    pairs = {
+        field.name: (getattr(one, field.name), getattr(two, field.name)) for field in fields(one)
+    }
+    values: dict[str, Any] = {name: _first(pair) for name, pair in pairs.items()}
+    values["created_at"], values["updated_at"] = min(pairs["created_at"]), max(pairs["updated_at"])
+    values["tags"] = _joined(pairs["tags"])
+    if CnamStatus.SUCCESSFUL in pairs.get("cnam_status", ()):
+        values["cnam_status"] = CnamStatus.SUCCESSFUL
+    return replace(one, **values)
 
 
 def _original(scenes: Scenes, asset_id: str) -> StacAsset | None:
@@ -202,6 +159,11 @@ def _extent_start(collection: StacCollection) -> Iterator[datetime]:
         yield (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (LookupError, TypeError, ValueError, OverflowError):
         return
+
+
+def _said(scenes: Scenes, field: str) -> str | None:
+    """A field of the collection, or of the first item that has it."""
+    return _first(getattr(one, field) for one in (scenes.collection, *scenes.items))
 
 
 def _first(values: Iterable[T | None]) -> T | None:

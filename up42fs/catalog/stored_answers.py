@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 import trio
 
-from up42fs.catalog.parts import Part
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot.snapshot import Snapshot
 
@@ -22,7 +21,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class StoredAnswers(Generic[K, V]):
     """Answers to one kind of question. `question` names one; `pack` and `unpack` encode it."""
 
     def __init__(
@@ -57,23 +56,3 @@ class Kept(Generic[K, V]):
         except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
             log.debug("the stored answer %s cannot be used: %s", question, error)
             return None
-
-
-class KeptCounts:
-    """By how many rows a listing's total is off (see `parts.Uncounted`). `note` keeps an answer."""
-
-    def __init__(self, snapshot: Snapshot, note: Callable[[str, bytes], None]) -> None:
-        self._snapshot = snapshot
-        self._note = note
-
-    def load(self, part: Part) -> int:
-        """The kept number, else 0. Never raises."""
-        packed = self._snapshot.answer(f"uncounted {part.value}")
-        try:
-            return int(packed) if packed else 0
-        except ValueError:
-            return 0
-
-    def save(self, part: Part, uncounted: int) -> None:
-        """Keep a number."""
-        self._note(f"uncounted {part.value}", str(uncounted).encode())

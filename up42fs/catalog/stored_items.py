@@ -18,7 +18,7 @@ import trio
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
-from up42fs.catalog.stored_answers import Kept
+from up42fs.catalog.stored_answers import StoredAnswers
 from up42fs.model.stac import StacCollection, StacItem
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,14 @@ class Shelf:
         self._snapshot = snapshot
         self._recorder = recorder
         #: The list of all collections, and the items of each that was opened.
-        self.collections: Kept[None, tuple[StacCollection, ...]] = Kept(
+        self.collections: StoredAnswers[None, tuple[StacCollection, ...]] = StoredAnswers(
             snapshot,
             recorder,
             question=lambda _: "collections",
             pack=item_rows.pack_collections,
             unpack=item_rows.unpack_collections,
         )
-        self.items_of_collections: Kept[str, tuple[StacItem, ...]] = Kept(
+        self.items_of_collections: StoredAnswers[str, tuple[StacItem, ...]] = StoredAnswers(
             snapshot,
             recorder,
             question=lambda collection_id: f"items of {collection_id}",

@@ -11,10 +11,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from up42fs.catalog.items import transformed_files
 from up42fs.catalog.snapshot.item_rows import unpack
 from up42fs.catalog.snapshot.tables import EXTENSION, SEPARATOR
 from up42fs.model.names import asset_name, safe_name, split_extension
+from up42fs.model.stac import transformed_files
 from up42fs.model.stac_documents import file_names, item_names
 
 _ASSET = (

@@ -1,6 +1,6 @@
 """Keeps the index in step with the service: one full pass, then small refreshes.
 
-Knows nothing of HTTP or JSON: it drives the two `Listing`s it is given.
+Knows when a listing is read; `listings` knows which requests that takes.
 
 Theory. Two listings, assets and orders, are each *unsynced* until their first full pass is
 complete. A caller that needs a complete listing awaits `ready`; a failed pass raises its error
@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,17 +33,23 @@ from typing import Any
 import trio
 
 from up42fs import supervise
-from up42fs.catalog.index import Changes, Delta, Index
-from up42fs.catalog.parts import Listing, Part, Rows, Uncounted
+from up42fs.api.pages import in_batches
+from up42fs.catalog.index import Changes, Delta, Index, ListingKind
+from up42fs.catalog.listings import (
+    BEING_FULFILLED,
+    AssetListing,
+    OrderListing,
+    OwnAssets,
+    StorageListing,
+)
 from up42fs.catalog.recent_edits import Edited
-from up42fs.catalog.rows import closing, in_batches
+from up42fs.catalog.snapshot.tables import UNCOUNTED
 from up42fs.catalog.totals import Totals
-from up42fs.catalog.unsettled import Narrow, look_at_assets, look_at_orders
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError, copied
-from up42fs.types import Asset, Order
+from up42fs.types import Asset, CnamStatus, Order
 
-__all__ = ["Listing", "Part", "Rows", "Sync"]
+ASSETS, ORDERS = ListingKind.ASSETS, ListingKind.ORDERS
 
 log = logging.getLogger(__name__)
 
@@ -83,64 +90,65 @@ class Sync:
         self,
         index: Index,
         *,
-        assets: Listing[Asset],
-        orders: Listing[Order],
+        assets: AssetListing,
+        orders: OrderListing,
         on_change: Callable[[Delta], None],
         refresh_s: float,
-        known: Collection[Part] = (),
+        known: Collection[ListingKind] = (),
         edited: Edited | None = None,
-        narrow: Callable[[], Narrow | None] = lambda: None,
         reached: datetime | None = None,
-        uncounted: Uncounted | None = None,
+        uncounted: Mapping[str, int] | None = None,
+        keep: Callable[[str, bytes | None], None] | None = None,
     ) -> None:
         """`known` listings are in the index already, complete when they were stored.
 
-        If the assets are incomplete, the index has those created after `reached`. `narrow` returns
-        the interface for narrower requests, None if there is none. Edits in `edited` are not undone
-        by rows requested before them. `uncounted` keeps across mounts by how many rows totals are
-        off.
+        If the assets are incomplete, the index has those created after `reached`. Edits in `edited`
+        are not undone by rows requested before them. `uncounted` says by how many rows the totals
+        of known listings are off; `keep` stores that for later mounts.
         """
         self._edited = edited or Edited()
         self._index = index
-        self._listings: dict[Part, Listing[Any]] = {Part.ASSETS: assets, Part.ORDERS: orders}
-        self._states = {part: _State(synced=part in known) for part in Part}
-        for part in known:
-            self._states[part].refreshes = 1  # the next pass is a refresh
-            if uncounted is not None:
-                self._states[part].totals.uncounted = uncounted.load(part)
-        self._uncounted = uncounted
-        index.is_complete = Part.ASSETS in known
+        self._assets = assets
+        self._listings: Mapping[ListingKind, StorageListing[Any]] = {
+            ASSETS: assets,
+            ORDERS: orders,
+        }
+        self._states = {kind: _State(synced=kind in known) for kind in ListingKind}
+        for kind in known:
+            self._states[kind].refreshes = 1  # the next pass is a refresh
+            self._states[kind].totals.uncounted = (uncounted or {}).get(kind.value, 0)
+        self._keep_answer = keep or (lambda _question, _value: None)
+        index.is_complete = ASSETS in known
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
         #: Set while a requested refresh waits for the end of its pause.
         self._asked = trio.Event()
         self._asked_not_before_s = -math.inf
-        self._narrow = narrow
         #: Progress of the first pass over the assets: all created after this time are known.
-        self.reached = None if Part.ASSETS in known else reached
+        self.reached = None if ASSETS in known else reached
         self._orders_known: set[str] = set()
         self._order_turns: dict[str, Turns] = {}
 
     async def run(self) -> None:
         """Sync for ever; start it once, cancel it at unmount."""
         async with trio.open_nursery() as nursery:
-            for part in Part:
-                supervise.start_for_good(nursery, self._keep, part)
+            for kind in ListingKind:
+                supervise.start_for_good(nursery, self._keep, kind)
             while True:
                 await self._asked.wait()
                 self._asked = trio.Event()
                 await trio.sleep_until(self._asked_not_before_s)
                 self.refresh_soon()
 
-    async def ready(self, *parts: Part, timeout_s: float) -> None:
-        """Return once the first pass over `parts` is complete.
+    async def ready(self, *kinds: ListingKind, timeout_s: float) -> None:
+        """Return once the first pass over `kinds` is complete.
 
         Raises the error of a pass that failed meanwhile. If no rows came for `timeout_s` seconds,
         and in any case after MOST_WAITS times that, it raises the last error of a request of this
         pass or of the one before; DeadlineExceeded if there was none.
         """
-        waiting = [self._states[part] for part in parts if not self._states[part].synced]
+        waiting = [self._states[kind] for kind in kinds if not self._states[kind].synced]
         if not waiting:
             return
         asked_s = trio.current_time()
@@ -166,43 +174,43 @@ class Sync:
         Until all assets are listed, this order's are requested alone. If that finds none, this
         waits for the whole listing: it is unknown which fields a server searches.
         """
-        if self._states[Part.ASSETS].synced or order_id in self._orders_known:
+        if self._states[ASSETS].synced or order_id in self._orders_known:
             return
-        narrow = self._narrow()
-        if narrow is not None:
+        own = self._assets.own
+        if own is not None:
             late = f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
             with within(timeout_s, late):
                 try:
                     async with self._order_turns.setdefault(order_id, Turns()).turn():
-                        if await self._learn_order(order_id, narrow):
+                        if await self._learn_order(order_id, own):
                             return
                 except NotFound:  # UP42 lists no assets any more: read STAC's listing
                     pass
-        await self.ready(Part.ASSETS, timeout_s=timeout_s)
+        await self.ready(ASSETS, timeout_s=timeout_s)
 
-    async def _learn_order(self, order_id: str, narrow: Narrow) -> bool:
+    async def _learn_order(self, order_id: str, own: OwnAssets) -> bool:
         """Request an order's assets alone; return whether they are known now."""
-        if self._states[Part.ASSETS].synced or order_id in self._orders_known:
+        if self._states[ASSETS].synced or order_id in self._orders_known:
             return True
         asked_s = trio.current_time()
-        rows = await narrow.of_order(order_id)
-        if not self._states[Part.ASSETS].synced:
-            self._apply(Part.ASSETS, tuple(rows), frozenset(), asked_s)
+        rows = await own.of_order(order_id)
+        if not self._states[ASSETS].synced:
+            self._apply(ASSETS, rows, frozenset(), asked_s)
             if rows:
                 self._orders_known.add(order_id)
-        return bool(rows) or self._states[Part.ASSETS].synced
+        return bool(rows) or self._states[ASSETS].synced
 
-    async def synced(self, part: Part) -> None:
+    async def synced(self, kind: ListingKind) -> None:
         """Return once a listing is complete, however long that takes."""
-        state = self._states[part]
+        state = self._states[kind]
         while not state.synced:
             await state.attempt.wait()
             if not state.synced:
                 await trio.sleep(PAUSE_AFTER_FAILURE_S)
 
-    def is_synced(self, part: Part) -> bool:
+    def is_synced(self, kind: ListingKind) -> bool:
         """Whether a listing is complete."""
-        return self._states[part].synced
+        return self._states[kind].synced
 
     def refresh_now(self) -> None:
         """Refresh without waiting for the next interval."""
@@ -224,7 +232,7 @@ class Sync:
         """For `status.json`: per listing, whether it is complete, how old, and the last error."""
         now_s = trio.current_time()
         return {
-            part.value: {
+            kind.value: {
                 "complete": state.synced,
                 "rows_so_far": None if state.synced else state.partial_rows,
                 "seconds_since_refresh": (
@@ -235,7 +243,7 @@ class Sync:
                 "uncounted": state.totals.uncounted,
                 "error": str(state.error) if state.error else None,
             }
-            for part, state in self._states.items()
+            for kind, state in self._states.items()
         }
 
     async def _first_pass(self, state: _State) -> None:
@@ -244,155 +252,152 @@ class Sync:
             if not state.synced and state.error is not None:
                 raise copied(state.error)
 
-    async def _keep(self, part: Part) -> None:
+    async def _keep(self, kind: ListingKind) -> None:
         while True:
             # Taken before the attempt, which may miss a refresh requested during it.
             wanted = self._wanted
-            pause_s = self._refresh_s if await self._attempt(part) else PAUSE_AFTER_FAILURE_S
+            pause_s = self._refresh_s if await self._attempt(kind) else PAUSE_AFTER_FAILURE_S
             with trio.move_on_after(pause_s):
                 await wanted.wait()
             if wanted is self._wanted and wanted.is_set():
                 self._wanted = trio.Event()
 
-    async def _attempt(self, part: Part) -> bool:
-        state = self._states[part]
+    async def _attempt(self, kind: ListingKind) -> bool:
+        state = self._states[kind]
         if state.attempt.is_set():
             state.attempt = trio.Event()
         try:
             state.trouble = Trouble()
             with watched(state.trouble):
-                await self._pass(part, state)
+                await self._pass(kind, state)
         except Up42fsError as error:
-            _report(part, state, error)
+            _report(kind, state, error)
             state.error = error
             return False
         except Exception as error:
-            log.exception("refreshing the %s failed unexpectedly", part.value)
-            state.error = Unavailable(f"refreshing the {part.value} failed: {error!r}")
+            log.exception("refreshing the %s failed unexpectedly", kind.value)
+            state.error = Unavailable(f"refreshing the {kind.value} failed: {error!r}")
             return False
         else:
             if state.error is not None and state.synced:
-                log.info("refreshing the %s works again", part.value)
+                log.info("refreshing the %s works again", kind.value)
             state.error = None
             state.synced_at_s = trio.current_time()
             return True
         finally:
             state.attempt.set()
 
-    async def _pass(self, part: Part, state: _State) -> None:
+    async def _pass(self, kind: ListingKind, state: _State) -> None:
         is_first = not state.synced
-        narrow = self._narrow()
-        if is_first and part is Part.ASSETS and self.reached is not None and narrow is not None:
+        own = self._assets.own
+        if is_first and kind is ASSETS and self.reached is not None and own is not None:
+            # The rest of an interrupted first pass.
+            log.info("going on with the listing of assets that was cut off at %s", self.reached)
             reached, self.reached = self.reached, None  # if this fails, all is read
-            await self._go_on(reached, state, narrow)
-            found_all = await self._refresh(part)
+            await self._read(kind, state, own.older_than(reached), set(self._index.assets))
+            found_all = await self._refresh(kind)
         else:
-            found_all = state.refreshes % FULL_PASS_EVERY != 0 and await self._refresh(part)
+            found_all = state.refreshes % FULL_PASS_EVERY != 0 and await self._refresh(kind)
         if not found_all:
             is_for_total = state.total is not None and not is_first
-            found = await self._full_pass(part, state)
+            found = await self._full_pass(kind, state)
             if is_for_total:
                 state.totals.acted_on(state.refreshes, found=found)
         elif not is_first:
-            await self._look_again(part, state)
+            await self._look_again(kind, state)
         state.refreshes += 1
         state.synced = True
-        if is_first and part is Part.ASSETS:
+        if is_first and kind is ASSETS:
             self._orders_known.clear()
             self.reached = None
             self._tell(self._index.complete())
 
-    async def _go_on(self, reached: datetime, state: _State, narrow: Narrow) -> None:
-        """Read the rest of an interrupted first pass."""
-        log.info("going on with the listing of assets that was cut off at %s", reached)
-        state.partial_rows = len(self._index.assets)
-        asked_s = trio.current_time()
-        async with closing(in_batches(narrow.older_than(reached), BATCH)) as batches:
-            async for rows in batches:
-                state.partial_rows += len(rows)
-                self._apply(Part.ASSETS, tuple(rows), frozenset(), asked_s)
-                self._reach(rows)
-
-    def _reach(self, rows: Sequence[Asset]) -> None:
-        """Note the progress of a first pass; only rows that come newest first can be continued."""
-        last = rows[-1].created_at
-        if self.reached is None or last <= self.reached:
-            self.reached = last
-
-    async def _look_again(self, part: Part, state: _State) -> None:
+    async def _look_again(self, kind: ListingKind, state: _State) -> None:
         """Request unfinished rows: of one listing in one refresh, of the other in the next."""
-        narrow = self._narrow()
-        if narrow is None or state.refreshes % 2 != (part is Part.ORDERS):
+        if state.refreshes % 2 != (kind is ORDERS):
             return
-        asked_s = trio.current_time()
-        if part is Part.ASSETS:
-            changes = await look_at_assets(self._index, narrow)
-            self._apply(part, changes.assets, changes.removed_assets, asked_s)
-        else:
-            changes = await look_at_orders(self._index, narrow)
-            self._apply(part, changes.orders, changes.removed_orders, asked_s)
+        own, unsettled = self._listings[kind].own, self._unsettled(kind)
+        if own is not None and unsettled:
+            asked_s = trio.current_time()
+            rows, gone = await own.look_again(unsettled)
+            self._apply(kind, rows, gone, asked_s)
 
-    async def _full_pass(self, part: Part, state: _State) -> bool:
+    def _unsettled(self, kind: ListingKind) -> list[Any]:
+        """The rows that UP42 is still working on, as far as is known."""
+        if kind is ASSETS:
+            return list(self._index.with_status(CnamStatus.IN_PROGRESS))
+        return [order for order in self._index.orders.values() if order.status == BEING_FULFILLED]
+
+    async def _read(
+        self, kind: ListingKind, state: _State, rows: AsyncGenerator[Any, None], found: set[str]
+    ) -> None:
+        """Apply rows as they come; add their IDs to `found`."""
+        asked_s = trio.current_time()
+        async with aclosing(in_batches(rows, BATCH)) as batches:
+            async for batch in batches:
+                found |= {row.id for row in batch}
+                state.partial_rows = len(found)
+                self._apply(kind, batch, frozenset(), asked_s)
+                # Only rows that come newest first can be continued.
+                last = batch[-1].created_at
+                is_progress = self.reached is None or last <= self.reached
+                if not state.synced and kind is ASSETS and is_progress:
+                    self.reached = last
+
+    async def _full_pass(self, kind: ListingKind, state: _State) -> bool:
         """Read everything; return whether rows are gone or were unknown."""
         found: set[str] = set()
-        known = set(self._known(part))
+        known = set(self._known(kind))
         asked_s = trio.current_time()
-        async with closing(in_batches(self._listings[part].everything(), BATCH)) as batches:
-            async for rows in batches:
-                found |= {row.id for row in rows}
-                state.partial_rows = len(found)
-                self._apply(part, tuple(rows), frozenset(), asked_s)
-                if not state.synced and part is Part.ASSETS:
-                    self._reach(rows)
-        gone = self._known(part).keys() - found
-        self._apply(part, (), frozenset(gone), asked_s)
-        self._count(part, state, len(found))
+        await self._read(kind, state, self._listings[kind].everything(), found)
+        gone = self._known(kind).keys() - found
+        self._apply(kind, (), frozenset(gone), asked_s)
+        self._count(kind, state, len(found))
         return found != known
 
-    def _count(self, part: Part, state: _State, rows: int) -> None:
+    def _count(self, kind: ListingKind, state: _State, rows: int) -> None:
         """Compare the total of a listing that was read whole with its number of rows."""
         before = state.totals.uncounted
-        told = self._listings[part].told()
+        told = self._listings[kind].told()
         state.totals.read_whole(state.total if told is None else told, rows)
         if state.totals.uncounted != before:
             log.info(
                 "UP42 counts %d %s more than it lists under an ID of their own; what is removed "
-                "is noticed all the same", state.totals.uncounted, part.value,
+                "is noticed all the same", state.totals.uncounted, kind.value,
             )  # fmt: skip
-            if self._uncounted is not None:
-                self._uncounted.save(part, state.totals.uncounted)
+            self._keep_answer(UNCOUNTED + kind.value, str(state.totals.uncounted).encode())
 
-    async def _refresh(self, part: Part) -> bool:
+    async def _refresh(self, kind: ListingKind) -> bool:
         """Read the rows changed since the last pass; return False if a full pass is needed."""
-        state, known = self._states[part], self._known(part)
+        state, known = self._states[kind], self._known(kind)
         state.total = None
         asked_s = trio.current_time()
         changed: list[Asset | Order] = []
         for number in range(MAX_NEWEST_PAGES):
-            page = await self._listings[part].newest(number)
+            page = await self._listings[kind].newest(number)
             # If a row is listed twice with different contents, the first one counts: else it would
             # change with every refresh.
             rows = {row.id: row for row in reversed(page.items)}
             changed += (row for row in rows.values() if known.get(row.id) != row)
             familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])
             if familiar or number + 1 >= page.total_pages:
-                self._apply(part, tuple(changed), frozenset(), asked_s)
+                self._apply(kind, changed, frozenset(), asked_s)
                 state.total = page.total
-                known = self._known(part)
+                known = self._known(kind)
                 return state.totals.is_explained(page.total, len(known), state.refreshes)
         return False
 
-    def _known(self, part: Part) -> Mapping[str, Asset | Order]:
-        return self._index.assets if part is Part.ASSETS else self._index.orders
+    def _known(self, kind: ListingKind) -> Mapping[str, Asset | Order]:
+        return self._index.assets if kind is ASSETS else self._index.orders
 
     def _apply(
-        self, part: Part, rows: tuple[Any, ...], gone: frozenset[str], asked_s: float
+        self, kind: ListingKind, rows: Sequence[Any], gone: frozenset[str], asked_s: float
     ) -> None:
-        if part is Part.ASSETS:
+        if kind is ASSETS:
             rows, gone = self._edited.settle(rows, gone, asked_s)
-            changes = Changes(assets=rows, removed_assets=gone)
+            changes = Changes(assets=tuple(rows), removed_assets=gone)
         else:
-            changes = Changes(orders=rows, removed_orders=gone)
+            changes = Changes(orders=tuple(rows), removed_orders=gone)
         self._tell(self._index.apply(changes))
 
     def _tell(self, delta: Delta) -> None:
@@ -404,6 +409,6 @@ def _same(known: Asset | Order | None, row: Asset | Order) -> bool:
     return known is not None and known.updated_at == row.updated_at
 
 
-def _report(part: Part, state: _State, error: Up42fsError) -> None:
+def _report(kind: ListingKind, state: _State, error: Up42fsError) -> None:
     if state.error is None or str(state.error) != str(error):
-        log.warning("refreshing the %s failed, the last known state stays: %s", part.value, error)
+        log.warning("refreshing the %s failed, the last known state stays: %s", kind.value, error)

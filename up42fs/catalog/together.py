@@ -16,9 +16,10 @@ form; a single one may be the fault of a single item.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from up42fs.api.client import Client
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacItem
@@ -33,19 +34,11 @@ DOUBTS = 2
 Expression = dict[str, Any]
 
 
-class ItemSource(Protocol):
-    """Searches items, as `api.client.Client` does."""
-
-    def search(self, body: Mapping[str, Any]) -> AsyncIterator[StacItem]:
-        """Every item that `body` (without `limit`) finds, once; raises an `Up42fsError`."""
-        ...
-
-
 class Together:
     """Searches for the items of several assets."""
 
-    def __init__(self, source: ItemSource, metrics: Metrics) -> None:
-        self._source = source
+    def __init__(self, client: Client, metrics: Metrics) -> None:
+        self._client = client
         self._metrics = metrics
         self._forms: list[tuple[str, Callable[[Sequence[str]], Expression]]] = [
             ("`in`", among),
@@ -62,7 +55,7 @@ class Together:
     async def search(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
         """The items of these assets by asset ID; assets without items are missing.
 
-        Raises InvalidArgument if UP42 accepts no form of the search, and the errors of the source.
+        Raises InvalidArgument if UP42 accepts no form of the search, and the errors of the client.
         """
         while self._forms:
             try:
@@ -101,7 +94,7 @@ class Together:
         self._metrics.count("catalog.item_searches")
         asked = set(asset_ids)
         found: dict[str, list[StacItem]] = {}
-        async for item in self._source.search({"filter": form(sorted(asked))}):
+        async for item in self._client.search({"filter": form(sorted(asked))}):
             if item.asset_id in asked:
                 found.setdefault(item.asset_id, []).append(item)
         return found

@@ -27,18 +27,16 @@ import trio
 from up42fs import __version__, supervise
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
-from up42fs.catalog.index import Delta, Index
+from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
-from up42fs.catalog.listings import Assets, ListedNarrowly, Orders
-from up42fs.catalog.metadata import AssetMetadata, ListedMetadata, StacMetadata
+from up42fs.catalog.listings import AssetListing, OrderListing
+from up42fs.catalog.metadata import AssetMetadata
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
-from up42fs.catalog.stac_listing import AssetListing, OrderListing
-from up42fs.catalog.stored_answers import KeptCounts
 from up42fs.catalog.stored_items import Shelf
-from up42fs.catalog.sync import Part, Sync
+from up42fs.catalog.sync import Sync
 from up42fs.catalog.transformations import Transformations
 from up42fs.config.settings import Settings
 from up42fs.engine import prometheus
@@ -110,27 +108,27 @@ class Engine(Paths):
 
         self.index = Index()
         self._load(stored)
-        self._assets = AssetListing(Assets(self._client), self._client)
-        self._orders = OrderListing(Orders(self._client), self._client)
+        self._assets = AssetListing(self._client)
+        self._orders = OrderListing(self._client)
         self._edited = Edited()
+        keep = self._keep if snapshot else None
         self.sync = Sync(
             self.index,
             assets=self._assets,
             orders=self._orders,
             on_change=self._changed,
             refresh_s=settings.refresh,
-            known=[part for part in Part if getattr(stored, f"{part.value}_complete")],
+            known=[kind for kind in ListingKind if getattr(stored, f"{kind.value}_complete")],
             edited=self._edited,
-            narrow=self._narrow,
             reached=stored.reached,
-            uncounted=KeptCounts(snapshot, self._keep) if snapshot else None,
+            uncounted=stored.uncounted,
+            keep=keep,
         )
         self._recorder = (
             Recorder(snapshot, self.index, self.sync.is_synced, reached=lambda: self.sync.reached)
             if snapshot
             else None
         )
-        keep = self._keep if snapshot else None
         self._naming = Naming(self.index, keep)
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
@@ -291,17 +289,10 @@ class Engine(Paths):
         self.index.load(stored.assets, stored.orders)
         self.index.assets.extensions.update(stored.extensions)
 
-    def _narrow(self) -> ListedNarrowly | None:
-        return ListedNarrowly(self._client) if self._assets.mode == "assets" else None
-
     def _make_edits(self, place: Path | None) -> Edits:
         if place is None:
             raise ValueError("edits are journalled for a place: none is given")
-        source = AssetMetadata(
-            ListedMetadata(self._client),
-            StacMetadata(self._client),
-            lambda: self._assets.mode == "stac",
-        )
+        source = AssetMetadata(self._client, lambda: self._assets.own is None)
         return Edits(
             self.index,
             source,
@@ -338,7 +329,7 @@ class Engine(Paths):
         """Once all assets are listed, fetch their items, with the lowest priority."""
         if self._shelf is None:
             return
-        await self.sync.synced(Part.ASSETS)
+        await self.sync.synced(ListingKind.ASSETS)
         await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
         self._crawl = ItemCrawl(self.index, self._items, self._shelf.versions)
         await self._crawl.run()
@@ -373,7 +364,7 @@ class Engine(Paths):
         self.sync.refresh_now()
 
     def _notes(self) -> Iterator[str]:
-        if not self.index.assets and self.sync.is_synced(Part.ASSETS):
+        if not self.index.assets and self.sync.is_synced(ListingKind.ASSETS):
             yield nothing_found(self.settings)
         for listing in (self._assets, self._orders):
             if listing.missing:

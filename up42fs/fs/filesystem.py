@@ -26,8 +26,8 @@ from functools import partial
 import trio
 
 from up42fs.api.client import Client
-from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.sync import MOST_WAITS, Part, Sync
+from up42fs.catalog.index import Delta, Index, ListingKind
+from up42fs.catalog.sync import MOST_WAITS, Sync
 from up42fs.deadlines import request_s, within
 from up42fs.errors import (
     InvalidArgument,
@@ -89,14 +89,14 @@ BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
 #: The most that is prefetched for readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
-_NEEDS: dict[Kind, tuple[Part, ...]] = {
-    Kind.ORDERS: (Part.ORDERS,),
-    Kind.TAGS: (Part.ASSETS,),
-    Kind.TAG: (Part.ASSETS,),
-    Kind.STATUS: (Part.ASSETS,),
-    Kind.ASSETS: (Part.ASSETS,),
-    Kind.STAC: (Part.ASSETS,),
-    Kind.SEARCH: (Part.ASSETS, Part.ORDERS),
+_NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
+    Kind.ORDERS: (ListingKind.ORDERS,),
+    Kind.TAGS: (ListingKind.ASSETS,),
+    Kind.TAG: (ListingKind.ASSETS,),
+    Kind.STATUS: (ListingKind.ASSETS,),
+    Kind.ASSETS: (ListingKind.ASSETS,),
+    Kind.STAC: (ListingKind.ASSETS,),
+    Kind.SEARCH: (ListingKind.ASSETS, ListingKind.ORDERS),
 }
 
 
@@ -478,7 +478,7 @@ class Filesystem:
         node = self._find(directory, name)
         if node is None and directory.kind is Kind.ORDERS and not self._index.is_complete:
             # An order that UP42 does not list is known only through its assets.
-            await self._catalogue.ready(Part.ASSETS, timeout_s=LISTING_TIMEOUT_S)
+            await self._catalogue.ready(ListingKind.ASSETS, timeout_s=LISTING_TIMEOUT_S)
             node = self._find(directory, name)
         return node
 

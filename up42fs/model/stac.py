@@ -7,10 +7,11 @@ sent it, for display to the user; comparisons ignore it.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_NO_TIME = dt.datetime.max.replace(tzinfo=dt.UTC)
 #: `epsg` of a file that declares no reference system.
 NO_EPSG = 0
 
@@ -91,3 +92,16 @@ class StacCollection:
     user_title: str | None = None
     user_tags: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
+    """The files of an item except the delivery itself, including those that cannot be read.
+
+    An untransformed item has one file, `data`, whose ID is the asset's (§5.5).
+    """
+    return tuple(file for file in item.assets if file.asset_id != item.asset_id)
+
+
+def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:
+    """Items oldest first by `created`, those without it last; then by ID."""
+    return tuple(sorted(items, key=lambda item: (item.created or _NO_TIME, item.id)))

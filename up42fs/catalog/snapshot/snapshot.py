@@ -93,6 +93,8 @@ class Stored:
     transformed_us: Mapping[str, int] = field(default_factory=dict)
     #: By asset ID, the learned extensions of assets without a name.
     extensions: Mapping[str, str] = field(default_factory=dict)
+    #: By listing, how many rows its total counts more than it lists.
+    uncounted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | 
     return directory / f"catalogue-{blake2b(identity.encode(), digest_size=12).hexdigest()}.sqlite"
 
 
-class Outcome(Enum):
+class SaveResult(Enum):
     """The result of saving a batch."""
 
     DONE = "written, or there is no use in writing it"
@@ -182,11 +184,11 @@ class Snapshot:
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
 
-    def save(self, batch: Batch) -> Outcome:
+    def save(self, batch: Batch) -> SaveResult:
         """Write a batch. Never raises."""
         with self._lock:
             if self._is_off:
-                return Outcome.DONE
+                return SaveResult.DONE
             try:
                 database = self._open()
             except Exception as error:
@@ -198,7 +200,7 @@ class Snapshot:
             if self._is_waiting:
                 self._is_waiting = False
                 log.info("the catalogue is stored in %s again", self._path)
-            return Outcome.DONE
+            return SaveResult.DONE
 
     def pack(self) -> None:
         """Pack the assets anew if many changed since the last time. Never raises."""
@@ -229,7 +231,7 @@ class Snapshot:
                 self._suffer(error, reading=True)
                 return []
 
-    def _suffer(self, error: Exception, *, reading: bool) -> Outcome:
+    def _suffer(self, error: Exception, *, reading: bool) -> SaveResult:
         """React to an error, and log it once."""
         found = ailment(error, reading=reading)
         if found is Ailment.DAMAGED and self._rebuilt < MOST_REBUILT:
@@ -243,10 +245,10 @@ class Snapshot:
                     self._path, "read" if reading else "written", error,
                     "UP42 is asked again" if reading else "it is tried again, nothing is lost",
                 )  # fmt: skip
-            return Outcome.AGAIN
+            return SaveResult.AGAIN
         if found is Ailment.OURS:
             log.error("some of the catalogue cannot be stored: %s", error, exc_info=error)
-            return Outcome.DONE
+            return SaveResult.DONE
         self._is_off = True
         log.warning(
             "the catalogue cannot be stored in %s (%s): this mount stores nothing more of it; the "
@@ -254,14 +256,14 @@ class Snapshot:
             self._path, error,
         )  # fmt: skip
         self.close()
-        return Outcome.DONE
+        return SaveResult.DONE
 
-    def _rebuild(self, error: Exception) -> Outcome:
+    def _rebuild(self, error: Exception) -> SaveResult:
         log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self._path, error)
         self._rebuilt += 1
         self._remove()
         self.on_rebuilt()
-        return Outcome.REBUILT
+        return SaveResult.REBUILT
 
     def _load(self) -> Stored:
         if not self._path.exists():
@@ -275,6 +277,7 @@ class Snapshot:
             reached=tables.reached(database),
             transformed_us=tables.transformed_us(database),
             extensions=tables.extensions(database),
+            uncounted=tables.uncounted(database),
             sizes=tuple(
                 SizeRow(*row)
                 for row in database.execute(

@@ -31,6 +31,8 @@ REPACK_SHARE = 0.02
 SEPARATOR = "\x1f"
 #: Key prefix of extensions; the asset's ID follows.
 EXTENSION = "extension "
+#: Key prefix of the numbers of rows that a total counts too much; the listing follows.
+UNCOUNTED = "uncounted "
 
 _STATUSES = {status.value: status for status in CnamStatus}
 
@@ -235,8 +237,14 @@ def extensions(database: sqlite3.Connection) -> dict[str, str]:
     return {asset_id: value.decode("ascii") for asset_id, value in noted.items() if value.isascii()}
 
 
+def uncounted(database: sqlite3.Connection) -> dict[str, int]:
+    """By listing, how many rows its total counts more than it lists."""
+    noted = _noted(database, UNCOUNTED)
+    return {name: int(n) for name, n in noted.items() if n.removeprefix(b"-").isdigit()}
+
+
 def _noted(database: sqlite3.Connection, question: str) -> dict[str, bytes]:
-    """The answers whose key is `question` followed by an asset ID, by asset ID."""
+    """The answers whose key is `question` followed by an ID, by that ID."""
     rows = database.execute(
         "SELECT question, value FROM answer WHERE question >= ? AND question < ?",
         (question, question + "\x7f"),

@@ -23,14 +23,14 @@ from typing import Any
 from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
-from up42fs.catalog.items import Items, transformed_files
+from up42fs.catalog.items import Items
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.stored_items import stamp_of
 from up42fs.catalog.transformations import Transformations
 from up42fs.fs.tree.layout import UNCOUNTED
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import stac_documents as static_stac
-from up42fs.model.stac import StacAsset, StacItem
+from up42fs.model.stac import StacAsset, StacItem, transformed_files
 from up42fs.types import Asset, CnamStatus
 
 log = logging.getLogger(__name__)
