@@ -28,8 +28,7 @@ from up42fs.readahead import zip as archives
 from up42fs.readahead.parse_budget import MOST_HELD_BYTES
 from up42fs.readahead.plan import Access, Insight
 from up42fs.store.disk import format as cells
-from up42fs.store.http.answer import Final, Garbled, Take, VersionPin, judge, total_of
-from up42fs.store.http.ports import Head
+from up42fs.store.http.answer import Final, Garbled, ResponseHead, Take, VersionPin, judge, total_of
 from up42fs.types import ByteRange
 from up42fs.visible import visible, visible_json
 
@@ -127,7 +126,7 @@ def answers(data: bytes) -> None:
     lines = data.decode("latin-1").split("\n")
     headers = {k.lower(): v for k, _, v in (line.partition(":") for line in lines[1:])}
     status = 206 if data[:1] < b"\x80" else 200
-    head, asked = Head(status, headers), ByteRange(100, 200)
+    head, asked = ResponseHead(status, headers), ByteRange(100, 200)
     total_of(head)
     pin = VersionPin(1000)
     judged = judge(head, asked, pin)

@@ -26,7 +26,7 @@ import pycurl
 import trio
 
 from up42fs.store.buffers import Buffers
-from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
@@ -76,14 +76,14 @@ def by_pycurl(url: str, left: Iterator[ByteRange], parallel: int, *, reuse: bool
     return sum(got)
 
 
-class Place:
+class Place(Delivery):
     """A sink that is written to directly."""
 
     def __init__(self, buffer: memoryview) -> None:
         self.filled = 0
         self._buffer = buffer
 
-    def begin(self, head: Head) -> bool:
+    def begin(self, head: ResponseHead) -> bool:
         return head.status == 206
 
     def space(self) -> memoryview:

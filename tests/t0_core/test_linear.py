@@ -28,8 +28,7 @@ from up42fs.doctor.scrub import Scrubber
 from up42fs.fs.sidecars import names as sidecars
 from up42fs.model import names, query
 from up42fs.net import expiry, pacing
-from up42fs.store.http.answer import VersionPin, judge, total_of
-from up42fs.store.http.ports import Head
+from up42fs.store.http.answer import ResponseHead, VersionPin, judge, total_of
 from up42fs.types import ByteRange
 
 LENGTHS = (1 << 10, 1 << 12, 1 << 14, 1 << 16)
@@ -177,7 +176,7 @@ def test_every_pattern_is_linear(name: str) -> None:
 def _head(text: str) -> object:
     plain = text.replace("\0", "x")
     fields = ("content-range", "content-length", "etag", "last-modified", "content-encoding")
-    head = Head(206, dict.fromkeys(fields, plain))
+    head = ResponseHead(206, dict.fromkeys(fields, plain))
     return total_of(head), judge(head, ByteRange(0, 10), VersionPin(100))
 
 

@@ -35,7 +35,7 @@ from up42fs.errors import ConfigurationError, InvalidAnswer
 from up42fs.net.certificates import find_trust
 from up42fs.net.retry import Kind
 from up42fs.store.http import libcurl
-from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
@@ -47,8 +47,11 @@ NAME = "store.example"
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
-class Sink:
-    def begin(self, head: Head) -> bool:
+class Sink(Delivery):
+    def __init__(self) -> None:
+        pass
+
+    def begin(self, head: ResponseHead) -> bool:
         return True
 
     def space(self) -> memoryview | None:

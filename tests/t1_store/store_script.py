@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import trio
 
@@ -14,7 +14,8 @@ from up42fs.errors import Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.net.retry import Kind
 from up42fs.store.disk.cache import Runner, in_thread
-from up42fs.store.http.ports import Head, Outcome, RangeRequest, Sink
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
+from up42fs.store.http.transport import CurlTransport
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
@@ -106,7 +107,7 @@ class ScriptedStore:
         url = f"https://store/{object_id}?n={len(self.signs)}&ends={ends_s}"
         return SignedUrl(url, self.life_s)
 
-    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
+    async def fetch(self, request: RangeRequest, sink: Delivery) -> Outcome:
         object_id = request.url.split("/")[3].split("?")[0]
         number = len(self.requests)
         self.requests.append((object_id, request.span, request.if_match))
@@ -126,24 +127,24 @@ class ScriptedStore:
         self.resets += 1
 
     async def _answer(
-        self, request: RangeRequest, sink: Sink, object_id: str, fault: Fault
+        self, request: RangeRequest, sink: Delivery, object_id: str, fault: Fault
     ) -> Outcome:
         await trio.sleep(self.latency_s + fault.wait_s)
         if fault.status is None and trio.current_time() >= float(request.url.split("ends=")[1]):
             fault = EXPIRED
         if fault.status is not None:
-            return Outcome(Head(fault.status, fault.headers), None, error_body=fault.body)
+            return Outcome(ResponseHead(fault.status, fault.headers), None, error_body=fault.body)
         if fault.kind is not None and fault.after_bytes is None:
             return Outcome(None, fault.kind)
         data = self.objects.get(object_id)
         if data is None:
-            return Outcome(Head(404, {}), None, error_body=b"<Code>NoSuchKey</Code>")
+            return Outcome(ResponseHead(404, {}), None, error_body=b"<Code>NoSuchKey</Code>")
         etag = self.etags[object_id]
         if request.if_match not in (None, etag) and not self.ignore_conditions:
-            return Outcome(Head(412, {}), None)
+            return Outcome(ResponseHead(412, {}), None)
         span = request.span
         if span.start >= len(data):
-            return Outcome(Head(416, {"content-range": f"bytes */{len(data)}"}), None)
+            return Outcome(ResponseHead(416, {"content-range": f"bytes */{len(data)}"}), None)
         body = data[span.start : span.stop]
         headers: dict[str, str] = {
             "content-range": f"bytes {span.start}-{span.start + len(body) - 1}/{len(data)}",
@@ -154,10 +155,10 @@ class ScriptedStore:
             headers.pop(name, None)
             if value is not None:
                 headers[name] = value
-        head = Head(206, headers)
+        head = ResponseHead(206, headers)
         return await self._send(head, body, sink, fault)
 
-    async def _send(self, head: Head, body: bytes, sink: Sink, fault: Fault) -> Outcome:
+    async def _send(self, head: ResponseHead, body: bytes, sink: Delivery, fault: Fault) -> Outcome:
         if not sink.begin(head):
             return Outcome(head, None)
         sent = 0
@@ -211,7 +212,7 @@ def bench(
         StoreSettings(**settings),  # type: ignore[arg-type]
         metrics,
         on_version=lambda object_id, version: versions.append((object_id, version)),
-        transport=script,
+        transport=cast(CurlTransport, script),
         clock=trio.current_time,
         chance=random.Random(7),
         run_disk=run_disk,

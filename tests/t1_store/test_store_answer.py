@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.errors import InvalidAnswer, VersionChanged
-from up42fs.store.http.answer import SKIP_BYTES, Final, Garbled, Take, VersionPin, judge
-from up42fs.store.http.ports import Head
+from up42fs.store.http.answer import (
+    SKIP_BYTES,
+    Final,
+    Garbled,
+    ResponseHead,
+    Take,
+    VersionPin,
+    judge,
+)
 from up42fs.types import ByteRange, Version
 
 SIZE = 1000
@@ -16,9 +23,9 @@ ASKED = ByteRange(100, 200)
 GOOD = {"content-range": "bytes 100-199/1000", "content-length": "100", "etag": '"a"'}
 
 
-def partial(**changes: str | None) -> Head:
+def partial(**changes: str | None) -> ResponseHead:
     headers = GOOD | {name.replace("_", "-"): value for name, value in changes.items()}
-    return Head(206, {name: value for name, value in headers.items() if value is not None})
+    return ResponseHead(206, {name: value for name, value in headers.items() if value is not None})
 
 
 def test_the_answer_to_the_question_is_taken_and_pins_its_version() -> None:
@@ -42,7 +49,7 @@ def test_the_answer_to_the_question_is_taken_and_pins_its_version() -> None:
         partial(content_encoding="gzip"),
     ],
 )
-def test_wrong_partial_answers_are_refused_and_pin_nothing(head: Head) -> None:
+def test_wrong_partial_answers_are_refused_and_pin_nothing(head: ResponseHead) -> None:
     pin = VersionPin(SIZE)
     assert isinstance(judge(head, ASKED, pin), Garbled)
     assert pin.version is None
@@ -57,11 +64,11 @@ def test_wrong_partial_answers_are_refused_and_pin_nothing(head: Head) -> None:
             partial(content_range="bytes 100-149/150", content_length="50"),
             Version(150, '"a"'),
         ),
-        (Head(200, {"content-length": "999", "etag": '"a"'}), Version(999, '"a"')),
-        (Head(200, {"content-length": "1000", "etag": '"b"'}), Version(SIZE, '"b"')),
+        (ResponseHead(200, {"content-length": "999", "etag": '"a"'}), Version(999, '"a"')),
+        (ResponseHead(200, {"content-length": "1000", "etag": '"b"'}), Version(SIZE, '"b"')),
     ],
 )
-def test_another_version_is_final_and_remembered(head: Head, seen: Version) -> None:
+def test_another_version_is_final_and_remembered(head: ResponseHead, seen: Version) -> None:
     pin = VersionPin(SIZE)
     judge(partial(), ASKED, pin)
     judgement = judge(head, ASKED, pin)
@@ -89,7 +96,7 @@ def test_an_answer_that_lost_its_etag_is_not_trusted() -> None:
 @pytest.mark.parametrize("length", ["\x1c1000", "9" * 5000, "1e3", "-1", "", "\u0661"])
 def test_a_length_that_is_no_number_is_garbled(length: str) -> None:
     """Found by contrib/fuzz: what `strip` takes for a blank, `int` does not."""
-    head = Head(200, {"content-length": length, "etag": '"a"'})
+    head = ResponseHead(200, {"content-length": length, "etag": '"a"'})
     assert isinstance(judge(head, ASKED, VersionPin(SIZE)), Garbled)
 
 
@@ -97,13 +104,13 @@ def test_a_length_that_is_no_number_is_garbled(length: str) -> None:
 def test_a_sign_in_page_is_not_taken_for_a_new_version(size: int | None) -> None:
     """A captive portal answers 200 with a page; its length is not the object's."""
     pin = VersionPin(size)
-    page = Head(200, {"content-length": "57", "content-type": "text/html"})
+    page = ResponseHead(200, {"content-length": "57", "content-type": "text/html"})
     assert isinstance(judge(page, ASKED, pin), Garbled)
     assert (pin.version, pin.changed_to, pin.size) == (None, None, size)
 
 
 def test_a_store_without_etags_is_believed_where_the_size_is_right() -> None:
-    whole = Head(200, {"content-length": str(SIZE)})
+    whole = ResponseHead(200, {"content-length": str(SIZE)})
     assert isinstance(judge(whole, ASKED, VersionPin(SIZE)), Take)
     assert isinstance(judge(partial(etag=None), ASKED, VersionPin(SIZE)), Take)
     assert isinstance(judge(partial(etag=None), ASKED, VersionPin(None)), Take)
@@ -116,24 +123,24 @@ def test_no_length_means_the_body_must_prove_itself() -> None:
 
 
 def test_a_whole_answer_is_used_by_skipping() -> None:
-    head = Head(200, {"content-length": "1000", "etag": '"a"'})
+    head = ResponseHead(200, {"content-length": "1000", "etag": '"a"'})
     assert judge(head, ASKED, VersionPin(SIZE)) == Take(Version(SIZE, '"a"'), skip=100)
 
 
 def test_a_whole_answer_is_not_read_for_ever() -> None:
     size = SKIP_BYTES * 2
-    head = Head(200, {"content-length": str(size)})
+    head = ResponseHead(200, {"content-length": str(size)})
     judgement = judge(head, ByteRange(SKIP_BYTES + 1, SKIP_BYTES + 2), VersionPin(size))
     assert judgement == Final(InvalidAnswer, "the object store ignores ranges for it")
     assert isinstance(judge(head, ByteRange(0, 5), VersionPin(size)), Take)
 
 
 def test_compressed_objects_are_refused_unless_small_enough_to_prove() -> None:
-    encoded = Head(200, {"content-length": "1000", "content-encoding": "gzip"})
+    encoded = ResponseHead(200, {"content-length": "1000", "content-encoding": "gzip"})
     judgement = judge(encoded, ASKED, VersionPin(SIZE))
     assert isinstance(judgement, Final)
     assert judgement.error is InvalidAnswer
-    inflated = Head(200, {"x-goog-stored-content-encoding": "gzip", "etag": '"a"'})
+    inflated = ResponseHead(200, {"x-goog-stored-content-encoding": "gzip", "etag": '"a"'})
     large = judge(inflated, ASKED, VersionPin(SKIP_BYTES + 1))
     assert isinstance(large, Final)
     assert "ignores ranges" in large.why
@@ -165,7 +172,7 @@ def test_whatever_the_head_only_the_asked_bytes_are_taken(
     status: int, headers: dict[str, str]
 ) -> None:
     pin = VersionPin(SIZE)
-    judgement = judge(Head(status, headers), ASKED, pin)
+    judgement = judge(ResponseHead(status, headers), ASKED, pin)
     if isinstance(judgement, Take):
         assert judgement.version.size == SIZE
         if status == 206:

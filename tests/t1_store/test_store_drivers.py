@@ -17,12 +17,9 @@ from up42fs.net.retry import Kind
 from up42fs.store.buffers import Buffers
 from up42fs.store.http import driver as driver_module
 from up42fs.store.http import transport as transport_module
-from up42fs.store.http.answer import VersionPin
-from up42fs.store.http.delivery import Delivery
-from up42fs.store.http.drivers import MOST
+from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead, VersionPin
 from up42fs.store.http.libcurl import Multi, Transfer
-from up42fs.store.http.ports import Head, RangeRequest
-from up42fs.store.http.transport import CurlTransport
+from up42fs.store.http.transport import MOST_THREADS, CurlTransport
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Bytes
 
@@ -78,13 +75,13 @@ async def started(nursery: trio.Nursery, *, at_once: bool = True) -> Store:
     return store
 
 
-class Sink:
+class Sink(Delivery):
     """Keeps what came."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def begin(self, head: Head) -> bool:
+    def begin(self, head: ResponseHead) -> bool:
         return True
 
     def space(self) -> memoryview | None:
@@ -406,9 +403,9 @@ async def test_there_are_never_many_threads(
     held = Held(monkeypatch)
     transport = CurlTransport(20, threads=2)
     held.is_on = True
-    for _ in range(MOST + 4):
+    for _ in range(MOST_THREADS + 4):
         assert await read(transport, store) == (Kind.LOCAL, b"")
-    assert len(transport._drivers) <= MOST
+    assert len(transport._drivers) <= MOST_THREADS
     held.is_on = False
     held.may_go.set()
     assert await read(transport, store) == (None, WANTED)

@@ -20,10 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from up42fs.store.buffers import MAPPED_BYTES, Buffers
-from up42fs.store.http.answer import VersionPin
-from up42fs.store.http.attempt import Attempt
-from up42fs.store.http.delivery import Delivery
-from up42fs.store.http.ports import RangeRequest
+from up42fs.store.http.answer import Delivery, RangeRequest, VersionPin
+from up42fs.store.http.driver import Attempt
 from up42fs.store.part import Part
 from up42fs.types import ByteRange
 

@@ -15,7 +15,7 @@ from up42fs.errors import QuotaExceeded, VersionChanged
 from up42fs.net.hedging import FEWEST
 from up42fs.net.retry import Kind
 from up42fs.ranges import RangeSet
-from up42fs.store.http.ports import Outcome, RangeRequest, Sink
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest
 
 KIB, MIB = 1 << 10, 1 << 20
 STEP = 4 * MIB  # so far apart that each read is a jump, and a request
@@ -113,7 +113,7 @@ async def test_a_second_that_must_not_be_sent_harms_nobody(
     b = bench(nursery, {"a": DATA}, late(12, wait_s=3.0).get)
     fetch = b.script.fetch
 
-    async def within_budget(request: RangeRequest, sink: Sink) -> Outcome:
+    async def within_budget(request: RangeRequest, sink: Delivery) -> Outcome:
         if b.metrics["store.hedges"]:
             raise QuotaExceeded("enough for today")
         return await fetch(request, sink)

@@ -19,7 +19,7 @@ from up42fs.errors import InvalidAnswer
 from up42fs.net.addresses import check_url
 from up42fs.net.hosts import is_loopback
 from up42fs.net.retry import Kind
-from up42fs.store.http.ports import Head, RangeRequest
+from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
@@ -79,17 +79,17 @@ async def start(nursery: trio.Nursery, reply: Reply) -> Server:
     return server
 
 
-class Collector:
+class Collector(Delivery):
     """A sink that keeps everything, or stops where told."""
 
     def __init__(self, *, accept: bool = True, most: int | None = None) -> None:
         self.data = bytearray()
-        self.heads: list[Head] = []
+        self.heads: list[ResponseHead] = []
         self.began = threading.Event()
         self._accept = accept
         self._most = most
 
-    def begin(self, head: Head) -> bool:
+    def begin(self, head: ResponseHead) -> bool:
         self.heads.append(head)
         self.began.set()
         return self._accept

@@ -13,8 +13,15 @@ from store_script import Bench, Fault, bench, inline, pattern
 
 from up42fs.errors import VersionChanged
 from up42fs.store.disk.format import Label, encode_header, is_cacheable, parse_header
-from up42fs.store.http.answer import Final, Garbled, Take, VersionPin, judge, version_of
-from up42fs.store.http.ports import Head
+from up42fs.store.http.answer import (
+    Final,
+    Garbled,
+    ResponseHead,
+    Take,
+    VersionPin,
+    judge,
+    version_of,
+)
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -44,8 +51,8 @@ def names(headers: dict[str, str]) -> dict[str, str | None]:
     return {"etag": None, "date": LATER} | dict(headers)
 
 
-def head_of(headers: dict[str, str], total: int = 1000) -> Head:
-    return Head(
+def head_of(headers: dict[str, str], total: int = 1000) -> ResponseHead:
+    return ResponseHead(
         206,
         {"content-range": f"bytes 0-99/{total}", "content-length": "100", "date": LATER} | headers,
     )
@@ -224,4 +231,4 @@ def test_labels_of_versions_with_an_etag_are_as_they_always_were() -> None:
 
 def test_no_sign_in_page_passes_for_the_object() -> None:
     page = {"content-length": "777", "last-modified": OLD, "date": LATER}
-    assert isinstance(judge(Head(200, page), ASKED, VersionPin(1000)), Garbled)
+    assert isinstance(judge(ResponseHead(200, page), ASKED, VersionPin(1000)), Garbled)

@@ -32,7 +32,7 @@ from up42fs.store.buffers import Buffers
 from up42fs.store.disk.files import CellFiles
 from up42fs.store.disk.room import CacheRoom
 from up42fs.store.egress.book import Book
-from up42fs.store.http.delivery import Delivery
+from up42fs.store.http.answer import Delivery
 from up42fs.store.http.transport import CurlTransport
 
 CONTROL = Path(sys.argv[1])

@@ -8,8 +8,10 @@ import json
 import os
 import stat
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -19,10 +21,14 @@ from hypothesis import strategies as st
 
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
+from up42fs.net.hedging import Pace
 from up42fs.store.egress.book import Book
 from up42fs.store.egress.budget import Limit
-from up42fs.store.egress.egress import BudgetedTransport, Egress
-from up42fs.store.http.ports import Outcome, RangeRequest, Sink
+from up42fs.store.egress.egress import Egress
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
+from up42fs.store.http.race import Race
+from up42fs.store.http.transport import CurlTransport
+from up42fs.store.part import Part
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
@@ -151,18 +157,16 @@ async def test_what_nobody_waits_for_leaves_a_tenth_and_is_refused_in_silence(
 
 async def test_a_request_that_came_to_nothing_is_given_back() -> None:
     class Nothing:
-        async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
+        async def fetch(self, request: RangeRequest, delivery: Delivery) -> Outcome:
             return Outcome(None, None, body_bytes=3)
 
-        def reset(self) -> None: ...
-
-        def close(self) -> None: ...
-
     budget = egress(None, [1e9])
-    transport = BudgetedTransport(Nothing(), budget)
+    transport = cast(CurlTransport, Nothing())
     request = RangeRequest("https://x", ByteRange(0, 80), None, 1.0)
+    part = Part(request.span, None, wanted=True, deadline_s=0.0)
     for _ in range(5):
-        await transport.fetch(request, None)  # type: ignore[arg-type]
+        race = Race(transport, budget, Pace(), VersionPin(80), lambda *_: None, time.monotonic)
+        await race.run(request, part)
     assert budget.status()["left_bytes"] == 100 - 5 * 3
 
 

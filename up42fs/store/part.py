@@ -67,7 +67,9 @@ class Part:
         "wanted",
     )
 
-    def __init__(self, span: ByteRange, keeper: Keeper, *, wanted: bool, deadline_s: float) -> None:
+    def __init__(
+        self, span: ByteRange, keeper: Keeper | None, *, wanted: bool, deadline_s: float
+    ) -> None:
         self.span = span
         self.filled = 0
         self.wanted = wanted
@@ -210,11 +212,13 @@ class Part:
     def release(self) -> None:
         """Undo `hold`."""
         self._holds -= 1
-        self._keeper.may_go()
+        if self._keeper is not None:
+            self._keeper.may_go()
 
     def evict(self) -> None:
         """Release the bytes."""
-        self._keeper.let_go(self)
+        if self._keeper is not None:
+            self._keeper.let_go(self)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

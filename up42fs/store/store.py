@@ -36,30 +36,30 @@ from up42fs.readahead.tuning import Reading
 from up42fs.store.ahead import Ahead, AheadFetches, Spans
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cache import DiskCache, Runner, in_thread
-from up42fs.store.disk.layered import DiskFirst, NetworkOnly, ObjectSource
-from up42fs.store.egress.egress import BudgetedTransport, Egress
+from up42fs.store.disk.layered import ObjectSource
+from up42fs.store.egress.egress import Egress
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.handle import OpenFile
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.links import Leases
-from up42fs.store.http.ports import Transport
-from up42fs.store.http.race import Paces
-from up42fs.store.http.source import Source
+from up42fs.store.http.source import Network, Source
 from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
 from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
-from up42fs.store.probe import Head
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
 from up42fs.store.windows import Windows
-from up42fs.types import Signer, Version
+from up42fs.types import ByteRange, Signer, Version
 
 log = logging.getLogger(__name__)
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
 SIZE_DEADLINE_S = request_s(25.0)
+#: The first bytes of an object of unknown size, whose answer tells the size: those that the first
+#: read of a file would fetch (`readahead.plan`). UP42 reports no size of transformed files.
+HEAD_BYTES = 128 << 10
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
 #: Parsed structures kept of objects that are not open, bytes: a hundred large images.
@@ -79,7 +79,7 @@ class FileStore:
         metrics: Metrics,
         *,
         on_version: Callable[[str, Version | None], None] | None = None,
-        transport: Transport | None = None,
+        transport: CurlTransport | None = None,
         egress: Egress | None = None,
         is_local: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = boottime_s,
@@ -89,10 +89,17 @@ class FileStore:
         self._nursery = nursery
         self._settings = settings
         self._on_version = on_version
-        transport = transport or CurlTransport(settings.connections, is_local=is_local)
-        self._transport = BudgetedTransport(transport, egress) if egress else transport
+        self._transport = transport or CurlTransport(settings.connections, is_local=is_local)
         self._tallies = Tallies(metrics)
         self._leases = Leases(nursery, sign, self._tallies, clock)
+        self._network = Network(
+            self._leases,
+            self._transport,
+            egress,
+            chance or random.Random(),
+            clock,
+            on_nameless=self._tell_nameless,
+        )
         self._cache = MemoryCache(settings.parts_bytes)
         self._buffers = Buffers(settings.parts_bytes)
         self._disk: DiskCache | None = None
@@ -109,9 +116,6 @@ class FileStore:
         self._windows = Windows(settings.parts_bytes // 2)
         self._insights = Insights(INSIGHT_BYTES)
         self._aheads = AheadFetches(nursery, self)
-        self._chance = chance or random.Random()
-        self._clock = clock
-        self._paces = Paces()
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery,
             _run,
@@ -165,7 +169,8 @@ class FileStore:
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
             self._drop(object_id)
-            source = self._with_disk(object_id, self._source(object_id, name, size), stamp)
+            network = self._source(object_id, name, size)
+            source = ObjectSource(network, self._disk, object_id, stamp)
             fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
         fetcher.source.stamp = stamp
         self._fetchers.move_to_end(object_id)
@@ -311,33 +316,25 @@ class FileStore:
     ) -> Version:
         self._tallies.of(object_id, name).count("store.probes")
         source = self._source(object_id, name, None)
-        head = Head(source.pin, deadline_s)
+        head = Part(ByteRange(0, HEAD_BYTES), None, wanted=True, deadline_s=deadline_s)
+        head.begin(self._buffers)
         try:
             await source.fetch(head)
         finally:
-            head.stopped = True  # its thread may still be writing
+            head.finish(None)
         version = source.pin.version
-        assert version is not None, "a source fills its target, or raises"
+        assert version is not None, "a source fills its part, or raises"
         self._drop(object_id)
-        kept = self._with_disk(object_id, source, stamp)
+        kept = ObjectSource(source, self._disk, object_id, stamp)
         fetcher = self._fetchers[object_id] = self._new(object_id, kept, version.size)
-        fetcher.adopt(head.content)
-        kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(head.content))
+        content = bytes(head.peek(head.span)) if head.filled else b""
+        fetcher.adopt(content)
+        kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(content))
         return version
 
     def _source(self, object_id: str, name: str, size: int | None) -> Source:
-        return Source(
-            object_id,
-            name,
-            VersionPin(size),
-            leases=self._leases,
-            transport=self._transport,
-            tally=self._tallies.of(object_id),
-            chance=self._chance,
-            paces=self._paces,
-            clock=self._clock,
-            on_nameless=self._tell_nameless,
-        )
+        tally = self._tallies.of(object_id)
+        return Source(object_id, name, VersionPin(size), tally, self._network)
 
     def _tell_nameless(self, name: str) -> None:
         if self._is_nameless_told:
@@ -360,11 +357,6 @@ class FileStore:
             del self._fetchers[object_id]  # its open handles keep it
         else:
             self._drop(object_id)
-
-    def _with_disk(self, object_id: str, source: Source, stamp: str | None) -> ObjectSource:
-        if self._disk is None:
-            return NetworkOnly(source)
-        return DiskFirst(source, self._disk, object_id, stamp)
 
     def _new(self, object_id: str, source: ObjectSource, size: int) -> Fetcher:
         self._prune()

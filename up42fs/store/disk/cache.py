@@ -23,9 +23,9 @@ import errno
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -62,12 +62,8 @@ TOUCH_S = 60.0
 MOST_TOUCHED = 4096
 
 
-class Runner(Protocol):
-    """Runs a blocking job in another thread."""
-
-    async def __call__(self, job: Callable[[], T], limiter: trio.CapacityLimiter, /) -> T:
-        """Return the job's result; its exceptions are raised here."""
-        ...
+#: Runs a blocking job in another thread; returns its result, and raises its exceptions.
+Runner = Callable[[Callable[[], Any], trio.CapacityLimiter], Awaitable[Any]]
 
 
 async def in_thread(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
@@ -180,7 +176,8 @@ class DiskCache:
             return None
         with trio.move_on_after(SLOW_S):
             try:
-                return await self._run(job, self._loaders)
+                loaded: T = await self._run(job, self._loaders)
+                return loaded
             except Exception as error:
                 self._fail(error)
                 return None

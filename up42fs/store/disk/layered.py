@@ -1,6 +1,6 @@
 """One object's bytes from the disk cache if it has them, otherwise from the network, then cached.
 
-Has the interface of `source.Source` and fills parts as it does. Knows when cached bytes may be
+Fills parts like `http.source.Source`. Knows when cached bytes may be
 used; nothing of files, readers or what is in memory.
 
 Theory. Cached bytes belong to a version (ETag and size); a read must return those of the object's
@@ -24,156 +24,29 @@ bytes of accepted answers of a pinned version come here, so what is cached is ri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import trio
 
-from up42fs.errors import Up42fsError, VersionChanged
-from up42fs.ranges import RangeSet, intersect
+from up42fs.errors import VersionChanged
+from up42fs.ranges import RangeSet
 from up42fs.store.disk.cache import DiskCache
 from up42fs.store.disk.files import Wanted
 from up42fs.store.disk.format import Cells, Label, cut
 from up42fs.store.disk.room import Use
-from up42fs.store.http.answer import VersionPin
-from up42fs.store.http.source import Source, Target
-from up42fs.types import ByteRange, Bytes, Version
+from up42fs.store.http.source import Source
+from up42fs.store.part import Part
+from up42fs.types import ByteRange, Version
 
 #: Cached bytes between missing ones that justify splitting one request into two, in bytes.
 WORTH_BYTES = 512 << 10
 
 
-class KeptTarget(Target, Protocol):
-    """A part to be filled, whose bytes can be read back."""
-
-    @property
-    def in_scan(self) -> bool:
-        """Whether a long run requested it, whose bytes are unlikely to be read again."""
-        ...
-
-    def space(self) -> memoryview:
-        """The memory for the missing bytes."""
-        ...
-
-    def fill(self, count: int) -> bool:
-        """Count the next `count` bytes as written."""
-        ...
-
-    def stop(self) -> None:
-        """Accept no more bytes."""
-        ...
-
-    def peek(self, span: ByteRange) -> memoryview:
-        """The bytes of `span`, which have arrived."""
-        ...
-
-    def hold(self) -> None:
-        """Keep its memory, and count it, until `release`."""
-        ...
-
-    def release(self) -> None:
-        """Undo `hold`."""
-        ...
-
-
-class ObjectSource(Protocol):
+class ObjectSource:
     """The source of a fetcher's bytes: the network, with or without a disk cache before it."""
 
-    stamp: str | None
-
-    @property
-    def pin(self) -> VersionPin:
-        """The one version whose bytes may be used."""
-        ...
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `cut` knows all that the disk holds."""
-        ...
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether the network's first answer may show that much is cached already."""
-        ...
-
-    async def ready(self) -> None:
-        """Survey the cached bytes; never fails."""
-        ...
-
-    def doubts(self, stamp: str | None) -> bool:
-        """Whether the catalogue's `stamp` requires revalidating the object's version."""
-        ...
-
-    def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
-        """Cut `span` into pieces to be filled separately; see `store.disk.format.cut`."""
-        ...
-
-    def lacks(self, span: ByteRange) -> bool:
-        """Whether any byte of `span` would come from the network."""
-        ...
-
-    def held_in(self, spans: Iterable[ByteRange]) -> int:
-        """Number of bytes on disk or in `spans`, which are in memory."""
-        ...
-
-    async def fetch(self, target: KeptTarget) -> None:
-        """Fill `target`; raises an `Up42fsError`."""
-        ...
-
-    def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """Cache bytes that arrived outside of `fetch`; without `span` only the version."""
-        ...
-
-    def forget(self) -> None:
-        """Stop caching and using cached bytes: the object changed or vanished."""
-        ...
-
-    def error(self, error: type[Up42fsError], what: str) -> Up42fsError:
-        """Build an error that names the object and a remedy."""
-        ...
-
-
-class NetworkOnly:
-    """A source without a disk cache."""
-
-    is_ready = True
-    is_in_doubt = False
-
-    def __init__(self, source: Source) -> None:
-        self.stamp: str | None = None
-        self.pin = source.pin
-        self.fetch = source.fetch
-        self.error = source.error
-
-    async def ready(self) -> None:
-        """No-op: there is nothing to survey."""
-
-    def doubts(self, stamp: str | None) -> bool:
-        """Whether the catalogue's `stamp` calls for another look at the object's version."""
-        return stamp != self.stamp
-
-    def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:  # noqa: ARG002
-        """Return `span` uncut: one request each."""
-        return [span]
-
-    def lacks(self, span: ByteRange) -> bool:  # noqa: ARG002
-        """True: all bytes come from the network."""
-        return True
-
-    def held_in(self, spans: Iterable[ByteRange]) -> int:
-        """Number of bytes in memory."""
-        return sum(map(len, spans))
-
-    def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """No-op: nothing is cached."""
-
-    def forget(self) -> None:
-        """No-op: nothing is cached."""
-
-
-class DiskFirst:
-    """A source that reads the disk cache first."""
-
-    def __init__(self, source: Source, disk: DiskCache, object_id: str, stamp: str | None) -> None:
+    def __init__(
+        self, source: Source, disk: DiskCache | None, object_id: str, stamp: str | None
+    ) -> None:
         self.stamp = stamp
         self.pin = source.pin
         self.error = source.error
@@ -192,14 +65,14 @@ class DiskFirst:
     @property
     def is_ready(self) -> bool:
         """Whether the file was surveyed; again required after a doubtful version was answered."""
-        if not self._disk.is_on:
+        if self._disk is None or not self._disk.is_on:
             return True
         return self._is_surveyed and self._surveyed == self.pin.version
 
     async def ready(self) -> None:
         """Survey what the file claims to hold, and pin its version unless it is doubtful."""
         async with self._surveying:
-            if self.is_ready:
+            if self._disk is None or self.is_ready:
                 return
             version = self.pin.version
             survey = await self._disk.survey(self._wanted())
@@ -224,30 +97,33 @@ class DiskFirst:
 
     def cut(self, span: ByteRange, wanted: ByteRange | None) -> list[ByteRange]:
         """Cut `span` into pieces, each to be loaded or fetched."""
-        if not self._disk.is_on:
+        if self._disk is None or not self._disk.is_on:
             return [span]
         return cut(span, self._held, wanted, WORTH_BYTES)
 
     def lacks(self, span: ByteRange) -> bool:
         """Whether any byte of `span` would come from the network."""
-        return not (self._disk.is_on and self._held.covers(span))
+        return not (self._disk and self._disk.is_on and self._held.covers(span))
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
         """Number of bytes on disk or in `spans`, which are in memory."""
-        both = RangeSet(self._held if self._disk.is_on else ())
+        both = RangeSet(self._held if self._disk and self._disk.is_on else ())
         for span in spans:
             both.add(span)
         return both.total
 
     # filling -------------------------------------------------------------------------------
 
-    async def fetch(self, target: KeptTarget) -> None:
-        """Fill `target`; raises an `Up42fsError`."""
-        while (asked := target.missing) is not None and not target.stopped:
-            if self._disk.is_on and self._held.covers(ByteRange(asked.start, asked.start + 1)):
-                await self._load(target, asked)
+    async def fetch(self, part: Part) -> None:
+        """Fill `part`; raises an `Up42fsError`."""
+        if self._disk is None:
+            await self._source.fetch(part)
+            return
+        while (asked := part.missing) is not None and not part.stopped:
+            if self.lacks(ByteRange(asked.start, asked.start + 1)):
+                await self._fetch(part, self.cut(asked, None)[0], self._disk)
             else:
-                await self._fetch(target, self.cut(asked, None)[0])
+                await self._load(part, asked, self._disk)
 
     def keep(self, span: ByteRange | None, data: memoryview) -> None:
         """Cache bytes that arrived outside of `fetch`; without `span` only the version."""
@@ -260,42 +136,42 @@ class DiskFirst:
         self._is_over = True
         self._held.clear()
 
-    async def _load(self, target: KeptTarget, asked: ByteRange) -> None:
-        loaded = await self._disk.load(self._wanted(), asked, target.space()[: len(asked)])
+    async def _load(self, part: Part, asked: ByteRange, disk: DiskCache) -> None:
+        loaded = await disk.load(self._wanted(), asked, part.space()[: len(asked)])
         if loaded is None:
             self._held.clear()  # evicted, or another mount cached another version
-            if not self._disk.is_on:
-                target.stop()  # a stuck worker may still write here: use other memory
+            if not disk.is_on:
+                part.stop()  # a stuck worker may still write here: use other memory
         elif loaded:
-            target.fill(loaded)
+            part.fill(loaded)
         else:
             assert self.pin.version is not None, "or nothing would be held"
             cells = Cells(Label(self._object_id, self.pin.version))
             self._held.discard(cells.whole(cells.under(asked).start))
 
-    async def _fetch(self, target: KeptTarget, span: ByteRange) -> None:
+    async def _fetch(self, part: Part, span: ByteRange, disk: DiskCache) -> None:
         stamp = self.stamp
         try:
-            await self._source.fetch(_Until(target, span.stop))
+            await self._source.fetch(part, span.stop)
             await self.ready()  # the answer may have settled a doubt; the reader has its bytes
-            await self._disk.wait_for_room(len(span))
+            await disk.wait_for_room(len(span))
         except VersionChanged:
             self.forget()
             raise
         finally:
-            rest = target.missing
+            rest = part.missing
             stop = span.stop if rest is None else min(rest.start, span.stop)
             if stop > span.start:
-                self._keep_part(target, ByteRange(span.start, stop), stamp)
+                self._keep_part(part, ByteRange(span.start, stop), stamp)
 
-    def _keep_part(self, target: KeptTarget, span: ByteRange, stamp: str | None) -> None:
+    def _keep_part(self, part: Part, span: ByteRange, stamp: str | None) -> None:
         version = self.pin.version
         if version is None or self._is_over:
             return
         label = Label(self._object_id, version, stamp)
-        use = Use.SCAN if target.in_scan else Use.READ
-        target.hold()
-        self._keep(label, span, target.peek(span), use, target.release)
+        use = Use.SCAN if part.in_scan else Use.READ
+        part.hold()
+        self._keep(label, span, part.peek(span), use, part.release)
 
     def _keep(
         self,
@@ -305,6 +181,9 @@ class DiskFirst:
         use: Use,
         on_over: Callable[[], None] = lambda: None,
     ) -> None:
+        if self._disk is None:
+            return
+
         def on_kept(spans: list[ByteRange]) -> None:
             on_over()
             for one in () if self._is_over else spans:
@@ -317,40 +196,3 @@ class DiskFirst:
 
     def _wanted(self) -> Wanted:
         return Wanted(self._object_id, self.pin.size, self.stamp, self.pin.version)
-
-
-class _Until:
-    """A target that counts as full once its bytes up to `stop` have arrived."""
-
-    def __init__(self, target: KeptTarget, stop: int) -> None:
-        self._target = target
-        self._stop = stop
-
-    @property
-    def missing(self) -> ByteRange | None:
-        rest = self._target.missing
-        return None if rest is None else intersect(rest, ByteRange(0, self._stop))
-
-    @property
-    def stopped(self) -> bool:
-        return self._target.stopped
-
-    @property
-    def wanted(self) -> bool:
-        return self._target.wanted
-
-    @property
-    def deadline_s(self) -> float:
-        return self._target.deadline_s
-
-    def write(self, data: Bytes) -> bool:
-        return self._target.write(data)
-
-    def space(self) -> memoryview | None:
-        return self._target.space()
-
-    def fill(self, count: int) -> bool:
-        return self._target.fill(count)
-
-    def abandon(self) -> None:
-        self._target.abandon()

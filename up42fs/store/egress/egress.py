@@ -1,8 +1,8 @@
 """Enforces the download budget, shared by all mounts of one account.
 
-A transport that wraps the one that sends. A request is paid for before it is sent, and bytes that
-did not arrive are given back. A cancelled request stays paid, so the budget is never exceeded by
-more than the requests that were running when it ran out. Knows nothing of readers.
+A request is paid for before it is sent (`http.race`), and bytes that did not arrive are given back.
+A cancelled request stays paid, so the budget is never exceeded by more than the requests that were
+running when it ran out. Knows nothing of readers.
 
 Requests that no reader waits for (read-ahead, prefetches of unopened files, hedges) may not use up
 the last tenth, so that guesses leave something to readers. Their refusal is silent: the bytes are
@@ -25,7 +25,6 @@ from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
 from up42fs.store.egress.book import Book
 from up42fs.store.egress.budget import Budget, Limit
-from up42fs.store.http.ports import Outcome, RangeRequest, Sink, Transport
 
 log = logging.getLogger(__name__)
 
@@ -153,30 +152,6 @@ class Egress:
             f"the budget max_egress, {self.limit.bytes:,} bytes in {hours:g} hours, is "
             f"used up; what is not cached can be read again at {again}, or with a larger max_egress"
         )
-
-
-class BudgetedTransport:
-    """A transport that pays an `Egress` before it sends."""
-
-    def __init__(self, transport: Transport, egress: Egress) -> None:
-        self._transport = transport
-        self._egress = egress
-
-    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """Send `request`; raises QuotaExceeded instead if the budget is used up."""
-        paid = len(request.span)
-        await self._egress.pay(paid, is_wanted=request.is_wanted)
-        outcome = await self._transport.fetch(request, sink)
-        self._egress.give_back(paid - outcome.body_bytes)
-        return outcome
-
-    def reset(self) -> None:
-        """Reset the wrapped transport."""
-        self._transport.reset()
-
-    def close(self) -> None:
-        """Close the wrapped transport."""
-        self._transport.close()
 
 
 def _clock_time(moment_s: float) -> str:

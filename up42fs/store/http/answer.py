@@ -1,20 +1,23 @@
-"""Validates an answer from its head, before any byte of the body is accepted.
+"""One ranged GET and its answer: validated by its head, then passed on to a part.
 
-Pure, apart from the pin, which worker threads share under a lock. Knows HTTP's rules for ranges
-(RFC 9110 §14) and the object store's known behaviour (contract §6); nothing of transport.
+Knows HTTP's rules for ranges (RFC 9110 §14) and the object store's known behaviour (contract §6);
+nothing of libcurl, and nothing of retries: a `Delivery` only reports why an answer was refused.
+Judging is pure, apart from the pin, which the threads that move bytes share under a lock.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from up42fs.errors import InvalidAnswer, Up42fsError, VersionChanged
 from up42fs.net.expiry import server_time
-from up42fs.store.http.ports import Head
-from up42fs.types import ByteRange, Version
+from up42fs.net.retry import Kind
+from up42fs.types import ByteRange, Bytes, Version
 
 #: If a whole object is sent instead of a range, up to this many bytes are skipped; beyond, it is
 #: refused.
@@ -22,6 +25,43 @@ SKIP_BYTES = 8 << 20
 
 _LENGTH = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRequest:
+    """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it.
+
+    `is_wanted`: a reader waits for it; otherwise it is a prefetch or a hedge.
+    """
+
+    url: str = field(repr=False)
+    span: ByteRange
+    if_match: str | None
+    timeout_s: float
+    is_wanted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status and headers of a response; header names in lower case, the last of duplicates."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended.
+
+    `kind` None: the answer was complete, or the part had enough. `head` None: no answer.
+    `body_bytes` counts the bytes received, `error_body` is the start of a body that was not data
+    (status neither 200 nor 206).
+    """
+
+    head: ResponseHead | None
+    kind: Kind | None
+    body_bytes: int = 0
+    error_body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +145,7 @@ class VersionPin:
         return etag if is_strong(etag) else None
 
 
-def judge(head: Head, asked: ByteRange, pin: VersionPin) -> Judgement:
+def judge(head: ResponseHead, asked: ByteRange, pin: VersionPin) -> Judgement:
     """Judge a 200 or 206 to a request for `asked` (within `pin.size`); a `Take` settles the pin."""
     judgement = _partial(head, asked) if head.status == 206 else _whole(head, asked, pin.size)
     if not isinstance(judgement, Take):
@@ -140,13 +180,13 @@ def version_of(size: int, headers: Mapping[str, str]) -> Version:
     return Version(size, etag, generation, modified, is_fresh)
 
 
-def total_of(head: Head) -> int | None:
+def total_of(head: ResponseHead) -> int | None:
     """The object's size in the Content-Range of a 206 or 416, if any."""
     _, slash, total = head.headers.get("content-range", "").rpartition("/")
     return int(total) if slash and total.isdecimal() and len(total) < 19 else None
 
 
-def _partial(head: Head, asked: ByteRange) -> Judgement:
+def _partial(head: ResponseHead, asked: ByteRange) -> Judgement:
     headers = head.headers
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     if match is None:
@@ -167,7 +207,7 @@ def _partial(head: Head, asked: ByteRange) -> Judgement:
     return Take(version)
 
 
-def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
+def _whole(head: ResponseHead, asked: ByteRange, size: int | None) -> Judgement:
     headers = head.headers
     if _is_encoded(headers.get("content-encoding")):
         return Final(InvalidAnswer, "the object store sends it compressed and cannot send ranges")
@@ -189,3 +229,121 @@ def _whole(head: Head, asked: ByteRange, size: int | None) -> Judgement:
 
 def _is_encoded(encoding: str | None) -> bool:
     return (encoding or "identity").strip().lower() != "identity"
+
+
+class Writer(Protocol):
+    """Takes an object's bytes in order."""
+
+    def write(self, data: Bytes) -> bool:
+        """Append `data`; False if no more is wanted. Any thread, never blocks."""
+        ...
+
+    def space(self) -> memoryview | None:
+        """The memory for the missing bytes, if they can be written there directly.
+
+        It is at least one byte longer than they are; that byte may be overwritten.
+        """
+        ...
+
+    def fill(self, count: int) -> bool:
+        """Count the next `count` bytes as written; False if no more are wanted."""
+        ...
+
+    def abandon(self) -> None:
+        """Use other memory from here on: a late writer may still write to what `space` returned."""
+        ...
+
+
+class Delivery:
+    """Passes the bytes of `asked` on to `writer` once they are known to be right.
+
+    The driving thread calls `begin` and then, for each piece of the body, `write`; or `fill`, if it
+    wrote to the memory that `space` returned. It makes one call at a time, and none blocks. Then
+    the trio thread calls `abandon`, if that thread may still write to the memory, and `finish`.
+    """
+
+    def __init__(
+        self,
+        asked: ByteRange,
+        pin: VersionPin,
+        writer: Writer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.refused: Garbled | Final | None = None
+        self.body_bytes = 0  # received
+        self.first_s: float | None = None  # from the request to the head
+        self.gap_s = 0.0  # the longest silence after it
+        self.heard_at_s = clock()
+        self._clock = clock
+        self._asked = asked
+        self._pin = pin
+        self._writer = writer
+        self._skip = 0
+        self._left = len(asked)
+        self._prove: int | None = None
+        self._held = bytearray()
+
+    def begin(self, head: ResponseHead) -> bool:
+        """Judge the head of a 200 or 206; False refuses the body, which is then not passed on."""
+        now_s = self._clock()
+        self.first_s, self.heard_at_s = now_s - self.heard_at_s, now_s
+        judgement = judge(head, self._asked, self._pin)
+        if not isinstance(judgement, Take):
+            self.refused = judgement
+            return False
+        self._skip, self._prove = judgement.skip, judgement.prove
+        return True
+
+    def space(self) -> memoryview | None:
+        """The memory for the requested bytes and one more; None if the body has other bytes too.
+
+        The last byte is garbage, since C's streams end with a zero.
+        """
+        if self._skip or self._prove is not None:
+            return None
+        space = self._writer.space()
+        return None if space is None or len(space) <= self._left else space[: self._left + 1]
+
+    def fill(self, count: int) -> bool:
+        """Count `count` more bytes as written; False if no more are wanted."""
+        self._hear(count)
+        # A body longer than the range overflows into the extra byte, which is not data.
+        count = min(count, self._left)
+        self._left -= count
+        return self._writer.fill(count) and self._left > 0
+
+    def abandon(self) -> None:
+        """Leave the memory to a late writer."""
+        self._writer.abandon()
+
+    def write(self, data: Bytes) -> bool:
+        """Take the next bytes of the body; False once there are enough."""
+        self._hear(len(data))
+        if self._prove is not None:
+            self._held += data
+            return len(self._held) <= self._prove
+        view = memoryview(data)
+        if self._skip:
+            skipped = min(self._skip, len(view))
+            self._skip -= skipped
+            view = view[skipped:]
+            if not view:
+                return True
+        view = view[: self._left]
+        self._left -= len(view)
+        return self._writer.write(view) and self._left > 0
+
+    def finish(self, outcome: Outcome) -> None:
+        """Pass on the bytes held back, if the whole body has the proven length."""
+        if self._prove is None or outcome.kind is not None:
+            return
+        if len(self._held) != self._prove:
+            self.refused = Garbled(f"a body of another length than {self._prove} bytes")
+            return
+        self._writer.write(memoryview(self._held)[self._skip : self._skip + self._left])
+
+    def _hear(self, count: int) -> None:
+        self.body_bytes += count
+        now_s = self._clock()
+        self.gap_s = max(self.gap_s, now_s - self.heard_at_s)
+        self.heard_at_s = now_s

@@ -1,6 +1,6 @@
-"""A thread that drives requests: starts them, follows them, ends them.
+"""A thread that drives requests: starts them, parses their heads, follows them, ends them.
 
-Knows transfers and attempts; nothing of which bytes are requested or why.
+Knows HTTP heads, libcurl and deliveries; nothing of which bytes are requested or why.
 
 Theory. One thread drives many requests. It spends most time decrypting, without the interpreter's
 lock. Between two rounds it looks at each transfer once: all bytes that arrived since are reported
@@ -8,9 +8,10 @@ together, so readers are woken once a round and the lock is taken once a round, 
 The rounds grow by themselves as bytes come faster. `wake` signals new requests and cancelled ones.
 `Attempt.on_over` signals the waiting task; after it nothing here writes to the attempt's memory.
 
-A thread that fails is dead: it takes no more requests, its running ones end as lost, and `drivers`
-replaces it. A thread that completes no round for `STUCK_S` although it has requests is stuck (in a
-resolver, on a machine without memory): new requests go to other threads until it moves again.
+A thread that fails is dead: it takes no more requests, its running ones end as lost, and
+`transport.Drivers` replaces it. A thread that completes no round for `STUCK_S` although it has
+requests is stuck (in a resolver, on a machine without memory): new requests go to other threads
+until it moves again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 import pycurl
 
 from up42fs.deadlines import patient_s
-from up42fs.store.http.attempt import Attempt
+from up42fs.net.proxies import Proxy
+from up42fs.net.retry import Kind
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.libcurl import Multi, Transfer
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,199 @@ STUCK_S = patient_s(5.0)
 #: Interval between checks for stalls, milliseconds.
 _LOOK_MS = 250
 _IDLE_MS = 60_000
+ERROR_BODY_BYTES = 4096
+#: A larger head is refused, in bytes.
+HEAD_BYTES = 64 * 1024
+
+#: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
+_E_PROXY = 97
+_KINDS = {
+    pycurl.E_COULDNT_RESOLVE_HOST: Kind.UNREACHABLE,
+    pycurl.E_COULDNT_RESOLVE_PROXY: Kind.UNREACHABLE,
+    pycurl.E_COULDNT_CONNECT: Kind.UNREACHABLE,
+    _E_PROXY: Kind.UNREACHABLE,
+    pycurl.E_SSL_CONNECT_ERROR: Kind.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: Kind.TLS,
+    pycurl.E_SSL_CACERT_BADFILE: Kind.TLS,
+    pycurl.E_SSL_CERTPROBLEM: Kind.TLS,
+    pycurl.E_SSL_CIPHER: Kind.TLS,
+    pycurl.E_FTP_WEIRD_SERVER_REPLY: Kind.GARBLED,
+    pycurl.E_UNSUPPORTED_PROTOCOL: Kind.GARBLED,  # not HTTP/1.x
+    pycurl.E_BAD_CONTENT_ENCODING: Kind.GARBLED,
+}
 
 
-class Prepare(Protocol):
-    """Sets the options of a transfer."""
+class Attempt:
+    """A running request. `on_over` is called once, when no more of the answer will come.
 
-    def __call__(self, transfer: Transfer, attempt: Attempt, /) -> None:
-        """Configure `transfer` for the request of `attempt`."""
-        ...
+    Any thread may set `stop` and call `cut`; everything else belongs to the driving thread.
+    """
+
+    def __init__(
+        self, request: RangeRequest, delivery: Delivery, stall_s: float, on_over: Callable[[], None]
+    ) -> None:
+        self.request = request
+        self.stop = False
+        self.place: memoryview | None = None  # where the body may be written directly
+        self.crash: BaseException | None = None
+        self.proxy: Proxy | None = None
+        self.may_connect: Callable[[str], bool] | None = None  # None: the proxy connects
+        self.refused: str | None = None  # a forbidden address that the host's name resolved to
+        self._gate = threading.Lock()  # held while the delivery is called
+        self._is_lost = False
+        self._lacks_socket = False
+        self._delivery = delivery
+        self._stall_s = stall_s
+        self._on_over = on_over
+        self._kind: Kind | None = None
+        self._head: ResponseHead | None = None
+        self._is_data = False
+        self._has_enough = False
+        self._has_stalled = False
+        self._body_bytes = 0
+        self._error_body = bytearray()
+        self._heard_at_s = time.monotonic()
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+
+    def on_header(self, line: bytes) -> bool:
+        """Take one header line; return whether to go on. Afterwards `place` may be set."""
+        return self._guard(lambda: self._on_header(line))
+
+    def on_body(self, data: bytes) -> bool:
+        """Take bytes of a body that is not written directly; return whether to go on."""
+        return self._guard(lambda: self._on_body(data))
+
+    def on_placed(self, placed_bytes: int) -> bool:
+        """Note that `placed_bytes` of the body were written to `place`; return whether to go on."""
+        count = placed_bytes - self._body_bytes
+        if self.place is None or not count:
+            return not self.stop
+        self._body_bytes = placed_bytes
+        return self._guard(lambda: self._on_placed(count))
+
+    def cut(self) -> None:
+        """Stop the request; once this returns, the delivery is never called again."""
+        with self._gate:
+            self.stop = True
+
+    def on_address(self, address: str) -> bool:
+        """Check `address` before connecting to it; return whether it is allowed."""
+        if self.may_connect is None or self.may_connect(address):
+            return True
+        self.refused = address
+        return False
+
+    def on_no_socket(self) -> None:
+        """Note that this machine has no socket left for the request."""
+        self._lacks_socket = True
+
+    def on_connecting(self) -> None:
+        """Restart the stall clock: nothing was sent yet, so no answer can come."""
+        self._heard_at_s = time.monotonic()
+
+    def has_stalled(self, now_s: float) -> bool:
+        """Whether nothing arrived for longer than the stall limit."""
+        self._has_stalled = now_s - self._heard_at_s > self._stall_s
+        return self._has_stalled
+
+    @property
+    def was_heard(self) -> bool:
+        """Whether any of the answer arrived."""
+        return self._head_bytes > 0
+
+    def end(self, code: int, *, was_sent: bool) -> None:
+        """End with libcurl's `code`, or because we broke it off."""
+        self._kind = self._kind_of(code, was_sent=was_sent)
+        self.place = None
+        self._on_over()
+
+    def refuse(self) -> None:
+        """End before it began: nothing is sent any more."""
+        self.stop = True
+        self.end(pycurl.E_WRITE_ERROR, was_sent=False)
+
+    def lose(self) -> None:
+        """End because of a failure on this machine; a retry may succeed."""
+        self._is_lost = True
+        self.place = None
+        self._on_over()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the request ended."""
+        kind = Kind.LOCAL if self._is_lost else self._kind
+        return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body))
+
+    def _kind_of(self, code: int, *, was_sent: bool) -> Kind | None:
+        if self._has_enough and not self.stop:
+            return None
+        if self._has_stalled:
+            return Kind.STALLED
+        if self._lacks_socket and code == pycurl.E_COULDNT_CONNECT:
+            return Kind.LOCAL
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return Kind.STALLED if was_sent else Kind.UNREACHABLE
+        if code:
+            return _KINDS.get(code, Kind.BROKEN)
+        # libcurl accepts a truncated head; this code does not.
+        return None if self._head is not None else Kind.BROKEN
+
+    def _guard(self, handle: Callable[[], bool]) -> bool:
+        # An exception would be lost in C; it is raised later to the caller that waits for the
+        # fetch.
+        self._heard_at_s = time.monotonic()
+        with self._gate:
+            try:
+                return not self.stop and handle()
+            except BaseException as error:
+                self.crash = error
+                return False
+
+    def _on_header(self, line: bytes) -> bool:
+        if self._head is not None:
+            return True  # a trailer
+        self._head_bytes += len(line)
+        text = line.decode("latin-1").strip()
+        if text.startswith("HTTP/"):
+            self._headers.clear()
+            code = text.split(" ", 2)[1:2]
+            self._status = int(code[0]) if code and code[0].isdecimal() else 0
+        elif text:
+            name, _, value = text.partition(":")
+            self._headers[name.strip().lower()] = value.strip()
+        elif self._status >= 200:  # an empty line after a final, not an interim, head
+            return self._begin()
+        return self._head_bytes <= HEAD_BYTES
+
+    def _begin(self) -> bool:
+        self._head = ResponseHead(self._status, dict(self._headers))
+        self._is_data = self._status in (200, 206)
+        if self._is_data:
+            self._has_enough = not self._delivery.begin(self._head)
+            self.place = None if self._has_enough else self._delivery.space()
+        return not self._has_enough
+
+    def _on_body(self, data: bytes) -> bool:
+        self._body_bytes += len(data)
+        if not self._is_data:
+            self._error_body += data[: ERROR_BODY_BYTES - len(self._error_body)]
+            return True
+        self._has_enough = not self._delivery.write(data)
+        # Take the last bytes of a body whole, so that the connection can be reused.
+        return not self._has_enough or self._is_over()
+
+    def _on_placed(self, count: int) -> bool:
+        self._has_enough = not self._delivery.fill(count)
+        return not self._has_enough or self._is_over()
+
+    def _is_over(self) -> bool:
+        assert self._head is not None
+        return self._head.headers.get("content-length") == str(self._body_bytes)
 
 
-class _Line:
+class _Channel:
     """A transfer and the attempt that it currently serves."""
 
     def __init__(self, configure: Callable[[Transfer], None]) -> None:
@@ -87,7 +271,10 @@ class Driver:
     """Drives attempts until `close`. Call its methods from one thread, usually trio's."""
 
     def __init__(
-        self, connections: int, configure: Callable[[Transfer], None], prepare: Prepare
+        self,
+        connections: int,
+        configure: Callable[[Transfer], None],
+        prepare: Callable[[Transfer, Attempt], None],
     ) -> None:
         self._connections = connections
         self._configure = configure
@@ -99,8 +286,8 @@ class Driver:
         self._is_over = False
         self._moved_at_s = time.monotonic()
         self._inbox: deque[Attempt] = deque()
-        self._running: dict[int, _Line] = {}
-        self._idle: list[_Line] = []
+        self._running: dict[int, _Channel] = {}
+        self._idle: list[_Channel] = []
 
     @property
     def busy(self) -> int:
@@ -178,14 +365,14 @@ class Driver:
         with self._lock:
             self._is_over = True
             multi, self._multi = self._multi, None
-            lost = [line.attempt for line in self._running.values()] + list(self._inbox)
+            lost = [channel.attempt for channel in self._running.values()] + list(self._inbox)
             self._inbox.clear()
-        for line in (*self._running.values(), *self._idle):
+        for channel in (*self._running.values(), *self._idle):
             with suppress(Exception):
-                if multi is not None and line.attempt is not None:
-                    multi.remove(line.transfer)
-                line.transfer.end()
-                line.transfer.close()
+                if multi is not None and channel.attempt is not None:
+                    multi.remove(channel.transfer)
+                channel.transfer.end()
+                channel.transfer.close()
         if multi is not None:
             multi.close()
         self._running.clear()
@@ -208,54 +395,54 @@ class Driver:
             self._begin(multi, self._inbox.popleft())
         multi.perform()
         for key, code in multi.ended():
-            line = self._running[key]
-            line.follow()
-            self._end(multi, line, code)
+            channel = self._running[key]
+            channel.follow()
+            self._end(multi, channel, code)
         now_s = time.monotonic()
-        for line in list(self._running.values()):
-            if not line.follow() or (line.attempt and line.attempt.has_stalled(now_s)):
-                self._end(multi, line, pycurl.E_WRITE_ERROR)
+        for channel in list(self._running.values()):
+            if not channel.follow() or (channel.attempt and channel.attempt.has_stalled(now_s)):
+                self._end(multi, channel, pycurl.E_WRITE_ERROR)
         multi.wait(_LOOK_MS if self._running else _IDLE_MS)
 
     def _begin(self, multi: Multi, attempt: Attempt) -> None:
-        line: _Line | None = None
+        channel: _Channel | None = None
         try:
-            line = self._idle.pop() if self._idle else _Line(self._configure)
-            line.attempt = attempt
-            self._prepare(line.transfer, attempt)
-            multi.add(line.transfer)
+            channel = self._idle.pop() if self._idle else _Channel(self._configure)
+            channel.attempt = attempt
+            self._prepare(channel.transfer, attempt)
+            multi.add(channel.transfer)
         except Exception:  # for example no memory; the other requests go on
             log.exception("a request to the object store could not be begun")
-            if line is not None:
-                line.attempt = None
-                line.transfer.end()
-                self._idle.append(line)
+            if channel is not None:
+                channel.attempt = None
+                channel.transfer.end()
+                self._idle.append(channel)
             attempt.lose()
         else:
-            self._running[line.transfer.key] = line
+            self._running[channel.transfer.key] = channel
 
-    def _end(self, multi: Multi, line: _Line, code: int) -> None:
-        was_sent = line.transfer.was_sent
-        multi.remove(line.transfer)
-        line.transfer.end()
+    def _end(self, multi: Multi, channel: _Channel, code: int) -> None:
+        was_sent = channel.transfer.was_sent
+        multi.remove(channel.transfer)
+        channel.transfer.end()
         # A failure before this line leaves the attempt in `_running`, so that it is ended later.
-        del self._running[line.transfer.key]
-        attempt, line.attempt = line.attempt, None
+        del self._running[channel.transfer.key]
+        attempt, channel.attempt = channel.attempt, None
         assert attempt is not None, "it ran"
-        self._idle.append(line)
+        self._idle.append(channel)
         attempt.end(code, was_sent=was_sent)
 
     def _renew(self, multi: Multi | None) -> None:
         """Replace the multi handle by `multi`; None at the end of the thread."""
         old = self._multi
         assert old is not None, "the thread runs"
-        for line in list(self._running.values()):
-            if line.attempt is not None:
-                line.attempt.stop = True
-            self._end(old, line, pycurl.E_WRITE_ERROR)
+        for channel in list(self._running.values()):
+            if channel.attempt is not None:
+                channel.attempt.stop = True
+            self._end(old, channel, pycurl.E_WRITE_ERROR)
         idle, self._idle = self._idle, []
-        for line in idle:
-            line.transfer.close()
+        for channel in idle:
+            channel.transfer.close()
         with self._lock:
             self._multi = multi
         old.close()

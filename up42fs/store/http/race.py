@@ -4,7 +4,7 @@ Knows transports, deliveries and the pace of a host (`net.hedging`); nothing of 
 
 Theory. The second request fills memory of its own, so two answers never write to one place. As soon
 as it holds more than the part, the first request is cancelled. Once that has ended, or its memory
-was abandoned to it (`Sink.abandon`), nothing else writes to the part: the bytes of the second
+was abandoned to it (`Delivery.abandon`), nothing else writes to the part: the bytes of the second
 request are copied over, and the rest follows as it arrives. Both are judged by one version pin, and
 there is a second request only if a strong ETag is pinned, so the bytes are the same whichever wins.
 Only parts that a reader waits for are hedged.
@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import trio
@@ -25,9 +24,11 @@ from cachetools import LRUCache
 
 from up42fs.errors import Up42fsError
 from up42fs.net.hedging import Pace
-from up42fs.store.http.answer import VersionPin
-from up42fs.store.http.delivery import Delivery, Writer
-from up42fs.store.http.ports import Outcome, RangeRequest, Transport
+from up42fs.ranges import intersect
+from up42fs.store.egress.egress import Egress
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
+from up42fs.store.http.transport import CurlTransport
+from up42fs.store.part import Part
 from up42fs.types import ByteRange, Bytes
 
 #: Number of hosts remembered.
@@ -38,18 +39,10 @@ _TICK_S = 0.02
 _LOOK_S = 0.25
 
 
-class Raced(Writer, Protocol):
-    """The members of `source.Target` that are needed here."""
-
-    @property
-    def missing(self) -> ByteRange | None:
-        """The range still to come."""
-        ...
-
-    @property
-    def wanted(self) -> bool:
-        """Whether a reader waits, or waited, for the part."""
-        ...
+def lacking(part: Part, stop: int) -> ByteRange | None:
+    """The bytes of `part` before offset `stop` that are still to come; None if there are none."""
+    rest = part.missing
+    return intersect(rest, ByteRange(0, stop)) if rest is not None and stop else None
 
 
 class _Second:
@@ -60,7 +53,7 @@ class _Second:
         self._span = span
         self._memory = memoryview(bytearray(len(span) + 1))
         self._on_bytes = on_bytes
-        self._part: Raced | None = None
+        self._part: Part | None = None
         self._lock = threading.Lock()
 
     @property
@@ -68,7 +61,7 @@ class _Second:
         """The offset up to which bytes are held."""
         return self._span.start + self.filled
 
-    def leads(self, part: Raced) -> bool:
+    def leads(self, part: Part) -> bool:
         """Whether more bytes are held than `part` has."""
         rest = part.missing
         return rest is not None and rest.start < self.stop
@@ -97,13 +90,13 @@ class _Second:
     def abandon(self) -> None:
         """No-op: nothing else writes to this memory, and only copies of it are handed out."""
 
-    def follow(self, part: Raced) -> None:
+    def follow(self, part: Part) -> None:
         """Pass on all bytes, past and future, to `part`; nothing else may write to it."""
         with self._lock:
             self._part = part
             self._pass_on(part)
 
-    def _pass_on(self, part: Raced) -> bool:
+    def _pass_on(self, part: Part) -> bool:
         rest = part.missing
         if rest is None or rest.start >= self.stop:
             return rest is not None
@@ -139,13 +132,15 @@ class Race:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: CurlTransport,
+        egress: Egress | None,
         pace: Pace,
         pin: VersionPin,
         count: Callable[[str, int], None],
         clock: Callable[[], float],
     ) -> None:
         self._transport = transport
+        self._egress = egress
         self._pace = pace
         self._pin = pin
         self._count = count
@@ -157,13 +152,13 @@ class Race:
         self._came_bytes = 0
         self._results: list[Result] = []
 
-    async def run(self, request: RangeRequest, part: Raced) -> Result:
+    async def run(self, request: RangeRequest, part: Part) -> Result:
         """Fill `part` with the bytes of `request`; return its result. Raises `Up42fsError`."""
         first = Delivery(request.span, self._pin, part, self._clock)
         if request.if_match is None or self._pace.limit_s(has_begun=False) is None:
             return await self._send(request, first)
         caught: Up42fsError | None = None
-        began = part.missing
+        span = request.span
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery, first, request, part)
             with self._first_scope:
@@ -172,11 +167,11 @@ class Race:
                 except Up42fsError as error:
                     caught = error
             self._first_over.set()
-            if part.missing is None or not self._has_second:
+            if lacking(part, span.stop) is None or not self._has_second:
                 nursery.cancel_scope.cancel()
-        if self._was_raced and began is not None:
-            rest = part.missing
-            kept_bytes = (began.stop if rest is None else rest.start) - began.start
+        if self._was_raced:
+            rest = lacking(part, span.stop)
+            kept_bytes = (span.stop if rest is None else rest.start) - span.start
             self._count("hedges_bytes", max(0, self._came_bytes - kept_bytes))
         if caught is not None:
             raise caught
@@ -187,7 +182,11 @@ class Race:
         self._count("bytes_asked", len(request.span))
         outcome: Outcome | None = None
         try:
+            if self._egress is not None:
+                await self._egress.pay(len(request.span), is_wanted=request.is_wanted)
             outcome = await self._transport.fetch(request, delivery)
+            if self._egress is not None:
+                self._egress.give_back(len(request.span) - outcome.body_bytes)
         finally:  # the bytes of a cancelled request were received all the same
             came_bytes = outcome.body_bytes if outcome else delivery.body_bytes
             self._came_bytes += came_bytes
@@ -198,7 +197,7 @@ class Race:
         return Result(delivery, outcome)
 
     async def _watch(
-        self, nursery: trio.Nursery, first: Delivery, request: RangeRequest, part: Raced
+        self, nursery: trio.Nursery, first: Delivery, request: RangeRequest, part: Part
     ) -> None:
         """Send a second request once the first lags and a reader waits for the part."""
         while True:
@@ -207,14 +206,14 @@ class Race:
             if left_s <= 0 and part.wanted:
                 break
             await trio.sleep(max(left_s, _LOOK_S))
-        rest = part.missing
+        rest = lacking(part, request.span.stop)
         if rest is not None and self._pace.take():
             self._has_second = self._was_raced = True
             self._count("hedges", 1)
             span = ByteRange(rest.start, request.span.stop)
             await self._overtake(nursery, replace(request, span=span, is_wanted=False), part)
 
-    async def _overtake(self, nursery: trio.Nursery, request: RangeRequest, part: Raced) -> None:
+    async def _overtake(self, nursery: trio.Nursery, request: RangeRequest, part: Part) -> None:
         token, news = trio.lowlevel.current_trio_token(), trio.Event()
 
         def on_bytes() -> None:
@@ -230,10 +229,8 @@ class Race:
                 result = await self._send(request, delivery)
                 if second.filled or self._first_over.is_set():
                     self._results.append(result)
-            except (
-                Up42fsError
-            ):  # for example a spent budget: the first request reports its own errors
-                pass
+            except Up42fsError:
+                pass  # for example a spent budget: the first request reports its own errors
             finally:
                 over.set()
                 news.set()

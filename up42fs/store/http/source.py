@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import trio
 
@@ -35,12 +35,21 @@ from up42fs.errors import (
 from up42fs.net.expiry import server_time
 from up42fs.net.pacing import retry_after_s
 from up42fs.net.retry import TLS_CURE, Fail, Failure, Kind, Plane, Renew, blame, decide
-from up42fs.store.http.answer import Final, VersionPin, total_of, version_of
-from up42fs.store.http.delivery import Delivery, Writer
+from up42fs.store.egress.egress import Egress
+from up42fs.store.http.answer import (
+    Delivery,
+    Final,
+    Outcome,
+    RangeRequest,
+    VersionPin,
+    total_of,
+    version_of,
+)
 from up42fs.store.http.links import Lease, Leases
-from up42fs.store.http.ports import Outcome, RangeRequest, Transport
-from up42fs.store.http.race import Paces, Race
+from up42fs.store.http.race import Paces, Race, lacking
 from up42fs.store.http.tally import Tally
+from up42fs.store.http.transport import CurlTransport
+from up42fs.store.part import Part
 from up42fs.types import ByteRange
 
 #: Consecutive failures after which a part that no reader waits for is given up.
@@ -57,73 +66,51 @@ _CURES: dict[type[Up42fsError], str] = {
 }
 
 
-class Target(Writer, Protocol):
-    """A part to be filled."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """All that the sources of one store share."""
 
-    @property
-    def missing(self) -> ByteRange | None:
-        """The range still to come; None when it is full."""
-        ...
-
-    @property
-    def stopped(self) -> bool:
-        """Whether no more bytes are wanted."""
-        ...
-
-    @property
-    def wanted(self) -> bool:
-        """Whether a reader waits, or waited, for it."""
-        ...
-
-    @property
-    def deadline_s(self) -> float:
-        """Time to give up, on trio's clock."""
-        ...
+    leases: Leases
+    transport: CurlTransport
+    egress: Egress | None
+    chance: random.Random
+    clock: Callable[[], float]
+    on_nameless: Callable[[str], None]
+    paces: Paces = field(default_factory=Paces)
 
 
 class Source:
     """The network source of one object's bytes."""
 
     def __init__(
-        self,
-        object_id: str,
-        name: str,
-        pin: VersionPin,
-        *,
-        leases: Leases,
-        transport: Transport,
-        tally: Tally,
-        chance: random.Random,
-        paces: Paces,
-        clock: Callable[[], float],
-        on_nameless: Callable[[str], None] = lambda _: None,
+        self, object_id: str, name: str, pin: VersionPin, tally: Tally, network: Network
     ) -> None:
         self.pin = pin
         self._object_id = object_id
         self._name = name
-        self._leases = leases
-        self._transport = transport
         self._tally = tally
-        self._chance = chance
-        self._paces = paces
-        self._clock = clock
-        self._on_nameless = on_nameless
+        self._network = network
+        self._leases = network.leases
         self._is_conditional = True
 
-    async def fetch(self, target: Target) -> None:
-        """Fill `target`; raises an `Up42fsError`, and returns early if the target was stopped."""
+    async def fetch(self, part: Part, stop: int | None = None) -> None:
+        """Fill `part`, up to offset `stop` if given, or up to the object's end if that comes first.
+
+        Raises an `Up42fsError`, and returns early if the part was stopped.
+        """
         attempt, renewed = 0, False
-        while (asked := target.missing) is not None and not target.stopped:
-            lease, was_wanted = await self._lease(), target.wanted
+        while (asked := self._lacking(part, stop)) is not None and not part.stopped:
+            lease, was_wanted = await self._lease(), part.wanted
             try:
-                delivery, outcome, conditional = await self._attempt(lease, asked, target)
+                delivery, outcome, conditional = await self._attempt(lease, asked, part)
             except QuotaExceeded:
-                if target.wanted and not was_wanted:
+                if part.wanted and not was_wanted:
                     continue  # the budget refused a prefetch, but by now a reader waits for it
                 raise
-            if target.missing != asked:
+            rest = self._lacking(part, stop)
+            if rest != asked:
                 attempt, renewed = 0, False
-            if target.missing is None or target.stopped:
+            if rest is None or part.stopped:
                 return
             failure = self._failure(delivery, outcome)
             if self.pin.size == 0:  # a 416 reported an empty object: nothing to fetch
@@ -135,10 +122,14 @@ class Source:
                 failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
             attempt += 1
             blamed = self.error(blame(failure), explain(failure), _cure(failure))
-            if not target.wanted and attempt >= AHEAD_ATTEMPTS:
+            if not part.wanted and attempt >= AHEAD_ATTEMPTS:
                 raise blamed
             note(blamed)
-            renewed = await self._next(failure, attempt, renewed, lease, target)
+            renewed = await self._next(failure, attempt, renewed, lease, part)
+
+    def _lacking(self, part: Part, stop: int | None) -> ByteRange | None:
+        ends = (one for one in (stop, self.pin.size) if one is not None)
+        return lacking(part, min(ends, default=part.span.stop))
 
     def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the object and the cure."""
@@ -161,21 +152,21 @@ class Source:
         return kind(f"{self._name}: {error}")
 
     async def _attempt(
-        self, lease: Lease, asked: ByteRange, target: Target
+        self, lease: Lease, asked: ByteRange, part: Part
     ) -> tuple[Delivery, Outcome, bool]:
         if_match = self.pin.if_match if self._is_conditional else None
-        timeout_s = max(0.1, target.deadline_s - trio.current_time())
-        request = RangeRequest(lease.url, asked, if_match, timeout_s, target.wanted)
-        pace = self._paces.of(lease.url)
-        race = Race(self._transport, pace, self.pin, self._count, self._clock)
+        timeout_s = max(0.1, part.deadline_s - trio.current_time())
+        request = RangeRequest(lease.url, asked, if_match, timeout_s, part.wanted)
+        network, pace = self._network, self._network.paces.of(lease.url)
+        race = Race(network.transport, network.egress, pace, self.pin, self._count, network.clock)
         try:
-            result = await race.run(request, target)
+            result = await race.run(request, part)
         except InvalidAnswer:  # the link points to a forbidden URL
             self._leases.discard(self._object_id, lease)
             raise
         delivery, outcome = result.delivery, result.outcome
         if self.pin.version is not None and self.pin.version.is_nameless and self.pin.size:
-            self._on_nameless(self._name)
+            self._network.on_nameless(self._name)
         if isinstance(delivery.refused, Final):
             raise self.error(delivery.refused.error, delivery.refused.why)
         return delivery, outcome, if_match is not None
@@ -206,15 +197,15 @@ class Source:
         )
 
     async def _next(
-        self, failure: Failure, attempt: int, renewed: bool, lease: Lease, target: Target
+        self, failure: Failure, attempt: int, renewed: bool, lease: Lease, part: Part
     ) -> bool:
         """Wait or renew the link; return whether a fresh link was tried. Raises final errors."""
         verdict = decide(
             failure,
             attempt=attempt,
             renewed=renewed,
-            remaining_s=target.deadline_s - trio.current_time(),
-            jitter=self._chance.random(),
+            remaining_s=part.deadline_s - trio.current_time(),
+            jitter=self._network.chance.random(),
         )
         if isinstance(verdict, Renew):
             self._leases.discard(self._object_id, lease)

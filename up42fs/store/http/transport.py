@@ -5,7 +5,7 @@ Knows HTTP and libcurl's options; nothing of links' lifetimes, versions, parts o
 Theory. libcurl moves bytes two to three times as fast as, and with a third of the processor time
 of, anything that Python offers on the trio thread. `driver` and `libcurl` explain how its threads
 work, docs/transport.md what else was measured. Nothing is written before the head was seen to be
-final and the sink accepted it.
+final and the delivery accepted it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from up42fs.net.certificates import find_trust
 from up42fs.net.hosts import may_connect
 from up42fs.net.proxies import route_of
 from up42fs.net.retry import Kind
-from up42fs.store.http.attempt import Attempt
-from up42fs.store.http.driver import STUCK_S, Driver
-from up42fs.store.http.drivers import Drivers
+from up42fs.store.http.answer import Delivery, Outcome, RangeRequest
+from up42fs.store.http.driver import STUCK_S, Attempt, Driver
 from up42fs.store.http.libcurl import Transfer
-from up42fs.store.http.ports import Outcome, RangeRequest, Sink
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +40,8 @@ STALL_S = max(1, round(patient_s(10)))
 RECEIVE_BYTES = 256 * 1024
 #: Network threads: one of them decrypts less than a mount with two cores needs.
 THREADS = 2
+#: Maximum number of threads, stuck ones included.
+MOST_THREADS = 8
 
 #: A thread's round takes milliseconds. No fetch waits longer for its end, seconds; then the thread
 #: keeps the memory.
@@ -49,6 +49,56 @@ _END_S = 2.0
 #: CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not define: a proxy's answer to CONNECT is
 #: not an answer of the store.
 _SUPPRESS_CONNECT_HEADERS = 265
+
+
+class Drivers:
+    """The threads of one transport. Call its methods from one thread, usually trio's.
+
+    A request goes to the first of the least busy threads, so that sequential requests reuse one
+    connection. A failed thread is replaced. A stuck thread gets nothing new, and if all are stuck
+    another one is started, up to `MOST_THREADS`: stuck threads cannot be ended, only waited for. If
+    no thread can be started, the running ones take the request; if none is running, the request is
+    lost, and its reader may retry.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Driver]) -> None:
+        self._make = make
+        self._is_closed = False
+        self._all = [make() for _ in range(count)]
+
+    def __len__(self) -> int:
+        """Number of threads."""
+        return len(self._all)
+
+    def submit(self, attempt: Attempt) -> Driver | None:
+        """Start `attempt` and return its driver; end it and return None if none takes it."""
+        if self._is_closed:
+            attempt.refuse()
+            return None
+        self._all = [self._make() if driver.is_over else driver for driver in self._all]
+        usable = [driver for driver in self._all if not driver.is_stuck]
+        if not usable and len(self._all) < MOST_THREADS:
+            usable = [self._make()]
+            self._all += usable
+        for driver in sorted(usable or self._all, key=lambda one: one.busy):
+            try:
+                if driver.submit(attempt):
+                    return driver
+            except (RuntimeError, MemoryError, OSError) as error:
+                log.warning("no thread can be started to move bytes: %s", error)
+        attempt.lose()
+        return None
+
+    def reset(self) -> None:
+        """End all running requests as broken, and reuse none of their connections."""
+        for driver in self._all:
+            driver.reset()
+
+    def close(self) -> None:
+        """End all running requests as broken, for good."""
+        self._is_closed = True
+        for driver in self._all:
+            driver.close()
 
 
 class CurlTransport:
@@ -74,8 +124,12 @@ class CurlTransport:
             threads, lambda: Driver(connections, self._configure, self._prepare)
         )
 
-    async def fetch(self, request: RangeRequest, sink: Sink) -> Outcome:
-        """See `ports.Transport.fetch`; raises `InvalidAnswer` for a link that must not be used."""
+    async def fetch(self, request: RangeRequest, delivery: Delivery) -> Outcome:
+        """Send `request`; raises `InvalidAnswer` for a link that must not be used.
+
+        All other failures are returned. Once this returns or raises, no method of `delivery` runs
+        or will be called, and nothing writes to its memory, unless `delivery.abandon` was called.
+        """
         netloc = check_url(request.url)
         proxy = route_of(request.url, self._environ).proxy
         token, over = trio.lowlevel.current_trio_token(), trio.Event()
@@ -86,7 +140,7 @@ class CurlTransport:
 
         host = self._hosts.setdefault(netloc, trio.CapacityLimiter(self._connections))
         async with host:
-            attempt = Attempt(request, sink, self._stall_s, on_over)
+            attempt = Attempt(request, delivery, self._stall_s, on_over)
             attempt.proxy = proxy
             driver = self._drivers.submit(attempt)
             try:
@@ -96,7 +150,7 @@ class CurlTransport:
                     # A cancelled fetch waits for the end of its thread's round, so that nothing is
                     # written afterwards; its connection is closed, since the rest of the body is on
                     # it.
-                    await _end(attempt, driver, over, sink)
+                    await _end(attempt, driver, over, delivery)
         if attempt.refused is not None and attempt.outcome.head is None:
             raise InvalidAnswer(
                 f"UP42 signed a link that leads to {attempt.refused}, where no store can be: "
@@ -170,8 +224,8 @@ async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> No
                 return
 
 
-async def _end(attempt: Attempt, driver: Driver, over: trio.Event, sink: Sink) -> None:
-    """Stop a request that nothing waits for; once this returns, the sink is not called."""
+async def _end(attempt: Attempt, driver: Driver, over: trio.Event, delivery: Delivery) -> None:
+    """Stop a request that nothing waits for; once this returns, the delivery is not called."""
     attempt.cut()
     driver.wake()
     with trio.move_on_after(_END_S, shield=True):
@@ -179,4 +233,4 @@ async def _end(attempt: Attempt, driver: Driver, over: trio.Event, sink: Sink) -
     if not over.is_set() and attempt.place is not None:
         # The thread did not end its round in time and may be in the middle of a write to that
         # memory, which stays lent for as long as a transfer refers to it.
-        sink.abandon()
+        delivery.abandon()
