@@ -11,8 +11,8 @@ from up42fs.store.disk.format import (
     CELL_BYTES,
     HEADER_BYTES,
     RECORD_BYTES,
+    CellRecord,
     Cells,
-    Held,
     Label,
     cut,
     encode_header,
@@ -71,7 +71,7 @@ def test_versions_that_cannot_be_told_apart_are_not_cached(etag: str | None) -> 
 
 def test_records_say_what_a_cell_holds() -> None:
     cells = Cells(LABEL)
-    held = Held(2, ByteRange(2 * CELL_BYTES + 5, 3 * CELL_BYTES), 0xDEADBEEF)
+    held = CellRecord(2, ByteRange(2 * CELL_BYTES + 5, 3 * CELL_BYTES), 0xDEADBEEF)
     text = bytes(RECORD_BYTES) + cells.encode(held)
     assert cells.parse(text, 1) == [None, held]
     assert cells.parse(text[:-1], 1) == [None]
@@ -83,7 +83,7 @@ def test_records_say_what_a_cell_holds() -> None:
 @given(st.integers(0, RECORD_BYTES * 8 - 1))
 def test_a_flipped_bit_makes_a_record_none(bit: int) -> None:
     cells = Cells(LABEL)
-    text = bytearray(cells.encode(Held(1, cells.whole(1), 12345)))
+    text = bytearray(cells.encode(CellRecord(1, cells.whole(1), 12345)))
     text[bit // 8] ^= 1 << bit % 8
     assert cells.parse(bytes(text), 1) == [None]
 
@@ -92,7 +92,7 @@ def test_a_record_beyond_the_objects_end_is_none() -> None:
     cells = Cells(LABEL)
     last = cells.count - 1
     assert cells.whole(last) == ByteRange(5 * CELL_BYTES, LABEL.version.size)
-    longer = Held(last, ByteRange(5 * CELL_BYTES, 6 * CELL_BYTES), 1)
+    longer = CellRecord(last, ByteRange(5 * CELL_BYTES, 6 * CELL_BYTES), 1)
     assert cells.parse(cells.encode(longer), last) == [None]
 
 
@@ -157,7 +157,7 @@ def test_cut_leaves_small_islands_to_the_network() -> None:
 
 @given(spans(), spans())
 def test_a_cell_keeps_one_run(old: ByteRange, new: ByteRange) -> None:
-    union = merge(Held(0, old, 0), new)
+    union = merge(CellRecord(0, old, 0), new)
     if union is None:
         inside = old.start <= new.start and new.stop <= old.stop
         assert inside or len(new) <= len(old)
@@ -167,10 +167,15 @@ def test_a_cell_keeps_one_run(old: ByteRange, new: ByteRange) -> None:
 
 
 def test_leading_cells_have_no_gap() -> None:
-    def held(cell: int, start: int, stop: int) -> Held:
-        return Held(cell, ByteRange(cell * 100 + start, cell * 100 + stop), 0)
+    def held(cell: int, start: int, stop: int) -> CellRecord:
+        return CellRecord(cell, ByteRange(cell * 100 + start, cell * 100 + stop), 0)
 
-    row: list[Held | None] = [held(0, 50, 100), held(1, 0, 100), held(2, 0, 60), held(3, 0, 100)]
+    row: list[CellRecord | None] = [
+        held(0, 50, 100),
+        held(1, 0, 100),
+        held(2, 0, 60),
+        held(3, 0, 100),
+    ]
     assert leading(row, 70) == row[:3]
     assert leading(row, 40) == []
     assert leading([None, *row], 70) == []

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.store.disk import crc
-from up42fs.store.disk.crc import crc32, crc32_of
+from up42fs.store.disk import format as crc
+from up42fs.store.disk.format import crc32, crc32_of
 
 
 @given(st.binary(max_size=10_000), st.integers(0, 2**32 - 1))

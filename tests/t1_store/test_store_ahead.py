@@ -8,7 +8,7 @@ from store_script import Bench, Fault, bench, pattern
 from trio.testing import MockClock
 
 from up42fs.errors import Offline
-from up42fs.store.ahead import SIGNING_AHEAD, Ahead
+from up42fs.store.store import SIGNING_AHEAD, Prefetch
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -16,7 +16,7 @@ HEAD = 128 * KIB
 DATA = pattern(3 * MIB)
 
 
-def start(b: Bench, name: str = "a", size: int | None = len(DATA), front: int = HEAD) -> Ahead:
+def start(b: Bench, name: str = "a", size: int | None = len(DATA), front: int = HEAD) -> Prefetch:
     def spans(size: int) -> list[ByteRange]:
         return [ByteRange(0, min(front, size))]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from up42fs.metrics import Metrics
-from up42fs.store.disk import admin as cache_files
+from up42fs.store.disk import cached_files as cache_files
+from up42fs.store.disk.cached_files import CacheRoom, Space, Use
 from up42fs.store.disk.files import CellFiles, Wanted
 from up42fs.store.disk.format import CELL_BYTES, Cells, Label
-from up42fs.store.disk.room import CacheRoom, Space, Use
 from up42fs.types import ByteRange, Version
 
 KEY = "ab" * 8

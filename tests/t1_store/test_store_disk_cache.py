@@ -23,9 +23,9 @@ from up42fs.errors import Offline, VersionChanged
 from up42fs.metrics import Metrics
 from up42fs.store.disk import cache as disk_cache
 from up42fs.store.disk.cache import QUICK_BYTES_S, DiskCache
+from up42fs.store.disk.cached_files import MEASURE_S, STALE_S, CacheRoom, Space, Use
 from up42fs.store.disk.files import CellFiles
 from up42fs.store.disk.format import Label
-from up42fs.store.disk.room import MEASURE_S, STALE_S, CacheRoom, Space, Use
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20

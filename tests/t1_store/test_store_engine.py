@@ -25,8 +25,7 @@ from up42fs.errors import (
 )
 from up42fs.net.retry import Kind
 from up42fs.readahead.tuning import Reading
-from up42fs.store.failures import REPEATED_S
-from up42fs.store.handle import OpenFile
+from up42fs.store.handle import REPEATED_S, OpenFile
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 

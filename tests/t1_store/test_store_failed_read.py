@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from store_script import Fault, bench
 
 from up42fs.errors import DeadlineExceeded
-from up42fs.store.failures import REPEATED_S, FailedReads
+from up42fs.store.handle import REPEATED_S, FailedReads
 from up42fs.types import ByteRange
 
 ERROR = DeadlineExceeded("scene.tif: too slow")

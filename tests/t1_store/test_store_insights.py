@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import trio
@@ -40,7 +41,8 @@ def test_against_a_model(
     most_idle: int, more: int, sizes: list[int], actions: list[tuple[str, int]]
 ) -> None:
     most = most_idle + more
-    insights, knowers = Insights(most_idle, most), [Knower(0) for _ in sizes]
+    insights = Insights(most_idle, most)
+    knowers: list[Any] = [Knower(0) for _ in sizes]
     idle: list[int] = []  # numbers, the oldest first
     opened: set[int] = set()
     for action, number in actions:

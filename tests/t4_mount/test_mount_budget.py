@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
 from up42fs.net.hedging import Pace
-from up42fs.store.egress.book import Book
 from up42fs.store.egress.budget import Limit
-from up42fs.store.egress.egress import Egress
+from up42fs.store.egress.egress import Book, Egress
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
 from up42fs.store.http.race import Race
 from up42fs.store.http.transport import CurlTransport

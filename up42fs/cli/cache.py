@@ -28,7 +28,7 @@ from up42fs.visible import visible
 if TYPE_CHECKING:
     from up42fs.catalog.stored_names import KnownName
     from up42fs.fuse.mount_table import Mount
-    from up42fs.store.disk.admin import Entry
+    from up42fs.store.disk.cached_files import CachedFile
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -112,8 +112,8 @@ def _directory(options: argparse.Namespace) -> Path:
     return directory
 
 
-def _entries(options: argparse.Namespace) -> Iterator[Entry]:
-    from up42fs.store.disk.admin import entries
+def _entries(options: argparse.Namespace) -> Iterator[CachedFile]:
+    from up42fs.store.disk.cached_files import entries
 
     return entries(_directory(options) / "blocks")
 
@@ -137,7 +137,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(entry: Entry, names: Mapping[str, KnownName]) -> dict[str, Any]:
+def _row(entry: CachedFile, names: Mapping[str, KnownName]) -> dict[str, Any]:
     label = entry.label
     size = label.version.size if label else 0
     known = names.get(label.object_id) if label else None
@@ -155,7 +155,7 @@ def _row(entry: Entry, names: Mapping[str, KnownName]) -> dict[str, Any]:
 
 
 def _usage(options: argparse.Namespace) -> int:
-    from up42fs.store.disk.room import FREE_SHARE, space_of
+    from up42fs.store.disk.cached_files import FREE_SHARE, space_of
 
     directory = _directory(options)
     found = list(_entries(options))
@@ -189,7 +189,7 @@ def _usage(options: argparse.Namespace) -> int:
 
 
 def _clear(options: argparse.Namespace) -> int:
-    from up42fs.store.disk.admin import is_older, remove
+    from up42fs.store.disk.cached_files import is_older, remove
 
     wanted = {place.file for place in _places(options)} if options.paths else None
     freed = count = 0
@@ -209,7 +209,7 @@ def _clear(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from rich.progress import track
 
-    from up42fs.store.disk.admin import verify
+    from up42fs.store.disk.cached_files import verify
 
     bad_files = bad_bytes = 0
     found = list(_entries(options))
@@ -229,7 +229,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _pin(options: argparse.Namespace) -> int:
-    from up42fs.store.disk.admin import pin
+    from up42fs.store.disk.cached_files import pin
 
     for place in _places(options):
         pin(place.file)
@@ -238,7 +238,7 @@ def _pin(options: argparse.Namespace) -> int:
 
 
 def _unpin(options: argparse.Namespace) -> int:
-    from up42fs.store.disk.admin import unpin
+    from up42fs.store.disk.cached_files import unpin
 
     for place in _places(options):
         say(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
@@ -251,7 +251,7 @@ def _places(options: argparse.Namespace) -> list[_Place]:
     Raises an `Up42fsError` for a path without delivered files.
     """
     from up42fs.cli.warm.plan import files
-    from up42fs.store.disk.admin import path_of
+    from up42fs.store.disk.cached_files import path_of
 
     found = []
     for path in options.paths:

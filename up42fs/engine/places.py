@@ -13,9 +13,8 @@ from up42fs.config.settings import Settings
 from up42fs.fs.sidecars.disk import OverlayDirectory
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.metrics import Metrics
-from up42fs.store.egress.book import Book
 from up42fs.store.egress.budget import Limit
-from up42fs.store.egress.egress import Egress
+from up42fs.store.egress.egress import Book, Egress
 
 
 def snapshot_of(settings: Settings) -> Snapshot | None:

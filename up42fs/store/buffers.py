@@ -19,7 +19,7 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from up42fs.ranges import ceil_to
 
-#: Bytes that can be written beyond a buffer's end without harm (see `ports.Sink.space`).
+#: Bytes that can be written beyond a buffer's end without harm (see `Delivery.space`).
 SLACK_BYTES = 1
 _PAGE_BYTES = 4096
 #: Smaller buffers are not worth a mapping: the allocator has memory for them that was touched

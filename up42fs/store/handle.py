@@ -5,18 +5,77 @@ Knows its object and the state it shares with other handles; nothing of the kern
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import trio
 
-from up42fs.errors import BadHandle, Up42fsError
-from up42fs.ranges import subtract
+from up42fs.errors import BadHandle, Up42fsError, copied
+from up42fs.ranges import intersect, subtract
 from up42fs.readahead.plan import Access
-from up42fs.store.failures import FailedReads
+from up42fs.readahead.tuning import KIB
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.tally import Tally
 from up42fs.store.insights import Insights
-from up42fs.store.windows import Windows
 from up42fs.types import ByteRange, Bytes, Version
+
+#: A failure that took longer than this is repeated for as long, seconds.
+REPEATED_S = 1.0
+#: A handle that reads ahead keeps its share of the budget this long after its last read, seconds.
+SHARING_S = 10.0
+
+
+class Windows:
+    """The read-ahead windows of one store, which share `budget_bytes`."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._last_s: OrderedDict[Access, float] = OrderedDict()
+
+    def share(self, access: Access) -> int:
+        """The read-ahead window of `access`, which is about to read, in bytes."""
+        now_s = trio.current_time()
+        if access.reads_ahead:
+            self._last_s[access] = now_s
+            self._last_s.move_to_end(access)
+        while self._last_s:
+            oldest, last_s = next(iter(self._last_s.items()))
+            if now_s - last_s <= SHARING_S:
+                break
+            del self._last_s[oldest]
+        return max(128 * KIB, self._budget_bytes // max(1, len(self._last_s)))
+
+    def leave(self, access: Access) -> None:
+        """Release the share of `access`, which will not read again."""
+        self._last_s.pop(access, None)
+
+
+class FailedReads:
+    """The latest failures of one handle, raised again for overlapping reads without a request.
+
+    When a read-ahead request of the kernel fails, the kernel requests the one page again, and the
+    program waits for both. If the first took its whole deadline, the second would take another. So
+    a failure that took long is repeated to the next overlapping read for a moment: long enough for
+    the kernel, too short for a person to notice. Several failures, as the kernel reads ahead in
+    several requests.
+    """
+
+    def __init__(self) -> None:
+        self._news: list[tuple[ByteRange, Up42fsError, float]] = []
+
+    def check(self, wanted: ByteRange, now_s: float) -> None:
+        """Raise the error that a read overlapping `wanted` failed with a moment ago, if any."""
+        if not self._news:
+            return
+        self._news = [news for news in self._news if now_s - news[2] < REPEATED_S]
+        for span, error, _ in self._news:
+            if intersect(span, wanted) is not None:
+                raise copied(error) from error
+
+    def note(self, wanted: ByteRange, error: Up42fsError, began_at_s: float, now_s: float) -> None:
+        """Record that `wanted`, requested at `began_at_s`, failed with `error`."""
+        if now_s - began_at_s >= REPEATED_S:
+            self._news.append((wanted, error, now_s))
 
 
 class OpenFile:

@@ -9,20 +9,8 @@ open one is read as plain bytes from then on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
 
-
-class Insightful(Protocol):
-    """An owner of one object's parsed structure."""
-
-    @property
-    def insight_bytes(self) -> int:
-        """Memory that the structure takes, in bytes."""
-        ...
-
-    def forget_insight(self) -> None:
-        """Drop the structure; while the object is open, parse nothing more."""
-        ...
+from up42fs.store.fetcher import Fetcher
 
 
 class Insights:
@@ -33,10 +21,10 @@ class Insights:
         self._idle_bytes = 0
         self._most_idle_bytes = most_idle_bytes
         self._most_bytes = 4 * most_idle_bytes if most_bytes is None else most_bytes
-        self._idle: OrderedDict[Insightful, int] = OrderedDict()
-        self._open: dict[Insightful, int] = {}
+        self._idle: OrderedDict[Fetcher, int] = OrderedDict()
+        self._open: dict[Fetcher, int] = {}
 
-    def learned(self, one: Insightful) -> None:
+    def learned(self, one: Fetcher) -> None:
         """Recount `one`, which is open and parsed more; drop it if the total is too large."""
         self.held_bytes += one.insight_bytes - self._open.get(one, 0)
         self._open[one] = one.insight_bytes
@@ -45,7 +33,7 @@ class Insights:
             one.forget_insight()
             self.held_bytes -= self._open.pop(one)
 
-    def closed(self, one: Insightful) -> None:
+    def closed(self, one: Fetcher) -> None:
         """Count `one`, whose last handle was closed, as idle; evict the oldest over the limit."""
         self.dropped(one)
         held_bytes = one.insight_bytes
@@ -55,13 +43,13 @@ class Insights:
             self.held_bytes += held_bytes
         self._shrink()
 
-    def opened(self, one: Insightful) -> None:
+    def opened(self, one: Fetcher) -> None:
         """Count `one` as open again."""
         if held_bytes := self._idle.pop(one, 0):
             self._idle_bytes -= held_bytes
             self._open[one] = held_bytes
 
-    def dropped(self, one: Insightful) -> None:
+    def dropped(self, one: Fetcher) -> None:
         """Stop counting `one`."""
         idle_bytes = self._idle.pop(one, 0)
         self._idle_bytes -= idle_bytes

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -33,13 +33,12 @@ from up42fs.errors import BadHandle, Unavailable, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.readahead.plan import Access, Exact
 from up42fs.readahead.tuning import Reading
-from up42fs.store.ahead import Ahead, AheadFetches, Spans
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cache import DiskCache, Runner, in_thread
 from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.egress.egress import Egress
 from up42fs.store.fetcher import Fetcher
-from up42fs.store.handle import OpenFile
+from up42fs.store.handle import OpenFile, Windows
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.links import Leases
 from up42fs.store.http.source import Network, Source
@@ -50,10 +49,12 @@ from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
-from up42fs.store.windows import Windows
 from up42fs.types import ByteRange, Signer, Version
 
 log = logging.getLogger(__name__)
+
+#: Maps an object's size in bytes to the ranges to prefetch.
+Spans = Callable[[int], Sequence[ByteRange]]
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
 SIZE_DEADLINE_S = request_s(25.0)
@@ -62,10 +63,24 @@ SIZE_DEADLINE_S = request_s(25.0)
 HEAD_BYTES = 128 << 10
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
+#: Links signed at once for prefetches.
+SIGNING_AHEAD = 8
 #: Parsed structures kept of objects that are not open, bytes: a hundred large images.
 INSIGHT_BYTES = 16 << 20
 #: Event loop ticks in which cancelled fetches end and hand over the bytes they received.
 _ENDING_TICKS = 20
+
+
+class Prefetch:
+    """The prefetch of one object that will probably be opened soon."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.scope = trio.CancelScope()
+
+    def cancel(self) -> None:
+        """Cancel the prefetch: the object will not be read."""
+        self.scope.cancel()
 
 
 class FileStore:
@@ -115,7 +130,8 @@ class FileStore:
             )
         self._windows = Windows(settings.parts_bytes // 2)
         self._insights = Insights(INSIGHT_BYTES)
-        self._aheads = AheadFetches(nursery, self)
+        self._prefetches: set[Prefetch] = set()
+        self._signing_ahead = trio.CapacityLimiter(SIGNING_AHEAD)
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery,
             _run,
@@ -209,11 +225,26 @@ class FileStore:
 
     def start_ahead(
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
-    ) -> Ahead:
-        """Start prefetching `spans(size)` of an object that will soon be opened; does not wait."""
+    ) -> Prefetch:
+        """Start prefetching `spans(size)` of an object that will soon be opened; does not wait.
+
+        If `size` is None, it is fetched first. `readahead.folder.siblings` decides which objects
+        and when. Errors are dropped: the reader will repeat the request itself.
+        """
+        prefetch = Prefetch()
         if self._is_closed or self._is_nameless_told:
-            return Ahead()  # a later open cannot use bytes without a version
-        return self._aheads.start(object_id, spans, size=size, name=name, stamp=stamp)
+            return prefetch  # a later open cannot use bytes without a version
+
+        async def run() -> None:
+            try:
+                with suppress(Up42fsError), prefetch.scope:
+                    prefetch.is_done = await self._fetch_ahead(object_id, spans, size, name, stamp)
+            finally:
+                self._prefetches.discard(prefetch)
+
+        supervise.start(self._nursery, run)
+        self._prefetches.add(prefetch)
+        return prefetch
 
     def forget(self, object_id: str) -> None:
         """Drop all cached state of an object; new handles start afresh, open ones keep theirs."""
@@ -268,7 +299,7 @@ class FileStore:
     def gauges(self) -> dict[str, int]:
         """Current state: links, bytes in memory and their limit, running requests, prefetches."""
         return {
-            "fetches_ahead": len(self._aheads),
+            "fetches_ahead": len(self._prefetches),
             "insight_bytes": self._insights.held_bytes,
             "leases": len(self._leases),
             "memory_bytes": self._cache.used_bytes,
@@ -285,7 +316,8 @@ class FileStore:
     async def aclose(self) -> None:
         """End every fetch and read; the store cannot be used afterwards."""
         self._is_closed = True
-        self._aheads.stop()
+        for prefetch in self._prefetches:
+            prefetch.cancel()
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
         if self._disk is not None:
@@ -296,6 +328,31 @@ class FileStore:
         self._fetchers.clear()
         self._transport.close()
         await trio.lowlevel.checkpoint()
+
+    async def _fetch_ahead(
+        self, object_id: str, spans: Spans, size: int | None, name: str, stamp: str | None
+    ) -> bool:
+        """Fetch the spans; return whether all of them are cached afterwards.
+
+        The link is signed before any part exists, and few at a time: parts waiting for a link would
+        occupy the slots that other readers' read-ahead needs, and link requests queue behind the
+        API's rate limit, where a reader's own link must not wait behind many others. An object on
+        disk needs no link.
+        """
+        if size is None:
+            async with self._signing_ahead:
+                version = await self.ensure_version(object_id, name=name, stamp=stamp)
+            size = version.size
+        fetcher = self.fetcher(object_id, size, name, stamp)
+        await fetcher.source.ready()
+        if not any(map(fetcher.lacks, spans(size))):
+            return True
+        async with self._signing_ahead:
+            await self.ensure_link(object_id)
+        # The object may have been forgotten or replaced while the link was signed.
+        fetcher = self.fetcher(object_id, size, name, stamp)
+        await fetcher.fetch_ahead(spans(size))
+        return not any(map(fetcher.lacks, spans(size)))
 
     def _known_version(self, object_id: str) -> Version | None:
         fetcher = self._fetchers.get(object_id)

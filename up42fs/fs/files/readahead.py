@@ -29,8 +29,7 @@ from up42fs.metrics import Metrics
 from up42fs.readahead.folder.order import Folder
 from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
 from up42fs.readahead.folder.walk import Visit, Want
-from up42fs.store.ahead import Ahead
-from up42fs.store.store import FileStore
+from up42fs.store.store import FileStore, Prefetch
 from up42fs.types import Bytes
 
 #: Recently used directories of which reads are followed.
@@ -67,7 +66,7 @@ class Siblings:
         self._decide = FolderWalks(lambda id_: sizes.known(sizes.node(id_)), most_bytes)
         self._recent: OrderedDict[Node, _Listing | None] = OrderedDict()
         self._street: Folder | None = None
-        self._begun: dict[str, Ahead] = {}
+        self._begun: dict[str, Prefetch] = {}
         self._counted: dict[str, int] = {}
 
     def looked_into(self, directory: Node) -> None:

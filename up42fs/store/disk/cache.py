@@ -32,9 +32,9 @@ import trio
 from up42fs import supervise
 from up42fs.metrics import Metrics
 from up42fs.ranges import intersect
+from up42fs.store.disk.cached_files import CacheRoom, Use
 from up42fs.store.disk.files import CellFiles, Survey, Wanted
 from up42fs.store.disk.format import Label, is_cacheable
-from up42fs.store.disk.room import CacheRoom, Use
 from up42fs.types import ByteRange
 
 log = logging.getLogger(__name__)

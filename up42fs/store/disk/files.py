@@ -19,22 +19,23 @@ import errno
 import hashlib
 import itertools
 import os
+import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from up42fs.metrics import Metrics
-from up42fs.ownership import is_plain
+from up42fs.ownership import ensure_directory, is_plain
 from up42fs.ranges import coalesce, floor_to
 from up42fs.store.disk import direct_io as bulk_io
-from up42fs.store.disk.directory import CacheDirectory
 from up42fs.store.disk.format import (
     CELL_BYTES,
     HEADER_BYTES,
     RECORD_BYTES,
+    CellRecord,
     Cells,
-    Held,
     Label,
     encode_header,
     leading,
@@ -77,6 +78,63 @@ class Survey:
 
     version: Version
     spans: tuple[ByteRange, ...]
+
+
+class _Opened:
+    """A descriptor that is closed when nothing refers to it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        weakref.finalize(self, os.close, fd)
+
+
+class CacheDirectory:
+    """The directory `key` below `blocks`: created, kept private, kept open. For any thread.
+
+    Every operation on a cached file begins here, and each system call releases the interpreter's
+    lock, which takes long to come back while other threads move bytes. So the descriptor is kept
+    open, and checked before each use: a deleted directory has no links any more and is created
+    anew, and one whose permissions were widened is made private again. Operations that already use
+    the old descriptor keep it.
+    """
+
+    def __init__(self, blocks: Path, key: str) -> None:
+        self.path = blocks / key
+        self._blocks = blocks
+        self._key = key
+        self._kept: _Opened | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Yield the directory's descriptor, valid while the block runs. Raises OSError."""
+        kept = self._kept
+        if kept is None or not _is_usable(kept.fd):
+            kept = self._kept = _Opened(self._open())
+        yield kept.fd
+
+    def close(self) -> None:
+        """Release the descriptor, so that its file system can be unmounted."""
+        self._kept = None
+
+    def _open(self) -> int:
+        blocks = ensure_blocks(self._blocks)
+        try:
+            return ensure_directory(self._key, blocks)
+        finally:
+            os.close(blocks)
+
+
+def _is_usable(fd: int) -> bool:
+    found = os.fstat(fd)
+    is_private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+    return is_private and found.st_nlink > 0
+
+
+def ensure_blocks(path: Path) -> int:
+    """Open the directory of all accounts' files, created if necessary; raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ensure_directory(str(path), None)
 
 
 class CellFiles:
@@ -171,7 +229,7 @@ class CellFiles:
                     alone[index] = piece
             checksums = cells.checksums(alone.values(), data, span.start)
             for (index, piece), crc in zip(alone.items(), checksums, strict=True):
-                records[index] = Held(numbers[index], piece, crc)
+                records[index] = CellRecord(numbers[index], piece, crc)
             written = coalesce(lacking)
             for one in written:
                 place = cells.data_offset + one.start
@@ -197,13 +255,13 @@ class CellFiles:
         label = None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
         return Cells(label) if label is not None and wanted.allows(label) else None
 
-    def _records(self, fd: int, cells: Cells, numbers: range) -> list[Held | None]:
+    def _records(self, fd: int, cells: Cells, numbers: range) -> list[CellRecord | None]:
         offset = HEADER_BYTES + numbers.start * RECORD_BYTES
         text = os.pread(fd, len(numbers) * RECORD_BYTES, offset)
         found = cells.parse(text, numbers.start)
         return found + [None] * (len(numbers) - len(found))
 
-    def _verify(self, fd: int, cells: Cells, run: list[Held], into: memoryview) -> int:
+    def _verify(self, fd: int, cells: Cells, run: list[CellRecord], into: memoryview) -> int:
         """Read a gapless `run` of cells; return how many bytes precede the first bad one."""
         start = run[0].span.start
         data = into[: bulk_io.read(fd, into, cells.data_offset + start)]
@@ -216,7 +274,9 @@ class CellFiles:
                 return one.span.start - start
         return len(into)
 
-    def _join(self, fd: int, cells: Cells, old: Held, piece: ByteRange, data: memoryview) -> Held:
+    def _join(
+        self, fd: int, cells: Cells, old: CellRecord, piece: ByteRange, data: memoryview
+    ) -> CellRecord:
         """Return the cell's record after merging `data` with the bytes it held."""
         union, whole = piece, bytes(data)
         rest = memoryview(bytearray(len(old.span)))
@@ -224,7 +284,7 @@ class CellFiles:
             before = rest[: max(0, piece.start - old.span.start)]
             after = rest[max(0, piece.stop - old.span.start) :]
             union, whole = coalesce([old.span, piece])[0], b"".join((before, data, after))
-        return Held(old.cell, union, cells.checksum(old.cell, union, whole))
+        return CellRecord(old.cell, union, cells.checksum(old.cell, union, whole))
 
     # files ---------------------------------------------------------------------------------
 

@@ -30,9 +30,9 @@ import trio
 from up42fs.errors import VersionChanged
 from up42fs.ranges import RangeSet
 from up42fs.store.disk.cache import DiskCache
+from up42fs.store.disk.cached_files import Use
 from up42fs.store.disk.files import Wanted
 from up42fs.store.disk.format import Cells, Label, cut
-from up42fs.store.disk.room import Use
 from up42fs.store.http.source import Source
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version

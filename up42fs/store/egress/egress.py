@@ -11,11 +11,16 @@ simply not prefetched, and the reader that needs them pays for them.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import NoReturn
 
 import trio
@@ -23,7 +28,6 @@ import trio
 from up42fs import supervise
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
-from up42fs.store.egress.book import Book
 from up42fs.store.egress.budget import Budget, Limit
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,47 @@ SAVE_S = 10.0
 BOOK_TIMEOUT_S = 2.0
 #: The share of the budget that is reserved for reads that wait.
 RESERVED = 0.1
+#: Larger than any book: 24 buckets, each a number of 20 digits at most.
+_MOST_BYTES = 4096
+
+
+class Book:
+    """One account's book for one budget period: a small file shared by its mounts on this machine.
+
+    It is opened for each addition. Blocking: call it in a worker thread. A count is added to what
+    the file holds at that moment, under a lock, and written by one call in place: a mount that is
+    killed leaves the file as it was before or after. An unreadable file is started anew, with a
+    warning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, spent: Mapping[int, int], first: int = 0) -> dict[int, int]:
+        """Add counts; return the totals of all mounts, without buckets before `first`.
+
+        Raises OSError.
+        """
+        with self._locked() as descriptor:
+            known = _parse(os.pread(descriptor, _MOST_BYTES, 0), self.path)
+            total = Counter(known)
+            total.update(spent)
+            whole = {piece: count for piece, count in total.items() if piece >= first and count}
+            if whole != known:
+                text = json.dumps(whole).encode()
+                os.pwrite(descriptor, text.ljust(_MOST_BYTES), 0)
+            return whole
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 class Egress:
@@ -156,3 +201,13 @@ class Egress:
 
 def _clock_time(moment_s: float) -> str:
     return datetime.fromtimestamp(moment_s).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _parse(text: bytes, path: Path) -> dict[int, int]:
+    if not text.strip():
+        return {}
+    try:
+        return {int(piece): int(count) for piece, count in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("%s cannot be read (%s): the budget begins anew", path, error)
+        return {}

@@ -1,6 +1,7 @@
-"""The disk cache's quota: how much it may hold, and what is evicted. Blocking, for worker threads.
+"""The cached files of all accounts and all mounts: counted, evicted, listed, verified, pinned.
 
-Knows files by size and age, not their content; counts all accounts and all mounts together.
+Blocking, for worker threads and for commands. These need no mount: they read and change the same
+files as running mounts do, which is harmless (`disk.files`).
 
 Theory. The files' disk use is measured periodically, since other mounts write and evict too;
 between two measurements our own writes are added. Beyond the cap, or if the file system has less
@@ -9,6 +10,9 @@ cached. A scan (a long run read in order) is read once and seldom again. It may 
 to a quarter of the cache per file, and evict files not used for a day, but no newer ones. Other
 reads may fill half of the cache per file. The end of a file is always admitted beyond that:
 archives have their directory there.
+
+A pin is an empty file beside a cached one, with `.pin` after its name. It stays when the cached
+file is deleted, so that the object's next version is pinned too.
 """
 
 from __future__ import annotations
@@ -18,13 +22,21 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from up42fs.metrics import Metrics
-from up42fs.store.disk.directory import ensure_blocks
+from up42fs.store.disk.files import ensure_blocks, file_name
+from up42fs.store.disk.format import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    CellRecord,
+    Cells,
+    Label,
+    parse_header,
+)
 
 #: Share of the file system that stays free for other programs.
 FREE_SHARE = 0.1
@@ -50,7 +62,7 @@ class Use(Enum):
 @dataclass(frozen=True, slots=True, order=True)
 class _File:
     used_at_s: float
-    held_bytes: int
+    disk_bytes: int
     directory: str
     name: str
     is_pinned: bool = False
@@ -134,7 +146,7 @@ class CacheRoom:
         """Measure disk use; return the files that may be evicted, least recently used first."""
         os.close(ensure_blocks(self._blocks))
         found = sorted(_files(self._blocks))
-        self.used_bytes = sum(file.held_bytes for file in found)
+        self.used_bytes = sum(file.disk_bytes for file in found)
         files = [file for file in found if not file.is_pinned]
         self._oldest_s = files[0].used_at_s if files else math.inf
         self._measured_s = self._clock()
@@ -145,15 +157,98 @@ class CacheRoom:
             victim = files.pop(0)
             with suppress(FileNotFoundError):  # another mount deleted it first
                 (self._blocks / victim.directory / victim.name).unlink()
-            self._metrics.count("store.disk_evicted_bytes", victim.held_bytes)
-            self.used_bytes -= victim.held_bytes
-            lacking_bytes -= victim.held_bytes
+            self._metrics.count("store.disk_evicted_bytes", victim.disk_bytes)
+            self.used_bytes -= victim.disk_bytes
+            lacking_bytes -= victim.disk_bytes
         self._oldest_s = files[0].used_at_s if files else math.inf
 
 
-def is_ours(name: str) -> bool:
-    """Whether a directory or file of the cache can have this name."""
-    return _OURS.fullmatch(name) is not None
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """One cached object. `held_bytes` are cached, `disk_bytes` is its disk use with the map.
+
+    `used_at_s`: seconds since 1970. `label` None: not a file of this release.
+    """
+
+    path: Path
+    label: Label | None
+    held_bytes: int
+    disk_bytes: int
+    used_at_s: float
+    is_pinned: bool
+
+
+def entries(blocks: Path) -> Iterator[CachedFile]:
+    """Yield every cached object below `blocks`, of all accounts; skips files that just vanished."""
+    for file in sorted(_files(blocks), key=lambda one: (one.directory, one.name)):
+        path = blocks / file.directory / file.name
+        with suppress(FileNotFoundError), _opened(path, os.O_RDONLY) as descriptor:
+            label = parse_header(os.pread(descriptor, HEADER_BYTES, 0))
+            held = sum(len(one.span) for one in _held(descriptor, Cells(label))) if label else 0
+            yield CachedFile(path, label, held, file.disk_bytes, file.used_at_s, file.is_pinned)
+
+
+def path_of(directory: Path, object_id: str) -> Path:
+    """The path of an object's cached file, which need not exist, in its account's directory."""
+    return directory / file_name(object_id)
+
+
+def pin(path: Path) -> None:
+    """Protect the cached file `path`, which need not exist, from eviction. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.with_name(path.name + PIN).touch(mode=0o600)
+
+
+def unpin(path: Path) -> bool:
+    """Undo `pin`; return whether it was pinned."""
+    try:
+        path.with_name(path.name + PIN).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove(entry: CachedFile) -> None:
+    """Delete the cached file; a pin stays."""
+    entry.path.unlink(missing_ok=True)
+
+
+def verify(entry: CachedFile) -> int:
+    """Verify all cached bytes; return how many did not match their checksums.
+
+    Records of bad cells are zeroed, so that they are fetched again. Raises OSError.
+    """
+    if entry.label is None:
+        return entry.disk_bytes
+    cells = Cells(entry.label)
+    bad = 0
+    with _opened(entry.path, os.O_RDWR) as descriptor:
+        for held in _held(descriptor, cells):
+            data = os.pread(descriptor, len(held.span), cells.data_offset + held.span.start)
+            if cells.checksum(held.cell, held.span, data) != held.crc:
+                place = HEADER_BYTES + held.cell * RECORD_BYTES
+                os.pwrite(descriptor, bytes(RECORD_BYTES), place)
+                bad += len(held.span)
+    return bad
+
+
+def is_older(entry: CachedFile, days: float) -> bool:
+    """Whether the entry was not used for `days` days."""
+    return time.time() - entry.used_at_s > days * 86400
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _held(descriptor: int, cells: Cells) -> list[CellRecord]:
+    records = os.pread(descriptor, cells.count * RECORD_BYTES, HEADER_BYTES)
+    return [one for one in cells.parse(records, 0) if one is not None]
 
 
 def _files(blocks: Path) -> Iterator[_File]:
@@ -164,16 +259,16 @@ def _files(blocks: Path) -> Iterator[_File]:
             for file in listed:
                 found = _stat(file)
                 if found is not None:
-                    held_bytes = found.st_blocks * 512
+                    disk_bytes = found.st_blocks * 512
                     is_pinned = file.name + PIN in pins
-                    yield _File(found.st_mtime, held_bytes, directory.name, file.name, is_pinned)
+                    yield _File(found.st_mtime, disk_bytes, directory.name, file.name, is_pinned)
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return list(entries)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
