@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.net.hedging import BURST, FEWEST, FLOOR_S, MEMORY, SHARE, Pace
+from up42fs.net.hedging import BURST, FEWEST, FLOOR_S, MEMORY, SHARE, HostTimes
 
 WAITS = st.floats(0.0, 30.0)
 
 
 def test_nothing_is_a_lag_before_the_host_is_known() -> None:
-    pace = Pace()
+    pace = HostTimes()
     for _ in range(FEWEST - 1):
         pace.note(0.05, 0.01)
     assert pace.limit_s(has_begun=False) is None
@@ -20,7 +20,7 @@ def test_nothing_is_a_lag_before_the_host_is_known() -> None:
 
 
 def test_a_slow_host_is_given_its_time() -> None:
-    pace = Pace()
+    pace = HostTimes()
     for _ in range(MEMORY):
         pace.note(2.0, 0.1)
     assert pace.limit_s(has_begun=False) == 8.0
@@ -34,7 +34,7 @@ def test_a_slow_host_is_given_its_time() -> None:
 def test_at_most_a_tenth_of_what_was_seen_would_have_been_a_lag(
     seen: list[tuple[float, float]],
 ) -> None:
-    pace = Pace()
+    pace = HostTimes()
     for first_s, gap_s in seen:
         pace.note(first_s, gap_s)
     for column, has_begun in ((0, False), (1, True)):
@@ -47,7 +47,7 @@ def test_at_most_a_tenth_of_what_was_seen_would_have_been_a_lag(
 
 @given(st.lists(st.booleans(), max_size=500))
 def test_second_requests_are_a_bounded_share(steps: list[bool]) -> None:
-    pace, taken, noted = Pace(), 0, 0
+    pace, taken, noted = HostTimes(), 0, 0
     for is_answer in steps:
         if is_answer:
             pace.note(0.1, 0.1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from up42fs.model.names import (
     MAX_NAME_BYTES,
-    Entry,
+    NameWish,
     asset_name,
     assign,
     extension_for,
@@ -25,7 +25,9 @@ texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=300)
 wishes = st.sampled_from(["a.zip", "b.zip", "a", "a [0123abcd].zip", "x" * 200, "é.tif"])
 ids = st.uuids().map(str)
 entries = st.lists(
-    st.builds(lambda id_, age, wish: Entry(id_, (age, id_), wish), ids, st.integers(0, 5), wishes),
+    st.builds(
+        lambda id_, age, wish: NameWish(id_, (age, id_), wish), ids, st.integers(0, 5), wishes
+    ),
     unique_by=lambda entry: entry.id,
     max_size=30,
 )
@@ -59,7 +61,7 @@ def test_stem_and_extension_make_the_name_again(name: str) -> None:
 
 
 @given(entries)
-def test_names_of_a_directory_are_unique_and_safe(given_entries: list[Entry]) -> None:
+def test_names_of_a_directory_are_unique_and_safe(given_entries: list[NameWish]) -> None:
     names = assign(given_entries)
     assert set(names) == {entry.id for entry in given_entries}
     assert len(set(names.values())) == len(names)
@@ -76,11 +78,11 @@ def test_names_do_not_depend_on_listing_order(given_entries, random) -> None:
 
 @given(entries, entries)
 @pytest.mark.claim("S32")
-def test_newer_entries_rename_nothing(older: list[Entry], newer: list[Entry]) -> None:
+def test_newer_entries_rename_nothing(older: list[NameWish], newer: list[NameWish]) -> None:
     before = assign(older)
     known = set(before)
     later = [
-        Entry(entry.id, (entry.age[0] + 100, entry.id), entry.wish)
+        NameWish(entry.id, (entry.age[0] + 100, entry.id), entry.wish)
         for entry in newer
         if entry.id not in known
     ]
@@ -95,8 +97,8 @@ def test_taken_names_are_left_alone(given_entries, taken) -> None:
 
 @pytest.mark.claim("S31")
 def test_the_oldest_keeps_the_plain_name_and_others_show_their_id() -> None:
-    old = Entry("aaaaaaaa-1111", (1, "a"), "scene.zip")
-    new = Entry("bbbbbbbb-2222", (2, "b"), "scene.zip")
+    old = NameWish("aaaaaaaa-1111", (1, "a"), "scene.zip")
+    new = NameWish("bbbbbbbb-2222", (2, "b"), "scene.zip")
     assert assign([new, old]) == {
         "aaaaaaaa-1111": "scene.zip",
         "bbbbbbbb-2222": "scene [bbbbbbbb].zip",
@@ -104,7 +106,7 @@ def test_the_oldest_keeps_the_plain_name_and_others_show_their_id() -> None:
 
 
 def test_equal_id_prefixes_get_more_digits() -> None:
-    clash = [Entry(f"bbbbbbbb-{n}", (n, ""), "s.zip") for n in range(1, 4)]
+    clash = [NameWish(f"bbbbbbbb-{n}", (n, ""), "s.zip") for n in range(1, 4)]
     assert list(assign(clash).values()) == ["s.zip", "s [bbbbbbbb].zip", "s [bbbbbbbb-3].zip"]
 
 
@@ -168,7 +170,7 @@ def test_a_suffix_goes_before_the_extension_and_fits() -> None:
 
 
 @given(entries)
-def test_names_that_entries_get_are_theirs(found: list[Entry]) -> None:
+def test_names_that_entries_get_are_theirs(found: list[NameWish]) -> None:
     given_names = assign(found)
     for entry in found:
         name = given_names[entry.id]

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
-from up42fs.model.query import FIELDS, MAX_NAME_BYTES, Kind, Query, Source, parse_query
+from up42fs.model.query import FIELDS, MAX_NAME_BYTES, Query, TermSource, ValueKind, parse_query
 from up42fs.model.timespan import TimeSpan, parse_literal, parse_span
 from up42fs.types import CnamStatus
 
@@ -52,12 +52,12 @@ spans = st.one_of(
 )
 texts = st.text(st.characters(codec="utf-8", exclude_characters=",/\0"), max_size=12)
 VALUES = {
-    Kind.TEXT: texts,
-    Kind.EXACT_TEXT: texts,
-    Kind.STATUS: st.sampled_from(["successful", "FAILED", "In_Progress"]),
-    Kind.NUMBER: numbers,
-    Kind.BOX: boxes,
-    Kind.SPAN: spans,
+    ValueKind.TEXT: texts,
+    ValueKind.EXACT_TEXT: texts,
+    ValueKind.STATUS: st.sampled_from(["successful", "FAILED", "In_Progress"]),
+    ValueKind.NUMBER: numbers,
+    ValueKind.BOX: boxes,
+    ValueKind.SPAN: spans,
 }
 
 
@@ -112,8 +112,10 @@ def test_order_and_repetition_make_no_other_query(first: str, second: str) -> No
 def test_the_table_says_what_the_parser_does(field) -> None:
     query = parsed(field.example)
     assert [term.field for term in query.terms] == [field.name]
-    assert query.needs_search == (field.source is Source.SEARCH)
-    value = {Kind.SPAN: "2024", Kind.BOX: "1,2,3,4", Kind.STATUS: "failed"}.get(field.kind, "1")
+    assert query.needs_search == (field.source is TermSource.SEARCH)
+    value = {ValueKind.SPAN: "2024", ValueKind.BOX: "1,2,3,4", ValueKind.STATUS: "failed"}.get(
+        field.kind, "1"
+    )
     operators = ("=", "<", "<=", ">", ">=")
     accepted = {each for each in operators if parse_query(f"{field.name}{each}{value}")}
     assert accepted == set(field.operators)
@@ -322,7 +324,7 @@ def test_an_asset_that_does_not(name: str) -> None:
 def test_what_an_asset_does_not_say_matches_nothing() -> None:
     bare = make_asset(2, name=None)
     for field in FIELDS:
-        if field.source is Source.MEMORY:
+        if field.source is TermSource.MEMORY:
             assert not parsed(field.example).matches(bare, None), field.name
     assert not parsed("order=Berlin Straße").matches(ASSET, None)
 

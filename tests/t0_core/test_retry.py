@@ -20,7 +20,7 @@ from up42fs.net.retry import (
     LONGEST_WAIT_S,
     Fail,
     Failure,
-    Kind,
+    FailureKind,
     Plane,
     Renew,
     Retry,
@@ -50,7 +50,7 @@ def verdict(
     status: int | None = None,
     *,
     plane: Plane = Plane.API,
-    kind: Kind = Kind.STATUS,
+    kind: FailureKind = FailureKind.STATUS,
     attempt: int = 1,
     renewed: bool = False,
     remaining_s: float = math.inf,
@@ -110,22 +110,24 @@ def test_a_stale_credential_is_renewed_once(
 
 @pytest.mark.claim("S20")
 def test_a_host_out_of_reach_is_tried_twice() -> None:
-    assert isinstance(verdict(kind=Kind.UNREACHABLE), Retry)
-    assert verdict(kind=Kind.UNREACHABLE, attempt=2) == Fail(Offline)
+    assert isinstance(verdict(kind=FailureKind.UNREACHABLE), Retry)
+    assert verdict(kind=FailureKind.UNREACHABLE, attempt=2) == Fail(Offline)
 
 
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        (Kind.BROKEN, Unavailable),
-        (Kind.TLS, Unavailable),
-        (Kind.STALLED, DeadlineExceeded),
-        (Kind.GARBLED, InvalidAnswer),
-        (Kind.UNREACHABLE, Unavailable),
+        (FailureKind.BROKEN, Unavailable),
+        (FailureKind.TLS, Unavailable),
+        (FailureKind.STALLED, DeadlineExceeded),
+        (FailureKind.GARBLED, InvalidAnswer),
+        (FailureKind.UNREACHABLE, Unavailable),
     ],
 )
 @pytest.mark.claim("S24")
-def test_a_wait_beyond_the_deadline_is_not_begun(kind: Kind, error: type[Up42fsError]) -> None:
+def test_a_wait_beyond_the_deadline_is_not_begun(
+    kind: FailureKind, error: type[Up42fsError]
+) -> None:
     assert verdict(kind=kind, remaining_s=60.0) != Fail(error)
     assert verdict(kind=kind, remaining_s=0.01) == Fail(error)
 
@@ -150,7 +152,7 @@ def test_backoff_doubles_up_to_its_ceiling(attempt: int, jitter: float) -> None:
 
 @given(
     plane=st.sampled_from(Plane),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(FailureKind),
     status=st.none() | st.integers(100, 599),
     attempt=st.integers(1, 100),
     renewed=st.booleans(),
@@ -160,7 +162,7 @@ def test_backoff_doubles_up_to_its_ceiling(attempt: int, jitter: float) -> None:
 )
 def test_no_verdict_outlives_the_deadline_or_renews_twice(
     plane: Plane,
-    kind: Kind,
+    kind: FailureKind,
     status: int | None,
     attempt: int,
     renewed: bool,
@@ -182,17 +184,21 @@ def test_no_verdict_outlives_the_deadline_or_renews_twice(
         assert found.after_s < remaining_s
     if isinstance(found, Renew):
         assert not renewed
-        assert kind is Kind.STATUS
+        assert kind is FailureKind.STATUS
     if isinstance(found, Fail):
         assert issubclass(found.error, Up42fsError)
 
 
 @pytest.mark.parametrize(
     ("kind", "attempts", "error"),
-    [(Kind.TLS, 2, Unavailable), (Kind.GARBLED, 4, InvalidAnswer), (Kind.UNREACHABLE, 2, Offline)],
+    [
+        (FailureKind.TLS, 2, Unavailable),
+        (FailureKind.GARBLED, 4, InvalidAnswer),
+        (FailureKind.UNREACHABLE, 2, Offline),
+    ],
 )
 def test_what_hardly_passes_is_not_tried_to_the_end(
-    kind: Kind, attempts: int, error: type[Up42fsError]
+    kind: FailureKind, attempts: int, error: type[Up42fsError]
 ) -> None:
     for attempt in range(1, attempts):
         assert isinstance(verdict(kind=kind, attempt=attempt), Retry)
@@ -200,7 +206,7 @@ def test_what_hardly_passes_is_not_tried_to_the_end(
 
 
 def test_a_good_token_refused_at_times_is_tried_again() -> None:
-    failure = Failure(Plane.API, Kind.STATUS, 401, may_pass=True)
+    failure = Failure(Plane.API, FailureKind.STATUS, 401, may_pass=True)
 
     def at(attempt: int, *, renewed: bool) -> Verdict:
         return decide(failure, attempt=attempt, renewed=renewed, remaining_s=99, jitter=0.5)

@@ -11,7 +11,7 @@ import pytest
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
+from up42fs.api.network import make_http
 from up42fs.api.transport import Limits
 from up42fs.metrics import Metrics
 from up42fs.net.pacing import Rate

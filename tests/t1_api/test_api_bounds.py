@@ -221,7 +221,7 @@ def test_an_outline_has_an_end() -> None:
 
 def test_httpx_still_unpacks_nothing_itself() -> None:
     """`bounds` unpacks: what is asked for is what it can."""
-    from up42fs.api.connection import make_http
+    from up42fs.api.network import make_http
 
     http = make_http(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
     assert http.headers["accept-encoding"] == "gzip, deflate"

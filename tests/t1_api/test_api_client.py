@@ -11,8 +11,8 @@ from api_helpers import API, DATE_S, ID, PASSWORD, Bench, recorded, reply, scrip
 from trio.testing import MockClock
 
 from up42fs.api.client import STAC_TYPES, Client
-from up42fs.api.connection import make_http
 from up42fs.api.links import NextLink
+from up42fs.api.network import make_http
 from up42fs.api.transport import Limits
 from up42fs.errors import (
     AccessDenied,

@@ -28,12 +28,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from up42fs.api.connection import make_http
-from up42fs.api.network import Reached
+from up42fs.api.network import Reached, make_http
 from up42fs.api.transport import _is_tls
 from up42fs.errors import ConfigurationError, InvalidAnswer
 from up42fs.net.certificates import find_trust
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.http import libcurl
 from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
@@ -257,7 +256,7 @@ class Planes:
             return "refused"
         finally:
             transport.close()
-        return {None: "ok", Kind.TLS: "tls"}.get(outcome.kind, str(outcome.kind))
+        return {None: "ok", FailureKind.TLS: "tls"}.get(outcome.kind, str(outcome.kind))
 
 
 @pytest.fixture
@@ -438,7 +437,7 @@ async def test_a_socks_proxy_that_does_not_connect(
     with trio.fail_after(10):
         store = await planes._store(server.url, environ, "127.0.0.1", True)
         assert await planes._api(server.url, environ, "127.0.0.1") == "refused"
-    assert store == str(Kind.UNREACHABLE)
+    assert store == str(FailureKind.UNREACHABLE)
     assert not server.answered
 
 

@@ -12,7 +12,7 @@ import trio
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
+from up42fs.api.network import make_http
 from up42fs.api.transport import Limits
 from up42fs.emulator import Remote, Settings, SyntheticSize, Urls, serve
 from up42fs.errors import (

@@ -14,7 +14,7 @@ from habits import HABITS
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
+from up42fs.api.network import make_http
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.index import Index, ListingKind
 from up42fs.catalog.items import Items

@@ -10,7 +10,7 @@ import trio
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
+from up42fs.api.network import make_http
 from up42fs.catalog.metadata import AssetMetadata
 from up42fs.emulator import Account, Faults, Remote, Settings, Storage, serve
 from up42fs.emulator.content import BytesContent

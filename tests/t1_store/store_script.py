@@ -12,7 +12,7 @@ import trio
 from up42fs.deadlines import note
 from up42fs.errors import Up42fsError
 from up42fs.metrics import Metrics
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.disk.cache import Runner, in_thread
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
@@ -36,7 +36,7 @@ class Fault:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    kind: Kind | None = None
+    kind: FailureKind | None = None
     after_bytes: int | None = None  # then `kind`
     wait_s: float = 0.0
     hang_s: float = 0.0  # silence after `hang_at` bytes of the body
@@ -61,13 +61,13 @@ def chaos(seed: int, share: float) -> Callable[[int], Fault | None]:
                 Fault(status=500, body=b"<html>oops"),
                 Fault(status=429, headers={"retry-after": "1"}),
                 EXPIRED,
-                Fault(kind=Kind.BROKEN),
-                Fault(kind=Kind.BROKEN, after_bytes=cut),
-                Fault(kind=Kind.STALLED, after_bytes=cut, wait_s=2),
-                Fault(kind=Kind.STALLED, wait_s=3),
+                Fault(kind=FailureKind.BROKEN),
+                Fault(kind=FailureKind.BROKEN, after_bytes=cut),
+                Fault(kind=FailureKind.STALLED, after_bytes=cut, wait_s=2),
+                Fault(kind=FailureKind.STALLED, wait_s=3),
                 Fault(head={"content-range": "bytes 0-9/10000"}, wait_s=0.2),
                 Fault(head={"content-length": "3"}),
-                Fault(head={"content-length": None}, kind=Kind.BROKEN, after_bytes=cut),
+                Fault(head={"content-length": None}, kind=FailureKind.BROKEN, after_bytes=cut),
                 Fault(wait_s=1.0),
             ]
         )
@@ -116,7 +116,7 @@ class ScriptedStore:
         try:
             with trio.move_on_after(request.timeout_s):
                 return await self._answer(request, sink, object_id, self.faults(number) or Fault())
-            return Outcome(None, Kind.STALLED)
+            return Outcome(None, FailureKind.STALLED)
         finally:
             self.active -= 1
 
@@ -173,7 +173,7 @@ class ScriptedStore:
             if not sink.write(piece):
                 return Outcome(head, None, sent)
         short = sent < len(body)
-        return Outcome(head, (fault.kind or Kind.BROKEN) if short else None, sent)
+        return Outcome(head, (fault.kind or FailureKind.BROKEN) if short else None, sent)
 
     def asked(self, object_id: str | None = None) -> int:
         return sum(len(s) for name, s, _ in self.requests if object_id in (None, name))

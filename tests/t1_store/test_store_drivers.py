@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.buffers import Buffers
 from up42fs.store.http import driver as driver_module
 from up42fs.store.http import transport as transport_module
@@ -102,7 +102,7 @@ def request(store: Store, timeout_s: float = 20.0) -> RangeRequest:
     return RangeRequest(store.url, SPAN, None, timeout_s)
 
 
-async def read(transport: CurlTransport, store: Store) -> tuple[Kind | None, bytes]:
+async def read(transport: CurlTransport, store: Store) -> tuple[FailureKind | None, bytes]:
     sink = Sink()
     outcome = await transport.fetch(request(store), sink)
     return outcome.kind, bytes(sink.data)
@@ -267,7 +267,7 @@ async def test_a_thread_that_fails_is_replaced_and_its_requests_may_be_sent_agai
     with caplog.at_level(logging.ERROR):
         with trio.fail_after(10):
             kind, _ = await read(transport, store)
-    assert kind in (Kind.LOCAL, None), "`wait` may strike when all has come"
+    assert kind in (FailureKind.LOCAL, None), "`wait` may strike when all has come"
     assert not strikes
     assert "a thread that moves bytes failed" in caplog.text
     with trio.fail_after(10):
@@ -291,7 +291,7 @@ async def test_all_requests_of_a_thread_that_fails_are_ended(
         perform(multi)
 
     monkeypatch.setattr(Multi, "perform", strike)
-    kinds: list[Kind | None] = []
+    kinds: list[FailureKind | None] = []
 
     async def fetch() -> None:
         kinds.append((await transport.fetch(request(store), Sink())).kind)
@@ -302,7 +302,7 @@ async def test_all_requests_of_a_thread_that_fails_are_ended(
                 many.start_soon(fetch)
             await until(lambda: store.connections == 5)
             fails.append(True)
-    assert kinds == [Kind.LOCAL] * 5
+    assert kinds == [FailureKind.LOCAL] * 5
     store.go_on.set()
     store.rest.set()
     assert await read(transport, store) == (None, WANTED)
@@ -322,7 +322,7 @@ async def test_where_no_thread_can_be_started_the_request_is_lost_and_the_next_o
 
         full.setattr(threading.Thread, "start", refuse)
         with trio.fail_after(5):
-            assert await read(transport, store) == (Kind.LOCAL, b"")
+            assert await read(transport, store) == (FailureKind.LOCAL, b"")
     assert await read(transport, store) == (None, WANTED)
     transport.close()
 
@@ -332,7 +332,7 @@ async def test_a_thread_that_runs_takes_what_another_cannot_be_started_for(
 ) -> None:
     store = await started(nursery, at_once=False)
     transport = CurlTransport(2, threads=2)
-    got: list[tuple[Kind | None, bytes]] = []
+    got: list[tuple[FailureKind | None, bytes]] = []
 
     async def fetch() -> None:
         got.append(await read(transport, store))
@@ -366,7 +366,7 @@ async def test_a_request_that_cannot_be_begun_harms_no_other(
             raise MemoryError
 
         poor.setattr(Transfer, "set_headers", refuse)
-        assert await read(transport, store) == (Kind.LOCAL, b"")
+        assert await read(transport, store) == (FailureKind.LOCAL, b"")
     assert Transfer.set_headers is set_headers
     assert await read(transport, store) == (None, WANTED)
     assert "could not be begun" in caplog.text
@@ -385,7 +385,7 @@ async def test_nothing_waits_for_a_thread_that_is_stuck(
     transport = CurlTransport(4, threads=1)
     held.is_on = True
     with trio.fail_after(10):
-        assert await read(transport, store) == (Kind.LOCAL, b"")
+        assert await read(transport, store) == (FailureKind.LOCAL, b"")
         held.is_on = False  # the next thread is sound; the first one is still held
         for _ in range(3):
             assert await read(transport, store) == (None, WANTED)
@@ -404,7 +404,7 @@ async def test_there_are_never_many_threads(
     transport = CurlTransport(20, threads=2)
     held.is_on = True
     for _ in range(MOST_THREADS + 4):
-        assert await read(transport, store) == (Kind.LOCAL, b"")
+        assert await read(transport, store) == (FailureKind.LOCAL, b"")
     assert len(transport._drivers) <= MOST_THREADS
     held.is_on = False
     held.may_go.set()
@@ -437,7 +437,7 @@ async def test_dropped_packets_are_a_host_out_of_reach(
         with trio.fail_after(6):
             outcome = await transport.fetch(RangeRequest(url, SPAN, None, timeout_s), Sink())
         transport.close()
-    assert (outcome.kind, outcome.head) == (Kind.UNREACHABLE, None)
+    assert (outcome.kind, outcome.head) == (FailureKind.UNREACHABLE, None)
 
 
 async def test_a_silent_answer_on_a_kept_connection_is_no_host_out_of_reach(
@@ -458,6 +458,6 @@ async def test_a_silent_answer_on_a_kept_connection_is_no_host_out_of_reach(
     assert (await transport.fetch(RangeRequest(url, SPAN, None, 9), Sink())).kind is None
     with trio.fail_after(8):
         outcome = await transport.fetch(RangeRequest(url, SPAN, None, 9), Sink())
-    assert outcome.kind is Kind.STALLED
+    assert outcome.kind is FailureKind.STALLED
     assert asked == 2
     transport.close()

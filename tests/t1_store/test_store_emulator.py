@@ -16,7 +16,7 @@ from store_script import pattern
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
+from up42fs.api.network import make_http
 from up42fs.emulator import Remote, Settings, serve
 from up42fs.errors import (
     AccessDenied,

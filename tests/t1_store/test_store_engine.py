@@ -23,7 +23,7 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import REPEATED_S, OpenFile
 from up42fs.store.part import Part
@@ -357,14 +357,14 @@ async def test_412_where_no_condition_was_sent_is_somebody_elses_answer(
         await handle.read(4 * MIB, 10)
 
 
-@pytest.mark.parametrize("kind", [Kind.UNREACHABLE, Kind.TLS])
+@pytest.mark.parametrize("kind", [FailureKind.UNREACHABLE, FailureKind.TLS])
 async def test_a_link_to_a_host_out_of_reach_is_not_kept(
-    nursery: trio.Nursery, autojump_clock: Clock, kind: Kind
+    nursery: trio.Nursery, autojump_clock: Clock, kind: FailureKind
 ) -> None:
     """The next link may name another host: whoever reads next asks for one."""
     b = bench(nursery, {"a": DATA}, every(Fault(kind=kind)))
     handle = b.files.open("a", size=len(DATA), name="a")
-    cure = "SSL_CERT_FILE" if kind is Kind.TLS else "check the network"
+    cure = "SSL_CERT_FILE" if kind is FailureKind.TLS else "check the network"
     for signs in (1, 2):
         with pytest.raises(Up42fsError, match=cure):
             await handle.read(0, 10)
@@ -508,7 +508,7 @@ async def test_the_signers_error_is_the_readers(
 async def test_a_cut_body_is_resumed_at_the_missing_byte(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
-    cut = Fault(kind=Kind.BROKEN, after_bytes=50_000)
+    cut = Fault(kind=FailureKind.BROKEN, after_bytes=50_000)
     b = bench(nursery, {"a": DATA}, first(cut))
     handle = b.files.open("a", size=len(DATA), name="a")
     assert await handle.read(0, BLOCK) == DATA[:BLOCK]
@@ -519,10 +519,10 @@ async def test_a_cut_body_is_resumed_at_the_missing_byte(
 FAILING = [
     (Fault(status=503), Unavailable, "503"),
     (Fault(status=429, headers={"retry-after": "60"}), Unavailable, "429"),
-    (Fault(kind=Kind.UNREACHABLE), Offline, "could not be reached"),
-    (Fault(kind=Kind.STALLED, wait_s=10), DeadlineExceeded, "stopped sending"),
+    (Fault(kind=FailureKind.UNREACHABLE), Offline, "could not be reached"),
+    (Fault(kind=FailureKind.STALLED, wait_s=10), DeadlineExceeded, "stopped sending"),
     (Fault(wait_s=1000), DeadlineExceeded, "did not come within 30 s"),
-    (Fault(kind=Kind.BROKEN), Unavailable, "broke the connection"),
+    (Fault(kind=FailureKind.BROKEN), Unavailable, "broke the connection"),
     (Fault(head={"content-range": "bytes 5-9/10"}), InvalidAnswer, "cannot be right"),
     (Fault(head={"content-range": None}), InvalidAnswer, "cannot be right"),
     (Fault(status=302), InvalidAnswer, "302"),
@@ -555,10 +555,10 @@ async def test_a_store_that_keeps_failing_ends_in_an_honest_error_in_time(
     [
         Fault(status=503),
         Fault(status=429, headers={"retry-after": "3"}),
-        Fault(kind=Kind.BROKEN),
-        Fault(kind=Kind.STALLED, wait_s=9),
-        Fault(kind=Kind.UNREACHABLE),
-        Fault(kind=Kind.BROKEN, after_bytes=0),
+        Fault(kind=FailureKind.BROKEN),
+        Fault(kind=FailureKind.STALLED, wait_s=9),
+        Fault(kind=FailureKind.UNREACHABLE),
+        Fault(kind=FailureKind.BROKEN, after_bytes=0),
         Fault(head={"content-range": "bytes 1-131071/8392929"}),
         Fault(head={"content-length": "7"}),
     ],

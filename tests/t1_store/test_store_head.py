@@ -10,7 +10,7 @@ from store_script import EXPIRED, Bench, Fault, bench, pattern
 from trio.testing import MockClock
 
 from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Unavailable, Up42fsError
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.store import HEAD_BYTES
 
 MIB = 1 << 20
@@ -88,8 +88,8 @@ async def test_sixteen_objects_at_a_time(autojump_clock, nursery: trio.Nursery) 
     [
         EXPIRED,
         Fault(status=503),
-        Fault(kind=Kind.BROKEN),
-        Fault(kind=Kind.BROKEN, after_bytes=5000),
+        Fault(kind=FailureKind.BROKEN),
+        Fault(kind=FailureKind.BROKEN, after_bytes=5000),
         Fault(head={"content-range": "bytes 1-131072/99999999"}),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_cut_head_is_completed(size: int, cut: int) -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            fault = Fault(kind=Kind.BROKEN, after_bytes=cut)
+            fault = Fault(kind=FailureKind.BROKEN, after_bytes=cut)
             subject = bench(nursery, {"a": data}, lambda n: fault if n == 0 else None)
             assert await learn(subject) == size
             file = subject.files.open("a", size=size, name="a")

@@ -13,7 +13,7 @@ from store_script import Bench, Fault, bench, pattern
 
 from up42fs.errors import QuotaExceeded, VersionChanged
 from up42fs.net.hedging import FEWEST
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.ranges import RangeSet
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest
 
@@ -125,7 +125,7 @@ async def test_a_second_that_must_not_be_sent_harms_nobody(
 async def test_a_first_that_breaks_leaves_it_to_the_second(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
-    faults = {12: Fault(wait_s=2.0, kind=Kind.BROKEN), 13: Fault(wait_s=2.0)}
+    faults = {12: Fault(wait_s=2.0, kind=FailureKind.BROKEN), 13: Fault(wait_s=2.0)}
     b = bench(nursery, {"a": DATA}, faults.get)
     assert await jumps(b, 0, 20) < 4.0
     assert len(b.script.requests) == 21, "no third"

@@ -9,7 +9,7 @@ import trio.testing
 from store_script import Fault, bench, pattern
 
 from up42fs.metrics import Metrics
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.http.tally import MOST_OBJECTS, Tallies
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -20,7 +20,7 @@ OBJECTS = {name: pattern(8 * MIB, seed) for seed, name in enumerate("abc", 1)}
 async def test_the_objects_add_up_to_the_mount(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
-    broken = Fault(kind=Kind.BROKEN, after_bytes=10 * KIB)
+    broken = Fault(kind=FailureKind.BROKEN, after_bytes=10 * KIB)
     b = bench(nursery, OBJECTS, {2: broken}.get, memory_bytes=16 * MIB)
     plans = {"a": 8 * MIB, "b": 300 * KIB, "c": 3 * MIB}
     for name, stop in plans.items():

@@ -16,9 +16,8 @@ import pytest
 import trio
 
 from up42fs.errors import InvalidAnswer
-from up42fs.net.addresses import check_url
-from up42fs.net.hosts import is_loopback
-from up42fs.net.retry import Kind
+from up42fs.net.hosts import check_url, is_loopback
+from up42fs.net.retry import FailureKind
 from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
@@ -263,17 +262,17 @@ async def test_chunked_bodies_and_trailers(nursery: trio.Nursery) -> None:
 
 
 BROKEN = [
-    (sending(GOOD_HEAD + WANTED[:30_000], then="close"), Kind.BROKEN, 30_000),
-    (sending(b"", then="close"), Kind.BROKEN, 0),
-    (sending(b"not http at all\r\n\r\n", then="close"), Kind.GARBLED, 0),
-    (sending(head("Content-Length: 5", status="200 OK")[:-4], then="close"), Kind.BROKEN, 0),
+    (sending(GOOD_HEAD + WANTED[:30_000], then="close"), FailureKind.BROKEN, 30_000),
+    (sending(b"", then="close"), FailureKind.BROKEN, 0),
+    (sending(b"not http at all\r\n\r\n", then="close"), FailureKind.GARBLED, 0),
+    (sending(head("Content-Length: 5", status="200 OK")[:-4], then="close"), FailureKind.BROKEN, 0),
 ]
 
 
 @SINKS
 @pytest.mark.parametrize(("reply", "kind", "got"), BROKEN)
 async def test_broken_answers(
-    nursery: trio.Nursery, new_sink: type[Collector], reply: Reply, kind: Kind, got: int
+    nursery: trio.Nursery, new_sink: type[Collector], reply: Reply, kind: FailureKind, got: int
 ) -> None:
     server = await start(nursery, reply)
     transport = CurlTransport(1)
@@ -291,7 +290,7 @@ async def test_a_stalled_body_is_given_up(nursery: trio.Nursery, new_sink: type[
     sink = new_sink()
     with trio.fail_after(8):
         outcome = await transport.fetch(request(server), sink)
-    assert outcome.kind is Kind.STALLED
+    assert outcome.kind is FailureKind.STALLED
     assert sink.data == WANTED[:30_000]
     transport.close()
 
@@ -301,7 +300,7 @@ async def test_the_timeout_bounds_everything(nursery: trio.Nursery) -> None:
     transport = CurlTransport(1)
     with trio.fail_after(8):
         outcome = await transport.fetch(request(server, timeout_s=0.3), Collector())
-    assert outcome.kind is Kind.STALLED
+    assert outcome.kind is FailureKind.STALLED
     transport.close()
 
 
@@ -312,7 +311,7 @@ async def test_nobody_listens() -> None:
         transport = CurlTransport(1)
         url = f"http://127.0.0.1:{port}/object"
         outcome = await transport.fetch(RangeRequest(url, SPAN, None, 5), Collector())
-    assert outcome.kind is Kind.UNREACHABLE
+    assert outcome.kind is FailureKind.UNREACHABLE
     assert outcome.head is None
     transport.close()
 
@@ -374,7 +373,7 @@ async def test_reset_breaks_what_is_under_way(
     server = await start(nursery, sending(GOOD_HEAD + WANTED[:100], then="hang"))
     transport = CurlTransport(1)
     sink = new_sink()
-    kinds: list[Kind | None] = []
+    kinds: list[FailureKind | None] = []
 
     async def fetch() -> None:
         kinds.append((await transport.fetch(request(server), sink)).kind)
@@ -384,7 +383,7 @@ async def test_reset_breaks_what_is_under_way(
             fetching.start_soon(fetch)
             assert await trio.to_thread.run_sync(sink.began.wait, 10)
             transport.reset()
-    assert kinds == [Kind.BROKEN]
+    assert kinds == [FailureKind.BROKEN]
     transport.close()
 
 
@@ -474,7 +473,7 @@ async def test_tls_with_the_users_certificates(
     server, _ = await start_tls(nursery, certificate, good)
     stranger = CurlTransport(1, environ={})
     outcome = await stranger.fetch(request(server), new_sink())
-    assert outcome.kind is Kind.TLS
+    assert outcome.kind is FailureKind.TLS
     assert server.heads == []
     friend = CurlTransport(1, environ={"SSL_CERT_FILE": str(certificate)})
     sink = new_sink()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
-from up42fs.net.hedging import Pace
+from up42fs.net.hedging import HostTimes
 from up42fs.store.egress.budget import Limit
 from up42fs.store.egress.egress import Book, Egress
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
@@ -164,7 +164,7 @@ async def test_a_request_that_came_to_nothing_is_given_back() -> None:
     request = RangeRequest("https://x", ByteRange(0, 80), None, 1.0)
     part = Part(request.span, None, wanted=True, deadline_s=0.0)
     for _ in range(5):
-        race = Race(transport, budget, Pace(), VersionPin(80), lambda *_: None, time.monotonic)
+        race = Race(transport, budget, HostTimes(), VersionPin(80), lambda *_: None, time.monotonic)
         await race.run(request, part)
     assert budget.status()["left_bytes"] == 100 - 5 * 3
 

@@ -25,7 +25,7 @@ import httpx
 import trio
 
 from up42fs.api.links import require_secure
-from up42fs.api.transport import Answer, Call, Limits, Refused, Transport
+from up42fs.api.transport import Answer, ApiTransport, Call, Limits, Refused
 from up42fs.deadlines import Turns, patient_s
 from up42fs.errors import (
     AccessDenied,
@@ -100,11 +100,11 @@ class TokenSource:
         #: every client has.
         self._ways = [(client_id, SCOPE), (client_id, None), (OTHER_CLIENT_ID, SCOPE)]
         self._ceiling_s = (limits or Limits()).ceiling_s
-        self._transport = Transport(
+        self._transport = ApiTransport(
             http, plane=Plane.AUTH, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
         # `userinfo` is requested with a token, so a 401 there is about the token, not the password.
-        self._userinfo = Transport(
+        self._userinfo = ApiTransport(
             http, plane=Plane.API, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
         self._turns = Turns()
@@ -118,7 +118,7 @@ class TokenSource:
         """Return a token that is valid now; raise by `until_s`, of trio's clock, at the latest.
 
         Raises SignInFailed if the credentials are refused, otherwise the errors of
-        `Transport.fetch`.
+        `ApiTransport.fetch`.
         """
         if (fresh := self._fresh()) is not None:
             return fresh

@@ -20,7 +20,7 @@ from up42fs.api.auth import TokenSource
 from up42fs.api.links import NextLink
 from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Memo, Page, StacPage
-from up42fs.api.transport import Answer, Call, Limits, Transport
+from up42fs.api.transport import Answer, ApiTransport, Call, Limits
 from up42fs.config.quantities import show_count
 from up42fs.errors import InvalidAnswer
 from up42fs.metrics import Metrics
@@ -47,7 +47,7 @@ class Unset(Enum):
 class Client:
     """The API at `api_url` as one account sees it, in one workspace or (None) in all of them.
 
-    Every method raises the errors of `Transport.fetch` and `TokenSource.token`.
+    Every method raises the errors of `ApiTransport.fetch` and `TokenSource.token`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Client:
         self._tokens = tokens
         self._metrics = metrics
         self._workspace = workspace
-        self._transport = Transport(
+        self._transport = ApiTransport(
             http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
         )
         self._warned: set[str] = set()

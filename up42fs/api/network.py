@@ -9,13 +9,14 @@ resolves to something else in between changes nothing. The API's host is the use
 be this machine; whether it is, as its certificate proves, decides what links may lead to
 (`Reached`). With a proxy the proxy resolves, and only what the URL itself says can be judged.
 httpcore needs one more library for SOCKS and always lets the proxy resolve; curl does not with
-`socks5://`. So the connection through a SOCKS proxy is made here (`net.socks`), where httpcore
+`socks5://`. So the connection through a SOCKS proxy is made here (`net.proxies`), where httpcore
 takes it for a direct one.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -24,11 +25,17 @@ import httpcore
 import httpx
 import trio
 
-from up42fs.net.certificates import Trust, context_of
+from up42fs import __version__
+from up42fs.deadlines import patient_s
+from up42fs.net.certificates import Trust, context_of, find_trust
 from up42fs.net.hosts import is_loopback, may_connect, numeric
-from up42fs.net.proxies import Proxy, route_of
-from up42fs.net.socks import SocksError, handshake
+from up42fs.net.proxies import Proxy, SocksError, handshake, route_of
 
+CONNECT_TIMEOUT_S = patient_s(10.0)
+READ_TIMEOUT_S = patient_s(15.0)
+KEEP_IDLE_S = 30.0
+#: Any host, to check whether the proxy variables can be used at all.
+_ANY_HOST = "https://up42.invalid"
 #: Delay before the next address is tried in parallel to one that does not respond (RFC 8305),
 #: seconds.
 _STAGGER_S = 0.25
@@ -251,3 +258,41 @@ class Routed(httpx.AsyncBaseTransport):
                 network_backend=backend,
             )
         return pool
+
+
+def make_http(
+    *,
+    connections: int = 20,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    transport: httpx.AsyncBaseTransport | None = None,
+    reached: Reached | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> httpx.AsyncClient:
+    """Make an HTTP/1.1 client that honours HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE; no redirects.
+
+    Raises ConfigurationError if those variables cannot be used. `transport` replaces the network
+    (tests); the variables are then ignored. `reached` records where the API is.
+    """
+    limits = httpx.Limits(
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        keepalive_expiry=KEEP_IDLE_S,
+    )
+    if transport is None:
+        if not (environ.get("no_proxy") or environ.get("NO_PROXY")):
+            route_of(_ANY_HOST, environ)  # otherwise each request raises
+        transport = Routed(dict(environ), find_trust(environ), limits, reached)
+    return httpx.AsyncClient(
+        headers={
+            "User-Agent": f"up42fs/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # the encodings that `bounds` unpacks
+        },
+        timeout=httpx.Timeout(
+            read_timeout_s, connect=connect_timeout_s, pool=read_timeout_s + connect_timeout_s
+        ),
+        follow_redirects=False,
+        trust_env=False,
+        transport=transport,
+    )

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -39,6 +39,9 @@ from up42fs.errors import (
 from up42fs.metrics import Metrics
 from up42fs.net import expiry, pacing, retry
 
+if TYPE_CHECKING:
+    from up42fs.api.auth import TokenSource
+
 #: The longest that one call may take, all attempts together, seconds: less than a program waits for
 #: metadata (28 s), so that the program gets the cause of the failure and not only a timeout.
 CEILING_S = patient_s(25.0)
@@ -51,18 +54,6 @@ BURST = 32
 
 
 log = logging.getLogger(__name__)
-
-
-class Bearer(Protocol):
-    """The source of a call's token."""
-
-    async def token(self, until_s: float = math.inf) -> str:
-        """Return a token that should be accepted now; raise by `until_s`, of trio's clock."""
-        ...
-
-    def discard(self, token: str) -> None:
-        """Forget a token that was refused."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +72,7 @@ class Call:
     json: Any = None
     form: Mapping[str, str] | None = None
     accept: str | None = None
-    bearer: Bearer | None = None
+    bearer: TokenSource | None = None
     refused_at_times: bool = False
     once: bool = False
 
@@ -121,7 +112,7 @@ class _Failed:
     words: str = ""
 
 
-class Transport:
+class ApiTransport:
     """Sends calls to one host on one plane."""
 
     def __init__(
@@ -204,7 +195,7 @@ class Transport:
                 document = await _parsed(response)
             except (httpx.DecodingError, OutOfBoundsError) as error:
                 log.debug("%s: the answer is out of bounds: %s", call.operation, error)
-                return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED))
+                return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED))
             except httpx.TransportError as error:
                 return _Failed(retry.Failure(self._plane, _kind(error)))
         return self._judge(response, document)
@@ -277,7 +268,7 @@ class Transport:
         status = response.status_code
         if 200 <= status < 300:
             if not isinstance(document, dict):
-                return _Failed(retry.Failure(self._plane, retry.Kind.GARBLED, status))
+                return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED, status))
             hidden = inner_error(document)
             if hidden is None:
                 return Answer(unwrap(document), server_now_s)
@@ -285,7 +276,7 @@ class Transport:
         code, words = explain(response, document)
         wait_s = pacing.retry_after_s(response.headers.get("retry-after"), server_now_s)
         self._heed(status, wait_s)
-        failure = retry.Failure(self._plane, retry.Kind.STATUS, status, code, wait_s)
+        failure = retry.Failure(self._plane, retry.FailureKind.STATUS, status, code, wait_s)
         return _Failed(failure, words)
 
     def _heed(self, status: int, wait_s: float | None) -> None:
@@ -319,17 +310,17 @@ def _remaining_s() -> float:
 
 def _cause(failed: _Failed) -> Refused | None:
     failure = failed.failure
-    if failure.status is None or failure.kind is not retry.Kind.STATUS:
+    if failure.status is None or failure.kind is not retry.FailureKind.STATUS:
         return None
     return Refused(failure.status, failure.code, failed.words)
 
 
-def _kind(error: httpx.TransportError) -> retry.Kind:
+def _kind(error: httpx.TransportError) -> retry.FailureKind:
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
-        return retry.Kind.STALLED
+        return retry.FailureKind.STALLED
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-        return retry.Kind.TLS if _is_tls(error) else retry.Kind.UNREACHABLE
-    return retry.Kind.BROKEN
+        return retry.FailureKind.TLS if _is_tls(error) else retry.FailureKind.UNREACHABLE
+    return retry.FailureKind.BROKEN
 
 
 def _is_tls(error: BaseException) -> bool:
@@ -347,7 +338,7 @@ def _speaker(plane: retry.Plane, call: Call) -> str:
 
 def _what_happened(plane: retry.Plane, call: Call, failed: _Failed) -> str:
     failure = failed.failure
-    if failure.kind is not retry.Kind.STATUS or failure.status is None:
+    if failure.kind is not retry.FailureKind.STATUS or failure.status is None:
         return f"{_speaker(plane, call)} {failure.kind.value}"
     try:
         phrase = f" {HTTPStatus(failure.status).phrase}"
@@ -370,6 +361,6 @@ _CURES: dict[type[Up42fsError], str] = {
 
 
 def _cure(kind: type[Up42fsError], failure: retry.Failure) -> str:
-    if failure.kind is retry.Kind.TLS:
+    if failure.kind is retry.FailureKind.TLS:
         return retry.TLS_CURE
     return _CURES.get(kind, "try again later")

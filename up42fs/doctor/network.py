@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from up42fs.api.connection import make_http
 from up42fs.api.links import require_secure
+from up42fs.api.network import make_http
 from up42fs.config.quantities import show_count
 from up42fs.config.settings import Settings
 from up42fs.doctor.finding import Finding, Severity, fail, ok, warn

@@ -16,8 +16,7 @@ import trio
 
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
-from up42fs.api.connection import make_http
-from up42fs.api.network import Reached
+from up42fs.api.network import Reached, make_http
 from up42fs.api.pages import Page
 from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
 from up42fs.config.settings import Settings

@@ -70,7 +70,7 @@ _MIME_TYPES |= {".zip": "application/zip", ".tgz": "application/gzip", ".xml": "
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NameWish:
     """An entry that needs a name: its ID, a sort key (older is smaller), its wished-for name."""
 
     id: str
@@ -158,7 +158,7 @@ def is_name_of(name: str, wish: str, id_: str) -> bool:
     return name == wish or name.lower() == id_ or name in suffixed
 
 
-def assign(entries: Iterable[Entry], taken: Iterable[str] = ()) -> dict[str, str]:
+def assign(entries: Iterable[NameWish], taken: Iterable[str] = ()) -> dict[str, str]:
     """Unique names for the entries of one directory: ID to name, oldest first.
 
     `taken` are names of other entries of the directory. IDs must be distinct.

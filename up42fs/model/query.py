@@ -44,7 +44,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 Value: TypeAlias = str | float | Box | TimeSpan
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """The format of a field's value."""
 
     TEXT = "text, any case"
@@ -57,7 +57,7 @@ class Kind(Enum):
     )
 
 
-class Source(Enum):
+class TermSource(Enum):
     """The source that answers a term."""
 
     MEMORY = "the mount's memory"
@@ -70,8 +70,8 @@ class Field:
 
     name: str
     operators: tuple[str, ...]
-    kind: Kind
-    source: Source
+    kind: ValueKind
+    source: TermSource
     meaning: str
     example: str
     queryable: str | None = None
@@ -82,28 +82,29 @@ _COMPARISONS = ("=", "<", "<=", ">", ">=")
 
 #: The grammar, in canonical order. Documentation is generated from it.
 FIELDS = (
-    Field("text", _EQUALS, Kind.TEXT, Source.MEMORY,
+    Field("text", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "part of the name, title, a tag, or the order's name or ID", "text=berlin"),
-    Field("collection", _EQUALS, Kind.TEXT, Source.MEMORY,
+    Field("collection", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "the product collection", "collection=phr", "collection_name"),
-    Field("producer", _EQUALS, Kind.TEXT, Source.MEMORY, "the producer", "producer=airbus"),
-    Field("source", _EQUALS, Kind.TEXT, Source.MEMORY,
+    Field("producer", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
+          "the producer", "producer=airbus"),
+    Field("source", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "how it was obtained: ARCHIVE, TASKING, …", "source=tasking"),
-    Field("status", _EQUALS, Kind.STATUS, Source.MEMORY,
+    Field("status", _EQUALS, ValueKind.STATUS, TermSource.MEMORY,
           "the state of UP42's transformation", "status=successful"),
-    Field("tag", _EQUALS, Kind.TEXT, Source.MEMORY,
+    Field("tag", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "one of the asset's tags, whole", "tag=harvest 2024"),
-    Field("order", _EQUALS, Kind.TEXT, Source.MEMORY,
+    Field("order", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "the name or ID of its order, whole", "order=Berlin May", "order_id"),
-    Field("constellation", _EQUALS, Kind.EXACT_TEXT, Source.SEARCH,
+    Field("constellation", _EQUALS, ValueKind.EXACT_TEXT, TermSource.SEARCH,
           "the satellites", "constellation=PHR", "constellation"),
-    Field("cloud", _COMPARISONS, Kind.NUMBER, Source.SEARCH,
+    Field("cloud", _COMPARISONS, ValueKind.NUMBER, TermSource.SEARCH,
           "cloud cover in percent", "cloud<10", "eo:cloud_cover"),
-    Field("gsd", _COMPARISONS, Kind.NUMBER, Source.SEARCH,
+    Field("gsd", _COMPARISONS, ValueKind.NUMBER, TermSource.SEARCH,
           "ground sampling distance in metres", "gsd<=0.5", "gsd"),
-    Field("datetime", _COMPARISONS, Kind.SPAN, Source.SEARCH,
+    Field("datetime", _COMPARISONS, ValueKind.SPAN, TermSource.SEARCH,
           "when it was acquired", "datetime=2024-05-01..2024-06-01"),
-    Field("bbox", _EQUALS, Kind.BOX, Source.SEARCH,
+    Field("bbox", _EQUALS, ValueKind.BOX, TermSource.SEARCH,
           "the outline meets this box", "bbox=13.1,52.3,13.7,52.7"),
 )  # fmt: skip
 _BY_NAME = {field.name: field for field in FIELDS}
@@ -139,7 +140,7 @@ class Query:
     @property
     def needs_search(self) -> bool:
         """Whether some term needs a STAC search."""
-        return any(_BY_NAME[term.field].source is Source.SEARCH for term in self.terms)
+        return any(_BY_NAME[term.field].source is TermSource.SEARCH for term in self.terms)
 
     def matches(self, asset: Asset, order: Order | None) -> bool:
         """Whether the terms answered from memory hold; `order` is the asset's, if known.
@@ -149,7 +150,7 @@ class Query:
         return all(
             _holds(term, asset, order)
             for term in self.terms
-            if _BY_NAME[term.field].source is Source.MEMORY
+            if _BY_NAME[term.field].source is TermSource.MEMORY
         )
 
     def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
@@ -168,7 +169,7 @@ class Query:
             elif isinstance(term.value, tuple):
                 body["bbox"] = list(term.value)
             elif (condition := _condition(term)) is not None:
-                if _BY_NAME[term.field].source is Source.SEARCH:
+                if _BY_NAME[term.field].source is TermSource.SEARCH:
                     conditions.append(condition)
                 elif narrow:
                     conditions.append(_or_unsaid(condition))
@@ -209,10 +210,10 @@ def _take_term(pieces: list[str]) -> Term | None:
     field = _BY_NAME.get(name)
     if field is None or operator not in field.operators:
         return None
-    if field.kind is Kind.SPAN:
+    if field.kind is ValueKind.SPAN:
         span = _span(operator, raw)
         return None if span is None else Term(name, "=", span)
-    if field.kind is Kind.BOX:
+    if field.kind is ValueKind.BOX:
         corners, pieces[:3] = [raw, *pieces[:3]], []
         value: Value | None = _box(corners)
     else:
@@ -277,11 +278,11 @@ def _status(raw: str) -> str | None:
     return status if status in CNAM_STATES else None
 
 
-_PARSERS: Mapping[Kind, Callable[[str], Value | None]] = {
-    Kind.TEXT: _text,
-    Kind.EXACT_TEXT: _text,
-    Kind.STATUS: _status,
-    Kind.NUMBER: _number,
+_PARSERS: Mapping[ValueKind, Callable[[str], Value | None]] = {
+    ValueKind.TEXT: _text,
+    ValueKind.EXACT_TEXT: _text,
+    ValueKind.STATUS: _status,
+    ValueKind.NUMBER: _number,
 }
 
 

@@ -41,7 +41,7 @@ from typing import Any
 from urllib.parse import quote
 
 from up42fs.model import stac_fields
-from up42fs.model.names import Entry, asset_name, assign, safe_name, split_extension
+from up42fs.model.names import NameWish, asset_name, assign, safe_name, split_extension
 from up42fs.model.stac import StacCollection, StacItem
 
 CATALOG_DOCUMENT = "catalog.json"
@@ -71,7 +71,7 @@ def file_names(item: StacItem, taken: Collection[str] = ()) -> dict[str, str]:
     if len(wished) == len(wishes) and wished.isdisjoint({ITEM_DOCUMENT, *taken}):
         return wishes  # the usual case: no clash
     entries = {
-        _label(key): Entry(_label(key), (index, ""), wish)
+        _label(key): NameWish(_label(key), (index, ""), wish)
         for index, (key, wish) in enumerate(wishes.items())
     }
     names = assign(entries.values(), {ITEM_DOCUMENT, *taken})
@@ -271,7 +271,9 @@ def _directory_names(
     rows: Sequence[tuple[str, str | None, float]], taken: Collection[str]
 ) -> dict[str, str]:
     entries = {
-        identity: Entry(_label(identity), (age, identity), _plain(title) or _plain(identity) or "_")
+        identity: NameWish(
+            _label(identity), (age, identity), _plain(title) or _plain(identity) or "_"
+        )
         for identity, title, age in rows
     }
     names = assign(entries.values(), taken)

@@ -25,7 +25,7 @@ SHARE = 0.05
 BURST = 2.0
 
 
-class Pace:
+class HostTimes:
     """One host's recent times, and the second requests it may still get."""
 
     def __init__(self) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from up42fs.errors import InvalidAnswer
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -31,6 +33,8 @@ _TRANSLATED = tuple(
 )
 _COMPATIBLE = ipaddress.ip_network("::/96")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+#: urlsplit drops characters that libcurl may keep: only URLs that both read alike may pass.
+_VISIBLE = re.compile(r"[!-~]+")
 _PART = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
@@ -69,6 +73,21 @@ def may_connect(address: Address | str, *, local: bool) -> bool:
         return local
     is_nobodys = inner.is_unspecified or inner.is_multicast or inner.is_link_local
     return not (is_nobodys or inner in _METADATA or inner in _THIS_NETWORK)
+
+
+def check_url(url: str) -> str:
+    """The host of `url`, with its port; raises InvalidAnswer unless it is safe to connect to."""
+    try:
+        parts = urlsplit(url)
+        is_usable = _VISIBLE.fullmatch(url) and parts.hostname and (parts.port or 1)
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.username or parts.password:
+        raise InvalidAnswer("UP42 signed a link that cannot be used: report this")
+    host = parts.hostname or ""
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise InvalidAnswer("UP42 signed a link that is not https: report this")
+    return parts.netloc
 
 
 def _unwrapped(address: Address) -> Address:

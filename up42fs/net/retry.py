@@ -50,7 +50,7 @@ class Plane(Enum):
     STORE = "the object store"
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """How an attempt failed."""
 
     STATUS = "answered with an error status"
@@ -74,7 +74,7 @@ class Failure:
     """
 
     plane: Plane
-    kind: Kind
+    kind: FailureKind
     status: int | None = None
     code: str | None = None
     retry_after_s: float | None = None
@@ -120,10 +120,10 @@ _MEANT: dict[Plane, frozenset[int]] = {
     Plane.AUTH: frozenset({400, 401, 403}),
     Plane.STORE: frozenset({400, 401, 403, 404, 409, 410, 412, 416}),
 }
-_LASTING: dict[Kind, tuple[int, type[Up42fsError]]] = {
-    Kind.UNREACHABLE: (OFFLINE_ATTEMPTS, Offline),
-    Kind.TLS: (TLS_ATTEMPTS, Unavailable),
-    Kind.GARBLED: (GARBLED_ATTEMPTS, InvalidAnswer),
+_LASTING: dict[FailureKind, tuple[int, type[Up42fsError]]] = {
+    FailureKind.UNREACHABLE: (OFFLINE_ATTEMPTS, Offline),
+    FailureKind.TLS: (TLS_ATTEMPTS, Unavailable),
+    FailureKind.GARBLED: (GARBLED_ATTEMPTS, InvalidAnswer),
 }
 _STALE_LINK = frozenset({400, 401, 403})
 
@@ -136,7 +136,7 @@ def decide(
     `attempt` counts from 1; `renewed`: a fresh credential was already tried; `remaining_s` is the
     time to the operation's deadline (may be infinite); `jitter` is in [0, 1).
     """
-    lasting = _LASTING.get(Kind.GARBLED if _is_nonsense(failure) else failure.kind)
+    lasting = _LASTING.get(FailureKind.GARBLED if _is_nonsense(failure) else failure.kind)
     if lasting is not None and attempt >= lasting[0]:
         return Fail(lasting[1])
     waits_out = failure.may_pass and renewed and attempt < REFUSED_ATTEMPTS
@@ -169,7 +169,7 @@ def _is_passing(failure: Failure) -> bool:
 
 
 def _is_refusal(failure: Failure) -> bool:
-    return failure.kind is Kind.STATUS and not _is_passing(failure)
+    return failure.kind is FailureKind.STATUS and not _is_passing(failure)
 
 
 def _is_nonsense(failure: Failure) -> bool:
@@ -189,14 +189,14 @@ def _refusal(failure: Failure, *, renewed: bool) -> Verdict:
 
 
 def _wait_s(failure: Failure, attempt: int, jitter: float) -> float:
-    if failure.kind is Kind.UNREACHABLE:
+    if failure.kind is FailureKind.UNREACHABLE:
         return OFFLINE_WAIT_S
     wait_s = backoff_s(attempt, jitter)
     return max(wait_s, failure.retry_after_s or 0.0)
 
 
 def _timed_out(failure: Failure) -> type[Up42fsError]:
-    if failure.kind is Kind.STALLED:
+    if failure.kind is FailureKind.STALLED:
         return DeadlineExceeded
-    nonsense = failure.kind is Kind.GARBLED or _is_nonsense(failure)
+    nonsense = failure.kind is FailureKind.GARBLED or _is_nonsense(failure)
     return InvalidAnswer if nonsense else Unavailable

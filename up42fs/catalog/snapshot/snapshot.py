@@ -3,7 +3,7 @@
 Knows rows and files; nothing of HTTP, names or callers. Blocking: call it from a worker thread.
 
 Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence:
-1. No error of the file keeps a mount from working, and each is logged once (`ailments`). A file
+1. No error of the file keeps a mount from working, and each is logged once (`Ailment`). A file
    that is damaged, foreign or of another format is removed whenever that is found, on reads or
    writes, and `on_rebuilt` has everything written anew. While another mount writes, or the disk or
    the process is out of space, nothing is lost: the batch is saved again later. Only if the file
@@ -37,10 +37,10 @@ from pathlib import Path
 from typing import Any
 
 from up42fs.catalog.snapshot import tables
-from up42fs.catalog.snapshot.ailments import Ailment, ailment
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.ownership import ensure_directory, ensure_file, remove_foreign
+from up42fs.supervise import is_short_of_anything
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -354,3 +354,50 @@ class Snapshot:
         for suffix in ("", *_COMPANIONS):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
+
+
+class Ailment(Enum):
+    """The meaning of an error for the file."""
+
+    BUSY = "another mount writes to it: later"
+    SHORT = "no room, no descriptor, no memory just now: later"
+    DAMAGED = "it cannot be read: build it anew"
+    REFUSED = "it may not be written here: do without"
+    OURS = "nothing; what was to be written is wrong"
+
+
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_SHORT = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_PROTOCOL,
+)
+_REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+#: Values that no column accepts: a number beyond 64 bits, text that is no Unicode.
+_VALUES = (sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
+
+
+def ailment(error: Exception, *, reading: bool) -> Ailment:
+    """Classify `error`, raised while the file was read (`reading`) or written."""
+    if isinstance(error, sqlite3.Error):
+        return _of_sqlite(error, reading=reading)
+    if is_short_of_anything(error):
+        return Ailment.SHORT
+    if isinstance(error, OSError):
+        return Ailment.REFUSED
+    return Ailment.DAMAGED if reading else Ailment.OURS
+
+
+def _of_sqlite(error: sqlite3.Error, *, reading: bool) -> Ailment:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Raised by Python's module itself, because of its arguments or the file's contents.
+        return Ailment.DAMAGED if reading else Ailment.OURS
+    kinds = {Ailment.BUSY: _BUSY, Ailment.SHORT: _SHORT, Ailment.REFUSED: _REFUSED}
+    for kind, codes in (kinds | {Ailment.OURS: _VALUES}).items():
+        if code & 0xFF in codes:
+            return kind
+    return Ailment.DAMAGED

@@ -395,22 +395,22 @@ def _touched(node: Node, delta: Delta) -> bool:
             return False
 
 
-def _assign(kind: Kind, entries: Iterable[names.Entry]) -> dict[str, Node]:
+def _assign(kind: Kind, entries: Iterable[names.NameWish]) -> dict[str, Node]:
     return {name: Node(kind, id_) for id_, name in names.assign(entries).items()}
 
 
-def _order_entry(order: Order | None, order_id: str) -> names.Entry:
+def _order_entry(order: Order | None, order_id: str) -> names.NameWish:
     # An order that `/v2/orders` does not list counts as newest: listing it later renames only it.
     age = order.created_at.timestamp() if order else float("inf")
     wish = names.safe_name(order.display_name if order else None) or names.safe_name(order_id)
-    return names.Entry(order_id, (age, order_id), wish or "_")
+    return names.NameWish(order_id, (age, order_id), wish or "_")
 
 
-def _tag_entry(tag: str, digest: str) -> names.Entry:
+def _tag_entry(tag: str, digest: str) -> names.NameWish:
     # Tags have neither age nor ID. Tags that are valid names come before those that had to be
     # changed; among clashing ones all but the first show a digest of their text.
     wish = names.safe_name(tag) or "_"
-    return names.Entry(digest, (float(wish != tag), tag), wish)
+    return names.NameWish(digest, (float(wish != tag), tag), wish)
 
 
 def _digest(tag: str) -> str:

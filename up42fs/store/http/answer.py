@@ -16,7 +16,7 @@ from typing import Protocol
 
 from up42fs.errors import InvalidAnswer, Up42fsError, VersionChanged
 from up42fs.net.expiry import server_time
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.types import ByteRange, Bytes, Version
 
 #: If a whole object is sent instead of a range, up to this many bytes are skipped; beyond, it is
@@ -59,7 +59,7 @@ class Outcome:
     """
 
     head: ResponseHead | None
-    kind: Kind | None
+    kind: FailureKind | None
     body_bytes: int = 0
     error_body: bytes = b""
 

@@ -27,7 +27,7 @@ import pycurl
 
 from up42fs.deadlines import patient_s
 from up42fs.net.proxies import Proxy
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.libcurl import Multi, Transfer
 
@@ -45,18 +45,18 @@ HEAD_BYTES = 64 * 1024
 #: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
 _E_PROXY = 97
 _KINDS = {
-    pycurl.E_COULDNT_RESOLVE_HOST: Kind.UNREACHABLE,
-    pycurl.E_COULDNT_RESOLVE_PROXY: Kind.UNREACHABLE,
-    pycurl.E_COULDNT_CONNECT: Kind.UNREACHABLE,
-    _E_PROXY: Kind.UNREACHABLE,
-    pycurl.E_SSL_CONNECT_ERROR: Kind.TLS,
-    pycurl.E_PEER_FAILED_VERIFICATION: Kind.TLS,
-    pycurl.E_SSL_CACERT_BADFILE: Kind.TLS,
-    pycurl.E_SSL_CERTPROBLEM: Kind.TLS,
-    pycurl.E_SSL_CIPHER: Kind.TLS,
-    pycurl.E_FTP_WEIRD_SERVER_REPLY: Kind.GARBLED,
-    pycurl.E_UNSUPPORTED_PROTOCOL: Kind.GARBLED,  # not HTTP/1.x
-    pycurl.E_BAD_CONTENT_ENCODING: Kind.GARBLED,
+    pycurl.E_COULDNT_RESOLVE_HOST: FailureKind.UNREACHABLE,
+    pycurl.E_COULDNT_RESOLVE_PROXY: FailureKind.UNREACHABLE,
+    pycurl.E_COULDNT_CONNECT: FailureKind.UNREACHABLE,
+    _E_PROXY: FailureKind.UNREACHABLE,
+    pycurl.E_SSL_CONNECT_ERROR: FailureKind.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: FailureKind.TLS,
+    pycurl.E_SSL_CACERT_BADFILE: FailureKind.TLS,
+    pycurl.E_SSL_CERTPROBLEM: FailureKind.TLS,
+    pycurl.E_SSL_CIPHER: FailureKind.TLS,
+    pycurl.E_FTP_WEIRD_SERVER_REPLY: FailureKind.GARBLED,
+    pycurl.E_UNSUPPORTED_PROTOCOL: FailureKind.GARBLED,  # not HTTP/1.x
+    pycurl.E_BAD_CONTENT_ENCODING: FailureKind.GARBLED,
 }
 
 
@@ -82,7 +82,7 @@ class Attempt:
         self._delivery = delivery
         self._stall_s = stall_s
         self._on_over = on_over
-        self._kind: Kind | None = None
+        self._kind: FailureKind | None = None
         self._head: ResponseHead | None = None
         self._is_data = False
         self._has_enough = False
@@ -160,22 +160,22 @@ class Attempt:
     @property
     def outcome(self) -> Outcome:
         """How the request ended."""
-        kind = Kind.LOCAL if self._is_lost else self._kind
+        kind = FailureKind.LOCAL if self._is_lost else self._kind
         return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body))
 
-    def _kind_of(self, code: int, *, was_sent: bool) -> Kind | None:
+    def _kind_of(self, code: int, *, was_sent: bool) -> FailureKind | None:
         if self._has_enough and not self.stop:
             return None
         if self._has_stalled:
-            return Kind.STALLED
+            return FailureKind.STALLED
         if self._lacks_socket and code == pycurl.E_COULDNT_CONNECT:
-            return Kind.LOCAL
+            return FailureKind.LOCAL
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            return Kind.STALLED if was_sent else Kind.UNREACHABLE
+            return FailureKind.STALLED if was_sent else FailureKind.UNREACHABLE
         if code:
-            return _KINDS.get(code, Kind.BROKEN)
+            return _KINDS.get(code, FailureKind.BROKEN)
         # libcurl accepts a truncated head; this code does not.
-        return None if self._head is not None else Kind.BROKEN
+        return None if self._head is not None else FailureKind.BROKEN
 
     def _guard(self, handle: Callable[[], bool]) -> bool:
         # An exception would be lost in C; it is raised later to the caller that waits for the

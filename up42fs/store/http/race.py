@@ -23,7 +23,7 @@ import trio
 from cachetools import LRUCache
 
 from up42fs.errors import Up42fsError
-from up42fs.net.hedging import Pace
+from up42fs.net.hedging import HostTimes
 from up42fs.ranges import intersect
 from up42fs.store.egress.egress import Egress
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
@@ -108,14 +108,14 @@ class Paces:
     """The pace of each host, LRU."""
 
     def __init__(self) -> None:
-        self._by_host: LRUCache[str, Pace] = LRUCache(MOST_HOSTS)
+        self._by_host: LRUCache[str, HostTimes] = LRUCache(MOST_HOSTS)
 
-    def of(self, url: str) -> Pace:
+    def of(self, url: str) -> HostTimes:
         """The pace of the host of `url`."""
         host = urlsplit(url).netloc
         pace = self._by_host.get(host)
         if pace is None:
-            pace = self._by_host[host] = Pace()
+            pace = self._by_host[host] = HostTimes()
         return pace
 
 
@@ -134,7 +134,7 @@ class Race:
         self,
         transport: CurlTransport,
         egress: Egress | None,
-        pace: Pace,
+        pace: HostTimes,
         pin: VersionPin,
         count: Callable[[str, int], None],
         clock: Callable[[], float],

@@ -34,7 +34,7 @@ from up42fs.errors import (
 )
 from up42fs.net.expiry import server_time
 from up42fs.net.pacing import retry_after_s
-from up42fs.net.retry import TLS_CURE, Fail, Failure, Kind, Plane, Renew, blame, decide
+from up42fs.net.retry import TLS_CURE, Fail, Failure, FailureKind, Plane, Renew, blame, decide
 from up42fs.store.egress.egress import Egress
 from up42fs.store.http.answer import (
     Delivery,
@@ -119,7 +119,7 @@ class Source:
                 if conditional:
                     self._is_conditional = False
                     continue
-                failure = Failure(Plane.STORE, Kind.GARBLED, code="412 without a condition")
+                failure = Failure(Plane.STORE, FailureKind.GARBLED, code="412 without a condition")
             attempt += 1
             blamed = self.error(blame(failure), explain(failure), _cure(failure))
             if not part.wanted and attempt >= AHEAD_ATTEMPTS:
@@ -176,10 +176,10 @@ class Source:
 
     def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
         if delivery.refused is not None:
-            return Failure(Plane.STORE, Kind.GARBLED, code=delivery.refused.why)
+            return Failure(Plane.STORE, FailureKind.GARBLED, code=delivery.refused.why)
         head = outcome.head
         if head is None or head.status in (200, 206):
-            return Failure(Plane.STORE, outcome.kind or Kind.BROKEN)
+            return Failure(Plane.STORE, outcome.kind or FailureKind.BROKEN)
         total = total_of(head) if head.status == 416 else None
         if head.status == 416 and self.pin.size is None:
             total = 0  # its first byte was requested, and there is none (contract §6)
@@ -188,7 +188,7 @@ class Source:
         code = _CODE.search(outcome.error_body)
         return Failure(
             Plane.STORE,
-            Kind.STATUS,
+            FailureKind.STATUS,
             status=head.status,
             code=code.group(1).decode() if code else None,
             retry_after_s=retry_after_s(
@@ -213,7 +213,10 @@ class Source:
             return True
         if isinstance(verdict, Fail):
             error = verdict.error
-            if failure.kind in (Kind.UNREACHABLE, Kind.TLS):  # a new link may lead to another host
+            if failure.kind in (
+                FailureKind.UNREACHABLE,
+                FailureKind.TLS,
+            ):  # a new link may lead to another host
                 self._leases.discard(self._object_id, lease)
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
@@ -224,12 +227,12 @@ class Source:
 
 
 def _cure(failure: Failure) -> str | None:
-    return TLS_CURE if failure.kind is Kind.TLS else None
+    return TLS_CURE if failure.kind is FailureKind.TLS else None
 
 
 def explain(failure: Failure) -> str:
     """Describe a failure in words, without secrets."""
-    if failure.kind is Kind.STATUS:
+    if failure.kind is FailureKind.STATUS:
         code = f" {failure.code}" if failure.code else ""
         return f"{failure.plane.value} answered {failure.status}{code}"
     detail = f" ({failure.code})" if failure.code else ""

@@ -21,11 +21,10 @@ import trio
 from up42fs import __version__
 from up42fs.deadlines import patient_s
 from up42fs.errors import InvalidAnswer
-from up42fs.net.addresses import check_url
 from up42fs.net.certificates import find_trust
-from up42fs.net.hosts import may_connect
+from up42fs.net.hosts import check_url, may_connect
 from up42fs.net.proxies import route_of
-from up42fs.net.retry import Kind
+from up42fs.net.retry import FailureKind
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest
 from up42fs.store.http.driver import STUCK_S, Attempt, Driver
 from up42fs.store.http.libcurl import Transfer
@@ -157,7 +156,7 @@ class CurlTransport:
                 "it was not used; report this"
             )
         if not over.is_set():
-            return Outcome(None, Kind.LOCAL, attempt.outcome.body_bytes)
+            return Outcome(None, FailureKind.LOCAL, attempt.outcome.body_bytes)
         if attempt.crash is not None:
             raise attempt.crash
         return attempt.outcome
