@@ -47,6 +47,9 @@ class MemoryFile:
     reading: Reading = Reading.ANY
     pin: VersionPin = field(default_factory=lambda: VersionPin(None))
 
+    def read_again(self, offset: int, size: int) -> None:
+        """Nothing is kept from one read to the next."""
+
     async def read(self, offset: int, size: int) -> bytes:
         if self.closed:
             raise BadHandle("closed")

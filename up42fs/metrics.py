@@ -21,6 +21,13 @@ class Metrics:
         with self._lock:
             self._counts[name] += amount
 
+    def count_each(self, *amounts: tuple[str, int]) -> None:
+        """Add to several counters at once."""
+        with self._lock:
+            counts = self._counts
+            for name, amount in amounts:
+                counts[name] += amount
+
     def __getitem__(self, name: str) -> int:
         return self._counts[name]
 

@@ -122,8 +122,12 @@ class RangeSet:
 
     def covers(self, span: ByteRange) -> bool:
         """Whether every offset of `span` is in the set."""
-        index = bisect_right(self._starts, span.start) - 1
-        return index >= 0 and self._stops[index] >= span.stop
+        return self.holds(span.start, span.stop)
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether every offset from `start` to before `stop` is in the set."""
+        index = bisect_right(self._starts, start) - 1
+        return index >= 0 and self._stops[index] >= stop
 
     def clear(self) -> None:
         """Remove everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,10 @@ from up42fs.errors import CrowdRefused, Unavailable
 from up42fs.fs.files import ledger as ledger_module
 from up42fs.fs.files.crowd import HEAD_BYTES, TAIL_BYTES, Watch
 from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.open_files import StoredFile
+from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.metrics import Metrics
+from up42fs.store.handle import OpenFile
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
@@ -32,6 +36,10 @@ class File:
         self.fails = False
         self.closed = False
 
+    def read_again(self, offset: int, size: int) -> memoryview | None:
+        self.reads.append((offset, size))
+        return memoryview(bytes(size))
+
     async def read(self, offset: int, size: int) -> bytes:
         self.now_s += 1.0
         if self.fails:
@@ -47,7 +55,8 @@ def watched(file: File, program: str, metrics: Metrics | None = None, ledger: Le
     watch = Watch(
         ledger or Ledger(), metrics or Metrics(), frozenset(CROWD), clock=lambda: file.now_s
     )
-    return watch, watch.open(file, "id", name="a.tif", size=file.size, program=program)
+    seen = watch.open("id", name="a.tif", size=file.size, program=program)
+    return watch, StoredFile(cast(OpenFile, file), Node(Kind.ASSET, "id"), file.size, watched=seen)
 
 
 async def test_reads_are_accounted_for() -> None:

@@ -34,7 +34,8 @@ WRITING = (
 LEFT_OUT = ("access", "fsyncdir", "poll")
 #: What `server` calls instead of the calls of pyfuse3 that convert the same.
 FOR_THE_SERVER = (
-    "find", "drop", "attributes", "list_entries", "list_names", "open_file", "usage",
+    "find", "drop", "attributes", "list_entries", "list_names", "open_file", "read_again",
+    "usage",
 )  # fmt: skip
 #: What the kernel need not tell where there are no sidecars to keep.
 KEEPING = ("flush", "fsync")

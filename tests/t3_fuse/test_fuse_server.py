@@ -72,6 +72,9 @@ class Handlers:
         self.calls.append(("open", inode, flags, ctx.pid))
         return Opened(42, keep_cache=True, direct_io=False)
 
+    def read_again(self, handle: int, offset: int, size: int) -> None:
+        """Nothing is kept from one read to the next."""
+
     async def read(
         self, handle: int, offset: int, size: int, is_mapped: bool = False
     ) -> memoryview:

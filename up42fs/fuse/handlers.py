@@ -187,6 +187,13 @@ class Handlers(pyfuse3.Operations):
         """Convert `open_file`."""
         return _file_info(await self.open_file(inode, flags, ctx))
 
+    def read_again(self, handle: int, offset: int, size: int) -> Bytes | None:
+        """Like `read` of bytes in memory that were read before; None for all other reads.
+
+        Most reads of a busy mount are such: they pay for no deadline and no task.
+        """
+        return self._fs.open_files.read_again(handle, offset, size)
+
     @boundary(READ_DEADLINE_S)
     async def read(  # type: ignore[override]  # any buffer will do, which saves a copy
         self, fh: int, off: int, size: int, is_mapped: bool = False

@@ -483,8 +483,11 @@ class Server:
 
     async def _read(self, request: RequestHead) -> None:
         handle, offset, size = protocol.read_in(self._view)
-        is_mapped = protocol.fills_page_cache(self._view)
-        self._reply(request, await self._handlers.read(handle, offset, size, is_mapped))
+        data = self._handlers.read_again(handle, offset, size)
+        if data is None:
+            is_mapped = protocol.fills_page_cache(self._view)
+            data = await self._handlers.read(handle, offset, size, is_mapped)
+        self._reply(request, data)
 
     async def _write(self, request: RequestHead) -> None:
         written = await self._handlers.write(*protocol.write_in(self._view))

@@ -118,6 +118,15 @@ class Structure:
                 self._learn_image(image, get)
             self._added = None
 
+    def is_known_at(self, offset: int) -> bool:
+        """Whether bytes around `offset` that were read before teach nothing more."""
+        if self._unread:
+            return False
+        if self._members is None:
+            return True
+        number = self._members.at(offset)
+        return number is None or number in self._judged
+
     def forget(self) -> None:
         """Drop the structure and parse nothing more."""
         self.is_forgotten = True

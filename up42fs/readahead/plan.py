@@ -54,7 +54,7 @@ run), bounding the guesses under way by the line's measured rate (no gain while 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
 
@@ -64,7 +64,7 @@ from up42fs.readahead.jpeg2000 import Hops
 from up42fs.readahead.parse_budget import ParseBudget
 from up42fs.readahead.runs import Move, Stream
 from up42fs.readahead.tiles import TileReader, Tiles
-from up42fs.readahead.tuning import BUFFER_BYTES, MIB, Tuning
+from up42fs.readahead.tuning import BUFFER_BYTES, KERNEL_READ_BYTES, MIB, Tuning
 from up42fs.readahead.window import Shapes
 from up42fs.types import ByteRange
 
@@ -118,6 +118,7 @@ class Access:
         self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
         self._hops = Hops()
         self._has_searched = False  # whether a search for an archive's directory was seen
+        self._again: dict[int, int] = {}  # runs not planned yet: end -> start
 
     @property
     def reads_ahead(self) -> bool:
@@ -130,9 +131,35 @@ class Access:
         """Bytes read upward by the run that the last read belongs to."""
         return self._streams[-1].run_bytes if self._streams else 0
 
+    def reads_again(self, start: int, stop: int) -> bool:
+        """Note a read of bytes that were read before; False if it needs a plan now.
+
+        Such bytes are in memory, so a read of them needs nothing. Only a run of them may lead to
+        bytes that are missing: it is planned when it is as long as a read of the kernel, or when
+        another read is planned. Runs that several others replaced have led nowhere.
+        """
+        again = self._again
+        began = again.get(start, start)
+        if stop - began >= KERNEL_READ_BYTES:
+            return False
+        again.pop(start, None)
+        again[stop] = began
+        if len(again) > self._tuning.streams:
+            del again[next(iter(again))]
+        return True
+
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
         window_bytes = min(window_bytes, self._tuning.window_bytes)
+        runs, self._again = self._again, {}
+        earlier = [
+            self._planned(ByteRange(start, stop), have, window_bytes)
+            for stop, start in runs.items()
+        ]
+        plan = self._planned(read, have, window_bytes)
+        return _joined(earlier, plan, read) if earlier else plan
+
+    def _planned(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         self._read_bytes += len(read)
         stream, move, goes_on = self._follow(read)
         tiles = self._tiles_of(read, stream, window_bytes, goes_on=goes_on)
@@ -389,12 +416,28 @@ def _demanded(
     return demand, others
 
 
+def _joined(earlier: list[Plan], plan: Plan, read: ByteRange) -> Plan:
+    """The plan of `read`, and what reads before it should have had fetched ahead."""
+    taken, guesses = [*plan.demand, *plan.ahead, *plan.guesses], list(plan.guesses)
+    for other in earlier:
+        more = _without([*other.ahead, *other.guesses], taken)
+        guesses += more
+        taken += more
+    cancel = [*plan.cancel, *(span for other in earlier for span in other.cancel)]
+    kept = tuple(_without(cancel, [*taken, read]))
+    return replace(plan, guesses=tuple(guesses), cancel=kept)
+
+
 def _without(spans: Iterable[ByteRange], others: list[ByteRange]) -> list[ByteRange]:
     return [piece for span in spans for piece in subtract(span, others)]
 
 
 class Exact(Access):
     """Plans only the bytes that are read, without read-ahead."""
+
+    def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
+        """True: bytes in memory need no plan."""
+        return True
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:  # noqa: ARG002
         """The missing bytes of `read`, each hole one request."""

@@ -42,7 +42,7 @@ Never await: `_start`, `_finish`, `cancel`, `let_go`, `may_go`, `stop`, `_change
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 
 import trio
@@ -99,6 +99,7 @@ class Fetcher:
         self._on_changed = on_changed
         self._on_learned = on_learned
         self._parts: list[Part] = []
+        self._starts: list[int] = []  # of the parts
         self._have = RangeSet()
         self._over: Up42fsError | None = None
         self._may_read_ahead = True
@@ -139,6 +140,22 @@ class Fetcher:
     def is_idle(self) -> bool:
         """Whether no part is in memory and no handle is open."""
         return not self._parts and not self.handles
+
+    def read_again(self, access: Access, start: int, stop: int) -> memoryview | None:
+        """The bytes `[start, stop)` if memory holds them and they were read before; else None.
+
+        Such a read is planned later, with those that follow it (`Access.reads_again`).
+        """
+        place = bisect_right(self._starts, start) - 1
+        if place < 0 or self._over is not None or not self.insight.structure.is_known_at(start):
+            return None
+        part = self._parts[place]
+        data = part.again(start, stop)
+        if data is None or not access.reads_again(start, stop):
+            return None
+        access.has_missed |= part.is_foreseen
+        self._cache.touch(part)
+        return data
 
     async def read(self, access: Access, wanted: ByteRange, window_bytes: int) -> Bytes:
         """Return all bytes of `wanted` (within the object); raises an `Up42fsError`."""
@@ -200,7 +217,7 @@ class Fetcher:
         part.begin(self._buffers)
         part.write(head)
         part.finish(None)
-        self._parts.append(part)
+        self._insert(part)
         self._have.add(part.span)
         self._cache.add(part)
         self._cache.shrink(0)
@@ -270,7 +287,7 @@ class Fetcher:
 
     def let_go(self, part: Part) -> None:
         """Forget `part`, which the cache evicted."""
-        del self._parts[self._index(part)]
+        self._remove(part)
         self._have.discard(part.span)
         self._tally.count("store.wasted_bytes", max(0, part.filled - part.delivered))
 
@@ -374,7 +391,7 @@ class Fetcher:
         part.in_scan = in_scan
         part.is_foreseen = not wanted and self.source.lacks(span)
         self._cache.shrink(len(span))
-        insort(self._parts, part, key=_start_of)
+        self._insert(part)
         self._have.add(span)
         self._cache.add(part)
         self._slots.submit((self, part), urgent=wanted)
@@ -414,7 +431,7 @@ class Fetcher:
             self._cache.recount(part)
         else:
             self._cache.remove(part)
-            del self._parts[self._index(part)]
+            self._remove(part)
         if isinstance(error, VersionChanged):
             self._change(error)
         elif self._over is not None:
@@ -437,15 +454,16 @@ class Fetcher:
 
     def _under(self, span: ByteRange) -> list[Part]:
         """The parts that overlap `span`, in order."""
-        first = bisect_right(self._parts, span.start, key=_start_of) - 1
-        last = bisect_left(self._parts, span.stop, key=_start_of)
+        first = bisect_right(self._starts, span.start) - 1
+        last = bisect_left(self._starts, span.stop)
         return [p for p in self._parts[max(first, 0) : last] if p.span.stop > span.start]
 
-    def _index(self, part: Part) -> int:
-        index = bisect_left(self._parts, part.span.start, key=_start_of)
+    def _insert(self, part: Part) -> None:
+        index = bisect_right(self._starts, part.span.start)
+        self._starts.insert(index, part.span.start)
+        self._parts.insert(index, part)
+
+    def _remove(self, part: Part) -> None:
+        index = bisect_left(self._starts, part.span.start)
         assert self._parts[index] is part, "parts never overlap"
-        return index
-
-
-def _start_of(part: Part) -> int:
-    return part.span.start
+        del self._starts[index], self._parts[index]

@@ -61,21 +61,21 @@ class FailedReads:
     """
 
     def __init__(self) -> None:
-        self._news: list[tuple[ByteRange, Up42fsError, float]] = []
+        self.news: list[tuple[ByteRange, Up42fsError, float]] = []
 
     def check(self, wanted: ByteRange, now_s: float) -> None:
         """Raise the error that a read overlapping `wanted` failed with a moment ago, if any."""
-        if not self._news:
+        if not self.news:
             return
-        self._news = [news for news in self._news if now_s - news[2] < REPEATED_S]
-        for span, error, _ in self._news:
+        self.news = [news for news in self.news if now_s - news[2] < REPEATED_S]
+        for span, error, _ in self.news:
             if intersect(span, wanted) is not None:
                 raise copied(error) from error
 
     def note(self, wanted: ByteRange, error: Up42fsError, began_at_s: float, now_s: float) -> None:
         """Record that `wanted`, requested at `began_at_s`, failed with `error`."""
         if now_s - began_at_s >= REPEATED_S:
-            self._news.append((wanted, error, now_s))
+            self.news.append((wanted, error, now_s))
 
 
 class OpenFile:
@@ -99,6 +99,17 @@ class OpenFile:
         self._name = name
         self._failed = FailedReads()
         self._is_closed = False
+
+    def read_again(self, offset: int, size: int) -> memoryview | None:
+        """Like `read` of bytes in memory that were read before; None for all other reads."""
+        fetcher = self._fetcher
+        stop = min(offset + size, fetcher.size)
+        if not 0 <= offset < stop or self._is_closed or self._failed.news:
+            return None
+        data = fetcher.read_again(self._access, offset, stop)
+        if data is not None:
+            self._tally.count_hit(stop - offset)
+        return data
 
     async def read(self, offset: int, size: int) -> Bytes:
         """Return `min(size, file size - offset)` bytes from `offset`; b"" at and past the end.

@@ -18,6 +18,10 @@ from up42fs.errors import Up42fsError
 from up42fs.store.buffers import Buffers, capacity
 from up42fs.types import ByteRange, Bytes
 
+#: Whether bytes were read before is remembered by pages of 1 << PAGE_BITS bytes.
+PAGE_BITS = 12
+_LAST_IN_PAGE = (1 << PAGE_BITS) - 1
+
 
 class Keeper(Protocol):
     """The owner of a part."""
@@ -47,6 +51,7 @@ class Part:
         "_buffers",
         "_holds",
         "_keeper",
+        "_pages_read",
         "_token",
         "_view",
         "_waiters",
@@ -83,6 +88,7 @@ class Part:
         self.trouble = Trouble()  # what delays the fetch, for a reader that times out
         self.pins = 0
         self._holds = 0
+        self._pages_read = 0  # one bit each
         self.delivered = 0
         self.scope = trio.CancelScope()
         self._keeper = keeper
@@ -181,12 +187,22 @@ class Part:
     def view(self, span: ByteRange) -> memoryview:
         """Return a read-only view of the bytes of `span`, which have arrived; counts as a read."""
         self.delivered = min(self.filled, self.delivered + len(span))
+        start = self.span.start
+        self._pages_read |= _pages(span.start - start, span.stop - start)
         return self.peek(span)
 
     def peek(self, span: ByteRange) -> memoryview:
         """Like `view`, but not counted as delivered."""
         start = self.span.start
         return self._view[span.start - start : span.stop - start].toreadonly()
+
+    def again(self, start: int, stop: int) -> memoryview | None:
+        """Like `view` of bytes that are here and were read before; None if any was not."""
+        first = self.span.start
+        pages = _pages(start - first, stop - first)
+        if stop - first > self.filled or pages & self._pages_read != pages:
+            return None
+        return self._view[start - first : stop - first].toreadonly()
 
     # keeping -------------------------------------------------------------------------------
 
@@ -224,6 +240,11 @@ class Part:
         for waiter in self._waiters:
             if self.filled >= waiter.need:
                 waiter.event.set()
+
+
+def _pages(start: int, stop: int) -> int:
+    """The pages that hold bytes of `[start, stop)` of a part, one bit each."""
+    return (1 << (stop + _LAST_IN_PAGE >> PAGE_BITS)) - (1 << (start >> PAGE_BITS))
 
 
 def covers(parts: list[Part], wanted: ByteRange) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
-from up42fs.errors import CrowdRefused, Up42fsError
+from up42fs.errors import CrowdRefused
 from up42fs.fs.files.ledger import Account, Ledger
-from up42fs.fs.files.ports import OpenFile
 from up42fs.metrics import Metrics
-from up42fs.types import ByteRange, Bytes
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +51,13 @@ class Watch:
         """Whether `program` is a crowd."""
         return program in self._crowd
 
-    def open(
-        self, file: OpenFile, object_id: str, *, name: str, size: int, program: str
-    ) -> OpenFile:
-        """Wrap `file`, opened by `program`, to account for its reads."""
+    def open(self, object_id: str, *, name: str, size: int, program: str) -> Watched:
+        """Account for the reads of a file that `program` opens."""
         account = self._ledger.open(object_id, name=name, size=size, program=program)
-        if self.is_crowd(program):
-            self._metrics.count("fs.crowd_opens")
-            return _CrowdFile(file, account, self._clock, lambda: self._refuse(account, program))
-        return _WatchedFile(file, account, self._clock)
+        if not self.is_crowd(program):
+            return Watched(account, self._clock)
+        self._metrics.count("fs.crowd_opens")
+        return Watched(account, self._clock, lambda: self._refuse(account, program))
 
     def _refuse(self, account: Account, program: str) -> CrowdRefused:
         self._metrics.count("fs.crowd_refused")
@@ -72,51 +69,19 @@ class Watch:
         return CrowdRefused(what)
 
 
-class _WatchedFile:
-    """An open file whose reads are accounted for."""
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The account of an open file; `refuse` makes the error for a crowd, None for other readers."""
 
-    def __init__(self, file: OpenFile, account: Account, clock: Callable[[], float]) -> None:
-        self._file = file
-        self._account = account
-        self._clock = clock
+    account: Account
+    clock: Callable[[], float]
+    refuse: Callable[[], CrowdRefused] | None = None
 
-    async def read(self, offset: int, size: int) -> Bytes:
-        """Read from the file."""
-        began_s = self._clock()
-        try:
-            data = await self._file.read(offset, size)
-        except Up42fsError as error:
-            self._account.errors[type(error).__name__] += 1
-            raise
-        if len(data):
-            span = ByteRange(offset, offset + len(data))
-            self._account.note_read(span, self._clock() - began_s)
-        return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-class _CrowdFile(_WatchedFile):
-    """An open file of which only head and tail can be read."""
-
-    def __init__(
-        self,
-        file: OpenFile,
-        account: Account,
-        clock: Callable[[], float],
-        refuse: Callable[[], CrowdRefused],
-    ) -> None:
-        super().__init__(file, account, clock)
-        self._refuse = refuse
-
-    async def read(self, offset: int, size: int) -> Bytes:
-        """Read the head or tail; raises CrowdRefused between them."""
-        stop = min(offset + size, self._account.size)
-        if stop > HEAD_BYTES and offset < self._account.size - TAIL_BYTES:
-            raise self._refuse()
-        return await super().read(offset, size)
+    def check(self, offset: int, size: int) -> None:
+        """Raise CrowdRefused if a crowd reads between head and tail."""
+        stop = min(offset + size, self.account.size)
+        if self.refuse and stop > HEAD_BYTES and offset < self.account.size - TAIL_BYTES:
+            raise self.refuse()
 
 
 def _shortened(name: str) -> str:

@@ -43,6 +43,17 @@ class Account:
         self.bytes_read += len(span)
         self.waited_s += took_s
         self.slowest_s = max(self.slowest_s, took_s)
+        self.note_span(span)
+
+    def note_hit(self, start: int, stop: int) -> None:
+        """Record a read of `[start, stop)` that took no time worth measuring."""
+        self.reads += 1
+        self.bytes_read += stop - start
+        if not self.spans.holds(start, stop):
+            self.note_span(ByteRange(start, stop))
+
+    def note_span(self, span: ByteRange) -> None:
+        """Record that the bytes of `span` were read."""
         self.spans.add(span)
         if self.spans.count > MOST_SPANS:
             self._simplify()

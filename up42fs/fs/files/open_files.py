@@ -9,19 +9,20 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from up42fs.errors import BadHandle, OtherVersion
-from up42fs.fs.files.crowd import Watch
-from up42fs.fs.files.ports import OpenFile
+from up42fs.errors import BadHandle, OtherVersion, Up42fsError
+from up42fs.fs.files.crowd import Watch, Watched
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.files.versions import Versions
 from up42fs.fs.sidecars.file import OpenSidecar
 from up42fs.fs.tree.handles import HandleTable
 from up42fs.fs.tree.nodes import Node, Opened
+from up42fs.readahead.folder.walk import Visit
 from up42fs.readahead.programs import reading_of
 from up42fs.readahead.tuning import Reading
+from up42fs.store.handle import OpenFile
 from up42fs.store.store import FileStore
-from up42fs.types import Bytes
+from up42fs.types import ByteRange, Bytes
 
 
 class _Pages:
@@ -47,6 +48,86 @@ class _Document(NamedTuple):
     pages: _Pages
 
 
+class StoredFile:
+    """An open object of `size` bytes, whose reads are observed.
+
+    `watched` accounts for them and limits crowds; `siblings` follows the reads of `node` along its
+    directory. Either may be None.
+    """
+
+    def __init__(
+        self,
+        file: OpenFile,
+        node: Node,
+        size: int,
+        *,
+        watched: Watched | None = None,
+        siblings: Siblings | None = None,
+    ) -> None:
+        self._file = file
+        self._node = node
+        self._size = size
+        self._watched = watched
+        self._siblings = siblings
+        self._is_read = False
+        self._is_head_read = False
+        self._visit: Visit | None = None
+
+    def read_again(self, offset: int, size: int) -> memoryview | None:
+        """Like `read` of bytes in memory that were read before; None for all other reads."""
+        watched = self._watched
+        if not (self._is_head_read if offset == 0 else self._is_read):
+            return None  # the first read, and the first one of the head, are observed in full
+        if watched is not None and watched.refuse is not None:
+            return None
+        data = self._file.read_again(offset, size)
+        if data is None:
+            return None
+        stop = offset + len(data)
+        if self._visit is not None and self._visit.is_news(offset, stop):
+            self._follow(offset, stop)
+        if watched is not None:
+            watched.account.note_hit(offset, stop)
+        return data
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """Read from the file; raises CrowdRefused where a crowd may not read."""
+        self._is_head_read |= offset == 0
+        if self._watched is None:
+            self._follow(offset, offset + size)
+            return await self._file.read(offset, size)
+        self._watched.check(offset, size)
+        account, clock = self._watched.account, self._watched.clock
+        began_s = clock()
+        self._follow(offset, offset + size)
+        try:
+            data = await self._file.read(offset, size)
+        except Up42fsError as error:
+            account.errors[type(error).__name__] += 1
+            raise
+        if len(data):
+            account.note_read(ByteRange(offset, offset + len(data)), clock() - began_s)
+        return data
+
+    def _follow(self, offset: int, stop: int) -> None:
+        if self._siblings is None:
+            self._is_read = True
+            return
+        if not self._is_read:
+            self._is_read = True
+            self._visit = self._siblings.first_read(self._node, self._size)
+        stop = min(stop, self._size)
+        if self._visit is not None and offset < stop:
+            self._siblings.read(self._visit, offset, stop)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._visit is not None and self._siblings is not None:
+            self._siblings.closed(self._visit)
+            self._visit = None
+        self._file.close()
+
+
 class OpenFiles:
     """The open files of one mount."""
 
@@ -65,7 +146,8 @@ class OpenFiles:
         self._watch = watch
         #: Whether images that are read in pieces bypass the kernel's page cache.
         self.are_images_direct = False
-        self._open: HandleTable[OpenFile | _Document] = HandleTable()
+        self._open: HandleTable[StoredFile | OpenSidecar | _Document] = HandleTable()
+        self._stored: dict[int, StoredFile] = {}  # those of `_open`, for reads from memory
         self._pages: dict[int, _Pages] = {}  # of open documents, by inode
         self._versions = versions
         self._inodes: dict[int, int] = {}  # handle of a stored object -> inode
@@ -90,12 +172,14 @@ class OpenFiles:
         except OtherVersion:
             stored.close()
             raise
-        opened: OpenFile = stored
-        if self._watch is None or not self._watch.is_crowd(program):
-            opened = self._siblings.follow(node, opened, size)
+        watched = None
         if self._watch is not None:
-            opened = self._watch.open(opened, node.id, name=label, size=size, program=program)
-        handle = self._open.add(opened)
+            watched = self._watch.open(node.id, name=label, size=size, program=program)
+        is_crowd = watched is not None and watched.refuse is not None
+        siblings = None if is_crowd else self._siblings
+        file = StoredFile(stored, node, size, watched=watched, siblings=siblings)
+        handle = self._open.add(file)
+        self._stored[handle] = file
         self._inodes[handle] = inode
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
@@ -125,6 +209,11 @@ class OpenFiles:
         file = self._open[handle]
         return file if isinstance(file, OpenSidecar) else None
 
+    def read_again(self, handle: int, offset: int, size: int) -> memoryview | None:
+        """Like `read` of a file's bytes that were read before and are in memory; else None."""
+        file = self._stored.get(handle)
+        return None if file is None else file.read_again(offset, size)
+
     async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
         file = self._open[handle]
@@ -136,6 +225,7 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a handle."""
         file = self._open.pop(handle)
+        self._stored.pop(handle, None)
         inode = self._inodes.pop(handle, None)
         if inode is not None:
             self._versions.release(inode)

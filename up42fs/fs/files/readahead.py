@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from up42fs.errors import NotFound
-from up42fs.fs.files.ports import OpenFile
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
@@ -30,7 +29,6 @@ from up42fs.readahead.folder.order import Folder
 from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
 from up42fs.readahead.folder.walk import Visit, Want
 from up42fs.store.store import FileStore, Prefetch
-from up42fs.types import Bytes
 
 #: Recently used directories of which reads are followed.
 MOST_DIRECTORIES = 16
@@ -82,10 +80,6 @@ class Siblings:
         for directory in directories:
             if directory in self._recent:
                 self._recent[directory] = None
-
-    def follow(self, node: Node, file: OpenFile, size: int) -> OpenFile:
-        """Wrap the open `file` of `node`, to follow its reads."""
-        return _Followed(self, node, file, size)
 
     def first_read(self, node: Node, size: int) -> Visit | None:
         """Note the first read of a handle; return None if there is nothing to follow."""
@@ -215,32 +209,3 @@ class _Paths(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._paths)
-
-
-class _Followed:
-    """An open file whose reads are followed."""
-
-    def __init__(self, siblings: Siblings, node: Node, file: OpenFile, size: int) -> None:
-        self._siblings = siblings
-        self._node = node
-        self._file = file
-        self._size = size
-        self._is_read = False
-        self._visit: Visit | None = None
-
-    async def read(self, offset: int, size: int) -> Bytes:
-        """Read from the file."""
-        if not self._is_read:
-            self._is_read = True
-            self._visit = self._siblings.first_read(self._node, self._size)
-        stop = min(offset + size, self._size)
-        if self._visit is not None and offset < stop:
-            self._siblings.read(self._visit, offset, stop)
-        return await self._file.read(offset, size)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._visit is not None:
-            self._siblings.closed(self._visit)
-            self._visit = None
-        self._file.close()

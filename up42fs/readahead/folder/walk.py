@@ -83,6 +83,11 @@ class Visit:
         """Whether all of it was read."""
         return self.front >= self.size
 
+    def is_news(self, start: int, stop: int) -> bool:
+        """Whether a read would change the visit, but for its time."""
+        is_ahead = stop > self.front and start <= self.front + 2 * UNIT_BYTES
+        return is_ahead or (not self.tail and start >= self.size - UNIT_BYTES)
+
     def touch(self, start: int, stop: int) -> int:
         """Record a read; return the number of newly read bytes, in units."""
         if start <= self.front + 2 * UNIT_BYTES:  # the kernel reads ahead, in either order

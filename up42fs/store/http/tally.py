@@ -30,6 +30,16 @@ class Tally:
         self.counts[name.removeprefix(_PREFIX)] += amount
         self._metrics.count(name, amount)
 
+    def count_hit(self, length: int) -> None:
+        """Count a read of `length` bytes that memory answered."""
+        counts = self.counts
+        counts["reads"] += 1
+        counts["hits"] += 1
+        counts["bytes_delivered"] += length
+        self._metrics.count_each(
+            ("store.reads", 1), ("store.hits", 1), ("store.bytes_delivered", length)
+        )
+
 
 class Tallies:
     """The tallies of one mount, by object ID."""
