@@ -42,9 +42,25 @@ class Image:
     size: int
     layout: TiffLayout | None = None  # None: not read yet
     _reading: tiff.TiffParser = field(repr=False, kw_only=True)
+    _last: Tile | None = None  # the only tile under the last span
+    _alone: ByteRange | None = None  # its bytes, where no other tile has any of them
 
     def under(self, span: ByteRange) -> list[Tile]:
         """The tiles that have bytes in the object's `span`, in the order of the file."""
+        alone = self._alone
+        # Small reads come to one tile many times, and each is looked up more than once.
+        if alone and self._last and alone.start <= span.start and span.stop <= alone.stop:
+            return [self._last]
+        found = self._under(span)
+        last, self._last = self._last, found[0] if len(found) == 1 else None
+        if last is None or self._last != last:
+            self._alone = None
+        elif self._alone is None:
+            place = self.span(last.level, last.plane, last.row, last.col)
+            self._alone = place if place and self._under(place) == found else None
+        return found
+
+    def _under(self, span: ByteRange) -> list[Tile]:
         if self.layout is None or span.stop <= self.base:
             return []
         start = max(span.start - self.base, 0)
@@ -73,6 +89,7 @@ class Image:
         lacking = self.layout.lacking if self.layout and not self._reading.is_interrupted else ()
         if lacking and not any(get(self._placed(span)) is not None for span in lacking):
             return False
+        self._last = self._alone = None
         self.layout = self._reading.learn(lambda span: get(self._placed(span)))
         return not self.layout.lacking and not self._reading.is_interrupted
 

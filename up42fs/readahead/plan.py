@@ -151,13 +151,14 @@ class Access:
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
         window_bytes = min(window_bytes, self._tuning.window_bytes)
+        if not self._again:
+            return self._planned(read, have, window_bytes)
         runs, self._again = self._again, {}
         earlier = [
             self._planned(ByteRange(start, stop), have, window_bytes)
             for stop, start in runs.items()
         ]
-        plan = self._planned(read, have, window_bytes)
-        return _joined(earlier, plan, read) if earlier else plan
+        return _joined(earlier, self._planned(read, have, window_bytes), read)
 
     def _planned(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         self._read_bytes += len(read)
@@ -172,7 +173,8 @@ class Access:
             demand, ahead = self._plain(read, stream, move, have, window_bytes)
             guesses = self._whole(read, move, have, [*demand, *ahead])
             guesses += self._member(stream, have)
-        cancel = _without(cancel, [*demand, *ahead, *guesses, read])
+        if cancel:
+            cancel = _without(cancel, [*demand, *ahead, *guesses, read])
         return Plan(tuple(demand), tuple(ahead), tuple(guesses), tuple(cancel))
 
     def _tiles_of(
@@ -254,7 +256,10 @@ class Access:
 
     def _has_enough(self, spans: list[ByteRange], have: Coverage) -> bool:
         """Whether half of the bytes are present before the first gap, and few are missing."""
-        lacking = [sum(map(len, have.missing(span))) for span in spans]
+        missing = [have.missing(span) for span in spans]
+        if not any(missing):
+            return True
+        lacking = [sum(map(len, holes)) for holes in missing]
         if sum(lacking) >= self._tuning.least_part_bytes:
             return False
         near = takewhile(lambda both: not both[1], zip(spans, lacking, strict=True))
@@ -297,9 +302,8 @@ class Access:
 
     def _follow(self, read: ByteRange) -> tuple[Stream, Move, bool]:
         """The stream that `read` belongs to, how it continues it, and whether without a gap."""
-        near = [s for s in self._streams if s.accepts(read, self._tuning)]
-        if near:
-            stream = min(near, key=lambda s: s.distance(read))
+        stream = self._nearest(read)
+        if stream is not None:
             self._streams.remove(stream)
             # After `away_bytes` read elsewhere, a read at the end of a run does not prove that the
             # program read up to there: the kernel's read-ahead did, and a new window begins.
@@ -317,6 +321,13 @@ class Access:
         stream.touched_at = self._read_bytes
         self._streams.append(stream)
         return stream, move, goes_on
+
+    def _nearest(self, read: ByteRange) -> Stream | None:
+        """The nearest stream that `read` can continue."""
+        if self._streams and self._streams[-1].stop == read.start:
+            return self._streams[-1]
+        near = [s for s in self._streams if s.accepts(read, self._tuning)]
+        return min(near, key=lambda s: s.distance(read)) if near else None
 
     def _units(self, stream: Stream, move: Move, run_unit: int) -> tuple[int, int]:
         """Multiples to which a miss is extended, upward and downward."""

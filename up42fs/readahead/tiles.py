@@ -99,17 +99,23 @@ class TileReader:
             is_news |= tile != walk.last
             if walk.touch(tile):
                 left += walk.give_up()
-            span = walk.span(tile.row, tile.col, self._tail_bytes)
+            span = walk.span_of_last(self._tail_bytes)
             now += [span] if span else []
         assert walk is not None, "a tile was touched"
         left += self._left_walks(stream.touched_at)
         coming = self._strided(image, touched[-1], read, goes_on=goes_on)
         if coming is None:
-            readers = self.shapes.readers(id(self))
-            coming = walk.guess(most_bytes, self._tail_bytes, readers) if is_news else []
-        wanted = {*now, *coming}
+            coming = self._guess(walk, most_bytes, is_news=is_news)
+        wanted = {*now, *coming} if left else ()
         gone = tuple(span for span in left if span not in wanted)
         return Tiles(tuple(now), tuple(coming), gone, scans)
+
+    def _guess(self, walk: Walk, most_bytes: int, *, is_news: bool) -> list[ByteRange]:
+        """What `walk` will read next, where a tile is read that was not the last one."""
+        if not is_news:
+            self.shapes.note(id(self))
+            return []
+        return walk.guess(most_bytes, self._tail_bytes, self.shapes.readers(id(self)))
 
     def close(self) -> tuple[list[ByteRange], list[ByteRange]]:
         """End all walks; return unread guesses, and those that other handles will read."""

@@ -74,9 +74,13 @@ class Shapes:
         self._readers: deque[int] = deque(maxlen=_LATELY)
         self._grids: deque[tuple[Plane, Grid]] = deque(maxlen=_MOST_GRIDS)
 
-    def readers(self, reader: int) -> int:
-        """Note that `reader` reads tiles; return how many handles read tiles recently."""
+    def note(self, reader: int) -> None:
+        """Note that `reader` reads a tile."""
         self._readers.append(reader)
+
+    def readers(self, reader: int) -> int:
+        """Like `note`; return how many handles read tiles recently."""
+        self.note(reader)
         return len(set(self._readers))
 
     def leave(self, reader: int) -> None:
@@ -175,6 +179,7 @@ class Walk:
         self._pause = 0
         self._grid: Grid | None = None
         self.last: Tile | None = None
+        self._last_span: tuple[int, ByteRange | None] | None = None
         self.guessed: dict[tuple[int, int], ByteRange] = {}
 
     def touch(self, tile: Tile) -> bool:
@@ -185,7 +190,7 @@ class Walk:
         # The reader may have passed this many strips before that is certain.
         unseen_rows = self._strips_in(self._tuning.slack_bytes)
         begins = window is None or not window.continues(tile, unseen_rows)
-        self.last = tile
+        self.last, self._last_span = tile, None
         if window is None or begins:
             self.end()
             self._guess = self._shapes.guess(self._key, self._level)
@@ -286,6 +291,13 @@ class Walk:
             stop += max(tail_bytes, min(piece, KERNEL_READ_BYTES))
         start = max(floor_to(span.start, BUFFER_BYTES), self._image.base)
         return ByteRange(start, max(span.stop, min(ceil_to(stop, BUFFER_BYTES), end)))
+
+    def span_of_last(self, tail_bytes: int) -> ByteRange | None:
+        """The bytes of the last tile; kept until another one is read."""
+        assert self.last is not None, "a tile was touched"
+        if self._last_span is None or self._last_span[0] != tail_bytes:
+            self._last_span = tail_bytes, self.span(self.last.row, self.last.col, tail_bytes)
+        return self._last_span[1]
 
     def _go_on_in_grid(self, tile: Tile) -> None:
         if self._grid is None:
