@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from up42fs.mount import allocator
+from up42fs.mount import process
 
 #: Blocks of a MiB, freed in an order that leaves one at the top of the heap.
 SCRIPT = """
 import ctypes, sys
-from up42fs.mount.allocator import return_memory
+from up42fs.mount.process import return_memory
 assert return_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
@@ -44,4 +44,4 @@ def test_blocks_that_are_freed_go_back() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    assert not allocator.return_memory()
+    assert not process.return_memory()

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from up42fs.mount.sleep import SLEPT_S, TICK_S, watch
+from up42fs.mount.process import SLEPT_S, TICK_S, watch_sleep
 
 
 @pytest.mark.claim("S79")
@@ -16,7 +16,7 @@ async def test_each_sleep_is_told_once(autojump_clock: MockClock, nursery: trio.
     def boottime_s() -> float:
         return trio.current_time() + asleep_s
 
-    nursery.start_soon(watch, lambda: woke.append(trio.current_time()), boottime_s)
+    nursery.start_soon(watch_sleep, lambda: woke.append(trio.current_time()), boottime_s)
     await trio.sleep(10 * TICK_S)
     assert woke == []
     await trio.sleep(TICK_S / 2)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from up42fs.fuse import interrupts
-from up42fs.fuse.dying import is_dying
-from up42fs.fuse.interrupts import Fate, Interrupts, Wait, fate, is_exiting
+from up42fs.fuse.interrupts import Fate, Interrupts, Wait, fate, is_dying, is_exiting
 
 NUMBERS = st.sets(st.integers(1, 64), max_size=8)
 HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}

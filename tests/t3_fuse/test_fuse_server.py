@@ -16,14 +16,13 @@ import pytest
 import trio
 
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
-from up42fs.fuse import places, protocol
+from up42fs.fuse import load, protocol
 from up42fs.fuse import server as server_module
 from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
 from up42fs.fuse.server import Server
-from up42fs.fuse.shares import Shares
 from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -238,7 +237,7 @@ async def test_who_waits_keeps_nobody_waiting(handlers: Handlers) -> None:
 
 @pytest.fixture
 def two_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MOST_WAITING", 2)
+    monkeypatch.setattr(load, "MOST_WAITING", 2)
 
 
 async def test_who_has_no_place_waits_without_a_task(handlers: Handlers, two_places: None) -> None:
@@ -392,7 +391,7 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
 async def test_a_storm_pauses_while_others_are_answered(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stormy(Shares):
+    class Stormy(load.Shares):
         def pause_s(self, client: int, now_s: float) -> float:
             return 0.2 if client == 4 else 0.0
 

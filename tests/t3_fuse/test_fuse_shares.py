@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.fuse.shares import BURST_S, MOST_PAUSE_S, QUANTUM_S, STORMS_SHARE, WINDOW_S, Shares
+from up42fs.fuse.load import BURST_S, MOST_PAUSE_S, QUANTUM_S, STORMS_SHARE, WINDOW_S, Shares
 
 READ_S = 0.000_5
 READER = 1

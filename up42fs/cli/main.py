@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, status, stdio, undo, unmount
+from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
-from up42fs.cli.terminal import say, speak_any_encoding
+from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
 from up42fs.cli.warm import command as warm
 from up42fs.config import settings as config
 from up42fs.errors import Up42fsError, UsageError
@@ -30,9 +30,9 @@ _COMMANDS = frozenset(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 for success, 1 for failure, 2 for wrong usage."""
-    stdio.ensure_open()
+    ensure_open()
     speak_any_encoding()
-    return stdio.guarded(lambda: _run(argv))
+    return guarded(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:

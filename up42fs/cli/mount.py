@@ -15,6 +15,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,6 @@ from shlex import quote
 
 from up42fs import logs
 from up42fs.cli import keeping, respawn
-from up42fs.cli.notify import notify
 from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.running import clear_dead
@@ -36,6 +36,7 @@ from up42fs.cli.unmount import serving_pid
 from up42fs.config import settings as config
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
+from up42fs.visible import visible
 
 #: If the mount does not answer within this time, the attempt is ended and undone, seconds.
 READY_TIMEOUT_S = 15.0
@@ -88,9 +89,9 @@ def main(options: argparse.Namespace) -> int:
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file, settings.log_format)
         settings, notes = keeping.kept(settings, os.environ)
-        ready = partial(notify, READY="1", STATUS=f"{mountpoint} answers")
+        ready = partial(_notify, READY="1", STATUS=f"{mountpoint} answers")
         _serve(settings, mountpoint, ready, notes, options.from_mount)
-        notify(STOPPING="1")
+        _notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
 
@@ -212,6 +213,18 @@ def _serve(
     from up42fs.mount import mount as run
 
     run.serve(settings, mountpoint, ready, notes, source_name(given) if given else None)
+
+
+def _notify(**state: str) -> None:
+    """Send assignments such as `READY="1"`; a socket that is gone is not an error."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    elif not address.startswith("/"):
+        return
+    message = "\n".join(f"{name}={visible(value)}" for name, value in state.items())
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(message.encode(), address)
 
 
 def _serve_in_background(arguments: list[str], mountpoint: Path) -> int:

@@ -12,7 +12,6 @@ from up42fs.cli.terminal import say
 from up42fs.config import homes
 from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
-from up42fs.doctor.foreign import printable as printable
 
 #: The settings that identify the account.
 ACCOUNT = frozenset(

@@ -18,11 +18,11 @@ from shlex import quote
 from typing import Any, TypeVar
 
 from up42fs.doctor import foreign
-from up42fs.doctor.foreign import printable
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.control import STATUS
 from up42fs.fs.tree.nodes import CONTROL_DIR
 from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
+from up42fs.visible import visible
 
 #: The longest that a mount may take to answer, seconds.
 ANSWER_TIMEOUT_S = 2.0
@@ -123,7 +123,7 @@ def need_status(mountpoint: Path) -> Mapping[str, Any]:
 
 def whose(mount: Mount) -> str:
     """Make the message for another user's mount that this user may not access."""
-    place, owner = printable(mount.mountpoint), mount.owner_name
+    place, owner = visible(mount.mountpoint), mount.owner_name
     return (
         f"{place} was mounted by {owner}, and only {owner} may look into it; "
         f"run this as {owner}, or have it mounted with -o allow_other"

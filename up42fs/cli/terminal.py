@@ -1,8 +1,10 @@
-"""Prints on terminals of any encoding.
+"""Standard input, output and error, in whatever state they are, and of any encoding.
 
-Knows streams; nothing of the text. Names from UP42 and local paths may hold characters that the
-terminal's encoding lacks, and bytes that are not text at all. A command that ended in
-UnicodeEncodeError over one of them would lose its actual message.
+Knows streams; nothing of the text. Daemons and some service managers start programs with
+descriptors 0 to 2 closed: the next opened file then gets such a number, and printed text goes into
+it. A reader of the output may exit (`| head`), and a disk may be full (`> file`). Names from UP42
+and local paths may hold characters that the terminal's encoding lacks, and bytes that are not text
+at all. A command that ended in UnicodeEncodeError over one of them would lose its actual message.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from up42fs.visible import visible
@@ -20,11 +24,28 @@ from up42fs.visible import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: The exit status that a shell reports for a program that SIGPIPE ended.
+PIPE_STATUS = 141
 #: Name of the codec error handler: keeps bytes, replaces characters by similar ones, else by "?".
 ERRORS = "up42fs"
 #: Columns of a table that can be read; rich prints nothing at all where COLUMNS is 0.
 _NARROWEST = 40
 _LIKE = {"…": "...", "·": "*", "→": "->", "\u2013": "-", "\u2014": "-", "\u2019": "'"}
+
+
+def ensure_open() -> None:
+    """Open /dev/null in place of closed standard descriptors."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def speak_any_encoding() -> None:
@@ -64,6 +85,41 @@ def make_console(**options: Any) -> Console:
     console = Visible(**options)
     console.width = max(console.width, _NARROWEST)
     return console
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run `work`, flush its output, and return its status.
+
+    If the output's reader is gone, the command ends silently, as SIGPIPE ends other programs.
+    """
+    status = 0
+    try:
+        try:
+            status = work()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+        return PIPE_STATUS
+    except OSError as error:
+        _silence()
+        if status == 0:
+            with suppress(OSError):
+                say(f"up42fs: standard output: {error.strerror}", to_error=True)
+        return status or 1
+    return status
+
+
+def _silence() -> None:
+    """Discard all further output, about which the interpreter would complain at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from up42fs.visible import visible
+
 #: The longest string kept, characters, and the most members of one object or list.
 MOST_CHARACTERS = 1000
 MOST_MEMBERS = 1000
@@ -87,18 +89,11 @@ def status(document: object) -> dict[str, Any]:
     return tamed
 
 
-def printable(text: str) -> str:
-    """`text` in one line and without control characters."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-
-
 def _tamed(value: object, depth: int) -> Any:
     """Bound a value's depth and lengths, and replace unusual numbers and unprintable characters."""
     match value:
         case str():
-            return printable(value[:MOST_CHARACTERS])
+            return visible(value[:MOST_CHARACTERS])
         case bool() | None:
             return value
         case int() | float():
@@ -106,7 +101,7 @@ def _tamed(value: object, depth: int) -> Any:
         case dict() if depth:
             first = list(value.items())[:MOST_MEMBERS]
             return {
-                printable(str(name)[:MOST_CHARACTERS]): _tamed(inner, depth - 1)
+                visible(str(name)[:MOST_CHARACTERS]): _tamed(inner, depth - 1)
                 for name, inner in first
             }
         case list() if depth:

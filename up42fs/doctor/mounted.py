@@ -10,9 +10,9 @@ from typing import Any
 
 from up42fs import __version__
 from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
-from up42fs.doctor.foreign import printable
 from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.tuning import MAX_BACKGROUND, READ_AHEAD_KIB
+from up42fs.visible import visible
 
 #: A listing that was refreshed longer ago than this is not fresh, seconds.
 STALE_S = 600.0
@@ -20,7 +20,7 @@ STALE_S = 600.0
 
 def examine(machine: Machine, mount: Mount, status: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Run every check of one mount; `status` is its document, None if it did not answer."""
-    place = printable(mount.mountpoint)
+    place = visible(mount.mountpoint)
     quoted = shlex.quote(place)
     if status is None and mount.is_foreign:
         owner = mount.owner_name

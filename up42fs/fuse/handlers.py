@@ -43,7 +43,7 @@ from up42fs.fuse.protocol import (
     bytes_of,
     text_of,
 )
-from up42fs.fuse.read_ahead import ReadAhead
+from up42fs.fuse.tuning import ReadAhead
 from up42fs.metrics import Metrics
 from up42fs.types import Bytes
 

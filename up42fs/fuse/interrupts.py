@@ -11,21 +11,21 @@ caller. It then waits for the answer, even if the caller was killed. So:
 2. SIGINT and SIGTERM request a program to stop. A program that handles them notices only when its
    call returns, so they end the wait, too. Interpreters then run the handler, and repeat the call.
    Another thread may be the one to handle them, so they must be seen pending twice.
-3. No second INTERRUPT comes. So an interrupted caller that goes on waiting is checked again. 4.
-Reads with O_DIRECT are sent in the background: no INTERRUPT comes for them, and their callers
+3. No second INTERRUPT comes. So an interrupted caller that goes on waiting is checked again.
+4. Reads with O_DIRECT are sent in the background: no INTERRUPT comes for them, and their callers
    cannot be killed. They are checked from the start.
+5. If /proc does not show the caller (hidepid), `is_dying` asks the kernel whether it exits. A
+   caller in another PID namespace (its number is 0, or /proc belongs to another namespace) cannot
+   be looked up at all. Most INTERRUPTs come from people who want to stop a program, and most calls
+   take far less than `UNSEEN_S`; so such a wait ends that long after its INTERRUPT.
 
-5. A reader that /proc does not show (hidepid) is asked for in another way, which knows no more than
-   whether it ends (`dying`). Of one that nobody knows (another PID namespace: its number is 0, or
-   one of others where /proc is another namespace's) there is the INTERRUPT alone. Most are of
-   people who want to end something, and most calls take far less than `UNSEEN_S`: so a wait is
-   ended that lasts as long after the INTERRUPT.
-
-To look at one takes 30 µs, so only `MOST_AT_ONCE` are looked at every `LOOK_S` seconds, in turn.
+A check takes 30 µs, so only `MOST_AT_ONCE` callers are checked every `LOOK_S` seconds, in turn.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -36,7 +36,6 @@ from pathlib import Path
 import trio
 
 from up42fs import supervise
-from up42fs.fuse import dying
 
 #: Interval between checks of waits, seconds, and how many are checked at a time.
 LOOK_S = 0.03
@@ -46,6 +45,8 @@ UNSEEN_S = 5.0
 _PROC = Path("/proc")
 #: Flag in /proc/PID/stat: the thread is exiting.
 _EXITING = 0x4
+_PROCESS_MRELEASE = 448
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _mask(*signals: signal.Signals) -> int:
@@ -96,6 +97,38 @@ def is_exiting(stat: str) -> bool:
     return len(fields) > 6 and fields[0] == "D" and bool(int(fields[6]) & _EXITING)
 
 
+def is_dying(process_id: int) -> bool | None:
+    """Ask the kernel whether a process exits; None if it does not say. Blocks: call it in a thread.
+
+    `process_mrelease` frees the memory of a process that a signal has killed and that has not
+    exited yet. Any user may call it for any process, and it fails with EINVAL if the process was
+    not killed. So it works where /proc hides other users' processes (hidepid), and does no harm.
+    It knows no threads, and ignores signals that the program handles, or that write a core file.
+    If system calls are filtered it is not called: some filters kill a process for an unknown call.
+    """
+    if _are_calls_filtered():
+        return None
+    try:
+        descriptor = os.pidfd_open(process_id)
+    except (OSError, AttributeError):  # another thread than its first, or an old kernel
+        return None
+    try:
+        if _libc.syscall(_PROCESS_MRELEASE, descriptor, 0) == 0:
+            return True
+        number = ctypes.get_errno()
+        return {errno.EINVAL: False, errno.EAGAIN: True}.get(number)
+    finally:
+        os.close(descriptor)
+
+
+def _are_calls_filtered() -> bool:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    return "Seccomp:\t0" not in lines
+
+
 @dataclass(slots=True, eq=False)
 class Wait:
     """A waiting request: its caller's thread, and the function that ends it with EINTR."""
@@ -114,7 +147,7 @@ class Interrupts:
         self,
         nursery: trio.Nursery,
         proc: Path = _PROC,
-        is_dying: Callable[[int], bool | None] = dying.is_dying,
+        is_dying: Callable[[int], bool | None] = is_dying,
     ) -> None:
         self._nursery = nursery
         self._proc = proc
@@ -180,7 +213,7 @@ class Interrupts:
 
     async def _unseen(self, wait: Wait) -> Fate:
         """The fate of a reader that /proc does not show."""
-        is_dying: bool | None = None
+        is_dying = None
         if wait.thread_id > 0:
             with trio.move_on_after(UNSEEN_S):
                 is_dying = await trio.to_thread.run_sync(

@@ -10,8 +10,8 @@ large storage is hundreds of thousands of requests that memory answers in 10 µs
    then the leader reads on: no task, no lock, no turn of the event loop.
 2. When a handler does wait, another task takes the lead at that very moment (`_announced`); who
    waited ends with its answer. So there is always exactly one reader of the device. Where too many
-   wait (`places`) a handler may only try: its first wait is cancelled, and the request kept.
-3. While readers are busy, a client that asks for names without end is made to pause (`shares`).
+   wait (`Places`) a handler may only try: its first wait is cancelled, and the request kept.
+3. While readers are busy, a client that asks for names without end is made to pause (`Shares`).
 4. A client that walks sends its next request some microseconds after an answer. The leader lingers
    for it in the kernel before it goes back to the event loop, which costs more than the request;
    and it gives way to the other tasks after `LEAD_S` at the latest, sooner if requests wait.
@@ -59,9 +59,8 @@ from up42fs.fuse.callers import Onlookers
 from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.handshake import MAX_WRITE_BYTES
 from up42fs.fuse.interrupts import Interrupts, Wait
-from up42fs.fuse.places import HeldRequest, Places
+from up42fs.fuse.load import HeldRequest, Places, Shares
 from up42fs.fuse.protocol import Entries, Names, NamesPlus, Opcode, RequestHead
-from up42fs.fuse.shares import Shares
 
 log = logging.getLogger(__name__)
 

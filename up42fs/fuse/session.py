@@ -51,9 +51,8 @@ from up42fs.fuse.handshake import Negotiated
 from up42fs.fuse.mount_table import Mount, mount_at
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
 from up42fs.fuse.protocol import bytes_of
-from up42fs.fuse.read_ahead import ReadAhead
 from up42fs.fuse.server import Server
-from up42fs.fuse.tuning import CONGESTION_THRESHOLD, wanted_background
+from up42fs.fuse.tuning import CONGESTION_THRESHOLD, ReadAhead, wanted_background
 from up42fs.supervise import is_short_of_anything, kept_going, start_for_good
 
 log = logging.getLogger(__name__)

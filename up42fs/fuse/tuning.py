@@ -8,6 +8,8 @@ mount works, slower.
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 #: Kernel read-ahead, KiB. The default 128 limits a reader to 128 KiB per request, two at a time;
 #: 1024 is the most that does not hurt mmap readers (docs/performance.md). Root only.
 READ_AHEAD_KIB = 1024
+#: For images read by tiles, KiB. The kernel's default of 128 costs a third more bytes in windows of
+#: small tiles, 1024 up to six times as many (docs/performance.md), and neither saves time.
+PIECES_KIB = 64
 #: Background requests of the whole mount; the default 12 starves parallel readers. Agreed on in the
 #: handshake; without it, the mount's owner may raise it if /sys shows it.
 MAX_BACKGROUND = 64
@@ -104,6 +109,46 @@ def raise_read_ahead(mount: Mount, read_ahead_kib: int) -> int | None:
     path = read_ahead_path(mount)
     _write(path, read_ahead_kib)
     return _read(path)
+
+
+class ReadAhead:
+    """The kernel's read-ahead for each file: `wide_kib`, less for images read by tiles.
+
+    The kernel copies the mount's value into a file as it is opened, after the answer to OPEN. So
+    just before that answer the value is set to what the file needs, and stays until a file is
+    opened that needs another: restoring it at the next read would race with other threads opening
+    the same image. If two files that need different values are opened at the same moment, one of
+    them reads ahead too far or not far enough.
+    """
+
+    def __init__(self, mount: Mount, wide_kib: int) -> None:
+        self._wide_kib = self._now_kib = wide_kib
+        self._file: int | None = None
+        if wide_kib > PIECES_KIB:
+            with suppress(OSError):  # not permitted: the value stays the same for all files
+                self._file = os.open(read_ahead_path(mount), os.O_WRONLY | os.O_CLOEXEC)
+
+    @property
+    def pieces_kib(self) -> int:
+        """The read-ahead for images read by tiles, KiB."""
+        return PIECES_KIB if self._file is not None else self._wide_kib
+
+    def prepare(self, *, in_pieces: bool) -> None:
+        """Set the value for a file that is being opened: read in pieces, or from end to end."""
+        kib = self.pieces_kib if in_pieces else self._wide_kib
+        if self._file is not None and kib != self._now_kib:
+            self._now_kib = kib
+            try:
+                os.pwrite(self._file, b"%d\n" % kib, 0)
+            except OSError as error:
+                log.debug("the kernel's read-ahead stays as it is: %s", error.strerror)
+                self.close()
+
+    def close(self) -> None:
+        """Close the file; called when the mount ends."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _write(path: Path, value: int) -> None:

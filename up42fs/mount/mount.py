@@ -27,10 +27,8 @@ from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
-from up42fs.mount import sleep as slept
-from up42fs.mount.allocator import return_memory
 from up42fs.mount.ending import Ending
-from up42fs.mount.seclusion import seclude
+from up42fs.mount.process import return_memory, seclude, watch_sleep
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +135,7 @@ class _Mount:
 
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
         self._engine.start()
-        supervise.start_for_good(nursery, slept.watch, self._engine.wake)
+        supervise.start_for_good(nursery, watch_sleep, self._engine.wake)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:
