@@ -5,17 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.store.egress.budget import BUCKETS, Budget, Limit
+from up42fs.store.egress.budget import BUCKETS, Budget, EgressLimit
 
 DAY = 86400.0
-limits = st.builds(Limit, st.integers(1, 10**12), st.sampled_from([3600.0, DAY, 7 * DAY]))
+limits = st.builds(EgressLimit, st.integers(1, 10**12), st.sampled_from([3600.0, DAY, 7 * DAY]))
 spending = st.lists(
     st.tuples(st.floats(0, 3 * DAY), st.integers(0, 10**9)), max_size=40
 )  # seconds since the one before, bytes
 
 
 @given(limits, spending, st.floats(1e9, 2e9))
-def test_never_more_than_the_limit_in_any_span(limit: Limit, spent: list, now_s: float) -> None:
+def test_never_more_than_the_limit_in_any_span(
+    limit: EgressLimit, spent: list, now_s: float
+) -> None:
     """Whoever asks first never exceeds the limit by more than one request in a whole span."""
     budget = Budget(limit)
     paid: list[tuple[float, int]] = []
@@ -29,7 +31,7 @@ def test_never_more_than_the_limit_in_any_span(limit: Limit, spent: list, now_s:
 
 
 @given(limits, spending, st.floats(1e9, 2e9))
-def test_all_comes_back(limit: Limit, spent: list, now_s: float) -> None:
+def test_all_comes_back(limit: EgressLimit, spent: list, now_s: float) -> None:
     budget = Budget(limit)
     for pause_s, count in spent:
         now_s += pause_s
@@ -42,7 +44,7 @@ def test_all_comes_back(limit: Limit, spent: list, now_s: float) -> None:
 
 
 @given(limits, st.integers(1, 10**12))
-def test_what_did_not_come_is_given_back(limit: Limit, count: int) -> None:
+def test_what_did_not_come_is_given_back(limit: EgressLimit, count: int) -> None:
     budget = Budget(limit)
     budget.spend(1e9, count)
     budget.spend(1e9 + 1, -count)
@@ -50,7 +52,7 @@ def test_what_did_not_come_is_given_back(limit: Limit, count: int) -> None:
 
 
 @given(limits, spending)
-def test_it_goes_on_where_it_was(limit: Limit, spent: list) -> None:
+def test_it_goes_on_where_it_was(limit: EgressLimit, spent: list) -> None:
     budget = Budget(limit)
     now_s = 1e9
     for pause_s, count in spent:
@@ -60,6 +62,6 @@ def test_it_goes_on_where_it_was(limit: Limit, spent: list) -> None:
 
 
 def test_a_clock_set_back_does_not_lock_for_ever() -> None:
-    budget = Budget(Limit(100, DAY))
+    budget = Budget(EgressLimit(100, DAY))
     budget.spend(2e9, 1000)
     assert budget.left(1e9) == 100

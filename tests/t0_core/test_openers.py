@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from up42fs.readahead.programs import reading_of
-from up42fs.readahead.tuning import Reading
+from up42fs.readahead.tuning import Reading, reading_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.readahead.stride import STEPS, Stride
+from up42fs.readahead.jumps import STEPS, Stride
 
 
 @given(

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
 from up42fs.net.hedging import HostTimes
-from up42fs.store.egress.budget import Limit
+from up42fs.store.egress.budget import EgressLimit
 from up42fs.store.egress.egress import Book, Egress
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, VersionPin
 from up42fs.store.http.race import Race
@@ -122,7 +122,7 @@ def test_what_is_fetched_ahead_leaves_a_tenth_to_who_reads_and_fails_nobody(
 
 def egress(path: Path | None, now_s: list[float], most: int = 100) -> Egress:
     book = None if path is None else Book(path)
-    return Egress(Limit(most, 3600.0), book, Metrics(), clock=lambda: now_s[0])
+    return Egress(EgressLimit(most, 3600.0), book, Metrics(), clock=lambda: now_s[0])
 
 
 async def test_it_says_when_it_is_free_again(caplog: pytest.LogCaptureFixture) -> None:

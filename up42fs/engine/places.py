@@ -13,7 +13,7 @@ from up42fs.config.settings import Settings
 from up42fs.fs.sidecars.disk import OverlayDirectory
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.metrics import Metrics
-from up42fs.store.egress.budget import Limit
+from up42fs.store.egress.budget import EgressLimit
 from up42fs.store.egress.egress import Book, Egress
 
 
@@ -53,7 +53,7 @@ def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
     """The account's download budget; None if it is unlimited."""
     if settings.max_egress is None:
         return None
-    limit = Limit(*settings.max_egress)
+    limit = EgressLimit(*settings.max_egress)
     # Budgets with different periods (days, hours) each have their own book.
     name = f"{account_key(settings)}-{limit.period_s:.0f}.json"
     return Egress(limit, Book(config.state_dir(os.environ) / "egress" / name), metrics)

@@ -60,7 +60,7 @@ from typing import Protocol
 
 from up42fs.ranges import RangeSet, ceil_to, coalesce, divide, floor_to, intersect, split, subtract
 from up42fs.readahead.contents import Structure
-from up42fs.readahead.jpeg2000 import Hops
+from up42fs.readahead.jumps import Hops
 from up42fs.readahead.parse_budget import ParseBudget
 from up42fs.readahead.runs import Move, Stream
 from up42fs.readahead.tiles import TileReader, Tiles

@@ -1,6 +1,6 @@
 """Maps one open handle's reads of tiled images to tiles: those wanted now and those next.
 
-Turns reads into tiles for `window` and `stride`; knows nothing of what is in memory.
+Turns reads into tiles for `window` and `jumps`; knows nothing of what is in memory.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from up42fs.ranges import ceil_to, floor_to
 from up42fs.readahead.contents import Image, Structure
+from up42fs.readahead.jumps import Stride
 from up42fs.readahead.runs import Stream
-from up42fs.readahead.stride import Stride
 from up42fs.readahead.tiff import Tile
 from up42fs.readahead.tuning import BUFFER_BYTES, MIB, Tuning
 from up42fs.readahead.window import Shapes, Walk

@@ -41,7 +41,7 @@ from up42fs.store.fetcher import Fetcher
 from up42fs.store.handle import OpenFile, Windows
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.links import Leases
-from up42fs.store.http.source import Network, Source
+from up42fs.store.http.source import Network, NetworkSource
 from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
@@ -389,9 +389,9 @@ class FileStore:
         kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(content))
         return version
 
-    def _source(self, object_id: str, name: str, size: int | None) -> Source:
+    def _source(self, object_id: str, name: str, size: int | None) -> NetworkSource:
         tally = self._tallies.of(object_id)
-        return Source(object_id, name, VersionPin(size), tally, self._network)
+        return NetworkSource(object_id, name, VersionPin(size), tally, self._network)
 
     def _tell_nameless(self, name: str) -> None:
         if self._is_nameless_told:

@@ -18,8 +18,7 @@ from up42fs.fs.sidecars.file import OpenSidecar
 from up42fs.fs.tree.handles import HandleTable
 from up42fs.fs.tree.nodes import Node, Opened
 from up42fs.readahead.folder.walk import Visit
-from up42fs.readahead.programs import reading_of
-from up42fs.readahead.tuning import Reading
+from up42fs.readahead.tuning import Reading, reading_of
 from up42fs.store.handle import OpenFile
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, Bytes

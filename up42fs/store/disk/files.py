@@ -80,7 +80,7 @@ class Survey:
     spans: tuple[ByteRange, ...]
 
 
-class _Opened:
+class _Descriptor:
     """A descriptor that is closed when nothing refers to it any more."""
 
     def __init__(self, fd: int) -> None:
@@ -102,14 +102,14 @@ class CacheDirectory:
         self.path = blocks / key
         self._blocks = blocks
         self._key = key
-        self._kept: _Opened | None = None
+        self._kept: _Descriptor | None = None
 
     @contextmanager
     def opened(self) -> Iterator[int]:
         """Yield the directory's descriptor, valid while the block runs. Raises OSError."""
         kept = self._kept
         if kept is None or not _is_usable(kept.fd):
-            kept = self._kept = _Opened(self._open())
+            kept = self._kept = _Descriptor(self._open())
         yield kept.fd
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """One object's bytes from the disk cache if it has them, otherwise from the network, then cached.
 
-Fills parts like `http.source.Source`. Knows when cached bytes may be
+Fills parts like `http.source.NetworkSource`. Knows when cached bytes may be
 used; nothing of files, readers or what is in memory.
 
 Theory. Cached bytes belong to a version (ETag and size); a read must return those of the object's
@@ -33,7 +33,7 @@ from up42fs.store.disk.cache import DiskCache
 from up42fs.store.disk.cached_files import Use
 from up42fs.store.disk.files import Wanted
 from up42fs.store.disk.format import Cells, Label, cut
-from up42fs.store.http.source import Source
+from up42fs.store.http.source import NetworkSource
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 
@@ -45,7 +45,7 @@ class ObjectSource:
     """The source of a fetcher's bytes: the network, with or without a disk cache before it."""
 
     def __init__(
-        self, source: Source, disk: DiskCache | None, object_id: str, stamp: str | None
+        self, source: NetworkSource, disk: DiskCache | None, object_id: str, stamp: str | None
     ) -> None:
         self.stamp = stamp
         self.pin = source.pin

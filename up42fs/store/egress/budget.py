@@ -15,7 +15,7 @@ BUCKETS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class EgressLimit:
     """At most `bytes` in any `period_s` seconds."""
 
     bytes: int
@@ -25,7 +25,7 @@ class Limit:
 class Budget:
     """Bytes spent of a limit; moments in seconds since 1970."""
 
-    def __init__(self, limit: Limit, spent: Mapping[int, int] | None = None) -> None:
+    def __init__(self, limit: EgressLimit, spent: Mapping[int, int] | None = None) -> None:
         self.limit = limit
         self._spent = dict(spent or {})
         self._bucket_s = limit.period_s / BUCKETS

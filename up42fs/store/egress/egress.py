@@ -28,7 +28,7 @@ import trio
 from up42fs import supervise
 from up42fs.errors import QuotaExceeded
 from up42fs.metrics import Metrics
-from up42fs.store.egress.budget import Budget, Limit
+from up42fs.store.egress.budget import Budget, EgressLimit
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Egress:
 
     def __init__(
         self,
-        limit: Limit,
+        limit: EgressLimit,
         book: Book | None,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,

@@ -270,6 +270,7 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: Garbled | Final | None = None
+        self.outcome = Outcome(None, None)  # until `finish`
         self.body_bytes = 0  # received
         self.first_s: float | None = None  # from the request to the head
         self.gap_s = 0.0  # the longest silence after it
@@ -334,7 +335,8 @@ class Delivery:
         return self._writer.write(view) and self._left > 0
 
     def finish(self, outcome: Outcome) -> None:
-        """Pass on the bytes held back, if the whole body has the proven length."""
+        """Note how it ended; pass on the bytes held back, if the body has the proven length."""
+        self.outcome = outcome
         if self._prove is None or outcome.kind is not None:
             return
         if len(self._held) != self._prove:

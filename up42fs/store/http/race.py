@@ -16,7 +16,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import trio
@@ -119,14 +119,6 @@ class Paces:
         return pace
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The outcome of one request, and its delivery."""
-
-    delivery: Delivery
-    outcome: Outcome
-
-
 class Race:
     """One request and, possibly, a hedge. Used once."""
 
@@ -150,10 +142,13 @@ class Race:
         self._has_second = False
         self._was_raced = False
         self._came_bytes = 0
-        self._results: list[Result] = []
+        self._results: list[Delivery] = []
 
-    async def run(self, request: RangeRequest, part: Part) -> Result:
-        """Fill `part` with the bytes of `request`; return its result. Raises `Up42fsError`."""
+    async def run(self, request: RangeRequest, part: Part) -> Delivery:
+        """Fill `part` with the bytes of `request`; return the delivery that decides.
+
+        Raises `Up42fsError`.
+        """
         first = Delivery(request.span, self._pin, part, self._clock)
         if request.if_match is None or self._pace.limit_s(has_begun=False) is None:
             return await self._send(request, first)
@@ -177,7 +172,7 @@ class Race:
             raise caught
         return self._results[-1]
 
-    async def _send(self, request: RangeRequest, delivery: Delivery) -> Result:
+    async def _send(self, request: RangeRequest, delivery: Delivery) -> Delivery:
         self._count("requests", 1)
         self._count("bytes_asked", len(request.span))
         outcome: Outcome | None = None
@@ -194,7 +189,7 @@ class Race:
         delivery.finish(outcome)
         if delivery.first_s is not None and outcome.kind is None:
             self._pace.note(delivery.first_s, delivery.gap_s)
-        return Result(delivery, outcome)
+        return delivery
 
     async def _watch(
         self, nursery: trio.Nursery, first: Delivery, request: RangeRequest, part: Part

@@ -39,7 +39,6 @@ from up42fs.store.egress.egress import Egress
 from up42fs.store.http.answer import (
     Delivery,
     Final,
-    Outcome,
     RangeRequest,
     VersionPin,
     total_of,
@@ -79,7 +78,7 @@ class Network:
     paces: Paces = field(default_factory=Paces)
 
 
-class Source:
+class NetworkSource:
     """The network source of one object's bytes."""
 
     def __init__(
@@ -102,7 +101,7 @@ class Source:
         while (asked := self._lacking(part, stop)) is not None and not part.stopped:
             lease, was_wanted = await self._lease(), part.wanted
             try:
-                delivery, outcome, conditional = await self._attempt(lease, asked, part)
+                delivery, conditional = await self._attempt(lease, asked, part)
             except QuotaExceeded:
                 if part.wanted and not was_wanted:
                     continue  # the budget refused a prefetch, but by now a reader waits for it
@@ -112,7 +111,7 @@ class Source:
                 attempt, renewed = 0, False
             if rest is None or part.stopped:
                 return
-            failure = self._failure(delivery, outcome)
+            failure = self._failure(delivery)
             if self.pin.size == 0:  # a 416 reported an empty object: nothing to fetch
                 return
             if failure.status == 412:
@@ -151,33 +150,30 @@ class Source:
             kind = VersionChanged
         return kind(f"{self._name}: {error}")
 
-    async def _attempt(
-        self, lease: Lease, asked: ByteRange, part: Part
-    ) -> tuple[Delivery, Outcome, bool]:
+    async def _attempt(self, lease: Lease, asked: ByteRange, part: Part) -> tuple[Delivery, bool]:
         if_match = self.pin.if_match if self._is_conditional else None
         timeout_s = max(0.1, part.deadline_s - trio.current_time())
         request = RangeRequest(lease.url, asked, if_match, timeout_s, part.wanted)
         network, pace = self._network, self._network.paces.of(lease.url)
         race = Race(network.transport, network.egress, pace, self.pin, self._count, network.clock)
         try:
-            result = await race.run(request, part)
+            delivery = await race.run(request, part)
         except InvalidAnswer:  # the link points to a forbidden URL
             self._leases.discard(self._object_id, lease)
             raise
-        delivery, outcome = result.delivery, result.outcome
         if self.pin.version is not None and self.pin.version.is_nameless and self.pin.size:
             self._network.on_nameless(self._name)
         if isinstance(delivery.refused, Final):
             raise self.error(delivery.refused.error, delivery.refused.why)
-        return delivery, outcome, if_match is not None
+        return delivery, if_match is not None
 
     def _count(self, name: str, amount: int) -> None:
         self._tally.count(f"store.{name}", amount)
 
-    def _failure(self, delivery: Delivery, outcome: Outcome) -> Failure:
+    def _failure(self, delivery: Delivery) -> Failure:
         if delivery.refused is not None:
             return Failure(Plane.STORE, FailureKind.GARBLED, code=delivery.refused.why)
-        head = outcome.head
+        outcome, head = delivery.outcome, delivery.outcome.head
         if head is None or head.status in (200, 206):
             return Failure(Plane.STORE, outcome.kind or FailureKind.BROKEN)
         total = total_of(head) if head.status == 416 else None

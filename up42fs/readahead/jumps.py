@@ -1,15 +1,21 @@
-"""Reads that jump on by equal distances: predicts the next positions.
+"""Reads that jump on: by equal distances, or from one tile part of a JPEG 2000 file to the next.
 
-Knows only positions (rows of strips, or bytes). Programs that read an image at reduced resolution
-read every n-th row, and n is seldom an integer: positions are `floor(a + i * n)`. Each observed
-step narrows n to an interval, and for the middle of that interval the observed positions narrow a;
-so after a few steps a future position is known to within one or two rows, without any fitting.
+Knows only positions (rows of strips, or bytes) and formats.
+
+Programs that read an image at reduced resolution read every n-th row, and n is seldom an integer:
+positions are `floor(a + i * n)`. Each observed step narrows n to an interval, and for the middle of
+that interval the observed positions narrow a; so after a few steps a future position is known to
+within one or two rows, without any fitting.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+
+from up42fs.readahead.contents import Format, Structure
+from up42fs.readahead.tuning import Tuning
+from up42fs.types import ByteRange
 
 #: Steps that must agree before positions are predicted.
 STEPS = 3
@@ -72,3 +78,30 @@ class Stride:
         self._positions.clear()
         self._positions.append((0, position))
         self._grain = grain
+
+
+class Hops:
+    """The jumps of one open handle through a JPEG 2000 file, all of which it will need.
+
+    Without a TLM marker (as in Sentinel-2 and Pleiades files), a decoder finds a tile part only
+    through the header of the one before it: a hundred dependent round trips, whatever part of the
+    image is wanted. Fetching the file whole takes fewer.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._count = 0
+
+    def on_read(
+        self, read: ByteRange, structure: Structure, tuning: Tuning, *, is_jump: bool
+    ) -> bool:
+        """Whether the file should be fetched whole now."""
+        if structure.format is not Format.JPEG2000 or structure.size > tuning.hop_file_bytes:
+            return False
+        if is_jump and read.start > self._last + tuning.jump_bytes // 2:
+            self._count += 1
+        elif is_jump and read.start < self._last:
+            self._count = 0
+        if is_jump:
+            self._last = read.start
+        return self._count >= tuning.hops
