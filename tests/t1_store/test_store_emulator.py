@@ -178,16 +178,22 @@ async def test_lasting_faults_end_in_honest_errors(
         assert "Signature" not in str(caught.value)
 
 
-async def test_links_that_live_a_second_are_renewed(tmp_path: Path) -> None:
+async def test_links_that_live_two_seconds_are_renewed(tmp_path: Path) -> None:
+    """Each read comes after the end of the link before it, and gets a new one before it is refused.
+
+    `Expires` counts whole seconds, so a link may end a second before its reader expects it, and a
+    loaded machine may send a request too late: then the link is refused and one more is signed.
+    """
+    reads = 4
     async with running(tmp_path) as b:
-        await b.control(b.remote.faults, link_life_s=1.0)
+        await b.control(b.remote.faults, link_life_s=2.0)
         handle = b.open()
-        for offset in range(0, len(DATA), MIB):
+        for number in range(reads):
+            await trio.sleep(2.1 if number else 0)
+            offset = 2 * number * MIB
             assert await handle.read(offset, 1000) == DATA[offset : offset + 1000]
-            await trio.sleep(0.6)
-        assert b.metrics["store.signs"] >= 3
         refused = [e for e in await b.log() if e["status"] >= 400]
-        assert len(refused) <= 3
+        assert b.metrics["store.signs"] - len(refused) >= reads
 
 
 async def test_gzip_stored_objects(tmp_path: Path) -> None:
