@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from up42fs.ranges import RangeSet, ceil_to, coalesce, intersect, subtract
+from up42fs.store.http.answer import is_strong
 from up42fs.types import ByteRange, Bytes, Version
 
 isal_zlib: ModuleType | None
@@ -72,7 +73,7 @@ def is_cacheable(label: Label) -> bool:
     if version.size == 0:
         return True
     if etag and not version.generation:
-        return len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+        return is_strong(etag)
     return version.tells_apart
 
 

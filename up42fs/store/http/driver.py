@@ -115,16 +115,15 @@ class Attempt:
         with self._gate:
             self.stop = True
 
-    def on_address(self, address: str) -> bool:
-        """Check `address` before connecting to it; return whether it is allowed."""
+    def on_address(self, address: str | None) -> bool:
+        """Check `address` before connecting to it; None: this machine has no socket left."""
+        if address is None:
+            self._lacks_socket = True
+            return False
         if self.may_connect is None or self.may_connect(address):
             return True
         self.refused = address
         return False
-
-    def on_no_socket(self) -> None:
-        """Note that this machine has no socket left for the request."""
-        self._lacks_socket = True
 
     def on_connecting(self) -> None:
         """Restart the stall clock: nothing was sent yet, so no answer can come."""
@@ -255,13 +254,7 @@ class _Channel:
         return True
 
     def _on_address(self, address: str | None) -> bool:
-        attempt = self.attempt
-        if attempt is None:
-            return False
-        if address is None:
-            attempt.on_no_socket()
-            return False
-        return attempt.on_address(address)
+        return self.attempt is not None and self.attempt.on_address(address)
 
     def _on_body(self, data: bytes) -> bool:
         return self.attempt is not None and self.attempt.on_body(data)
@@ -283,7 +276,7 @@ class Driver:
         self._multi: Multi | None = None
         self._thread: threading.Thread | None = None
         self._is_to_reset = False
-        self._is_over = False
+        self.is_over = False  # it was closed or has failed, and takes no more requests
         self._moved_at_s = time.monotonic()
         self._inbox: deque[Attempt] = deque()
         self._running: dict[int, _Channel] = {}
@@ -295,11 +288,6 @@ class Driver:
         return len(self._running) + len(self._inbox)
 
     @property
-    def is_over(self) -> bool:
-        """Whether it was closed or has failed, and takes no more requests."""
-        return self._is_over
-
-    @property
     def is_stuck(self) -> bool:
         """Whether its thread has completed no round for `STUCK_S` although it has requests."""
         return self.busy > 0 and time.monotonic() - self._moved_at_s > STUCK_S
@@ -307,7 +295,7 @@ class Driver:
     def submit(self, attempt: Attempt) -> bool:
         """Start `attempt`; False after `close` or a failure. Raises if no thread can be started."""
         with self._lock:
-            if self._is_over:
+            if self.is_over:
                 return False
             if not self.busy:
                 self._moved_at_s = time.monotonic()  # the thread may have been idle for long
@@ -332,7 +320,7 @@ class Driver:
 
     def close(self) -> None:
         """End all running requests as broken, for good."""
-        self._is_over = True
+        self.is_over = True
         self.wake()
 
     def _start(self) -> None:
@@ -351,7 +339,7 @@ class Driver:
 
     def _run(self) -> None:
         try:
-            while not self._is_over:
+            while not self.is_over:
                 self._turn()
             self._renew(None)
         except BaseException:
@@ -363,7 +351,7 @@ class Driver:
     def _give_up(self) -> None:
         """End everything as lost. libcurl's results no longer count, since the thread failed."""
         with self._lock:
-            self._is_over = True
+            self.is_over = True
             multi, self._multi = self._multi, None
             lost = [channel.attempt for channel in self._running.values()] + list(self._inbox)
             self._inbox.clear()
