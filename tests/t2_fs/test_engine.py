@@ -49,7 +49,6 @@ async def engine_of(store: Emulator, cache: Path, **arguments: str) -> AsyncIter
     settings = settings_of(store, cache_dir=str(cache), **arguments)
     with trio.fail_after(60):
         async with Engine.open(settings) as engine:
-            engine.start()
             yield engine
 
 
@@ -118,7 +117,6 @@ async def test_what_was_stored_is_shown_while_up42_is_away(tmp_path: Path) -> No
         settings = settings_of(store, cache_dir=str(tmp_path))
     with trio.fail_after(60):
         async with Engine.open(settings) as engine:
-            engine.start()
             assert names(await engine.entries("/assets")) == first
 
 
@@ -135,7 +133,6 @@ async def test_titles_can_be_edited_without_a_kernel(store: Emulator, tmp_path: 
     settings = settings_of(store, cache_dir=str(tmp_path), rw="true")
     with trio.fail_after(60):
         async with Engine.open(settings, place=tmp_path / "place") as engine:
-            engine.start()
             found = await engine.stat(f"/assets/{asset}")
             directory = await engine.filesystem.lookup(1, "assets")
             assert isinstance(directory, Attributes)
@@ -147,10 +144,98 @@ async def test_titles_can_be_edited_without_a_kernel(store: Emulator, tmp_path: 
             assert title == b"Neu"
 
 
-async def test_an_error_of_the_body_leaves_as_it_is(store: Emulator, tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
+async def test_an_error_of_the_body_leaves_as_it_is(
+    store: Emulator, tmp_path: Path, error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
         async with Engine.open(settings_of(store, cache_dir=str(tmp_path))):
-            raise KeyError("of the caller")
+            raise error("of the caller")
+
+
+async def test_the_work_starts_once(store: Emulator, tmp_path: Path) -> None:
+    settings = settings_of(store, cache_dir=str(tmp_path))
+
+    def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    async with Engine.open(settings, starts=False) as engine:
+        before = tasks()
+        engine.start()
+        started = tasks()
+        assert started > before
+        engine.start()
+        assert tasks() == started
+    await trio.testing.wait_all_tasks_blocked()
+    ended = tasks()
+    engine.start()
+    assert tasks() == ended
+
+
+async def test_two_engines_of_one_account_share_what_is_kept(
+    store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snapshot, disk cache, budget, sidecars and locks of edits, all in one process."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    asset = store.remote.storage("add_asset", name="both.bin", size=SIZE, seed=SEED)["id"]
+    edited = store.remote.storage("add_asset", name="retitled.bin", size=10, seed=1)["id"]
+    path, title, tags = f"/assets/{asset}", "user.up42.title", "user.up42.tags"
+    arguments = {"rw": "true", "sidecars": "true", "max_egress": "1G/24h"}
+    cache = tmp_path / "cache"
+    expected = pattern_bytes(SEED, 0, SIZE)
+
+    async def read(engine: Engine) -> None:
+        async with engine.opened(path) as file:
+            for offset in range(0, SIZE, 500_000):
+                assert bytes(await file.read(offset, 500_000)) == expected[offset:][:500_000]
+
+    async def edit(engine: Engine, name: str, value: str) -> None:
+        inode = 1
+        for part in ("assets", edited):
+            found = await engine.filesystem.lookup(inode, part)
+            assert isinstance(found, Attributes)
+            inode = found.inode
+        await engine.writing.setxattr(inode, name, value.encode())
+
+    async with (
+        engine_of(store, cache, **arguments) as one,
+        engine_of(store, cache, **arguments) as other,
+    ):
+        async with trio.open_nursery() as nursery:
+            for engine in (one, other, one, other):
+                nursery.start_soon(read, engine)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(edit, one, title, "of one")
+            nursery.start_soon(edit, other, tags, "of-other")
+        for engine in (one, other):
+            disk = engine.status()["disk_cache"]
+            assert isinstance(disk, dict)
+            assert disk["off_because"] is None
+    row = next(row for row in store.remote.storage()["assets"] if row["id"] == edited)
+    assert (row["title"], row["tags"]) == ("of one", ["of-other"])
+    async with engine_of(store, cache, **arguments) as later:
+        await read(later)
+        assert later.metrics.snapshot().get("store.bytes_fetched", 0) == 0
+        budget = later.status()["egress"]
+        assert isinstance(budget, dict)
+        assert 0 < budget["left_bytes"] <= (1 << 30) - SIZE
+
+
+def test_an_engine_runs_in_a_thread_of_a_program_that_has_its_own_loop(
+    store: Emulator, tmp_path: Path
+) -> None:
+    async def inner() -> bytes:
+        async with (
+            engine_of(store, tmp_path) as engine,
+            engine.opened("/tags/köln/big.bin") as file,
+        ):
+            return bytes(await file.read(5, 7))
+
+    async def outer() -> bytes:
+        return await trio.to_thread.run_sync(trio.run, inner)
+
+    assert trio.run(outer) == pattern_bytes(SEED, 5, 7)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="/", codec="utf-8"), max_size=5)))

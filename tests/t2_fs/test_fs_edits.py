@@ -413,6 +413,25 @@ async def test_locks_of_one_machine_hold_processes_apart(tmp_path: Path) -> None
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+async def test_locks_hold_engines_of_one_process_apart(tmp_path: Path) -> None:
+    one, other = (Interlock(tmp_path / "run" / "edits.lock", "api") for _ in range(2))
+    async with one.held("taken"):
+        with trio.move_on_after(0.1) as scope:
+            async with other.held("taken"):
+                pass
+        assert scope.cancelled_caught
+        async with other.held("free"):  # gives back no lock of the first one
+            pass
+        other.close()
+        third = Interlock(tmp_path / "run" / "edits.lock", "api")
+        with trio.move_on_after(0.1) as scope:
+            async with third.held("taken"):
+                pass
+        assert scope.cancelled_caught
+    async with third.held("taken"):
+        pass
+
+
 def test_all_mounts_of_a_user_find_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     here = default_path()
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/somewhere")

@@ -125,6 +125,18 @@ async def test_results_follow_the_storage(world: World) -> None:
     assert await world.list(by_order) == ["one.zip", "one"]
 
 
+async def test_old_queries_are_forgotten_and_found_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may be asked for any number of names."""
+    monkeypatch.setattr("up42fs.fs.branches.search.MOST_QUERIES", 3)
+    fresh = stac_world(Stac(), *world.index.assets.values())
+    queries = [f"text=none{number}" for number in range(5)]
+    for query in (*queries, queries[0]):
+        assert await fresh.list(f"search/{query}") == []
+    assert await fresh.list("search") == sorted((queries[0], *queries[3:]))
+
+
 async def test_a_failed_search_is_told(world: World, stac: Stac) -> None:
     stac.fail["search"] = Offline("no network")
     inode = await world.walk("search/cloud<10")

@@ -97,7 +97,7 @@ class Engine(Paths):
         self._client = connection.client
         self._about = about
         self._started_s = time.time()
-        self._is_closed = False
+        self._is_started = self._is_closed = False
         #: What the user should know, for the status; more comes from the listings.
         self.notes: list[str] = []
         #: Called with the entries that a kernel showing this tree must invalidate; must not block.
@@ -193,38 +193,44 @@ class Engine(Paths):
         *,
         place: Path | None = None,
         about: About = dict,
+        starts: bool = True,
     ) -> AsyncIterator[Engine]:
         """Sign in, build the engine and run its background work until exit.
 
-        `place` is the mount point to which the journal of edits belongs; required with `rw`.
-        `about` adds entries to `status`. Raises an `Up42fsError` if the account cannot be reached
-        and nothing is stored.
+        With `rw`, `place` (a mount point) says whose journal takes the edits; without one they can
+        be undone until exit. `about` adds to `status`. Without `starts` the background work waits
+        for `start`. Raises an `Up42fsError` if UP42 does not answer and nothing is stored.
         """
         async with connect(settings, metrics or Metrics()) as connection:
             snapshot = snapshot_of(settings)
-            failure: Exception | None = None
+            failure: BaseException | None = None
             async with trio.open_nursery() as nursery:
                 try:
                     with _collecting_nothing():
                         stored, is_empty = await load_and_sign_in(connection, snapshot)
                         engine = cls(nursery, connection, snapshot, stored, place, about)
-                    if is_empty:
-                        engine.notes.append(nothing_found(settings))
-                    if engine.edits is not None:
-                        await trio.to_thread.run_sync(engine.edits.journal.load)
                     try:
+                        if is_empty:
+                            engine.notes.append(nothing_found(settings))
+                        if engine.edits is not None:
+                            await trio.to_thread.run_sync(engine.edits.journal.load)
+                        if starts:
+                            engine.start()
                         yield engine
                     finally:
                         with trio.CancelScope(shield=True):
                             await engine.aclose()
-                except Exception as error:
+                except (Exception, KeyboardInterrupt, SystemExit) as error:
                     failure = error  # raised outside the nursery, which would wrap it in a group
                 nursery.cancel_scope.cancel()
             if failure is not None:
                 raise failure
 
     def start(self) -> None:
-        """Start the background work; until then only the stored catalogue is shown."""
+        """Start the background work; before that, only what was stored is shown. Idempotent."""
+        if self._is_started or self._is_closed:
+            return
+        self._is_started = True
         go_on = partial(supervise.start_for_good, self._nursery)
         go_on(self.sync.run)
         if self._recorder is not None:
@@ -244,6 +250,8 @@ class Engine(Paths):
                 supervise.start(keeping, self._recorder.flush)
         if self.overlay is not None:
             self.overlay.close()
+        if self.edits is not None:
+            self.edits.close()
 
     def wake(self) -> None:
         """Drop all links and connections and refresh the catalogue, after the machine slept."""
@@ -290,13 +298,11 @@ class Engine(Paths):
         self.index.assets.extensions.update(stored.extensions)
 
     def _make_edits(self, place: Path | None) -> Edits:
-        if place is None:
-            raise ValueError("edits are journalled for a place: none is given")
         source = AssetMetadata(self._client, lambda: self._assets.own is None)
         return Edits(
             self.index,
             source,
-            journal=Journal(journal_path(self.settings, place)),
+            journal=Journal(journal_path(self.settings, place) if place else None),
             locks=Interlock(locks.default_path(), self.settings.api),
             edited=self._edited,
             publish=self._publish,

@@ -1,31 +1,44 @@
-"""Access to the file system by path, like functions of `os`, but as coroutines.
+"""Paths over the file system: what `os` does with a path, as coroutines.
 
-Knows inodes and their reference counts; nothing of accounts, networks or the kernel. A path is
-absolute from the root of the tree (`/orders/x/y.zip`); `.` and empty parts are ignored, and `..` is
-rejected, since no directory of a listing leads to its parent.
+Knows inodes and the references they cost; nothing of accounts, networks or the kernel.
 
-Every lookup takes a reference to an inode, as the kernel would, and every call here drops the
-references that it took. So an engine may serve any number of paths without growing.
+A path is absolute from the root of the tree (`/orders/x/y.zip`). Empty parts and `.` are ignored,
+and `..` is refused, since no directory leads to its parent. Names are text as the listings show
+them; no character has a meaning but the slash.
+
+Every lookup takes a reference to an inode, as the kernel would. Each call here gives back what it
+took, also when it fails or is cancelled, so any number of tasks may use any number of paths. Each
+call has a deadline of its own and raises an `Up42fsError` whose message begins with the path; a
+shorter deadline is up to you (`trio.fail_after`).
 """
 
 from __future__ import annotations
 
+import itertools
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import trio
 
 from up42fs.deadlines import patient_s, within
-from up42fs.errors import InvalidArgument, NotFound
+from up42fs.errors import InvalidArgument, NotFound, OtherVersion, Up42fsError
 from up42fs.fs.filesystem import LISTING_LIMIT_S, Filesystem
+from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
 from up42fs.types import Bytes
+from up42fs.visible import visible
 
-#: The longest that one call waits for a listing, for attributes, for bytes, seconds.
+T = TypeVar("T")
+
+#: How long one call waits: for a path or a listing, for attributes, for bytes. Seconds.
 LISTING_TIMEOUT_S = LISTING_LIMIT_S + patient_s(3.0)
 METADATA_TIMEOUT_S = patient_s(28.0)
 READ_TIMEOUT_S = patient_s(35.0)
+#: Entries that are listed before other tasks get a turn: about 2 ms.
+BATCH_ENTRIES = 1000
 
 
 class Entry(NamedTuple):
@@ -44,109 +57,163 @@ class Entry(NamedTuple):
 class OpenedFile:
     """One open file of one version: its size in bytes, and reads by range."""
 
-    def __init__(self, filesystem: Filesystem, path: str, opened: Opened, size: int) -> None:
+    def __init__(self, filesystem: Filesystem, path: str, opened: Opened) -> None:
         self._filesystem = filesystem
         self._opened = opened
         self.path = path
-        self.size = size
+        self.size = opened.size
 
     async def read(self, offset: int, size: int) -> Bytes:
         """Return the bytes [offset, offset + size), fewer only at the end of the file.
 
-        Raises an `Up42fsError`: VersionChanged if UP42 has replaced the file since it was opened.
+        Raises an `Up42fsError`: VersionChanged if UP42 has replaced the file meanwhile.
         """
-        with within(READ_TIMEOUT_S, f"{self.path}: no bytes within {READ_TIMEOUT_S:.0f} s"):
+        with _named(self.path), within(READ_TIMEOUT_S, f"no bytes in {READ_TIMEOUT_S:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)
         raise AssertionError("the deadline raises")
 
 
 class Paths:
-    """A file system that is accessed by path."""
+    """A file system by path."""
 
     def __init__(self, filesystem: Filesystem) -> None:
         self.filesystem = filesystem
 
     async def stat(self, path: str) -> Attributes:
-        """Return the attributes that `stat` shows; requests a size that UP42 does not list.
+        """Return what `stat` shows; a size that UP42 does not report is learned now.
 
-        Raises NotFound, NotADirectory, or another `Up42fsError` if UP42 cannot be reached.
+        Raises NotFound, NotADirectory, or another `Up42fsError` where UP42 cannot be asked.
         """
-        async with self._held(path) as inode:
-            with within(METADATA_TIMEOUT_S, f"{path}: no attributes in time"):
-                return await self.filesystem.getattr(inode)
-            raise AssertionError("the deadline raises")
+        async with self._at(path, self.filesystem.getattr) as attributes:
+            return attributes
 
     async def entries(self, path: str) -> list[Entry]:
-        """Return the current entries of a directory; raises like `stat`."""
-        entries: list[Entry] = []
+        """Return the names in a directory and what they are; raises like `stat`."""
+        found: list[Any] = []
+        await self._list(path, self.filesystem.list_names, found)
+        return list(map(Entry._make, found))
 
-        def take(name: str, inode: int, mode: int, _after: int) -> bool:
-            entries.append(Entry(name, inode, mode))
-            return True
+    async def listing(self, path: str) -> dict[str, Attributes]:
+        """Return the names in a directory with their attributes, as `ls -l` wants them.
 
-        async with self._held(path) as inode:
-            with within(LISTING_TIMEOUT_S, f"{path}: not listed in time"):
-                handle = await self.filesystem.opendir(inode)
-            try:
-                self.filesystem.list_names(handle, 0, take)
-            finally:
-                self.filesystem.releasedir(handle)
-        return entries
+        Sends no request for sizes: a file whose `attr_ttl_s` is 0 has an unknown one, which `stat`
+        learns. Raises like `stat`.
+        """
+        found: list[Any] = []
+        try:
+            await self._list(path, self.filesystem.readdir, found)
+        finally:
+            for _, attributes in found:
+                self.filesystem.forget(attributes.inode, 1)
+        return dict(found)
 
     @asynccontextmanager
     async def opened(self, path: str, *, program: str = "?") -> AsyncIterator[OpenedFile]:
         """Open a file for reading, and close it on exit; raises like `stat`, or IsADirectory.
 
-        Reads are accounted under the name `program`.
+        `program` is the name under which the reads are accounted for.
         """
-        async with self._held(path) as inode:
-            with within(METADATA_TIMEOUT_S, f"{path}: not opened in time"):
-                opened = await self.filesystem.open(inode, 0, program)
+
+        def work(inode: int) -> Awaitable[Opened]:
+            return self.filesystem.open(inode, 0, program)
+
+        async with self._at(path, work) as opened:
             try:
-                size = (await self.filesystem.getattr(inode)).size
-                yield OpenedFile(self.filesystem, path, opened, size)
+                yield OpenedFile(self.filesystem, path, opened)
             finally:
                 self.filesystem.release(opened.handle)
 
     async def attribute(self, path: str, name: str) -> bytes:
         """Return the value of one extended attribute, listed or not; raises NoAttribute."""
-        async with self._held(path) as inode:
-            with within(METADATA_TIMEOUT_S, f"{path}: {name} did not come in time"):
-                return await self.filesystem.getxattr(inode, name)
-            raise AssertionError("the deadline raises")
+        async with self._at(path, lambda inode: self.filesystem.getxattr(inode, name)) as value:
+            return value
 
     async def attributes(self, path: str) -> dict[str, bytes]:
         """Return the extended attributes that `getfattr -d` shows, by name."""
-        async with self._held(path) as inode:
-            with within(METADATA_TIMEOUT_S, f"{path}: no attributes in time"):
-                names = await self.filesystem.listxattr(inode)
-                return {name: await self.filesystem.getxattr(inode, name) for name in names}
-            raise AssertionError("the deadline raises")
+
+        async def work(inode: int) -> dict[str, bytes]:
+            names = await self.filesystem.listxattr(inode)
+            return {name: await self.filesystem.getxattr(inode, name) for name in names}
+
+        async with self._at(path, work) as attributes:
+            return attributes
+
+    async def _list(self, path: str, read: Callable[..., None], found: list[Any]) -> None:
+        """Append the entries of a directory to `found`, without their offsets."""
+        reached = 0
+
+        def take(*entry: Any) -> bool:
+            nonlocal reached
+            if len(found) >= most:
+                return False
+            *told, reached = entry
+            found.append(told)
+            return True
+
+        async with self._at(path, self.filesystem.opendir, LISTING_TIMEOUT_S) as handle:
+            try:
+                for most in itertools.count(BATCH_ENTRIES, BATCH_ENTRIES):
+                    read(handle, reached, take)
+                    if len(found) < most:
+                        return
+                    await trio.lowlevel.checkpoint()
+            finally:
+                self.filesystem.releasedir(handle)
 
     @asynccontextmanager
-    async def _held(self, path: str) -> AsyncIterator[int]:
-        """Look up the inode of a path; holds a reference to it and to each directory above."""
+    async def _at(
+        self,
+        path: str,
+        work: Callable[[int], Awaitable[T]],
+        timeout_s: float = METADATA_TIMEOUT_S,
+    ) -> AsyncIterator[T]:
+        """The result of `work` on the inode of a path, which is held until exit."""
         held: list[int] = []
         try:
-            inode = ROOT_INODE
-            for name in parts_of(path):
-                with within(LISTING_TIMEOUT_S, f"{path}: {name} was not found in time"):
-                    found = await self.filesystem.lookup(inode, name)
-                if isinstance(found, Absent):
-                    raise NotFound(f"{path}: there is no {name}")
-                inode = found.inode
-                held.append(inode)
-            yield inode
+            with _named(path):
+                try:
+                    result = await self._work(path, work, timeout_s, held)
+                except OtherVersion:
+                    # The path leads to a newer version by now: look it up again, as the kernel
+                    # does after ESTALE.
+                    result = await self._work(path, work, timeout_s, held)
+            yield result
         finally:
             for inode in held:
                 self.filesystem.forget(inode, 1)
 
+    async def _work(
+        self, path: str, work: Callable[[int], Awaitable[T]], timeout_s: float, held: list[int]
+    ) -> T:
+        inode = ROOT_INODE
+        with within(LISTING_TIMEOUT_S, f"not found in {LISTING_TIMEOUT_S:.0f} s; try again"):
+            for name in parts_of(path):
+                found = await self.filesystem.lookup(inode, name)
+                if isinstance(found, Absent):
+                    raise NotFound(f"there is no {visible(name)}")
+                inode = found.inode
+                held.append(inode)
+        with within(timeout_s, f"no answer in {timeout_s:.0f} s; try again"):
+            return await work(inode)
+        raise AssertionError("the deadline raises")
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Put the path before the message of an error."""
+    try:
+        yield
+    except Up42fsError as error:
+        raise type(error)(f"{visible(path)}: {error}") from error
+
 
 def parts_of(path: str) -> list[str]:
-    """Split an absolute path into names; raises InvalidArgument if it is relative or has `..`."""
+    """Return the names in an absolute path; raises InvalidArgument for what cannot be one."""
     if not path.startswith("/"):
-        raise InvalidArgument(f"{path!r} is no absolute path")
+        raise InvalidArgument("not an absolute path: begin it with /")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise InvalidArgument(f"{path!r} has a '..'")
+        raise InvalidArgument("'..' is not understood: no directory leads to its parent")
+    if any(len(part.encode(errors="surrogatepass")) > LONGEST_NAME_BYTES for part in parts):
+        raise InvalidArgument(f"a name has more than {LONGEST_NAME_BYTES} bytes")
     return parts

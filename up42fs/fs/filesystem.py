@@ -297,16 +297,20 @@ class Filesystem:
         if node.kind not in FILE_KINDS:
             raise IsADirectory(f"{node.kind.value} is a directory")
         if node.kind is Kind.SIDECAR and self.sidecars is not None:
-            return self.open_files.open_sidecar(await self.sidecars.open(node, flags))
+            sidecar = await self.sidecars.open(node, flags)
+            size = sidecar.sidecar.state.size
+            return self.open_files.open_sidecar(sidecar)._replace(size=size)
         if flags & _WRITING:
             raise ReadOnly("delivered data cannot be written")
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
                 await self._branches.ensure(node, self._layout)
             content = self._stats.render(node, is_trusted=is_trusted)
-            return self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
+            opened = self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
+            return opened._replace(size=len(content))
         await self._layout.prepare(node)
-        opened = self.open_files.open(inode, node, await self._sizes.ensure(node), program)
+        size = await self._sizes.ensure(node)
+        opened = self.open_files.open(inode, node, size, program)._replace(size=size)
         if node.kind is Kind.ASSET:
             self.naming.opened(opened.handle, node.id)
         return opened

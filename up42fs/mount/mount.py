@@ -88,7 +88,9 @@ class _Mount:
     async def run(self, on_ready: Callable[[], None], notes: list[str]) -> None:
         """Mount, serve, unmount."""
         async with (
-            Engine.open(self._settings, place=self._mountpoint, about=self._about) as engine,
+            Engine.open(
+                self._settings, place=self._mountpoint, about=self._about, starts=False
+            ) as engine,
             trio.open_nursery() as nursery,
         ):
             self._engine = engine

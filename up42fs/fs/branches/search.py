@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from cachetools import LRUCache
+
 from up42fs.catalog.index import Index
 from up42fs.catalog.searches import Searches
 from up42fs.fs.tree.layout import UNCOUNTED
@@ -16,6 +18,8 @@ from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model.query import Query, parse_query
 from up42fs.types import Asset
 
+#: Queries listed; the least recently used are forgotten first, and found again by their names.
+MOST_QUERIES = 1024
 #: A result that no search can have.
 _NEVER = frozenset({""})
 
@@ -29,7 +33,7 @@ class Search:
     def __init__(self, index: Index, searches: Searches) -> None:
         self._index = index
         self._searches = searches
-        self._found: dict[str, frozenset[str] | None] = {}
+        self._found: LRUCache[str, frozenset[str] | None] = LRUCache(MOST_QUERIES)
 
     async def prepare(self, node: Node) -> bool:
         """Run the query; return whether its members may have changed."""

@@ -128,6 +128,10 @@ class Edits:
         what = f"undo {number}: {changes[0].what}"
         await self._run(wanted, Operation(self.journal.begin(), what, undoes=number))
 
+    def close(self) -> None:
+        """Give up the locks; no edit is possible afterwards."""
+        self._locks.close()
+
     def last_failure(self, asset_id: str) -> str | None:
         """The error of the last edit of an asset, in UP42's words; None if it succeeded."""
         return self._failures.get(asset_id)

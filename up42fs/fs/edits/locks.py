@@ -2,8 +2,9 @@
 
 An edit reads the newest state and writes a whole list of tags: two simultaneous edits lose a tag,
 and UP42 offers no conditional write. Within a mount a lock in memory is enough; between mounts it
-is a lock on one byte of a file, whose offset is derived from the asset. The kernel releases the
-lock when a mount dies.
+is a lock on one byte of a file, whose offset is derived from the asset. The lock belongs to the
+open file (`F_OFD_SETLK`), not to the process, so that two engines in one process exclude each
+other, too. The kernel releases it when a mount dies.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import logging
 import os
 import stat
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -32,7 +34,6 @@ class Interlock:
     def __init__(self, path: Path | None, scope: str) -> None:
         self._scope = scope
         self._locks: dict[str, trio.Lock] = {}
-        # Never closed: closing any descriptor of the file would release every lock on it.
         self._descriptor = None if path is None else _open(path)
 
     @asynccontextmanager
@@ -53,12 +54,21 @@ class Interlock:
             return
         digest = blake2b(f"{self._scope}\0{asset_id}".encode(errors="replace"), digest_size=7)
         place = int.from_bytes(digest.digest(), "big")
-        while not _try_lock(self._descriptor, place):  # noqa: ASYNC110  (another process holds it)
+        while self._descriptor is not None:
+            if _lock(self._descriptor, fcntl.F_WRLCK, place):
+                break
             await trio.sleep(RETRY_S)
         try:
             yield
         finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+            if self._descriptor is not None:
+                _lock(self._descriptor, fcntl.F_UNLCK, place)
+
+    def close(self) -> None:
+        """Release all locks."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def default_path() -> Path:
@@ -85,9 +95,11 @@ def _open(path: Path) -> int | None:
         return None
 
 
-def _try_lock(descriptor: int, place: int) -> bool:
+def _lock(descriptor: int, kind: int, place: int) -> bool:
+    """Lock or unlock one byte; False if another open file has locked it."""
+    flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, place, 1, 0)
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-    except (BlockingIOError, PermissionError):  # lockf(3) allows either
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, flock)
+    except (BlockingIOError, PermissionError):  # fcntl(2) allows either
         return False
     return True

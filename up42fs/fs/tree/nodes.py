@@ -144,10 +144,11 @@ class Usage(NamedTuple):
 class Opened(NamedTuple):
     """An open file: its handle, and whether the kernel may keep or must bypass its page cache.
 
-    `in_pieces`: it is unlikely to be read from end to end.
+    `in_pieces`: it is unlikely to be read from end to end. `size` is in bytes, when it was opened.
     """
 
     handle: int
     keep_cache: bool
     direct_io: bool
     in_pieces: bool = False
+    size: int = 0
