@@ -88,6 +88,28 @@ async def test_reads_are_accounted_for() -> None:
     assert watch.ledger.explain("other") is None
 
 
+async def test_reads_from_memory_are_accounted_for() -> None:
+    file = File()
+    watch, opened = watched(file, "gdalinfo")
+    assert opened.read_again(8192, 100) is None, "a handle's first read may begin a walk"
+    await opened.read(4096, 100)
+    assert opened.read_again(0, 100) is None, "the head may tell the file's type"
+    assert opened.read_again(8192, 100) == bytes(100)
+    told = watch.ledger.explain("id")
+    assert told is not None
+    assert (told["reads"], told["bytes_read"]) == (2, 200)
+    assert told["ranges"] == [[4096, 4196], [8192, 8292]]
+
+
+async def test_a_crowd_is_limited_in_memory_as_well() -> None:
+    file = File()
+    _, opened = watched(file, "baloo_file")
+    await opened.read(0, 100)
+    assert opened.read_again(10 * MIB, 100) is None
+    with pytest.raises(CrowdRefused):
+        await opened.read(10 * MIB, 100)
+
+
 def test_another_version_is_another_account() -> None:
     ledger = Ledger()
     ledger.open("id", name="a", size=1, program="x").note_read(ByteRange(0, 1), 0.0)

@@ -202,6 +202,7 @@ class Part:
         pages = _pages(start - first, stop - first)
         if stop - first > self.filled or pages & self._pages_read != pages:
             return None
+        self.delivered = min(self.filled, self.delivered + stop - start)
         return self._view[start - first : stop - first].toreadonly()
 
     # keeping -------------------------------------------------------------------------------
