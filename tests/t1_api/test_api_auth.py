@@ -341,24 +341,6 @@ async def test_a_busy_identity_server_is_asked_again(autojump_clock: MockClock) 
     assert bench.metrics["auth.throttled"] == 1
 
 
-async def test_user_info_tells_who_is_signed_in() -> None:
-    bench = Bench(script(({"sub": "workspace-1"}, 200)))
-    assert await bench.client.user_id() == "workspace-1"
-    assert bench.service.paths == ["/realms/public/protocol/openid-connect/userinfo"]
-    assert bench.service.bearers == ["Bearer token1"]
-
-
-async def test_user_info_renews_a_stale_token_once() -> None:
-    bench = Bench(script(({}, 401), ({"sub": "workspace-1"}, 200)))
-    assert await bench.client.user_id() == "workspace-1"
-    assert bench.service.bearers == ["Bearer token1", "Bearer token2"]
-
-
-async def test_user_info_without_a_subject_is_an_error() -> None:
-    with pytest.raises(InvalidAnswer):
-        await Bench(script(({"sub": 3}, 200))).client.user_id()
-
-
 def test_an_unencrypted_identity_server_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="UP42_AUTH_URL"):
         TokenSource(httpx.AsyncClient(), "http://auth.up42.com", Credentials("a", "b"))

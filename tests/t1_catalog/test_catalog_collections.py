@@ -27,7 +27,7 @@ from up42fs.model.stac import StacItem
 
 
 def make_collections(nursery: trio.Nursery, source: Stac, **settings) -> Collections:
-    return Collections(nursery, source, metrics=Metrics(), refresh_s=60, **settings)
+    return Collections(nursery, source, metrics=Metrics(), **settings)
 
 
 def small() -> Stac:

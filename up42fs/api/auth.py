@@ -96,16 +96,11 @@ class TokenSource:
     ) -> None:
         self._realm_url = require_secure(auth_url, setting="UP42_AUTH_URL") + REALM
         self._credentials = credentials
-        #: (client ID, scope) to try in this order. `userinfo` needs the scope `openid`, which not
-        #: every client has.
+        #: (client ID, scope) to try in this order: not every client has the scope `openid`.
         self._ways = [(client_id, SCOPE), (client_id, None), (OTHER_CLIENT_ID, SCOPE)]
         self._ceiling_s = (limits or Limits()).ceiling_s
         self._transport = ApiTransport(
             http, plane=Plane.AUTH, metrics=metrics or Metrics(), limits=limits, jitter=jitter
-        )
-        # `userinfo` is requested with a token, so a 401 there is about the token, not the password.
-        self._userinfo = ApiTransport(
-            http, plane=Plane.API, metrics=metrics or Metrics(), limits=limits, jitter=jitter
         )
         self._turns = Turns()
         self._current: _Token | None = None
@@ -138,18 +133,6 @@ class TokenSource:
         """Forget `token` after a 401, unless a newer token has replaced it."""
         if self._current is not None and self._current.text == token:
             self._current = None
-
-    async def user_id(self) -> str:
-        """Return `sub` of the user info, the default workspace ID (contract §1.3)."""
-        answer = await self._userinfo.fetch(
-            Call("asking who is signed in", "GET", f"{self._realm_url}/userinfo", bearer=self)
-        )
-        sub = answer.document.get("sub")
-        if not isinstance(sub, str) or not sub:
-            raise InvalidAnswer(
-                "the UP42 identity server did not say who is signed in; check UP42_AUTH_URL"
-            )
-        return sub
 
     def _fresh(self) -> str | None:
         now_s = trio.current_time()

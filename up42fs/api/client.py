@@ -98,7 +98,6 @@ class Client:
         size: int,
         sort: str = pages.OLDEST_FIRST,
         search: str | None = None,
-        created_after: datetime | None = None,
         created_before: datetime | None = None,
         cnam_status: CnamStatus | None = None,
     ) -> Page[Asset]:
@@ -106,9 +105,9 @@ class Client:
         params = self._page_params(page, size, sort)
         if search is not None:
             params["search"] = search
-        for name, moment in (("createdAfter", created_after), ("createdBefore", created_before)):
-            if moment is not None:
-                params[name] = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if created_before is not None:
+            moment = created_before.astimezone(UTC)
+            params["createdBefore"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         if cnam_status is not None:
             params["geospatialMetadataExtractionStatus"] = cnam_status.value
         document = await self._get("listing assets", "/v2/assets", params)
@@ -193,10 +192,6 @@ class Client:
         document = (await self._send(call)).document
         return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
-    async def user_id(self) -> str:
-        """The ID of the signed-in user: the default workspace ID (§1.3)."""
-        return await self._tokens.user_id()
-
     # STAC (contract §5)
 
     async def collections_page(
@@ -220,14 +215,6 @@ class Client:
         answer = await self._send(self._stac_call(operation, NextLink(url)))
         found = schema.parse_collection(answer.document, self._api_url)
         return _only(found, answer.document, collection_id, "STAC collection")
-
-    async def item(self, collection_id: str, item_id: str) -> StacItem:
-        """`GET .../collections/{id}/items/{id}` (§5.3)."""
-        operation = f"reading STAC item {item_id}"
-        url = self._item_url(collection_id, item_id)
-        answer = await self._send(self._stac_call(operation, NextLink(url)))
-        found = schema.parse_item(answer.document, self._api_url)
-        return _only(found, answer.document, item_id, "STAC item")
 
     async def update_item(
         self,
@@ -293,13 +280,6 @@ class Client:
         return self._crawl_links(
             "search", lambda link, limit: self.search_page({**body, "limit": limit}, link)
         )
-
-    def asset_id_of_href(self, href: str) -> str | None:
-        """Return the asset ID in a STAC href; None, with a debug line, if it is not UP42's."""
-        asset_id, reason = links.asset_id_of_href(href, self._api_url)
-        if reason is not None:
-            log.debug("a STAC asset cannot be read through UP42: %s", reason)
-        return asset_id
 
     # Shared
 

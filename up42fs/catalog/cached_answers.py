@@ -6,12 +6,13 @@ the last minute's changes; a listing that must be current uses `Flights` directl
 Theory. An answer is *fresh* for `fresh_s` seconds from its request. A stale answer is still
 returned at once, and its use starts one refresh in the background. Only the first request for an
 unknown key waits, and raises the error if it fails; errors are not cached. Answers may be *kept*
-across mounts; one loaded from an earlier mount counts as stale.
+across mounts, in the snapshot; one loaded from an earlier mount counts as stale.
 """
 
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,8 @@ from typing import Generic, TypeVar
 import trio
 from cachetools import LRUCache
 
-from up42fs.catalog.stored_answers import StoredAnswers
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot.snapshot import Snapshot
 from up42fs.deadlines import patient_s
 from up42fs.errors import NotFound, Up42fsError
 from up42fs.flights import Flights
@@ -40,6 +42,43 @@ class _Cached(Generic[V]):
     fresh_until_s: float
 
 
+class StoredAnswers(Generic[K, V]):
+    """Answers to one kind of question. `question` names one; `pack` and `unpack` encode it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        recorder: Recorder,
+        *,
+        question: Callable[[K], str],
+        pack: Callable[[V], bytes],
+        unpack: Callable[[bytes], V],
+    ) -> None:
+        self._snapshot = snapshot
+        self._recorder = recorder
+        self._question = question
+        self._pack = pack
+        self._unpack = unpack
+
+    async def load(self, key: K) -> V | None:
+        """The kept answer; None if there is none. Never raises."""
+        question = self._question(key)
+        return await trio.to_thread.run_sync(self._load, question)
+
+    async def save(self, key: K, value: V | None) -> None:
+        """Keep an answer; None removes it, because its subject is gone."""
+        packed = None if value is None else await trio.to_thread.run_sync(self._pack, value)
+        self._recorder.note_answer(self._question(key), packed)
+
+    def _load(self, question: str) -> V | None:
+        packed = self._snapshot.answer(question)
+        try:
+            return None if packed is None else self._unpack(packed)
+        except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
+            log.debug("the stored answer %s cannot be used: %s", question, error)
+            return None
+
+
 class Answers(Generic[K, V]):
     """Answers by question; the least recently used is evicted first.
 
@@ -56,7 +95,6 @@ class Answers(Generic[K, V]):
         most: int,
         weigh: Callable[[V], int],
         keeper: StoredAnswers[K, V] | None = None,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._flights = flights
         self._ask = ask
@@ -64,14 +102,13 @@ class Answers(Generic[K, V]):
         self._kept: LRUCache[K, _Cached[V]] = LRUCache(most, lambda answer: weigh(answer.value))
         self._weigh = weigh
         self._keeper = keeper
-        self._clock = clock
 
     async def get(self, key: K) -> V:
         """The answer in memory, else a kept or fetched one; raises an `Up42fsError`."""
         answer = self._kept.get(key) or await self._recall(key)
         if answer is None:
             return await self._flights.join(key, partial(self._fetch, key))
-        if self._clock() >= answer.fresh_until_s:
+        if trio.current_time() >= answer.fresh_until_s:
             self._flights.start(key, partial(self._fetch, key))
         return answer.value
 
@@ -81,7 +118,7 @@ class Answers(Generic[K, V]):
         learned = self._kept.get(key)  # another task may have fetched it meanwhile
         if learned is not None or value is None or self._weigh(value) > self._kept.maxsize:
             return learned
-        answer = self._kept[key] = _Cached(value, self._clock())
+        answer = self._kept[key] = _Cached(value, trio.current_time())
         return answer
 
     def known(self, key: K) -> V | None:
@@ -90,7 +127,7 @@ class Answers(Generic[K, V]):
         return None if answer is None else answer.value
 
     async def _fetch(self, key: K) -> V:
-        asked_at_s = self._clock()
+        asked_at_s = trio.current_time()
         try:
             value = await self._ask(key)
         except NotFound:
@@ -113,5 +150,5 @@ class Answers(Generic[K, V]):
         answer = self._kept.get(key)
         if answer is not None:
             log.debug("the last known answer stays: %s", error)
-            again_s = self._clock() + PAUSE_AFTER_FAILURE_S
+            again_s = trio.current_time() + PAUSE_AFTER_FAILURE_S
             self._kept[key] = replace(answer, fresh_until_s=again_s)

@@ -7,8 +7,6 @@ that a crawl returns are also passed to `Items`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 from up42fs.api.client import Client
@@ -30,7 +28,7 @@ class Collections:
     """The collections; each answer is crawled once and then refreshed by age.
 
     Flights run in `nursery`. `items` receives the items that a crawl returns. Answers on the
-    `shelf` are returned before the first request. `clock` counts seconds.
+    `shelf` are returned before the first request.
     """
 
     def __init__(
@@ -41,9 +39,7 @@ class Collections:
         metrics: Metrics,
         items: Items | None = None,
         shelf: Shelf | None = None,
-        refresh_s: float = REFRESH_S,
         most_kept: int = MOST_KEPT,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._client = client
         self._metrics = metrics
@@ -51,20 +47,18 @@ class Collections:
         self._all: Answers[None, tuple[StacCollection, ...]] = Answers(
             Flights(nursery, "listing the STAC collections", timeout_s=CRAWL_TIMEOUT_S),
             self._crawl,
-            fresh_s=refresh_s,
+            fresh_s=REFRESH_S,
             most=1,
             weigh=lambda _: 1,
             keeper=shelf.collections if shelf else None,
-            clock=clock,
         )
         self._items: Answers[str, tuple[StacItem, ...]] = Answers(
             Flights(nursery, "listing the items of a STAC collection", timeout_s=CRAWL_TIMEOUT_S),
             self._crawl_items,
-            fresh_s=refresh_s,
+            fresh_s=REFRESH_S,
             most=most_kept,
             weigh=weight,
             keeper=shelf.items_of_collections if shelf else None,
-            clock=clock,
         )
 
     async def all(self) -> tuple[StacCollection, ...]:

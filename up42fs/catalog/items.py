@@ -70,7 +70,7 @@ class _Known:
 
 
 class Items:
-    """The items of assets. Flights run in `nursery`; `clock` counts seconds."""
+    """The items of assets. Flights run in `nursery`;"""
 
     def __init__(
         self,
@@ -82,7 +82,6 @@ class Items:
         shelf: Shelf | None = None,
         ask_again_s: float = ASK_AGAIN_S,
         most_kept: int = MOST_KEPT,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._client = client
         self._metrics = metrics
@@ -90,7 +89,6 @@ class Items:
         self._together = Together(client, metrics)
         self._shelf = shelf
         self._ask_again_s = ask_again_s
-        self._clock = clock
         self._kept: LRUCache[str, _Known] = LRUCache(most_kept, lambda a: weight(a.items))
         self._flights: Flights[tuple[str, datetime], tuple[StacItem, ...]] = Flights(
             nursery, "searching the STAC items of an asset", timeout_s=SEARCH_TIMEOUT_S
@@ -112,7 +110,7 @@ class Items:
             if answer is None or not answer.items:
                 raise
             log.debug("asset %s: the items known before stay: %s", asset.id, error)
-            self._keep(asset.id, replace(answer, asked_at_s=self._clock()))
+            self._keep(asset.id, replace(answer, asked_at_s=trio.current_time()))
             return answer.items
 
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
@@ -163,7 +161,7 @@ class Items:
     async def learn_many(self, assets: Iterable[Asset]) -> None:
         """Put the items of all `assets` (a page of them) on the shelf; raises `Up42fsError`."""
         asked = {asset.id: asset for asset in assets}
-        asked_at_s = self._clock()
+        asked_at_s = trio.current_time()
         found = await self._together.search(list(asked))
         for asset_id, items in found.items():
             self._shelve(asked[asset_id], _Known(in_order(items), None, asked_at_s))
@@ -178,7 +176,7 @@ class Items:
         unknown = [asset for asset in assets if self._valid(asset) is None]
         if len(unknown) < 2 or not self.asks_together:
             return
-        asked_at_s = self._clock()
+        asked_at_s = trio.current_time()
         found = await self._together.search([asset.id for asset in unknown])
         for asset in unknown:
             items = in_order(found.get(asset.id, ()))
@@ -200,7 +198,7 @@ class Items:
             if item.asset_id is not None:
                 by_asset.setdefault(item.asset_id, []).append(item)
         for asset_id, found in by_asset.items():
-            self._keep(asset_id, _Known(in_order(found), None, self._clock(), is_lent=True))
+            self._keep(asset_id, _Known(in_order(found), None, trio.current_time(), is_lent=True))
 
     def forget_lent(self, asset_ids: Collection[str]) -> None:
         """Drop the items that `remember` cached for these assets; answers of searches stay."""
@@ -228,10 +226,10 @@ class Items:
             asset.cnam_status is CnamStatus.SUCCESSFUL
             and not any(map(transformed_files, answer.items))
         )
-        return unsettled and self._clock() - answer.asked_at_s >= self._ask_again_s
+        return unsettled and trio.current_time() - answer.asked_at_s >= self._ask_again_s
 
     async def _search(self, asset: Asset) -> tuple[StacItem, ...]:
-        asked_at_s = self._clock()
+        asked_at_s = trio.current_time()
         try:
             self._metrics.count("catalog.item_searches")
             found = [item async for item in self._client.search({"filter": equal(asset.id)})]
@@ -256,7 +254,7 @@ class Items:
         for asset_id, held in (await self._shelf.load(list(wanted))).items():
             asset = wanted[asset_id]
             if held.updated_at == asset.updated_at and self._valid(asset) is None:
-                answer = _Known(held.items, asset.updated_at, self._clock(), sizes=held.sizes)
+                answer = _Known(held.items, asset.updated_at, trio.current_time(), sizes=held.sizes)
                 self._keep(asset_id, answer)
 
     async def _shelved(self, asset: Asset) -> _Known | None:

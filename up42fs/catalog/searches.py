@@ -6,7 +6,7 @@ Knows the requests and how long an answer is fresh; nothing of directories.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -38,7 +38,6 @@ class Searches:
         client: Client,
         *,
         metrics: Metrics,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._client = client
         self._metrics = metrics
@@ -51,7 +50,6 @@ class Searches:
             fresh_s=REFRESH_S,
             most=MOST,
             weigh=lambda _: 1,
-            clock=clock,
         )
 
     async def asset_ids(self, query: Query) -> frozenset[str] | None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import trio
 
+from up42fs.catalog.cached_answers import StoredAnswers
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
-from up42fs.catalog.stored_answers import StoredAnswers
 from up42fs.model.stac import StacCollection, StacItem
 
 log = logging.getLogger(__name__)

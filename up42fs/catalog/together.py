@@ -32,6 +32,7 @@ MOST = 100
 DOUBTS = 2
 
 Expression = dict[str, Any]
+_ASSET_ID = {"property": "asset_id"}
 
 
 class Together:
@@ -41,8 +42,8 @@ class Together:
         self._client = client
         self._metrics = metrics
         self._forms: list[tuple[str, Callable[[Sequence[str]], Expression]]] = [
-            ("`in`", among),
-            ("`or` of `=`", either),
+            ("`in`", lambda ids: {"op": "in", "args": [_ASSET_ID, list(ids)]}),
+            ("`or` of `=`", lambda ids: {"op": "or", "args": [*map(equal, ids)]}),
         ]
         self._is_proved = False
         self._doubts = 0
@@ -94,7 +95,8 @@ class Together:
         self._metrics.count("catalog.item_searches")
         asked = set(asset_ids)
         found: dict[str, list[StacItem]] = {}
-        async for item in self._client.search({"filter": form(sorted(asked))}):
+        expression = form(sorted(asked)) if len(asked) > 1 else equal(*asked)
+        async for item in self._client.search({"filter": expression}):
             if item.asset_id in asked:
                 found.setdefault(item.asset_id, []).append(item)
         return found
@@ -108,18 +110,4 @@ class Together:
 
 def equal(asset_id: str) -> Expression:
     """The filter for the items of one asset."""
-    return {"op": "=", "args": [{"property": "asset_id"}, asset_id]}
-
-
-def among(asset_ids: Sequence[str]) -> Expression:
-    """The filter for the items of several assets, by `in`."""
-    if len(asset_ids) == 1:
-        return equal(asset_ids[0])
-    return {"op": "in", "args": [{"property": "asset_id"}, list(asset_ids)]}
-
-
-def either(asset_ids: Sequence[str]) -> Expression:
-    """The same in basic CQL2."""
-    if len(asset_ids) == 1:
-        return equal(asset_ids[0])
-    return {"op": "or", "args": [equal(asset_id) for asset_id in asset_ids]}
+    return {"op": "=", "args": [_ASSET_ID, asset_id]}

@@ -76,13 +76,6 @@ def extension_of_link(link: str) -> str | None:
     return next((found for name in names if (found := _extension(name))), None)
 
 
-def are_same_kind(one: str, other: str) -> bool:
-    """Whether files of one kind may have either extension."""
-    pair = {one.lower(), other.lower()}
-    groups = (*(found for _, found in _MAGIC), _GZIPPED_TAR)
-    return len(pair) == 1 or any(pair <= set(group) for group in groups)
-
-
 def _file_name(disposition: str) -> str:
     encoded = _ENCODED_NAME.search(disposition)
     if encoded is not None:
