@@ -118,6 +118,7 @@ class Mount:
     pid: int
     log: Path
     env: Mapping[str, str] = field(repr=False)
+    device: str = ""
 
     def status(self) -> dict:
         return json.loads((self.path / ".up42fs/status.json").read_text())
@@ -183,6 +184,7 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
     mount.pid = mount.status()["pid"]
     made = mount_at(mountpoint)
     assert made is not None
+    mount.device = made.device
     try:
         yield mount
     finally:
@@ -191,22 +193,24 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
         leftover = mount_at(mountpoint)
         if leftover is not None:
             run("fusermount3", "-uz", mountpoint)
-        wait_for_end(mount, made.device)
+        wait_for_end(mount)
         assert leftover is None, f"still mounted: {log.read_text()}"
 
 
-def wait_for_end(mount: Mount, device: str) -> None:
+def wait_for_end(mount: Mount) -> None:
     """Wait until the process of a mount that was taken away has ended; else fail with its stacks.
 
-    Tests beside this one make mount namespaces, which begin with copies of all mounts.
+    Tests beside this one make mount namespaces, which begin with copies of all mounts and keep the
+    process running. If there is such a copy, the process is told to end.
     """
     try:
         began_s = time.monotonic()
         wait_until(
             lambda: (
-                not is_running(mount.pid) or (time.monotonic() - began_s > 3 and holders_of(device))
+                not is_running(mount.pid)
+                or (time.monotonic() - began_s > 3 and holders_of(mount.device))
             ),
-            10,
+            15,
             "the mount process ends",
         )
         if is_running(mount.pid):

@@ -26,6 +26,7 @@ from harness import (
     is_running,
     mounted,
     run,
+    wait_for_end,
     wait_until,
 )
 
@@ -250,7 +251,7 @@ def test_unmount_names_a_bind_mount_of_the_mount(sample: Emulator, mount, tmp_pa
         assert os.listdir(other)
     finally:
         check("umount", other)
-    wait_until(lambda: not is_running(there.pid), 10, "the process ends")
+    wait_for_end(there)
 
 
 def test_unmount_of_what_is_no_mount(tmp_path: Path) -> None:
@@ -270,14 +271,14 @@ def test_unmount_of_a_busy_mount_says_so_and_lazy_helps(sample: Emulator, mount)
         check(*UP42FS, "unmount", "--lazy", there.path)
         assert mount_at(there.path) is None
         user.kill()
-    wait_until(lambda: not is_running(there.pid), 10, "the process ends with its last user")
+    wait_for_end(there)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_unmount_cleanly(sample: Emulator, mount, number: int) -> None:
     there = mount(sample)
     os.kill(there.pid, number)
-    wait_until(lambda: not is_running(there.pid), 10, "the process ends")
+    wait_for_end(there)
     assert mount_at(there.path) is None
     assert "Traceback" not in there.log.read_text()
 
@@ -286,7 +287,7 @@ def test_signals_unmount_cleanly(sample: Emulator, mount, number: int) -> None:
 def test_fusermount_unmounts_cleanly(sample: Emulator, mount) -> None:
     there = mount(sample)
     check("fusermount3", "-u", there.path)
-    wait_until(lambda: not is_running(there.pid), 10, "the process ends")
+    wait_for_end(there)
     assert "Traceback" not in there.log.read_text()
 
 

@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +72,40 @@ def lowered(pid: int, what: int, most: int) -> Iterator[None]:
         resource.prlimit(pid, what, before)
 
 
+def pids_group() -> Path | None:
+    """The cgroup below which this test may limit processes; None where there is none."""
+    for group, controllers in (
+        (Path("/sys/fs/cgroup/pids"), None),  # version 1
+        (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cgroup.subtree_control")),
+    ):
+        has_pids = controllers is None or (
+            controllers.exists() and "pids" in controllers.read_text().split()
+        )
+        if has_pids and os.access(group / "cgroup.procs", os.W_OK):
+            return group
+    return None
+
+
+PIDS_GROUP = pids_group()
+
+
+@contextmanager
+def few_processes(pid: int, parent: Path, spare: int) -> Iterator[None]:
+    """A pids cgroup with room for `spare` threads more than the process has: holds for root too."""
+    group = parent / f"up42fs-test-{pid}"
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        (group / "pids.max").write_text(str(int((group / "pids.current").read_text()) + spare))
+        yield
+        tried = (group / "pids.events").read_text().split()
+        assert int(tried[tried.index("max") + 1]) > 0, "no thread was refused"
+    finally:
+        (group / "pids.max").write_text("max")
+        (parent / "cgroup.procs").write_text(str(pid))
+        group.rmdir()
+
+
 def addresses(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
@@ -80,20 +114,20 @@ def descriptors(pid: int) -> int:
     return max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
 
 
-def squeeze(store: Emulator, there: Mount, what: int, most: int) -> list[bool]:
-    """Read from eight threads, and look around, while the limit is `most`; then be well again."""
-    with lowered(there.pid, what, most), ThreadPoolExecutor(8) as readers:
+def squeeze(
+    store: Emulator, there: Mount, limit: AbstractContextManager[None], name: str
+) -> list[bool]:
+    """Read from eight threads, and look around, under the limit; then be well again."""
+    with limit, ThreadPoolExecutor(8) as readers:
         offsets = range(0, SIZE - PIECE, 2 * MIB)
         could = list(readers.map(lambda offset: read(there, offset), offsets))
-        store.remote.storage("add_asset", name=f"new-{what}-{most}.bin", size=10, seed=1)
+        store.remote.storage("add_asset", name=f"new-{name}.bin", size=10, seed=1)
         os.listdir(there.path)
         os.statvfs(there.path)
         time.sleep(1.5)  # a refresh
     assert is_running(there.pid), there.log.read_text()[-5000:]
     wait_until(lambda: read(there, SIZE - PIECE), 30, "it reads again")
-    wait_until(
-        lambda: f"new-{what}-{most}.bin" in os.listdir(there.path / "assets"), 70, "it lists again"
-    )
+    wait_until(lambda: f"new-{name}.bin" in os.listdir(there.path / "assets"), 70, "it lists again")
     return could
 
 
@@ -104,7 +138,10 @@ def squeeze(store: Emulator, there: Mount, what: int, most: int) -> list[bool]:
 @pytest.mark.slow
 def test_no_descriptors(store: Emulator, tmp_path: Path, spare: int) -> None:
     with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
-        squeeze(store, there, resource.RLIMIT_NOFILE, descriptors(there.pid) + spare)
+        most = descriptors(there.pid) + spare
+        squeeze(
+            store, there, lowered(there.pid, resource.RLIMIT_NOFILE, most), f"descriptors-{spare}"
+        )
         wait_until(
             lambda: there.status()["disk_cache"]["off_because"] is None, 45, "the cache is on again"
         )
@@ -115,14 +152,26 @@ def test_no_descriptors(store: Emulator, tmp_path: Path, spare: int) -> None:
 @pytest.mark.slow
 def test_no_memory(store: Emulator, tmp_path: Path, spare_mib: int) -> None:
     with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
-        squeeze(store, there, resource.RLIMIT_AS, addresses(there.pid) + spare_mib * MIB)
+        most = addresses(there.pid) + spare_mib * MIB
+        squeeze(store, there, lowered(there.pid, resource.RLIMIT_AS, most), f"memory-{spare_mib}")
+
+
+@pytest.mark.skipif(PIDS_GROUP is None, reason="no pids cgroup that may be changed here")
+@pytest.mark.parametrize("spare", [0, 2])
+@pytest.mark.claim("S132", "S135")
+@pytest.mark.slow
+def test_no_threads_in_a_container(store: Emulator, tmp_path: Path, spare: int) -> None:
+    """`docker run --pids-limit` and TasksMax= of systemd: cgroups hold for every user."""
+    assert PIDS_GROUP is not None
+    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+        squeeze(store, there, few_processes(there.pid, PIDS_GROUP, spare), f"pids-{spare}")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may start any number of threads")
 @pytest.mark.claim("S132", "S135")
 def test_no_threads(store: Emulator, tmp_path: Path) -> None:
     with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
-        squeeze(store, there, resource.RLIMIT_NPROC, 1)
+        squeeze(store, there, lowered(there.pid, resource.RLIMIT_NPROC, 1), "threads")
 
 
 @IN_A_NAMESPACE

@@ -14,7 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, environ, is_running, mounted, run, wait_until
+from harness import (
+    UP42FS,
+    Emulator,
+    Mount,
+    check,
+    environ,
+    is_running,
+    mounted,
+    run,
+    wait_for_end,
+    wait_until,
+)
 
 from up42fs.emulator import pattern_bytes
 from up42fs.fuse.mount_table import mount_at
@@ -113,7 +124,7 @@ def test_a_lazy_unmount_while_reads_run_takes_the_name_and_the_process_ends(
         assert mount_at(there.path) is None
         reader.kill()
         reader.wait(10)
-        wait_until(lambda: not is_running(there.pid), 15, "the process ends with its last user")
+        wait_for_end(there)
     assert "Traceback" not in there.log.read_text()
 
 
