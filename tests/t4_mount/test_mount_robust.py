@@ -225,7 +225,7 @@ def test_a_crash_is_clear_and_mounting_again_cures_it(store: Emulator, tmp_path:
 
 
 def mounts() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
+    return Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
 
 
 @pytest.mark.claim("S88")
