@@ -104,7 +104,7 @@ def test_no_core_file_is_left(start, mount) -> None:
 def test_others_see_nothing_unless_they_are_let_in(start, mount, tmp_path: Path) -> None:
     emulator: Emulator = start("--synthetic", "1")
     there: Mount = mount(emulator)
-    table = Path("/proc/self/mountinfo").read_text().splitlines()
+    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     (mine,) = [line for line in table if f" {there.path} " in line]
     assert "allow_other" not in mine
     for path in tmp_path.rglob("*"):

@@ -16,7 +16,7 @@ caller. It then waits for the answer, even if the caller was killed. So:
    cannot be killed. They are checked from the start.
 5. If /proc does not show the caller (hidepid), `is_dying` asks the kernel whether it exits. A
    caller in another PID namespace (its number is 0, or /proc belongs to another namespace) cannot
-   be looked up at all. Most INTERRUPTs come from people who want to stop a program, and most calls
+   be looked up at all. Most interrupts come from people who want to stop a program, and most calls
    take far less than `UNSEEN_S`; so such a wait ends that long after its INTERRUPT.
 
 A check takes 30 µs, so only `MOST_AT_ONCE` callers are checked every `LOOK_S` seconds, in turn.
