@@ -392,7 +392,7 @@ def test_writing_calls_on_a_mount_without_rw(sample_mount: Mount, sample: Emulat
     assert wrong == {}
     assert "assets.update" not in sample.requests(before)
     options = next(
-        line.split()[3] for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
+        line.split()[3] for line in os.fsdecode(Path("/proc/mounts").read_bytes()).splitlines()
         if line.split()[1] == str(sample_mount.path)
     )  # fmt: skip
     assert "ro" in options.split(",")
