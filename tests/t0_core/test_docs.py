@@ -65,6 +65,71 @@ def test_architecture_lists_every_package_once() -> None:
     assert set(listed) == packages()
 
 
+@cache
+def members() -> dict[str, set[str]]:
+    """Of each class and dotted module below up42fs, the names that are defined in it.
+
+    Classes of one name share an entry: a page says which one it means by its module.
+    """
+    package = ROOT / "up42fs"
+    found: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        tree = ast.parse(read(path))
+        parts = path.relative_to(package).with_suffix("").parts
+        module = ".".join(part for part in parts if part != "__init__")
+        found.setdefault(module, set()).update(_names_in(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, set()).update(_names_in(node))
+    return found
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {child.name for child in ast.walk(node) if isinstance(child, kinds)}
+
+
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module, a class, or a member of one of these."""
+    owner, _, member = name.rpartition(".")
+    return name in members() or member in members().get(owner, ())
+
+
+def named_parts() -> list[str]:
+    """Dotted names of the program, and names of classes, in the prose of the architecture page."""
+    prose = re.sub(r"```.*?```", "", read(DOCS / "architecture.md"), flags=re.DOTALL)
+    spans = re.findall(r"`([A-Za-z]\w*(?:\.\w+)*)`", prose)
+    files = re.compile(r".*\.(?:md|toml|py|xml|tif|zip|json|geojson)$")
+    classes = re.compile(r"(?:[A-Z][a-z0-9]+)+(?:\.\w+)?$")
+    dotted = {span for span in spans if "." in span and not files.match(span)}
+    return sorted(dotted | {span for span in spans if classes.match(span)})
+
+
+@pytest.mark.parametrize("name", named_parts())
+def test_architecture_names_what_exists(name: str) -> None:
+    assert is_defined(name.removeprefix("up42fs."))
+
+
+def drawn_paths() -> list[str]:
+    """Files and folders below up42fs in figures and tables of the architecture page."""
+    page = read(DOCS / "architecture.md")
+    figures = "\n".join(re.findall(r"```\n(.*?)```", page, re.DOTALL))
+    drawn = re.findall(r"(?<![\w./])([a-z]\w*(?:/\w+)*/(?:\w+\.py)?)(?=\s)", figures)
+    cells = re.findall(r"`(?!docs/|tests/|contrib/)((?:\w+/)*\w+\.py|(?:\w+/)+)`", page)
+    top = {path.name for path in (ROOT / "up42fs").iterdir()}
+    return sorted({path for path in [*drawn, *cells] if path.partition("/")[0] in top})
+
+
+@pytest.mark.parametrize("path", drawn_paths())
+def test_figures_of_the_architecture_show_what_exists(path: str) -> None:
+    assert (ROOT / "up42fs" / path).exists()
+
+
+def test_there_are_names_and_figures_to_check() -> None:
+    assert len(named_parts()) > 40
+    assert len(drawn_paths()) > 40
+
+
 def test_settings_page_is_what_the_option_table_says() -> None:
     assert read(doc_tables().SETTINGS) == doc_tables().settings_page(), (
         "run: python contrib/doc_tables.py"

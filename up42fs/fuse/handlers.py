@@ -8,6 +8,7 @@ conversion, under the name that pyfuse3 calls.
 
 pyfuse3's default answers handlers that are not defined with ENOSYS, after which the kernel sends no
 more such requests: access (the kernel checks modes itself); and, without sidecars, flush and fsync.
+A result of the wrong type kills the mount as an exception does, so mypy checks the types strictly.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Knows pyfuse3's process-wide session and its hazards; nothing of the file system behind it.
 
 Theory. pyfuse3 holds one session per process in module globals, so there is one `Session` per
-process. The ways it can freeze or die, and the remedies (measured, see docs/architecture.md): 1.
-libfuse reads the device with the GIL held, if it has the device instead of `server`. If the
+process. The ways it can freeze or die, and the remedies (all measured):
+
+1. libfuse reads the device with the GIL held, if it has the device instead of `server`. If the
    client is killed between trio's poll and that read, the process sleeps until the next request: a
    1 Hz SIGALRM interrupts the read.
 2. Invalidating from the loop can wait on a page or directory that only the loop can release.
@@ -18,8 +19,8 @@ libfuse reads the device with the GIL held, if it has the device instead of `ser
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
 6. A program that sees an empty directory in place of the mount may act on it: `rsync --delete`
    removes its copies. So the mount is taken away only where that was asked for (a signal, an
-   unmount) or where it never answered. In every other case, a defect, it stays without its process
-   and answers ENOTCONN.
+   unmount) or where it never answered. In every other case, a defect or SIGKILL, it stays without
+   its process and answers ENOTCONN.
 7. During the handshake (`negotiate`) the session's descriptor is a socket that carries one reply
    and nothing else; and `main()` ends pyfuse3's queue of names when it returns. Nothing is
    invalidated before the mount is there: until then the kernel has nothing to forget.

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 #: Not a child of the "up42fs" logger: a dump is logged at any level, and is not recorded as an
 #: error.
 _tasks = logging.getLogger("tasks")
+# By default SIGTERM ends the process and leaves a dead mount, and a shell may have started it with
+# SIGINT ignored. So both are received here.
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 

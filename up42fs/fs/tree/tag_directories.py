@@ -32,4 +32,6 @@ class TagDirectories:
 
     def generation(self, tag: str) -> int:
         """The generation number of a directory: how often one of this name was removed."""
+        # The inode number follows from the name. To the kernel a removed directory is dead while a
+        # program holds it open, and so would be its successor of the same number and generation.
         return self._removed[tag]
