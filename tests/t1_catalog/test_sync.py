@@ -90,6 +90,23 @@ async def test_a_removal_shows_in_the_total_and_is_found(
     assert world.assets.full_passes == 2
 
 
+async def test_passes_that_are_due_anyway_teach_nothing_of_totals(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full pass by schedule that finds nothing is no sign that totals move in vain."""
+    monkeypatch.setattr(sync, "FULL_PASS_EVERY", 2)
+    nursery.start_soon(world.sync.run)
+    await settle(5 + 60 * 8)
+    full_passes = world.assets.full_passes
+    await settle(60)  # the next refresh is a small one, or this one was
+    if world.assets.full_passes == full_passes:
+        await settle(60)
+    assert world.assets.full_passes > full_passes
+    del world.assets.rows[make_asset(2).id]
+    await settle(60)
+    assert make_asset(2).id not in world.index.assets
+
+
 @pytest.mark.claim("S162")
 @pytest.mark.parametrize("uncounted", [1, 7, -2])
 async def test_rows_that_cannot_be_counted_cost_nothing_and_hide_no_removal(

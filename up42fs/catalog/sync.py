@@ -288,6 +288,7 @@ class Sync:
             state.attempt.set()
 
     async def _pass(self, kind: ListingKind, state: _State) -> None:
+        state.total = None  # the one of an earlier refresh is no reason for this pass
         is_first = not state.synced
         own = self._assets.own
         if is_first and kind is ASSETS and self.reached is not None and own is not None:
@@ -370,7 +371,6 @@ class Sync:
     async def _refresh(self, kind: ListingKind) -> bool:
         """Read the rows changed since the last pass; return False if a full pass is needed."""
         state, known = self._states[kind], self._known(kind)
-        state.total = None
         asked_s = trio.current_time()
         changed: list[Asset | Order] = []
         for number in range(MAX_NEWEST_PAGES):
