@@ -32,10 +32,18 @@ SIZE_BYTES = 64 << 20
 DIRECTORY, FILE = 2, 3
 
 
+class NothingRead:
+    """No bytes were read before."""
+
+    def read_again(self, handle: int, offset: int, size: int) -> None:
+        return None
+
+
 class Waiting:
     """A root with a directory `dir` and a file `file`; any name in `dir` is an empty file."""
 
     sidecars = None
+    open_files = NothingRead()
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted

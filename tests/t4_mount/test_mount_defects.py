@@ -39,7 +39,7 @@ FOR_GOOD = {
     "Recorder.run",
     "Egress.run",
     "Engine._crawl_items",
-    "watch",
+    "watch_sleep",
     "Session._end_when_stopped",
     "Session._end_when_disconnected",
     "Server.relay",
