@@ -268,6 +268,7 @@ class Sync:
             state.attempt = trio.Event()
         try:
             state.trouble = Trouble()
+            state.total = None  # the one of an earlier refresh is no reason for a full pass
             with watched(state.trouble):
                 await self._pass(kind, state)
         except Up42fsError as error:
@@ -288,7 +289,6 @@ class Sync:
             state.attempt.set()
 
     async def _pass(self, kind: ListingKind, state: _State) -> None:
-        state.total = None  # the one of an earlier refresh is no reason for this pass
         is_first = not state.synced
         own = self._assets.own
         if is_first and kind is ASSETS and self.reached is not None and own is not None:
