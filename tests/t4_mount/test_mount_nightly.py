@@ -30,7 +30,7 @@ def test_the_nightly_copy_asks_for_nothing_that_is_there(start, mount, tmp_path:
     archive = tmp_path / "archive"
     archive.mkdir()
     command = crontab_line().replace("~/up42", str(there.path)).replace("~/archive", str(archive))
-    check("sh", "-c", command)
+    check("sh", "-c", command, timeout_s=240)
     there.rest()
     copied = {path.name for path in (archive / "Harbour").iterdir()}
     assert copied == {f"scene{number}.zip" for number in range(12)}
