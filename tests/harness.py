@@ -78,6 +78,11 @@ class Emulator:
         return str(found[0])
 
 
+def mount_lines(table: str = "mountinfo") -> list[str]:
+    """Lines of /proc/self/TABLE. Other tests' mounts stand there too, under names in any bytes."""
+    return os.fsdecode(Path("/proc/self", table).read_bytes()).splitlines()
+
+
 @contextmanager
 def emulator(*arguments: str) -> Iterator[Emulator]:
     """Start an emulator with these flags; ends it afterwards."""

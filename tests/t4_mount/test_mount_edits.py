@@ -24,6 +24,7 @@ from harness import (
     check,
     emulator,
     interpreter_for_others,
+    mount_lines,
     mounted,
     run,
     wait_until,
@@ -392,9 +393,10 @@ def test_writing_calls_on_a_mount_without_rw(sample_mount: Mount, sample: Emulat
     assert wrong == {}
     assert "assets.update" not in sample.requests(before)
     options = next(
-        line.split()[3] for line in os.fsdecode(Path("/proc/mounts").read_bytes()).splitlines()
+        line.split()[3]
+        for line in mount_lines("mounts")
         if line.split()[1] == str(sample_mount.path)
-    )  # fmt: skip
+    )
     assert "ro" in options.split(",")
 
 

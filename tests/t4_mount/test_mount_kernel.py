@@ -25,6 +25,7 @@ from harness import (
     check,
     environ,
     interpreter_for_others,
+    mount_lines,
     mounted,
 )
 
@@ -295,8 +296,7 @@ def test_a_failed_handshake_is_a_plain_mount(
         assert there.status()["kernel"]["parallel_dirops"] is False
         assert there.log.read_text().count("libfuse's defaults") == 1
         assert there.find("big.bin").stat().st_size == 64 * MIB
-        own = [line for line in os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()
-               if str(there.path) in line]  # fmt: skip
+        own = [line for line in mount_lines("mounts") if str(there.path) in line]
         assert len(own) == 1
 
 

@@ -21,6 +21,7 @@ from harness import (
     check,
     environ,
     is_running,
+    mount_lines,
     mounted,
     run,
     wait_for_end,
@@ -220,12 +221,8 @@ def test_a_crash_is_clear_and_mounting_again_cures_it(store: Emulator, tmp_path:
         assert done.returncode == 0, done.stderr
         assert "process is gone" in done.stderr
         assert is_healthy(there)
-        assert sum(str(there.path) in line for line in mounts()) == 1
+        assert sum(str(there.path) in line for line in mount_lines()) == 1
         check(*UP42FS, "unmount", there.path)
-
-
-def mounts() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
 
 
 @pytest.mark.claim("S88")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import Emulator, Mount, run, wait_until
+from harness import Emulator, Mount, mount_lines, run, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -104,8 +104,7 @@ def test_no_core_file_is_left(start, mount) -> None:
 def test_others_see_nothing_unless_they_are_let_in(start, mount, tmp_path: Path) -> None:
     emulator: Emulator = start("--synthetic", "1")
     there: Mount = mount(emulator)
-    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    (mine,) = [line for line in table if f" {there.path} " in line]
+    (mine,) = [line for line in mount_lines() if f" {there.path} " in line]
     assert "allow_other" not in mine
     for path in tmp_path.rglob("*"):
         if there.path not in path.parents and path != there.path and "cache" in str(path):
