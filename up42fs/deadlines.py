@@ -29,8 +29,9 @@ from up42fs.errors import DeadlineExceeded, Up42fsError, copied
 
 HURRY_VARIABLE = "UP42FS_HURRY"
 LARGEST_HURRY = 60.0
-#: The longest deadline of a request, and of one that waits for a first listing. The second is
-#: shortened less: see `at_most_s`.
+#: Seconds within which a call is answered that asks for attributes, one that reads (the longest of
+#: them), and one that may wait for a first listing. The last is shortened less: see `at_most_s`.
+METADATA_S = 28.0
 LONGEST_S = 35.0
 LISTING_S = 103.0
 

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from up42fs.deadlines import patient_s, within
+from up42fs.deadlines import LISTING_S, LONGEST_S, METADATA_S, patient_s, within
 from up42fs.errors import InvalidArgument, NotFound, OtherVersion, Up42fsError
-from up42fs.fs.filesystem import LISTING_LIMIT_S, Filesystem
+from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
@@ -34,9 +34,9 @@ from up42fs.visible import visible
 T = TypeVar("T")
 
 #: How long one call waits: for a path or a listing, for attributes, for bytes. Seconds.
-LISTING_TIMEOUT_S = LISTING_LIMIT_S + patient_s(3.0)
-METADATA_TIMEOUT_S = patient_s(28.0)
-READ_TIMEOUT_S = patient_s(35.0)
+LISTING_TIMEOUT_S = patient_s(LISTING_S)
+METADATA_TIMEOUT_S = patient_s(METADATA_S)
+READ_TIMEOUT_S = patient_s(LONGEST_S)
 #: Entries that are listed before other tasks get a turn: about 2 ms.
 BATCH_ENTRIES = 1000
 

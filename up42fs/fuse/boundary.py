@@ -19,7 +19,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, c
 import pyfuse3
 import trio
 
-from up42fs.deadlines import LISTING_S, LONGEST_S, at_most_s, patient_s, request_s
+from up42fs.deadlines import LISTING_S, LONGEST_S, METADATA_S, at_most_s, patient_s, request_s
 from up42fs.errors import (
     AlreadyExists,
     CrowdRefused,
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: Every handler answers within this many seconds, a read within its own, longer span: FUSE
 #: clients in most calls cannot be interrupted, and a mount that waits blocks suspend and `df`.
-METADATA_DEADLINE_S = request_s(28.0)
+METADATA_DEADLINE_S = request_s(METADATA_S)
 #: But for those that may wait for the first listing of a large storage.
 LISTING_DEADLINE_S = at_most_s(patient_s(LISTING_S))
 READ_DEADLINE_S = request_s(LONGEST_S)
