@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import threading
 import time
 import tracemalloc
+import warnings
 import zlib
+from functools import partial
 
 import httpx
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.api import bounds, links, schema
 from up42fs.api.bounds import OutOfBoundsError, Unpacker, check_shape, parse
+from up42fs.api.network import make_http
 from up42fs.api.oddities import Oddities
-from up42fs.errors import InvalidAnswer, InvalidArgument
+from up42fs.api.transport import ApiTransport, Call
+from up42fs.deadlines import within
+from up42fs.errors import InvalidAnswer, InvalidArgument, Up42fsError
+from up42fs.metrics import Metrics
 from up42fs.model import geojson
+from up42fs.net import retry
 
 API = "https://api.up42.com"
 values = st.recursive(
@@ -241,3 +250,29 @@ def test_what_would_delete_tags_is_not_read_for_an_edit() -> None:
     with pytest.raises(InvalidAnswer, match="too many tags"):
         _only(item, item_row, "i", "STAC item")
     assert _only(asset, row | {"tags": ["a"]}, "i", "asset") is asset
+
+
+async def test_no_generator_of_httpx_is_left_to_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "LARGEST_ANSWER_BYTES", 10)
+    left: list[str] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"1" * 50)
+        await stream.receive_some()  # the rest of the body never comes
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        async with make_http(environ={}) as http:
+            transport = ApiTransport(http, plane=retry.Plane.API, metrics=Metrics())
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with pytest.raises(Up42fsError), within(0.3, "late"):
+                    await transport.fetch(Call("asking", "GET", f"http://127.0.0.1:{port}/"))
+                gc.collect()
+                left += [str(warning.message) for warning in caught]
+        nursery.cancel_scope.cancel()
+    assert left == []

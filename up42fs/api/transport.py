@@ -13,7 +13,8 @@ import logging
 import math
 import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -209,10 +210,11 @@ class ApiTransport:
                 body += response.content
             else:
                 unpacker = Unpacker(response.headers.get("content-encoding", ""))
-                async for packed in response.aiter_raw():
-                    for piece in unpacker.feed(packed):
-                        body += piece
-                        await trio.lowlevel.checkpoint()
+                async with _to_the_end(response.aiter_raw()) as pieces:
+                    async for packed in pieces:
+                        for piece in unpacker.feed(packed):
+                            body += piece
+                            await trio.lowlevel.checkpoint()
         finally:
             # A transport without a network reports no downloaded bytes.
             self._metrics.count(f"{self._prefix}.bytes", response.num_bytes_downloaded or len(body))
@@ -294,6 +296,22 @@ class ApiTransport:
         error = kind(f"{call.operation} failed: {what}; {_cure(kind, failed.failure)}")
         error.__cause__ = _cause(failed)
         return error
+
+
+@asynccontextmanager
+async def _to_the_end(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """End `pieces` also if the body of the `with` fails or is cancelled between two of them.
+
+    httpx nests generators and closes only the outermost; the others would wait for the garbage
+    collector. A cancellation that reaches the innermost one ends them all.
+    """
+    try:
+        yield pieces
+    finally:
+        with trio.CancelScope(shield=True) as ending:
+            ending.cancel()
+            async for _ in pieces:
+                pass
 
 
 async def _parsed(response: httpx.Response) -> Any:
