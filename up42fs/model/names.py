@@ -45,6 +45,11 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTION = frozenset(
     map(chr, (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 )
+#: Characters without any width, apart from the joiners that Persian, Indic scripts and emoji need:
+#: names that differ in them alone look the same. Tags (U+E0000) can also hide whole texts.
+_INVISIBLE = frozenset(
+    map(chr, (0xAD, 0x180E, 0x200B, *range(0x2060, 0x2066), 0xFEFF, *range(0xE0000, 0xE0080)))
+)
 _EXTENSIONS = {
     "application/zip": ".zip",
     "application/x-zip-compressed": ".zip",
@@ -201,7 +206,7 @@ def _names_wanted(wish: str, id_: str) -> Iterator[str]:
 
 
 def _safe_character(character: str) -> str:
-    if character == "/" or character in _DIRECTION:
+    if character == "/" or character in _DIRECTION or character in _INVISIBLE:
         return "_"
     if unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return "_"

@@ -94,7 +94,7 @@ def _unwrapped(address: Address) -> Address:
     """The IPv4 address embedded in an IPv6 address, else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    inner = address.ipv4_mapped or address.sixtofour
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
     is_translated = any(address in network for network in _TRANSLATED)
     if inner is None and (is_translated or (address in _COMPATIBLE and int(address) > 1)):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
