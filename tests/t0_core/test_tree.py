@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from up42fs.fs.tree.handles import FrozenListing
 from up42fs.fs.tree.inodes import ROOT_INODE, InodeTable, derive_inode
-from up42fs.fs.tree.listing import Snapshot
 
 keys = st.sampled_from([f"asset:{n}" for n in range(8)])
 
@@ -84,7 +84,7 @@ def test_colliding_keys_get_different_numbers() -> None:
 @given(st.lists(st.integers(), max_size=20), st.data())
 @pytest.mark.claim("S3")
 def test_a_walk_in_pieces_sees_every_entry_once(entries: list[int], data) -> None:
-    snapshot = Snapshot(entries)
+    snapshot = FrozenListing(entries)
     seen, offset = [], 0
     while True:
         page = data.draw(st.integers(1, 5))

@@ -14,10 +14,9 @@ from up42fs.fs.branches.branches import Branches
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.sidecars.tree import Sidecars
 from up42fs.fs.stats import Stats
-from up42fs.fs.tree.handles import HandleTable
+from up42fs.fs.tree.handles import FrozenListing, HandleTable
 from up42fs.fs.tree.inodes import InodeTable
 from up42fs.fs.tree.layout import VIEW_DIRS, Layout
-from up42fs.fs.tree.listing import Snapshot
 from up42fs.fs.tree.nodes import FILE_KINDS, Attributes, Kind, Node
 
 #: find, du, rm and chmod (gnulib's fts) walk larger directories in the order of inode numbers.
@@ -34,7 +33,7 @@ class _Open(NamedTuple):
     """A directory, its frozen listing, and the layout's change count at that time."""
 
     directory: Node
-    entries: Snapshot[tuple[str, Node]]
+    entries: FrozenListing[tuple[str, Node]]
     changes: int
 
 
@@ -73,7 +72,7 @@ class OpenDirectories:
             entries.extend(self._sidecars.beside(directory, listed).items())
         if self._branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((footprints.NAME, footprints.document_of(directory)))
-        return self._open.add(_Open(directory, Snapshot(entries), self._layout.changes))
+        return self._open.add(_Open(directory, FrozenListing(entries), self._layout.changes))
 
     def read(self, handle: int, offset: int, take: Take, take_file: TakeName | None = None) -> None:
         """Pass the entries from `offset` on to `take` until it refuses one.
@@ -122,7 +121,7 @@ class OpenDirectories:
 
     def close(self, handle: int) -> None:
         """Close a directory handle."""
-        self._open.pop(handle)
+        self._open.pop(handle, None)
 
     def __len__(self) -> int:
         return len(self._open)

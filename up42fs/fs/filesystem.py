@@ -170,6 +170,8 @@ class Filesystem:
         self.open_files = OpenFiles(
             files, self._sizes, self._siblings, versions=self._versions, watch=watch
         )
+        #: Like `read` of bytes in memory that were read before; None for all other reads.
+        self.read_again = self.open_files.read_again
         #: Called when a user requests a look for changes.
         self.look_for_changes: Callable[[], None] = lambda: None
         #: Whether users may enter who are not trusted with everything.

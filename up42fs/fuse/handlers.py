@@ -193,7 +193,7 @@ class Handlers(pyfuse3.Operations):
 
         Most reads of a busy mount are such: they pay for no deadline and no task.
         """
-        return self._fs.open_files.read_again(handle, offset, size)
+        return self._fs.read_again(handle, offset, size)
 
     @boundary(READ_DEADLINE_S)
     async def read(  # type: ignore[override]  # any buffer will do, which saves a copy

@@ -60,9 +60,11 @@ class StoredFile:
         node: Node,
         size: int,
         *,
+        inode: int = 0,
         watched: Watched | None = None,
         siblings: Siblings | None = None,
     ) -> None:
+        self.inode = inode
         self._file = file
         self._node = node
         self._size = size
@@ -146,10 +148,8 @@ class OpenFiles:
         #: Whether images that are read in pieces bypass the kernel's page cache.
         self.are_images_direct = False
         self._open: HandleTable[StoredFile | OpenSidecar | _Document] = HandleTable()
-        self._stored: dict[int, StoredFile] = {}  # those of `_open`, for reads from memory
         self._pages: dict[int, _Pages] = {}  # of open documents, by inode
         self._versions = versions
-        self._inodes: dict[int, int] = {}  # handle of a stored object -> inode
 
     def open(self, inode: int, node: Node, size: int, program: str) -> Opened:
         """Open an object of `size` bytes for `program`; waits for nothing.
@@ -176,10 +176,8 @@ class OpenFiles:
             watched = self._watch.open(node.id, name=label, size=size, program=program)
         is_crowd = watched is not None and watched.refuse is not None
         siblings = None if is_crowd else self._siblings
-        file = StoredFile(stored, node, size, watched=watched, siblings=siblings)
+        file = StoredFile(stored, node, size, inode=inode, watched=watched, siblings=siblings)
         handle = self._open.add(file)
-        self._stored[handle] = file
-        self._inodes[handle] = inode
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
     def open_rendered(self, content: bytes, inode: int, for_pages: Callable[[], bytes]) -> Opened:
@@ -210,8 +208,8 @@ class OpenFiles:
 
     def read_again(self, handle: int, offset: int, size: int) -> memoryview | None:
         """Like `read` of a file's bytes that were read before and are in memory; else None."""
-        file = self._stored.get(handle)
-        return None if file is None else file.read_again(offset, size)
+        file = self._open.get(handle)
+        return file.read_again(offset, size) if isinstance(file, StoredFile) else None
 
     async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
@@ -223,11 +221,9 @@ class OpenFiles:
 
     def release(self, handle: int) -> None:
         """Close a handle."""
-        file = self._open.pop(handle)
-        self._stored.pop(handle, None)
-        inode = self._inodes.pop(handle, None)
-        if inode is not None:
-            self._versions.release(inode)
+        file = self._open.pop(handle, None)
+        if isinstance(file, StoredFile):
+            self._versions.release(file.inode)
         if isinstance(file, _Document):
             file.pages.handles -= 1
             if not file.pages.handles:

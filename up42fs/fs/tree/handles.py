@@ -1,38 +1,55 @@
-"""Open files and directories by handle number. Numbers are never used twice in one mount."""
+"""Open files and directories by handle number, and the listings that open directories hold.
+
+Knows nothing of what is open. A listing is frozen when the directory is opened, so that entries
+that are added or removed during a walk neither repeat nor vanish in that walk.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from up42fs.errors import BadHandle
 
 T = TypeVar("T")
+E = TypeVar("E")
+
+#: Offset of the first entry. 0 means "from the beginning", and NFS uses 1 and 2 for special
+#: entries.
+FIRST_OFFSET = 3
 
 
-class HandleTable(Generic[T]):
-    """Open objects by number."""
+class HandleTable(dict[int, T]):
+    """Open objects by handle; a handle that is not open raises BadHandle."""
 
     def __init__(self) -> None:
-        self._open: dict[int, T] = {}
-        self._numbers = itertools.count(1)
+        super().__init__()
+        self._numbers = itertools.count(1)  # never used twice
 
     def add(self, thing: T) -> int:
         """Return a new handle for `thing`."""
         handle = next(self._numbers)
-        self._open[handle] = thing
+        self[handle] = thing
         return handle
 
-    def __getitem__(self, handle: int) -> T:
-        """The object behind `handle`; raises BadHandle."""
-        try:
-            return self._open[handle]
-        except KeyError:
-            raise BadHandle(f"handle {handle} is not open") from None
+    def __missing__(self, handle: int) -> T:
+        raise BadHandle(f"handle {handle} is not open")
 
-    def pop(self, handle: int) -> T | None:
-        """Close `handle`; None if it was not open."""
-        return self._open.pop(handle, None)
+
+class FrozenListing(Generic[E]):
+    """An immutable sequence of entries, and the offsets by which the kernel reads it."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Sequence[E]) -> None:
+        self._entries = entries
+
+    def walk(self, offset: int) -> Iterator[tuple[E, int]]:
+        """Entries from `offset` (0 = beginning), each with the offset that follows it."""
+        start = max(0, offset - FIRST_OFFSET)
+        for index in range(start, len(self._entries)):
+            yield self._entries[index], index + 1 + FIRST_OFFSET
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._entries)
