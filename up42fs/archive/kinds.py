@@ -1,0 +1,66 @@
+"""The kinds of archives, by file name alone.
+
+The first look at an archive's bytes may refute its name; until then, the name decides, so that a
+listing costs no request. Documents that happen to be zips (docx, xlsx, jar) are files, not folders.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ArchiveKind(StrEnum):
+    """What an archive is made of."""
+
+    ZIP = "zip"
+    TAR = "tar"
+    TGZ = "tgz"
+    TBZ2 = "tbz2"
+    TXZ = "txz"
+    TZST = "tzst"
+
+    @property
+    def is_packed_stream(self) -> bool:
+        """Whether it is one compressed stream, so that members lie in its unpacked bytes."""
+        return self not in (ArchiveKind.ZIP, ArchiveKind.TAR)
+
+
+#: Longer endings stand before those that they end with.
+_ENDINGS = {
+    ".tar.gz": ArchiveKind.TGZ,
+    ".tar.bz2": ArchiveKind.TBZ2,
+    ".tar.xz": ArchiveKind.TXZ,
+    ".tar.zst": ArchiveKind.TZST,
+    ".tgz": ArchiveKind.TGZ,
+    ".tbz2": ArchiveKind.TBZ2,
+    ".tbz": ArchiveKind.TBZ2,
+    ".txz": ArchiveKind.TXZ,
+    ".tzst": ArchiveKind.TZST,
+    ".tar": ArchiveKind.TAR,
+    ".zip": ArchiveKind.ZIP,  # also of .SAFE.zip
+    ".kmz": ArchiveKind.ZIP,
+}
+
+
+def kind_of(file_name: str) -> ArchiveKind | None:
+    """The kind of archive that a file of this name is; None if it is none."""
+    found = _ending(file_name)
+    return None if found is None else _ENDINGS[found]
+
+
+def stem_of(file_name: str) -> str:
+    """The name without an archive's ending; the whole name if it has none."""
+    found = _ending(file_name)
+    return file_name if found is None else file_name[: -len(found)]
+
+
+def _ending(file_name: str) -> str | None:
+    name = file_name.lower()
+    if len(name) != len(file_name):
+        name = file_name  # a few letters grow when they become small; offsets would be wrong
+    for ending in _ENDINGS:
+        if name.endswith(ending):
+            # A leading dot makes a hidden file, not an ending: `.zip` and `x/.tgz` are no archives.
+            stem = file_name[: -len(ending)].rpartition("/")[2]
+            return ending if stem.strip(".") else None
+    return None
