@@ -20,6 +20,7 @@ from up42fs.fs.filesystem import Filesystem, Invalidation
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.fs.whole_tree import WholeTree
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.store.http.answer import VersionPin
@@ -216,19 +217,22 @@ class World:
         self.counters = "up42fs_x 1\n"
         self.metrics = Metrics()
         self.virtual = VirtualFiles(lambda: {"pid": 7, "text": "ü"}, lambda: self.counters)
-        self.fs = Filesystem(
+        tree = WholeTree(
             self.index,
-            catalogue=cast(Sync, self.catalogue),
-            files=cast(FileStore, self.files),
-            documents=cast(Client, self.documents),
-            virtual=self.virtual,
-            branches=branches(self.index),
+            cast(FileStore, self.files),
+            self.virtual,
+            branches(self.index),
             tag_directories=tag_directories,
-            watch=watch,
             overlay=overlay,
+            clock=clock,
+        )
+        self.fs = Filesystem(
+            tree,
+            catalogue=cast(Sync, self.catalogue),
+            documents=cast(Client, self.documents),
+            watch=watch,
             umask=umask,
             metrics=self.metrics,
-            clock=clock,
         )
         # As in a first listing: what is found then did not come just now.
         self.index.is_complete = False

@@ -407,7 +407,7 @@ class Shell(RuleBasedStateMachine):
         for number in range(4):
             asset = self.world.service.assets[make_asset(number).id]
             node = Node(Kind.ASSET, asset.id)
-            assert self.world.fs._layout.links(node) == 2 + len(set(asset.tags))
+            assert self.world.fs.tree.layout.links(node) == 2 + len(set(asset.tags))
 
 
 TestShell = Shell.TestCase

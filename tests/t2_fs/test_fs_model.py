@@ -291,7 +291,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
         self.world = World(clock=lambda: 0.0)
         self.fs = self.world.fs
         self.now_ns = START_NS
-        self.fs.moments = self.fs._stats._moments = Moments(
+        self.fs.tree.moments = Moments(
             self.world.index, Transformations(self.world.index), lambda: self.now_ns
         )
         self.storage = Storage()

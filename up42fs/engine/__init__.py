@@ -11,18 +11,19 @@ and no mount point.
         async with engine.opened("/assets/ID.tif") as file:
             head = await file.read(0, 16)
 
-Rules for its users. 1. It runs in your trio loop (`trio.run`, in any thread) and belongs to that
-loop. It installs no signal handler and configures no log; while it loads, for some seconds at most,
-the garbage collector of the process is off.
+Rules for its users.
+1. It runs in your trio loop (`trio.run`, in any thread) and belongs to that loop. It installs no
+   signal handler and configures no log; while it loads, for some seconds at most, the garbage
+   collector of the process is off.
 2. Any number of tasks may call it. A cancelled call gives back what it took.
 3. An error is an `Up42fsError` whose message begins with the path and whose `errno` says what a
-system call would answer. Each call has a deadline, at most `paths.LISTING_TIMEOUT_S`, then the same
-again for the directory itself.
+   system call would answer. Each call has a deadline, at most `paths.LISTING_TIMEOUT_S`, then the
+   same again for the directory itself.
 4. Several engines of one account, in one process or in many, share what they keep on disk: the
-catalogue's snapshot, the disk cache, the budget `max_egress`, sidecars and the locks of edits. Each
-has its own memory and links. Only a journal has one owner: give each its own `place`.
+   catalogue's snapshot, the disk cache, the budget `max_egress`, sidecars and the locks of edits.
+   Each has its own memory and links. Only a journal has one owner: give each its own `place`.
 5. It waits for no kernel. A program that caches what it got here learns of changes by
-`tell_kernel`, as a mount does.
+   `tell_kernel`, as a mount does.
 """
 
 from up42fs.engine.engine import Engine

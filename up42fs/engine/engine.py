@@ -55,6 +55,7 @@ from up42fs.fs.files.ledger import Ledger
 from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
 from up42fs.fs.naming import Naming
 from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.writing import Writing
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacItem
@@ -154,21 +155,25 @@ class Engine(Paths):
             is_local=lambda: connection.reached.is_local,
         )
         transformations = Transformations(self.index, stored.transformed_us, keep)
+        virtual = VirtualFiles(
+            self.status,
+            lambda: prometheus.render(self.status()),
+            self.edits.journal.render if self.edits else None,
+        )
+        tree = WholeTree(
+            self.index,
+            self.store,
+            virtual,
+            self._make_branches(transformations),
+            tag_directories=tag_directories,
+            overlay=self.overlay,
+        )
         super().__init__(
             Filesystem(
-                self.index,
-                branches=self._make_branches(transformations),
+                tree,
                 catalogue=self.sync,
-                files=self.store,
                 documents=self._client,
-                virtual=VirtualFiles(
-                    self.status,
-                    lambda: prometheus.render(self.status()),
-                    self.edits.journal.render if self.edits else None,
-                ),
                 watch=self.watch,
-                tag_directories=tag_directories,
-                overlay=self.overlay,
                 umask=settings.umask,
                 naming=self._naming,
                 metrics=metrics,

@@ -12,17 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from up42fs.api.client import Client
-from up42fs.catalog.index import Index
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
-from up42fs.fs.branches.transformed import FileRegistry, Transformed, to_json
+from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.files.ledger import Ledger
-from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
+from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Reading
-from up42fs.store.store import FileStore
 from up42fs.types import Asset
 
 #: The most that one call fetches, bytes: it must arrive within the call's deadline.
@@ -33,25 +31,13 @@ _SPAN = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 class NodeAttributes:
     """The extended attributes of one mount's nodes."""
 
-    def __init__(
-        self,
-        index: Index,
-        files: FileStore,
-        sizes: Sizes,
-        documents: Client,
-        registry: FileRegistry,
-        transformed: Transformed | None,
-        ledger: Ledger | None = None,
-    ) -> None:
+    def __init__(self, tree: WholeTree, documents: Client, ledger: Ledger | None = None) -> None:
+        self._index, self._files, self._sizes = tree.index, tree.files, tree.sizes
+        self._registry, self._transformed = tree.branches.registry, tree.branches.transformed
+        self._documents = DocumentCache(documents)
         self._ledger = ledger
         #: Why the last edit of an asset failed, by its ID; set where edits are made.
         self.last_failure: Callable[[str], str | None] = lambda _: None
-        self._index = index
-        self._files = files
-        self._sizes = sizes
-        self._documents = DocumentCache(documents)
-        self._registry = registry
-        self._transformed = transformed
 
     def listed(self, node: Node) -> dict[str, str]:
         """The attributes that `getfattr -d` lists; sends no request."""

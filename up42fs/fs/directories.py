@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from up42fs.catalog.index import Index
 from up42fs.fs.branches import footprints
-from up42fs.fs.branches.branches import Branches
-from up42fs.fs.files.sizes import Sizes
-from up42fs.fs.sidecars.tree import Sidecars
 from up42fs.fs.stats import Stats
 from up42fs.fs.tree.handles import FrozenListing, HandleTable
-from up42fs.fs.tree.inodes import InodeTable
-from up42fs.fs.tree.layout import VIEW_DIRS, Layout
+from up42fs.fs.tree.layout import VIEW_DIRS
 from up42fs.fs.tree.nodes import FILE_KINDS, Attributes, Kind, Node
+from up42fs.fs.whole_tree import WholeTree
 
 #: find, du, rm and chmod (gnulib's fts) walk larger directories in the order of inode numbers.
 SORTED_WALK_ENTRIES = 10_000
@@ -40,37 +36,23 @@ class _Open(NamedTuple):
 class OpenDirectories:
     """The open directories of one mount."""
 
-    def __init__(
-        self,
-        index: Index,
-        inodes: InodeTable[Node],
-        *,
-        layout: Layout,
-        branches: Branches,
-        sizes: Sizes,
-        stats: Stats,
-        sidecars: Sidecars | None,
-    ) -> None:
-        self._index = index
-        self._inodes = inodes
-        self._layout = layout
-        self._branches = branches
-        self._sizes = sizes
+    def __init__(self, tree: WholeTree, stats: Stats) -> None:
+        self._tree = tree
+        self._layout, self._sidecars = tree.layout, tree.sidecars
         self._stats = stats
-        self._sidecars = sidecars
         self._open: HandleTable[_Open] = HandleTable()
 
     def open(self, directory: Node) -> int:
         """Freeze the listing of a prepared directory; return its handle."""
         listed = self._layout.children(directory)
         entries = list(listed.items())
-        if self._index.unsized:
-            self._sizes.listed(node for _, node in entries)
+        if self._tree.index.unsized:
+            self._tree.sizes.listed(node for _, node in entries)
         if directory.kind in VIEW_DIRS:
             self._expect_a_walk(directory, entries)
         if self._sidecars is not None:
             entries.extend(self._sidecars.beside(directory, listed).items())
-        if self._branches.lists_footprints and directory.kind in footprints.KINDS:
+        if self._tree.branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((footprints.NAME, footprints.document_of(directory)))
         return self._open.add(_Open(directory, FrozenListing(entries), self._layout.changes))
 
@@ -84,8 +66,8 @@ class OpenDirectories:
         directory, entries, _ = opened
         is_same = self._is_same(opened)
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
-        figures_of, ttl_s = self._index.assets.figures, self._stats.ttl_s(directory)
-        stats, remember = self._stats, self._inodes.remember
+        figures_of, ttl_s = self._tree.index.assets.figures, self._stats.ttl_s(directory)
+        stats, remember = self._stats, self._tree.inodes.remember
         for (name, node), after in entries.walk(offset):
             if take_file is not None and node.kind in FILE_KINDS:
                 if not is_same and not self._is_there(node):
@@ -136,7 +118,7 @@ class OpenDirectories:
         return self._layout.exists(node)
 
     def _expect_a_walk(self, directory: Node, entries: list[tuple[str, Node]]) -> None:
-        transformed = self._branches.transformed
+        transformed = self._tree.branches.transformed
         below = [node for _, node in entries if node.kind is Kind.FILES]
         if transformed is None or len(below) < 2:
             return
@@ -145,6 +127,6 @@ class OpenDirectories:
         def orders() -> Iterator[list[str]]:
             yield [node.id for node in below]
             if is_large:
-                yield [node.id for node in sorted(below, key=self._inodes.number)]
+                yield [node.id for node in sorted(below, key=self._tree.inodes.number)]
 
         transformed.expect(str(directory), orders)

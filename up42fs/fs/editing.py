@@ -3,8 +3,8 @@
 Knows the tree and which edits are possible in it; `edits` carries them out. Every call that is not
 an edit of a title or a tag raises ReadOnly (EROFS): nothing can write or delete data.
 
-Rules. 1. Setting an attribute to its current value is no edit and sends no request, even for a
-read-only
+Rules.
+1. Setting an attribute to its current value is no edit and sends no request, even for a read-only
    attribute: `rsync -X` sets all attributes of a file when one differs.
 2. `tags/` consists of directories of links. An asset is listed there under its own name, whatever
    name the call gives; a name that is not one of its names is refused, since it would not exist

@@ -2,18 +2,18 @@
 
 Knows inodes, names and handles; nothing of pyfuse3, HTTP or curl. Raises `errors.*` only.
 
-Rules. 1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers.
-Exceptions,
+Rules.
+1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers. Exceptions,
    each once: until the catalogue's first listing is complete, calls that need it wait for it,
    within `LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or of `search/` is
    fetched when it is first opened or a name in it is looked up; a size that UP42 does not report is
    learned by `stat` and `open`.
-2. A lookup count and the answer that carries it change with no await between them. 3. A directory
-handle is a frozen listing; a file handle is one open object of the store. 4. The kernel may cache
-only names that `apply` would invalidate: listed ones. Entries reached by
+2. A lookup count and the answer that carries it change with no await between them.
+3. A directory handle is a frozen listing; a file handle is one open object of the store.
+4. The kernel may cache only names that `apply` would invalidate: listed ones. Entries reached by
    ID, and frozen entries whose name has since been reassigned, get a TTL of 0; negative lookups of
-   IDs are not cached. Entries of branches are cached for a minute.
-   If edits are allowed, names that edits change are not cached (`stats`).
+   IDs are not cached. Entries of branches are cached for a minute. If edits are allowed, names that
+   edits change are not cached (`stats`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import trio
-
 from up42fs.api.client import Client
-from up42fs.catalog.index import Delta, Index, ListingKind
+from up42fs.catalog.index import Delta, ListingKind
 from up42fs.catalog.sync import MOST_WAITS, Sync
 from up42fs.deadlines import request_s, within
 from up42fs.errors import (
@@ -42,28 +40,19 @@ from up42fs.errors import (
 )
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import footprints
-from up42fs.fs.branches.branches import Branches
-from up42fs.fs.control import VirtualFiles
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.files.crowd import Watch
 from up42fs.fs.files.open_files import OpenFiles
 from up42fs.fs.files.readahead import Siblings
-from up42fs.fs.files.sizes import Sizes
-from up42fs.fs.files.versions import Versions
 from up42fs.fs.naming import Naming
 from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
-from up42fs.fs.sidecars.overlay import Overlay
-from up42fs.fs.sidecars.tree import Sidecars
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
-from up42fs.fs.tree.inodes import InodeTable
-from up42fs.fs.tree.layout import Change, Layout, is_id
-from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.layout import Change, is_id
 from up42fs.fs.tree.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
     REFRESH,
-    ROOT,
     STORED_KINDS,
     Absent,
     Attributes,
@@ -73,10 +62,9 @@ from up42fs.fs.tree.nodes import (
     Usage,
     inode_of,
 )
-from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
-from up42fs.store.store import FileStore
 from up42fs.types import Bytes
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
@@ -113,91 +101,45 @@ class Filesystem:
 
     def __init__(
         self,
-        index: Index,
+        tree: WholeTree,
         *,
         catalogue: Sync,
-        files: FileStore,
         documents: Client,
-        virtual: VirtualFiles,
-        branches: Branches | None = None,
         watch: Watch | None = None,
-        tag_directories: TagDirectories | None = None,
-        overlay: Overlay | None = None,
         umask: int = 0o022,
         naming: Naming | None = None,
         metrics: Metrics | None = None,
         ahead_bytes: int = AHEAD_BYTES,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        """With `tag_directories` titles and tags can be edited.
-
-        With `overlay` sidecars of images can be written, and are shown beside them.
-        """
-        self._index = index
+        self.tree = tree
+        self.sidecars = tree.sidecars
         self._catalogue = catalogue
-        self._files = files
-        self._branches = branches or Branches(index)
-        self._layout = Layout(index, virtual.names(), self._branches.all, tag_directories)
-        self.sidecars = Sidecars(overlay, self._layout) if overlay is not None else None
-        registry = self._branches.registry
-        self._sizes = Sizes(index, files, registry, clock)
-        self.xattrs = NodeAttributes(
-            index,
-            files,
-            self._sizes,
-            documents,
-            registry,
-            self._branches.transformed,
-            watch.ledger if watch else None,
-        )
-        self._inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self._siblings = Siblings(
-            self._layout,
-            files,
-            self._sizes,
-            inode_of=self._inodes.number,
+            tree.layout,
+            tree.files,
+            tree.sizes,
+            inode_of=tree.inodes.number,
             most_bytes=ahead_bytes,
             metrics=metrics or Metrics(),
-            clock=clock,
+            clock=tree.clock,
         )
-        self.moments = Moments(index, self._branches.transformations)
-        registry.on_change = lambda node: self._outdated(node)
-        #: Called with invalidations that `apply` did not return.
-        self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
-        self.naming = naming or Naming(index)
-        self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
-        self._versions = Versions(self._inodes)
         self.open_files = OpenFiles(
-            files, self._sizes, self._siblings, versions=self._versions, watch=watch
+            tree.files, tree.sizes, self._siblings, versions=tree.versions, watch=watch
         )
         #: Like `read` of bytes in memory that were read before; None for all other reads.
         self.read_again = self.open_files.read_again
+        self._stats = Stats(tree, umask)
+        self._dirs = OpenDirectories(tree, self._stats)
+        self.xattrs = NodeAttributes(tree, documents, watch.ledger if watch else None)
+        self.naming = naming or Naming(tree.index)
+        #: Called with invalidations that `apply` did not return.
+        self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Called when a user requests a look for changes.
         self.look_for_changes: Callable[[], None] = lambda: None
         #: Whether users may enter who are not trusted with everything.
         self.lets_others_in = False
-        self._stats = Stats(
-            index,
-            self._inodes,
-            layout=self._layout,
-            branches=self._branches,
-            sizes=self._sizes,
-            virtual=virtual,
-            tag_directories=tag_directories,
-            sidecars=self.sidecars,
-            moments_=self.moments,
-            versions=self._versions,
-            umask=umask,
-        )
-        self._dirs = OpenDirectories(
-            index,
-            self._inodes,
-            layout=self._layout,
-            branches=self._branches,
-            sizes=self._sizes,
-            stats=self._stats,
-            sidecars=self.sidecars,
-        )
+        tree.branches.registry.on_change = lambda node: self._outdated(node)
+        self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
 
     # names ---------------------------------------------------------------------------------
 
@@ -212,15 +154,15 @@ class Filesystem:
             if node is None and may_come:
                 return Absent(0.0)
         if node is None:
-            lasts = self._branches.is_settled(directory) and not is_id(name)
+            lasts = self.tree.branches.is_settled(directory) and not is_id(name)
             return Absent(self._stats.ttl_s(directory) if lasts else 0.0)
         return self.admit(directory, name, node)
 
     def forget(self, inode: int, count: int) -> None:
         """Drop `count` references that the kernel gives back."""
-        self._inodes.forget(inode, count)
-        if self._inodes.key(inode) is None:
-            self._versions.forget(inode)
+        self.tree.inodes.forget(inode, count)
+        if self.tree.inodes.key(inode) is None:
+            self.tree.versions.forget(inode)
 
     async def getattr(self, inode: int) -> Attributes:
         """Return the attributes of an inode the kernel holds; raises VersionChanged if it is gone.
@@ -229,16 +171,16 @@ class Filesystem:
         """
         node = self._node(inode)
         if node.kind in STORED_KINDS:
-            await self._layout.prepare(node)
-            await self._sizes.ensure(node)
+            await self.tree.layout.prepare(node)
+            await self.tree.sizes.ensure(node)
         elif node.kind is Kind.DOCUMENT:
-            await self._branches.ensure(node, self._layout)
+            await self.tree.branches.ensure(node, self.tree.layout)
             self._stats.render(node)
         elif node.kind is Kind.SIDECAR and self.sidecars is not None:
             await self.sidecars.of(node).refresh()
         attributes = self._stats.of(node)
         if attributes.inode != inode:
-            return self._versions.older(inode, attributes)
+            return self.tree.versions.older(inode, attributes)
         return attributes
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
@@ -257,7 +199,7 @@ class Filesystem:
     def admit(self, directory: Node, name: str, node: Node) -> Attributes:
         """Return the attributes of `node` under `name` for the kernel, taking one reference."""
         attributes = self._stats.entry(directory, name, node)
-        self._inodes.remember(node)
+        self.tree.inodes.remember(node)
         return attributes
 
     # directories ---------------------------------------------------------------------------
@@ -306,12 +248,12 @@ class Filesystem:
             raise ReadOnly("delivered data cannot be written")
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
-                await self._branches.ensure(node, self._layout)
+                await self.tree.branches.ensure(node, self.tree.layout)
             content = self._stats.render(node, is_trusted=is_trusted)
             opened = self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
             return opened._replace(size=len(content))
-        await self._layout.prepare(node)
-        size = await self._sizes.ensure(node)
+        await self.tree.layout.prepare(node)
+        size = await self.tree.sizes.ensure(node)
         opened = self.open_files.open(inode, node, size, program)._replace(size=size)
         if node.kind is Kind.ASSET:
             self.naming.opened(opened.handle, node.id)
@@ -349,7 +291,7 @@ class Filesystem:
 
     def statfs(self) -> Usage:
         """The usage that `df` shows, from memory."""
-        return Usage(self._index.total_bytes, len(self._index.assets))
+        return Usage(self.tree.index.total_bytes, len(self.tree.index.assets))
 
     # extended attributes -------------------------------------------------------------------
 
@@ -364,7 +306,7 @@ class Filesystem:
         if not is_trusted:
             require_shared(name)
         if node.kind is Kind.FILE:
-            await self._layout.prepare(node)
+            await self.tree.layout.prepare(node)
         value = await self.xattrs.get(node, name)
         if len(value) > MOST_VALUE_BYTES:
             raise TooLarge(
@@ -378,7 +320,7 @@ class Filesystem:
         """Names of the attributes that `getfattr -d` lists."""
         node = self._node(inode)
         if node.kind is Kind.FILE:
-            await self._layout.prepare(node)
+            await self.tree.layout.prepare(node)
         names = self.xattrs.listed(node).keys()
         return names if is_trusted else [name for name in names if name not in ACCOUNT]
 
@@ -386,27 +328,27 @@ class Filesystem:
 
     def apply(self, delta: Delta) -> list[Invalidation]:
         """Follow a change of the catalogue; return what the kernel must forget."""
-        self._branches.transformations.follow(delta)
+        self.tree.branches.transformations.follow(delta)
         self.naming.follow(delta)
-        changes = list(self._layout.apply(delta))
-        moved = self.moments.follow(delta, [change.parent for change in changes])
+        changes = list(self.tree.layout.apply(delta))
+        moved = self.tree.moments.follow(delta, [change.parent for change in changes])
         self._siblings.changed(change.parent for change in changes)
         stale = [item for change in changes for item in self._stale_names(change)]
         for asset_id in delta.assets:
-            asset = self._index.assets.get(asset_id)
+            asset = self.tree.index.assets.get(asset_id)
             if asset is None:
-                self._files.forget(asset_id)
+                self.tree.files.forget(asset_id)
                 # If it comes back, the kernel's cached pages are not trusted.
-                self._versions.doubt(asset_id)
+                self.tree.versions.doubt(asset_id)
             elif asset.size is not None:
-                stale += self._moved(self._versions.resized(asset_id, asset.size))
+                stale += self._moved(self.tree.versions.resized(asset_id, asset.size))
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
         touched += moved
         stale += [
             Invalidation(inode)
             for node in touched
-            for inode in self._inodes.held(node)
-            if self._layout.exists(node)
+            for inode in self.tree.inodes.held(node)
+            if self.tree.layout.exists(node)
         ]
         return stale
 
@@ -416,35 +358,35 @@ class Filesystem:
         With `size` None, because the store did not report one, only the kernel's pages are given
         up.
         """
-        stale = self._moved(self._versions.doubt(object_id))
+        stale = self._moved(self.tree.versions.doubt(object_id))
         if size is None:
             return stale
-        if object_id in self._index.assets:
-            return stale + self.apply(self._index.learn_size(object_id, size))
+        if object_id in self.tree.index.assets:
+            return stale + self.apply(self.tree.index.learn_size(object_id, size))
         inode = inode_of(Node(Kind.FILE, object_id))
-        node = self._inodes.key(inode) or self._versions.node_of(object_id)
+        node = self.tree.inodes.key(inode) or self.tree.versions.node_of(object_id)
         if node is None or node.id != object_id:
             return stale
-        self._sizes.learn(node, size)
-        return [*stale, Invalidation(self._inodes.number(node))]
+        self.tree.sizes.learn(node, size)
+        return [*stale, Invalidation(self.tree.inodes.number(node))]
 
     def gauges(self) -> dict[str, int]:
         """Numbers of open handles and known inodes, for `status.json`."""
         return {
             "open_files": len(self.open_files),
             "open_directories": len(self._dirs),
-            "inodes": len(self._inodes),
+            "inodes": len(self.tree.inodes),
         }
 
     # inside --------------------------------------------------------------------------------
 
     def _node(self, inode: int) -> Node:
-        node = self._inodes.key(inode)
+        node = self.tree.inodes.key(inode)
         if node is None:
             raise NotFound(f"inode {inode} is not known")
         if node.kind is Kind.SIDECAR and self.sidecars is not None:
             self.sidecars.of(node)
-        elif not self._layout.exists(node):
+        elif not self.tree.layout.exists(node):
             raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
         return node
 
@@ -467,47 +409,47 @@ class Filesystem:
 
     async def _prepared(self, directory: Node) -> None:
         """Load a directory of a branch; invalidate it if its times changed."""
-        asset_id = self._branches.asset_id_of(directory)
+        asset_id = self.tree.branches.asset_id_of(directory)
         if asset_id is None:
-            if await self._layout.prepare(directory):
-                self.moments.move(directory)
+            if await self.tree.layout.prepare(directory):
+                self.tree.moments.move(directory)
                 self._outdated(directory)
             return
-        before_ns = self._branches.registry.latest_ns(asset_id)
-        await self._layout.prepare(directory)
-        self._layout.children(directory)
-        if self._branches.registry.latest_ns(asset_id) != before_ns:
+        before_ns = self.tree.branches.registry.latest_ns(asset_id)
+        await self.tree.layout.prepare(directory)
+        self.tree.layout.children(directory)
+        if self.tree.branches.registry.latest_ns(asset_id) != before_ns:
             self._outdated(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:
         """The node of `name` in a listed directory."""
         node = self._find(directory, name)
-        if node is None and directory.kind is Kind.ORDERS and not self._index.is_complete:
+        if node is None and directory.kind is Kind.ORDERS and not self.tree.index.is_complete:
             # An order that UP42 does not list is known only through its assets.
             await self._catalogue.ready(ListingKind.ASSETS, timeout_s=LISTING_TIMEOUT_S)
             node = self._find(directory, name)
         return node
 
     def _find(self, directory: Node, name: str) -> Node | None:
-        has_footprints = self._branches.transformed and directory.kind in footprints.KINDS
+        has_footprints = self.tree.branches.transformed and directory.kind in footprints.KINDS
         if has_footprints and name == footprints.NAME:
             return footprints.document_of(directory)
-        return self._layout.find(directory, name)
+        return self.tree.layout.find(directory, name)
 
     def _outdated(self, node: Node) -> None:
         """Invalidate a node's attributes that the kernel may have cached."""
-        stale = [Invalidation(inode) for inode in self._inodes.held(node)]
+        stale = [Invalidation(inode) for inode in self.tree.inodes.held(node)]
         if stale:
             self.tell_kernel(stale)
 
     def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
         """The names of files whose inode changed."""
-        changes = [change for node in nodes for change in self._layout.places(node)]
+        changes = [change for node in nodes for change in self.tree.layout.places(node)]
         return [item for change in changes for item in self._stale_names(change)]
 
     def _stale_names(self, change: Change) -> Iterator[Invalidation]:
-        if not self._inodes.holds(change.parent):
+        if not self.tree.inodes.holds(change.parent):
             return
-        parent = self._inodes.number(change.parent)
+        parent = self.tree.inodes.number(change.parent)
         if self._stats.ttl_s(change.parent):
             yield from (Invalidation(parent, name) for name in change.names)

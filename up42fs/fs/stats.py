@@ -12,22 +12,15 @@ from __future__ import annotations
 import stat
 from datetime import UTC, datetime
 
-from up42fs.catalog.index import Index
 from up42fs.catalog.snapshot.assets import Figures
 from up42fs.errors import VersionChanged
-from up42fs.fs.branches.branches import Branches
-from up42fs.fs.control import VirtualFiles
-from up42fs.fs.files.sizes import Sizes
-from up42fs.fs.files.versions import Versions
 from up42fs.fs.privacy import document_for_others
 from up42fs.fs.sidecars.file import Sidecar
-from up42fs.fs.sidecars.tree import Sidecars
 from up42fs.fs.tree import moments
-from up42fs.fs.tree.inodes import ROOT_INODE, InodeTable
-from up42fs.fs.tree.layout import BRANCH_TTL_S, Layout
-from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.inodes import ROOT_INODE
+from up42fs.fs.tree.layout import BRANCH_TTL_S
 from up42fs.fs.tree.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
-from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.fs.whole_tree import WholeTree
 
 #: How long the kernel may cache names and attributes, seconds; finite, in case an invalidation is
 #: lost.
@@ -44,37 +37,15 @@ _EDITED_KINDS = frozenset({Kind.TAGS, Kind.TAG, Kind.SEARCH, Kind.QUERY})
 class Stats:
     """Attributes of the nodes of one mount."""
 
-    def __init__(
-        self,
-        index: Index,
-        inodes: InodeTable[Node],
-        *,
-        layout: Layout,
-        branches: Branches,
-        sizes: Sizes,
-        virtual: VirtualFiles,
-        tag_directories: TagDirectories | None,
-        sidecars: Sidecars | None,
-        moments_: Moments,
-        versions: Versions,
-        umask: int,
-    ) -> None:
-        """`tag_directories` allows edits of titles and tags, `sidecars` allows writing those."""
-        self._index = index
-        self._inodes = inodes
-        self._layout = layout
-        self._branches = branches
-        self._sizes = sizes
-        self._virtual = virtual
-        self._tag_directories = tag_directories
-        self._sidecars = sidecars
+    def __init__(self, tree: WholeTree, umask: int) -> None:
+        self._tree = tree
+        self._index, self._inodes, self._layout = tree.index, tree.inodes, tree.layout
+        self._branches, self._sizes, self._versions = tree.branches, tree.sizes, tree.versions
         # Writable, although hardly anything can be written: copies get these modes, and must be
         # usable. On a mount that is read-only for the kernel, the kernel returns EROFS; on others
         # this program does, whereas with read-only modes the kernel would return EACCES.
         self._dir_mode = _DIR_MODE & ~(umask & 0o777)
         self._file_mode = _FILE_MODE & ~(umask & 0o777)
-        self._moments = moments_
-        self._versions = versions
 
     def entry(self, directory: Node, name: str, node: Node) -> Attributes:
         """A node's attributes under a name, which the kernel may cache if it is listed."""
@@ -137,8 +108,8 @@ class Stats:
             if figures is None:
                 raise VersionChanged(f"asset {node.id} is no longer in UP42 storage")
             return self.of_asset(node, figures, KERNEL_TTL_S)
-        if node.kind is Kind.SIDECAR and self._sidecars is not None:
-            return self._of_sidecar(node, self._sidecars.of(node))
+        if node.kind is Kind.SIDECAR and self._tree.sidecars is not None:
+            return self._of_sidecar(node, self._tree.sidecars.of(node))
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns, ctime_ns = self._times(node)
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)
@@ -151,8 +122,8 @@ class Stats:
         shown = Attributes(inode, mode, links, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s)
         if node.kind is Kind.FILE:
             return shown._replace(shown_inode=self._inodes.shown(inode))
-        if node.kind is Kind.TAG and self._tag_directories is not None:
-            return shown._replace(generation=self._tag_directories.generation(node.id))
+        if node.kind is Kind.TAG and self._tree.tag_directories is not None:
+            return shown._replace(generation=self._tree.tag_directories.generation(node.id))
         return shown
 
     def _of_sidecar(self, node: Node, sidecar: Sidecar) -> Attributes:
@@ -169,7 +140,7 @@ class Stats:
     def _times(self, node: Node) -> tuple[int, int]:
         """Times of the last change of content and attributes, in nanoseconds since 1970."""
         if node.kind in moments.KINDS:
-            return self._moments.of(node)
+            return self._tree.moments.of(node)
         asset_id = self._branches.asset_id_of(node)
         figures = self._index.assets.figures(asset_id) if asset_id else None
         if figures is not None and asset_id is not None:
@@ -178,9 +149,9 @@ class Stats:
                 return shown.mtime_ns, shown.ctime_ns
             return self._of_files(asset_id, figures)
         told = None if node.kind is Kind.VIRTUAL else self._told(node)
-        moved_ns = self._moments.moved(node)
+        moved_ns = self._tree.moments.moved(node)
         if told is None:
-            return (moved_ns or self._moments.born_ns,) * 2
+            return (moved_ns or self._tree.moments.born_ns,) * 2
         mtime_ns, ctime_ns = (max(_nanoseconds(moment), moved_ns) for moment in told)
         return mtime_ns, max(ctime_ns, mtime_ns)
 
@@ -211,7 +182,7 @@ class Stats:
     def render(self, node: Node, *, is_trusted: bool = True) -> bytes:
         """The content of a document or virtual file; raises VersionChanged, NotShared."""
         if node.kind is Kind.VIRTUAL:
-            return self._virtual.render(node.id, is_trusted=is_trusted)
+            return self._tree.virtual.render(node.id, is_trusted=is_trusted)
         made = self._branches.render(node)
         if made is None:
             raise VersionChanged("the document is about something no longer in UP42 storage")
@@ -219,7 +190,7 @@ class Stats:
 
     def ttl_s(self, directory: Node) -> float:
         """How long the kernel may cache a directory's names, seconds."""
-        if self._tag_directories is not None and directory.kind in _EDITED_KINDS:
+        if self._tree.tag_directories is not None and directory.kind in _EDITED_KINDS:
             return 0.0
         return BRANCH_TTL_S if directory.kind in BRANCH_KINDS else KERNEL_TTL_S
 

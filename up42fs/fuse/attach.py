@@ -9,8 +9,8 @@ the two limits on background requests in the whole mount (12, unless answered ot
 /sys that raises the limit later is rarely mounted). libfuse 3 leaves all three at poor defaults and
 pyfuse3 has no hook. So libfuse gets a socket for a device:
 
-1. fusermount3 mounts and hands over the device, as it does to libfuse. 2. pyfuse3 is initialised
-with one end of a socket pair under its name in /dev/fd, which libfuse
+1. fusermount3 mounts and hands over the device, as it does to libfuse.
+2. pyfuse3 is initialised with one end of a socket pair under its name in /dev/fd, which libfuse
    takes for an open device: it then neither mounts nor unmounts.
 3. FUSE_INIT is read from the device and written to the other end; pyfuse3 runs until its reply
    arrives, and is then made to stop waiting. Its session goes on: `main()` can be entered again.

@@ -8,10 +8,9 @@ process. The ways it can freeze or die, and the remedies (all measured):
 1. libfuse reads the device with the GIL held, if it has the device instead of `server`. If the
    client is killed between trio's poll and that read, the process sleeps until the next request: a
    1 Hz SIGALRM interrupts the read.
-2. Invalidating from the loop can wait on a page or directory that only the loop can release.
-   Names go through a queue with its own thread (`notices`); attributes without their pages, which
-   takes no lock. Data is never invalidated: an open after a change simply does not keep the page
-   cache.
+2. Invalidating from the loop can wait on a page or directory that only the loop can release. Names
+   go through a queue with its own thread (`notices`); attributes without their pages, which takes
+   no lock. Data is never invalidated: an open after a change simply does not keep the page cache.
 3. Wrong kernel options end `main()` silently: a session that ends before the mount was seen to
    answer is an error.
 4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will

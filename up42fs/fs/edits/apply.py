@@ -5,14 +5,14 @@ edit.
 
 Theory. An edit takes these steps: take the asset's lock, read the asset afresh, apply the
 intention, write the difference, copy UP42's answer into the index, invalidate the kernel's cache,
-write the journal. Rules: 1. A write is sent once and never repeated blindly. If its answer is lost
-(connection cut, 5xx, 429,
+write the journal. Rules:
+1. A write is sent once and never repeated blindly. If its answer is lost (connection cut, 5xx, 429,
    409) it may have been carried out: the asset is read again after a pause, and if the intention
    holds there is nothing left to do. Otherwise it is applied to that newer state and written.
 2. A refusal by UP42 (400, 401, 403, 404) is final. So is the deadline: the caller gets the error,
    and a refresh finds out whether the last write was carried out.
-3. An answer that does not contain the edit is no success. 4. Once UP42 has answered, the remaining
-steps are not cancelled: the tree and the journal are
+3. An answer that does not contain the edit is no success.
+4. Once UP42 has answered, the remaining steps are not cancelled: the tree and the journal are
    correct before the call returns.
 Between the read and the write lies one round trip in which another client's change is lost: UP42
 has no conditional write. Mounts of one machine lock each other out (`locks`).

@@ -8,13 +8,13 @@ cache, and a mapping would show them without a read. So all handles of an inode 
 
 1. For each opened inode these are kept until the kernel gives it back: its size, its stamp in the
    catalogue, and the store's *pin*, which holds the version named by answers.
-2. A handle may join the open ones if it has the same pin, or its pin names the same version. 3.
-Otherwise the node gets another inode (`InodeTable.renew`), and the call fails with
+2. A handle may join the open ones if it has the same pin, or its pin names the same version.
+3. Otherwise the node gets another inode (`InodeTable.renew`), and the call fails with
    `OtherVersion`. That is ESTALE, at which the kernel looks the path up again and repeats the call
    with the new inode. The old inode stays with the old handles: they read the cached bytes of their
    version, and get ESTALE for the rest.
-4. If no handle of the inode is open, it is reused, and the kernel drops its pages at that open. 5.
-Pages outlive the store's memory of an object. So the next open passes their version to the store
+4. If no handle of the inode is open, it is reused, and the kernel drops its pages at that open.
+5. Pages outlive the store's memory of an object. So the next open passes their version to the store
    (`expected`): it reads that version, or fails.
 6. Versions without identification (no ETag) are only the same under one pin. Nothing of them is
    cached across opens, and further handles of such an open file bypass the page cache.

@@ -4,11 +4,11 @@ Knows files by name; nothing of images, handles or what is cached. There is one 
 account, so that its modification time shows other mounts of the account that a sidecar was created
 or removed.
 
-Rules. 1. A file under its own name is complete: it is written as a *draft* beside it, flushed, and
-renamed.
-   After a crash there is the last version that was closed, or none.
-2. A draft is locked as long as its mount lives, so the next mount removes drafts of dead ones. 3.
-No symbolic link is followed; modes are 0700 and 0600; the directory must be the user's own.
+Rules.
+1. A file under its own name is complete: it is written as a *draft* beside it, flushed, and
+   renamed. After a crash there is the last version that was closed, or none.
+2. A draft is locked as long as its mount lives, so the next mount removes drafts of dead ones.
+3. No symbolic link is followed; modes are 0700 and 0600; the directory must be the user's own.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 Knows nothing of names or of what a node means; a node is any hashable key with a text form.
 
 Theory. The kernel holds a reference to an inode for every lookup that was answered and returns it
-with `forget`. Rules: 1. A number is derived from the node's key, so it is the same in every mount
-(design §2).
-   If two keys have the same hash (1 in 2^63), the first keeps the number and probing finds another.
+with `forget`. Rules:
+1. A number is derived from the node's key, so it is the same in every mount (design §2). If two
+   keys have the same hash (1 in 2^63), the first keeps the number and probing finds another.
 2. A lookup count changes only in `remember` and `forget`; at zero the number is dropped. The same
    number is derived again when the node is next used.
-3. No await in this file: count and table change together. 4. A node that left the storage keeps its
-number while the kernel holds it: the file system finds
+3. No await in this file: count and table change together.
+4. A node that left the storage keeps its number while the kernel holds it: the file system finds
    the node and raises an error, instead of mistaking it for another one.
 5. `renew` gives a key another number while the kernel still holds the old one, which continues to
    refer to the same key. Users always see the first number (`shown`). The key keeps its last number

@@ -6,12 +6,13 @@ directory it is.
 Theory. Names depend on all members of a directory (clashes), but most changes affect no clash: a
 new asset is the newest and renames no other, and no other asset wanted a removed name. So a roster
 is built whole once, oldest first, and keeps the names that some asset wanted and did not get
-(*contested*). A change is applied alone if it provably gives the same result as a rebuild: 1. an
-asset whose name, age and transformation stay the same keeps its names; 2. a new asset gets free
-names if it is newer than all others; if it is not, only if it gets its
+(*contested*). A change is applied alone if it provably gives the same result as a rebuild:
+1. an asset whose name, age and transformation stay the same keeps its names;
+2. a new asset gets free names if it is newer than all others; if it is not, only if it gets its
    first choice, since then no newer asset wanted that name;
-3. a removed asset is deleted if its names are its first choice and are not contested. For every
-other change `change` returns False: rebuild. A change costs what it changes, not the directory.
+3. a removed asset is deleted if its names are its first choice and are not contested.
+For every other change `change` returns False: rebuild. A change costs what it changes, not the
+directory.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+"""What all calls on one tree share: its names, inodes, sizes and times.
+
+Makes these tables once and passes each the others that it needs; decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from up42fs.catalog.index import Index
+from up42fs.fs.branches.branches import Branches
+from up42fs.fs.control import VirtualFiles
+from up42fs.fs.files.sizes import Sizes
+from up42fs.fs.files.versions import Versions
+from up42fs.fs.sidecars.overlay import Overlay
+from up42fs.fs.sidecars.tree import Sidecars
+from up42fs.fs.tree.inodes import InodeTable
+from up42fs.fs.tree.layout import Layout
+from up42fs.fs.tree.moments import Moments
+from up42fs.fs.tree.nodes import ROOT, Node, inode_of
+from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.store.store import FileStore
+
+
+class WholeTree:
+    """The tables of one tree.
+
+    With `tag_directories` titles and tags can be edited. With `overlay` sidecars of images can be
+    written, and are shown beside them.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        files: FileStore,
+        virtual: VirtualFiles,
+        branches: Branches | None = None,
+        *,
+        tag_directories: TagDirectories | None = None,
+        overlay: Overlay | None = None,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.index = index
+        self.files = files
+        self.virtual = virtual
+        self.branches = branches or Branches(index)
+        self.tag_directories = tag_directories
+        self.layout = Layout(index, virtual.names(), self.branches.all, tag_directories)
+        self.sidecars = Sidecars(overlay, self.layout) if overlay is not None else None
+        self.sizes = Sizes(index, files, self.branches.registry, clock)
+        self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
+        self.versions = Versions(self.inodes)
+        self.moments = Moments(index, self.branches.transformations)
+        self.clock = clock
