@@ -195,3 +195,45 @@ async def test_leases_are_bounded_and_droppable(
     book.drop_all()
     await book.get("1")
     assert len(signer.calls) == MOST_LEASES + 3
+
+
+async def test_a_link_given_away_works_for_a_while(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    signer = Signer()
+    book = leases(nursery, signer)
+    began_s = trio.current_time()
+    first = await book.lasting("a", 15)
+    while trio.current_time() < began_s + 3 * signer.life_s:
+        lease = await book.lasting("a", 15)
+        assert lease.expires_at_s - trio.current_time() >= 14
+        await trio.sleep(0.5)
+    # The same link until its renewal is due, however many ask.
+    assert len(signer.calls) <= 5
+    assert first.life_s == signer.life_s
+
+
+async def test_a_short_link_is_given_away_in_its_first_two_thirds(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    signer = Signer(life_s=3.0, takes_s=0.01)
+    book = leases(nursery, signer)
+    for _ in range(200):
+        lease = await book.lasting("a", 15)
+        assert lease.expires_at_s - trio.current_time() >= 0.98
+        await trio.sleep(0.05)
+    assert len(signer.calls) <= 6  # 10 s
+
+
+async def test_a_link_that_still_works_is_given_away_while_up42_is_down(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    signer = Signer()
+    book = leases(nursery, signer)
+    first = await book.lasting("a", 15)
+    await trio.sleep(290)
+    signer.error = Unavailable("UP42 is down")
+    assert (await book.lasting("a", 15)).url == first.url
+    await trio.sleep(20)
+    with pytest.raises(Unavailable):
+        await book.lasting("a", 15)

@@ -188,3 +188,24 @@ def test_any_characters_are_answered(names: list[str]) -> None:
             assert world.fs.gauges() == before
 
     trio.run(ask)
+
+
+async def test_a_place_is_resolved_once_for_several_calls(world: World) -> None:
+    paths, before = Paths(world.fs), world.fs.gauges()
+    async with paths.at("/") as place:
+        assert place.attributes.is_dir
+        assert {entry.name for entry in await place.entries()} >= {"orders", "assets"}
+    async with paths.at("/tags/köln") as place:
+        assert list(await place.listing()) == ["asset1.zip"]
+        assert not place.has_link
+        with pytest.raises(InvalidArgument, match="no link"):
+            await place.link(10)
+    async with paths.at("/assets/asset1.zip") as place:
+        assert place.has_link
+        assert (await place.stat()).size == place.attributes.size == 1001
+        async with place.opened() as file:
+            assert await file.read(0, 4) == content(ONE.id, 0, 4)
+    with pytest.raises(NotFound, match="/assets/absent: there is no absent"):
+        async with paths.at("/assets/absent"):
+            raise AssertionError("it does not exist")
+    assert world.fs.gauges() == before

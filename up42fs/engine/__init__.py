@@ -27,6 +27,6 @@ Rules for its users.
 """
 
 from up42fs.engine.engine import Engine
-from up42fs.engine.paths import Entry, OpenedFile, Paths
+from up42fs.engine.paths import Entry, OpenedFile, Paths, Place
 
-__all__ = ["Engine", "Entry", "OpenedFile", "Paths"]
+__all__ = ["Engine", "Entry", "OpenedFile", "Paths", "Place"]

@@ -28,7 +28,7 @@ from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
-from up42fs.types import Bytes
+from up42fs.types import Bytes, SignedUrl, Version
 from up42fs.visible import visible
 
 T = TypeVar("T")
@@ -63,6 +63,11 @@ class OpenedFile:
         self.path = path
         self.size = opened.size
 
+    @property
+    def version(self) -> Version | None:
+        """What the object store calls this version; None before the first read, or if nothing."""
+        return self._filesystem.open_files.version(self._opened.handle)
+
     async def read(self, offset: int, size: int) -> Bytes:
         """Return the bytes [offset, offset + size), fewer only at the end of the file.
 
@@ -70,6 +75,97 @@ class OpenedFile:
         """
         with _named(self.path), within(READ_TIMEOUT_S, f"no bytes in {READ_TIMEOUT_S:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)
+        raise AssertionError("the deadline raises")
+
+
+class Place:
+    """A path that was resolved once, for several calls; valid until its context ends.
+
+    `attributes` are those of the lookup: a size that UP42 does not report is 0, and `stat` learns
+    it. Its methods raise like those of `Paths`.
+    """
+
+    def __init__(self, filesystem: Filesystem, path: str, attributes: Attributes) -> None:
+        self._filesystem = filesystem
+        self.path = path
+        self.attributes = attributes
+
+    @property
+    def has_link(self) -> bool:
+        """Whether UP42 signs links to this file; members of archives and documents have none."""
+        return self._filesystem.has_link(self.attributes.inode)
+
+    async def stat(self) -> Attributes:
+        """Return the attributes, with the size."""
+        return await self._call(self._filesystem.getattr)
+
+    async def link(self, lasts_s: float) -> SignedUrl:
+        """Return a presigned link that works for `lasts_s` more seconds, if links last so long.
+
+        Every caller gets the same link until it has to be renewed.
+        """
+        return await self._call(lambda inode: self._filesystem.link(inode, lasts_s))
+
+    async def entries(self) -> list[Entry]:
+        """Return the names in a directory and what they are."""
+        found: list[Any] = []
+        await self._list(self._filesystem.list_names, found)
+        return list(map(Entry._make, found))
+
+    async def listing(self) -> dict[str, Attributes]:
+        """Return the names in a directory with their attributes, without requests for sizes."""
+        found: list[Any] = []
+        try:
+            await self._list(self._filesystem.readdir, found)
+        finally:
+            for _, attributes in found:
+                self._filesystem.forget(attributes.inode, 1)
+        return dict(found)
+
+    @asynccontextmanager
+    async def opened(
+        self, *, program: str = "?", is_trusted: bool = True
+    ) -> AsyncIterator[OpenedFile]:
+        """Open the file for reading, and close it on exit.
+
+        For programs of untrusted users documents leave out what is private.
+        """
+        filesystem = self._filesystem
+        opened = await self._call(
+            lambda inode: filesystem.open(inode, 0, program, is_trusted=is_trusted)
+        )
+        try:
+            yield OpenedFile(filesystem, self.path, opened)
+        finally:
+            filesystem.release(opened.handle)
+
+    async def _list(self, read: Callable[..., None], found: list[Any]) -> None:
+        """Append the entries of a directory to `found`, without their offsets."""
+        reached = 0
+
+        def take(*entry: Any) -> bool:
+            nonlocal reached
+            if len(found) >= most:
+                return False
+            *told, reached = entry
+            found.append(told)
+            return True
+
+        handle = await self._call(self._filesystem.opendir, LISTING_TIMEOUT_S)
+        try:
+            for most in itertools.count(BATCH_ENTRIES, BATCH_ENTRIES):
+                read(handle, reached, take)
+                if len(found) < most:
+                    return
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._filesystem.releasedir(handle)
+
+    async def _call(
+        self, work: Callable[[int], Awaitable[T]], timeout_s: float = METADATA_TIMEOUT_S
+    ) -> T:
+        with _named(self.path), within(timeout_s, f"no answer in {timeout_s:.0f} s; try again"):
+            return await work(self.attributes.inode)
         raise AssertionError("the deadline raises")
 
 
@@ -89,9 +185,8 @@ class Paths:
 
     async def entries(self, path: str) -> list[Entry]:
         """Return the names in a directory and what they are; raises like `stat`."""
-        found: list[Any] = []
-        await self._list(path, self.filesystem.list_names, found)
-        return list(map(Entry._make, found))
+        async with self.at(path) as place:
+            return await place.entries()
 
     async def listing(self, path: str) -> dict[str, Attributes]:
         """Return the names in a directory with their attributes, as `ls -l` wants them.
@@ -99,13 +194,8 @@ class Paths:
         Sends no request for sizes: a file whose `attr_ttl_s` is 0 has an unknown one, which `stat`
         learns. Raises like `stat`.
         """
-        found: list[Any] = []
-        try:
-            await self._list(path, self.filesystem.readdir, found)
-        finally:
-            for _, attributes in found:
-                self.filesystem.forget(attributes.inode, 1)
-        return dict(found)
+        async with self.at(path) as place:
+            return await place.listing()
 
     @asynccontextmanager
     async def opened(self, path: str, *, program: str = "?") -> AsyncIterator[OpenedFile]:
@@ -138,27 +228,17 @@ class Paths:
         async with self._at(path, work) as attributes:
             return attributes
 
-    async def _list(self, path: str, read: Callable[..., None], found: list[Any]) -> None:
-        """Append the entries of a directory to `found`, without their offsets."""
-        reached = 0
-
-        def take(*entry: Any) -> bool:
-            nonlocal reached
-            if len(found) >= most:
-                return False
-            *told, reached = entry
-            found.append(told)
-            return True
-
-        async with self._at(path, self.filesystem.opendir, LISTING_TIMEOUT_S) as handle:
-            try:
-                for most in itertools.count(BATCH_ENTRIES, BATCH_ENTRIES):
-                    read(handle, reached, take)
-                    if len(found) < most:
-                        return
-                    await trio.lowlevel.checkpoint()
-            finally:
-                self.filesystem.releasedir(handle)
+    @asynccontextmanager
+    async def at(self, path: str) -> AsyncIterator[Place]:
+        """Resolve a path once, for several calls; raises NotFound, or like `stat`."""
+        held: list[int] = []
+        try:
+            with _named(path):
+                found = await self._walk(path, held)
+            yield Place(self.filesystem, path, found)
+        finally:
+            for inode in held:
+                self.filesystem.forget(inode, 1)
 
     @asynccontextmanager
     async def _at(
@@ -185,16 +265,23 @@ class Paths:
     async def _work(
         self, path: str, work: Callable[[int], Awaitable[T]], timeout_s: float, held: list[int]
     ) -> T:
-        inode = ROOT_INODE
-        with within(LISTING_TIMEOUT_S, f"not found in {LISTING_TIMEOUT_S:.0f} s; try again"):
-            for name in parts_of(path):
-                found = await self.filesystem.lookup(inode, name)
-                if isinstance(found, Absent):
-                    raise NotFound(f"there is no {visible(name)}")
-                inode = found.inode
-                held.append(inode)
+        inode = (await self._walk(path, held)).inode
         with within(timeout_s, f"no answer in {timeout_s:.0f} s; try again"):
             return await work(inode)
+        raise AssertionError("the deadline raises")
+
+    async def _walk(self, path: str, held: list[int]) -> Attributes:
+        """Look up each name of a path; append the inodes that are to be given back to `held`."""
+        reached: Attributes | None = None
+        with within(LISTING_TIMEOUT_S, f"not found in {LISTING_TIMEOUT_S:.0f} s; try again"):
+            for name in parts_of(path):
+                parent = reached.inode if reached else ROOT_INODE
+                found = await self.filesystem.lookup(parent, name)
+                if isinstance(found, Absent):
+                    raise NotFound(f"there is no {visible(name)}")
+                held.append(found.inode)
+                reached = found
+            return reached or await self.filesystem.getattr(ROOT_INODE)
         raise AssertionError("the deadline raises")
 
 

@@ -52,6 +52,7 @@ from up42fs.fs.tree.layout import Change, is_id
 from up42fs.fs.tree.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
+    LINKED_KINDS,
     REFRESH,
     STORED_KINDS,
     Absent,
@@ -65,7 +66,7 @@ from up42fs.fs.tree.nodes import (
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
-from up42fs.types import Bytes
+from up42fs.types import Bytes, SignedUrl
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
 #: in any case.
@@ -258,6 +259,22 @@ class Filesystem:
         if node.kind is Kind.ASSET:
             self.naming.opened(opened.handle, node.id)
         return opened
+
+    def has_link(self, inode: int) -> bool:
+        """Whether UP42 signs links to this very file."""
+        return self._node(inode).kind in LINKED_KINDS
+
+    async def link(self, inode: int, lasts_s: float) -> SignedUrl:
+        """Return a link to the file that works for `lasts_s` more seconds, if links last so long.
+
+        It is the one that this program's own reads use. Raises InvalidArgument, or another
+        `Up42fsError` if UP42 signs none.
+        """
+        node = self._node(inode)
+        if node.kind not in LINKED_KINDS:
+            raise InvalidArgument(f"UP42 signs no link to {node.kind.value} {node.id}")
+        await self.tree.layout.prepare(node)
+        return await self.tree.files.link(node.id, lasts_s)
 
     def readlink(self, inode: int) -> bytes:
         """Return a link's target, and look for changes; raises InvalidArgument."""

@@ -49,7 +49,7 @@ from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
-from up42fs.types import ByteRange, Signer, Version
+from up42fs.types import ByteRange, SignedUrl, Signer, Version
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,14 @@ class FileStore:
     async def ensure_link(self, object_id: str) -> None:
         """Ensure that a valid link to the object exists; raises an `Up42fsError`."""
         await self._leases.get(object_id)
+
+    async def link(self, object_id: str, lasts_s: float) -> SignedUrl:
+        """Return a link for another program, which works for `lasts_s` seconds more if it can.
+
+        All callers and all reads of an object share its links. Raises an `Up42fsError`.
+        """
+        lease = await self._leases.lasting(object_id, lasts_s)
+        return SignedUrl(lease.url, self._leases.remaining_s(lease))
 
     def start_ahead(
         self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None

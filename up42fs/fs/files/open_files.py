@@ -21,7 +21,7 @@ from up42fs.readahead.folder.walk import Visit
 from up42fs.readahead.tuning import Reading, reading_of
 from up42fs.store.handle import OpenFile
 from up42fs.store.store import FileStore
-from up42fs.types import ByteRange, Bytes
+from up42fs.types import ByteRange, Bytes, Version
 
 
 class _Pages:
@@ -73,6 +73,11 @@ class StoredFile:
         self._is_read = False
         self._is_head_read = False
         self._visit: Visit | None = None
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first answer pinned; None before it."""
+        return self._file.version
 
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """Like `read` of bytes in memory that were read before; None for all other reads."""
@@ -205,6 +210,11 @@ class OpenFiles:
         """The open sidecar of a handle; None for other handles."""
         file = self._open[handle]
         return file if isinstance(file, OpenSidecar) else None
+
+    def version(self, handle: int) -> Version | None:
+        """The version of a stored file that was read; else None."""
+        file = self._open.get(handle)
+        return file.version if isinstance(file, StoredFile) else None
 
     def read_again(self, handle: int, offset: int, size: int) -> memoryview | None:
         """Like `read` of a file's bytes that were read before and are in memory; else None."""

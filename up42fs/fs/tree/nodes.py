@@ -100,6 +100,8 @@ BRANCH_KINDS = frozenset(
 )
 #: Files whose bytes are in UP42 storage.
 STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
+#: Files that UP42 signs a link to.
+LINKED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 
 
 class Attributes(NamedTuple):

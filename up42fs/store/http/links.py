@@ -22,6 +22,7 @@ from functools import partial
 import trio
 
 from up42fs.deadlines import boottime_s, patient_s
+from up42fs.errors import Up42fsError
 from up42fs.flights import Flights
 from up42fs.net.expiry import renew_ahead_s
 from up42fs.store.http.tally import Tallies
@@ -30,6 +31,8 @@ from up42fs.types import Signer
 #: The longest that one signing may take, retries included; and the pause after a failed renewal.
 SIGN_TIMEOUT_S = patient_s(30.0)
 RENEWAL_PAUSE_S = patient_s(5.0)
+#: The share of its life that a link must have left if it is given to another program.
+LEAST_SHARE = 1 / 3
 #: Leases kept; the least recently used are evicted first.
 MOST_LEASES = 4096
 
@@ -41,6 +44,7 @@ class Lease:
     url: str = field(repr=False)
     expires_at_s: float
     renew_at_s: float
+    life_s: float = math.inf
 
 
 class Leases:
@@ -68,13 +72,41 @@ class Leases:
 
     async def get(self, object_id: str) -> Lease:
         """Return a lease that should work now; raises the signer's `Up42fsError`."""
+        return self._current(object_id, 0.0) or await self._signed(object_id)
+
+    async def lasting(self, object_id: str, lasts_s: float) -> Lease:
+        """Return a lease that works for `lasts_s` seconds more, or for a third of a short life.
+
+        If no new link can be had, one that still works is returned; raises like `get`.
+        """
+        lease = self._current(object_id, lasts_s)
+        if lease is not None:
+            return lease
+        try:
+            return await self._signed(object_id)
+        except Up42fsError:
+            lease = self._current(object_id, 0.0)
+            if lease is None:
+                raise
+            return lease
+
+    def remaining_s(self, lease: Lease) -> float:
+        """Seconds until the lease expires."""
+        return lease.expires_at_s - self._clock()
+
+    def _current(self, object_id: str, lasts_s: float) -> Lease | None:
         lease = self._leases.get(object_id)
         now_s = self._clock()
-        if lease is not None and now_s < lease.expires_at_s:
-            self._leases.move_to_end(object_id)
-            if now_s >= lease.renew_at_s:
-                self._signings.start(object_id, partial(self._renew, object_id))
-            return lease
+        if lease is None:
+            return None
+        if now_s + min(lasts_s, lease.life_s * LEAST_SHARE) >= lease.expires_at_s:
+            return None
+        self._leases.move_to_end(object_id)
+        if now_s >= lease.renew_at_s:
+            self._signings.start(object_id, partial(self._renew, object_id))
+        return lease
+
+    async def _signed(self, object_id: str) -> Lease:
         return await self._signings.join(object_id, partial(self._renew, object_id))
 
     def discard(self, object_id: str, lease: Lease) -> None:
@@ -105,7 +137,7 @@ class Leases:
             raise
         life_s = signed.lifetime_s if math.isfinite(signed.lifetime_s) else 0.0
         ends_s = asked_at_s + life_s
-        lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s))
+        lease = Lease(signed.url, ends_s, ends_s - renew_ahead_s(life_s), life_s)
         self._keep(object_id, lease)
         return lease
 
