@@ -20,7 +20,7 @@ from up42fs.api.auth import TokenSource
 from up42fs.api.links import NextLink
 from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Memo, Page, StacPage
-from up42fs.api.transport import Answer, ApiTransport, Call, Limits
+from up42fs.api.transport import ApiTransport, Call, Limits
 from up42fs.config.quantities import show_count
 from up42fs.errors import InvalidAnswer
 from up42fs.metrics import Metrics
@@ -145,11 +145,9 @@ class Client:
         return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
     async def order_document(self, order_id: str) -> dict[str, Any]:
-        """The JSON object of `order`."""
         return await self._get(f"reading order {order_id}", f"/v2/orders/{links.segment(order_id)}")
 
     async def asset_document(self, asset_id: str) -> dict[str, Any]:
-        """The JSON object of `asset`."""
         return await self._get(
             f"reading asset {asset_id}", f"/v2/assets/{links.segment(asset_id)}/metadata"
         )
@@ -163,7 +161,7 @@ class Client:
         """
         operation = f"signing a link for asset {asset_id}"
         url = f"{self._api_url}{links.signing_path(asset_id)}"
-        answer = await self._send(Call(operation, "POST", url, bearer=self._tokens))
+        answer = await self._transport.fetch(Call(operation, "POST", url, bearer=self._tokens))
         link = answer.document.get("url")
         if not isinstance(link, str) or not links.is_safe_link(link, self._api_url):
             raise InvalidAnswer(
@@ -189,7 +187,7 @@ class Client:
         operation = f"changing title or tags of asset {asset_id}"
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
         call = Call(operation, "POST", url, json=body, bearer=self._tokens, once=True)
-        document = (await self._send(call)).document
+        document = (await self._transport.fetch(call)).document
         return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
     # STAC (contract §5)
@@ -212,7 +210,7 @@ class Client:
         """`GET .../collections/{id}` (§5.2)."""
         operation = f"reading STAC collection {collection_id}"
         url = f"{self._stac_url}/collections/{links.segment(collection_id)}"
-        answer = await self._send(self._stac_call(operation, NextLink(url)))
+        answer = await self._transport.fetch(self._stac_call(operation, NextLink(url)))
         found = schema.parse_collection(answer.document, self._api_url)
         return _only(found, answer.document, collection_id, "STAC collection")
 
@@ -236,7 +234,7 @@ class Client:
             refused_at_times=True,
             once=True,
         )
-        document = (await self._send(call)).document
+        document = (await self._transport.fetch(call)).document
         found = schema.parse_item(document, self._api_url)
         return _only(found, document, item_id, "STAC item")
 
@@ -307,10 +305,7 @@ class Client:
         self, operation: str, path: str, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         call = Call(operation, "GET", self._api_url + path, params=params, bearer=self._tokens)
-        return (await self._send(call)).document
-
-    async def _send(self, call: Call) -> Answer:
-        return await self._transport.fetch(call)
+        return (await self._transport.fetch(call)).document
 
     def _page(
         self,
@@ -331,7 +326,7 @@ class Client:
         params: Mapping[str, Any] | None,
         rows: tuple[str, Callable[[object], T | None]],
     ) -> StacPage[T]:
-        document = (await self._send(self._stac_call(operation, link, params))).document
+        document = (await self._transport.fetch(self._stac_call(operation, link, params))).document
         key, parse_row = rows
         # Some servers write null for an empty list.
         content = [] if document.get(key, "") is None else document.get(key)

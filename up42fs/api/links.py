@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
@@ -161,7 +161,7 @@ def next_link(
     `sent_body` is the body of this page's request (None for GET), `at` its URL; a link with `merge`
     adds to the body. Raises InvalidAnswer if the link leaves the API's host or cannot be followed.
     """
-    found = _rel_next(links)
+    found = next(_related(links, "next", most=None), None)
     if found is None:
         return None
     url = _on_own_origin(found.get("href"), api_url, links, at)
@@ -184,13 +184,13 @@ def _is_sendable(value: object) -> bool:
     return True
 
 
-def _rel_next(links: object) -> Mapping[str, Any] | None:
-    if not isinstance(links, Sequence) or isinstance(links, str):
-        return None
-    for link in links:
-        if isinstance(link, Mapping) and link.get("rel") == "next":
-            return link
-    return None
+def _related(
+    links: object, *relations: str, most: int | None = _MOST_LINKS
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the links of one of these `relations` among the first `most` links of a document."""
+    for link in links[:most] if isinstance(links, list | tuple) else ():
+        if isinstance(link, Mapping) and link.get("rel") in relations:
+            yield link
 
 
 def _on_own_origin(href: object, api_url: str, links: object, at: str | None) -> str:
@@ -204,16 +204,8 @@ def _on_own_origin(href: object, api_url: str, links: object, at: str | None) ->
     return f"{api_url.rstrip('/')}{found.path}{query}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Below:
-    """An API resource: its path below the API's address."""
-
-    path: str
-    query: str
-
-
-def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below | str:
-    """Return the API resource that a link names, or the reason why it names none."""
+def _below_api(href: str, api_url: str, links: object, at: str | None) -> SplitResult | str:
+    """Return a link with its path below the API's address, or why it is no link of the API."""
     parts = _resolve(href, at or api_url + "/")
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         return f"its link is not a web address of at most {MOST_LINK} characters"
@@ -229,7 +221,7 @@ def _below_api(href: str, api_url: str, links: object, at: str | None) -> _Below
     path = parts.path
     if prefix and path.startswith(prefix + "/"):
         path = path[len(prefix) :]
-    return _Below(path, parts.query) if path.startswith("/") else "its link has no path"
+    return parts._replace(path=path) if path.startswith("/") else "its link has no path"
 
 
 def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
@@ -237,9 +229,7 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
     if host in _PUBLIC_HOSTS:
         # Each region has its own API; neither is a gateway to the other.
         return None if api.hostname in _PUBLIC_HOSTS else ""
-    for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
-        if not isinstance(link, Mapping) or link.get("rel") not in ("self", "root"):
-            continue
+    for link in _related(links, "self", "root"):
         parts = _split(str(link.get("href")))
         if parts is not None and parts.hostname == host and _STAC_PATH in parts.path:
             return parts.path[: parts.path.index(_STAC_PATH)]
@@ -248,11 +238,8 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
 
 def _self_of(links: object) -> str | None:
     """The address in a document's `self` link."""
-    for link in links[:_MOST_LINKS] if isinstance(links, list | tuple) else ():
-        if isinstance(link, Mapping) and link.get("rel") == "self":
-            href = link.get("href")
-            return href if isinstance(href, str) and href.startswith("http") else None
-    return None
+    href = next(_related(links, "self"), {}).get("href")
+    return href if isinstance(href, str) and href.startswith("http") else None
 
 
 def _resolve(href: str, at: str) -> SplitResult | None:

@@ -19,7 +19,6 @@ import math
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 
 import httpcore
 import httpx
@@ -49,12 +48,11 @@ class Reached:
         self.is_local = is_loopback(httpx.URL(url).host)
 
 
-class Guarded(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that an API may have; TCP only, the one kind of connection needed."""
+class _Backend(httpcore.AsyncNetworkBackend):
+    """Connects by TCP, the one kind of connection needed, within httpcore's timeout."""
 
-    def __init__(self, reached: Reached | None = None) -> None:
-        self._backend = httpcore.TrioBackend()
-        self._reached = reached
+    def __init__(self) -> None:
+        self._tcp = httpcore.TrioBackend()
 
     async def connect_tcp(
         self,
@@ -64,19 +62,35 @@ class Guarded(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: _Options = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to `host`; raises ConnectError if it has no address that may be used."""
         with trio.move_on_after(math.inf if timeout is None else timeout):
-            addresses = await _resolve(host, port)
-            usable = [one for one in addresses if may_connect(one, local=True)]
-            if numeric(host) is not None:
-                usable = addresses  # the user wrote the address
-            if not usable:
-                raise httpcore.ConnectError(
-                    f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
-                )
-            stream = await self._first(usable, port, local_address, socket_options)
-            return _Stream(stream, self._reached)
+            return await self._connect(host, port, local_address, socket_options)
         raise httpcore.ConnectTimeout
+
+    async def _connect(
+        self, host: str, port: int, local_address: str | None, options: _Options
+    ) -> httpcore.AsyncNetworkStream:
+        raise NotImplementedError
+
+
+class Guarded(_Backend):
+    """Connects to addresses that an API may have; raises ConnectError if there are none."""
+
+    def __init__(self, reached: Reached | None = None) -> None:
+        super().__init__()
+        self._reached = reached
+
+    async def _connect(
+        self, host: str, port: int, local_address: str | None, options: _Options
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await _resolve(host, port)
+        usable = [one for one in addresses if may_connect(one, local=True)]
+        if numeric(host) is not None:
+            usable = addresses  # the user wrote the address
+        if not usable:
+            raise httpcore.ConnectError(
+                f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
+            )
+        return _Stream(await self._first(usable, port, local_address, options), self._reached)
 
     async def _first(
         self, addresses: list[str], port: int, local_address: str | None, options: _Options
@@ -91,7 +105,7 @@ class Guarded(httpcore.AsyncNetworkBackend):
                 with trio.move_on_after(_STAGGER_S * place):
                     await failed[place - 1].wait()
             try:
-                stream = await self._backend.connect_tcp(
+                stream = await self._tcp.connect_tcp(
                     addresses[place], port, None, local_address, options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -135,36 +149,28 @@ class _Stream(httpcore.AsyncNetworkStream):
         return stream
 
 
-class Socks(httpcore.AsyncNetworkBackend):
-    """Connects through a SOCKS proxy."""
+class Socks(_Backend):
+    """Connects through a SOCKS proxy; raises ProxyError where the proxy does not connect."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self._backend = httpcore.TrioBackend()
+        super().__init__()
         self._proxy = proxy
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: _Options = None,
+    async def _connect(
+        self, host: str, port: int, local_address: str | None, options: _Options
     ) -> httpcore.AsyncNetworkStream:
-        """A stream that leads to `host`; raises ProxyError where the proxy does not connect."""
-        with trio.move_on_after(math.inf if timeout is None else timeout):
-            if self._proxy.scheme == "socks5":
-                host = (await _resolve(host, port))[0]
-            stream = await self._backend.connect_tcp(
-                self._proxy.host, self._proxy.port, None, local_address, socket_options
-            )
-            try:
-                await _shake(stream, host, port, self._proxy.login)
-            except BaseException:
-                with trio.CancelScope(shield=True), trio.move_on_after(1):
-                    await stream.aclose()
-                raise
-            return stream
-        raise httpcore.ConnectTimeout
+        if self._proxy.scheme == "socks5":
+            host = (await _resolve(host, port))[0]
+        stream = await self._tcp.connect_tcp(
+            self._proxy.host, self._proxy.port, None, local_address, options
+        )
+        try:
+            await _shake(stream, host, port, self._proxy.login)
+        except BaseException:
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await stream.aclose()
+            raise
+        return stream
 
 
 async def _shake(
@@ -221,18 +227,9 @@ class Routed(httpx.AsyncBaseTransport):
         return await self._pools[proxy].handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Close all connections."""
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.aclose()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.aclose()
 
     def _pool(self, proxy: Proxy | None) -> httpx.AsyncHTTPTransport:
         through = None

@@ -42,7 +42,6 @@ class Oddities:
         self._told: dict[str, set[str]] = {}
 
     def parse_asset(self, row: object) -> Asset | None:
-        """An asset (contract §2.2); None without an ID."""
         asset = schema.parse_asset(row)
         if asset is not None and isinstance(row, Mapping):
             for kind, sentence in of_asset(row, asset):
@@ -50,7 +49,6 @@ class Oddities:
         return asset
 
     def parse_order(self, row: object) -> Order | None:
-        """An order (contract §4.2); None without an ID."""
         order = schema.parse_order(row)
         if order is not None and isinstance(row, Mapping):
             name = row.get("displayName")

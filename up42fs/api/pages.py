@@ -31,6 +31,7 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from up42fs.api.links import NextLink
+from up42fs.api.schema import parse_count
 from up42fs.errors import InvalidAnswer, InvalidArgument, NotFound, Up42fsError
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset, Order
@@ -51,6 +52,8 @@ SEAM_SHARE = 14
 RESTARTS = 2
 
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 R = TypeVar("R", bound=Asset | Order | StacCollection | StacItem)
 
@@ -96,7 +99,7 @@ def parse_page(
 
     `number` and `size` are those of the request. Raises InvalidAnswer if `content` is no list.
     """
-    total = _count(document.get("totalElements"))
+    total = parse_count(document.get("totalElements"))
     content = document.get("content")
     if content is None and (document.get("empty") is True or total == 0):
         content = []
@@ -104,7 +107,7 @@ def parse_page(
         raise InvalidAnswer(
             "UP42 answered without a page of results; try again later, and check UP42_API_URL"
         )
-    said_size = _count(document.get("size")) or None
+    said_size = parse_count(document.get("size")) or None
     return Page(
         items=tuple(row for row in map(parse_row, content) if row is not None),
         number=number,
@@ -118,7 +121,7 @@ def parse_page(
 def _total_pages(
     document: Mapping[str, Any], rows: int, number: int, size: int, total: int | None
 ) -> int:
-    said = _count(document.get("totalPages"))
+    said = parse_count(document.get("totalPages"))
     if said:
         return said
     if total is not None:
@@ -128,14 +131,6 @@ def _total_pages(
     last = document.get("last")
     more = not last if isinstance(last, bool) else rows >= size
     return number + 2 if more else number + 1
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 @dataclass(slots=True)
@@ -165,7 +160,8 @@ async def crawl(
     memo = Memo() if memo is None else memo
     memo.total = None
     passes = _Passes(fetch, parallel, memo)
-    first, size = await _first_page(fetch, sizes)
+    first, size = await _first_accepted(lambda size: fetch(0, size, NEWEST_FIRST), sizes)
+    size = _effective(first, size)
     for number in range(PARALLEL_PASSES):
         start = first if number == 0 else await fetch(0, size, NEWEST_FIRST)
         async with aclosing(passes.parallel_pass(start, size)) as rows:
@@ -180,15 +176,16 @@ async def crawl(
             yield row
 
 
-async def _first_page(fetch: FetchPage[R], sizes: Sequence[int]) -> tuple[Page[R], int]:
+async def _first_accepted(
+    fetch: Callable[[int], Awaitable[A]], sizes: Sequence[int]
+) -> tuple[A, int]:
+    """The first page in the largest of `sizes` that UP42 does not refuse, and that size."""
     for size in sizes[:-1]:
         try:
-            page = await fetch(0, size, NEWEST_FIRST)
+            return await fetch(size), size
         except InvalidArgument:
             continue
-        return page, _effective(page, size)
-    page = await fetch(0, sizes[-1], NEWEST_FIRST)
-    return page, _effective(page, sizes[-1])
+    return await fetch(sizes[-1]), sizes[-1]
 
 
 def _effective(page: Page[R], size: int) -> int:
@@ -342,10 +339,6 @@ async def in_batches(rows: AsyncGenerator[T, None], most: int) -> AsyncGenerator
             yield batch
 
 
-A = TypeVar("A")
-B = TypeVar("B")
-
-
 async def gather(work: Callable[[A], Awaitable[B]], inputs: Sequence[A]) -> list[B]:
     """Run `work` on all inputs at once; return results in order, or raise the first error."""
     answers: dict[int, B] = {}
@@ -380,7 +373,7 @@ async def crawl_links(
     """
     yielded: set[str] = set()
     restarts = 0
-    page, limit = await _first_stac_page(fetch, limits)
+    page, limit = await _first_accepted(lambda limit: fetch(None, limit), limits)
     on_limit(limit)
     followed: set[str] = set()
     while True:
@@ -404,14 +397,3 @@ async def crawl_links(
             restarts += 1
             followed.clear()
             page = await fetch(None, limit)
-
-
-async def _first_stac_page(
-    fetch: FetchStacPage[R], limits: Sequence[int]
-) -> tuple[StacPage[R], int]:
-    for limit in limits[:-1]:
-        try:
-            return await fetch(None, limit), limit
-        except InvalidArgument:
-            continue
-    return await fetch(None, limits[-1]), limits[-1]

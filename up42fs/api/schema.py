@@ -48,7 +48,7 @@ def parse_asset(row: object) -> Asset | None:
         id=asset_id,
         name=_name(row.get("name")),
         title=_text(row.get("title")),
-        size=_size_bytes(row.get("size")),
+        size=parse_count(row.get("size")),
         created_at=created_at,
         updated_at=updated_at,
         tags=_strings(row.get("tags")),
@@ -261,7 +261,8 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text is not None))
 
 
-def _size_bytes(value: object) -> int | None:
+def parse_count(value: object) -> int | None:
+    """A number of bytes or rows: at least 0, and at most what SQLite can store."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

@@ -103,7 +103,6 @@ class Index:
         return self._unsized
 
     def count(self, status: CnamStatus) -> int:
-        """How many assets are in a CNAM status."""
         return len(self.ids_with_status(status))
 
     def is_transformed(self, asset_id: str) -> bool:
@@ -127,7 +126,6 @@ class Index:
         return self._groups.by_order.keys() | self._orders.keys()
 
     def has_order(self, order_id: str) -> bool:
-        """Whether an order is one of `order_ids`."""
         return order_id in self._groups.by_order or (
             not self.is_complete and order_id in self._orders
         )
@@ -137,19 +135,15 @@ class Index:
         return self._groups.by_tag.keys()
 
     def of_order(self, order_id: str) -> Iterable[Asset]:
-        """Assets of an order."""
         return self._pick(self.ids_of_order(order_id))
 
     def ids_of_order(self, order_id: str) -> Collection[str]:
-        """IDs of the assets of an order."""
         return self._groups.by_order.get(order_id, ())
 
     def ids_with_tag(self, tag: str) -> Collection[str]:
-        """IDs of the assets that carry a tag."""
         return self._groups.by_tag.get(tag, ())
 
     def ids_with_status(self, status: CnamStatus) -> Collection[str]:
-        """IDs of the assets in a CNAM status."""
         if self._made_groups is None:
             return self.assets.ids_with_status(status)
         return self._groups.by_status.get(status, ())
@@ -159,11 +153,9 @@ class Index:
         return self._orders.get(asset.order_id) if asset.order_id else None
 
     def with_tag(self, tag: str) -> Iterable[Asset]:
-        """Assets that carry a tag."""
         return self._pick(self.ids_with_tag(tag))
 
     def with_status(self, status: CnamStatus) -> Iterable[Asset]:
-        """Assets in a CNAM status."""
         return self._pick(self.ids_with_status(status))
 
     def complete(self) -> Delta:
@@ -316,7 +308,6 @@ _NO_GROUPS = _Groups()
 
 
 def _groups(asset: Asset | None) -> _Groups:
-    """The groups an asset is a member of."""
     if asset is None:
         return _NO_GROUPS
     orders = _NO_GROUPS.orders if asset.order_id is None else frozenset((asset.order_id,))

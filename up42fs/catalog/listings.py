@@ -110,7 +110,6 @@ class OwnAssets(OwnListing[Asset]):
         return self._rows(created_before=moment + timedelta(seconds=1))
 
     async def of_order(self, order_id: str) -> list[Asset]:
-        """The assets of one order."""
         # `search` matches names and titles, too (contract §2).
         return [row async for row in self._rows(search=order_id) if row.order_id == order_id]
 
@@ -136,7 +135,6 @@ class StacListing(Generic[Row]):
         self._parts: dict[str, Row | None] = {}
 
     async def everything(self) -> AsyncGenerator[Row, None]:
-        """Every row once."""
         parts: dict[str, Row | None] = {}
         async with aclosing(in_batches(self._client.all_collections(), BATCH)) as batches:
             async for batch in batches:

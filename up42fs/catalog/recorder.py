@@ -62,13 +62,11 @@ class Recorder:
         snapshot.on_rebuilt = self._rebuilt
 
     def note(self, delta: Delta) -> None:
-        """Remember the changes to write."""
         self._noted.assets |= delta.assets
         self._noted.orders |= delta.orders
         self._changed.set()
 
     def note_items(self, row: ItemRow) -> None:
-        """Remember the items of an asset to write."""
         self._noted.items[row.asset_id] = row
         self._changed.set()
 
@@ -82,7 +80,6 @@ class Recorder:
         self._changed.set()
 
     def note_size(self, row: SizeRow) -> None:
-        """Remember a learned size to write."""
         self._noted.sizes[row.object_id] = row
         self._changed.set()
 

@@ -209,7 +209,6 @@ class Sync:
                 await trio.sleep(PAUSE_AFTER_FAILURE_S)
 
     def is_synced(self, kind: ListingKind) -> bool:
-        """Whether a listing is complete."""
         return self._states[kind].synced
 
     def refresh_now(self) -> None:

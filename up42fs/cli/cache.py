@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command and its own subcommands."""
     parser = commands.add_parser(
         "cache",
         help="what is kept on disk: list, usage, clear, verify, pin, unpin",

@@ -33,7 +33,6 @@ Ctrl-C unmounts and ends the emulator."""
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "demo",
         help="mount sample storage, no account needed",

@@ -33,7 +33,6 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "doctor",
         help="find out what keeps up42fs from working well",

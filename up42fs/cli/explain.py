@@ -24,7 +24,6 @@ _SHADES = " ░▒▓█"
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "explain",
         help="what a file cost, and why",

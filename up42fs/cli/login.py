@@ -18,7 +18,6 @@ _PLACES = ("region", "api_url", "auth_url")
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add both commands."""
     parser = commands.add_parser(
         "login",
         help="sign in once, for all mounts to come",

@@ -20,7 +20,6 @@ _INTERVAL_S = 1.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "status",
         help="what a mount holds, did and costs",

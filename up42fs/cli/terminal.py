@@ -67,7 +67,6 @@ def say(*lines: str, to_error: bool = False, flush: bool = False) -> None:
 
 
 def say_json(document: object, indent: int | None = 2) -> None:
-    """Print a document as JSON."""
     say(*json.dumps(document, indent=indent).split("\n"))
 
 

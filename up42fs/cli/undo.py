@@ -17,7 +17,6 @@ from up42fs.model.intentions import Metadata
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "undo",
         help="take back edits of titles and tags",

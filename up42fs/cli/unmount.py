@@ -23,7 +23,6 @@ _LOOK_S = 2.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "unmount",
         help="take a mount away",

@@ -36,7 +36,6 @@ class Finding:
     names: tuple[str, ...] = ()
 
     def document(self) -> dict[str, str]:
-        """Return the finding as a JSON object."""
         return {
             "check": self.check,
             "level": self.level.value,
@@ -46,7 +45,6 @@ class Finding:
 
 
 def ok(check: str, words: str) -> Finding:
-    """All is well."""
     return Finding(check, Severity.OK, words)
 
 

@@ -155,7 +155,6 @@ class NodeAttributes:
         return self._index.assets.get(asset_id or "")
 
     def _described(self, node: Node) -> Node | None:
-        """The asset or order whose API object belongs to a node."""
         if node.kind in (Kind.ASSET, Kind.ORDER):
             return node
         asset_id = node.id.partition("/")[0]
@@ -173,7 +172,6 @@ class NodeAttributes:
         return xattrs.of_file(node.id, file.stac, file.name, file.item, asset, order)
 
     async def _whole_item(self, node: Node) -> StacItem | None:
-        """The item, with its document."""
         item = self._item(node)
         if item is None or item.document or self._transformed is None:
             return item

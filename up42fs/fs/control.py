@@ -48,7 +48,6 @@ class VirtualFiles:
             self._renderers[CHANGES] = changes
 
     def names(self) -> Iterable[str]:
-        """Names of all documents."""
         return self._renderers.keys()
 
     def render(self, name: str, *, is_trusted: bool = True) -> bytes:

@@ -43,7 +43,6 @@ class OpenDirectories:
         self._open: HandleTable[_Open] = HandleTable()
 
     def open(self, directory: Node) -> int:
-        """Freeze the listing of a prepared directory; return its handle."""
         listed = self._layout.children(directory)
         entries = list(listed.items())
         if self._tree.index.unsized:
@@ -102,7 +101,6 @@ class OpenDirectories:
                 break
 
     def close(self, handle: int) -> None:
-        """Close a directory handle."""
         self._open.pop(handle, None)
 
     def __len__(self) -> int:

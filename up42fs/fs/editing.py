@@ -59,7 +59,6 @@ class Editing:
     # attributes ----------------------------------------------------------------------------
 
     async def setxattr(self, inode: int, name: str, value: bytes) -> None:
-        """Set title or tags; raises an `Up42fsError`."""
         if not name.startswith(_OURS):
             raise Unsupported(f"UP42 has no place for the attribute {name}")
         node = self._fs.node(inode)
@@ -81,7 +80,6 @@ class Editing:
             await self._edits.change(asset.id, edit, f"{name} set")
 
     async def removexattr(self, inode: int, name: str) -> None:
-        """Clear title or tags; raises an `Up42fsError`."""
         node = self._fs.node(inode)
         if name not in self._fs.xattrs.known(node):
             raise NoAttribute(name)
@@ -145,7 +143,6 @@ class Editing:
         return self._fs.admit(directory, name, node)
 
     async def unlink(self, parent: int, name: str) -> None:
-        """Remove a tag from an asset."""
         directory, node = await self._fs.locate(parent, name)
         if directory.kind is not Kind.TAG or (node is not None and node.kind is not Kind.ASSET):
             raise ReadOnly("nothing can delete data; a link in tags/ is a tag and can be removed")
@@ -226,7 +223,6 @@ def _text(name: str, value: bytes) -> str:
 
 
 def _new_tag(name: str) -> str:
-    """The tag whose directory is called `name`."""
     tag = edits.check_tag(unicodedata.normalize("NFC", name))
     if names.safe_name(tag) != name:
         raise InvalidArgument(f"a tag {tag!r} would not be called {name!r} as a directory")

@@ -185,7 +185,6 @@ class Filesystem:
         return attributes
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
-        """Return a directory, and the node of `name` in it, or None."""
         directory = self._directory(parent)
         await self._listed(directory)
         found = await self._found(directory, name)
@@ -225,7 +224,6 @@ class Filesystem:
         self._dirs.read_names(handle, offset, take)
 
     def releasedir(self, handle: int) -> None:
-        """Close a directory handle."""
         self._dirs.close(handle)
 
     # files ---------------------------------------------------------------------------------
@@ -302,7 +300,6 @@ class Filesystem:
         return data
 
     def release(self, handle: int) -> None:
-        """Close a file handle."""
         self.open_files.release(handle)
         self.naming.closed(handle)
 
@@ -439,7 +436,6 @@ class Filesystem:
             self._outdated(directory)
 
     async def _found(self, directory: Node, name: str) -> Node | None:
-        """The node of `name` in a listed directory."""
         node = self._find(directory, name)
         if node is None and directory.kind is Kind.ORDERS and not self.tree.index.is_complete:
             # An order that UP42 does not list is known only through its assets.

@@ -36,19 +36,16 @@ class Naming:
         self._heads: dict[str, bytes] = {}
 
     def opened(self, handle: int, asset_id: str) -> None:
-        """Note that a handle of an asset was opened."""
         asset = self._index.assets.get(asset_id)
         if asset is not None and safe_name(asset.name) is None:
             self._handles[handle] = asset_id
             self._open[asset_id] += 1
 
     def signed(self, object_id: str, url: str) -> None:
-        """Note the link that was signed for an object."""
         if object_id in self._open:
             self._links[object_id] = url
 
     def read(self, handle: int, data: Bytes) -> None:
-        """Note the first bytes that a handle read."""
         asset_id = self._handles.get(handle)
         if asset_id is not None:
             self._heads[asset_id] = bytes(data[:HEAD_BYTES])

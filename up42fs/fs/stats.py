@@ -56,7 +56,6 @@ class Stats:
         return attributes._replace(ttl_s=0.0)
 
     def bare(self, node: Node) -> tuple[int, int]:
-        """Only inode and mode."""
         if node.kind not in FILE_KINDS:
             return self._inodes.number(node), self._dir_mode
         number = self._inodes.shown(self._inodes.number(node))

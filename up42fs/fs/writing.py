@@ -29,12 +29,10 @@ class Writing:
 
     @property
     def is_possible(self) -> bool:
-        """Whether anything can be written at all."""
         return self.keeps_sidecars or self._editing is not None
 
     @property
     def keeps_sidecars(self) -> bool:
-        """Whether sidecars can be written."""
         return self._fs.sidecars is not None
 
     # files ---------------------------------------------------------------------------------
@@ -61,7 +59,6 @@ class Writing:
             await sidecar.closed_by_writer()
 
     async def sync(self, handle: int) -> None:
-        """Store a sidecar's writes now."""
         sidecar = self._fs.open_files.sidecar_or_none(handle)
         if sidecar is not None:
             await sidecar.flush()

@@ -192,7 +192,6 @@ def of_order(order_id: str, order: Order | None) -> dict[str, str]:
 
 
 def of_tag(tag: str) -> dict[str, str]:
-    """Listed attributes of a tag's directory."""
     return {PREFIX + "kind": "tag", PREFIX + "name": tag, PREFIX + "tags": tag}
 
 

@@ -116,22 +116,18 @@ class Handlers(pyfuse3.Operations):
             supervise.report(self.drop, error)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Await `drop`."""
         self.drop(inode_list)
 
     @boundary(METADATA_DEADLINE_S, "getattr")
     async def attributes(self, inode: int) -> Attributes:
-        """Return an inode's attributes."""
         return await self._fs.getattr(inode)
 
     @_at_once
     async def getattr(self, inode: int, ctx: Caller) -> EntryAttributes:
-        """Convert `attributes`."""
         return self._entry(await self.attributes(inode))
 
     @_at_once
     async def readlink(self, inode: int, ctx: Caller) -> bytes:
-        """Return the target of a symbolic link."""
         return self._fs.readlink(inode)
 
     # directories ---------------------------------------------------------------------------
@@ -167,7 +163,6 @@ class Handlers(pyfuse3.Operations):
 
     @_at_once
     async def releasedir(self, fh: int) -> None:
-        """Release a listing."""
         self._fs.releasedir(fh)
 
     # files ---------------------------------------------------------------------------------
@@ -185,7 +180,6 @@ class Handlers(pyfuse3.Operations):
 
     @_at_once
     async def open(self, inode: int, flags: int, ctx: Caller) -> FileInfo:
-        """Convert `open_file`."""
         return _file_info(await self.open_file(inode, flags, ctx))
 
     def read_again(self, handle: int, offset: int, size: int) -> Bytes | None:
@@ -214,7 +208,6 @@ class Handlers(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Caller
     ) -> tuple[FileInfo, EntryAttributes]:
-        """Create a sidecar of an image."""
         attributes, opened = await self._writing.create(parent_inode, text_of(name))
         return _file_info(opened), self._entry(attributes)
 
@@ -250,7 +243,6 @@ class Handlers(pyfuse3.Operations):
 
     @_at_once
     async def statfs(self, ctx: Caller) -> StatvfsData:
-        """Convert `usage`."""
         data = StatvfsData()
         data.f_bsize = data.f_frsize = STATFS_BLOCK_BYTES
         data.f_blocks, data.f_bfree, data.f_files = await self.usage()
@@ -260,7 +252,6 @@ class Handlers(pyfuse3.Operations):
 
     @_metadata
     async def getxattr(self, inode: int, name: bytes, ctx: Caller) -> bytes:
-        """Return an extended attribute's value."""
         if name.startswith(_FOREIGN_XATTRS):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         is_trusted = self._privacy.trusts(ctx.uid)
@@ -268,7 +259,6 @@ class Handlers(pyfuse3.Operations):
 
     @_metadata
     async def listxattr(self, inode: int, ctx: Caller) -> list[bytes]:
-        """Return the names of the listed extended attributes."""
         names = await self._fs.listxattr(inode, is_trusted=self._privacy.trusts(ctx.uid))
         return [bytes_of(name) for name in names]
 
@@ -281,7 +271,6 @@ class Handlers(pyfuse3.Operations):
 
     @_metadata
     async def removexattr(self, inode: int, name: bytes, ctx: Caller) -> None:
-        """Clear an asset's title or tags."""
         await self._writing.editing.removexattr(inode, text_of(name))
 
     # edits ---------------------------------------------------------------------------------

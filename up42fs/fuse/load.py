@@ -60,7 +60,6 @@ class Places:
 
     @property
     def are_full(self) -> bool:
-        """Whether the next request must be held."""
         return self._taken >= MOST_WAITING
 
     def take(self) -> None:

@@ -54,18 +54,15 @@ class LibfuseNotices:
     """Sends through pyfuse3, which has a thread for names."""
 
     def forget_attributes(self, inode: int) -> None:
-        """See `Notices`."""
         try:
             pyfuse3.invalidate_inode(inode, attr_only=True)
         except OSError as error:
             log.debug("inode %d was not invalidated: %s", inode, error)
 
     def forget_name(self, parent: int, name: bytes) -> None:
-        """See `Notices`."""
         pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
     def forget_names(self, names: Iterable[Name]) -> None:
-        """See `Notices`."""
         for parent, name in names:
             with suppress(OSError):  # the kernel does not know the name
                 pyfuse3.invalidate_entry(parent, name)
@@ -87,17 +84,14 @@ class DeviceNotices:
         self._start()
 
     def forget_attributes(self, inode: int) -> None:
-        """See `Notices`."""
         self._send(protocol.forget_attributes(inode))
 
     def forget_name(self, parent: int, name: bytes) -> None:
-        """See `Notices`."""
         self._names.put((parent, name))
         if self._thread is None:
             self._start()
 
     def forget_names(self, names: Iterable[Name]) -> None:
-        """See `Notices`."""
         for parent, name in names:
             self._send(protocol.forget_name(parent, name))
 

@@ -130,7 +130,6 @@ def name(message: Buffer, length: int) -> bytes:
 
 
 def handle(message: Buffer) -> int:
-    """The handle of RELEASE and RELEASEDIR."""
     (number,) = _HANDLE.unpack_from(message, HEAD_BYTES)
     return int(number)
 
@@ -180,7 +179,6 @@ def xattr_size(message: Buffer) -> int:
 
 
 def xattr_name(message: Buffer, length: int) -> bytes:
-    """The name of the extended attribute in GETXATTR."""
     return bytes(message[HEAD_BYTES + _SIZE.size : length - 1])
 
 
@@ -194,7 +192,6 @@ def forgets(message: Buffer, request: RequestHead) -> Sequence[tuple[int, int]]:
 
 
 def reply_head(unique: int, size: int) -> bytes:
-    """The head of a reply of `size` bytes."""
     return _OUT.pack(OUT_BYTES + size, 0, unique)
 
 

@@ -93,7 +93,6 @@ class MountOptions:
     negotiates: bool = field(default_factory=lambda: os.environ.get(HANDSHAKE_VARIABLE) != "off")
 
     def to_fuse(self) -> set[str]:
-        """The options in libfuse's syntax."""
         options = {
             "rw" if self.writes else "ro", "nosuid", "nodev", "noatime", "default_permissions",
             f"fsname={self.source}", "subtype=up42fs",

@@ -327,7 +327,6 @@ def _holds(term: Term, asset: Asset, order: Order | None) -> bool:
 
 
 def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ...]:
-    """The values of an asset in one field."""
     order_names = (asset.order_id, order.display_name if order is not None else None)
     match field:
         case "text":

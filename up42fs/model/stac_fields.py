@@ -141,7 +141,6 @@ def license_of(sent: Mapping[str, Any]) -> str:
 
 
 def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """`row` without `keys`."""
     return {name: value for name, value in row.items() if name not in keys}
 
 

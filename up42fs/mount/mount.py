@@ -86,7 +86,6 @@ class _Mount:
         self._ending = Ending(lambda: self._session.take_away())
 
     async def run(self, on_ready: Callable[[], None], notes: list[str]) -> None:
-        """Mount, serve, unmount."""
         async with (
             Engine.open(
                 self._settings, place=self._mountpoint, about=self._about, starts=False

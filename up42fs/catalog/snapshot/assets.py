@@ -68,12 +68,10 @@ class AssetTable(Mapping[str, Asset]):
         return len(self._rows) + len(self._made)
 
     def put(self, asset: Asset) -> None:
-        """Add or replace an asset."""
         self._rows.pop(asset.id, None)
         self._made[asset.id] = asset
 
     def pop(self, asset_id: str) -> Asset | None:
-        """Remove and return an asset; None if there is none."""
         row = self._rows.pop(asset_id, None)
         return self._made.pop(asset_id, None) if row is None else self._columns.asset(row)
 
@@ -158,7 +156,6 @@ class AssetTable(Mapping[str, Asset]):
         return found
 
     def status(self, asset_id: str) -> CnamStatus | None:
-        """The CNAM status of an asset; None if there is no such asset."""
         row = self._rows.get(asset_id)
         if row is not None:
             return self._columns.status(row)

@@ -51,7 +51,6 @@ class Texts:
         return None if found == _NO_TEXT else found
 
     def all(self) -> list[str | None]:
-        """All texts."""
         bounds = pairwise([0, *self._ends])
         if self._text.isascii():
             text = self._text.decode("ascii")
@@ -92,7 +91,6 @@ class Columns(NamedTuple):
     shares: list[Shared]
 
     def asset(self, row: int) -> Asset:
-        """The asset of a row."""
         size = self.sizes[row]
         shared = self.shares[self.shared[row]]
         return Asset(
@@ -104,11 +102,9 @@ class Columns(NamedTuple):
         )  # fmt: skip
 
     def status(self, row: int) -> CnamStatus:
-        """The CNAM status of a row."""
         return STATUSES[self.statuses[row]]
 
     def content_type(self, row: int) -> str | None:
-        """The content type of a row."""
         return self.shares[self.shared[row]].content_type
 
 

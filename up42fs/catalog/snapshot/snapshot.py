@@ -213,7 +213,6 @@ class Snapshot:
                 self._suffer(error, reading=False)
 
     def close(self) -> None:
-        """Close the file."""
         with self._lock:
             if self._database is not None:
                 with suppress(sqlite3.Error):

@@ -97,7 +97,6 @@ def prepare(database: sqlite3.Connection) -> None:
 
 
 def table_of(kind: type[Asset] | type[Order]) -> str:
-    """The name of the table of assets, or of orders."""
     return "asset" if kind is Asset else "order_"
 
 
@@ -160,7 +159,6 @@ def _made(database: sqlite3.Connection, where: str = "") -> Iterator[Asset]:
 
 
 def read_orders(database: sqlite3.Connection) -> Iterator[Order]:
-    """All orders."""
     for (
         id_, name, status, kind, created_us, updated_us, words, *of
     ) in _select(database, Order):  # fmt: skip
@@ -180,7 +178,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def put(database: sqlite3.Connection, kind: type[Row], rows: Sequence[Row]) -> None:
-    """Write assets or orders."""
     names = _columns(kind)
     values = ([_value(getattr(row, name)) for name in names] for row in rows)
     insert(database, table_of(kind), values)

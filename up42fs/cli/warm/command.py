@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add the command."""
     parser = commands.add_parser(
         "warm",
         help="read files ahead of work, so that the cache has them",

@@ -33,7 +33,6 @@ class Job:
 
     @property
     def bytes(self) -> int:
-        """Bytes to read."""
         return sum(len(span) for span in self.spans)
 
 

@@ -37,12 +37,10 @@ def is_document(node: Node) -> bool:
 
 
 def document_of(directory: Node) -> Node:
-    """The node of a directory's footprints."""
     return Node(Kind.DOCUMENT, f"{PREFIX}{directory.kind.value}/{directory.id}")
 
 
 def directory_of(document: Node) -> Node:
-    """The directory whose footprints a document holds."""
     kind, _, id_ = document.id.removeprefix(PREFIX).partition("/")
     return Node(Kind(kind), id_)
 

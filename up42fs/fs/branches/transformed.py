@@ -98,7 +98,6 @@ class FileRegistry:
         return file
 
     def siblings(self, file_id: str) -> list[str]:
-        """IDs of all files of the same item."""
         file = self._files.get(file_id)
         if file is None:
             return []
@@ -136,7 +135,6 @@ class FileRegistry:
         return max(self._latest_ns.get(asset_id, 0), self._transformations.at_ns(asset_id))
 
     def is_held(self, file_id: str) -> bool:
-        """Whether a file is in memory."""
         return file_id in self._files
 
     def refill(self, items: Iterable[StacItem]) -> None:
@@ -423,6 +421,5 @@ def item_times(item: StacItem) -> tuple[datetime, datetime] | None:
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """Encode a document as a file."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"

@@ -137,7 +137,6 @@ class Edits:
         return self._failures.get(asset_id)
 
     def status(self) -> dict[str, object]:
-        """For `status.json`."""
         return {"made": len(self.journal.changes), "failed": dict(self._failures)}
 
     async def _run(self, wanted: Mapping[str, Edit], operation: Operation) -> None:

@@ -84,7 +84,6 @@ class Journal:
                 log.warning("a change is not in %s yet: %s", self._path, error)
 
     def render(self) -> bytes:
-        """The changes as JSON lines."""
         return b"".join(map(to_line, self._changes))
 
     def _append(self, path: Path, line: bytes) -> None:

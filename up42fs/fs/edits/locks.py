@@ -65,7 +65,6 @@ class Interlock:
                 _lock(self._descriptor, fcntl.F_UNLCK, place)
 
     def close(self) -> None:
-        """Release all locks."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

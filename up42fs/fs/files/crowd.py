@@ -44,15 +44,12 @@ class Watch:
 
     @property
     def ledger(self) -> Ledger:
-        """The accounts."""
         return self._ledger
 
     def is_crowd(self, program: str) -> bool:
-        """Whether `program` is a crowd."""
         return program in self._crowd
 
     def open(self, object_id: str, *, name: str, size: int, program: str) -> Watched:
-        """Account for the reads of a file that `program` opens."""
         account = self._ledger.open(object_id, name=name, size=size, program=program)
         if not self.is_crowd(program):
             return Watched(account, self._clock)

@@ -53,7 +53,6 @@ class Account:
             self.note_span(ByteRange(start, stop))
 
     def note_span(self, span: ByteRange) -> None:
-        """Record that the bytes of `span` were read."""
         self.spans.add(span)
         if self.spans.count > MOST_SPANS:
             self._simplify()
@@ -64,7 +63,6 @@ class Account:
             self.gap_bytes *= 4
 
     def describe(self) -> dict[str, Any]:
-        """The account as JSON types."""
         return {
             "name": self.name,
             "size": self.size,
@@ -86,7 +84,6 @@ class Ledger:
         self._accounts: LRUCache[str, Account] = LRUCache(MOST_FILES)
 
     def open(self, object_id: str, *, name: str, size: int, program: str) -> Account:
-        """Return the account of an object that `program` opens."""
         account = self._accounts.get(object_id)
         if account is None or account.size != size:
             account = self._accounts[object_id] = Account(name, size)

@@ -127,7 +127,6 @@ class StoredFile:
             self._siblings.read(self._visit, offset, stop)
 
     def close(self) -> None:
-        """Close the file."""
         if self._visit is not None and self._siblings is not None:
             self._siblings.closed(self._visit)
             self._visit = None
@@ -207,7 +206,6 @@ class OpenFiles:
         return sidecar
 
     def sidecar_or_none(self, handle: int) -> OpenSidecar | None:
-        """The open sidecar of a handle; None for other handles."""
         file = self._open[handle]
         return file if isinstance(file, OpenSidecar) else None
 
@@ -230,7 +228,6 @@ class OpenFiles:
         return await file.read(offset, size)
 
     def release(self, handle: int) -> None:
-        """Close a handle."""
         file = self._open.pop(handle, None)
         if isinstance(file, StoredFile):
             self._versions.release(file.inode)

@@ -68,14 +68,12 @@ class Siblings:
         self._counted: dict[str, int] = {}
 
     def looked_into(self, directory: Node) -> None:
-        """Note a lookup or a listing of `directory`."""
         self._recent[directory] = self._recent.get(directory)
         self._recent.move_to_end(directory)
         if len(self._recent) > MOST_DIRECTORIES:
             self._recent.popitem(last=False)
 
     def changed(self, directories: Iterable[Node]) -> None:
-        """Note that names of these directories changed."""
         self._street = None
         for directory in directories:
             if directory in self._recent:
@@ -98,7 +96,6 @@ class Siblings:
         self._act(self._decide.on_read(visit, start, stop, self._clock()))
 
     def closed(self, visit: Visit) -> None:
-        """Note that a handle that was read is closed."""
         self._act(self._decide.on_close(visit))
         self._count()
 

@@ -63,11 +63,9 @@ class Sizes:
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
     def node(self, object_id: str) -> Node:
-        """The node of a file in storage."""
         return Node(Kind.ASSET if object_id in self._index.assets else Kind.FILE, object_id)
 
     def known(self, node: Node) -> int | None:
-        """The size, None if unknown."""
         if node.kind is Kind.ASSET:
             return self._index.assets[node.id].size
         return self._registry.size(node.id)
@@ -111,7 +109,6 @@ class Sizes:
         return stamp_of(file.item) if file is not None else None
 
     def label(self, node: Node) -> str:
-        """The file's name in messages."""
         if node.kind is Kind.ASSET:
             asset = self._index.assets[node.id]
             return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
@@ -121,7 +118,6 @@ class Sizes:
         return file.label
 
     def name(self, node: Node) -> str:
-        """The file's own name, with its extension."""
         if node.kind is Kind.ASSET:
             return self._index.assets.wish(self._index.assets[node.id])
         file = self._registry.get(node.id)

@@ -164,7 +164,6 @@ class Versions:
                 yield shown.node
 
     def node_of(self, object_id: str) -> Node | None:
-        """The node with which an object was opened, None if it was not."""
         inodes = self._of_object.get(object_id)
         return self._shown[next(iter(inodes))].node if inodes else None
 
@@ -176,7 +175,6 @@ class Versions:
         return inode
 
     def size_of(self, node: Node) -> int | None:
-        """The size with which a node is open; None if it is not."""
         return self._sizes.get(self._inodes.number(node)) if self._sizes else None
 
     def older(self, inode: int, now: Attributes) -> Attributes:

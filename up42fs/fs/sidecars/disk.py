@@ -78,7 +78,6 @@ class OverlayDirectory:
         self._remove_dead_drafts()
 
     def scan(self) -> Scan:
-        """Scan the directory."""
         changed_ns = os.fstat(self._directory).st_mtime_ns
         if time.time_ns() - changed_ns < _STEP_NS:
             changed_ns = 0
@@ -140,12 +139,10 @@ class OverlayDirectory:
             os.unlink(name, dir_fd=self._directory)
 
     def free_bytes(self) -> int:
-        """Free space of the disk, in bytes."""
         found = os.fstatvfs(self._directory)
         return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
-        """Close the directory."""
         os.close(self._directory)
 
     def _remove_dead_drafts(self) -> None:
@@ -164,7 +161,6 @@ class OverlayDirectory:
 
 
 def state_of(descriptor: int) -> FileState:
-    """The state of an open file."""
     return _state(os.fstat(descriptor))
 
 

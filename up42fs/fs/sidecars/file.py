@@ -52,7 +52,6 @@ class Sidecar:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has open handles."""
         return self._handles > 0
 
     async def open(self, *, writable: bool = False, truncated: bool = False) -> OpenSidecar:
@@ -75,7 +74,6 @@ class Sidecar:
 
     @property
     def name(self) -> str:
-        """The name of the file it is stored in."""
         return kept_name(*self.key) or ""
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -91,7 +89,6 @@ class Sidecar:
             self.state = await self._overlay.run(write_all, self._held(), data, offset)
 
     async def truncate(self, size: int) -> None:
-        """Set its size to `size` bytes."""
         async with self._lock:
             self._overlay.make_room(max(0, size - self.state.size))
             await self._begin(is_empty=size == 0)
@@ -130,7 +127,6 @@ class Sidecar:
                 self._is_kept = False
 
     def closed(self) -> None:
-        """Note that a handle was closed."""
         self._handles -= 1
         if not self._handles:
             self.let_go()
@@ -222,7 +218,6 @@ class OpenSidecar:
         await self.sidecar.flush()
 
     def close(self) -> None:
-        """Close the handle."""
         self.sidecar.closed()
 
 

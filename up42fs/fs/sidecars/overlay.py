@@ -66,11 +66,9 @@ class Overlay:
                     self._take_over(scan)
 
     def get(self, owner: str, tag: Tag) -> Sidecar | None:
-        """The sidecar of an image; None if there is none."""
         return self._kept.get((owner, tag))
 
     def of(self, owner: str) -> Iterable[Sidecar]:
-        """All sidecars of an image."""
         return [self._kept[key] for key in sorted(self._by_owner.get(owner, ()))]
 
     def of_node(self, node_id: str) -> Sidecar | None:
@@ -79,7 +77,6 @@ class Overlay:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are no sidecars."""
         return not self._kept
 
     async def create(self, owner: str, tag: Tag) -> OpenSidecar:
@@ -92,7 +89,6 @@ class Overlay:
         return opened
 
     async def remove(self, sidecar: Sidecar) -> None:
-        """Remove a sidecar."""
         async with self._changing:
             await sidecar.discard()
             self.forget(sidecar)
@@ -122,7 +118,6 @@ class Overlay:
 
     @property
     def used_bytes(self) -> int:
-        """Size of all sidecars, in bytes."""
         return sum(sidecar.state.size for sidecar in self._kept.values())
 
     async def free_bytes(self) -> int:
@@ -133,7 +128,6 @@ class Overlay:
         return 0
 
     def status(self) -> dict[str, object]:
-        """The entry in `status.json`."""
         return {
             "directory": str(self.disk.path),
             "files": len(self._kept),

@@ -75,7 +75,6 @@ class Sidecars:
         return sidecar
 
     async def open(self, node: Node, flags: int) -> OpenSidecar:
-        """Open a sidecar."""
         return await self.of(node).open(
             writable=bool(flags & _WRITABLE), truncated=bool(flags & os.O_TRUNC)
         )
@@ -89,7 +88,6 @@ class Sidecars:
         return node_of(opened.sidecar), opened
 
     async def remove(self, node: Node) -> None:
-        """Remove a sidecar."""
         await self.overlay.remove(self.of(node))
 
     async def rename(
@@ -146,5 +144,4 @@ class Sidecars:
 
 
 def node_of(sidecar: Sidecar) -> Node:
-    """The node of a sidecar."""
     return Node(Kind.SIDECAR, sidecar.node_id)

@@ -126,7 +126,6 @@ class Attributes(NamedTuple):
 
     @property
     def is_dir(self) -> bool:
-        """Whether this is a directory."""
         return stat.S_ISDIR(self.mode)
 
 
