@@ -8,109 +8,55 @@ is read.
 
 from __future__ import annotations
 
+import re
+import struct
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
 from types import MappingProxyType
+
+from up42fs.archive.columns import Columns
+from up42fs.archive.member import (
+    MADE_UP,
+    ArchiveError,
+    DamagedError,
+    Member,
+    MemberKind,
+    Method,
+    NotAnArchiveError,
+    Refusal,
+    RefusalKind,
+    TooLargeError,
+)
+
+__all__ = [
+    "MADE_UP",
+    "MOST_ENTRIES",
+    "MOST_MEMBERS",
+    "ArchiveError",
+    "DamagedError",
+    "Member",
+    "MemberKind",
+    "Method",
+    "NotAnArchiveError",
+    "Refusal",
+    "RefusalKind",
+    "Table",
+    "TooLargeError",
+]
 
 #: Members that an archive may have; a larger one is refused as a whole, with one clear error.
 MOST_MEMBERS = 100_000
 #: Members and the directories that the archive leaves out, together.
 MOST_ENTRIES = 200_000
-#: `header_at` of a directory that the archive leaves out.
-MADE_UP = -1
-
-
-class ArchiveError(ValueError):
-    """The bytes are no usable archive; the text says why."""
-
-
-class NotAnArchiveError(ArchiveError):
-    """The bytes are something else, so the name is wrong."""
-
-
-class TooLargeError(ArchiveError):
-    """The archive has more members, or a larger directory, than up42fs reads."""
-
-
-class DamagedError(ArchiveError):
-    """The archive breaks the rules of its format."""
-
-
-class Method(StrEnum):
-    """How a member's bytes are packed."""
-
-    STORED = "stored"
-    DEFLATED = "deflated"
-    BZIP2 = "bzip2"
-    LZMA = "lzma"
-    ZSTD = "zstd"
-    XZ = "xz"
-    ENCRYPTED = "encrypted"
-    UNKNOWN = "unknown"
-
-
-class MemberKind(StrEnum):
-    """What a member is."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    SYMLINK = "symlink"
-
-
-class RefusalKind(StrEnum):
-    """The cause for which a member cannot be opened; each has an errno."""
-
-    ENCRYPTED = "encrypted"  # EACCES
-    UNSUPPORTED = "unsupported"  # EOPNOTSUPP
-    DAMAGED = "damaged"  # EIO
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a member cannot be opened. `reason` completes the sentence "The member …"."""
-
-    kind: RefusalKind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of an archive, by offsets in the archive's (unpacked) bytes."""
-
-    #: Its place in `Table.members`, stable for one archive.
-    number: int
-    #: Safe, unique, joined by "/", without a leading one.
-    path: str
-    kind: MemberKind
-    #: Offset of its zip local header or tar header block; `MADE_UP` if it has none.
-    header_at: int
-    #: Offset of its data if known: a tar's always is, a zip's once its local header was read.
-    data_at: int | None
-    packed_size: int
-    #: Bytes that `stat` shows, for ever.
-    size: int
-    method: Method
-    crc32: int | None
-    mtime_ns: int
-    #: Permission bits, if the archive has them.
-    mode: int | None
-    #: A symlink's target, relative and inside the archive; None while it is not known.
-    target: str | None = None
-    refusal: Refusal | None = None
-    #: Data of a sparse file: offset in the file, offset in the archive, length.
-    segments: tuple[tuple[int, int, int], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def is_made_up(self) -> bool:
-        """Whether it is a directory that the archive leaves out."""
-        return self.header_at == MADE_UP
+#: Memory of a name in its directory, bytes, about.
+_NAME_BYTES = 130
+#: Times beyond this one do not fit into 64 bits.
+_LATEST_NS = (1 << 63) - 1
+#: Begins a packed table; another layout gets another one.
+_MAGIC = b"u42t\x01"
+_HEAD = struct.Struct("<?qq")
+_UNSAFE_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
 
 class Table:
@@ -128,34 +74,39 @@ class Table:
 
         `ends_at` is the offset behind the last member's data: where a zip's directory begins.
         Directories that are left out get `made_up_mtime_ns`, by default the newest member's time.
+        Raises ValueError for paths that clash, TooLargeError for too many directories.
         """
-        own = list(members)
-        for number, member in enumerate(own):
-            if member.number != number:
-                own[number] = replace(member, number=number)
+        columns = Columns()
+        newest = 0
+        for member in members:
+            columns.append(member)
+            newest = max(newest, min(member.mtime_ns, _LATEST_NS))
+        self._set(columns, is_complete, ends_at)
+        self._made_up_mtime_ns = newest if made_up_mtime_ns is None else made_up_mtime_ns
+        self._place_all()
+
+    def _set(self, columns: Columns, is_complete: bool, ends_at: int | None) -> None:
         self.is_complete = is_complete
-        self._own_count = len(own)
+        self._columns = columns
+        self._own_count = len(columns)
         self._ends_at = ends_at
+        self._headers_at: array[int] | None = None
         self._children: dict[str, dict[str, int]] = {"": {}}
-        self._numbers: dict[str, int] = {member.path: member.number for member in own}
-        if len(self._numbers) != len(own):
-            raise ValueError("two members have one path")
-        if made_up_mtime_ns is None:
-            made_up_mtime_ns = max((member.mtime_ns for member in own), default=0)
-        self._members = own
-        for member in own[:]:
-            self._place(member, made_up_mtime_ns)
-        self._headers_at: list[int] | None = None
 
     @property
     def members(self) -> Sequence[Member]:
         """The members in the archive's order, then the directories that it leaves out."""
-        return self._members
+        return self._columns
 
     @property
     def ends_at(self) -> int | None:
         """Offset behind the last member's data, if known."""
         return self._ends_at
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the table takes, bytes, about."""
+        return self._columns.held_bytes + len(self._columns) * _NAME_BYTES
 
     def children(self, directory: str) -> Mapping[str, int]:
         """Names in a directory (the top is ""), each with its member's number."""
@@ -163,44 +114,88 @@ class Table:
 
     def find(self, path: str) -> Member | None:
         """The member of this path; None if there is none, as for the top."""
-        number = self._numbers.get(path)
-        return None if number is None else self._members[number]
+        number = self._number(path)
+        return None if number is None else self._columns[number]
 
     def room_of(self, member: Member) -> int | None:
         """Offset behind the bytes that belong to the member: the next header, or `ends_at`."""
         if self._headers_at is None:
-            own = self._members[: self._own_count]
-            self._headers_at = sorted({one.header_at for one in own})
+            self._headers_at = array("q", sorted(self._columns.headers_at()[: self._own_count]))
         place = bisect_right(self._headers_at, member.header_at)
         return self._headers_at[place] if place < len(self._headers_at) else self._ends_at
 
-    def _place(self, member: Member, mtime_ns: int) -> None:
-        if member.kind is MemberKind.DIRECTORY:
-            self._children.setdefault(member.path, {})
-        path, number = member.path, member.number
-        while True:
-            parent, _, name = path.rpartition("/")
-            names = self._children.get(parent)
-            if names is not None:
-                names[name] = number
-                return  # the parent was placed when its names began
-            self._children[parent] = {name: number}
-            known = self._numbers.get(parent)
-            if known is None:
-                known = self._make_up(parent, mtime_ns)
-            elif self._members[known].kind is not MemberKind.DIRECTORY:
-                raise ValueError("a member stands in another one that is no directory")
-            path, number = parent, known
+    def replacing(self, members: Iterable[Member]) -> Table:
+        """A table in which each of `members` stands for the one that has its number and path."""
+        table = Table.__new__(Table)
+        columns = self._columns.copy()
+        for member in members:
+            if (member.kind is MemberKind.DIRECTORY) != (member.path in self._children):
+                raise ValueError("a member cannot become a directory, nor the reverse")
+            columns.replace(member)
+        table._set(columns, self.is_complete, self._ends_at)
+        table._own_count = self._own_count
+        table._made_up_mtime_ns = self._made_up_mtime_ns
+        table._children = self._children  # never changed once all members are placed
+        return table
 
-    def _make_up(self, path: str, mtime_ns: int) -> int:
-        number = len(self._members)
+    def packed(self) -> bytes:
+        """The table as bytes for the snapshot; about 20 to 40 bytes a member."""
+        ends_at = MADE_UP if self._ends_at is None else self._ends_at
+        head = _HEAD.pack(self.is_complete, ends_at, self._made_up_mtime_ns)
+        return _MAGIC + head + self._columns.packed(self._own_count)
+
+    @classmethod
+    def unpacked(cls, blob: bytes) -> Table:
+        """The table that `packed` made bytes of; raises ValueError if the bytes are malformed."""
+        head_at = len(_MAGIC)
+        columns_at = head_at + _HEAD.size
+        if not blob.startswith(_MAGIC) or len(blob) < columns_at:
+            raise ValueError("a packed table of another version")
+        is_complete, ends_at, made_up_mtime_ns = _HEAD.unpack_from(blob, head_at)
+        table = cls.__new__(cls)
+        columns = Columns.unpacked(blob[columns_at:])
+        table._set(columns, is_complete, None if ends_at == MADE_UP else ends_at)
+        table._made_up_mtime_ns = made_up_mtime_ns
+        if any(_UNSAFE_PATH.search(path) for path in columns.paths()):
+            raise ValueError("a packed table has an unsafe path")
+        table._place_all()
+        return table
+
+    def _number(self, path: str) -> int | None:
+        parent, _, name = path.rpartition("/")
+        return self._children.get(parent, {}).get(name)
+
+    def _place_all(self) -> None:
+        if self._own_count > MOST_ENTRIES:
+            raise TooLargeError(f"it has more than {MOST_ENTRIES} members")
+        columns, children = self._columns, self._children
+        # Directories first: they are then known when another member asks for its parent.
+        directories: dict[str, int] = {}
+        for number, path in enumerate(columns.paths()):
+            if columns.kind_of(number) is MemberKind.DIRECTORY:
+                directories[path] = number
+                children.setdefault(path, {})
+        for number in range(self._own_count):
+            path = columns.paths()[number]
+            while True:
+                parent, _, name = path.rpartition("/")
+                names = children.get(parent)
+                is_placed = names is not None and (not parent or parent in directories)
+                if names is None:
+                    names = children[parent] = {}
+                if names.setdefault(name, number) != number:
+                    raise ValueError("two members have one path")
+                if is_placed:
+                    break
+                path = parent
+                number = directories[parent] = self._make_up(parent)
+
+    def _make_up(self, path: str) -> int:
+        number = len(self._columns)
         if number >= MOST_ENTRIES:
             raise TooLargeError(f"it has more than {MOST_ENTRIES} members and directories")
-        directory = MemberKind.DIRECTORY
-        self._members.append(
-            Member(
-                number, path, directory, MADE_UP, None, 0, 0, Method.STORED, None, mtime_ns, None
-            )
+        kind, mtime_ns = MemberKind.DIRECTORY, self._made_up_mtime_ns
+        self._columns.append(
+            Member(number, path, kind, MADE_UP, None, 0, 0, Method.STORED, None, mtime_ns, None)
         )
-        self._numbers[path] = number
         return number

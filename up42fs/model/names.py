@@ -93,11 +93,20 @@ def safe_name(raw: str | None) -> str | None:
     if is_plain(raw):
         return raw  # the same object: names of large directories then cost no memory of their own
     if not (raw.isascii() and raw.isprintable() and "/" not in raw):
-        raw = "".join(map(_safe_character, unicodedata.normalize("NFC", raw)))
+        raw = "".join(map(safe_character, unicodedata.normalize("NFC", raw)))
     text = raw.strip()
     stem, extension = split_extension(text)
     name = _fit(stem, extension)
     return None if name in ("", ".", "..") else name
+
+
+def safe_character(character: str) -> str:
+    """The character, or `_` if it separates, hides, or is not printable."""
+    if character == "/" or character in _DIRECTION or character in _INVISIBLE:
+        return "_"
+    if unicodedata.category(character) in _UNSAFE_CATEGORIES:
+        return "_"
+    return character
 
 
 def split_extension(name: str) -> tuple[str, str]:
@@ -203,14 +212,6 @@ def _names_wanted(wish: str, id_: str) -> Iterator[str]:
         yield with_suffix(wish, f" [{label[:digits]}]")
     for attempt in itertools.count(2):
         yield with_suffix(wish, f" [{label} {attempt}]")
-
-
-def _safe_character(character: str) -> str:
-    if character == "/" or character in _DIRECTION or character in _INVISIBLE:
-        return "_"
-    if unicodedata.category(character) in _UNSAFE_CATEGORIES:
-        return "_"
-    return character
 
 
 def _fit(stem: str, tail: str) -> str:
