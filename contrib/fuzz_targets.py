@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+import fuzz_targets_archives as packed
 import httpx
 
 from up42fs import logs
@@ -271,6 +272,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
             outlines,
             texts,
         ),
+        *packed.TARGETS,
     )
 }
 
@@ -300,4 +302,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\x44\x01\x04\0\x01\0\0\0\x08\0\0\0\x45\x01\x04\0\x01\0\0\0\x10\0\0\0" + bytes(40),
     ),
     "zips": (b"PK\x05\x06" + bytes(4) + b"\x01\0\x01\0" + b"\x2e\0\0\0" + bytes(6),),
+    **packed.SEEDS,
 }
