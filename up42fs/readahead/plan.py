@@ -63,6 +63,7 @@ from up42fs.readahead.contents import Structure
 from up42fs.readahead.jumps import Hops
 from up42fs.readahead.parse_budget import ParseBudget
 from up42fs.readahead.runs import Move, Stream
+from up42fs.readahead.tiff import Get
 from up42fs.readahead.tiles import TileReader, Tiles
 from up42fs.readahead.tuning import BUFFER_BYTES, KERNEL_READ_BYTES, MIB, Tuning
 from up42fs.readahead.window import Shapes
@@ -115,10 +116,16 @@ class Access:
         self._read_bytes = 0
         #: Whether any byte of its reads had to be fetched; the fetcher sets it.
         self.has_missed = False
+        #: Whether the structure grew since this was last set to False.
+        self.has_learned = False
         self._tiles = TileReader(self._insight.structure, self._insight.shapes, self._tuning)
         self._hops = Hops()
         self._has_searched = False  # whether a search for an archive's directory was seen
         self._again: dict[int, int] = {}  # runs not planned yet: end -> start
+
+    def twin(self) -> Access:
+        """A plan that begins as this one did, and knows nothing of the object's structure."""
+        return type(self)(self._size, self._tuning)
 
     @property
     def reads_ahead(self) -> bool:
@@ -134,10 +141,13 @@ class Access:
     def reads_again(self, start: int, stop: int) -> bool:
         """Note a read of bytes that were read before; False if it needs a plan now.
 
-        Such bytes are in memory, so a read of them needs nothing. Only a run of them may lead to
-        bytes that are missing: it is planned when it is as long as a read of the kernel, or when
-        another read is planned. Runs that several others replaced have led nowhere.
+        Such bytes are in memory, so a read of them needs nothing, unless they may still teach
+        something. Only a run of them may lead to bytes that are missing: it is planned when it is
+        as long as a read of the kernel, or when another read is planned. Runs that several others
+        replaced have led nowhere.
         """
+        if not self._insight.structure.is_known_at(start):
+            return False
         again = self._again
         began = again.get(start, start)
         if stop - began >= KERNEL_READ_BYTES:
@@ -147,6 +157,13 @@ class Access:
         if len(again) > self._tuning.streams:
             del again[next(iter(again))]
         return True
+
+    def learn(self, near: ByteRange, get: Get) -> None:
+        """Parse the bytes that `get` returns; `near` were just read."""
+        structure = self._insight.structure
+        known_bytes = structure.held_bytes
+        structure.learn(near, get)
+        self.has_learned |= structure.held_bytes != known_bytes
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         """Plan for `read` (within the object); `window_bytes` bounds the read-ahead of its run."""
@@ -447,8 +464,8 @@ class Exact(Access):
     """Plans only the bytes that are read, without read-ahead."""
 
     def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
-        """True: bytes in memory need no plan."""
-        return True
+        """True: bytes in memory need no plan, unless they may still teach something."""
+        return self._insight.structure.is_known_at(start)
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:  # noqa: ARG002
         """The missing bytes of `read`, each hole one request."""

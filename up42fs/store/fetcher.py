@@ -44,6 +44,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import trio
 
@@ -51,7 +52,8 @@ from up42fs import supervise
 from up42fs.deadlines import watched
 from up42fs.errors import DeadlineExceeded, Up42fsError, VersionChanged, copied
 from up42fs.ranges import RangeSet, intersect, split
-from up42fs.readahead.plan import Access, Insight
+from up42fs.readahead.plan import Coverage, Insight, Plan
+from up42fs.readahead.tiff import Get
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.http.tally import Tally
@@ -71,6 +73,21 @@ PASS_BYTES = 16 << 20
 LAG_BYTES = 4 << 20
 
 
+class Planner(Protocol):
+    """Plans the fetches of one handle, like `Access`, in the object's offsets."""
+
+    has_missed: bool
+
+    @property
+    def run_bytes(self) -> int: ...
+
+    def reads_again(self, start: int, stop: int) -> bool: ...
+
+    def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan: ...
+
+    def learn(self, near: ByteRange, get: Get) -> None: ...
+
+
 class Fetcher:
     """The parts of one version of one object."""
 
@@ -85,7 +102,6 @@ class Fetcher:
         tally: Tally,
         read_deadline_s: float,
         on_changed: Callable[[Fetcher, Version | None], None],
-        on_learned: Callable[[Fetcher], None],
     ) -> None:
         self.size = size
         self.handles = 0
@@ -97,7 +113,6 @@ class Fetcher:
         self._tally = tally
         self._read_deadline_s = read_deadline_s
         self._on_changed = on_changed
-        self._on_learned = on_learned
         self._parts: list[Part] = []
         self._starts: list[int] = []  # of the parts
         self._have = RangeSet()
@@ -114,6 +129,11 @@ class Fetcher:
         """The ranges in memory."""
         filled = [(part.span.start, part.filled) for part in self._parts]
         return [ByteRange(start, start + count) for start, count in filled if count]
+
+    @property
+    def coverage(self) -> Coverage:
+        """The bytes in memory, or being fetched."""
+        return self._have
 
     @property
     def cached_bytes(self) -> int:
@@ -141,13 +161,13 @@ class Fetcher:
         """Whether no part is in memory and no handle is open."""
         return not self._parts and not self.handles
 
-    def read_again(self, access: Access, start: int, stop: int) -> memoryview | None:
+    def read_again(self, access: Planner, start: int, stop: int) -> memoryview | None:
         """The bytes `[start, stop)` if memory holds them and they were read before; else None.
 
         Such a read is planned later, with those that follow it (`Access.reads_again`).
         """
         place = bisect_right(self._starts, start) - 1
-        if place < 0 or self._over is not None or not self.insight.structure.is_known_at(start):
+        if place < 0 or self._over is not None:
             return None
         part = self._parts[place]
         data = part.again(start, stop)
@@ -157,8 +177,14 @@ class Fetcher:
         self._cache.touch(part)
         return data
 
-    async def read(self, access: Access, wanted: ByteRange, window_bytes: int) -> Bytes:
-        """Return all bytes of `wanted` (within the object); raises an `Up42fsError`."""
+    async def read(
+        self, access: Planner, wanted: ByteRange, window_bytes: int, tally: Tally | None = None
+    ) -> Bytes:
+        """Return all bytes of `wanted` (within the object); raises an `Up42fsError`.
+
+        `tally` counts the read and what is requested for it; by default the object's own.
+        """
+        tally = tally or self._tally
         self._check()
         deadline_s = trio.current_time() + self._read_deadline_s
         if not self.source.is_ready and self._have.missing(wanted):
@@ -169,7 +195,7 @@ class Fetcher:
         self.cancel(plan.cancel)
         scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
         for span in self._cut(plan.demand, wanted):
-            self._start(span, deadline_s, in_scan=span.stop > scan_from)
+            self._start(span, deadline_s, tally, in_scan=span.stop > scan_from)
         guesses = plan.guesses if access.has_missed else ()
         may_read_ahead = self._may_read_ahead and not self.source.is_in_doubt
         # Guesses are left out as long as this handle finds everything it reads in memory or on
@@ -180,34 +206,27 @@ class Fetcher:
         for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
                 break
-            self._start(span, None, in_scan=span.stop > scan_from)
+            self._start(span, None, tally, in_scan=span.stop > scan_from)
         parts = self._under(wanted)
         if covers(parts, wanted):
-            self._tally.count("store.hits")
-            data = self._joined(parts, wanted)
+            tally.count("store.hits")
+            data = self._joined(parts, wanted, tally)
         else:
-            self._tally.count("store.waits")
+            tally.count("store.waits")
             try:
-                data = await self._wait(wanted, deadline_s)
+                data = await self._wait(wanted, deadline_s, tally)
             except trio.Cancelled:
                 self._abandon(wanted)
                 raise
             finally:
                 self._cache.shrink(0)  # evict what demand added beyond the budget
-        self._learn(wanted)
+        access.learn(wanted, self._peek)
         # Evict what a long run has read at once: the kernel has these bytes as pages and a disk
         # cache has them as well, other files' parts stay, and the freed buffers are still in the
         # processor's cache when the next parts come (docs/transport.md).
         if access.run_bytes >= PASS_BYTES:
             self._drop_behind(wanted.start - LAG_BYTES)
         return data
-
-    def _learn(self, read: ByteRange) -> None:
-        structure = self.insight.structure
-        known_bytes = structure.held_bytes
-        structure.learn(read, self._peek)
-        if structure.held_bytes != known_bytes:
-            self._on_learned(self)
 
     def adopt(self, head: bytes) -> None:
         """Take over the object's first bytes, which came with its size."""
@@ -226,14 +245,15 @@ class Fetcher:
         """Whether reading `span` needs a request."""
         return any(map(self.source.lacks, self._have.missing(span)))
 
-    async def fetch_ahead(self, spans: Iterable[ByteRange]) -> None:
+    async def fetch_ahead(self, spans: Iterable[ByteRange], tally: Tally | None = None) -> None:
         """Prefetch the missing bytes of `spans`; on cancellation, cancel the fetches as well."""
+        tally = tally or self._tally
         missing = [hole for span in spans for hole in self._have.missing(span)]
         pieces = [piece for hole in missing for piece in split(hole, AHEAD_PART_BYTES)]
         for span in self._cut(pieces, None) if self._may_read_ahead and not self._over else ():
             if not self._cache.make_room(len(span)):
                 break
-            self._start(span, None)
+            self._start(span, None, tally)
         try:
             for part in [part for piece in pieces for part in self._under(piece)]:
                 await part.until(part.span.stop)
@@ -297,20 +317,20 @@ class Fetcher:
 
     # reading -------------------------------------------------------------------------------
 
-    async def _wait(self, wanted: ByteRange, deadline_s: float) -> Bytes:
+    async def _wait(self, wanted: ByteRange, deadline_s: float, tally: Tally) -> Bytes:
         """Wait for the bytes of `wanted`, fetching again what read-ahead failed to bring."""
         parts: list[Part] = []
         with trio.move_on_at(deadline_s):
             while trio.current_time() < deadline_s:
                 with pinned(self._under(wanted)):  # or the new parts could evict them
                     for span in self._have.missing(wanted):
-                        self._start(span, deadline_s)
+                        self._start(span, deadline_s, tally)
                     parts = self._under(wanted)
                     with pinned(parts):
                         await self._gather(parts, wanted, deadline_s)
                 self._check()
                 if covers(parts, wanted):
-                    return self._joined(parts, wanted)
+                    return self._joined(parts, wanted, tally)
         raise self._late(parts)
 
     async def _gather(self, parts: list[Part], wanted: ByteRange, deadline_s: float) -> None:
@@ -323,8 +343,8 @@ class Fetcher:
                 self._check()
                 raise copied(part.error) from part.error
 
-    def _joined(self, parts: list[Part], wanted: ByteRange) -> Bytes:
-        self._tally.count("store.bytes_delivered", len(wanted))
+    def _joined(self, parts: list[Part], wanted: ByteRange, tally: Tally) -> Bytes:
+        tally.count("store.bytes_delivered", len(wanted))
         if len(parts) == 1:
             self._cache.touch(parts[0])
             return parts[0].view(wanted)
@@ -381,13 +401,16 @@ class Fetcher:
     def _cut(self, spans: Iterable[ByteRange], wanted: ByteRange | None) -> list[ByteRange]:
         return [piece for span in spans for piece in self.source.cut(span, wanted)]
 
-    def _start(self, span: ByteRange, deadline_s: float | None, *, in_scan: bool = False) -> None:
+    def _start(
+        self, span: ByteRange, deadline_s: float | None, tally: Tally, *, in_scan: bool = False
+    ) -> None:
         """Create a part for `span`, which is missing; without a deadline it is read-ahead."""
         wanted = deadline_s is not None
         if deadline_s is None:
             deadline_s = -math.inf  # its time begins when it leaves the queue
-            self._tally.count("store.prefetched_bytes", len(span))
+            tally.count("store.prefetched_bytes", len(span))
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
+        part.tally = tally
         part.in_scan = in_scan
         part.is_foreseen = not wanted and self.source.lacks(span)
         self._cache.shrink(len(span))

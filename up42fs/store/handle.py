@@ -92,6 +92,7 @@ class OpenFile:
         insights: Insights,
     ) -> None:
         self._fetcher = fetcher
+        self._size = fetcher.size
         self._access = access
         self._windows = windows
         self._insights = insights
@@ -120,7 +121,7 @@ class OpenFile:
         """
         if self._is_closed:
             raise BadHandle(f"{self._name}: read after close")
-        stop = min(offset + size, self._fetcher.size)
+        stop = min(offset + size, self._size)
         if offset < 0 or offset >= stop:
             return b""
         self._tally.count("store.reads")
@@ -128,10 +129,17 @@ class OpenFile:
         self._failed.check(wanted, began_at_s)
         window_bytes = self._windows.share(self._access)
         try:
-            return await self._fetcher.read(self._access, wanted, window_bytes)
+            return await self._fetch(wanted, window_bytes)
         except Up42fsError as error:
             self._failed.note(wanted, error, began_at_s, trio.current_time())
             raise
+
+    async def _fetch(self, wanted: ByteRange, window_bytes: int) -> Bytes:
+        data = await self._fetcher.read(self._access, wanted, window_bytes, self._tally)
+        if self._access.has_learned:
+            self._access.has_learned = False
+            self._insights.learned(self._fetcher)
+        return data
 
     async def ensure_cached_bytes(self) -> int:
         """Bytes of the object in memory or on disk."""

@@ -9,8 +9,20 @@ open one is read as plain bytes from then on.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
-from up42fs.store.fetcher import Fetcher
+
+class Knower(Protocol):
+    """One file whose structure is parsed: an object, or a stored member of one."""
+
+    @property
+    def insight_bytes(self) -> int:
+        """Memory that the parsed structure takes, in bytes."""
+        ...
+
+    def forget_insight(self) -> None:
+        """Drop the parsed structure."""
+        ...
 
 
 class Insights:
@@ -21,10 +33,10 @@ class Insights:
         self._idle_bytes = 0
         self._most_idle_bytes = most_idle_bytes
         self._most_bytes = 4 * most_idle_bytes if most_bytes is None else most_bytes
-        self._idle: OrderedDict[Fetcher, int] = OrderedDict()
-        self._open: dict[Fetcher, int] = {}
+        self._idle: OrderedDict[Knower, int] = OrderedDict()
+        self._open: dict[Knower, int] = {}
 
-    def learned(self, one: Fetcher) -> None:
+    def learned(self, one: Knower) -> None:
         """Recount `one`, which is open and parsed more; drop it if the total is too large."""
         self.held_bytes += one.insight_bytes - self._open.get(one, 0)
         self._open[one] = one.insight_bytes
@@ -33,7 +45,7 @@ class Insights:
             one.forget_insight()
             self.held_bytes -= self._open.pop(one)
 
-    def closed(self, one: Fetcher) -> None:
+    def closed(self, one: Knower) -> None:
         """Count `one`, whose last handle was closed, as idle; evict the oldest over the limit."""
         self.dropped(one)
         held_bytes = one.insight_bytes
@@ -43,13 +55,13 @@ class Insights:
             self.held_bytes += held_bytes
         self._shrink()
 
-    def opened(self, one: Fetcher) -> None:
+    def opened(self, one: Knower) -> None:
         """Count `one` as open again."""
         if held_bytes := self._idle.pop(one, 0):
             self._idle_bytes -= held_bytes
             self._open[one] = held_bytes
 
-    def dropped(self, one: Fetcher) -> None:
+    def dropped(self, one: Knower) -> None:
         """Stop counting `one`."""
         idle_bytes = self._idle.pop(one, 0)
         self._idle_bytes -= idle_bytes

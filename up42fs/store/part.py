@@ -35,6 +35,14 @@ class Keeper(Protocol):
         ...
 
 
+class Counts(Protocol):
+    """The account of what is requested for one reader."""
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add `amount` to counter `name`."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     need: int
@@ -68,6 +76,7 @@ class Part:
         "scope",
         "span",
         "stopped",
+        "tally",
         "trouble",
         "wanted",
     )
@@ -87,6 +96,7 @@ class Part:
         self.error: Up42fsError | None = None
         self.trouble = Trouble()  # what delays the fetch, for a reader that times out
         self.pins = 0
+        self.tally: Counts | None = None  # of the reader for whom it is fetched
         self._holds = 0
         self._pages_read = 0  # one bit each
         self.delivered = 0

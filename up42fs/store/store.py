@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -29,8 +29,9 @@ import trio
 
 from up42fs import supervise
 from up42fs.deadlines import Turns, boottime_s, request_s, within
-from up42fs.errors import BadHandle, Unavailable, Up42fsError
+from up42fs.errors import BadHandle, Unavailable, Up42fsError, VersionChanged
 from up42fs.metrics import Metrics
+from up42fs.ranges import coalesce, split
 from up42fs.readahead.plan import Access, Exact
 from up42fs.readahead.tuning import Reading
 from up42fs.store.buffers import Buffers
@@ -45,6 +46,9 @@ from up42fs.store.http.source import Network, NetworkSource
 from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
+from up42fs.store.members.archives import Archives, holder, outermost
+from up42fs.store.members.extent import Extent, Origin, is_of
+from up42fs.store.members.open_member import OpenMember, OpenSparse, cached_bytes_of, place
 from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
@@ -63,6 +67,8 @@ SIZE_DEADLINE_S = request_s(25.0)
 HEAD_BYTES = 128 << 10
 #: Objects remembered without bytes or handles, for their pinned version.
 MOST_IDLE = 4096
+#: The longest range of an archive's directory that is read at once.
+RANGE_BYTES = 4 << 20
 #: Links signed at once for prefetches.
 SIGNING_AHEAD = 8
 #: Parsed structures kept of objects that are not open, bytes: a hundred large images.
@@ -129,6 +135,7 @@ class FileStore:
                 run=run_disk,
             )
         self._windows = Windows(settings.parts_bytes // 2)
+        self._archives = Archives(self._fetcher_of)
         self._insights = Insights(INSIGHT_BYTES)
         self._prefetches: set[Prefetch] = set()
         self._signing_ahead = trio.CapacityLimiter(SIGNING_AHEAD)
@@ -137,7 +144,7 @@ class FileStore:
             _run,
             total=settings.connections,
             ahead=settings.connections_ahead,
-            group=lambda job: job[0],
+            group=_group,
         )
         self._live: WeakSet[Fetcher] = WeakSet()  # also fetchers that only old handles still use
         self._fetchers: OrderedDict[str, Fetcher] = OrderedDict()
@@ -156,31 +163,78 @@ class FileStore:
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
         expected: Version | None = None,
+        extent: Extent | None = None,
     ) -> OpenFile:
         """Open an object of `size` bytes; waits for nothing. `name` is used in error messages.
 
         `stamp` is the catalogue's mark of the object's state (see `disk.layered`); `reading` is how
         it will be read, as far as known. `expected` is the version to read if none is pinned yet:
-        the caller has bytes of it. Raises `BadHandle` after `aclose`.
+        the caller has bytes of it. With an `extent` the object is an archive's member; the version
+        of a stored one is its archive's. Raises `BadHandle` after `aclose`, and `VersionChanged` if
+        the archive is not of the version in which the extent counts.
         """
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
-        self._forget_unpinned(object_id)
-        fetcher = self.fetcher(object_id, size, name, stamp)
-        insight = fetcher.opened()
+        view = None
+        if extent is not None and extent.is_view:
+            self._forget_unpinned(holder(extent).object_id)
+            fetcher, view = self._archives.view(object_id, extent)
+            fetcher.handles += 1
+            insight = view.opened()
+        else:
+            if extent is not None:
+                raise Unavailable(f"{name}: packed members cannot be read yet")
+            self._forget_unpinned(object_id)
+            fetcher = self.fetcher(object_id, size, name, stamp)
+            insight = fetcher.opened()
         if expected is not None:
             fetcher.source.pin.assume(expected)
-        self._insights.opened(fetcher)
+        self._insights.opened(view or fetcher)
         if not fetcher.source.is_ready:
             supervise.start(self._nursery, fetcher.source.ready)  # the first read comes soon
         kind = Exact if reading is Reading.EXACT else Access
-        access = kind(size, self.tuning.suited(reading), insight)
-        return OpenFile(
-            fetcher, access, self._tallies.of(object_id, name), name,
-            windows=self._windows, insights=self._insights,
+        access = kind(view.size if view else size, self.tuning.suited(reading), insight)
+        tally, shared = self._tallies.of(object_id, name), (self._windows, self._insights)
+        if view is None:
+            return OpenFile(fetcher, access, tally, name, windows=shared[0], insights=shared[1])
+        opened = OpenSparse if view.extent.segments else OpenMember
+        return opened(
+            fetcher, view, access, tally, name,
+            size=size, windows=self._windows, insights=self._insights,
         )  # fmt: skip
 
-    def fetcher(self, object_id: str, size: int, name: str, stamp: str | None) -> Fetcher:
+    async def read_range(self, origin: Origin, span: ByteRange) -> bytes:
+        """Return the bytes `span` of an archive, as far as it has them: for its directory.
+
+        They are cached like those that programs read. Raises an `Up42fsError`.
+        """
+        size = origin.size
+        if size is None:
+            version = await self.ensure_version(
+                origin.object_id, name=origin.name, stamp=origin.stamp, extent=origin.extent
+            )
+            size = version.size
+        file = self.open(
+            origin.object_id, size=size, name=origin.name, stamp=origin.stamp,
+            reading=Reading.EXACT, expected=origin.version, extent=origin.extent,
+        )  # fmt: skip
+        try:
+            pieces = split(span, RANGE_BYTES) if len(span) > RANGE_BYTES else [span]
+            return b"".join([await file.read(piece.start, len(piece)) for piece in pieces])
+        finally:
+            file.close()
+
+    def version(self, object_id: str) -> Version | None:
+        """The version that is pinned of an object; None before its first answer."""
+        return self._known_version(object_id)
+
+    def fetcher(
+        self,
+        object_id: str,
+        size: int,
+        name: str,
+        stamp: str | None,
+    ) -> Fetcher:
         """Return the fetcher of an object of `size` bytes; for the store's own parts."""
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
@@ -193,13 +247,21 @@ class FileStore:
         return fetcher
 
     async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None
+        self,
+        object_id: str,
+        *,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
     ) -> Version:
         """Return the object's version: from memory or disk, else by a link and a GET of its head.
 
-        Concurrent callers for one object share the requests, and the head is cached for its reader.
-        Raises an `Up42fsError`.
+        With an `extent` it is the version of the outermost archive. Concurrent callers for one
+        object share the requests, and the head is cached for its reader. Raises an `Up42fsError`.
         """
+        if extent is not None:
+            archive = outermost(extent)
+            object_id, stamp = archive.object_id, archive.stamp
         known = self._known_version(object_id)
         if known is not None:
             return known
@@ -214,8 +276,18 @@ class FileStore:
             if turns.are_over:
                 self._probes.pop(object_id, None)
 
-    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
+    def start_version(
+        self,
+        object_id: str,
+        *,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
+    ) -> None:
         """Like `ensure_version`, in the background: waits for nothing and raises nothing."""
+        if extent is not None:
+            archive = outermost(extent)
+            object_id, stamp = archive.object_id, archive.stamp
         if self._known_version(object_id) is None and object_id not in self._probes:
             supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
 
@@ -232,12 +304,20 @@ class FileStore:
         return SignedUrl(lease.url, self._leases.remaining_s(lease))
 
     def start_ahead(
-        self, object_id: str, spans: Spans, *, size: int | None, name: str, stamp: str | None = None
+        self,
+        object_id: str,
+        spans: Spans,
+        *,
+        size: int | None,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
     ) -> Prefetch:
         """Start prefetching `spans(size)` of an object that will soon be opened; does not wait.
 
-        If `size` is None, it is fetched first. `readahead.folder.siblings` decides which objects
-        and when. Errors are dropped: the reader will repeat the request itself.
+        If `size` is None, it is fetched first; that of an archive's member is known.
+        `readahead.folder.siblings` decides which objects and when. Errors are dropped: the reader
+        will repeat the request itself.
         """
         prefetch = Prefetch()
         if self._is_closed or self._is_nameless_told:
@@ -246,7 +326,11 @@ class FileStore:
         async def run() -> None:
             try:
                 with suppress(Up42fsError), prefetch.scope:
-                    prefetch.is_done = await self._fetch_ahead(object_id, spans, size, name, stamp)
+                    if extent is not None and extent.is_view:
+                        fetched = self._fetch_member_ahead(object_id, spans, name, extent)
+                    else:
+                        fetched = self._fetch_ahead(object_id, spans, size, name, stamp, extent)
+                    prefetch.is_done = await fetched
             finally:
                 self._prefetches.discard(prefetch)
 
@@ -254,8 +338,17 @@ class FileStore:
         self._prefetches.add(prefetch)
         return prefetch
 
-    def forget(self, object_id: str) -> None:
-        """Drop all cached state of an object; new handles start afresh, open ones keep theirs."""
+    def forget(self, object_id: str, *, extent: Extent | None = None) -> None:
+        """Drop all cached state of an object; new handles start afresh, open ones keep theirs.
+
+        So do those of its members. A stored member has no bytes of its own to drop.
+        """
+        if extent is not None and extent.is_view:
+            if holder(extent).object_id in self._fetchers:
+                self._archives.view(object_id, extent)[1].forget()
+            return
+        for member_id in [one for one in self._fetchers if is_of(one, object_id)]:
+            self.forget(member_id)
         fetcher = self._fetchers.get(object_id)
         if fetcher is not None:
             fetcher.source.forget()
@@ -269,16 +362,27 @@ class FileStore:
         self._leases.drop_all()
         self._transport.reset()
 
-    def cached_bytes(self, object_id: str) -> int:
+    def cached_bytes(self, object_id: str, *, extent: Extent | None = None) -> int:
         """Bytes of the object in memory."""
+        if extent is not None and extent.is_view:
+            if holder(extent).object_id not in self._fetchers:
+                return 0
+            return cached_bytes_of(*self._archives.view(object_id, extent))
         fetcher = self._fetchers.get(object_id)
         return fetcher.cached_bytes if fetcher else 0
 
     async def ensure_cached_bytes(
-        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
+        self,
+        object_id: str,
+        *,
+        size: int | None,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
     ) -> int:
         """Bytes of the object in memory or on disk: those that need no request."""
-        known = self._known_version(object_id)
+        is_view = extent is not None and extent.is_view
+        known = self._known_version(holder(extent).object_id if extent and is_view else object_id)
         if known is not None and not known.tells_apart:
             return 0  # the next open cannot use these bytes
         if size is None:
@@ -286,7 +390,7 @@ class FileStore:
             if version is None:
                 return 0
             size = version.size
-        file = self.open(object_id, size=size, name=name, stamp=stamp)
+        file = self.open(object_id, size=size, name=name, stamp=stamp, extent=extent)
         try:
             return await file.ensure_cached_bytes()
         finally:
@@ -338,7 +442,13 @@ class FileStore:
         await trio.lowlevel.checkpoint()
 
     async def _fetch_ahead(
-        self, object_id: str, spans: Spans, size: int | None, name: str, stamp: str | None
+        self,
+        object_id: str,
+        spans: Spans,
+        size: int | None,
+        name: str,
+        stamp: str | None,
+        extent: Extent | None,
     ) -> bool:
         """Fetch the spans; return whether all of them are cached afterwards.
 
@@ -356,11 +466,43 @@ class FileStore:
         if not any(map(fetcher.lacks, spans(size))):
             return True
         async with self._signing_ahead:
-            await self.ensure_link(object_id)
+            await self.ensure_link(object_id if extent is None else outermost(extent).object_id)
         # The object may have been forgotten or replaced while the link was signed.
         fetcher = self.fetcher(object_id, size, name, stamp)
         await fetcher.fetch_ahead(spans(size))
         return not any(map(fetcher.lacks, spans(size)))
+
+    async def _fetch_member_ahead(
+        self, object_id: str, spans: Spans, name: str, extent: Extent
+    ) -> bool:
+        """Like `_fetch_ahead`, of a stored member, with its neighbours if they are small."""
+        fetcher, view = self._archives.view(object_id, extent)
+        await fetcher.source.ready()
+        if view.parent is not None:
+            await place(fetcher, view.parent, name)
+        if not any(map(fetcher.lacks, view.around(spans(view.size)))):
+            return True
+        async with self._signing_ahead:
+            await self.ensure_link(outermost(extent).object_id)
+        fetcher, view = self._archives.view(object_id, extent)
+        wanted, neighbours = view.around(spans(view.size)), view.neighbours
+        if neighbours is not None:
+            holes = [hole for span in wanted for hole in fetcher.coverage.missing(span)]
+            wanted = coalesce(neighbours.grown(hole, fetcher.coverage) for hole in holes)
+        await fetcher.fetch_ahead(wanted, self._tallies.of(object_id, name))
+        return not any(map(fetcher.lacks, view.around(spans(view.size))))
+
+    def _fetcher_of(self, origin: Origin) -> Fetcher:
+        """The fetcher of an archive that is not itself a stored member."""
+        known = self._known_version(origin.object_id)
+        size = origin.size if origin.size is not None else known.size if known else None
+        if size is None:
+            raise Unavailable(f"{origin.name}: its size is not known yet; try again")
+        fetcher = self.fetcher(origin.object_id, size, origin.name, origin.stamp)
+        version = origin.version
+        if version is not None and version.tells_apart and not fetcher.source.pin.assume(version):
+            raise fetcher.source.error(VersionChanged, "its table is that of another version")
+        return fetcher
 
     def _known_version(self, object_id: str) -> Version | None:
         fetcher = self._fetchers.get(object_id)
@@ -427,10 +569,14 @@ class FileStore:
         self._prune()
 
         def changed(fetcher: Fetcher, version: Version | None) -> None:
+            members = [view.object_id for view in self._archives.known(fetcher)]
             if self._fetchers.get(object_id) is fetcher:
+                members += [one for one in self._fetchers if is_of(one, object_id)]
                 self.forget(object_id)
             if self._on_version is not None:
                 self._on_version(object_id, version)
+                for member_id in members:
+                    self._on_version(member_id, None)
 
         fetcher = Fetcher(
             size,
@@ -441,7 +587,6 @@ class FileStore:
             tally=self._tallies.of(object_id),
             read_deadline_s=self._settings.read_deadline_s,
             on_changed=changed,
-            on_learned=self._insights.learned,
         )
         self._live.add(fetcher)
         return fetcher
@@ -449,15 +594,25 @@ class FileStore:
     def _drop(self, object_id: str) -> None:
         fetcher = self._fetchers.pop(object_id, None)
         if fetcher is not None:
-            self._insights.dropped(fetcher)
+            self._drop_insights(fetcher)
             fetcher.forget()
+
+    def _drop_insights(self, fetcher: Fetcher) -> None:
+        self._insights.dropped(fetcher)
+        for view in self._archives.known(fetcher):
+            self._insights.dropped(view)
 
     def _prune(self) -> None:
         if len(self._fetchers) <= MOST_IDLE:
             return
         idle = [object_id for object_id, fetcher in self._fetchers.items() if fetcher.is_idle]
         for object_id in idle[: len(idle) // 2]:
-            self._insights.dropped(self._fetchers.pop(object_id))
+            self._drop_insights(self._fetchers.pop(object_id))
+
+
+def _group(job: tuple[Fetcher, Part]) -> Hashable:
+    fetcher, part = job
+    return id(part.tally) if part.tally is not None else fetcher
 
 
 async def _run(job: tuple[Fetcher, Part]) -> None:

@@ -112,6 +112,13 @@ class ObjectSource:
             both.add(span)
         return both.total
 
+    def held_within(self, spans: Iterable[ByteRange], within: ByteRange) -> int:
+        """Number of bytes of `within` on disk or in `spans`, which are in memory."""
+        both = RangeSet(self._held if self._disk and self._disk.is_on else ())
+        for span in spans:
+            both.add(span)
+        return len(within) - sum(map(len, both.missing(within)))
+
     # filling -------------------------------------------------------------------------------
 
     async def fetch(self, part: Part) -> None:

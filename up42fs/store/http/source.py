@@ -155,7 +155,12 @@ class NetworkSource:
         timeout_s = max(0.1, part.deadline_s - trio.current_time())
         request = RangeRequest(lease.url, asked, if_match, timeout_s, part.wanted)
         network, pace = self._network, self._network.paces.of(lease.url)
-        race = Race(network.transport, network.egress, pace, self.pin, self._count, network.clock)
+        tally = part.tally or self._tally
+
+        def count(name: str, amount: int) -> None:
+            tally.count(f"store.{name}", amount)
+
+        race = Race(network.transport, network.egress, pace, self.pin, count, network.clock)
         try:
             delivery = await race.run(request, part)
         except InvalidAnswer:  # the link points to a forbidden URL
@@ -166,9 +171,6 @@ class NetworkSource:
         if isinstance(delivery.refused, Final):
             raise self.error(delivery.refused.error, delivery.refused.why)
         return delivery, if_match is not None
-
-    def _count(self, name: str, amount: int) -> None:
-        self._tally.count(f"store.{name}", amount)
 
     def _failure(self, delivery: Delivery) -> Failure:
         if delivery.refused is not None:
@@ -217,7 +219,7 @@ class NetworkSource:
             if error is NotFound and self.pin.version is not None:
                 error = VersionChanged
             raise self.error(error, explain(failure), _cure(failure))
-        self._tally.count("store.retries")
+        (part.tally or self._tally).count("store.retries")
         await trio.sleep(verdict.after_s)
         return renewed
 

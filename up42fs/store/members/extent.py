@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from up42fs.archive.table import Method
+from up42fs.types import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Origin:
 
     `size` in bytes is None if it is not known yet, `name` is used in error messages, and `stamp` is
     the catalogue's mark of the object's state. With an `extent` the object is a member: of another
-    archive, or the unpacked stream of a compressed tar.
+    archive, or the unpacked stream of a compressed tar. `version` is the one whose table tells the
+    offsets of members, if known: those of another version lie elsewhere.
     """
 
     object_id: str
@@ -24,6 +26,7 @@ class Origin:
     name: str
     stamp: str | None
     extent: Extent | None = None
+    version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
