@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import assets, make_asset, make_order, orders
 
-from up42fs.catalog.snapshot.snapshot import FORMAT, Batch, Snapshot, Stored, snapshot_path
+from up42fs.catalog.snapshot.snapshot import Batch, Snapshot, Stored, snapshot_path
+from up42fs.catalog.snapshot.tables import FORMAT
 from up42fs.types import Asset, Order
 
 batches = st.builds(

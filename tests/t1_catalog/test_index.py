@@ -30,8 +30,8 @@ def view(index: Index) -> dict[str, object]:
         "assets": dict(index.assets),
         "orders": dict(index.orders),
         "bytes": index.total_bytes,
-        "by order": {o: ids(index.of_order(o)) for o in index.order_ids()},
-        "by tag": {t: ids(index.with_tag(t)) for t in index.tags()},
+        "by order": {o: set(index.ids_of_order(o)) for o in index.order_ids()},
+        "by tag": {t: set(index.ids_with_tag(t)) for t in index.tags()},
         "by status": {s: ids(index.with_status(s)) for s in CNAM_STATES},
     }
 

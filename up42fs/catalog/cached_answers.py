@@ -42,38 +42,29 @@ class _Cached(Generic[V]):
     fresh_until_s: float
 
 
+@dataclass(frozen=True, slots=True)
 class StoredAnswers(Generic[K, V]):
     """Answers to one kind of question. `question` names one; `pack` and `unpack` encode it."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        recorder: Recorder,
-        *,
-        question: Callable[[K], str],
-        pack: Callable[[V], bytes],
-        unpack: Callable[[bytes], V],
-    ) -> None:
-        self._snapshot = snapshot
-        self._recorder = recorder
-        self._question = question
-        self._pack = pack
-        self._unpack = unpack
+    snapshot: Snapshot
+    recorder: Recorder
+    question: Callable[[K], str]
+    pack: Callable[[V], bytes]
+    unpack: Callable[[bytes], V]
 
     async def load(self, key: K) -> V | None:
         """The kept answer; None if there is none. Never raises."""
-        question = self._question(key)
-        return await trio.to_thread.run_sync(self._load, question)
+        return await trio.to_thread.run_sync(self._load, self.question(key))
 
     async def save(self, key: K, value: V | None) -> None:
         """Keep an answer; None removes it, because its subject is gone."""
-        packed = None if value is None else await trio.to_thread.run_sync(self._pack, value)
-        self._recorder.note_answer(self._question(key), packed)
+        packed = None if value is None else await trio.to_thread.run_sync(self.pack, value)
+        self.recorder.note_answer(self.question(key), packed)
 
     def _load(self, question: str) -> V | None:
-        packed = self._snapshot.answer(question)
+        packed = self.snapshot.answer(question)
         try:
-            return None if packed is None else self._unpack(packed)
+            return None if packed is None else self.unpack(packed)
         except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
             log.debug("the stored answer %s cannot be used: %s", question, error)
             return None

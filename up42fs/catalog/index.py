@@ -6,11 +6,10 @@ returns the changes, so that names, link counts and kernel entries follow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from up42fs.catalog.snapshot.assets import AssetTable
@@ -58,16 +57,14 @@ class Delta:
         return bool(self.assets or self.orders)
 
 
+@dataclass(slots=True)
 class _Grouping:
     """IDs of assets by order, tag and CNAM status."""
 
-    __slots__ = ("by_order", "by_status", "by_tag")
-
-    def __init__(self) -> None:
-        # Dicts instead of sets: a dict of a dozen IDs takes a fifth of the memory.
-        self.by_order: dict[str, dict[str, None]] = {}
-        self.by_tag: dict[str, dict[str, None]] = {}
-        self.by_status: dict[CnamStatus, dict[str, None]] = {}
+    # Dicts instead of sets: a dict of a dozen IDs takes a fifth of the memory.
+    by_order: dict[str, dict[str, None]] = field(default_factory=dict)
+    by_tag: dict[str, dict[str, None]] = field(default_factory=dict)
+    by_status: dict[CnamStatus, dict[str, None]] = field(default_factory=dict)
 
     def fill(self, assets: AssetTable) -> None:
         by_order, by_tag, by_status = self.by_order, self.by_tag, self.by_status
@@ -84,23 +81,18 @@ class Index:
     """The catalogue in memory."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, Order] = {}
         self._made_groups: _Grouping | None = _Grouping()
         self._learned: dict[str, tuple[datetime, int]] = {}
         self._edited: dict[str, tuple[datetime, datetime]] = {}
-        self._total_bytes = 0
-        self._unsized = 0
+        #: Sum of the known sizes of all assets in bytes, and how many have no known size.
+        self.total_bytes = 0
+        self.unsized = 0
         #: Whether all assets are known. Until then an order may have assets that are not.
         self.is_complete = True
         #: Every asset by ID; read only.
         self.assets = AssetTable()
-        #: Every order that UP42 listed, by ID, with or without assets.
-        self.orders: Mapping[str, Order] = MappingProxyType(self._orders)
-
-    @property
-    def unsized(self) -> int:
-        """How many assets have no known size."""
-        return self._unsized
+        #: Every order that UP42 listed, by ID, with or without assets; read only.
+        self.orders: dict[str, Order] = {}
 
     def count(self, status: CnamStatus) -> int:
         return len(self.ids_with_status(status))
@@ -114,28 +106,20 @@ class Index:
         status, successful = self.assets.status, CnamStatus.SUCCESSFUL
         return sum(status(asset_id) is successful for asset_id in asset_ids)
 
-    @property
-    def total_bytes(self) -> int:
-        """Sum of the known sizes of all assets, bytes."""
-        return self._total_bytes
-
     def order_ids(self) -> Iterable[str]:
         """Orders that have assets, or may have some; `/v2/orders` may not list all of them."""
         if self.is_complete:
             return self._groups.by_order.keys()
-        return self._groups.by_order.keys() | self._orders.keys()
+        return self._groups.by_order.keys() | self.orders.keys()
 
     def has_order(self, order_id: str) -> bool:
         return order_id in self._groups.by_order or (
-            not self.is_complete and order_id in self._orders
+            not self.is_complete and order_id in self.orders
         )
 
     def tags(self) -> Iterable[str]:
         """Tags that at least one asset carries."""
         return self._groups.by_tag.keys()
-
-    def of_order(self, order_id: str) -> Iterable[Asset]:
-        return self._pick(self.ids_of_order(order_id))
 
     def ids_of_order(self, order_id: str) -> Collection[str]:
         return self._groups.by_order.get(order_id, ())
@@ -150,17 +134,14 @@ class Index:
 
     def order_of(self, asset: Asset) -> Order | None:
         """The asset's order; None if it has none or UP42 does not list it."""
-        return self._orders.get(asset.order_id) if asset.order_id else None
-
-    def with_tag(self, tag: str) -> Iterable[Asset]:
-        return self._pick(self.ids_with_tag(tag))
+        return self.orders.get(asset.order_id) if asset.order_id else None
 
     def with_status(self, status: CnamStatus) -> Iterable[Asset]:
-        return self._pick(self.ids_with_status(status))
+        return [self.assets[asset_id] for asset_id in self.ids_with_status(status)]
 
     def complete(self) -> Delta:
         """Note that all assets are known: orders without assets are no longer shown."""
-        empty = set() if self.is_complete else self._orders.keys() - self._groups.by_order.keys()
+        empty = set() if self.is_complete else self.orders.keys() - self._groups.by_order.keys()
         self.is_complete = True
         return Delta(orders=set(empty), renames_orders=bool(empty))
 
@@ -168,12 +149,12 @@ class Index:
         """Apply `changes`; unchanged objects among them cost nothing and are not reported."""
         delta = Delta()
         for order in changes.orders:
-            if self._orders.get(order.id) != order:
-                self._orders[order.id] = order
+            if self.orders.get(order.id) != order:
+                self.orders[order.id] = order
                 delta.orders.add(order.id)
                 delta.renames_orders = True
         for order_id in changes.removed_orders:
-            if self._orders.pop(order_id, None) is not None:
+            if self.orders.pop(order_id, None) is not None:
                 delta.orders.add(order_id)
                 delta.renames_orders = True
         for asset in changes.assets:
@@ -200,12 +181,12 @@ class Index:
 
     def load(self, assets: AssetTable, orders: Iterable[Order]) -> None:
         """Fill an empty index, without a delta."""
-        self._orders.update((order.id, order) for order in orders)
+        self.orders.update((order.id, order) for order in orders)
         self.assets = assets
         self._made_groups = None
         for asset_id in self._learned.keys() & assets.keys():
             assets.put(self._with_learned_size(assets[asset_id]))
-        self._total_bytes, self._unsized = assets.total_size()
+        self.total_bytes, self.unsized = assets.total_size()
 
     @property
     def _groups(self) -> _Grouping:
@@ -281,8 +262,8 @@ class Index:
         delta.was.setdefault(asset_id, old)
         for asset, sign in ((old, -1), (new, 1)):
             if asset is not None:
-                self._total_bytes += sign * (asset.size or 0)
-                self._unsized += sign * (asset.size is None)
+                self.total_bytes += sign * (asset.size or 0)
+                self.unsized += sign * (asset.size is None)
         was, now = _groups(old), _groups(new)
         delta.statuses |= was.statuses | now.statuses
         delta.orders |= was.orders | now.orders
@@ -291,11 +272,8 @@ class Index:
         delta.renames_orders |= _move(groups.by_order, asset_id, was.orders, now.orders)
         delta.renames_tags |= _move(groups.by_tag, asset_id, was.tags, now.tags)
 
-    def _pick(self, ids: Iterable[str]) -> Iterable[Asset]:
-        return [self.assets[asset_id] for asset_id in ids]
-
     def __repr__(self) -> str:
-        return f"<Index {len(self.assets)} assets, {len(self._orders)} orders>"
+        return f"<Index {len(self.assets)} assets, {len(self.orders)} orders>"
 
 
 class _Groups(NamedTuple):

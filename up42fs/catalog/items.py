@@ -70,7 +70,7 @@ class _Known:
 
 
 class Items:
-    """The items of assets. Flights run in `nursery`;"""
+    """The items of assets. Flights run in `nursery`."""
 
     def __init__(
         self,
@@ -99,7 +99,8 @@ class Items:
 
         Raises an `Up42fsError` if nothing is known and the search fails.
         """
-        answer = self._valid(asset) or await self._shelved(asset)
+        await self.recall([asset])
+        answer = self._valid(asset)
         if answer is not None and not self._is_due(asset, answer):
             return answer.items
         try:
@@ -256,10 +257,6 @@ class Items:
             if held.updated_at == asset.updated_at and self._valid(asset) is None:
                 answer = _Known(held.items, asset.updated_at, trio.current_time(), sizes=held.sizes)
                 self._keep(asset_id, answer)
-
-    async def _shelved(self, asset: Asset) -> _Known | None:
-        await self.recall([asset])
-        return self._valid(asset)
 
     def _learn(self, asset: Asset, answer: _Known) -> None:
         """Cache an answer in memory, and on the shelf if it is settled."""

@@ -34,27 +34,21 @@ class Fresh:
     items: tuple[StacItem, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
 class AssetMetadata:
     """Reads and writes at the one of the two places that the account has."""
 
-    def __init__(
-        self,
-        client: Client,
-        is_stac: Callable[[], bool],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._client = client
-        self._is_stac = is_stac
-        self._now = now
+    client: Client
+    is_stac: Callable[[], bool]
 
     async def read(self, asset_id: str) -> Fresh:
         """The asset as it is now; raises an `Up42fsError`.
 
         In STAC that is its items and collections: two requests for one item.
         """
-        if self._is_stac():
+        if self.is_stac():
             return await self._read_items(asset_id, None)
-        return _listed(await self._client.asset(asset_id))
+        return _listed(await self.client.asset(asset_id))
 
     async def write(self, fresh: Fresh, wanted: Metadata) -> Fresh:
         """Set the fields that differ from `fresh`, once, at its source; raises an `Up42fsError`.
@@ -66,23 +60,23 @@ class AssetMetadata:
         if fresh.timed:
             # Both: a server may require both, or clear one that is left out.
             return _listed(
-                await self._client.update_asset(asset_id, title=wanted.title, tags=wanted.tags)
+                await self.client.update_asset(asset_id, title=wanted.title, tags=wanted.tags)
             )
         for item in fresh.items:
             if item.collection_id is not None:
                 title = item.user_title if wanted.title == before.title else wanted.title
                 tags = item.user_tags if wanted.tags == before.tags else wanted.tags
-                await self._client.update_item(item.collection_id, item.id, title=title, tags=tags)
+                await self.client.update_item(item.collection_id, item.id, title=title, tags=tags)
         after = await self._read_items(asset_id, wanted.title)
         # STAC has no time of an edit (`stac_only`), and `ctime` has to move.
-        updated_at = max(self._now(), after.asset.updated_at)
+        updated_at = max(datetime.now(UTC), after.asset.updated_at)
         return replace(after, asset=replace(after.asset, updated_at=updated_at))
 
     async def _read_items(self, asset_id: str, title: str | None) -> Fresh:
-        found = [item async for item in self._client.search({"filter": equal(asset_id)})]
+        found = [item async for item in self.client.search({"filter": equal(asset_id)})]
         items = [item for item in found if item.asset_id == asset_id and item.collection_id]
         names = dict.fromkeys(item.collection_id for item in items if item.collection_id)
-        collections = [await self._client.collection(name) for name in names]
+        collections = [await self.client.collection(name) for name in names]
         asset = merged(map(asset_part, scenes_of(collections, items))).get(asset_id)
         if asset is None:
             raise NotFound(

@@ -32,13 +32,7 @@ MOST = 256
 class Searches:
     """Asset IDs by query, cached and refreshed by age. Flights run in `nursery`."""
 
-    def __init__(
-        self,
-        nursery: trio.Nursery,
-        client: Client,
-        *,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, nursery: trio.Nursery, client: Client, *, metrics: Metrics) -> None:
         self._client = client
         self._metrics = metrics
         #: Until UP42 refuses it: add filters so that the answer has fewer assets that the terms

@@ -46,16 +46,16 @@ class Shelf:
         self.collections: StoredAnswers[None, tuple[StacCollection, ...]] = StoredAnswers(
             snapshot,
             recorder,
-            question=lambda _: "collections",
-            pack=item_rows.pack_collections,
-            unpack=item_rows.unpack_collections,
+            lambda _: "collections",
+            item_rows.pack_collections,
+            item_rows.unpack_collections,
         )
         self.items_of_collections: StoredAnswers[str, tuple[StacItem, ...]] = StoredAnswers(
             snapshot,
             recorder,
-            question=lambda collection_id: f"items of {collection_id}",
-            pack=item_rows.pack_whole,
-            unpack=item_rows.unpack_whole,
+            lambda collection_id: f"items of {collection_id}",
+            item_rows.pack_whole,
+            item_rows.unpack_whole,
         )
 
     async def load(self, asset_ids: Sequence[str]) -> dict[str, Shelved]:

@@ -122,7 +122,7 @@ class Editing:
             raise ReadOnly("only empty directories in tags/ can be removed")
         if node is None:
             raise NotFound(f"tags/{name}")
-        if any(self._index.with_tag(node.id)):
+        if self._index.ids_with_tag(node.id):
             raise NotEmpty(f"tags/{name} has assets: remove them from it first")
         self._directories.remove(node.id)
         await self._listing_changed(node.id)
@@ -185,23 +185,23 @@ class Editing:
         new = target.id if target is not None else _new_tag(name)
         if new == old:
             return
-        if any(self._index.with_tag(new)):
+        if self._index.ids_with_tag(new):
             raise NotEmpty(f"tag {new!r} has assets: move those of {old!r} into it")
-        members = [asset.id for asset in self._index.with_tag(old)]
+        members = list(self._index.ids_with_tag(old))
         edit = Edit(add=(new,), remove=frozenset({old}))
         if members:
             await self._edits.change_all(dict.fromkeys(members, edit), f"renamed {old} to {new}")
         if target is not None:
             self._directories.remove(new)  # the kernel treats the replaced directory as dead
-        if not any(self._index.with_tag(new)):
+        if not self._index.ids_with_tag(new):
             self._directories.hold(new)
-        if not any(self._index.with_tag(old)):
+        if not self._index.ids_with_tag(old):
             self._directories.remove(old)
         await self._listing_changed(old, new)
 
     async def _keep_emptied(self, tag: str) -> None:
         """Keep a directory that lost its last member until it is removed."""
-        if not any(self._index.with_tag(tag)):
+        if not self._index.ids_with_tag(tag):
             self._directories.hold(tag)
             await self._listing_changed(tag)
 

@@ -205,12 +205,9 @@ def outline(asset: Asset, extension: str | None = None) -> Outline:
 
 def view_names(asset: Asset) -> int:
     """How many names an asset has in the four views: `assets/`, state, order, each of its tags."""
+    tags = len(set(asset.tags)) if len(asset.tags) > 1 else len(asset.tags)
     told = asset.cnam_status is not CnamStatus.UNTOLD
-    return _view_names(asset.tags, asset.order_id) - (not told)
-
-
-def _view_names(tags: tuple[str, ...], order_id: str | None) -> int:
-    return 2 + (order_id is not None) + (len(set(tags)) if len(tags) > 1 else len(tags))
+    return 1 + told + (asset.order_id is not None) + tags
 
 
 def _figures(asset: Asset) -> Figures:

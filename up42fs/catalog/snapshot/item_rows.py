@@ -50,8 +50,7 @@ def unpack(text: str) -> tuple[StacItem, ...]:
 
 def pack_documents(items: Iterable[StacItem]) -> bytes:
     """Encode the documents of items by ID, compressed."""
-    documents = {item.id: item.document for item in items}
-    return _compressed(documents)
+    return _compressed({item.id: item.document for item in items})
 
 
 def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
@@ -62,8 +61,7 @@ def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
 
 def pack_whole(items: Iterable[StacItem]) -> bytes:
     """Encode items with their documents, compressed."""
-    rows = [[*_pack_item(item), item.document] for item in items]
-    return _compressed(rows)
+    return _compressed([[*_pack_item(item), item.document] for item in items])
 
 
 def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
@@ -76,14 +74,10 @@ def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
 
 def pack_collections(collections: Iterable[StacCollection]) -> bytes:
     """Encode collections with their documents, compressed."""
-    rows = [
-        [
-            [getattr(each, name) for name in _COLLECTION],
-            _pack_files(each.assets),
-            each.document,
-        ]
-        for each in collections
-    ]
+    rows = []
+    for each in collections:
+        values = [getattr(each, name) for name in _COLLECTION]
+        rows.append([values, _pack_files(each.assets), each.document])
     return _compressed(rows)
 
 

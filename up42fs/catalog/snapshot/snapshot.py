@@ -45,8 +45,6 @@ from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
 
-FORMAT = tables.FORMAT
-
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
 #: How often one mount creates the file anew before it works without.
@@ -160,19 +158,11 @@ class Snapshot:
 
     def items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str]]:
         """(Asset ID, `updated_us`, items as text) of assets with stored items. Never raises."""
-        marks = ", ".join("?" for _ in asset_ids)
-        return self._read(
-            f"SELECT asset_id, updated_us, items FROM item WHERE asset_id IN ({marks})",  # noqa: S608
-            *asset_ids,
-        )
+        return self._read_of("SELECT asset_id, updated_us, items FROM item", asset_ids)
 
     def sizes(self, asset_ids: Sequence[str]) -> list[tuple[str, str, str | None, int]]:
         """(Asset ID, file ID, stamp, size in bytes) of files whose size is known. Never raises."""
-        marks = ", ".join("?" for _ in asset_ids)
-        return self._read(
-            f"SELECT asset_id, id, stamp, size FROM size WHERE asset_id IN ({marks})",  # noqa: S608
-            *asset_ids,
-        )
+        return self._read_of("SELECT asset_id, id, stamp, size FROM size", asset_ids)
 
     def documents(self, asset_id: str) -> bytes | None:
         """The documents of an asset's items, as `item_rows` packs them. Never raises."""
@@ -218,6 +208,10 @@ class Snapshot:
                 with suppress(sqlite3.Error):
                     self._database.close()
                 self._database = None
+
+    def _read_of(self, question: str, asset_ids: Sequence[str]) -> list[Any]:
+        marks = ", ".join("?" * len(asset_ids))
+        return self._read(f"{question} WHERE asset_id IN ({marks})", *asset_ids)
 
     def _read(self, question: str, *values: str) -> list[Any]:
         """Rows of the file; none if it cannot be read."""
