@@ -1,7 +1,5 @@
 """Shares one request to the service among all tasks that need its answer at the same moment.
 
-Knows nothing of the questions or how long an answer holds.
-
 Theory. A *flight* is one request under way. It runs in the given nursery and not in the first
 caller's task: that reader may be interrupted while others still wait. It has its own deadline, so
 no caller waits for ever. All callers waiting at its end get its answer or its error; neither is

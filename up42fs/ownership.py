@@ -1,6 +1,6 @@
 """Directories and files that only this user can access: created so, and checked when opened.
 
-Knows owners, modes and links; nothing of the contents. Blocking.
+Blocking.
 
 A directory in a place that others may write to (`/tmp`, a shared disk) may have been put there by
 another user, and a name in it may be a link to a file of this user's. So directories are opened and

@@ -1,7 +1,7 @@
 """Arithmetic on half-open byte ranges, and a set of byte offsets kept as disjoint ranges.
 
-Knows nothing of files, parts or reads. Every function is total over valid ranges and raises
-`ValueError` only for a unit or a limit that is not positive.
+Every function is total over valid ranges and raises `ValueError` only for a unit or a limit that is
+not positive.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How long the kernel lets a FUSE request take, where the administrator of the machine set a limit.
 
-Knows the two settings of Linux 6.14 and later; nothing of what the requests are.
+There are two settings, of Linux 6.14 and later.
 
 Theory. `fs.fuse.default_request_timeout` and `fs.fuse.max_request_timeout` are in seconds, and 0
 means none. The kernel takes the lower of the two that are set, at least `LEAST_S`, when a file

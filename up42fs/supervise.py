@@ -1,7 +1,5 @@
 """Background work under one supervisor: a failure stays with the work that failed.
 
-Knows tasks and how a failure is reported; nothing of their work.
-
 Theory. trio ends a nursery, and with it the whole mount, when one of its tasks raises. Readers must
 not pay for that: once its mount is gone, a program sees an empty directory, and a backup then
 deletes its copies. So every task of the mount's nursery is started through `start` or

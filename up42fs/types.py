@@ -1,7 +1,4 @@
-"""The vocabulary that every layer shares: immutable values, no behaviour beyond arithmetic.
-
-Knows nothing of JSON, HTTP, inodes or the kernel.
-"""
+"""The vocabulary that every layer shares: immutable values, no behaviour beyond arithmetic."""
 
 from __future__ import annotations
 

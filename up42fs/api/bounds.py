@@ -1,9 +1,9 @@
 """Bounds on API responses: how much is received, unpacked and parsed, without blocking the loop.
 
-Knows bytes and JSON; nothing of requests. A server, or a proxy in its place, may send anything:
-five kilobytes that unpack to gigabytes, or a page of empty lists, each of which takes 25 times as
-much memory as its text. So lengths are counted before and after unpacking, memory is estimated
-before parsing, and a response that exceeds a bound is rejected.
+A server, or a proxy in its place, may send anything: five kilobytes that unpack to gigabytes, or a
+page of empty lists, each of which takes 25 times as much memory as its text. So lengths are counted
+before and after unpacking, memory is estimated before parsing, and a response that exceeds a bound
+is rejected.
 
 Large responses are parsed in a thread. The C parser holds the interpreter's lock until it has
 parsed its whole input, so it gets the document in pieces: a value longer than `PIECE_CHARACTERS` is

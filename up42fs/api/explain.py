@@ -1,8 +1,8 @@
 """Extracts the message of UP42's error bodies, in words fit for a user.
 
-Knows nothing of retries. Handles three documented shapes (contract §7.2), Keycloak's, legacy 200
-responses with an error inside, and anything that a gateway sends instead. All text passes through
-`redact`: an error text may quote the request, and a request carries secrets.
+Handles three documented shapes (contract §7.2), Keycloak's, legacy 200 responses with an error
+inside, and anything that a gateway sends instead. All text passes through `redact`: an error text
+may quote the request, and a request carries secrets.
 """
 
 from __future__ import annotations

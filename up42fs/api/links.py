@@ -1,8 +1,8 @@
 """Decides which URLs in UP42's responses may be followed, and which resource they name.
 
-Knows nothing of requests. A bearer token goes to the configured API origin and nowhere else, so a
-link is never followed as written: once it is known to be the API's, its path and query are appended
-to the API's own address (the documented example has `http://` links, contract §5.2).
+A bearer token goes to the configured API origin and nowhere else, so a link is never followed as
+written: once it is known to be the API's, its path and query are appended to the API's own address
+(the documented example has `http://` links, contract §5.2).
 
 Theory. A link is the API's if its host is the API's host. If the API is reached through a gateway
 (`UP42_API_URL`), links with the host that the API believes to have are also the API's: UP42's

@@ -1,7 +1,5 @@
 """The API plane's connections: which proxy, which addresses, whose certificates.
 
-Knows httpx and httpcore; nothing of endpoints or tokens.
-
 Theory. The proxy of each request is `net.proxies`' to say, so that both planes go the same way;
 httpx reads nothing of the environment. A direct connection resolves the name once, leaves out
 addresses that nobody's API has (`net.hosts`), and connects to one of the rest, so a name that

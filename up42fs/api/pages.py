@@ -1,6 +1,6 @@
 """Reads a whole listing page by page while it changes: assets, orders, STAC.
 
-Knows nothing of endpoints: the caller passes a function that fetches one page.
+The caller passes a function that fetches one page.
 
 Theory. Page numbers count over a changing set, and pages are fetched in parallel, so a row can slip
 through the seam between two pages: a removal pulls later rows forward, an arrival pushes them back.

@@ -1,6 +1,6 @@
 """Sends requests to one host: rate, concurrency, deadline, retries, error bodies.
 
-Knows nothing of endpoints or of the JSON's meaning. No other module sends API requests.
+No other module sends API requests.
 
 A call is a sequence of attempts within one ceiling (25 s) and the caller's own deadline. Each
 attempt takes a token (if the call carries one), a slot (16 per host), and its turn in the host's

@@ -1,7 +1,7 @@
 """A cache of the service's answers that serves a stale one at once and refreshes it behind.
 
-Knows nothing of the questions. Use it for listings where an answer from memory is worth more than
-the last minute's changes; a listing that must be current uses `Flights` directly.
+Use it for listings where an answer from memory is worth more than the last minute's changes; a
+listing that must be current uses `Flights` directly.
 
 Theory. An answer is *fresh* for `fresh_s` seconds from its request. A stale answer is still
 returned at once, and its use starts one refresh in the background. Only the first request for an

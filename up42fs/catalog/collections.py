@@ -1,8 +1,8 @@
 """The storage's STAC collections and the items of each, as the directory `stac/` shows them.
 
-Knows nothing of HTTP or directories. Sends no request before a listing is opened; a known answer,
-also of an earlier mount, is returned at once and refreshed behind (see `cached_answers`). Items
-that a crawl returns are also passed to `Items`.
+Sends no request before a listing is opened; a known answer, also of an earlier mount, is returned
+at once and refreshed behind (see `cached_answers`). Items that a crawl returns are also passed to
+`Items`.
 """
 
 from __future__ import annotations

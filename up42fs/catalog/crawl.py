@@ -1,7 +1,6 @@
 """Learns the STAC items of all transformed assets in the background.
 
-Knows which assets' items are on the shelf and which are missing; `Items` sends the requests and
-keeps the answers.
+`Items` sends the requests and keeps the answers.
 
 Theory. While nothing is on the shelf, each directory of transformed files that you open costs a
 request. So once the assets are listed, the crawl requests the items of all assets whose items are

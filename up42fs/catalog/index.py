@@ -1,7 +1,7 @@
 """The catalogue in memory: assets and orders with indexes by order, tag and status.
 
-Knows nothing of HTTP, names or inodes. Values are immutable. Only `apply` changes the index; it
-returns the changes, so that names, link counts and kernel entries follow.
+Values are immutable. Only `apply` changes the index; it returns the changes, so that names, link
+counts and kernel entries follow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The STAC items of assets, and so their transformed files; searched when first used.
 
-Knows nothing of HTTP, directories or names; the caller passes a search and the current `Asset`.
-
 Theory. One search on `asset_id` returns the items of one asset (contract §5.6), however many tasks
 wait for it. The answer holds until the asset's `updated_at` moves. Two states are *unsettled*:
 IN_PROGRESS, and SUCCESSFUL without a single transformed file, because the status and the items do

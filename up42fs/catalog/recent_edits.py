@@ -1,10 +1,9 @@
 """Recent edits made by this mount, so that a listing requested earlier does not undo them.
 
-Knows nothing of how edits are made. A listing takes seconds, and a service with several copies of
-its data may return rows older than the request. A row is older than an edit if it was requested
-before the edit, or if its `updated_at` is earlier. If rows have no such time (STAC, see
-`stac_only`), only the time of the request decides, and the row takes the time of the edit, so that
-`ctime` does not go back.
+A listing takes seconds, and a service with several copies of its data may return rows older than
+the request. A row is older than an edit if it was requested before the edit, or if its `updated_at`
+is earlier. If rows have no such time (STAC, see `stac_only`), only the time of the request decides,
+and the row takes the time of the edit, so that `ctime` does not go back.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Writes changes of the catalogue to its snapshot in the background.
 
-Knows when to write; `snapshot` knows the format. Changes are gathered for a moment and written as
-one transaction in a worker thread, so that a first listing of many rows takes few transactions. A
-failed batch is merged with later changes and retried after a growing pause. After the snapshot file
-was created anew, the whole index is written.
+`snapshot` knows the format. Changes are gathered for a moment and written as one transaction in a
+worker thread, so that a first listing of many rows takes few transactions. A failed batch is merged
+with later changes and retried after a growing pause. After the snapshot file was created anew, the
+whole index is written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The terms of a search that only UP42's STAC search can answer: place, time and cloud cover.
-
-Knows the requests and how long an answer is fresh; nothing of directories.
-"""
+"""The terms of a search that only UP42's STAC search can answer: place, time and cloud cover."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Makes the rows of `/v2/assets` and `/v2/orders` from STAC collections and items.
 
-Pure; knows nothing of requests. Prepared for the day UP42 no longer lists assets (contract fact 6).
+Prepared for the day UP42 no longer lists assets (contract fact 6).
 
 Theory. A collection is one delivery and names its asset. It makes a *part* together with its items;
 an asset or order is its parts merged, almost always one. The fields that STAC lacks, and their

@@ -1,7 +1,6 @@
 """STAC items, collections and learned sizes in the snapshot, in the form their users need.
 
-Knows the snapshot and how items are encoded; decides nothing. Reads run in a worker thread; the
-recorder does the writes.
+Reads run in a worker thread; the recorder does the writes.
 """
 
 from __future__ import annotations

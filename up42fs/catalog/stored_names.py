@@ -1,6 +1,6 @@
 """The displayed names of objects in stored catalogues, for commands that have no mount.
 
-Knows the tables of `snapshot` and how names are made; changes nothing and sends no request.
+Changes nothing and sends no request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keeps the index in step with the service: one full pass, then small refreshes.
 
-Knows when a listing is read; `listings` knows which requests that takes.
+`listings` knows which requests that takes.
 
 Theory. Two listings, assets and orders, are each *unsynced* until their first full pass is
 complete. A caller that needs a complete listing awaits `ready`; a failed pass raises its error

@@ -1,6 +1,6 @@
 """Searches for the items of many assets at once, in a form that UP42 accepts.
 
-Knows the forms of such a search and which were refused; `items` uses the answers.
+`items` uses the answers.
 
 Theory. `asset_id in [...]` is the shortest form, but `in` belongs to CQL2's *advanced* comparison
 operators, and UP42 advertises basic CQL2 (contract §14). Basic CQL2 can express the same: an `or`

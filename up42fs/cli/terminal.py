@@ -1,10 +1,10 @@
 """Standard input, output and error, in whatever state they are, and of any encoding.
 
-Knows streams; nothing of the text. Daemons and some service managers start programs with
-descriptors 0 to 2 closed: the next opened file then gets such a number, and printed text goes into
-it. A reader of the output may exit (`| head`), and a disk may be full (`> file`). Names from UP42
-and local paths may hold characters that the terminal's encoding lacks, and bytes that are not text
-at all. A command that ended in UnicodeEncodeError over one of them would lose its actual message.
+Daemons and some service managers start programs with descriptors 0 to 2 closed: the next opened
+file then gets such a number, and printed text goes into it. A reader of the output may exit (`|
+head`), and a disk may be full (`> file`). Names from UP42 and local paths may hold characters that
+the terminal's encoding lacks, and bytes that are not text at all. A command that ended in
+UnicodeEncodeError over one of them would lose its actual message.
 """
 
 from __future__ import annotations

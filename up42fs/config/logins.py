@@ -1,7 +1,7 @@
 """Accounts that `up42fs login` signed in: user name, server, and the place of the password.
 
 The system's keyring holds the password; if there is none, a file that only its owner can read holds
-it with the rest. Knows the file and the keyring; does not check passwords at UP42.
+it with the rest. Passwords are not checked at UP42 here.
 """
 
 from __future__ import annotations

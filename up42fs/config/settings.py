@@ -1,8 +1,8 @@
 """Settings: one table of options feeds the command line, `-o`, the environment, the file and docs.
 
-Knows the sources of a value, not its effect. Precedence: long option, `-o`, environment,
-`~/.config/up42fs/config.toml`, default. Secrets come from the environment or a file, never from an
-argument: arguments are visible to every user of the machine.
+Precedence: long option, `-o`, environment, `~/.config/up42fs/config.toml`, default. Secrets come
+from the environment or a file, never from an argument: arguments are visible to every user of the
+machine.
 """
 
 from __future__ import annotations

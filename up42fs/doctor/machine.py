@@ -1,7 +1,4 @@
-"""Checks of the machine: FUSE, permission to mount, the disks of cache and sidecars.
-
-Knows files and commands of Linux; nothing of UP42 or of a running mount.
-"""
+"""Checks of the machine: FUSE, permission to mount, the disks of cache and sidecars."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Paths over the file system: what `os` does with a path, as coroutines.
 
-Knows inodes and the references they cost; nothing of accounts, networks or the kernel.
-
 A path is absolute from the root of the tree (`/orders/x/y.zip`). Empty parts and `.` are ignored,
 and `..` is refused, since no directory leads to its parent. Names are text as the listings show
 them; no character has a meaning but the slash.

@@ -1,7 +1,6 @@
 """Extended attributes by node: the listed ones, and the sources of the unlisted ones.
 
-Knows which attributes each kind of node has; `xattrs` builds the values, `documents` sends the
-requests.
+`xattrs` builds the values, `documents` sends the requests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The hidden files of `.up42fs/`: the mount's state.
-
-Knows how to present facts, not their sources: it gets functions that return them.
-"""
+"""The hidden files of `.up42fs/`: the mount's state."""
 
 from __future__ import annotations
 

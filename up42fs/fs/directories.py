@@ -1,7 +1,4 @@
-"""Open directories: one frozen listing each, passed to the kernel entry by entry.
-
-Knows nodes and their attributes; nothing of how a listing was requested.
-"""
+"""Open directories: one frozen listing each, passed to the kernel entry by entry."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Attributes that cost a request: the full API object and a presigned link.
 
-Knows how long to keep an answer. `getfattr` makes two calls, one for the length and one for the
-value, and a file manager makes them for every file it shows: answers are cached for seconds, and
-concurrent calls for the same attribute share one request.
+`getfattr` makes two calls, one for the length and one for the value, and a file manager makes them
+for every file it shows: answers are cached for seconds, and concurrent calls for the same attribute
+share one request.
 """
 
 from __future__ import annotations

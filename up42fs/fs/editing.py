@@ -1,7 +1,7 @@
 """Translates writing calls into edits: set attributes, and assets moved in and out of `tags/`.
 
-Knows the tree and which edits are possible in it; `edits` carries them out. Every call that is not
-an edit of a title or a tag raises ReadOnly (EROFS): nothing can write or delete data.
+`edits` carries them out. Every call that is not an edit of a title or a tag raises ReadOnly
+(EROFS): nothing can write or delete data.
 
 Rules.
 1. Setting an attribute to its current value is no edit and sends no request, even for a read-only

@@ -1,6 +1,6 @@
 """The mount's behaviour, independent of the engine: lookup, attributes, directories, reads, xattrs.
 
-Knows inodes, names and handles; nothing of pyfuse3, HTTP or curl. Raises `errors.*` only.
+Raises `errors.*` only.
 
 Rules.
 1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers. Exceptions,

@@ -1,11 +1,10 @@
 """Learns the file type of deliveries without a name, from reads of them.
 
-Knows open handles and what was seen of their files; nothing of directories. A delivery to which
-UP42 gives no name is called by its title and the extension of its content type, which can be wrong.
-Its link contains a file name and its first bytes show its kind (`model.file_kinds`): both are
-available when it is read, so that learning the type costs no request. The name changes when its
-last reader has closed it, never before; it is kept for later mounts, and the former name still
-opens it in this one (`Layout.find`).
+A delivery to which UP42 gives no name is called by its title and the extension of its content type,
+which can be wrong. Its link contains a file name and its first bytes show its kind
+(`model.file_kinds`): both are available when it is read, so that learning the type costs no
+request. The name changes when its last reader has closed it, never before; it is kept for later
+mounts, and the former name still opens it in this one (`Layout.find`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The attributes that `stat` shows of a node, and how long the kernel may cache them.
 
-Knows the sources of the numbers; nothing of handles or requests. Everything is from memory.
+Everything is from memory.
 
 The kernel may cache names and attributes for long, because every change is pushed to it by
 invalidation. If edits are allowed it may not cache the names they change: the handler of an edit

@@ -1,7 +1,4 @@
-"""Dispatches writing calls: to a sidecar on this machine, or an edit of a title or tag, else EROFS.
-
-Knows which of the two a call is for; not how either is done.
-"""
+"""Dispatches writing calls: to a sidecar on this machine, an edit of a title or tag, or EROFS."""
 
 from __future__ import annotations
 

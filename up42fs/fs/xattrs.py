@@ -1,7 +1,6 @@
 """Extended attributes of assets, orders and tags (design §2): pure functions of the catalogue.
 
-Knows nothing of the kernel's buffers or of the values that cost a request; those attributes are
-only named here, and `attributes` reads them.
+Attributes that cost a request are only named here; `attributes` reads them.
 """
 
 from __future__ import annotations

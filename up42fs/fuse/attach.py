@@ -1,8 +1,5 @@
 """Mounts, and handles FUSE_INIT in libfuse's place to request settings that pyfuse3 cannot.
 
-Knows fusermount3, the device and pyfuse3's start; nothing of the file system, nor which settings
-are best (see `tuning`).
-
 Theory. Three settings are agreed on in the handshake (FUSE_INIT) or never: lookups and listings of
 one directory side by side (PARALLEL_DIROPS; without it one slow answer holds up its directory), and
 the two limits on background requests in the whole mount (12, unless answered otherwise; the file in

@@ -1,9 +1,9 @@
 """Converts exceptions to errno: one decorator on every handler.
 
-Knows nothing of what a handler does. Any exception other than FUSEError that leaves a handler kills
-the whole mount, and so does a FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore: domain
-errors become their errno; groups are opened; a deadline becomes ETIMEDOUT; cancellation passes;
-everything else is logged with its traceback and becomes EIO, or ENOMEM if memory ran out.
+Any exception other than FUSEError that leaves a handler kills the whole mount, and so does a
+FUSEError inside an ExceptionGroup (pyfuse3 3.5). Therefore: domain errors become their errno;
+groups are opened; a deadline becomes ETIMEDOUT; cancellation passes; everything else is logged with
+its traceback and becomes EIO, or ENOMEM if memory ran out.
 """
 
 from __future__ import annotations

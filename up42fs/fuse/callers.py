@@ -1,7 +1,5 @@
 """The program behind a request: its name, and whether it stats the files that it lists.
 
-Knows only /proc, and threads and directories by number.
-
 Attributes listed along with names (READDIRPLUS) save `ls -l` a request for each entry, but cost
 `find`, `ls` or a shell's `*` a third more time, and the kernel an inode for every file. The kernel
 guesses which listing a program needs, but always requests attributes for the first entries of a

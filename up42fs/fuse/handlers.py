@@ -1,10 +1,9 @@
 """The calls of FUSE over `fs.Filesystem`: one call of `fs` each, within a deadline.
 
-Knows neither the file system's rules nor message formats. `server` serves the frequent calls, with
-requests that it read from the device; pyfuse3 serves the rest, and all of them where libfuse has
-the device (see `session`). Both use the same methods, which raise only FUSEError. Where pyfuse3
-needs an object of its own, the call stands twice in a row: what it means, for `server`, and its
-conversion, under the name that pyfuse3 calls.
+`server` serves the frequent calls, with requests that it read from the device; pyfuse3 serves the
+rest, and all of them where libfuse has the device (see `session`). Both use the same methods, which
+raise only FUSEError. Where pyfuse3 needs an object of its own, the call stands twice in a row: what
+it means, for `server`, and its conversion, under the name that pyfuse3 calls.
 
 pyfuse3's default answers handlers that are not defined with ENOSYS, after which the kernel sends no
 more such requests: access (the kernel checks modes itself); and, without sidecars, flush and fsync.

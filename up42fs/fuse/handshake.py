@@ -1,7 +1,7 @@
 """The two messages of FUSE's handshake as bytes: the kernel's offer and the reply.
 
-Pure; knows the layout of `fuse_init_in` and `fuse_init_out` (include/uapi/linux/fuse.h, version 7)
-and nothing of descriptors or libfuse. Only fields that libfuse need not know about are changed.
+Pure. The layouts are `fuse_init_in` and `fuse_init_out` of include/uapi/linux/fuse.h, version 7.
+Only fields that libfuse need not know about are changed.
 """
 
 from __future__ import annotations

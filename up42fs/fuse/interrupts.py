@@ -1,7 +1,5 @@
 """Decides when a signal to its caller ends a waiting request.
 
-Knows the signals of a thread as /proc shows them, and how to end a wait; nothing of requests.
-
 Theory. The kernel sends one INTERRUPT for a request, at the first signal of any kind that wakes its
 caller. It then waits for the answer, even if the caller was killed. So:
 

@@ -1,7 +1,6 @@
 """Limits under load: how many requests wait in tasks, and how much time each client takes.
 
-Pure: the caller passes the time. Knows requests as messages with a deadline, and clients by the
-number of their thread; nothing of what a request asks for.
+Pure: the caller passes the time.
 
 Theory of `Places`. A waiting request takes a task, some 20 KB. Each thread of any user can have one
 request, so there may be tens of thousands. Reads and all other requests have separate limits, or

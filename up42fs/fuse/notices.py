@@ -1,7 +1,5 @@
 """Notifications that make the kernel forget: attributes at once, names in a separate thread.
 
-Knows how a notification is sent; nothing of what became stale.
-
 Theory. Forgetting attributes takes no lock. Forgetting a name takes the lock of its directory, and
 the holder of that lock may be waiting for our answer: so the event loop never does it. Callers that
 must know when it is done call `forget_names` from a thread. Data is never invalidated nor pushed:

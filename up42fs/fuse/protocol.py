@@ -1,8 +1,8 @@
 """FUSE's messages as bytes: the requests that are answered without libfuse, and their replies.
 
-Pure; knows the layouts of include/uapi/linux/fuse.h (version 7, minor 31 and later, which only
-change by appended fields) and the values of `fs`, nothing of descriptors. Numbers are in the
-machine's own byte order; names are bytes that end in NUL.
+Pure. The layouts are those of include/uapi/linux/fuse.h, version 7, minor 31 and later, which only
+change by appended fields. Numbers are in the machine's own byte order; names are bytes that end in
+NUL.
 """
 
 from __future__ import annotations

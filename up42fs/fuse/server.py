@@ -1,7 +1,5 @@
 """Serves the kernel's device: answers frequent requests itself, passes the rest to libfuse.
 
-Knows the device, the socket to libfuse, and `Handlers`; no rule of the file system.
-
 Theory. pyfuse3 spends 100 µs on a request, most of it on its own tasks and objects, holds Python's
 lock while the kernel copies an answer, and lists directories only with all attributes. A walk of a
 large storage is hundreds of thousands of requests that memory answers in 10 µs. So:

@@ -1,7 +1,5 @@
 """One FUSE session: mount, serve until unmounted, invalidate the kernel's caches, unmount.
 
-Knows pyfuse3's process-wide session and its hazards; nothing of the file system behind it.
-
 Theory. pyfuse3 holds one session per process in module globals, so there is one `Session` per
 process. The ways it can freeze or die, and the remedies (all measured):
 

@@ -1,8 +1,7 @@
 """Kernel settings of one mount: the wanted values, and those that can be set once it answers.
 
-Knows only the files under /sys; `attach` settles the settings of the handshake. The rest is tried
-after the mount answers (values written earlier are reset) and is optional: without permission the
-mount works, slower.
+`attach` settles the settings of the handshake. The rest is tried after the mount answers (values
+written earlier are reset) and is optional: without permission the mount works, slower.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The kind of a delivered file, by the file name in its link and by its first bytes.
 
-Pure; knows file formats and how UP42 writes names into links (contract §3.5), nothing of readers. A
-content type is no evidence: UP42's own example calls a zip `application/gzip` (contract fact 9).
+A content type is no evidence: UP42's own example calls a zip `application/gzip` (contract fact 9).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GeoJSON geometries: checks, bounding boxes, and the outline of a box.
 
-Knows nothing of STAC or files. Coordinates are longitude and latitude in degrees, optionally with a
-height (RFC 7946). A sound geometry passes unchanged, also one that crosses the antimeridian; only a
-box is turned into a geometry, which is cut in two there (RFC 7946 §3.1.9, §5.2).
+Coordinates are longitude and latitude in degrees, optionally with a height (RFC 7946). A sound
+geometry passes unchanged, also one that crosses the antimeridian; only a box is turned into a
+geometry, which is cut in two there (RFC 7946 §3.1.9, §5.2).
 """
 
 from __future__ import annotations

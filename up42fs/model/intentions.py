@@ -1,7 +1,5 @@
 """Edits of an asset's title and tags as intentions, and their effect on the newest state.
 
-Knows nothing of requests or of the interfaces through which you make an edit.
-
 Theory. UP42 accepts whole values only: a new title, a new list of tags (contract §3.2). A program
 that writes back a list it read a while ago removes the tags that others added meanwhile. So an edit
 is kept as an *intention*, these tags added, those removed, this title, and is applied to a fresh

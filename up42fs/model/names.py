@@ -1,7 +1,5 @@
 """File names from UP42's names: safe, unique within a directory, and stable.
 
-Knows nothing of orders, tags or inodes: an entry is an ID, an age and a wished-for name.
-
 Theory. Names in UP42 collide and contain slashes (contract, fact 8). Rules:
 1. A safe name is the user's text, minus the characters a path cannot hold; equal input gives equal
    output.

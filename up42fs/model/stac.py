@@ -1,7 +1,6 @@
 """The data of a STAC collection and item about delivered files, as values (contract §5).
 
-Knows nothing of HTTP, inodes or the spelling of the JSON. `document` is the JSON object as UP42
-sent it, for display to the user; comparisons ignore it.
+`document` is the JSON object as UP42 sent it, for display to the user; comparisons ignore it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A static STAC 1.0 catalogue of files that lie beside its documents; the documents as objects.
 
-Knows nothing of the tree's mount point or of how its files get there. Input is UP42's collections
-and items; output is dicts ready for `json.dumps`:
+Input is UP42's collections and items; output is dicts ready for `json.dumps`:
 
     catalog.json
     <collection>/collection.json

@@ -1,8 +1,8 @@
 """Corrects fields of STAC documents to the core schemas, with as few changes as possible.
 
-Knows nothing of links, hrefs or files. Input is objects of UP42's JSON, output is JSON of the same
-shape: valid fields stay as sent, invalid ones are left out, missing required ones get the weakest
-true value (see `stac_documents`). Core fields: STAC 1.0 and 1.1, common metadata.
+Input is objects of UP42's JSON, output is JSON of the same shape: valid fields stay as sent,
+invalid ones are left out, missing required ones get the weakest true value (see `stac_documents`).
+Core fields: STAC 1.0 and 1.1, common metadata.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Spans of time as people write them: `2024`, `2024-05`, `2024-05-01..2024-06-01`, `..2024-06-01`.
 
-Knows nothing of queries, and of STAC only the form of its `datetime` parameter. A literal means all
-of its year, month, day, minute or second, so both ends of a range are within it. Spans are
-half-open, in UTC; a literal without an offset is UTC.
+A literal means all of its year, month, day, minute or second, so both ends of a range are within
+it. Spans are half-open, in UTC; a literal without an offset is UTC.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The end of a mount's process has a deadline, whatever hangs: a thread, a disk, the event loop.
 
-Knows time, threads and how a process leaves; nothing of what is kept at the end. Each step of an
-end has a deadline of its own, but a blocking call in a worker thread cannot be cancelled, and trio
-waits for it. So a thread watches the end as a whole. When its time is over it says in the log what
-is still under way, and ends the process. What was to be kept by then is kept by transactions or
-renames, so a process that leaves at any moment harms nothing.
+Each step of an end has a deadline of its own, but a blocking call in a worker thread cannot be
+cancelled, and trio waits for it. So a thread watches the end as a whole. When its time is over it
+says in the log what is still under way, and ends the process. What was to be kept by then is kept
+by transactions or renames, so a process that leaves at any moment harms nothing.
 
 Behind it stands a timer of the C library, which needs no lock of the interpreter: for a call that
 hangs with that lock held, and for the interpreter's own end.

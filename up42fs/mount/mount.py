@@ -1,7 +1,4 @@
-"""One mount: an engine served through FUSE until it is unmounted or stopped by a signal.
-
-Knows the engine, the session and this process; decides nothing that belongs to one of them.
-"""
+"""One mount: an engine served through FUSE until it is unmounted or stopped by a signal."""
 
 from __future__ import annotations
 

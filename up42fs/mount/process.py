@@ -1,7 +1,4 @@
-"""The process of a mount in its system: memory returned, memory kept private, sleep noticed.
-
-Knows glibc, prctl(2) and two clocks; nothing of mounts.
-"""
+"""The process of a mount in its system: memory returned, memory kept private, sleep noticed."""
 
 from __future__ import annotations
 

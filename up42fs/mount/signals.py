@@ -1,7 +1,4 @@
-"""Signal handling of a mount's process: stop, refresh, dump its tasks, log debug messages.
-
-Knows nothing of mounts: the caller passes the actions.
-"""
+"""Signal handling of a mount's process: stop, refresh, dump its tasks, log debug messages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The trusted certificates of both planes: the user's, else the system's, else certifi's.
 
-Knows files; nothing of hosts or requests.
-
 `SSL_CERT_FILE` and `SSL_CERT_DIR` mean the same as for OpenSSL: the file replaces the system's
 bundle, the directory is used in addition. Relative paths are relative to the directory that the
 program was started in: `cli.respawn` makes them absolute for children. The system's bundle comes

@@ -1,7 +1,7 @@
 """The lifetime of a presigned link, from the link itself and the server's own clock.
 
-Knows nothing of this machine's clock: a lifetime is a duration from the moment of receipt, so a
-local clock that is minutes off does no harm.
+This machine's clock plays no part: a lifetime is a duration from the moment of receipt, so a local
+clock that is minutes off does no harm.
 """
 
 from __future__ import annotations

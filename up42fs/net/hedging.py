@@ -1,7 +1,5 @@
 """Decides when a request lags so far behind its host's recent times that a second should race it.
 
-Knows durations; not the clock, requests or bytes.
-
 Theory. A store answers nearly all requests in similar times and a few very late: a lost packet, a
 sick server behind a balancer. For one of those, a second request gets the data sooner. But a slow
 line makes all responses late, and second requests make it slower. So lateness is relative to the

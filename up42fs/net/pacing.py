@@ -1,6 +1,6 @@
 """Decides when the next request to one host may be sent: a rate limit, and pauses by the host.
 
-Knows nothing of clocks or requests: the caller passes the time and gets the time to send.
+The caller passes the time and gets the time to send.
 
 Theory. The generic cell rate algorithm: one number, the theoretical arrival time of the next
 request, replaces a token bucket. Each admission moves it on by one interval; a caller waits until

@@ -1,6 +1,6 @@
 """Decides what follows a failed attempt: retry, renew the credential, or fail, with which error.
 
-Knows nothing of sockets or clocks: the caller describes the failure and the time left.
+The caller describes the failure and the time left.
 
 Theory. A failure is either *transient* (429, 5xx, a broken connection), *a stale credential* (401
 on the API, 400/401/403 on a presigned link), or *final*. Each plane's genuine refusals are listed

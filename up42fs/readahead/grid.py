@@ -1,7 +1,5 @@
 """Windows read one after another in a grid: predicts the next ones.
 
-Knows tiles by row and column and how many bytes were read; nothing of their content.
-
 Theory. Programs that work through an image (training, inference, anything in chips) read windows of
 one size from left to right, then the row of windows below, or above. Two adjacent windows may be
 chance, or a person looking around; after `STEPS` such steps it is a grid. If tile and window

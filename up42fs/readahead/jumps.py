@@ -1,7 +1,5 @@
 """Reads that jump on: by equal distances, or from one tile part of a JPEG 2000 file to the next.
 
-Knows only positions (rows of strips, or bytes) and formats.
-
 Programs that read an image at reduced resolution read every n-th row, and n is seldom an integer:
 positions are `floor(a + i * n)`. Each observed step narrows n to an interval, and for the middle of
 that interval the observed positions narrow a; so after a few steps a future position is known to

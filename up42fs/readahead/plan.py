@@ -1,8 +1,5 @@
 """Plans one open handle's fetches: now for the reader, and ahead for the next reads.
 
-Knows offsets, and the structure that `contents` reports at them; not the bytes, the network, the
-clock, or other readers of the file.
-
 Theory. The kernel, not the tool, sizes the reads (except of images that bypass its page cache:
 `Tuning.kernel_ahead_bytes` is 0 for them): a jump is one read of 4 KiB, then 128 KiB after 128 KiB,
 at most two of them under way and those two in either order. Requested one by one each costs a round

@@ -1,6 +1,6 @@
 """One run of reads of one open handle, and whether a read continues it.
 
-Knows offsets only. `plan` has the theory; it calls such a run a stream.
+`plan` has the theory; it calls such a run a stream.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Locates the tiles and strips of a TIFF in the bytes of it that are available.
 
-Knows the format (TIFF 6.0, BigTIFF, both byte orders; including GDAL's COG layout); nothing of
-pixels, compression or callers. Bytes come from a callback that may not have them: missing ranges
-are listed in `TiffLayout.lacking`, and the caller tries again once they have arrived. Hostile input
-yields fewer levels, never an exception, and costs no more than its `ParseBudget`: a table is
-charged by its length before it is read, and a lookup in the tables (`under`) finds at most
-`MOST_UNDER` tiles. Nothing is parsed twice: `TiffParser` resumes at the missing bytes.
+Reads TIFF 6.0 and BigTIFF, of both byte orders, also in GDAL's COG layout. Bytes come from a
+callback that may not have them: missing ranges are listed in `TiffLayout.lacking`, and the caller
+tries again once they have arrived. Hostile input yields fewer levels, never an exception, and costs
+no more than its `ParseBudget`: a table is charged by its length before it is read, and a lookup in
+the tables (`under`) finds at most `MOST_UNDER` tiles. Nothing is parsed twice: `TiffParser` resumes
+at the missing bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The window of tiles that a reader walks through: which tiles it read, which it will read next.
 
-Knows tiles by row and column and their sizes in bytes; nothing of time or requests.
-
 Theory. Programs read images by windows: row after row of tiles, each from left to right. Through a
 file system that is one tile after another, with a round trip between them, whereas a program that
 speaks HTTP requests all at once. So the window is guessed. At its first tile the guess is a window

@@ -1,8 +1,8 @@
 """Locates the members of a zip archive from its last bytes.
 
-Knows the central directory (zip and zip64); nothing of compression. A stored member's data is a
-range of the archive; a deflated one's can only be used from its beginning. Hostile input yields
-fewer members, never an exception, and costs no more than its `ParseBudget`.
+Reads zip and zip64. A stored member's data is a range of the archive; a deflated one's can only be
+used from its beginning. Hostile input yields fewer members, never an exception, and costs no more
+than its `ParseBudget`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Memory for parts: mapped once, then reused.
 
-Knows sizes, not what the bytes are.
-
 Theory. A fresh page costs a fault and is zeroed before it is filled: over a long read that takes
 more processor time than decrypting it (docs/transport.md). So a part's mapping is kept once nothing
 refers to it any more, and the next part of its size reuses it. Answers on their way to the kernel

@@ -1,7 +1,5 @@
 """One object's parts in memory: what is cached, what is being fetched, which readers wait.
 
-Knows ranges, parts and readers' plans; nothing of HTTP, links, handles' numbers or inodes.
-
 Theory. An object is a list of *parts*, sorted, never overlapping; `_have` is the set of their
 offsets. A part is
 

@@ -1,7 +1,4 @@
-"""One open handle of one object: ranged reads until it is closed.
-
-Knows its object and the state it shares with other handles; nothing of the kernel or of names.
-"""
+"""One open handle of one object: ranged reads until it is closed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Bounds the memory of parsed object structures, also of objects that are open.
 
-Knows the size of each structure, not its content. Tile tables of a large image take megabytes, and
-those of thousands of images opened once would fill the memory that readers need. Forgetting costs
-only requests: a closed object is parsed again from its first bytes when it is opened again, and an
-open one is read as plain bytes from then on.
+Tile tables of a large image take megabytes, and those of thousands of images opened once would fill
+the memory that readers need. Forgetting costs only requests: a closed object is parsed again from
+its first bytes when it is opened again, and an open one is read as plain bytes from then on.
 """
 
 from __future__ import annotations

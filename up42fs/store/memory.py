@@ -1,8 +1,8 @@
 """The memory budget of all objects' parts: counts bytes, keeps LRU order, chooses victims.
 
-Knows nothing of ranges or fetching. Parts in flight or being read count but are never evicted, so
-the budget can be exceeded by what readers demand at the same moment, never by read-ahead.
-`cachetools.LRUCache` does not fit: it cannot skip an entry that is in use.
+Parts in flight or being read count but are never evicted, so the budget can be exceeded by what
+readers demand at the same moment, never by read-ahead. `cachetools.LRUCache` does not fit: it
+cannot skip an entry that is in use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One range of one object in memory: filled from its front, waited for by byte count.
 
-Knows neither the reason for the fetch nor its neighbours; `fetcher` has the theory.
+`fetcher` has the theory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Limits of one store.
-
-Knows only the numbers, not the code that enforces them.
-"""
+"""Limits of one store."""
 
 from __future__ import annotations
 

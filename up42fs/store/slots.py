@@ -1,9 +1,9 @@
 """Schedules jobs: a bounded number at once, demanded ones before read-ahead.
 
-Knows nothing of what a job does, only its *group* (object). Read-ahead may not fill every slot, so
-that a demand finds a free one. Among waiting jobs of equal urgency, the job whose group has the
-fewest running jobs goes first, so a busy object gets no larger share than a quiet one. No group may
-take all slots: an object whose answers stall delays only its own jobs.
+Each job belongs to a *group*, its object. Read-ahead may not fill every slot, so that a demand
+finds a free one. Among waiting jobs of equal urgency, the job whose group has the fewest running
+jobs goes first, so a busy object gets no larger share than a quiet one. No group may take all
+slots: an object whose answers stall delays only its own jobs.
 """
 
 from __future__ import annotations

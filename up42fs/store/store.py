@@ -1,7 +1,7 @@
 """The byte store: opens objects by ID and reads them by range.
 
 Wires the read engine and keeps the state of each object that outlives a handle: its bytes, its
-version, its link. Knows nothing of UP42, inodes or the kernel.
+version, its link.
 
 Counters (`Metrics`):
 

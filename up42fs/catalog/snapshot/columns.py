@@ -1,7 +1,5 @@
 """Assets as columns: a hundred thousand are read from disk in milliseconds, and made one by one.
 
-Pure; knows the fields of an asset and how to encode them, nothing of databases.
-
 Theory. Making an object of every row takes seconds, though most are never looked at. So all rows
 are written as one value: numbers as arrays, texts joined with the end of each, shared values once.
 Reading that is a copy, and an asset is made on access. Rows are ordered by age, the order in which

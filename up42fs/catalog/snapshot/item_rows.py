@@ -1,8 +1,7 @@
 """STAC items as rows of the snapshot: the fields of a listing as one short text, documents apart.
 
-Pure; knows the fields of an item and how to encode them, nothing of databases. A directory is
-listed thousands of times for each time its item.json is read, so the text is small and quick to
-read, and UP42's own JSON is kept beside it, compressed.
+A directory is listed thousands of times for each time its item.json is read, so the text is small
+and quick to read, and UP42's own JSON is kept beside it, compressed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The catalogue on disk, as last read from UP42, in SQLite.
 
-Knows rows and files; nothing of HTTP, names or callers. Blocking: call it from a worker thread.
+Blocking: call it from a worker thread.
 
 Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence:
 1. No error of the file keeps a mount from working, and each is logged once (`Ailment`). A file

@@ -1,7 +1,4 @@
-"""The tables of a snapshot: rows and packed assets, written and read.
-
-Knows SQL and how values are stored in columns; nothing of files, damage or when to write.
-"""
+"""The tables of a snapshot: rows and packed assets, written and read."""
 
 from __future__ import annotations
 

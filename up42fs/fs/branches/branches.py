@@ -1,7 +1,4 @@
-"""The parts of the tree beside the four views, combined: files, `stac/`, `search/`, documents.
-
-Knows which branch is responsible for a node; nothing of how it works.
-"""
+"""The parts of the tree beside the four views, combined: files, `stac/`, `search/`, documents."""
 
 from __future__ import annotations
 

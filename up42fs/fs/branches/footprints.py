@@ -1,6 +1,6 @@
 """`footprints.geojson`: the outlines of a directory's assets, built when the file is opened.
 
-Knows which items a directory's assets have; `fs.branches.outlines` converts them to GeoJSON.
+`fs.branches.outlines` converts them to GeoJSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GeoJSON of a directory's outlines, for a GIS to show the location of its images.
 
-Knows nothing of directories: entries come with the path of their file relative to the document. RFC
-7946; an outline is the item's geometry as UP42 sent it, else its bounding box.
+Entries come with the path of their file relative to the document. RFC 7946; an outline is the
+item's geometry as UP42 sent it, else its bounding box.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`search/<query>/`: a directory created by its name, with the assets that match.
 
-Knows queries and their results; `model.query` defines the grammar. Only a name that parses sends a
-request, and only when it is looked into; every other name is absent without a request.
+`model.query` defines the grammar. Only a name that parses sends a request, and only when it is
+looked into; every other name is absent without a request.
 """
 
 from __future__ import annotations

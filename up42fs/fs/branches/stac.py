@@ -1,7 +1,7 @@
 """`stac/`: the storage as a static STAC catalogue of real files (design §2).
 
-Knows collections, items and their names; `model.stac_documents` builds the documents. No request is
-sent before a directory is opened, then one directory at a time.
+`model.stac_documents` builds the documents. No request is sent before a directory is opened, then
+one directory at a time.
 """
 
 from __future__ import annotations

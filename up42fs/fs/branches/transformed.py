@@ -1,7 +1,5 @@
 """The content of an asset's directory: its transformed files, by item, and item.json.
 
-Knows STAC items and the names of their files; nothing of inodes, sizes or links.
-
 Theory. An asset that UP42 transformed has STAC items, fetched when its directory is first opened
 (`prepare`). If there is one item, its files are in the directory itself; if there are several, each
 has a subdirectory. A file's node is its STAC asset's ID, wherever it is listed: one inode, one page

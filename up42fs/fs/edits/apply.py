@@ -1,8 +1,5 @@
 """Applies edits of titles and tags: one asset at a time, on its newest state, and never twice.
 
-Knows assets and intentions (`model.intentions`); nothing of inodes, or of the call that caused the
-edit.
-
 Theory. An edit takes these steps: take the asset's lock, read the asset afresh, apply the
 intention, write the difference, copy UP42's answer into the index, invalidate the kernel's cache,
 write the journal. Rules:

@@ -1,8 +1,8 @@
 """The journal of edits: its lines, and which operations can still be undone.
 
-Pure; knows nothing of files. A line is one changed asset as a JSON object. Operations are numbered
-in order; all changes of one command (a tag renamed on many assets) are one operation. An undo is an
-operation too and names the one that it `undoes`; it cannot itself be undone.
+A line is one changed asset as a JSON object. Operations are numbered in order; all changes of one
+command (a tag renamed on many assets) are one operation. An undo is an operation too and names the
+one that it `undoes`; it cannot itself be undone.
 """
 
 from __future__ import annotations

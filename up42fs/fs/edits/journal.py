@@ -1,7 +1,7 @@
 """`.up42fs/changes`: every edit made through this mount point, kept so that it can be undone.
 
-Knows its file; there is one for each account and mount point, so it has one writer. Changes that
-cannot be written stay in memory: the edit was made, and matters more than the journal.
+There is one file for each account and mount point, so it has one writer. Changes that cannot be
+written stay in memory: the edit was made, and matters more than the journal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Per-file accounts of readers, ranges and waiting times: for `status` and `explain`.
 
-Knows what readers requested, not the cost of the answers: the store counts that.
+The store counts what the answers cost.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Open files: the object behind a handle, and whether the kernel may keep its cached pages.
-
-Knows objects of the store and rendered documents; nothing of names or directories.
-"""
+"""Open files: the object behind a handle, and whether the kernel may keep its cached pages."""
 
 from __future__ import annotations
 

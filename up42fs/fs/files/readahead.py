@@ -1,8 +1,7 @@
 """Prefetches the next files of a directory for programs that read it file by file.
 
 Observes which directories are looked into and which bytes of their files are read, and carries out
-the decisions of `readahead.folder.siblings`. Knows nothing of links, ranges or the kernel; waits
-for nothing.
+the decisions of `readahead.folder.siblings`.
 
 A file may be listed in several directories: a read counts for the one that was looked into last (a
 lookup or a listing). Only first reads count: reads served from the kernel's page cache do not

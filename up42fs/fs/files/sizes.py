@@ -1,7 +1,5 @@
 """Sizes that UP42 does not report: fetched on demand, and remembered.
 
-Knows which nodes have bytes in storage and what their sizes are; nothing of how a size is fetched.
-
 Theory. Plain listings need no size, so they must not cost requests: an unknown size is shown as 0
 with a TTL of 0, and the kernel requests attributes again before it uses it (`stat`, `open`, a read
 at the end). One size costs two requests, a link and a range. A second call for the same *company*

@@ -1,7 +1,5 @@
 """One version per inode: what the kernel may cache of each, and when a new inode is needed.
 
-Knows inodes, nodes and version identifiers; nothing of names, handles or bytes.
-
 Theory. The kernel has one page cache and one size for an inode, whatever handles are open on it. If
 two handles of different versions shared an inode, each could read the other's bytes out of that
 cache, and a mapping would show them without a read. So all handles of an inode are of one version:

@@ -1,8 +1,7 @@
 """The directory of sidecars on disk: blocking calls. Run them in a worker thread.
 
-Knows files by name; nothing of images, handles or what is cached. There is one flat directory per
-account, so that its modification time shows other mounts of the account that a sidecar was created
-or removed.
+There is one flat directory per account, so that its modification time shows other mounts of the
+account that a sidecar was created or removed.
 
 Rules.
 1. A file under its own name is complete: it is written as a *draft* beside it, flushed, and

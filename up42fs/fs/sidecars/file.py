@@ -1,7 +1,5 @@
 """One sidecar: its bytes, whether they are stored, and its handles.
 
-Knows the file it is stored in; neither other sidecars nor the places of its image.
-
 Theory. A sidecar that is being written is a draft (`disk`) until it is closed or synced: this mount
 sees its content at once, and it appears under its name on disk when it is complete. Each sidecar
 has a lock, held for every access to its descriptor, which changes when a draft begins. A file that

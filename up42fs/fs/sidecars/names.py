@@ -1,7 +1,5 @@
 """Recognises sidecars, the files that GDAL and QGIS keep beside an image, by their names. Pure.
 
-Knows names only: neither the content of a directory nor where a sidecar's bytes are.
-
 Theory. A sidecar belongs to an image, not to a directory: the image is shown in several ones, under
 names that may differ and change. So a sidecar is stored with its `Tag`, the way its name derives
 from the image's, and the name is derived anew wherever the image is shown. The endings are those

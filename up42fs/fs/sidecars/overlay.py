@@ -1,7 +1,5 @@
 """The overlay: sidecars of images, stored on this machine, by image and tag. None reaches UP42.
 
-Knows the stored sidecars and their handles; neither the places of an image nor the kernel's cache.
-
 Theory. The stored sidecars are known in memory, so that the many names that tools look up in vain
 cost no disk access. Other mounts of the account write into the same directory: its modification
 time is checked at lookups, at most once a second, and if it changed the directory is read. If two

@@ -1,7 +1,6 @@
 """The places of sidecars in the tree, and writing calls on them.
 
-Knows names, images and the overlay; nothing of inodes that the kernel holds. UP42's names take
-precedence: a name that UP42 has is never a sidecar's.
+UP42's names take precedence: a name that UP42 has is never a sidecar's.
 
 A sidecar is shown beside its image wherever the image is, under the image's name there. The kernel
 caches none of these names, nor their absence: a sidecar created beside an image in one place

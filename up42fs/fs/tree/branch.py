@@ -1,7 +1,4 @@
-"""The interface of a part of the tree that must be fetched before it can be shown.
-
-Knows no branch; `transformed`, `stac` and `search` are some.
-"""
+"""The interface of a part of the tree that must be fetched before it can be shown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Open files and directories by handle number, and the listings that open directories hold.
 
-Knows nothing of what is open. A listing is frozen when the directory is opened, so that entries
-that are added or removed during a walk neither repeat nor vanish in that walk.
+A listing is frozen when the directory is opened, so that entries that are added or removed during a
+walk neither repeat nor vanish in that walk.
 """
 
 from __future__ import annotations

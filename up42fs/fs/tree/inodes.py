@@ -1,7 +1,5 @@
 """Inode numbers: the number of each node, and how long it must be kept.
 
-Knows nothing of names or of what a node means; a node is any hashable key with a text form.
-
 Theory. The kernel holds a reference to an inode for every lookup that was answered and returns it
 with `forget`. Rules:
 1. A number is derived from the node's key, so it is the same in every mount (design §2). If two

@@ -1,7 +1,5 @@
 """The structure of the mount: the one place that defines the tree (design §2).
 
-Knows nothing of inodes, handles or the kernel; it turns the index into directories of named nodes.
-
 Theory. A directory's names depend on all its members (clashes), so a directory is built whole, when
 it is first opened, and kept. Directories take over changes of a few of their assets one by one
 (`roster`), at the cost of the change; other changes rebuild them. `apply` returns the names whose

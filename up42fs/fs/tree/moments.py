@@ -1,7 +1,5 @@
 """Modification times of the directories of orders, tags, states and assets.
 
-Knows the index and the directories that a change of it affects; nothing of names or the kernel.
-
 Theory. A directory's time moves when an entry is added, as on any disk: `find -newer`, `tar
 --newer-mtime` and indexers rely on it. The times derive from a directory's assets, so that every
 mount of an account shows the same: an order's from their delivery, a tag's and a state's from their

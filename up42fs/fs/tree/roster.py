@@ -1,8 +1,5 @@
 """The names of the assets of one directory, updated as its members come, go and change.
 
-Knows what names depend on and how they are assigned (`model.names`); nothing of inodes or of which
-directory it is.
-
 Theory. Names depend on all members of a directory (clashes), but most changes affect no clash: a
 new asset is the newest and renames no other, and no other asset wanted a removed name. So a roster
 is built whole once, oldest first, and keeps the names that some asset wanted and did not get

@@ -1,7 +1,7 @@
 """Empty directories in `tags/`: created, or emptied, in this mount.
 
 UP42 has a tag only as long as an asset carries it. Here a directory is kept until it is removed or
-has a member again, as people expect when they empty one to fill it anew. Knows nothing of assets.
+has a member again, as people expect when they empty one to fill it anew.
 """
 
 from __future__ import annotations

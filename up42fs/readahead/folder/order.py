@@ -1,7 +1,5 @@
 """The orders in which tools read the files of one directory.
 
-Knows names, positions and inode numbers; nothing of reads or fetches.
-
 A tool takes the entries in `readdir` order (find, tar, grep -r, Python), sorts them by code points
 (rsync, the shell in the C locale), by locale (the shell's `*` in other locales), by the numbers in
 them (file managers, `ls -v`), or by inode number (cp -r, rm: coreutils do so for locality on disk).

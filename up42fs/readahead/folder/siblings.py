@@ -1,7 +1,5 @@
 """Predicts which files of a directory will be read next, and which bytes of them to prefetch.
 
-Knows files by ID, offsets and the times that callers pass: nothing of the network, names or inodes.
-
 Theory. Tools read directories file by file: `gdalbuildvrt *.tif` the heads, `cp -r` everything,
 `unzip -l` in a loop the tails. Each file costs a link and a range, one after the other, unless the
 next ones are already under way. Requests that come too early cost links (rate-limited, valid for

@@ -1,7 +1,7 @@
 """One reader's walk through a directory: the files it read, their ranges, and the files next.
 
-Also what all walks together may have prefetched and unread (`WalkTrust`). Knows nothing of time;
-`siblings` has the theory.
+Also what all walks together may have prefetched and unread (`WalkTrust`). `siblings` has the
+theory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The disk cache for async callers: loads while they wait, writes behind, turns off after an error.
 
-Knows budgets, queues and failures; `disk.files` manages the files, `disk.layered` decides whose
-bytes may be used. All file access is in worker threads: a few for loads, one for writes.
+`disk.files` manages the files, `disk.layered` decides whose bytes may be used. All file access is
+in worker threads: a few for loads, one for writes.
 
 Theory. The cache is a convenience, so nothing may fail or wait because of it.
 

@@ -1,7 +1,5 @@
 """Reads and writes that bypass the kernel's page cache if they are long. Blocking.
 
-Knows descriptors and alignment; nothing of what the bytes are.
-
 Theory. Copying into the page cache costs 0.2 s of processor time a GiB at best, ten times that if
 pages must be found for it, and it takes memory for nothing: the kernel keeps the bytes that readers
 get a second time, as pages of the mount. Direct I/O costs 0.07 s a GiB (docs/transport.md). So long

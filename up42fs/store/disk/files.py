@@ -1,7 +1,5 @@
 """The files of the disk cache: opened, verified, filled, stamped. Blocking, for worker threads.
 
-Knows the file system and the cells' format; nothing of the network, readers, budgets or tasks.
-
 Theory. There is one sparse file per object, named by a hash of its ID, holding one version. A file
 is opened by name for each operation and closed after it: another process may have replaced,
 truncated or deleted it since, and then it counts as empty, which is never wrong. Another version

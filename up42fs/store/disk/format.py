@@ -1,7 +1,5 @@
 """Format of one file of the disk cache: a header, a map of cells, then the object's bytes.
 
-Knows bytes and checksums, not files, directories or writers.
-
 Theory. The file may have been truncated, mixed, flipped or half written at any moment, so only what
 its checksums prove is used. The header (4096 bytes) names the object and version of the bytes, with
 a CRC-32. The map has one *record* of 16 bytes per cell of 128 KiB,

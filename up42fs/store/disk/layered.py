@@ -1,7 +1,6 @@
 """One object's bytes from the disk cache if it has them, otherwise from the network, then cached.
 
-Fills parts like `http.source.NetworkSource`. Knows when cached bytes may be
-used; nothing of files, readers or what is in memory.
+Fills parts like `http.source.NetworkSource`.
 
 Theory. Cached bytes belong to a version (ETag and size); a read must return those of the object's
 current version. Revalidating costs a request, and a cache that must revalidate is no use offline.

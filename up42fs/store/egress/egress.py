@@ -2,7 +2,7 @@
 
 A request is paid for before it is sent (`http.race`), and bytes that did not arrive are given back.
 A cancelled request stays paid, so the budget is never exceeded by more than the requests that were
-running when it ran out. Knows nothing of readers.
+running when it ran out.
 
 Requests that no reader waits for (read-ahead, prefetches of unopened files, hedges) may not use up
 the last tenth, so that guesses leave something to readers. Their refusal is silent: the bytes are

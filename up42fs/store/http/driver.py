@@ -1,7 +1,5 @@
 """A thread that drives requests: starts them, parses their heads, follows them, ends them.
 
-Knows HTTP heads, libcurl and deliveries; nothing of which bytes are requested or why.
-
 Theory. One thread drives many requests. It spends most time decrypting, without the interpreter's
 lock. Between two rounds it looks at each transfer once: all bytes that arrived since are reported
 together, so readers are woken once a round and the lock is taken once a round, not once a record.

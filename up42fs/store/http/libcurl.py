@@ -1,7 +1,6 @@
 """libcurl through ctypes: several transfers in one thread, with bodies that bypass Python.
 
-Knows libcurl's C interface and nothing of requests, links or sinks. pycurl brings the library and
-its constants, but does not offer the functions that are called here.
+pycurl brings the library and its constants, but does not offer the functions that are called here.
 
 Theory. pycurl hands over a body in pieces of 16 KiB, one TLS record each, and for each takes the
 interpreter's lock, which the thread that answers the kernel needs. So libcurl's own functions are

@@ -1,6 +1,6 @@
 """Presigned links: one lease per object for all readers, renewed ahead, never shown.
 
-Knows the signer and a clock that goes on while the machine sleeps; nothing of requests or bytes.
+Its clock goes on while the machine sleeps.
 
 Theory. A link's life is counted from the moment the *request for it* was sent: that moment is
 before the server's, so a link's life is never overestimated. Per object there is at most one lease

@@ -1,7 +1,5 @@
 """Hedges: sends a request for a part's bytes, and a second one if the first lags behind.
 
-Knows transports, deliveries and the pace of a host (`net.hedging`); nothing of links or retries.
-
 Theory. The second request fills memory of its own, so two answers never write to one place. As soon
 as it holds more than the part, the first request is cancelled. Once that has ended, or its memory
 was abandoned to it (`Delivery.abandon`), nothing else writes to the part: the bytes of the second

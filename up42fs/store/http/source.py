@@ -1,7 +1,6 @@
 """Fetches one part of one object to its end: link, attempts, waits, resumption, errors.
 
-Knows the order of the steps; `answer.judge` validates answers, and `net.retry.decide` decides what
-follows a failure. Knows nothing of which reader waits for the part or what else is cached.
+`answer.judge` validates answers, and `net.retry.decide` decides what follows a failure.
 
 Theory. A part is filled from its front. An attempt requests the bytes still missing, so the bytes
 of a broken answer are kept. An attempt that brought bytes resets the count of failures: a store

@@ -1,7 +1,5 @@
 """Ranged GETs by libcurl, whose threads write bodies directly to their memory.
 
-Knows HTTP and libcurl's options; nothing of links' lifetimes, versions, parts or retries.
-
 Theory. libcurl moves bytes two to three times as fast as, and with a third of the processor time
 of, anything that Python offers on the trio thread. `driver` and `libcurl` explain how its threads
 work, docs/transport.md what else was measured. Nothing is written before the head was seen to be
