@@ -30,6 +30,7 @@ class Method(StrEnum):
 
     STORED = "stored"
     DEFLATED = "deflated"
+    GZIP = "gzip"  # of a compressed tar as a whole
     BZIP2 = "bzip2"
     LZMA = "lzma"
     ZSTD = "zstd"

@@ -58,6 +58,8 @@ class Placed:
     `neighbours` are given for a small file, whose requests may extend to the files around it.
     """
 
+    is_passing = False
+
     def __init__(self, access: Access, base: int, neighbours: Neighbours | None = None) -> None:
         self.base = base
         self.has_missed = access.has_missed
@@ -107,6 +109,8 @@ class FirstReach:
     `header_at` is the header's place in an object of `size` bytes. `access` plans `wanted`, in the
     member's offsets, and is used up by it; without `wanted` only the header is read.
     """
+
+    is_passing = False
 
     def __init__(
         self,

@@ -103,6 +103,9 @@ class Plan:
 class Access:
     """The streams of one open handle of an object of `size` bytes."""
 
+    #: Whether its bytes are read once and kept nowhere afterwards.
+    is_passing = False
+
     def __init__(
         self, size: int, tuning: Tuning | None = None, insight: Insight | None = None
     ) -> None:

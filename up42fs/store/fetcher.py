@@ -77,6 +77,9 @@ class Planner(Protocol):
     has_missed: bool
 
     @property
+    def is_passing(self) -> bool: ...
+
+    @property
     def run_bytes(self) -> int: ...
 
     def reads_again(self, start: int, stop: int) -> bool: ...
@@ -191,9 +194,10 @@ class Fetcher:
         access.has_missed = access.has_missed or self._is_new(wanted)
         plan = access.on_read(wanted, self._have, window_bytes)
         self.cancel(plan.cancel)
+        passing = access.is_passing
         scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
         for span in self._cut(plan.demand, wanted):
-            self._start(span, deadline_s, tally, in_scan=span.stop > scan_from)
+            self._start(span, deadline_s, tally, in_scan=span.stop > scan_from, passing=passing)
         guesses = plan.guesses if access.has_missed else ()
         may_read_ahead = self._may_read_ahead and not self.source.is_in_doubt
         # Guesses are left out as long as this handle finds everything it reads in memory or on
@@ -204,7 +208,7 @@ class Fetcher:
         for span in self._cut(ahead, None):
             if not self._cache.make_room(len(span)):
                 break
-            self._start(span, None, tally, in_scan=span.stop > scan_from)
+            self._start(span, None, tally, in_scan=span.stop > scan_from, passing=passing)
         parts = self._under(wanted)
         if covers(parts, wanted):
             tally.count("store.hits")
@@ -212,12 +216,15 @@ class Fetcher:
         else:
             tally.count("store.waits")
             try:
-                data = await self._wait(wanted, deadline_s, tally)
+                data = await self._wait(wanted, deadline_s, tally, passing=passing)
             except trio.Cancelled:
                 self._abandon(wanted)
                 raise
             finally:
                 self._cache.shrink(0)  # evict what demand added beyond the budget
+        if passing:
+            self._drop_behind(wanted.start)
+            return data
         access.learn(wanted, self._peek)
         # Evict what a long run has read at once: the kernel has these bytes as pages and a disk
         # cache has them as well, other files' parts stay, and the freed buffers are still in the
@@ -315,14 +322,16 @@ class Fetcher:
 
     # reading -------------------------------------------------------------------------------
 
-    async def _wait(self, wanted: ByteRange, deadline_s: float, tally: Tally) -> Bytes:
+    async def _wait(
+        self, wanted: ByteRange, deadline_s: float, tally: Tally, *, passing: bool
+    ) -> Bytes:
         """Wait for the bytes of `wanted`, fetching again what read-ahead failed to bring."""
         parts: list[Part] = []
         with trio.move_on_at(deadline_s):
             while trio.current_time() < deadline_s:
                 with pinned(self._under(wanted)):  # or the new parts could evict them
                     for span in self._have.missing(wanted):
-                        self._start(span, deadline_s, tally)
+                        self._start(span, deadline_s, tally, passing=passing)
                     parts = self._under(wanted)
                     with pinned(parts):
                         await self._gather(parts, wanted, deadline_s)
@@ -400,7 +409,13 @@ class Fetcher:
         return [piece for span in spans for piece in self.source.cut(span, wanted)]
 
     def _start(
-        self, span: ByteRange, deadline_s: float | None, tally: Tally, *, in_scan: bool = False
+        self,
+        span: ByteRange,
+        deadline_s: float | None,
+        tally: Tally,
+        *,
+        in_scan: bool = False,
+        passing: bool = False,
     ) -> None:
         """Create a part for `span`, which is missing; without a deadline it is read-ahead."""
         wanted = deadline_s is not None
@@ -410,6 +425,7 @@ class Fetcher:
         part = Part(span, self, wanted=wanted, deadline_s=deadline_s)
         part.tally = tally
         part.in_scan = in_scan
+        part.is_passing = passing
         part.is_foreseen = not wanted and self.source.lacks(span)
         self._cache.shrink(len(span))
         self._insert(part)

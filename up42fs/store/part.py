@@ -72,6 +72,7 @@ class Part:
         "is_abandoned",
         "is_foreseen",
         "is_over",
+        "is_passing",
         "pins",
         "scope",
         "span",
@@ -90,6 +91,7 @@ class Part:
         self.deadline_s = deadline_s
         self.in_scan = False  # asked by a run so long that it is read for once
         self.is_foreseen = False  # brought by the network before anybody asked
+        self.is_passing = False  # its bytes are used once, and not kept on disk
         self.is_abandoned = False  # its reader was interrupted, and nobody came since
         self.stopped = False
         self.is_over = False  # no more bytes will come

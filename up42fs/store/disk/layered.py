@@ -23,16 +23,17 @@ bytes of accepted answers of a pinned version come here, so what is cached is ri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import trio
 
-from up42fs.errors import VersionChanged
+from up42fs.errors import Up42fsError, VersionChanged
 from up42fs.ranges import RangeSet
 from up42fs.store.disk.cache import DiskCache
 from up42fs.store.disk.cached_files import Use
 from up42fs.store.disk.files import Wanted
 from up42fs.store.disk.format import Cells, Label, cut
-from up42fs.store.http.source import NetworkSource
+from up42fs.store.http.answer import VersionPin
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 
@@ -40,11 +41,32 @@ from up42fs.types import ByteRange, Version
 WORTH_BYTES = 512 << 10
 
 
+class Source(Protocol):
+    """What fills parts: the network, or an inflater.
+
+    `keeps` tells whether it passes its bytes to `ObjectSource.keep` itself.
+    """
+
+    pin: VersionPin
+    keeps: bool
+
+    async def fetch(self, part: Part, stop: int | None = None) -> None:
+        """Fill `part`, up to offset `stop` if given; raises an `Up42fsError`.
+
+        A source that `keeps` may also return early: the bytes are on disk by now.
+        """
+        ...
+
+    def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
+        """An error that names the object and the cure."""
+        ...
+
+
 class ObjectSource:
     """The source of a fetcher's bytes: the network, with or without a disk cache before it."""
 
     def __init__(
-        self, source: NetworkSource, disk: DiskCache | None, object_id: str, stamp: str | None
+        self, source: Source, disk: DiskCache | None, object_id: str, stamp: str | None
     ) -> None:
         self.stamp = stamp
         self.pin = source.pin
@@ -131,11 +153,21 @@ class ObjectSource:
             else:
                 await self._load(part, asked, self._disk)
 
-    def keep(self, span: ByteRange | None, data: memoryview) -> None:
-        """Cache bytes that arrived outside of `fetch`; without `span` only the version."""
+    def keep(
+        self,
+        span: ByteRange | None,
+        data: memoryview,
+        on_over: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Cache bytes that arrived outside of `fetch`; without `span` only the version.
+
+        `on_over` is called once `data` is written, or will not be.
+        """
         version = self.pin.version
-        if version is not None and not self._is_over:
-            self._keep(Label(self._object_id, version, self.stamp), span, data, Use.READ)
+        if version is None or self._is_over or self._disk is None:
+            on_over()
+            return
+        self._keep(Label(self._object_id, version, self.stamp), span, data, Use.READ, on_over)
 
     def forget(self) -> None:
         """Stop caching and using cached bytes: the object changed or vanished."""
@@ -160,7 +192,8 @@ class ObjectSource:
         try:
             await self._source.fetch(part, span.stop)
             await self.ready()  # the answer may have settled a doubt; the reader has its bytes
-            await disk.wait_for_room(len(span))
+            if not self._source.keeps:
+                await disk.wait_for_room(len(span))
         except VersionChanged:
             self.forget()
             raise
@@ -172,7 +205,7 @@ class ObjectSource:
 
     def _keep_part(self, part: Part, span: ByteRange, stamp: str | None) -> None:
         version = self.pin.version
-        if version is None or self._is_over:
+        if version is None or self._is_over or part.is_passing or self._source.keeps:
             return
         label = Label(self._object_id, version, stamp)
         use = Use.SCAN if part.in_scan else Use.READ

@@ -80,6 +80,8 @@ class Network:
 class NetworkSource:
     """The network source of one object's bytes."""
 
+    keeps = False
+
     def __init__(
         self, object_id: str, name: str, pin: VersionPin, tally: Tally, network: Network
     ) -> None:
