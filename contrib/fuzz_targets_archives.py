@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
+from up42fs.archive import bgzf, xz, zstd_frames
+from up42fs.archive.points import Points
 from up42fs.archive.table import ArchiveError, Member, Table
 from up42fs.archive.tar import TarReader
 
@@ -39,6 +44,61 @@ def _summed(block: bytes) -> bytes:
     return block[:148] + b"%06o\0 " % total + block[156:]
 
 
+def xz_indexes(data: bytes) -> None:
+    """Indexes at the end of xz files: points within the file, in order."""
+    _read_index(xz.IndexReader(len(data)), data)
+
+
+def summed_xz_indexes(data: bytes) -> None:
+    """The same with right checksums, `data` being the body of the index."""
+    index = b"\0" + data + bytes(-(len(data) + 1) % 4)
+    index += zlib.crc32(index).to_bytes(4, "little")
+    fields = (len(index) // 4 - 1).to_bytes(4, "little") + b"\0\4"
+    footer = zlib.crc32(fields).to_bytes(4, "little") + fields + b"YZ"
+    whole = bytes(1 << 12) + index + footer
+    _read_index(xz.IndexReader(len(whole)), whole)
+
+
+def seek_tables(data: bytes) -> None:
+    """Seek tables of zstd files, and frames as they pass by."""
+    _read_index(zstd_frames.IndexReader(len(data)), data)
+    walker = zstd_frames.Walker()
+    for at in range(0, len(data), 7):
+        walker.feed(data[at : at + 7])
+    whole = zstd_frames.Walker()
+    whole.feed(data)
+    assert list(whole.points) == list(walker.points)
+    zstd_frames.parse_frame_header(data)
+
+
+def gzip_members(data: bytes) -> None:
+    """Members of BGZF: the same in pieces as in one."""
+    walker, whole = bgzf.Walker(), bgzf.Walker()
+    for at in range(0, len(data), 7):
+        walker.feed(data[at : at + 7])
+    whole.feed(data)
+    assert (walker.out_at, list(walker.points)) == (whole.out_at, list(whole.points))
+    _check_points(whole.points, len(data))
+
+
+def _read_index(reader: xz.IndexReader | zstd_frames.IndexReader, data: bytes) -> None:
+    for _ in range(200):
+        if (span := reader.next_range) is None:
+            break
+        assert 0 <= span.start < span.stop <= len(data)
+        reader.feed(data[span.start : span.stop])
+    assert reader.next_range is None
+    assert reader.size is None or reader.size >= 0
+    _check_points(reader.points, len(data))
+    for point in reader.points:
+        reader.prefix(point.in_at)
+
+
+def _check_points(points: Points, file_size: int) -> None:
+    assert all(0 <= point.in_at <= file_size for point in points)
+    assert [point.out_at for point in points] == sorted({point.out_at for point in points})
+
+
 def check_table(table: Table) -> None:
     """What holds of every table: paths that a file system can show, sizes that a stat can."""
     for member in table.members:
@@ -61,7 +121,7 @@ def _check_member(member: Member, table: Table) -> None:
         end = offset + length
 
 
-TARGETS = (tars, summed_tars)
+TARGETS = (tars, summed_tars, xz_indexes, summed_xz_indexes, seek_tables, gzip_members)
 
 
 def _header(name: bytes, size: int, kind: bytes, magic: bytes = b"ustar\x0000") -> bytes:
@@ -87,4 +147,12 @@ _SPARSE = (
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "tars": (_TAR, _SPARSE),
     "summed_tars": (_TAR, _SPARSE),
+    "summed_xz_indexes": (b"\2\x20\x40\x20\x40", b"\1\x80\x10\x80\x10"),
+    "seek_tables": (
+        b"\x28\xb5\x2f\xfd\x20\3\x19\0\0abc" * 2
+        + struct.pack("<LL", 0x184D2A5E, 25)
+        + struct.pack("<LLLL", 12, 3, 12, 3)
+        + struct.pack("<LBL", 2, 0, 0x8F92EAB1),
+    ),
+    "gzip_members": (b"\x1f\x8b\x08\4\0\0\0\0\0\xff\6\0BC\2\0\x1b\0\3\0" + bytes(8),),
 }
