@@ -8,7 +8,7 @@ from store_script import Bench, Fault, bench, pattern
 from trio.testing import MockClock
 
 from up42fs.errors import Offline
-from up42fs.store.store import SIGNING_AHEAD, Prefetch
+from up42fs.store.ahead import SIGNING_AHEAD, Prefetch
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
 import pytest
 import trio
@@ -15,11 +19,12 @@ from member_support import (
     tar_extents,
     zip_extents,
 )
-from store_script import Bench, Fault, bench, pattern
+from store_script import Bench, Fault, bench, inline, pattern
+from tiff_support import Image, write_tiff
 
 from up42fs.archive.table import Method
 from up42fs.errors import InvalidAnswer, VersionChanged
-from up42fs.readahead.tuning import KIB, MIB, Reading
+from up42fs.readahead.tuning import KIB, MIB, Reading, Tuning
 from up42fs.store.handle import OpenFile
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.types import ByteRange
@@ -361,3 +366,145 @@ async def test_members_have_accounts_of_their_own(
     file.close()
     version = await b.files.ensure_version(object_id(extent), name="member", extent=extent)
     assert version == b.files.version("archive")
+
+
+def requests_of(b: Bench, object_id: str) -> list[ByteRange]:
+    return [span for name, span, _ in b.script.requests if name == object_id]
+
+
+async def jumps(file: OpenFile, content: bytes) -> None:
+    """As a decoder of JPEG 2000: from one tile part's header to the next."""
+    for at in (0, *range(200_000, len(content), 400_000)):
+        assert bytes(await file.read(at, 4096)) == content[at : at + 4096]
+        await trio.sleep(0.2)
+
+
+JPEG2000 = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + pattern(6 * MIB, 11)
+
+
+@pytest.mark.claim("S230")
+async def test_hops_through_a_jpeg_2000_fetch_the_member_whole_and_no_more(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    data = stored_zip({"before": pattern(3 * MIB, 1), "x.jp2": JPEG2000, "after": pattern(MIB, 2)})
+    tuning = Tuning(hop_file_bytes=8 * MIB)  # less than the archive
+    assert len(JPEG2000) < tuning.hop_file_bytes < len(data)
+    b = bench(nursery, {"archive": data, "alone": JPEG2000}, tuning=tuning)
+    await jumps(opened(b, zip_extents(data)["x.jp2"]), JPEG2000)
+    await jumps(b.files.open("alone", size=len(JPEG2000), name="x.jp2"), JPEG2000)
+    inside, outside = requests_of(b, "archive"), requests_of(b, "alone")
+    assert len(inside) <= len(outside) < 16
+    assert sum(map(len, outside)) == len(JPEG2000)
+    assert sum(map(len, inside)) <= len(JPEG2000) + 2 * 512
+
+
+@pytest.mark.claim("S230")
+@pytest.mark.parametrize("reading", [Reading.ANY, Reading.DIRECT])
+@pytest.mark.parametrize("at_end", [False, True])
+async def test_windows_of_a_tiff_cost_what_they_cost_outside(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    reading: Reading,
+    *,
+    at_end: bool,
+) -> None:
+    image = Image(4096, 4096, 256, [50_000 + number for number in range(256)])
+    content = write_tiff([image], tables_last=at_end)
+    data = stored_zip({"before": pattern(777), "x.tif": content, "after": pattern(MIB, 2)})
+    b = bench(nursery, {"archive": data, "alone": content})
+    member = opened(b, zip_extents(data)["x.tif"], reading=reading)
+    alone = b.files.open("alone", size=len(content), name="x.tif", reading=reading)
+    for file in (member, alone):
+        await file.read(0, 16 * KIB)
+        if at_end:
+            await file.read(len(content) - 8 * KIB, 8 * KIB)
+        for row in range(5, 9):
+            for column in range(3, 7):
+                number = row * 16 + column
+                at = image.offsets[number] // 8192 * 8192
+                stop = image.offsets[number] + image.counts[number]
+                for start in range(at, stop, 32 * KIB):
+                    wanted = content[start : start + 32 * KIB]
+                    assert bytes(await file.read(start, 32 * KIB)) == wanted
+        await trio.sleep(1)
+    inside, outside = requests_of(b, "archive"), requests_of(b, "alone")
+    assert len(inside) <= len(outside)
+    assert sum(map(len, inside)) <= sum(map(len, outside)) + 2 * 512
+    known = b.files.gauges()["insight_bytes"]
+    assert known > 0
+    member.close()
+    alone.close()
+    assert b.files.gauges()["insight_bytes"] == known
+    b.files.forget("archive")
+    assert 0 < b.files.gauges()["insight_bytes"] < known
+
+
+async def test_a_closed_members_structure_is_known_at_the_next_open(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    content = write_tiff([Image(4096, 4096, 256, [50_000] * 256)])
+    data = stored_zip({"x.tif": content})
+    b = bench(nursery, {"archive": data})
+    for _ in range(2):
+        file = opened(b, zip_extents(data)["x.tif"])
+        await file.read(0, 16 * KIB)
+        known = b.files.gauges()["insight_bytes"]
+        file.close()
+        assert b.files.gauges()["insight_bytes"] == known > 0
+
+
+@pytest.mark.claim("S230")
+async def test_a_remount_reads_members_from_the_archives_file(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    data = stored_zip(FILES)
+    held = []
+    for is_first in (True, False):
+        async with trio.open_nursery() as nursery:
+            b = bench(nursery, {"archive": data}, cache_dir=tmp_path, run_disk=inline)
+            for name, extent in zip_extents(data).items():
+                content, file = FILES[name], opened(b, extent)
+                for at in (0, 3 * MIB, len(content) - 3000):
+                    if 0 <= at < len(content):
+                        assert bytes(await file.read(at, 4096)) == content[at : at + 4096]
+                await trio.sleep(1)
+                file.close()
+                held.append(
+                    await b.files.ensure_cached_bytes(
+                        object_id(extent), size=len(content), name=name, extent=extent
+                    )
+                )
+            assert bool(b.script.requests) is is_first
+            assert bool(b.script.signs) is is_first
+            await b.files.aclose()
+            nursery.cancel_scope.cancel()
+    assert held[: len(FILES)] == held[len(FILES) :]
+    assert sum(held) > 500_000
+    files = [one for one in tmp_path.rglob("*") if one.is_file() and one.stat().st_size > 8192]
+    assert len(files) == 1
+
+
+async def test_a_read_from_memory_passes_three_calls_more_than_outside(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    content = FILES["a/image.bin"]
+    data = stored_zip(FILES)
+    b = bench(nursery, {"archive": data, "alone": content})
+    counts = []
+    for file in (
+        b.files.open("alone", size=len(content), name="alone"),
+        opened(b, zip_extents(data)["a/image.bin"]),
+    ):
+        await file.read(0, 128 * KIB)
+        calls = Counter[str]()
+
+        def note(frame: FrameType, event: str, _: object, calls: Counter[str] = calls) -> None:
+            calls[event] += frame.f_code.co_filename.endswith(".py")
+
+        sys.setprofile(note)
+        data_again = file.read_again(4096, 4096)
+        sys.setprofile(None)
+        assert data_again is not None
+        assert bytes(data_again) == content[4096:8192]
+        counts.append(calls["call"])
+    assert counts[1] <= counts[0] + 3

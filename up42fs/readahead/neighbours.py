@@ -6,16 +6,17 @@ Theory. Most members of a delivery are small: 74 of the 103 files of a Sentinel-
 5 KB. A request for each costs a round trip, for bytes that the line passes in no time. Members that
 stand together in an archive are mostly read together, so once a second one near the first is read,
 a request extends to the members that follow it (or precede it, where they are read in that order):
-by as many bytes as were read there, at least `LEAST_BYTES`. So a folder of n bytes takes about
-log(n) requests, and a reader that stops has wasted no more than it read. Bytes, not members, are
-counted: nothing here depends on the archive's table, and what follows a member is requested whole.
+by as many bytes as were read there, at least `LEAST_BYTES`, less those that came along before and
+were not read. So a folder of n bytes takes about log(n) requests, and a reader that stops or leaves
+members out has wasted no more than it read. Bytes, not members, are counted: nothing here depends
+on the archive's table, and what follows a member is requested whole.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from up42fs.ranges import RangeSet
+from up42fs.ranges import RangeSet, subtract
 from up42fs.readahead.plan import Coverage
 from up42fs.readahead.tuning import KIB, MIB
 from up42fs.types import ByteRange
@@ -40,13 +41,14 @@ class _Run:
     members: int = 1
     goes_down: bool = False
     read: RangeSet = field(default_factory=RangeSet)
+    unread: RangeSet = field(default_factory=RangeSet)  # what came along
 
     @property
-    def reach_bytes(self) -> int:
-        return min(max(LEAST_BYTES, self.read.total), MOST_BYTES)
+    def allowed_bytes(self) -> int:
+        return min(max(LEAST_BYTES, self.read.total) - self.unread.total, MOST_BYTES)
 
     def is_near(self, span: ByteRange) -> bool:
-        reach = self.reach_bytes
+        reach = min(max(LEAST_BYTES, self.read.total), MOST_BYTES)
         return self.start - reach <= span.stop and span.start <= self.stop + reach
 
     def take(self, span: ByteRange) -> None:
@@ -56,6 +58,7 @@ class _Run:
         self.start, self.stop = min(self.start, span.start), max(self.stop, span.stop)
         self.members += 1
         self.read.add(span)
+        self.unread.discard(span)
 
 
 class Neighbours:
@@ -79,16 +82,20 @@ class Neighbours:
     def grown(self, span: ByteRange, have: Coverage) -> ByteRange:
         """The range to request instead of `span`, which is missing: all of it is missing."""
         run = self._run_of(span)
-        if run is None or run.members < _ENOUGH:
+        more_bytes = run.allowed_bytes if run is not None and run.members >= _ENOUGH else 0
+        if run is None or more_bytes <= 0:
             return span
         start, stop = span.start, span.stop
         if run.goes_down and start <= run.start:
-            start = max(0, start - run.reach_bytes)
+            start = max(0, start - more_bytes)
         else:
-            stop = max(stop, min(stop + run.reach_bytes, self._size))
+            stop = max(stop, min(stop + more_bytes, self._size))
         holes = have.missing(ByteRange(start, stop))
         around = [hole for hole in holes if hole.start <= span.start and span.stop <= hole.stop]
-        return around[0] if around else span
+        found = around[0] if around else span
+        for piece in subtract(found, [span]):
+            run.unread.add(piece)
+        return found
 
     def _run_of(self, span: ByteRange) -> _Run | None:
         return next((run for run in reversed(self._runs) if run.is_near(span)), None)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -31,9 +31,10 @@ from up42fs import supervise
 from up42fs.deadlines import Turns, boottime_s, request_s, within
 from up42fs.errors import BadHandle, Unavailable, Up42fsError, VersionChanged
 from up42fs.metrics import Metrics
-from up42fs.ranges import coalesce, split
+from up42fs.ranges import split
 from up42fs.readahead.plan import Access, Exact
 from up42fs.readahead.tuning import Reading
+from up42fs.store.ahead import Prefetch, Prefetches, Spans
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cache import DiskCache, Runner, in_thread
 from up42fs.store.disk.layered import ObjectSource
@@ -48,7 +49,7 @@ from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
 from up42fs.store.members.archives import Archives, holder, outermost
 from up42fs.store.members.extent import Extent, Origin, is_of
-from up42fs.store.members.open_member import OpenMember, OpenSparse, cached_bytes_of, place
+from up42fs.store.members.open_member import OpenMember, OpenSparse, cached_bytes_of
 from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
@@ -56,9 +57,6 @@ from up42fs.store.slots import Slots
 from up42fs.types import ByteRange, SignedUrl, Signer, Version
 
 log = logging.getLogger(__name__)
-
-#: Maps an object's size in bytes to the ranges to prefetch.
-Spans = Callable[[int], Sequence[ByteRange]]
 
 #: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
 SIZE_DEADLINE_S = request_s(25.0)
@@ -69,24 +67,10 @@ HEAD_BYTES = 128 << 10
 MOST_IDLE = 4096
 #: The longest range of an archive's directory that is read at once.
 RANGE_BYTES = 4 << 20
-#: Links signed at once for prefetches.
-SIGNING_AHEAD = 8
 #: Parsed structures kept of objects that are not open, bytes: a hundred large images.
 INSIGHT_BYTES = 16 << 20
 #: Event loop ticks in which cancelled fetches end and hand over the bytes they received.
 _ENDING_TICKS = 20
-
-
-class Prefetch:
-    """The prefetch of one object that will probably be opened soon."""
-
-    def __init__(self) -> None:
-        self.is_done = False
-        self.scope = trio.CancelScope()
-
-    def cancel(self) -> None:
-        """Cancel the prefetch: the object will not be read."""
-        self.scope.cancel()
 
 
 class FileStore:
@@ -137,8 +121,9 @@ class FileStore:
         self._windows = Windows(settings.parts_bytes // 2)
         self._archives = Archives(self._fetcher_of)
         self._insights = Insights(INSIGHT_BYTES)
-        self._prefetches: set[Prefetch] = set()
-        self._signing_ahead = trio.CapacityLimiter(SIGNING_AHEAD)
+        self._prefetches = Prefetches(
+            nursery, self, self._fetcher_of, self._archives, self._tallies
+        )
         self._slots: Slots[tuple[Fetcher, Part]] = Slots(
             nursery,
             _run,
@@ -261,7 +246,7 @@ class FileStore:
         """
         if extent is not None:
             archive = outermost(extent)
-            object_id, stamp = archive.object_id, archive.stamp
+            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
         known = self._known_version(object_id)
         if known is not None:
             return known
@@ -287,7 +272,7 @@ class FileStore:
         """Like `ensure_version`, in the background: waits for nothing and raises nothing."""
         if extent is not None:
             archive = outermost(extent)
-            object_id, stamp = archive.object_id, archive.stamp
+            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
         if self._known_version(object_id) is None and object_id not in self._probes:
             supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
 
@@ -319,24 +304,9 @@ class FileStore:
         `readahead.folder.siblings` decides which objects and when. Errors are dropped: the reader
         will repeat the request itself.
         """
-        prefetch = Prefetch()
         if self._is_closed or self._is_nameless_told:
-            return prefetch  # a later open cannot use bytes without a version
-
-        async def run() -> None:
-            try:
-                with suppress(Up42fsError), prefetch.scope:
-                    if extent is not None and extent.is_view:
-                        fetched = self._fetch_member_ahead(object_id, spans, name, extent)
-                    else:
-                        fetched = self._fetch_ahead(object_id, spans, size, name, stamp, extent)
-                    prefetch.is_done = await fetched
-            finally:
-                self._prefetches.discard(prefetch)
-
-        supervise.start(self._nursery, run)
-        self._prefetches.add(prefetch)
-        return prefetch
+            return Prefetch()  # a later open cannot use bytes without a version
+        return self._prefetches.start(Origin(object_id, size, name, stamp, extent), spans)
 
     def forget(self, object_id: str, *, extent: Extent | None = None) -> None:
         """Drop all cached state of an object; new handles start afresh, open ones keep theirs.
@@ -428,8 +398,7 @@ class FileStore:
     async def aclose(self) -> None:
         """End every fetch and read; the store cannot be used afterwards."""
         self._is_closed = True
-        for prefetch in self._prefetches:
-            prefetch.cancel()
+        self._prefetches.cancel_all()
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
         if self._disk is not None:
@@ -440,57 +409,6 @@ class FileStore:
         self._fetchers.clear()
         self._transport.close()
         await trio.lowlevel.checkpoint()
-
-    async def _fetch_ahead(
-        self,
-        object_id: str,
-        spans: Spans,
-        size: int | None,
-        name: str,
-        stamp: str | None,
-        extent: Extent | None,
-    ) -> bool:
-        """Fetch the spans; return whether all of them are cached afterwards.
-
-        The link is signed before any part exists, and few at a time: parts waiting for a link would
-        occupy the slots that other readers' read-ahead needs, and link requests queue behind the
-        API's rate limit, where a reader's own link must not wait behind many others. An object on
-        disk needs no link.
-        """
-        if size is None:
-            async with self._signing_ahead:
-                version = await self.ensure_version(object_id, name=name, stamp=stamp)
-            size = version.size
-        fetcher = self.fetcher(object_id, size, name, stamp)
-        await fetcher.source.ready()
-        if not any(map(fetcher.lacks, spans(size))):
-            return True
-        async with self._signing_ahead:
-            await self.ensure_link(object_id if extent is None else outermost(extent).object_id)
-        # The object may have been forgotten or replaced while the link was signed.
-        fetcher = self.fetcher(object_id, size, name, stamp)
-        await fetcher.fetch_ahead(spans(size))
-        return not any(map(fetcher.lacks, spans(size)))
-
-    async def _fetch_member_ahead(
-        self, object_id: str, spans: Spans, name: str, extent: Extent
-    ) -> bool:
-        """Like `_fetch_ahead`, of a stored member, with its neighbours if they are small."""
-        fetcher, view = self._archives.view(object_id, extent)
-        await fetcher.source.ready()
-        if view.parent is not None:
-            await place(fetcher, view.parent, name)
-        if not any(map(fetcher.lacks, view.around(spans(view.size)))):
-            return True
-        async with self._signing_ahead:
-            await self.ensure_link(outermost(extent).object_id)
-        fetcher, view = self._archives.view(object_id, extent)
-        wanted, neighbours = view.around(spans(view.size)), view.neighbours
-        if neighbours is not None:
-            holes = [hole for span in wanted for hole in fetcher.coverage.missing(span)]
-            wanted = coalesce(neighbours.grown(hole, fetcher.coverage) for hole in holes)
-        await fetcher.fetch_ahead(wanted, self._tallies.of(object_id, name))
-        return not any(map(fetcher.lacks, view.around(spans(view.size))))
 
     def _fetcher_of(self, origin: Origin) -> Fetcher:
         """The fetcher of an archive that is not itself a stored member."""

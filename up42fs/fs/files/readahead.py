@@ -27,7 +27,8 @@ from up42fs.metrics import Metrics
 from up42fs.readahead.folder.order import Folder
 from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
 from up42fs.readahead.folder.walk import Visit, Want
-from up42fs.store.store import FileStore, Prefetch
+from up42fs.store.ahead import Prefetch
+from up42fs.store.store import FileStore
 
 #: Recently used directories of which reads are followed.
 MOST_DIRECTORIES = 16
