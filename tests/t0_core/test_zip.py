@@ -91,3 +91,25 @@ def test_a_directory_before_the_tail_is_named() -> None:
 def test_no_zip() -> None:
     assert zips.find_directory(100, bytes(100)) is None
     assert zips.data_start(Member(0, 1, True), b"not a header that anybody knows") is None
+
+
+def test_an_archive_behind_other_bytes_is_read() -> None:
+    """A self-extractor: offsets count from where the archive began."""
+    ahead = b"#!/bin/sh\n" * 100
+    data = ahead + archive([("a", b"hello", True), ("b", b"world", True)])
+    found = members_of(data, zips.TAIL_BYTES)
+    assert [member.size for member in found] == [5, 5]
+    for member, content in zip(found, (b"hello", b"world"), strict=True):
+        start = zips.data_start(member, data[member.header_at : member.header_at + 30])
+        assert start is not None
+        assert data[start : start + 5] == content
+
+
+def test_an_end_mark_in_a_comment_hides_nothing() -> None:
+    for comment in (b"x PK\x05\x06 " + bytes(30), b"PK\x05\x06" + bytes(18), b"PK\x05\x06"):
+        assert len(members_of(archive([("a", b"hello", True)], comment), zips.TAIL_BYTES)) == 1
+
+
+def test_more_members_than_16_bits_count() -> None:
+    data = archive([("", b"", True)] * 70_000)
+    assert len(members_of(data, zips.TAIL_BYTES)) == 70_000

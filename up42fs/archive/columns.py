@@ -252,15 +252,18 @@ class _Unpacking:
 
 
 def _numbers(member: Member) -> tuple[int, ...]:
-    return (
+    found = (
         member.header_at,
         _NONE if member.data_at is None else member.data_at,
-        min(member.packed_size, _LARGEST),
-        min(member.size, _LARGEST),
+        member.packed_size,
+        member.size,
         _NONE if member.crc32 is None else member.crc32,
-        max(-_LARGEST, min(member.mtime_ns, _LARGEST)),
+        member.mtime_ns,
         _NONE if member.mode is None else member.mode,
     )
+    if max(found) > _LARGEST or min(found) < -_LARGEST:
+        return tuple(max(-_LARGEST, min(value, _LARGEST)) for value in found)
+    return found
 
 
 def _given(value: int) -> int | None:

@@ -92,7 +92,7 @@ class Entry(NamedTuple):
     attributes: int
     header_at: int
     name: bytes
-    extra: dict[int, bytes]
+    extra: bytes
 
 
 def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
@@ -117,10 +117,10 @@ def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
         if number >= MOST_MEMBERS:
             raise TooLargeError(f"it has more than {MOST_MEMBERS} members")
         number += 1
-        extra = zip_fields.fields(data[extra_at : extra_at + extra_bytes]) if extra_bytes else {}
+        extra = data[extra_at : extra_at + extra_bytes]
         places = Places(size, packed_size, header_at)
         if HUGE in places:
-            places = zip_fields.widened(places, extra)
+            places = zip_fields.widened(places, zip_fields.fields(extra))
         yield Entry(
             made_by >> 8,
             flags,
@@ -149,11 +149,11 @@ def table_of_zip(directory: Directory, data: Bytes, *, archive_size: int) -> Tab
     wishes = _wishes(found)
     paths = unique_paths(wishes)
     overlapping = _overlapping(found)
-    members = [
+    members = (
         _member(entry, path, wanted, ends_at, number in overlapping)
         for number, (entry, path, wanted) in enumerate(zip(found, paths, wishes, strict=True))
         if path is not None
-    ]
+    )
     return Table(members, ends_at=ends_at)
 
 
@@ -186,9 +186,10 @@ def _wishes(found: Sequence[Entry]) -> list[Wish]:
 
 
 def _name(entry: Entry) -> str:
-    if entry.name.isascii() and not entry.extra:
+    if entry.name.isascii() and zip_fields.NAME_TAG not in entry.extra:
         return entry.name.decode()
-    return decoded(zip_fields.unicode_name(entry.name, entry.extra) or entry.name)
+    found = zip_fields.fields(entry.extra)
+    return decoded(zip_fields.unicode_name(entry.name, found) or entry.name)
 
 
 def _type(entry: Entry) -> int:
@@ -229,7 +230,9 @@ def _member(entry: Entry, path: str, wanted: Wish, ends_at: int, is_overlapping:
         size=0 if wanted.is_directory else min(entry.size, _MOST_SIZE),
         method=method,
         crc32=entry.crc32,
-        mtime_ns=zip_fields.mtime_ns(entry.extra, entry.dos_date, entry.dos_time),
+        mtime_ns=zip_fields.mtime_ns(
+            zip_fields.fields(entry.extra), entry.dos_date, entry.dos_time
+        ),
         mode=mode & 0o777 if mode else None,
         refusal=refusal,
     )

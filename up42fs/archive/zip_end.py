@@ -98,7 +98,7 @@ def find_directory(size: int, tail: Bytes) -> Directory:
 
 def _marks(data: bytes) -> Iterator[int]:
     """Places of end marks in the tail, the last one first."""
-    at = len(data) - _END_BYTES + len(_END)
+    at = max(len(data) - _END_BYTES + len(_END), 0)
     while (at := data.rfind(_END, 0, at)) >= 0:
         yield at
         at += len(_END) - 1

@@ -13,6 +13,8 @@ HUGE = 0xFFFFFFFF
 #: Fields of an entry that are examined; more would be made to cost time.
 _MOST_FIELDS = 32
 _WIDE, _NTFS, _TIMES, _UNIX, _NAME = 0x0001, 0x000A, 0x5455, 0x5855, 0x7075
+#: How the Unicode name's field begins; bytes of other fields may look like it.
+NAME_TAG = struct.pack("<H", _NAME)
 _KNOWN = frozenset((_WIDE, _NTFS, _TIMES, _UNIX, _NAME))
 #: Seconds from 1601, where NTFS counts from, to 1970.
 _NTFS_EPOCH_S = 11_644_473_600
@@ -30,6 +32,8 @@ class Places(NamedTuple):
 def fields(extra: bytes) -> dict[int, bytes]:
     """The fields that this module understands; of several with one tag, the first."""
     found: dict[int, bytes] = {}
+    if not extra:
+        return found
     at = 0
     for _ in range(_MOST_FIELDS):
         if at + 4 > len(extra):
@@ -59,6 +63,13 @@ def widened(narrow: Places, found: dict[int, bytes]) -> Places:
 
 def mtime_ns(found: dict[int, bytes], dos_date: int, dos_time: int) -> int:
     """When the member was changed: by the Unix field, else NTFS's, else the DOS fields."""
+    told = _told_mtime_ns(found) if found else None
+    if told is not None:
+        return told
+    return _dos_day(dos_date) * 86_400_000_000_000 + _dos_seconds(dos_time) * 1_000_000_000
+
+
+def _told_mtime_ns(found: dict[int, bytes]) -> int | None:
     for tag, at in ((_TIMES, 1), (_UNIX, 4)):
         data = found.get(tag, b"")
         if len(data) >= at + 4 and (tag is _UNIX or data[0] & 1):
@@ -69,7 +80,7 @@ def mtime_ns(found: dict[int, bytes], dos_date: int, dos_time: int) -> int:
         # Larger values are damage, and the kernel's times end there.
         if abs(ticks) < 1 << 56:
             return int(ticks) * 100
-    return _dos_day(dos_date) * 86_400_000_000_000 + _dos_seconds(dos_time) * 1_000_000_000
+    return None
 
 
 def unicode_name(raw: bytes, found: dict[int, bytes]) -> bytes | None:

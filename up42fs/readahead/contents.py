@@ -215,7 +215,7 @@ class Structure:
 
     def _read_directory(self, get: Get) -> bool:
         directory = self._find_directory(get)
-        data = get(directory.span) if directory is not None else None
+        data = get(directory.span) if directory is not None and directory.span else None
         if directory is None or data is None:
             return False
         self._members = zipfile.parse_directory(directory, data, self.budget)
