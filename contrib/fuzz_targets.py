@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import fuzz_targets_archives as packed
+import fuzz_targets_zip as zipped
 import httpx
 
 from up42fs import logs
@@ -194,7 +195,7 @@ def zips(data: bytes) -> None:
     """Tails and directories of archives."""
     size = len(data) * 2
     directory = archives.find_directory(size, data)
-    if directory is not None:
+    if directory is not None and directory.span is not None:
         assert directory.span.stop <= size
         for member in list(archives.parse_directory(directory, data))[:100]:
             assert member.header_at >= 0
@@ -273,6 +274,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
             texts,
         ),
         *packed.TARGETS,
+        *zipped.TARGETS,
     )
 }
 
@@ -303,4 +305,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "zips": (b"PK\x05\x06" + bytes(4) + b"\x01\0\x01\0" + b"\x2e\0\0\0" + bytes(6),),
     **packed.SEEDS,
+    **zipped.SEEDS,
 }

@@ -7,7 +7,7 @@ import zlib
 
 from up42fs.archive import bgzf, xz, zstd_frames
 from up42fs.archive.points import Points
-from up42fs.archive.table import ArchiveError, Member, Table
+from up42fs.archive.table import ArchiveError, Member, MemberKind, Table
 from up42fs.archive.tar import TarReader
 
 #: Blocks that the fuzzer would hardly find a checksum for get one.
@@ -101,8 +101,27 @@ def _check_points(points: Points, file_size: int) -> None:
 
 def check_table(table: Table) -> None:
     """What holds of every table: paths that a file system can show, sizes that a stat can."""
-    for member in table.members:
+    for number, member in enumerate(table.members):
+        assert member.number == number
         _check_member(member, table)
+    assert sorted(_reached(table)) == sorted(member.path for member in table.members)
+    again = Table.unpacked(table.packed())
+    assert list(again.members) == list(table.members)
+    assert again.packed() == table.packed()
+
+
+def _reached(table: Table) -> list[str]:
+    """The paths of all that one sees by walking the table."""
+    found, pending = [], [""]
+    while pending:
+        directory = pending.pop()
+        for name, number in table.children(directory).items():
+            member = table.members[number]
+            assert member.path == (f"{directory}/{name}" if directory else name)
+            found.append(member.path)
+            if member.kind is MemberKind.DIRECTORY:
+                pending.append(member.path)
+    return found
 
 
 def _check_member(member: Member, table: Table) -> None:

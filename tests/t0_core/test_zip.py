@@ -34,6 +34,7 @@ def members_of(data: bytes, tail_bytes: int) -> list[Member]:
     directory = zips.find_directory(len(data), tail)
     if directory is None:
         return []
+    assert directory.span is not None
     return list(zips.parse_directory(directory, data[directory.span.start : directory.span.stop]))
 
 
@@ -82,6 +83,7 @@ def test_a_directory_before_the_tail_is_named() -> None:
     data = archive([(f"{'n' * 200}{number}", b"x", True) for number in range(50)])
     directory = zips.find_directory(len(data), data[-30:])
     assert directory is not None
+    assert directory.span is not None
     assert directory.count == 50
     assert (
         len(zips.parse_directory(directory, data[directory.span.start : directory.span.stop])) == 50
