@@ -24,6 +24,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.store.http.answer import VersionPin
+from up42fs.store.members.extent import Extent
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
 
@@ -121,6 +122,7 @@ class MemoryFiles:
         stamp: str | None = None,
         reading: Reading = Reading.ANY,
         expected: Version | None = None,
+        extent: Extent | None = None,
     ) -> MemoryFile:
         pin = self.pins.get(object_id)
         if pin is None or pin.size != size:
@@ -138,7 +140,13 @@ class MemoryFiles:
         return {}
 
     async def ensure_cached_bytes(
-        self, object_id: str, *, size: int | None, name: str, stamp: str | None = None
+        self,
+        object_id: str,
+        *,
+        size: int | None,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
     ) -> int:
         return self.held.get(object_id, 0)
 

@@ -13,6 +13,7 @@ and nowhere else. Each message says what happened, to which asset, and what to d
     ├── NoAttribute                 ENODATA      no such extended attribute
     ├── ReadOnly                    EROFS        a write reached a read-only mount
     ├── InvalidArgument             EINVAL
+    ├── CannotUnpack                EOPNOTSUPP   a member of an archive is packed in an unknown way
     ├── NotEditable                 EPERM        it can be read, not set
     ├── Unsupported                 ENOTSUP      an extended attribute that UP42 cannot store
     ├── AlreadyExists               EEXIST
@@ -22,6 +23,7 @@ and nowhere else. Each message says what happened, to which asset, and what to d
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   ├── CrowdRefused            EACCES       an indexer or thumbnailer reads more than a head
+    │   ├── Encrypted               EACCES       a member of an archive has a password
     │   └── NotShared               EACCES       only the user who mounted and root may read it
     ├── QuotaExceeded               EDQUOT       the user's own budget is used up
     ├── NoSpace                     ENOSPC       no space for files kept on this machine
@@ -30,6 +32,7 @@ and nowhere else. Each message says what happened, to which asset, and what to d
     ├── DeadlineExceeded            ETIMEDOUT    it took longer than the operation may take
     ├── NoMemory                    ENOMEM       the machine has no memory left for it
     └── Unavailable                 EIO          UP42 kept failing
+        ├── DamagedArchive          EIO          an archive contradicts itself
         └── InvalidAnswer           EIO          UP42 sent a response that cannot be right
 """
 
@@ -125,6 +128,12 @@ class Unsupported(Up42fsError):
     errno = errno.ENOTSUP
 
 
+class CannotUnpack(Up42fsError):
+    """The member of an archive is packed in a way that up42fs does not know."""
+
+    errno = errno.EOPNOTSUPP
+
+
 class AlreadyExists(Up42fsError):
     """The name is taken."""
 
@@ -157,6 +166,10 @@ class AccessDenied(Up42fsError):
 
 class CrowdRefused(AccessDenied):
     """A program that opens every file it finds may read heads only."""
+
+
+class Encrypted(AccessDenied):
+    """The member of an archive is encrypted, and nobody told the password."""
 
 
 class NotShared(AccessDenied):
@@ -211,3 +224,7 @@ class Unavailable(Up42fsError):
 
 class InvalidAnswer(Unavailable):
     """An answer that cannot be right; trusting it could return wrong bytes."""
+
+
+class DamagedArchive(Unavailable):
+    """An archive contradicts itself: bytes of it would be guesses."""

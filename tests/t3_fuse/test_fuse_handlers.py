@@ -75,7 +75,7 @@ class RecordingFilesystem:
         assert isinstance(self.found, Attributes)
         return self.found
 
-    async def opendir(self, inode: int) -> int:
+    async def opendir(self, inode: int, program: Any = None) -> int:
         self._asked("opendir", inode)
         return 41
 

@@ -6,6 +6,7 @@ listing costs no request. Documents that happen to be zips (docx, xlsx, jar) are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 
@@ -40,6 +41,13 @@ _ENDINGS = {
     ".zip": ArchiveKind.ZIP,  # also of .SAFE.zip
     ".kmz": ArchiveKind.ZIP,
 }
+
+
+def archive_names(stem: str) -> Iterator[str]:
+    """The names that an archive with this stem may have, in lower or in upper case."""
+    for ending in _ENDINGS:
+        yield stem + ending
+        yield stem + ending.upper()
 
 
 def kind_of(file_name: str) -> ArchiveKind | None:

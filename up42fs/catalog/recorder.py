@@ -17,6 +17,7 @@ import trio
 
 from up42fs import supervise
 from up42fs.catalog.index import Delta, Index, ListingKind
+from up42fs.catalog.snapshot.member_tables import TableRow
 from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, SaveResult, SizeRow, Snapshot
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class _Noted:
     items: dict[str, ItemRow] = field(default_factory=dict)
     sizes: dict[str, SizeRow] = field(default_factory=dict)
     answers: dict[str, bytes | None] = field(default_factory=dict)
+    members: dict[str, TableRow] = field(default_factory=dict)
+    members_used_us: dict[str, int] = field(default_factory=dict)
 
 
 class Recorder:
@@ -82,6 +85,19 @@ class Recorder:
     def note_size(self, row: SizeRow) -> None:
         self._noted.sizes[row.object_id] = row
         self._changed.set()
+
+    def note_members(self, row: TableRow) -> None:
+        """Remember the table of an archive's members to write."""
+        self._noted.members[row.object_id] = row
+        self._changed.set()
+
+    def note_members_used(self, object_id: str, at_us: int) -> None:
+        """Remember that a stored table was used; written with the next change."""
+        self._noted.members_used_us[object_id] = at_us
+
+    def unwritten_members(self, object_id: str) -> TableRow | None:
+        """The noted table of an archive that is not in the snapshot yet."""
+        return self._noted.members.get(object_id)
 
     async def run(self) -> None:
         """Write for ever; start it once. Cancelled at unmount, when `flush` writes the rest."""
@@ -140,7 +156,9 @@ class Recorder:
         new.orders |= old.orders
         new.items, new.sizes = old.items | new.items, old.sizes | new.sizes
         new.answers = old.answers | new.answers
-        for held in (new.items, new.sizes, new.answers):
+        new.members = old.members | new.members
+        new.members_used_us = old.members_used_us | new.members_used_us
+        for held in (new.items, new.sizes, new.answers, new.members, new.members_used_us):
             while len(held) > MOST_HELD:  # a later mount requests them again
                 del held[next(iter(held))]
         self._changed.set()
@@ -170,4 +188,6 @@ class Recorder:
             items=[row for id_, row in noted.items.items() if id_ in assets],
             sizes=[row for row in noted.sizes.values() if row.asset_id in assets],
             answers=noted.answers,
+            members=[row for row in noted.members.values() if row.asset_id in assets],
+            members_used_us=noted.members_used_us,
         )

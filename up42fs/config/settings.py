@@ -168,6 +168,12 @@ def _form(text: str) -> str:
     return text
 
 
+def _archives(text: str) -> str:
+    if text not in ("on", "hidden", "off"):
+        raise ValueError("on, hidden or off")
+    return text
+
+
 def _on_term(text: str) -> str:
     if text not in ("unmount", "leave"):
         raise ValueError("unmount or leave")
@@ -234,6 +240,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
     Option(
+        "archives",
+        _archives,
+        "directories of archives' members: on, hidden (found by name, not listed), or off",
+    ),
+    Option(
         "read_ahead",
         _kib,
         "kernel read-ahead, set where permitted; KiB without a unit",
@@ -295,6 +306,7 @@ class Settings:
     refresh: float = 60.0
     memory: int = 256
     footprints: bool = False
+    archives: str = "off"
     read_ahead: int = 1024
     cache_dir: Path | None = None
     cache_size: int = 10 << 30

@@ -36,6 +36,7 @@ from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
 from up42fs.catalog.stored_items import Shelf
+from up42fs.catalog.stored_members import TableShelf
 from up42fs.catalog.sync import Sync
 from up42fs.catalog.transformations import Transformations
 from up42fs.config.settings import Settings
@@ -43,6 +44,8 @@ from up42fs.engine import prometheus
 from up42fs.engine.account import Connection, connect, load_and_sign_in, nothing_found
 from up42fs.engine.paths import Paths
 from up42fs.engine.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
+from up42fs.fs.branches.archive_tables import ArchiveTables
+from up42fs.fs.branches.archives import Archives, Keep
 from up42fs.fs.branches.branches import Branches
 from up42fs.fs.control import VirtualFiles
 from up42fs.fs.editing import Editing
@@ -133,6 +136,7 @@ class Engine(Paths):
         self._naming = Naming(self.index, keep)
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
+        self._tables: ArchiveTables | None = None
         self._egress = egress_of(settings, metrics)
         self.watch = Watch(Ledger(), metrics, frozenset(filter(None, settings.crowd.split(":"))))
         self.overlay = overlay_of(settings)
@@ -164,7 +168,7 @@ class Engine(Paths):
             self.index,
             self.store,
             virtual,
-            self._make_branches(transformations),
+            self._make_branches(transformations, self._make_archives(stored, snapshot, keep)),
             tag_directories=tag_directories,
             overlay=self.overlay,
         )
@@ -283,6 +287,7 @@ class Engine(Paths):
             "egress": self._egress.status() if self._egress else None,
             "disk_cache": self.store.disk_status(),
             "sidecars": self.overlay.status() if self.overlay else None,
+            "archives": self._tables.status() if self._tables else None,
             "edits": self.edits.status() if self.edits else None,
             "open": self.filesystem.gauges(),
             "top_files": self.watch.ledger.top(),
@@ -315,7 +320,26 @@ class Engine(Paths):
             metrics=self.metrics,
         )
 
-    def _make_branches(self, transformations: Transformations) -> Branches:
+    def _make_archives(
+        self, stored: Stored, snapshot: Snapshot | None, keep: Keep | None
+    ) -> Archives | None:
+        if self.settings.archives == "off":
+            return None
+        shelf = TableShelf(snapshot, self._recorder) if snapshot and self._recorder else None
+        self._tables = ArchiveTables(
+            self._nursery, self.index, self.store, shelf=shelf, metrics=self.metrics
+        )
+        return Archives(
+            self.index,
+            self._tables,
+            lists=self.settings.archives == "on",
+            refuted=stored.no_archives,
+            keep=keep,
+        )
+
+    def _make_branches(
+        self, transformations: Transformations, archives: Archives | None
+    ) -> Branches:
         nursery, client, metrics = self._nursery, self._client, self.metrics
 
         async def through_collections(asset_id: str) -> tuple[StacItem, ...]:
@@ -332,6 +356,7 @@ class Engine(Paths):
             searches=Searches(nursery, client, metrics=metrics),
             lists_footprints=self.settings.footprints,
             transformations=transformations,
+            archives=archives,
         )
 
     # at work -------------------------------------------------------------------------------

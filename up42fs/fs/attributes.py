@@ -16,7 +16,8 @@ from up42fs.fs import xattrs
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.documents import DocumentCache
 from up42fs.fs.files.ledger import Ledger
-from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
+from up42fs.fs.tree import member_ids
+from up42fs.fs.tree.nodes import LINKED_KINDS, MEMBER_KINDS, STORED_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Reading
@@ -35,6 +36,7 @@ class NodeAttributes:
         self._registry, self._transformed = tree.branches.registry, tree.branches.transformed
         self._documents = DocumentCache(documents)
         self._ledger = ledger
+        self._archives = tree.branches.archives
         #: Why the last edit of an asset failed, by its ID; set where edits are made.
         self.last_failure: Callable[[str], str | None] = lambda _: None
 
@@ -56,6 +58,10 @@ class NodeAttributes:
                 asset = self._index.assets[node.id.partition("/")[0]]
                 item = self._item(node)
                 return xattrs.of_item_directory(asset, self._index.order_of(asset), item)
+            case kind if kind in MEMBER_KINDS and self._archives is not None:
+                asset = self._index.assets[member_ids.asset_id_of(node.id)]
+                member = self._archives.member(node)
+                return xattrs.of_member(asset, self._index.order_of(asset), member)
             case Kind.ORDER:
                 return xattrs.of_order(node.id, self._index.orders.get(node.id))
             case Kind.TAG:
@@ -89,7 +95,7 @@ class NodeAttributes:
             if item is not None:
                 return to_json(item.document).rstrip()
         if node.kind in STORED_KINDS:
-            if name == xattrs.DOWNLOAD_URL:
+            if name == xattrs.DOWNLOAD_URL and node.kind in LINKED_KINDS:
                 return await self._documents.download_url(node)
             if name == xattrs.CACHED:
                 return str(await self._cached_bytes(node)).encode()
@@ -102,7 +108,11 @@ class NodeAttributes:
     async def _cached_bytes(self, node: Node) -> int:
         sizes = self._sizes
         return await self._files.ensure_cached_bytes(
-            node.id, size=sizes.known(node), name=sizes.label(node), stamp=sizes.stamp(node)
+            node.id,
+            size=sizes.known(node),
+            name=sizes.label(node),
+            stamp=sizes.stamp(node),
+            extent=sizes.extent(node),
         )
 
     async def _fetch(self, node: Node, text: str) -> int:
@@ -118,6 +128,7 @@ class NodeAttributes:
             name=sizes.label(node),
             stamp=sizes.stamp(node),
             reading=Reading.EXACT,
+            extent=sizes.extent(node),
         )
         try:
             return len(await file.read(start, stop - start))
@@ -149,6 +160,8 @@ class NodeAttributes:
             case Kind.FILE:
                 file = self._registry.get(node.id)
                 asset_id = file.asset_id if file else None
+            case kind if kind in MEMBER_KINDS:
+                asset_id = member_ids.asset_id_of(node.id)
             case _:
                 return None
         return self._index.assets.get(asset_id or "")
@@ -156,7 +169,7 @@ class NodeAttributes:
     def _described(self, node: Node) -> Node | None:
         if node.kind in (Kind.ASSET, Kind.ORDER):
             return node
-        asset_id = node.id.partition("/")[0]
+        asset_id = member_ids.asset_id_of(node.id)
         if node.kind is Kind.FILE:
             file = self._registry.get(node.id)
             asset_id = file.asset_id or "" if file else ""

@@ -23,11 +23,15 @@ TakeName = Callable[[str, int, int, int], bool]
 
 
 class _Open(NamedTuple):
-    """A directory, its frozen listing, and the layout's change count at that time."""
+    """A directory, its frozen listing, and the layout's change count at that time.
+
+    `keeps` keeps in memory what the attributes of its entries come from.
+    """
 
     directory: Node
     entries: FrozenListing[tuple[str, Node]]
     changes: int
+    keeps: object = None
 
 
 class OpenDirectories:
@@ -50,7 +54,9 @@ class OpenDirectories:
             entries.extend(self._sidecars.beside(directory, listed).items())
         if self._tree.branches.lists_footprints and directory.kind in footprints.KINDS:
             entries.append((footprints.NAME, footprints.document_of(directory)))
-        return self._open.add(_Open(directory, FrozenListing(entries), self._layout.changes))
+        archives = self._tree.branches.archives
+        keeps = archives.keeps(directory) if archives is not None else None
+        return self._open.add(_Open(directory, FrozenListing(entries), self._layout.changes, keeps))
 
     def read(self, handle: int, offset: int, take: Take, take_file: TakeName | None = None) -> None:
         """Pass the entries from `offset` on to `take` until it refuses one.
@@ -59,11 +65,12 @@ class OpenDirectories:
         it instead, without a reference. Entries that have vanished are skipped.
         """
         opened = self._open[handle]
-        directory, entries, _ = opened
+        directory, entries = opened.directory, opened.entries
         is_same = self._is_same(opened)
         listed = self._layout.children(directory) if self._layout.exists(directory) else {}
         figures_of, ttl_s = self._tree.index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._tree.inodes.remember
+        directories = {Kind.FILES: stats.of_files, Kind.MEMBERS: stats.of_archive}
         for (name, node), after in entries.walk(offset):
             if take_file is not None and node.kind in FILE_KINDS:
                 if not is_same and not self._is_there(node):
@@ -79,8 +86,8 @@ class OpenDirectories:
                 attributes = stats.of_file(node, figures, lasts_s)
             elif not self._is_there(node):
                 continue
-            elif node.kind is Kind.FILES and (figures := figures_of(node.id)) is not None:
-                attributes = stats.of_files(node, figures, lasts_s)
+            elif (of_directory := directories.get(node.kind)) and (figures := figures_of(node.id)):
+                attributes = of_directory(node, figures, lasts_s)
             else:
                 attributes = stats.entry(directory, name, node)
             if not take(name, attributes, after):

@@ -28,6 +28,7 @@ from up42fs.catalog.index import Delta, ListingKind
 from up42fs.catalog.sync import MOST_WAITS, Sync
 from up42fs.deadlines import request_s, within
 from up42fs.errors import (
+    CrowdRefused,
     InvalidArgument,
     IsADirectory,
     NoAttribute,
@@ -48,6 +49,7 @@ from up42fs.fs.naming import Naming
 from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
+from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.layout import Change, is_id
 from up42fs.fs.tree.nodes import (
     BRANCH_KINDS,
@@ -78,6 +80,8 @@ BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
 #: The most that is prefetched for readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
+#: Files whose attributes come from data that a branch may have to load.
+_PREPARED_KINDS = frozenset({Kind.FILE, Kind.MEMBER, Kind.MEMBER_LINK})
 _NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
     Kind.ORDERS: (ListingKind.ORDERS,),
     Kind.TAGS: (ListingKind.ASSETS,),
@@ -114,6 +118,7 @@ class Filesystem:
     ) -> None:
         self.tree = tree
         self.sidecars = tree.sidecars
+        self._watch = watch
         self._catalogue = catalogue
         self._siblings = Siblings(
             tree.layout,
@@ -139,6 +144,8 @@ class Filesystem:
         self.look_for_changes: Callable[[], None] = lambda: None
         #: Whether users may enter who are not trusted with everything.
         self.lets_others_in = False
+        if tree.branches.archives is not None:
+            tree.branches.archives.on_refuted = self._refuted
         tree.branches.registry.on_change = lambda node: self._outdated(node)
         self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
 
@@ -171,8 +178,9 @@ class Filesystem:
         An unknown size is learned now: two requests, or an `Up42fsError`.
         """
         node = self._node(inode)
-        if node.kind in STORED_KINDS:
+        if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
+        if node.kind in STORED_KINDS:
             await self.tree.sizes.ensure(node)
         elif node.kind is Kind.DOCUMENT:
             await self.tree.branches.ensure(node, self.tree.layout)
@@ -204,9 +212,14 @@ class Filesystem:
 
     # directories ---------------------------------------------------------------------------
 
-    async def opendir(self, inode: int) -> int:
-        """Freeze the listing of a directory; return its handle."""
+    async def opendir(self, inode: int, program: Callable[[], str] = lambda: "?") -> int:
+        """Freeze the listing of a directory; return its handle.
+
+        `program` returns the name of the program that opens it. Raises CrowdRefused if a crowd
+        opens an archive that nobody has looked into.
+        """
         directory = self._directory(inode)
+        self._require_known(directory, program)
         await self._listed(directory)
         self._siblings.looked_into(directory)
         if self.sidecars is not None:
@@ -252,6 +265,8 @@ class Filesystem:
             opened = self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
             return opened._replace(size=len(content))
         await self.tree.layout.prepare(node)
+        if node.kind is Kind.MEMBER and self.tree.branches.archives is not None:
+            self.tree.branches.archives.require_openable(node)
         size = await self.tree.sizes.ensure(node)
         opened = self.open_files.open(inode, node, size, program)._replace(size=size)
         if node.kind is Kind.ASSET:
@@ -274,9 +289,13 @@ class Filesystem:
         await self.tree.layout.prepare(node)
         return await self.tree.files.link(node.id, lasts_s)
 
-    def readlink(self, inode: int) -> bytes:
-        """Return a link's target, and look for changes; raises InvalidArgument."""
+    async def readlink(self, inode: int) -> bytes:
+        """Return a link's target; raises InvalidArgument. One link also looks for changes."""
         node = self._node(inode)
+        archives = self.tree.branches.archives
+        if node.kind is Kind.MEMBER_LINK and archives is not None:
+            await self.tree.layout.prepare(node)
+            return archives.target(node)
         if node != Node(Kind.VIRTUAL, REFRESH):
             raise InvalidArgument(f"{node.kind.value} {node.id} is no link")
         self.look_for_changes()
@@ -319,7 +338,7 @@ class Filesystem:
         node = self._node(inode)
         if not is_trusted:
             require_shared(name)
-        if node.kind is Kind.FILE:
+        if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
         value = await self.xattrs.get(node, name)
         if len(value) > MOST_VALUE_BYTES:
@@ -333,7 +352,7 @@ class Filesystem:
     async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` lists."""
         node = self._node(inode)
-        if node.kind is Kind.FILE:
+        if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
         names = self.xattrs.listed(node).keys()
         return names if is_trusted else [name for name in names if name not in ACCOUNT]
@@ -354,6 +373,7 @@ class Filesystem:
                 self.tree.files.forget(asset_id)
                 # If it comes back, the kernel's cached pages are not trusted.
                 self.tree.versions.doubt(asset_id)
+                self.tree.versions.doubt_members(asset_id)
             elif asset.size is not None:
                 stale += self._moved(self.tree.versions.resized(asset_id, asset.size))
         touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
@@ -373,7 +393,8 @@ class Filesystem:
         up.
         """
         stale = self._moved(self.tree.versions.doubt(object_id))
-        if size is None:
+        stale += self._outdated_members(member_ids.asset_id_of(object_id))
+        if size is None or member_ids.is_member_id(object_id):
             return stale
         if object_id in self.tree.index.assets:
             return stale + self.apply(self.tree.index.learn_size(object_id, size))
@@ -416,7 +437,9 @@ class Filesystem:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
         elif directory.kind is Kind.ORDER:
             await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
-        if directory.kind in BRANCH_KINDS:
+        if directory.kind is Kind.MEMBERS:
+            await self._prepared(directory)  # waits while bytes arrive, by a rule of its own
+        elif directory.kind in BRANCH_KINDS:
             late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
             with within(BRANCH_TIMEOUT_S, late):
                 await self._prepared(directory)
@@ -424,7 +447,7 @@ class Filesystem:
     async def _prepared(self, directory: Node) -> None:
         """Load a directory of a branch; invalidate it if its times changed."""
         asset_id = self.tree.branches.asset_id_of(directory)
-        if asset_id is None:
+        if asset_id is None or directory.kind is Kind.MEMBERS:
             if await self.tree.layout.prepare(directory):
                 self.tree.moments.move(directory)
                 self._outdated(directory)
@@ -448,6 +471,37 @@ class Filesystem:
         if has_footprints and name == footprints.NAME:
             return footprints.document_of(directory)
         return self.tree.layout.find(directory, name)
+
+    def _require_known(self, directory: Node, program: Callable[[], str]) -> None:
+        """Keep crowds, which open every directory, from reading the table of every archive."""
+        archives = self.tree.branches.archives
+        if directory.kind is not Kind.MEMBERS or archives is None or self._watch is None:
+            return
+        is_known = archives.tables.held(member_ids.archive_of(directory)) is not None
+        if not is_known and self._watch.is_crowd(name := program()):
+            raise CrowdRefused(f"{name} may not look into archives; see the option crowd")
+
+    def _refuted(self, archive_id: str, note: Callable[[], None]) -> None:
+        """Withdraw the directories of what turned out to be no archive."""
+        changes = list(self.tree.layout.withdraw(archive_id, note))
+        self._siblings.changed(change.parent for change in changes)
+        stale = [item for change in changes for item in self._stale_names(change)]
+        stale += [
+            Invalidation(inode)
+            for change in changes
+            for inode in self.tree.inodes.held(change.parent)
+        ]
+        if stale:
+            self.tell_kernel(stale)
+
+    def _outdated_members(self, asset_id: str) -> list[Invalidation]:
+        """Give up the members of an archive whose bytes are of another version by now."""
+        archives = self.tree.branches.archives
+        if archives is None or not archives.tables.forget(asset_id):
+            return []
+        stale = self._moved(self.tree.versions.doubt_members(asset_id))
+        changes = list(self.tree.layout.outdated(asset_id))
+        return stale + [item for change in changes for item in self._stale_names(change)]
 
     def _outdated(self, node: Node) -> None:
         """Invalidate a node's attributes that the kernel may have cached."""

@@ -16,10 +16,19 @@ from up42fs.catalog.snapshot.assets import Figures
 from up42fs.errors import VersionChanged
 from up42fs.fs.privacy import document_for_others
 from up42fs.fs.sidecars.file import Sidecar
-from up42fs.fs.tree import moments
+from up42fs.fs.tree import member_ids, moments
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.layout import BRANCH_TTL_S
-from up42fs.fs.tree.nodes import BRANCH_KINDS, FILE_KINDS, REFRESH, ROOT, Attributes, Kind, Node
+from up42fs.fs.tree.nodes import (
+    BRANCH_KINDS,
+    FILE_KINDS,
+    MEMBER_KINDS,
+    REFRESH,
+    ROOT,
+    Attributes,
+    Kind,
+    Node,
+)
 from up42fs.fs.whole_tree import WholeTree
 
 #: How long the kernel may cache names and attributes, seconds; finite, in case an invalidation is
@@ -31,6 +40,8 @@ _DIR_MODE = stat.S_IFDIR | 0o777
 _FILE_MODE = stat.S_IFREG | 0o666
 _LINK_MODE = stat.S_IFLNK | 0o777
 _LINK = Node(Kind.VIRTUAL, REFRESH)
+#: Archives may tell any time; later ones cannot be shown by all programs. Nanoseconds since 1970.
+_LATEST_NS = (1 << 34) * 1_000_000_000
 _EDITED_KINDS = frozenset({Kind.TAGS, Kind.TAG, Kind.SEARCH, Kind.QUERY})
 
 
@@ -59,7 +70,8 @@ class Stats:
         if node.kind not in FILE_KINDS:
             return self._inodes.number(node), self._dir_mode
         number = self._inodes.shown(self._inodes.number(node))
-        return number, _LINK_MODE if node == _LINK else self._file_mode
+        is_link = node.kind is Kind.MEMBER_LINK or node == _LINK
+        return number, _LINK_MODE if is_link else self._file_mode
 
     def of_asset(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
         """An asset's attributes under a name with a TTL of `ttl_s` seconds."""
@@ -86,6 +98,39 @@ class Stats:
         mtime_ns = max(figures.created_ns, self._branches.registry.latest_ns(asset_id))
         return mtime_ns, max(figures.updated_ns, mtime_ns)
 
+    def of_archive(self, node: Node, figures: Figures, ttl_s: float) -> Attributes:
+        """Attributes of the top directory of an asset's members."""
+        inode, links = self._inodes.number(node), self._layout.links(node)
+        mtime_ns, ctime_ns = figures.created_ns, max(figures.updated_ns, figures.created_ns)
+        lasts_s = min(ttl_s, BRANCH_TTL_S)
+        return Attributes(inode, self._dir_mode, links, 0, mtime_ns, ctime_ns, lasts_s)
+
+    def _of_member(self, node: Node) -> Attributes:
+        """Attributes of a member, or of a directory of members, from the archive's table."""
+        archives, figures = self._branches.archives, None
+        if archives is not None:
+            figures = self._index.assets.figures(member_ids.asset_id_of(node.id))
+        member = archives.member(node) if archives is not None else None
+        if figures is None or (member is None and node.kind is not Kind.MEMBERS):
+            raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
+        if member is None:
+            return self.of_archive(node, figures, BRANCH_TTL_S)
+        mtime_ns = min(max(member.mtime_ns, 0), _LATEST_NS) or figures.created_ns
+        ctime_ns = max(figures.updated_ns, figures.created_ns)
+        links, number = self._layout.links(node), self._inodes.number(node)
+        if node.kind is Kind.MEMBERS:
+            return Attributes(number, self._dir_mode, links, 0, mtime_ns, ctime_ns, BRANCH_TTL_S)
+        if node.kind is Kind.MEMBER_LINK:
+            mode, size = _LINK_MODE, len((member.target or "").encode())
+        else:
+            mode, size = self._file_mode, member.size
+            number = self._versions.inode_of(node, size)
+        return Attributes(
+            *(number, mode, links, size, mtime_ns, ctime_ns, BRANCH_TTL_S, KERNEL_TTL_S, 0),
+            shown_inode=self._inodes.shown(number),
+            is_part=True,
+        )
+
     def _stored(self, node: Node, size: int | None, figures: Figures, ttl_s: float) -> Attributes:
         _, created_ns, updated_ns, names = figures
         if size is None:
@@ -94,10 +139,12 @@ class Stats:
         number = self._inodes.shown(inode)
         # As `Attributes(…)`, in half the time.
         if size is None:
-            shown = (inode, mode, names, 0, created_ns, updated_ns, ttl_s, 0.0, 0, number)
+            shown = (inode, mode, names, 0, created_ns, updated_ns, ttl_s, 0.0, 0, number, False)
         else:
             lasts_s = KERNEL_TTL_S
-            shown = (inode, mode, names, size, created_ns, updated_ns, ttl_s, lasts_s, 0, number)
+            shown = (
+                inode, mode, names, size, created_ns, updated_ns, ttl_s, lasts_s, 0, number, False,
+            )  # fmt: skip
         return tuple.__new__(Attributes, shown)
 
     def of(self, node: Node) -> Attributes:
@@ -109,6 +156,8 @@ class Stats:
             return self.of_asset(node, figures, KERNEL_TTL_S)
         if node.kind is Kind.SIDECAR and self._tree.sidecars is not None:
             return self._of_sidecar(node, self._tree.sidecars.of(node))
+        if node.kind in MEMBER_KINDS:
+            return self._of_member(node)
         size, ttl_s, attr_ttl_s = self._measure(node)
         mtime_ns, ctime_ns = self._times(node)
         inode = ROOT_INODE if node is ROOT else self._inodes.number(node)

@@ -47,9 +47,13 @@ class WholeTree:
         self.virtual = virtual
         self.branches = branches or Branches(index)
         self.tag_directories = tag_directories
-        self.layout = Layout(index, virtual.names(), self.branches.all, tag_directories)
+        self.layout = Layout(
+            index, virtual.names(), self.branches.all, tag_directories, self.branches.archives
+        )
         self.sidecars = Sidecars(overlay, self.layout) if overlay is not None else None
-        self.sizes = Sizes(index, files, self.branches.registry, clock)
+        self.sizes = Sizes(index, files, self.branches.registry, clock, self.branches.archives)
+        if self.branches.archives is not None:
+            self.branches.archives.tables.ensure_size = self.sizes.of_asset
         self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self.versions = Versions(self.inodes)
         self.moments = Moments(index, self.branches.transformations)

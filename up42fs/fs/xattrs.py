@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from up42fs.archive.table import Member, MemberKind
 from up42fs.model.names import mime_type
 from up42fs.model.stac import NO_EPSG, StacAsset, StacItem
 from up42fs.types import Asset, Order
@@ -155,6 +156,26 @@ def of_file(
     listed = {PREFIX + key: value for key, value in own.items()}
     desktop = {"user.mime_type": mime_type(name, stac.media_type)}
     return _delivery(asset, order) | _stac(item) | _present(listed | desktop)
+
+
+def of_member(asset: Asset, order: Order | None, member: Member | None) -> dict[str, str]:
+    """Listed attributes of a file or directory in an archive; `asset` is the delivery.
+
+    `member` is None for the archive's own directory.
+    """
+    own: dict[str, str | None] = {"id": asset.id, "kind": "member", "name": asset.name}
+    if member is not None:
+        own |= {"name": member.name, "member.path": member.path}
+    if member is not None and member.kind is not MemberKind.DIRECTORY:
+        own |= {
+            "member.method": member.method.value,
+            "member.compressed_size": str(member.packed_size),
+            "member.crc32": None if member.crc32 is None else f"{member.crc32:08x}",
+        }
+    listed = {PREFIX + key: value for key, value in own.items()}
+    is_file = member is not None and member.kind is MemberKind.FILE
+    desktop = {"user.mime_type": mime_type(member.name, None) if member and is_file else None}
+    return _delivery(asset, order) | _present(listed | desktop)
 
 
 def of_item_directory(asset: Asset, order: Order | None, item: StacItem | None) -> dict[str, str]:

@@ -125,16 +125,16 @@ class Handlers(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: Caller) -> EntryAttributes:
         return self._entry(await self.attributes(inode))
 
-    @_at_once
+    @_metadata
     async def readlink(self, inode: int, ctx: Caller) -> bytes:
-        return self._fs.readlink(inode)
+        return await self._fs.readlink(inode)
 
     # directories ---------------------------------------------------------------------------
 
     @boundary(LISTING_DEADLINE_S)
     async def opendir(self, inode: int, ctx: Caller) -> int:
         """Open a frozen listing; return its handle."""
-        return await self._fs.opendir(inode)
+        return await self._fs.opendir(inode, lambda: program_of(ctx.pid))
 
     @boundary(None, "readdir")
     async def list_entries(
@@ -370,13 +370,15 @@ def _size_and_times(
 
 
 def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
-    inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, _ = attributes
+    (
+        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, _, is_part,
+    ) = attributes  # fmt: skip
     entry.st_ino = inode
     entry.generation = generation
     entry.st_mode = mode
     entry.st_nlink = nlink
     entry.st_size = size
-    entry.st_blocks = -(-size // 512)
+    entry.st_blocks = 0 if is_part else -(-size // 512)
     entry.st_atime_ns = entry.st_mtime_ns = mtime_ns
     entry.st_ctime_ns = ctime_ns
     entry.entry_timeout = ttl_s

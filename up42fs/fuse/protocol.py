@@ -258,12 +258,12 @@ class Entries:
         return _ATTR_OUT.pack(seconds, nanoseconds, 0, *self._attributes(found))
 
     def _attributes(self, found: Attributes) -> tuple[int, ...]:
-        inode, mode, nlink, size, mtime_ns, ctime_ns, _, _, _, shown = found
+        inode, mode, nlink, size, mtime_ns, ctime_ns, _, _, _, shown, is_part = found
         number = shown or inode
         mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
         ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
         return (
-            number, size, (size + 511) >> 9,
+            number, size, 0 if is_part else (size + 511) >> 9,
             mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
             mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
         )  # fmt: skip
@@ -326,14 +326,17 @@ class NamesPlus(_Records):
         if self._left < 0:
             return False
         # Inlined for speed: listings of 100 000 entries are built here.
-        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, shown = found
+        (
+            inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, shown,
+            is_part,
+        ) = found  # fmt: skip
         number = shown or inode
         name_s, attr_s, name_ns, attr_ns = _seconds(ttl_s, attr_ttl_s)
         mtime, mtime_rest = divmod(mtime_ns, _NANOSECONDS)
         ctime, ctime_rest = divmod(ctime_ns, _NANOSECONDS)
         record = _DIRENTPLUS.pack(
             inode, generation, name_s, attr_s, name_ns, attr_ns,
-            number, size, (size + 511) >> 9,
+            number, size, 0 if is_part else (size + 511) >> 9,
             mtime, mtime, ctime, mtime_rest, mtime_rest, ctime_rest,
             mode, nlink, self._uid, self._gid, 0, BLOCK_SIZE_BYTES, 0,
             number, after, length, mode >> 12,

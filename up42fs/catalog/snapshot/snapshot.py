@@ -36,9 +36,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from up42fs.catalog.snapshot import tables
+from up42fs.catalog.snapshot import member_tables, tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
+from up42fs.catalog.snapshot.member_tables import TableRow
 from up42fs.ownership import ensure_directory, ensure_file, remove_foreign
 from up42fs.supervise import is_short_of_anything
 from up42fs.types import Asset, Order
@@ -93,13 +94,15 @@ class Stored:
     extensions: Mapping[str, str] = field(default_factory=dict)
     #: By listing, how many rows its total counts more than it lists.
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    #: By asset ID, the stamp of bytes that turned out to be no archive.
+    no_archives: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows to write and IDs to remove, and the listings that are complete with them.
 
-    Removing an asset removes its items and sizes.
+    Removing an asset removes its items, sizes and tables of members.
     """
 
     assets: Sequence[Asset] = ()
@@ -112,6 +115,9 @@ class Batch:
     reached: datetime | None = None
     #: By question; None removes the answer, because its subject is gone.
     answers: Mapping[str, bytes | None] = field(default_factory=dict)
+    members: Sequence[TableRow] = ()
+    #: By archive, when its table was used last, microseconds since 1970.
+    members_used_us: Mapping[str, int] = field(default_factory=dict)
 
 
 def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
@@ -173,6 +179,15 @@ class Snapshot:
         """A kept answer of the service. Never raises."""
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
+
+    def members(self, object_id: str) -> TableRow | None:
+        """The table of an archive's members. Never raises."""
+        found = self._read(
+            "SELECT id, asset_id, stamp, version, used_us, packed FROM member_table WHERE id = ?",
+            object_id,
+        )
+        row = TableRow(*found[0]) if found else None
+        return row if row is not None and isinstance(row.packed, bytes) else None
 
     def save(self, batch: Batch) -> SaveResult:
         """Write a batch. Never raises."""
@@ -271,6 +286,7 @@ class Snapshot:
             transformed_us=tables.transformed_us(database),
             extensions=tables.extensions(database),
             uncounted=tables.uncounted(database),
+            no_archives=tables.no_archives(database),
             sizes=tuple(
                 SizeRow(*row)
                 for row in database.execute(
@@ -332,6 +348,9 @@ class Snapshot:
             tables.remove(database, "asset", "id", batch.removed_assets)
             tables.remove(database, "item", "asset_id", batch.removed_assets)
             tables.remove(database, "size", "asset_id", batch.removed_assets)
+            member_tables.put(database, batch.members)
+            member_tables.use(database, batch.members_used_us)
+            tables.remove(database, "member_table", "asset_id", batch.removed_assets)
             tables.remove(database, "order_", "id", batch.removed_orders)
             kept = {question: value for question, value in batch.answers.items() if value}
             tables.insert(database, "answer", kept.items())

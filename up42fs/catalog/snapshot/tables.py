@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar
 
-from up42fs.catalog.snapshot import columns
+from up42fs.catalog.snapshot import columns, member_tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import from_us, to_us
 from up42fs.catalog.transformations import QUESTION as TRANSFORMED
@@ -91,6 +91,7 @@ def prepare(database: sqlite3.Connection) -> None:
             database.execute(statement)
         database.execute(f"PRAGMA user_version = {FORMAT}")
         database.execute("COMMIT")
+    member_tables.prepare(database)
 
 
 def table_of(kind: type[Asset] | type[Order]) -> str:
@@ -235,6 +236,12 @@ def uncounted(database: sqlite3.Connection) -> dict[str, int]:
     """By listing, how many rows its total counts more than it lists."""
     noted = _noted(database, UNCOUNTED)
     return {name: int(n) for name, n in noted.items() if n.removeprefix(b"-").isdigit()}
+
+
+def no_archives(database: sqlite3.Connection) -> dict[str, str]:
+    """By asset ID, the stamp of the bytes that turned out to be no archive."""
+    noted = _noted(database, member_tables.NO_ARCHIVE)
+    return {asset_id: value.decode(errors="replace") for asset_id, value in noted.items()}
 
 
 def _noted(database: sqlite3.Connection, question: str) -> dict[str, bytes]:

@@ -9,10 +9,12 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.transformations import Transformations
+from up42fs.fs.branches.archives import Archives
 from up42fs.fs.branches.footprints import PREFIX, Footprints
 from up42fs.fs.branches.search import Search
 from up42fs.fs.branches.stac import StaticCatalogue
 from up42fs.fs.branches.transformed import FileRegistry, Transformed
+from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.branch import Branch
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -30,15 +32,19 @@ class Branches:
         searches: Searches | None = None,
         lists_footprints: bool = False,
         transformations: Transformations | None = None,
+        archives: Archives | None = None,
     ) -> None:
+        self.archives = archives
         self.transformations = transformations or Transformations(index)
         self.registry = FileRegistry(index, items, transformations=self.transformations)
         self.lists_footprints = lists_footprints and items is not None
         self.transformed = Transformed(index, items, self.registry) if items else None
+        if self.transformed is not None and archives is not None:
+            self.transformed.original_of = archives.original_of
         self.static = StaticCatalogue(collections, self.registry) if collections else None
         search = Search(index, searches) if searches else None
         self.footprints = Footprints(items)
-        found: list[Branch | None] = [self.transformed, self.static, search]
+        found: list[Branch | None] = [self.transformed, self.static, search, archives]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 
     def is_settled(self, directory: Node) -> bool:
@@ -54,6 +60,8 @@ class Branches:
                 return node.place or None
             case Kind.FILES | Kind.ITEM:
                 return node.id.partition("/")[0]
+            case Kind.MEMBERS | Kind.MEMBER | Kind.MEMBER_LINK:
+                return member_ids.asset_id_of(node.id)
             case Kind.DOCUMENT if node.id.startswith("item/"):
                 return node.id.split("/")[1]
             case _:

@@ -34,6 +34,8 @@ from up42fs.types import Asset, CnamStatus
 log = logging.getLogger(__name__)
 
 ITEM_JSON = "item.json"
+#: The directory of a transformed asset that holds the members of what was delivered; not listed.
+ORIGINAL = "original"
 #: Files kept in memory, about 0.3 kB each; recently shown directories, and documents.
 MOST_FILES = 8_000
 MOST_SHOWN = 1024
@@ -257,6 +259,8 @@ class Transformed:
         self._expected: LRUCache[str, Callable[[], Iterable[Sequence[str]]]] = LRUCache(MOST_WALKS)
         self._walks: LRUCache[str, list[_WalkOrder]] = LRUCache(MOST_WALKS)
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
+        #: The directory of the members of what was delivered, if that is an archive.
+        self.original_of: Callable[[Node], Node | None] = lambda _: None
 
     async def prepare(self, node: Node) -> bool:
         """Load the items of the asset; return whether they differ from those shown before."""
@@ -317,7 +321,9 @@ class Transformed:
         return ()
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """Resolve an item's ID as a name."""
+        """Resolve an item's ID as a name, and the directory of the delivery's own members."""
+        if name == ORIGINAL and parent.kind is Kind.FILES:
+            return self.original_of(parent)
         asset_id, _, item_id = parent.id.partition("/")
         items = self._shown.get(parent) or ()
         if item_id or len(items) < 2 or not any(item.id == name for item in items):

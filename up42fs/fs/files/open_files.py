@@ -165,7 +165,13 @@ class OpenFiles:
             reading = Reading.ANY
         expected = self._versions.expected(inode, size, stamp)
         stored = self._files.open(
-            node.id, size=size, name=label, stamp=stamp, reading=reading, expected=expected
+            node.id,
+            size=size,
+            name=label,
+            stamp=stamp,
+            reading=reading,
+            expected=expected,
+            extent=self._sizes.extent(node),
         )
         try:
             keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)

@@ -22,7 +22,7 @@ from functools import cached_property
 from up42fs.errors import NotFound
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.tree.layout import Layout
-from up42fs.fs.tree.nodes import STORED_KINDS, Kind, Node
+from up42fs.fs.tree.nodes import LINKED_KINDS, Kind, Node
 from up42fs.metrics import Metrics
 from up42fs.readahead.folder.order import Folder
 from up42fs.readahead.folder.siblings import FolderPlan, FolderWalks
@@ -159,7 +159,7 @@ class Siblings:
             return None
         names: dict[str, str] = {}
         for name, node in children.items():
-            if node.kind in STORED_KINDS:
+            if node.kind in LINKED_KINDS:
                 names.setdefault(node.id, name)
         return Folder(str(directory), names, lambda id_: self._inode_of(self._sizes.node(id_)))
 
@@ -191,7 +191,7 @@ class _Paths(Mapping[str, str]):
             files = {
                 node.id: f"{order}/{name}"
                 for name, node in self._layout.children(directory).items()
-                if node.kind in STORED_KINDS
+                if node.kind in LINKED_KINDS
             }
             if len(files) < FEW_FILES:
                 paths |= files

@@ -21,8 +21,11 @@ from cachetools import LRUCache
 from up42fs.catalog.index import Index
 from up42fs.catalog.stored_items import stamp_of
 from up42fs.errors import NotFound
+from up42fs.fs.branches.archives import Archives, MemberFile
 from up42fs.fs.branches.transformed import FileRegistry
+from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.store.members.extent import Extent
 from up42fs.store.store import FileStore
 
 #: Two calls about one company within this time are a listing, seconds.
@@ -51,7 +54,9 @@ class Sizes:
         files: FileStore,
         registry: FileRegistry,
         clock: Callable[[], float] = trio.current_time,
+        archives: Archives | None = None,
     ) -> None:
+        self._archives = archives
         self._index = index
         self._clock = clock
         self._files = files
@@ -61,11 +66,15 @@ class Sizes:
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
 
     def node(self, object_id: str) -> Node:
+        if member_ids.is_member_id(object_id):
+            return member_ids.member_node(object_id)
         return Node(Kind.ASSET if object_id in self._index.assets else Kind.FILE, object_id)
 
     def known(self, node: Node) -> int | None:
         if node.kind is Kind.ASSET:
             return self._index.assets[node.id].size
+        if node.kind is Kind.MEMBER:
+            return self._member(node).member.size
         return self._registry.size(node.id)
 
     async def ensure(self, node: Node) -> int:
@@ -80,6 +89,19 @@ class Sizes:
         )
         self.learn(node, version.size)
         return version.size
+
+    async def of_asset(self, asset_id: str) -> int:
+        """The size of an asset's file, fetched if necessary; raises an `Up42fsError`."""
+        return await self.ensure(Node(Kind.ASSET, asset_id))
+
+    def extent(self, node: Node) -> Extent | None:
+        """Where the bytes of a member lie; None for a file that is an object of its own."""
+        return self._member(node).extent if node.kind is Kind.MEMBER else None
+
+    def _member(self, node: Node) -> MemberFile:
+        if self._archives is None:
+            raise NotFound(f"member {node.id} is not known")
+        return self._archives.file(node)
 
     def listed(self, nodes: Iterable[Node]) -> None:
         """Note the entries of a directory that is being listed, in order."""
@@ -103,6 +125,8 @@ class Sizes:
         """
         if node.kind is Kind.ASSET:
             return self._index.bytes_time(self._index.assets[node.id]).isoformat()
+        if node.kind is Kind.MEMBER:
+            return self._member(node).stamp
         file = self._registry.get(node.id)
         return stamp_of(file.item) if file is not None else None
 
@@ -110,6 +134,8 @@ class Sizes:
         if node.kind is Kind.ASSET:
             asset = self._index.assets[node.id]
             return f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
+        if node.kind is Kind.MEMBER:
+            return self._member(node).label
         file = self._registry.get(node.id)
         if file is None:
             raise NotFound(f"file {node.id} is no longer in UP42 storage")
@@ -118,6 +144,8 @@ class Sizes:
     def name(self, node: Node) -> str:
         if node.kind is Kind.ASSET:
             return self._index.assets.wish(self._index.assets[node.id])
+        if node.kind is Kind.MEMBER:
+            return self._member(node).member.name
         file = self._registry.get(node.id)
         return file.name if file else ""
 

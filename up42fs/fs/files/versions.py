@@ -147,6 +147,11 @@ class Versions:
         """Note that the object may have changed; return the nodes that got another inode."""
         return list(self._leave(object_id, None))
 
+    def doubt_members(self, asset_id: str) -> list[Node]:
+        """Note that an archive may have changed; return its members that got another inode."""
+        members = [id_ for id_ in self._of_object if id_.startswith(f"{asset_id}!")]
+        return [node for id_ in members for node in self._leave(id_, None)]
+
     def resized(self, object_id: str, size: int) -> list[Node]:
         """Note the object's size; return the nodes that got another inode."""
         return list(self._leave(object_id, size))

@@ -6,8 +6,31 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from up42fs.catalog.index import Delta
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.types import Asset
+
+
+class ArchiveNames(Protocol):
+    """Which assets are shown as archives, as far as known without a request."""
+
+    @property
+    def lists(self) -> bool:
+        """Whether their directories are listed, and not only found by name."""
+        ...
+
+    @property
+    def restored(self) -> bool:
+        """Whether the last change made an archive of an asset that was none."""
+        ...
+
+    def is_archive(self, asset_id: str, wish: str) -> bool:
+        """Whether an asset with this wished-for name is one."""
+        ...
+
+    def follow(self, delta: Delta) -> None:
+        """Follow a change of the index."""
+        ...
 
 
 class Branch(Protocol):

@@ -21,11 +21,13 @@ from hashlib import blake2b
 
 from cachetools import LRUCache
 
+from up42fs.archive.kinds import archive_names
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.snapshot.assets import Outline, outline
-from up42fs.fs.tree.branch import Branch
+from up42fs.fs.tree import member_ids
+from up42fs.fs.tree.branch import ArchiveNames, Branch
 from up42fs.fs.tree.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
-from up42fs.fs.tree.roster import Roster
+from up42fs.fs.tree.roster import IsArchive, Roster
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.model import names
 from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
@@ -49,6 +51,8 @@ ASSET_DIRS = VIEW_DIRS | {Kind.QUERY}
 MOST_BRANCH_DIRS = 256
 #: With more changed assets than this, directories are rebuilt instead.
 MOST_ONE_BY_ONE = 256
+#: Larger directories of assets have a link count of `UNCOUNTED` until they are listed.
+MOST_COUNTED = 10_000
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _STATUSES = {status.value: Node(Kind.STATUS, status.value) for status in CNAM_STATES}
 
@@ -70,14 +74,20 @@ class Layout:
         virtual_names: Iterable[str],
         branches: Sequence[Branch] = (),
         tag_directories: TagDirectories | None = None,
+        archives: ArchiveNames | None = None,
     ) -> None:
+        """With `archives` the members of archives stand in directories beside them."""
         self._index = index
+        self._archives = archives
         self._empty_tags = tag_directories or TagDirectories()
         self._branches = {kind: branch for branch in branches for kind in branch.kinds}
         self._top = dict(_TOP)
         for branch in branches:
             self._top |= branch.top
         self._has_files = Kind.FILES in self._branches
+        self._is_listed_archive: IsArchive | None = None
+        if self._has_files and archives is not None and archives.lists:
+            self._is_listed_archive = archives.is_archive
         #: Number of changes so far: while it stays the same, so do the views' listings.
         self.changes = 0
         self._rosters: dict[Node, Roster] = {}
@@ -143,7 +153,8 @@ class Layout:
 
     def _roster(self, node: Node) -> Roster:
         members = self._index.assets.outlines(self._member_ids(node))
-        return Roster(members, self.asset, str(node) if self._has_files else None)
+        place = str(node) if self._has_files else None
+        return Roster(members, self.asset, place, self._is_listed_archive)
 
     def children(self, node: Node) -> Mapping[str, Node]:
         """Listed names of a directory and their nodes, oldest first if they have an age."""
@@ -184,11 +195,20 @@ class Layout:
     def places(self, file: Node) -> Iterator[Change]:
         """The names of a file in all directories that were built."""
         asset = self._index.assets.get(file.id)
+        if file.kind is Kind.MEMBER:
+            yield from self._places_of_member(file)
+            return
         for directory, roster in self._rosters.items():
             if asset is not None and file.kind is Kind.ASSET and _belongs(asset, directory):
                 yield from _change(directory, _names_of(file, roster.names))
         for kept in (self._lists, self._passing):
             for directory, children in kept.items():
+                yield from _change(directory, _names_of(file, children))
+
+    def _places_of_member(self, file: Node) -> Iterator[Change]:
+        archive_id = member_ids.archive_of(file)
+        for directory, children in self._passing.items():
+            if directory.kind is Kind.MEMBERS and member_ids.archive_of(directory) == archive_id:
                 yield from _change(directory, _names_of(file, children))
 
     def exists(self, node: Node) -> bool:
@@ -223,16 +243,22 @@ class Layout:
                 return 1
             case Kind.ORDER if not self._index.is_complete:
                 return UNCOUNTED
-            case kind if kind in VIEW_DIRS and self._has_files:
-                return 2 + self._directories(node)
+            case kind if kind in VIEW_DIRS and self._directories(node) is None:
+                return UNCOUNTED
+            case kind if kind in VIEW_DIRS:
+                return 2 + (self._directories(node) or 0)
             case _:
                 return 2
 
-    def _directories(self, node: Node) -> int:
-        """Number of directories of files in a directory of assets."""
+    def _directories(self, node: Node) -> int | None:
+        """Number of directories in a directory of assets; None if counting takes too long."""
         roster = self._rosters.get(node)
         if roster is not None:
             return roster.directories
+        if not self._has_files:
+            return 0
+        if self._is_listed_archive is not None:
+            return self._counted_with_archives(node, self._is_listed_archive)
         if node.kind is Kind.ASSETS or node.id == CnamStatus.SUCCESSFUL:
             return self._index.count(CnamStatus.SUCCESSFUL)
         if node.kind is Kind.STATUS:
@@ -244,6 +270,66 @@ class Layout:
             ids = self._member_ids(node) or ()
             count = self._counted[node] = self._index.count_transformed(ids)
         return count
+
+    def _counted_with_archives(self, node: Node, is_archive: IsArchive) -> int | None:
+        ids = self._member_ids(node)
+        if len(self._index.assets if ids is None else list(ids)) > MOST_COUNTED:
+            return None
+        count = self._counted.get(node)
+        if count is None:
+            count = self._counted[node] = sum(
+                is_transformed or is_archive(asset_id, wish)
+                for _, asset_id, wish, is_transformed in self._index.assets.outlines(ids)
+            )
+        return count
+
+    def withdraw(self, asset_id: str, refute: Callable[[], None]) -> Iterator[Change]:
+        """Remove the directories of an asset, or a member, that is no archive.
+
+        `refute` makes that known. Yields the names that are gone.
+        """
+        gone: dict[Node, Iterable[str]] = {}
+        asset = self._index.assets.get(asset_id)
+        if asset is None:  # it is a member of another archive, or has left
+            rebuilt = list(self._built_of(member_ids.asset_id_of(asset_id)))
+        else:
+            rebuilt = [node for node in self._passing if node.kind is Kind.QUERY]
+            rebuilt += self._withdrawn(asset, gone)
+        refute()
+        self.changes += 1
+        self._counted.clear()
+        for node in rebuilt:
+            old = self.children(node)
+            self._rosters.pop(node, None)
+            self._passing.pop(node, None)
+            gone[node] = _differences(old, self.children(node))
+        for node, names_ in gone.items():
+            yield from _change(node, names_)
+
+    def outdated(self, asset_id: str) -> Iterator[Change]:
+        """Yield the names of an asset's members in all directories that were built; drop these."""
+        for node in self._built_of(asset_id):
+            yield from _change(node, self._passing.pop(node))
+
+    def _built_of(self, asset_id: str) -> list[Node]:
+        """The built directories of an asset's members."""
+        return [
+            node
+            for node in self._passing
+            if node.kind is Kind.MEMBERS and member_ids.asset_id_of(node.id) == asset_id
+        ]
+
+    def _withdrawn(self, asset: Asset, gone: dict[Node, Iterable[str]]) -> Iterator[Node]:
+        """Remove the directories of an asset, noted in `gone`; yield those to be built again."""
+        member = self._index.assets.outline(asset)
+        for node, roster in self._rosters.items():
+            before: dict[str, Node | None] = {}
+            if not _belongs(asset, node):
+                continue
+            if roster.withdraw(member, before):
+                gone[node] = before
+            else:
+                yield node
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """(createdAt, updatedAt) of the node's object, None if the tree's own times apply."""
@@ -260,6 +346,8 @@ class Layout:
     def apply(self, delta: Delta) -> Iterator[Change]:
         """Follow `delta` in the built directories; yield the names whose meaning changed."""
         self.changes += 1
+        if self._archives is not None:
+            self._archives.follow(delta)
         if delta.assets:
             self._counted.clear()
         self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
@@ -270,6 +358,8 @@ class Layout:
         for kept in (self._lists, self._passing):
             for node in [node for node in kept if _touched(node, delta)]:
                 old = kept.pop(node)
+                if node.kind is Kind.MEMBERS and self.exists(node):
+                    continue  # built again from its table, which `prepare` checks
                 # Kept as empty: if it comes back, names that the kernel cached as absent are
                 # reported.
                 new = self.children(node) if self.exists(node) else kept.setdefault(node, {})
@@ -290,6 +380,8 @@ class Layout:
         roster = self._rosters[node]
         before: dict[str, Node | None] = {}
         one_by_one = self.exists(node) and len(delta.assets) <= MOST_ONE_BY_ONE
+        if self._archives is not None and self._archives.restored:
+            one_by_one = False
         if one_by_one and all(
             roster.change(*members, before) for members in self._member_changes(node, delta)
         ):
@@ -329,10 +421,43 @@ class Layout:
             case Kind.ORDERS if self._index.has_order(id_):
                 return Node(Kind.ORDER, id_, name)
             case kind if kind in ASSET_DIRS:
-                node = Node(Kind.ASSET, id_)
-                return node if self._is_member(parent, id_) else None
+                if self._is_member(parent, id_):
+                    return Node(Kind.ASSET, id_)
+                return self._directory_alias(parent, name)
             case _:
                 return None
+
+    def _directory_alias(self, parent: Node, name: str) -> Node | None:
+        """The directory of an asset under a name that is not listed: by its ID, or if hidden."""
+        if not self._has_files or self._archives is None:
+            return None
+        place = f"{parent}/{name}"
+        if name.endswith(names.FILES_SUFFIX):
+            id_ = name.removesuffix(names.FILES_SUFFIX).lower()
+            if self._is_member(parent, id_):
+                if self._index.is_transformed(id_):
+                    return Node(Kind.FILES, id_, place)
+                wish = self._index.assets.wish(self._index.assets[id_])
+                return self._shown_archive(Node(Kind.ASSET, id_), wish, place)
+        if self._archives.lists:
+            return None
+        for stem in (name, name.removesuffix(names.FILES_SUFFIX)):
+            for file_name in archive_names(stem):
+                node = self.children(parent).get(file_name)
+                found = None if node is None else self._shown_archive(node, file_name, place)
+                if found is not None:
+                    return found
+        return None
+
+    def _shown_archive(self, node: Node, file_name: str, place: str) -> Node | None:
+        """The directory of an archive that UP42 did not transform; None for other nodes."""
+        is_shown = (
+            node.kind is Kind.ASSET
+            and self._archives is not None
+            and not self._index.is_transformed(node.id)
+            and self._archives.is_archive(node.id, file_name)
+        )
+        return Node(Kind.MEMBERS, node.id, place) if is_shown else None
 
     def _is_member(self, parent: Node, asset_id: str) -> bool:
         asset = self._index.assets.get(asset_id)
@@ -389,6 +514,8 @@ def _touched(node: Node, delta: Delta) -> bool:
             return CnamStatus(node.id) in delta.statuses
         case Kind.FILES | Kind.ITEM:
             return node.id.partition("/")[0] in delta.assets
+        case Kind.MEMBERS:
+            return member_ids.asset_id_of(node.id) in delta.assets
         case _:
             return False
 

@@ -41,6 +41,9 @@ class Kind(StrEnum):
     SEARCH = "search"
     QUERY = "query"
     SIDECAR = "sidecar"  # kept on this machine beside an image
+    MEMBERS = "members"  # a directory of an archive's members; see `fs.tree.member_ids`
+    MEMBER = "member"  # a file in an archive; its ID is the store's
+    MEMBER_LINK = "member-link"  # a symbolic link in an archive
 
 
 class Node(NamedTuple):
@@ -48,7 +51,8 @@ class Node(NamedTuple):
 
     An asset is one node wherever it is listed. A directory is one node per place: `place`
     distinguishes an ID alias from the display name, because the kernel gives a directory only one
-    parent entry. For a transformed file it names the delivery it was made from, if known.
+    parent entry. For a transformed file it names the delivery it was made from, if known. For a
+    directory of an archive it is the place of the archive's top directory.
     """
 
     kind: Kind
@@ -85,7 +89,13 @@ _SALTS = {Kind.ASSET: 0, Kind.FILE: 0x5F11E << 42}
 
 ROOT = Node(Kind.ROOT)
 CONTROL = Node(Kind.CONTROL)
-FILE_KINDS = frozenset({Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT, Kind.SIDECAR})
+MEMBER_KINDS = frozenset({Kind.MEMBERS, Kind.MEMBER, Kind.MEMBER_LINK})
+FILE_KINDS = frozenset(
+    {
+        *(Kind.ASSET, Kind.VIRTUAL, Kind.FILE, Kind.DOCUMENT, Kind.SIDECAR),
+        *(Kind.MEMBER, Kind.MEMBER_LINK),
+    }
+)
 #: Directories whose changes are not pushed to the kernel.
 BRANCH_KINDS = frozenset(
     {
@@ -96,10 +106,11 @@ BRANCH_KINDS = frozenset(
         Kind.STAC_ITEM,
         Kind.SEARCH,
         Kind.QUERY,
+        Kind.MEMBERS,
     }
 )
 #: Files whose bytes are in UP42 storage.
-STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
+STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE, Kind.MEMBER})
 #: Files that UP42 signs a link to.
 LINKED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 
@@ -110,7 +121,8 @@ class Attributes(NamedTuple):
     The kernel may cache the name for `ttl_s` seconds, and the attributes for `attr_ttl_s`, or for
     `ttl_s` if that is None. `generation` distinguishes directories that had the same inode one
     after the other, because the kernel treats a removed one as dead. Users see `shown_inode` as the
-    inode's number, or `inode` if it is 0 (see `fs.files.versions`).
+    inode's number, or `inode` if it is 0 (see `fs.files.versions`). A file that `is_part` of
+    another one takes no blocks of its own.
     """
 
     inode: int
@@ -123,6 +135,7 @@ class Attributes(NamedTuple):
     attr_ttl_s: float | None = None
     generation: int = 0
     shown_inode: int = 0
+    is_part: bool = False
 
     @property
     def is_dir(self) -> bool:

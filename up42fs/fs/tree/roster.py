@@ -16,28 +16,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from up42fs.archive.kinds import stem_of
 from up42fs.catalog.snapshot.assets import Member, Outline
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import names
+
+#: Whether the asset with this ID and this wished-for name is shown as an archive, too.
+IsArchive = Callable[[str, str], bool]
 
 
 class Roster:
     """Names of assets, and of the directories of their files if `place` is given.
 
     `place` is the directory's text form: a directory of files is a different node in every place.
-    `node_of` returns an asset's node, the same object for all directories.
+    `node_of` returns an asset's node, the same object for all directories. With `is_archive` an
+    archive that UP42 did not transform has a directory of its members.
     """
 
-    __slots__ = ("_contested", "_newest", "_node_of", "_place", "directories", "names")
+    __slots__ = (
+        *("_contested", "_is_archive", "_newest", "_node_of", "_place"),
+        *("directories", "names"),
+    )
 
     def __init__(
-        self, members: Iterable[Member], node_of: Callable[[str], Node], place: str | None
+        self,
+        members: Iterable[Member],
+        node_of: Callable[[str], Node],
+        place: str | None,
+        is_archive: IsArchive | None = None,
     ) -> None:
         self.names: dict[str, Node] = {}
         #: Number of directories among them.
         self.directories = 0
         self._node_of = node_of
         self._place = place
+        self._is_archive = is_archive
         self._contested: frozenset[str] = frozenset()
         self._newest: Outline | None = None
         contested: set[str] = set()
@@ -47,8 +60,16 @@ class Roster:
             _, asset_id, wish, is_transformed = member
             if wish in listed or (is_transformed and has_place):
                 enter(Outline._make(member), contested)
-            else:  # by far the most frequent case
-                listed[wish] = node_of(asset_id)
+                continue
+            # By far the most frequent case.
+            listed[wish] = node_of(asset_id)
+            if is_archive is not None and is_archive(asset_id, wish):
+                stem = stem_of(wish)
+                if stem in listed:
+                    self._place_directory(Outline._make(member), wish, contested)
+                else:
+                    listed[stem] = tuple.__new__(Node, (Kind.MEMBERS, asset_id, place))
+                    self.directories += 1
         self._newest = None if member is None else Outline._make(member)
         self._contested = frozenset(contested)
 
@@ -66,11 +87,39 @@ class Roster:
             return False
         return now is None or self._join(now, before)
 
+    def withdraw(self, member: Outline, before: dict[str, Node | None]) -> bool:
+        """Remove the directory of an asset that turned out to be no archive.
+
+        Returns and notes the same as `change`; call it while `is_archive` still holds.
+        """
+        wish = member.wish
+        stem = self._directory_name(member, wish)
+        if self.names.get(wish) != self._node_of(member.id) or stem in self._contested:
+            return False
+        if self.names.get(stem) != self._directory(member):
+            return False
+        before.setdefault(stem, self.names.pop(stem))
+        self.directories -= 1
+        return True
+
     def _inputs(self, member: Outline) -> Outline:
-        return member._replace(is_transformed=self._has_directory(member))
+        return member._replace(is_transformed=self._place is not None and member.is_transformed)
 
     def _has_directory(self, member: Outline) -> bool:
-        return self._place is not None and member.is_transformed
+        if self._place is None:
+            return False
+        return member.is_transformed or (
+            self._is_archive is not None and self._is_archive(member.id, member.wish)
+        )
+
+    def _directory(self, member: Outline) -> Node:
+        kind = Kind.FILES if member.is_transformed else Kind.MEMBERS
+        return Node(kind, member.id, self._place or "")
+
+    def _directory_name(self, member: Outline, name: str) -> str:
+        """The first choice of a name for the directory of an asset that is called `name`."""
+        stem = names.split_extension(name)[0] if member.is_transformed else stem_of(name)
+        return stem if stem != name else names.files_name(stem)
 
     def _enter(self, member: Outline, contested: set[str]) -> list[str]:
         """Assign names to an asset that is newer than all others, and return them."""
@@ -81,15 +130,20 @@ class Roster:
         listed[name] = self._node_of(asset_id)
         if not self._has_directory(member):
             return [name]
-        directory = names.split_extension(name)[0]
+        return [name, self._place_directory(member, name, contested)]
+
+    def _place_directory(self, member: Outline, name: str, contested: set[str]) -> str:
+        """List the directory of an asset that is listed as `name`; return the directory's name."""
+        listed = self.names
+        directory = self._directory_name(member, name)
         if directory in listed:
-            if directory != name:
-                contested.add(directory)
-            wish = names.files_name(directory)
-            directory = names.free_name(wish, asset_id, listed, contested)
-        listed[directory] = Node(Kind.FILES, asset_id, self._place or "")
+            contested.add(directory)
+            stem = names.split_extension(name)[0] if member.is_transformed else stem_of(name)
+            wish = names.files_name(stem)
+            directory = names.free_name(wish, member.id, listed, contested)
+        listed[directory] = self._directory(member)
         self.directories += 1
-        return [name, directory]
+        return directory
 
     def _join(self, member: Outline, before: dict[str, Node | None]) -> bool:
         newest = self._newest
@@ -110,9 +164,7 @@ class Roster:
         wish = member.wish
         given = {wish: self._node_of(member.id)}
         if self._has_directory(member):
-            stem = names.split_extension(wish)[0]
-            directory = stem if stem != wish else names.files_name(stem)
-            given[directory] = Node(Kind.FILES, member.id, self._place or "")
+            given[self._directory_name(member, wish)] = self._directory(member)
         if any(self.names.get(name) != node for name, node in given.items()):
             return False
         if not self._contested.isdisjoint(given):

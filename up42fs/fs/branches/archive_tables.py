@@ -1,0 +1,371 @@
+"""The tables of archives: in memory, else from the snapshot, else read from the archive itself.
+
+Knows how a table is fetched, for how long it holds and who waits for it; nothing of nodes' names,
+attributes or the kernel.
+
+Theory. A table belongs to one state of an archive's bytes, told by the catalogue's stamp of the
+asset. While the stamp stays the same, no request is needed, in this mount or a later one; after
+that the table is read anew. It also names the version that it was read from, so that the store
+refuses to apply it to other bytes.
+1. A zip costs one range if its directory lies in its last `TAIL_BYTES`, else two. A tar is read
+   through once: its members have no directory. Its bytes are kept like those of any reader.
+2. Tasks that need one table share one flight. A flight goes on when its callers give up: the next
+   ones find what it found. They wait while bytes arrive, up to `LONGEST_S` in total.
+3. The first look may refute the name: `NotAnArchiveError`. That is remembered for as long as the
+   stamp stays the same.
+4. In memory the most recently used tables stay, up to `MOST_HELD_BYTES` in all. An open directory
+   keeps its own table alive.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from weakref import WeakValueDictionary
+
+import trio
+
+from up42fs.archive import zip as zips
+from up42fs.archive.kinds import ArchiveKind, kind_of
+from up42fs.archive.links import resolved, unresolved
+from up42fs.archive.names import MAX_TARGET_BYTES
+from up42fs.archive.table import (
+    ArchiveError,
+    Member,
+    Method,
+    NotAnArchiveError,
+    Table,
+    TooLargeError,
+)
+from up42fs.archive.tar import TarReader
+from up42fs.catalog.index import Index
+from up42fs.catalog.stored_members import StoredTable, TableShelf
+from up42fs.deadlines import request_s
+from up42fs.errors import (
+    CannotUnpack,
+    DamagedArchive,
+    DeadlineExceeded,
+    NotADirectory,
+    TooLarge,
+    VersionChanged,
+)
+from up42fs.flights import Flights
+from up42fs.fs.branches.member_tree import MemberTree
+from up42fs.fs.tree import member_ids
+from up42fs.metrics import Metrics
+from up42fs.readahead.tuning import Reading
+from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.store import FileStore
+from up42fs.types import Asset, ByteRange, Bytes
+
+log = logging.getLogger(__name__)
+
+#: The end of a zip that is read first: 660 to 1385 members' entries.
+TAIL_BYTES = 128 << 10
+#: Larger directories are parsed in a worker thread, bytes.
+PARSED_HERE_BYTES = 1 << 20
+#: Memory of the tables that stay while nobody uses them, bytes; the latest one stays in any case.
+MOST_HELD_BYTES = 24 << 20
+#: How long a reader waits for a table without new bytes, and in total, seconds.
+IDLE_S = request_s(25.0)
+LONGEST_S = 4 * IDLE_S
+#: A flight ends after this at the latest, seconds: a tar of 10 GB at 2 MB/s.
+FLIGHT_S = 5400.0
+#: Symbolic links whose targets are read; others are shown as files.
+MOST_TARGETS = 1000
+
+
+_METHODS = {
+    ArchiveKind.TGZ: Method.GZIP,
+    ArchiveKind.TBZ2: Method.BZIP2,
+    ArchiveKind.TXZ: Method.XZ,
+    ArchiveKind.TZST: Method.ZSTD,
+}
+
+
+class Progress:
+    """How far the reading of a table is, in bytes; of a compressed tar, in unpacked ones.
+
+    `size` is that of the archive.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self.size = size
+        self.done_bytes = 0
+
+    def describe(self) -> dict[str, object]:
+        """As JSON types."""
+        return {"name": self.name, "done_bytes": self.done_bytes, "bytes": self.size}
+
+
+class ArchiveTables:
+    """The tables of one mount's archives."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        index: Index,
+        files: FileStore,
+        *,
+        shelf: TableShelf | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._index = index
+        self._files = files
+        self._shelf = shelf
+        self._metrics = metrics or Metrics()
+        self._flights: Flights[str, MemberTree] = Flights(
+            nursery, "reading the members of {key}", timeout_s=FLIGHT_S
+        )
+        self._held: WeakValueDictionary[str, MemberTree] = WeakValueDictionary()
+        self._recent: OrderedDict[str, MemberTree] = OrderedDict()
+        self._recent_bytes = 0
+        self._reading: dict[str, Progress] = {}
+        #: Returns the size of an asset's file, fetched if UP42 does not report it.
+        self.ensure_size: Callable[[str], Awaitable[int]] = self._size
+
+    async def _size(self, asset_id: str) -> int:
+        return self._asset(asset_id).size or 0
+
+    def held(self, archive_id: str) -> MemberTree | None:
+        """The archive's members if they are in memory."""
+        return self._held.get(archive_id)
+
+    async def get(self, archive_id: str) -> MemberTree:
+        """The archive's members; raises an `Up42fsError`, NotADirectory if it is no archive."""
+        held = self._held.get(archive_id)
+        if held is not None and held.stamp == self.stamp(archive_id):
+            self._use(held)
+            return held
+        return await self._awaited(archive_id)
+
+    def forget(self, asset_id: str) -> bool:
+        """Drop the tables of an asset and of archives in it: its bytes may have changed.
+
+        Returns whether there were any.
+        """
+        dropped = [id_ for id_ in self._held if member_ids.asset_id_of(id_) == asset_id]
+        for archive_id in dropped:
+            self._held.pop(archive_id, None)
+            recent = self._recent.pop(archive_id, None)
+            if recent is not None:
+                self._recent_bytes -= recent.table.held_bytes
+        return bool(dropped)
+
+    def stamp(self, archive_id: str) -> str | None:
+        """The catalogue's mark of the archive's bytes."""
+        asset = self._index.assets.get(member_ids.asset_id_of(archive_id))
+        return None if asset is None else self._index.bytes_time(asset).isoformat()
+
+    def name(self, archive_id: str) -> str:
+        """The archive's own file name; raises VersionChanged if it is gone."""
+        if not member_ids.is_member_id(archive_id):
+            return self._index.assets.wish(self._asset(archive_id))
+        parent = self._held.get(archive_id.rpartition("!")[0])
+        member = None if parent is None else parent.member(member_ids.member_node(archive_id))
+        if member is None:
+            raise VersionChanged(f"archive {archive_id} is no longer in UP42 storage")
+        return member.name
+
+    def label(self, archive_id: str) -> str:
+        """The archive's name in messages."""
+        asset = self._asset(member_ids.asset_id_of(archive_id))
+        own = f"{asset.name or asset.title or 'asset'} (asset {asset.id})"
+        if not member_ids.is_member_id(archive_id):
+            return own
+        return f"{self.name(archive_id)} in {own}"
+
+    def status(self) -> list[dict[str, object]]:
+        """The tables that are being read."""
+        return [progress.describe() for progress in self._reading.values()]
+
+    # waiting -------------------------------------------------------------------------------
+
+    async def _awaited(self, archive_id: str) -> MemberTree:
+        """Wait for a flight while its bytes arrive."""
+        began_s, seen = trio.current_time(), -1
+        while True:
+            with trio.move_on_after(IDLE_S):
+                return await self._flights.join(archive_id, partial(self._load, archive_id))
+            progress = self._reading.get(archive_id)
+            done = progress.done_bytes if progress else seen
+            is_late = trio.current_time() - began_s + IDLE_S > LONGEST_S
+            if done <= seen or is_late:
+                told = f", {done >> 20:,} of {progress.size >> 20:,} MiB" if progress else ""
+                raise DeadlineExceeded(
+                    f"{self.label(archive_id)}: its members are still being read{told}; this goes "
+                    "on, try again later (up42fs status shows how far it is)"
+                )
+            seen = done
+
+    async def _load(self, archive_id: str) -> MemberTree:
+        stamp = self.stamp(archive_id)
+        stored = None if self._shelf is None else await self._shelf.load(archive_id)
+        origin = await self._origin(archive_id)
+        if stored is not None and stored.stamp == stamp and stamp is not None:
+            return self._hold(archive_id, origin, stored)
+        made = await self._read(archive_id, origin)
+        self._metrics.count("archives.tables_read")
+        if self._shelf is not None and origin.stamp is not None:
+            await self._shelf.save(archive_id, member_ids.asset_id_of(archive_id), made)
+        return self._hold(archive_id, origin, made)
+
+    def _hold(self, archive_id: str, origin: Origin, stored: StoredTable) -> MemberTree:
+        counted_in = replace(origin, version=stored.version)
+        kind = kind_of(self.name(archive_id))
+        if kind is not None and kind.is_packed_stream:
+            counted_in = stream_of(counted_in, kind)
+        tree = MemberTree(archive_id, counted_in, stored.table)
+        self._held[archive_id] = tree
+        self._use(tree)
+        return tree
+
+    def _use(self, tree: MemberTree) -> None:
+        recent = self._recent
+        old = recent.pop(tree.archive_id, None)
+        recent[tree.archive_id] = tree
+        if old is tree:
+            return
+        self._recent_bytes += tree.table.held_bytes
+        if old is not None:
+            self._recent_bytes -= old.table.held_bytes
+        while self._recent_bytes > MOST_HELD_BYTES and len(recent) > 1:
+            _, oldest = recent.popitem(last=False)
+            self._recent_bytes -= oldest.table.held_bytes
+
+    # reading -------------------------------------------------------------------------------
+
+    async def _origin(self, archive_id: str) -> Origin:
+        """The archive as an object of the store."""
+        if not member_ids.is_member_id(archive_id):
+            size = await self.ensure_size(archive_id)
+            return Origin(archive_id, size, self.label(archive_id), self.stamp(archive_id))
+        parent = await self.get(archive_id.rpartition("!")[0])
+        member = parent.member(member_ids.member_node(archive_id))
+        if member is None:
+            raise VersionChanged(f"archive {archive_id} is no longer in UP42 storage")
+        extent = parent.extent(member)
+        return Origin(archive_id, member.size, self.label(archive_id), parent.stamp, extent)
+
+    async def _read(self, archive_id: str, origin: Origin) -> StoredTable:
+        kind = kind_of(self.name(archive_id))
+        progress = self._reading[archive_id] = Progress(origin.name, origin.size or 0)
+        try:
+            if kind is None or not origin.size:
+                raise NotAnArchiveError("its name or its size is no archive's")
+            if kind is ArchiveKind.ZIP:
+                table = await self._read_zip(origin, progress)
+            else:
+                table = await self._read_tar(origin, kind, progress)
+            table = await self._with_targets(MemberTree(archive_id, origin, table))
+        except NotAnArchiveError as error:
+            raise NotADirectory(
+                f"{origin.name} is no archive, although its name says so: {error}; it is shown as "
+                "a file alone"
+            ) from error
+        except TooLargeError as error:
+            raise TooLarge(f"the members of {origin.name} are not shown: {error}") from error
+        except ArchiveError as error:
+            raise DamagedArchive(
+                f"the members of {origin.name} cannot be shown: {error}; the file itself can be "
+                "read as it was delivered"
+            ) from error
+        finally:
+            self._reading.pop(archive_id, None)
+        return StoredTable(table, origin.stamp, self._files.version(origin.object_id))
+
+    async def _read_zip(self, origin: Origin, progress: Progress) -> Table:
+        size = origin.size or 0
+        tail_at = max(0, size - TAIL_BYTES)
+        tail = await self._bytes(origin, tail_at, size, progress)
+        directory = zips.find_directory(size, tail)
+        if directory.span is None:
+            return zips.table_of_zip(directory, b"", archive_size=size)
+        start, stop = directory.span.start, directory.span.stop
+        if start >= tail_at:
+            data = tail[start - tail_at : stop - tail_at]
+        else:
+            data = await self._bytes(origin, start, tail_at, progress)
+            data = (data + tail)[: stop - start]
+        parse = partial(zips.table_of_zip, directory, data, archive_size=size)
+        if len(data) <= PARSED_HERE_BYTES:
+            return parse()
+        return await trio.to_thread.run_sync(parse)
+
+    async def _bytes(self, origin: Origin, start: int, stop: int, progress: Progress) -> bytes:
+        found = await self._files.read_range(origin, ByteRange(start, stop))
+        progress.done_bytes += len(found)
+        return found
+
+    async def _read_tar(self, origin: Origin, kind: ArchiveKind, progress: Progress) -> Table:
+        reader = TarReader()
+
+        def feed(data: Bytes) -> None:
+            reader.feed(data)
+            progress.done_bytes += len(data)
+
+        if kind.is_packed_stream:
+            raise CannotUnpack(f"members of {origin.name} cannot be shown yet: it is compressed")
+        size = origin.size or 0
+        while (span := reader.next_range(size)) is not None:
+            data = await self._bytes(origin, span.start, span.stop, progress)
+            reader.feed(data, span.start)
+        reader.end(size)
+        if reader.damage or reader.left_out:
+            log.warning(
+                "%s: %s%s", origin.name, reader.damage or "",
+                f"; {reader.left_out} members are left out: devices, pipes, or links that lead "
+                "out of the archive" if reader.left_out else "",
+            )  # fmt: skip
+        return reader.table
+
+    async def _with_targets(self, tree: MemberTree) -> Table:
+        """The table with the targets of its symbolic links, which are members' contents."""
+        links = unresolved(tree.table)
+        if not links:
+            return tree.table
+        found = {link.number: await self._target(tree, link) for link in links[:MOST_TARGETS]}
+        return resolved(tree.table, {n: text for n, text in found.items() if text is not None})
+
+    async def _target(self, tree: MemberTree, member: Member) -> bytes | None:
+        """The text of a symbolic link's target; None if it cannot be read."""
+        if member.refusal is not None or member.size > MAX_TARGET_BYTES:
+            return None
+        file = self._files.open(
+            member_ids.member_id(tree.archive_id, member.header_at),
+            size=member.size,
+            name=f"{member.path} of {tree.origin.name}",
+            stamp=tree.stamp,
+            reading=Reading.EXACT,
+            extent=tree.extent(member),
+        )
+        try:
+            return bytes(await file.read(0, member.size))
+        except (DamagedArchive, CannotUnpack) as error:
+            log.info("%s of %s is shown as a file: %s", member.path, tree.origin.name, error)
+            return None
+        finally:
+            file.close()
+
+    def _asset(self, asset_id: str) -> Asset:
+        asset = self._index.assets.get(asset_id)
+        if asset is None:
+            raise VersionChanged(f"asset {asset_id} is no longer in UP42 storage")
+        return asset
+
+
+def stream_of(origin: Origin, kind: ArchiveKind) -> Origin:
+    """The unpacked bytes of a compressed tar as an object of the store."""
+    extent = Extent(
+        archive=origin,
+        header_at=0,
+        data_at=0,
+        packed_size=origin.size or 0,
+        method=_METHODS[kind],
+        crc32=None,
+    )
+    return Origin(f"{origin.object_id}!tar", None, origin.name, origin.stamp, extent)

@@ -1,0 +1,143 @@
+"""One archive's members as nodes of the tree.
+
+Knows a table and which node stands for which member; pure. Hard links of a tar are one node.
+Members that claim one header without being one file are different nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from up42fs.archive.kinds import kind_of, stem_of
+from up42fs.archive.table import Member, MemberKind, Method, Table
+from up42fs.fs.tree import member_ids
+from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model import names
+from up42fs.store.members.extent import Extent, Origin
+
+#: Archives in archives are shown to this depth, and up to this size if they are packed, bytes.
+MOST_DEPTH = 2
+MOST_PACKED_BYTES = 64 << 20
+
+
+class MemberTree:
+    """The members of one archive.
+
+    `archive_id` names it in nodes. Offsets of `table` count in `origin`: the archive itself, or the
+    unpacked stream of a compressed tar.
+    """
+
+    def __init__(self, archive_id: str, origin: Origin, table: Table) -> None:
+        self.archive_id = archive_id
+        self.origin = origin
+        self.table = table
+        self._first: dict[int, int] = {}
+        self._links: Counter[str] = Counter()
+        for member in table.members:
+            if member.kind is not MemberKind.DIRECTORY:
+                self._first.setdefault(member.header_at, member.number)
+                if self._first[member.header_at] != member.number:
+                    self._links[self._key(member)] += 1
+
+    @property
+    def stamp(self) -> str | None:
+        """The catalogue's mark of the bytes that the table was read from."""
+        return self.origin.stamp
+
+    def children(self, directory: Node, is_shown: Callable[[str], bool]) -> dict[str, Node]:
+        """The entries of a directory; `is_shown` tells whether a member may be an archive."""
+        path = member_ids.path_of(directory)
+        numbers = self.table.children(path)
+        found = {
+            name: self._node(directory, self.table.members[number])
+            for name, number in numbers.items()
+        }
+        for name, node in [*found.items()]:
+            if self.is_archive(node) and is_shown(node.id):
+                found[_directory_name(name, node, found)] = self.top_of(directory, node)
+        return found
+
+    def top_of(self, directory: Node, archive: Node) -> Node:
+        """The directory that shows an archive among the members in `directory`."""
+        return member_ids.top_of(archive.id, str(directory))
+
+    def is_archive(self, node: Node) -> bool:
+        """Whether a member's own members are shown, judged by its name, size and depth."""
+        member = self.member(node) if node.kind is Kind.MEMBER else None
+        if member is None or member.refusal is not None or kind_of(member.name) is None:
+            return False
+        if member.method is not Method.STORED and member.size > MOST_PACKED_BYTES:
+            return False
+        return member_ids.depth_of(node.id) <= MOST_DEPTH
+
+    def member(self, node: Node) -> Member | None:
+        """The member that a file's or a link's node stands for."""
+        at, _, twin = member_ids.key_of(node).partition(".")
+        try:
+            number = int(twin) if twin else self._first[int(at)]
+            found = self.table.members[number]
+        except (ValueError, LookupError):
+            return None
+        return found if str(found.header_at) == at else None
+
+    def directory(self, node: Node) -> Member | None:
+        """The member that a directory is; None for the top, and if there is none."""
+        return self.table.find(member_ids.path_of(node))
+
+    def holds(self, node: Node) -> bool:
+        """Whether a node stands for a member of this archive, or is its top."""
+        if node.kind is not Kind.MEMBERS:
+            return self.member(node) is not None
+        found = self.directory(node)
+        is_top = not member_ids.path_of(node)
+        return is_top or (found is not None and found.kind is MemberKind.DIRECTORY)
+
+    def links(self, node: Node) -> int:
+        """How many names a file has in the archive."""
+        return 1 + self._links[member_ids.key_of(node)]
+
+    def extent(self, member: Member) -> Extent:
+        """Where a member's bytes come from."""
+        return Extent(
+            self.origin,
+            member.header_at,
+            member.data_at,
+            member.packed_size,
+            member.method,
+            member.crc32,
+            member.segments,
+        )
+
+    def files(self) -> Iterator[Node]:
+        """The nodes of all files, in the archive's order; hard links once."""
+        for number in self._first.values():
+            member = self.table.members[number]
+            if member.kind is MemberKind.FILE:
+                yield self._node(member_ids.top_of(self.archive_id, ""), member)
+
+    def _node(self, directory: Node, member: Member) -> Node:
+        if member.kind is MemberKind.DIRECTORY:
+            return member_ids.directory_in(directory, self.archive_id, member.path)
+        is_link = member.kind is MemberKind.SYMLINK and member.target is not None
+        kind = Kind.MEMBER_LINK if is_link else Kind.MEMBER
+        return Node(kind, f"{self.archive_id}!{self._key(member)}")
+
+    def _key(self, member: Member) -> str:
+        first = self._first[member.header_at]
+        if first == member.number or _is_same_file(self.table.members[first], member):
+            return str(member.header_at)
+        return f"{member.header_at}.{member.number}"
+
+
+def _is_same_file(one: Member, other: Member) -> bool:
+    return (one.kind, one.data_at, one.packed_size, one.size, one.method, one.refusal) == (
+        *(other.kind, other.data_at, other.packed_size, other.size, other.method, other.refusal),
+    )
+
+
+def _directory_name(name: str, node: Node, taken: dict[str, Node]) -> str:
+    stem = stem_of(name)
+    if stem not in taken:
+        return stem
+    return names.free_name(names.files_name(stem), member_ids.key_of(node), taken)
