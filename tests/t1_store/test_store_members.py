@@ -508,3 +508,25 @@ async def test_a_read_from_memory_passes_three_calls_more_than_outside(
         assert bytes(data_again) == content[4096:8192]
         counts.append(calls["call"])
     assert counts[1] <= counts[0] + 3
+
+
+@pytest.mark.claim("S230")
+async def test_hops_act_in_an_archive_that_a_program_reads_itself(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As GDAL does by /vsizip/: the directory, the local header, then the file."""
+    data = stored_zip({"before": pattern(3 * MIB, 1), "x.jp2": JPEG2000, "after": pattern(MIB, 2)})
+    b = bench(nursery, {"archive": data, "alone": JPEG2000}, tuning=Tuning(hop_file_bytes=8 * MIB))
+    file = b.files.open("archive", size=len(data), name="archive.zip")
+    await file.read(len(data) - 100_000, 100_000)
+    before = len(b.script.requests)
+    at = zip_extents(data)["x.jp2"].header_at
+    base = data.index(JPEG2000)
+    await file.read(at, 4096)
+    for hop in (0, *range(200_000, len(JPEG2000), 400_000)):
+        assert bytes(await file.read(base + hop, 4096)) == JPEG2000[hop : hop + 4096]
+        await trio.sleep(0.2)
+    await jumps(b.files.open("alone", size=len(JPEG2000), name="x.jp2"), JPEG2000)
+    inside, outside = requests_of(b, "archive")[before:], requests_of(b, "alone")
+    assert len(inside) <= len(outside) + 2
+    assert sum(map(len, inside)) <= len(JPEG2000) + 400_000

@@ -1,4 +1,4 @@
-"""One object's inner structure as its bytes reveal it: TIFF tiles, also inside a zip; JPEG 2000.
+"""One object's inner structure as its bytes reveal it: TIFF tiles and JPEG 2000, also inside a zip.
 
 Parses bytes that readers fetched and never requests any; knows nothing of readers. All offsets are
 the object's. The structure is a hint: a wrong one costs bytes, never correctness. All parsing of
@@ -22,6 +22,8 @@ _MAGIC_BYTES = 12
 _SMALLEST = 64
 #: Memory of an image before its layout is known, bytes.
 _IMAGE_BYTES = 2048
+#: Memory of the place of a JPEG 2000 file, bytes.
+_JPEG_BYTES = 128
 
 
 class Format(Enum):
@@ -109,6 +111,7 @@ class Structure:
         self._is_tail_seen = False
         self._directory: zipfile.Directory | None = None
         self._members: zipfile.Members | None = None
+        self._jpegs: list[ByteRange] = []  # members that are JPEG 2000 files, by place
         self._judged: set[int] = set()  # numbers of members whose first bytes were checked
         self._unread: set[Image] = set()
         self._layout_bytes: dict[Image, int] = {}
@@ -149,6 +152,7 @@ class Structure:
         self.is_forgotten = True
         self.format = Format.OTHER
         self._images.clear()
+        self._jpegs.clear()
         self._unread.clear()
         self._judged.clear()
         self._layout_bytes.clear()
@@ -178,6 +182,14 @@ class Structure:
         image = self._images[place] if place >= 0 else None
         return image if image and offset < image.base + image.size else None
 
+    def jpeg2000_at(self, span: ByteRange) -> ByteRange | None:
+        """The JPEG 2000 file, perhaps a member, that contains the end of `span`."""
+        if self.format is Format.JPEG2000:
+            return ByteRange(0, self.size)
+        place = bisect_right(self._jpegs, span.stop - 1, key=lambda one: one.start) - 1
+        found = self._jpegs[place] if place >= 0 else None
+        return found if found is not None and span.stop <= found.stop else None
+
     def largest_member(self) -> ByteRange | None:
         """The largest member of an archive, from its local header on; None if none is known."""
         largest = self._members.largest if self._members is not None else None
@@ -201,8 +213,11 @@ class Structure:
         if magic is None:
             return
         self._judged.add(number)
-        if _format(bytes(magic)) is Format.TIFF:
+        kind = _format(bytes(magic))
+        if kind is Format.TIFF:
             self._add(start, member.size)
+        elif kind is Format.JPEG2000:
+            self._add_jpeg(ByteRange(start, start + member.size))
 
     def _find_directory(self, get: Get) -> zipfile.Directory | None:
         """Find the archive's directory in the object's tail, which is searched once."""
@@ -221,6 +236,14 @@ class Structure:
         self._members = zipfile.parse_directory(directory, data, self.budget)
         self._held_bytes += self._members.held_bytes
         return True
+
+    def _add_jpeg(self, place: ByteRange) -> None:
+        try:
+            self.budget.spend(1, _JPEG_BYTES)
+        except OverBudgetError:
+            return
+        self._held_bytes += _JPEG_BYTES
+        insort(self._jpegs, place)
 
     def _add(self, base: int, size: int) -> None:
         """Add an image, unless it overlaps another one or exceeds the budget."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from up42fs.readahead.contents import Format, Structure
+from up42fs.readahead.contents import Structure
 from up42fs.readahead.tuning import Tuning
 from up42fs.types import ByteRange
 
@@ -81,25 +81,31 @@ class Stride:
 class Hops:
     """The jumps of one open handle through a JPEG 2000 file, all of which it will need.
 
+    The file may be a stored member of the archive that is read.
+
     Without a TLM marker (as in Sentinel-2 and Pleiades files), a decoder finds a tile part only
     through the header of the one before it: a hundred dependent round trips, whatever part of the
     image is wanted. Fetching the file whole takes fewer.
     """
 
     def __init__(self) -> None:
+        self._file: ByteRange | None = None
         self._last = 0
         self._count = 0
 
     def on_read(
         self, read: ByteRange, structure: Structure, tuning: Tuning, *, is_jump: bool
-    ) -> bool:
-        """Whether the file should be fetched whole now."""
-        if structure.format is not Format.JPEG2000 or structure.size > tuning.hop_file_bytes:
-            return False
+    ) -> ByteRange | None:
+        """The file, if it should be fetched whole now."""
+        file = structure.jpeg2000_at(read)
+        if file is None or len(file) > tuning.hop_file_bytes:
+            return None
+        if file != self._file:
+            self._file, self._last, self._count = file, file.start, 0
         if is_jump and read.start > self._last + tuning.jump_bytes // 2:
             self._count += 1
         elif is_jump and read.start < self._last:
             self._count = 0
         if is_jump:
             self._last = read.start
-        return self._count >= tuning.hops
+        return file if self._count >= tuning.hops else None

@@ -286,11 +286,12 @@ class Access:
         self, read: ByteRange, move: Move, have: Coverage, taken: list[ByteRange]
     ) -> list[ByteRange]:
         """Everything missing, for a reader that hops through a JPEG 2000 file."""
-        if not self._hops.on_read(
+        file = self._hops.on_read(
             read, self._insight.structure, self._tuning, is_jump=move is Move.JUMP
-        ):
+        )
+        if file is None:
             return []
-        lacking = _without(have.missing(ByteRange(0, self._size)), taken)
+        lacking = _without(have.missing(file), taken)
         lacking.sort(key=lambda span: span.start < read.start)  # ranges after the read first
         return [part for piece in lacking for part in split(piece, self._tuning.part_bytes)]
 
