@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import trio
 
@@ -185,6 +185,12 @@ class Catalogue:
     asked: list[tuple[tuple[ListingKind, ...], float]] = field(default_factory=list)
     error: Exception | None = None
     changed: trio.Event = field(default_factory=trio.Event)
+    asks_for_names: ClassVar[bool] = False
+    #: The index that grows meanwhile.
+    index: Index | None = None
+
+    def may_know_more(self, *, by_id: bool) -> bool:
+        return self.index is not None and not self.index.is_complete
 
     async def ready(self, *parts: ListingKind, timeout_s: float) -> None:
         self.asked.append((parts, timeout_s))
@@ -221,7 +227,7 @@ class World:
         self.index = Index()
         self.files = MemoryFiles()
         self.documents = CountedDocuments()
-        self.catalogue = Catalogue(listed)
+        self.catalogue = Catalogue(listed, index=self.index)
         self.counters = "up42fs_x 1\n"
         self.metrics = Metrics()
         self.virtual = VirtualFiles(lambda: {"pid": 7, "text": "ü"}, lambda: self.counters)

@@ -83,11 +83,17 @@ class Client:
         size: int,
         sort: str = pages.OLDEST_FIRST,
         status: Sequence[str] = (),
+        display_name: str | None = None,
     ) -> Page[Order]:
-        """`GET /v2/orders`, page from 0; `status` keeps orders in any of these (§4.1)."""
+        """`GET /v2/orders`, page from 0 (§4.1).
+
+        `status` keeps orders in any of these, `display_name` those with it in their name.
+        """
         params = self._page_params(page, size, sort)
         if status:
             params["status"] = list(status)
+        if display_name is not None:
+            params["displayName"] = display_name
         document = await self._get("listing orders", "/v2/orders", params)
         return self._page(document, self._oddities.parse_order, page, size, "listing orders")
 

@@ -86,7 +86,13 @@ class Answers(Generic[K, V]):
         most: int,
         weigh: Callable[[V], int],
         keeper: StoredAnswers[K, V] | None = None,
+        shows_stale: bool = True,
     ) -> None:
+        """Without `shows_stale` a caller waits for the refresh of a stale answer.
+
+        If that fails, it is shown after all.
+        """
+        self._shows_stale = shows_stale
         self._flights = flights
         self._ask = ask
         self._fresh_s = fresh_s
@@ -100,8 +106,18 @@ class Answers(Generic[K, V]):
         if answer is None:
             return await self._flights.join(key, partial(self._fetch, key))
         if trio.current_time() >= answer.fresh_until_s:
+            if not self._shows_stale:
+                return await self._refreshed(key, answer.value)
             self._flights.start(key, partial(self._fetch, key))
         return answer.value
+
+    async def _refreshed(self, key: K, known: V) -> V:
+        try:
+            return await self._flights.join(key, partial(self._fetch, key))
+        except NotFound:
+            raise
+        except Up42fsError:
+            return known
 
     async def _recall(self, key: K) -> _Cached[V] | None:
         """Load the answer of an earlier mount, as stale."""

@@ -40,6 +40,7 @@ class Collections:
         items: Items | None = None,
         shelf: Shelf | None = None,
         most_kept: int = MOST_KEPT,
+        shows_stale: bool = True,
     ) -> None:
         self._client = client
         self._metrics = metrics
@@ -51,6 +52,7 @@ class Collections:
             most=1,
             weigh=lambda _: 1,
             keeper=shelf.collections if shelf else None,
+            shows_stale=shows_stale,
         )
         self._items: Answers[str, tuple[StacItem, ...]] = Answers(
             Flights(nursery, "listing the items of a STAC collection", timeout_s=CRAWL_TIMEOUT_S),
@@ -59,6 +61,7 @@ class Collections:
             most=most_kept,
             weigh=weight,
             keeper=shelf.items_of_collections if shelf else None,
+            shows_stale=shows_stale,
         )
 
     async def all(self) -> tuple[StacCollection, ...]:

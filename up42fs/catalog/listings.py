@@ -58,10 +58,16 @@ class OwnListing(Generic[Row]):
         rows: Callable[..., AsyncGenerator[Row, None]],
         page: Callable[..., Awaitable[Page[Row]]],
         one: Callable[[str], Awaitable[Row]],
+        *,
+        by_name: str,
         **unsettled: object,
     ) -> None:
-        """The methods of a `Client`; `unsettled` is the filter for rows that UP42 works on."""
+        """The methods of a `Client`; `unsettled` is the filter for rows that UP42 works on.
+
+        `by_name` is the filter for a part of a name.
+        """
         self._rows, self._page, self._one = rows, page, one
+        self._by_name = by_name
         self._unsettled = unsettled
         self._memo = Memo()
 
@@ -76,6 +82,16 @@ class OwnListing(Generic[Row]):
     async def newest(self, page: int) -> Page[Row]:
         """Page `page` (from 0) of the rows that changed last."""
         return await self._page(page, size=_NEWEST_ROWS, sort="updatedAt,desc")
+
+    async def one(self, row_id: str) -> Row:
+        """The row with this ID; raises NotFound if there is none."""
+        return await self._one(row_id)
+
+    async def called(self, part: str) -> Sequence[Row] | None:
+        """The rows with `part` in their names, by one request; None if there are too many."""
+        narrow = {self._by_name: part}
+        page = await self._page(0, size=_NEWEST_ROWS, sort="createdAt,desc", **narrow)
+        return page.items if page.total_pages <= 1 else None
 
     async def look_again(self, unsettled: Iterable[Row]) -> tuple[list[Row], frozenset[str]]:
         """Unsettled rows as they are now, and the IDs of those that are gone."""
@@ -102,7 +118,11 @@ class OwnAssets(OwnListing[Asset]):
 
     def __init__(self, client: Client) -> None:
         super().__init__(
-            client.all_assets, client.assets_page, client.asset, cnam_status=CnamStatus.IN_PROGRESS
+            client.all_assets,
+            client.assets_page,
+            client.asset,
+            by_name="search",
+            cnam_status=CnamStatus.IN_PROGRESS,
         )
 
     def older_than(self, moment: datetime) -> AsyncGenerator[Asset, None]:
@@ -289,7 +309,11 @@ class OrderListing(StorageListing[Order]):
         super().__init__(
             ListingKind.ORDERS,
             OwnListing(
-                client.all_orders, client.orders_page, client.order, status=[BEING_FULFILLED]
+                client.all_orders,
+                client.orders_page,
+                client.order,
+                by_name="display_name",
+                status=[BEING_FULFILLED],
             ),
             StacListing(client, order_part, reads_items=False),
             told="UP42 no longer lists /v2/orders (%s): showing the orders of its STAC "

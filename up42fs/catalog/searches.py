@@ -29,7 +29,14 @@ MOST = 256
 class Searches:
     """Asset IDs by query, cached and refreshed by age. Flights run in `nursery`."""
 
-    def __init__(self, nursery: trio.Nursery, client: Client, *, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        client: Client,
+        *,
+        metrics: Metrics,
+        shows_stale: bool = True,
+    ) -> None:
         self._client = client
         self._metrics = metrics
         #: Until UP42 refuses it: add filters so that the answer has fewer assets that the terms
@@ -41,6 +48,7 @@ class Searches:
             fresh_s=REFRESH_S,
             most=MOST,
             weigh=lambda _: 1,
+            shows_stale=shows_stale,
         )
 
     async def asset_ids(self, query: Query) -> frozenset[str] | None:

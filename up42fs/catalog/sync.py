@@ -86,6 +86,9 @@ class _State:
 class Sync:
     """Drives the two listings into the index."""
 
+    #: Whether `ready_name` asks for rows, so that they may be known before their listing.
+    asks_for_names = False
+
     def __init__(
         self,
         index: Index,
@@ -187,6 +190,15 @@ class Sync:
                 except NotFound:  # UP42 lists no assets any more: read STAC's listing
                     pass
         await self.ready(ASSETS, timeout_s=timeout_s)
+
+    async def ready_name(
+        self, kind: ListingKind, name: str, *, by_id: bool, timeout_s: float
+    ) -> None:
+        """Ask for one row alone, where that is cheaper than its listing; see `on_demand`."""
+
+    def may_know_more(self, *, by_id: bool) -> bool:  # noqa: ARG002
+        """Whether a listing of all assets may show an order that is not known, named by its ID."""
+        return not self._index.is_complete
 
     async def _learn_order(self, order_id: str, own: OwnAssets) -> bool:
         """Request an order's assets alone; return whether they are known now."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from up42fs import __version__
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
+from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
 from up42fs.cli.warm import command as warm
 from up42fs.config import settings as config
@@ -23,6 +24,7 @@ Command = Callable[[argparse.Namespace], int]
 _COMMANDS = frozenset(
     {
         *("mount", "unmount", "demo", "emulator", "login", "logout"),
+        *("ls", "find", "info", "cat", "cp", "url", "serve"),
         *("doctor", "status", "undo", "explain", "warm", "cache", "help", "version", "umount"),
     }
 )
@@ -36,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _as_subcommand(_renamed(list(sys.argv[1:] if argv is None else argv)))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == [complete.COMMAND]:
+        return complete.main(arguments[1:])
+    arguments = _as_subcommand(_renamed(arguments))
     arguments, run = _split_command(arguments)
     parser = make_parser(is_emulator=arguments[:1] == ["emulator"])
     options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
@@ -115,6 +120,8 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     login.add_parser(commands)
     mount.add_parser(commands)
+    for module in (ls, find, info, cat, cp, url):
+        module.add_parser(commands)
     unmount.add_parser(commands)
     status.add_parser(commands)
     explain.add_parser(commands)

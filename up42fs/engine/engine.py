@@ -31,6 +31,7 @@ from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
 from up42fs.catalog.listings import AssetListing, OrderListing
 from up42fs.catalog.metadata import AssetMetadata
+from up42fs.catalog.on_demand import OnDemand
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
@@ -90,6 +91,8 @@ class Engine(Paths):
         stored: Stored,
         place: Path | None,
         about: About,
+        *,
+        on_demand: bool = False,
     ) -> None:
         """Build the engine; call `open` instead. Blocks if sidecars are on: locks their directory.
 
@@ -116,7 +119,8 @@ class Engine(Paths):
         self._orders = OrderListing(self._client)
         self._edited = Edited()
         keep = self._keep if snapshot else None
-        self.sync = Sync(
+        self._on_demand = on_demand
+        self.sync = (partial(OnDemand, nursery) if on_demand else Sync)(
             self.index,
             assets=self._assets,
             orders=self._orders,
@@ -181,7 +185,7 @@ class Engine(Paths):
                 umask=settings.umask,
                 naming=self._naming,
                 metrics=metrics,
-                ahead_bytes=min(AHEAD_BYTES, store_settings.parts_bytes // 4),
+                ahead_bytes=0 if on_demand else min(AHEAD_BYTES, store_settings.parts_bytes // 4),
             )
         )
         self.filesystem.tell_kernel = lambda stale: self.tell_kernel(stale)
@@ -203,12 +207,17 @@ class Engine(Paths):
         place: Path | None = None,
         about: About = dict,
         starts: bool = True,
+        on_demand: bool = False,
     ) -> AsyncIterator[Engine]:
         """Sign in, build the engine and run its background work until exit.
 
         With `rw`, `place` (a mount point) says whose journal takes the edits; without one they can
         be undone until exit. `about` adds to `status`. Without `starts` the background work waits
         for `start`. Raises an `Up42fsError` if UP42 does not answer and nothing is stored.
+
+        With `on_demand` nothing is asked of UP42 here, nor in the background: each call asks for
+        what it needs, as narrowly as it can (`catalog.on_demand`). Commands and libraries open it
+        so.
         """
         async with connect(settings, metrics or Metrics()) as connection:
             snapshot = snapshot_of(settings)
@@ -216,8 +225,14 @@ class Engine(Paths):
             async with trio.open_nursery() as nursery:
                 try:
                     with _collecting_nothing():
-                        stored, is_empty = await load_and_sign_in(connection, snapshot)
-                        engine = cls(nursery, connection, snapshot, stored, place, about)
+                        stored, is_empty = (
+                            (await _load(snapshot), False)
+                            if on_demand
+                            else await load_and_sign_in(connection, snapshot)
+                        )
+                        engine = cls(
+                            nursery, connection, snapshot, stored, place, about, on_demand=on_demand
+                        )
                     try:
                         if is_empty:
                             engine.notes.append(nothing_found(settings))
@@ -241,12 +256,13 @@ class Engine(Paths):
             return
         self._is_started = True
         go_on = partial(supervise.start_for_good, self._nursery)
-        go_on(self.sync.run)
         if self._recorder is not None:
             go_on(self._recorder.run)
         if self._egress is not None:
             go_on(self._egress.run)
-        go_on(self._crawl_items)
+        if not self._on_demand:
+            go_on(self.sync.run)
+            go_on(self._crawl_items)
 
     async def aclose(self) -> None:
         """Stop transfers and store what is new. Idempotent; never raises a failure of either."""
@@ -348,12 +364,20 @@ class Engine(Paths):
         items = self._items = Items(
             nursery, client, metrics=metrics, fallback=through_collections, shelf=self._shelf
         )
-        collections = Collections(nursery, client, metrics=metrics, items=items, shelf=self._shelf)
+        shows_stale = not self._on_demand  # nobody asks twice of a command
+        collections = Collections(
+            nursery,
+            client,
+            metrics=metrics,
+            items=items,
+            shelf=self._shelf,
+            shows_stale=shows_stale,
+        )
         return Branches(
             self.index,
             items=items,
             collections=collections,
-            searches=Searches(nursery, client, metrics=metrics),
+            searches=Searches(nursery, client, metrics=metrics, shows_stale=shows_stale),
             lists_footprints=self.settings.footprints,
             transformations=transformations,
             archives=archives,
@@ -405,6 +429,10 @@ class Engine(Paths):
         for listing in (self._assets, self._orders):
             if listing.missing:
                 yield f"UP42's STAC catalogue alone lists the storage; missing: {listing.missing}"
+
+
+async def _load(snapshot: Snapshot | None) -> Stored:
+    return await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
+from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, Version
 from up42fs.visible import visible
 
@@ -122,15 +123,15 @@ class Place:
 
     @asynccontextmanager
     async def opened(
-        self, *, program: str = "?", is_trusted: bool = True
+        self, *, program: str = "?", is_trusted: bool = True, reading: Reading | None = None
     ) -> AsyncIterator[OpenedFile]:
-        """Open the file for reading, and close it on exit.
+        """Open the file for reading, and close it on exit; `reading` as of `Paths.opened`.
 
         For programs of untrusted users documents leave out what is private.
         """
         filesystem = self._filesystem
         opened = await self._call(
-            lambda inode: filesystem.open(inode, 0, program, is_trusted=is_trusted)
+            lambda inode: filesystem.open(inode, 0, program, is_trusted=is_trusted, reading=reading)
         )
         try:
             yield OpenedFile(filesystem, self.path, opened)
@@ -196,14 +197,17 @@ class Paths:
             return await place.listing()
 
     @asynccontextmanager
-    async def opened(self, path: str, *, program: str = "?") -> AsyncIterator[OpenedFile]:
+    async def opened(
+        self, path: str, *, program: str = "?", reading: Reading | None = None
+    ) -> AsyncIterator[OpenedFile]:
         """Open a file for reading, and close it on exit; raises like `stat`, or IsADirectory.
 
-        `program` is the name under which the reads are accounted for.
+        `program` is the name under which the reads are accounted for. `reading` says how it will be
+        read: EXACT fetches what is read and nothing else, WHOLE reads ahead from the first byte on.
         """
 
         def work(inode: int) -> Awaitable[Opened]:
-            return self.filesystem.open(inode, 0, program)
+            return self.filesystem.open(inode, 0, program, reading=reading)
 
         async with self._at(path, work) as opened:
             try:

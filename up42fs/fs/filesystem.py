@@ -68,6 +68,7 @@ from up42fs.fs.tree.nodes import (
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
+from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
@@ -91,6 +92,8 @@ _NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
     Kind.STAC: (ListingKind.ASSETS,),
     Kind.SEARCH: (ListingKind.ASSETS, ListingKind.ORDERS),
 }
+#: Directories that show a listing whole.
+_LONG = {Kind.ASSETS: ListingKind.ASSETS, Kind.ORDERS: ListingKind.ORDERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class Filesystem:
     async def lookup(self, parent: int, name: str) -> Attributes | Absent:
         """Return the attributes of `name` in `parent`, taking one reference; or `Absent`."""
         directory = self._directory(parent)
-        await self._listed(directory)
+        await self._listed(directory, name)
         self._siblings.looked_into(directory)
         node = await self._found(directory, name)
         if node is None and self.sidecars is not None:
@@ -194,7 +197,7 @@ class Filesystem:
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
         directory = self._directory(parent)
-        await self._listed(directory)
+        await self._listed(directory, name)
         found = await self._found(directory, name)
         if found is None and self.sidecars is not None:
             found, _ = await self.sidecars.look(directory, name)
@@ -242,12 +245,19 @@ class Filesystem:
     # files ---------------------------------------------------------------------------------
 
     async def open(
-        self, inode: int, flags: int, program: str = "?", *, is_trusted: bool = True
+        self,
+        inode: int,
+        flags: int,
+        program: str = "?",
+        *,
+        is_trusted: bool = True,
+        reading: Reading | None = None,
     ) -> Opened:
         """Open a file for reading; sends no request before the first read if its size is known.
 
-        `program` is the name of the program that opens it, as the kernel reports it. For untrusted
-        users documents leave out what is private, or NotShared is raised.
+        `program` is the name of the program that opens it, as the kernel reports it; a caller that
+        is no kernel says by `reading` how it reads. For untrusted users documents leave out what is
+        private, or NotShared is raised.
         """
         node = self._node(inode)
         if node.kind not in FILE_KINDS:
@@ -268,7 +278,8 @@ class Filesystem:
         if node.kind is Kind.MEMBER and self.tree.branches.archives is not None:
             self.tree.branches.archives.require_openable(node)
         size = await self.tree.sizes.ensure(node)
-        opened = self.open_files.open(inode, node, size, program)._replace(size=size)
+        opened = self.open_files.open(inode, node, size, program, chosen=reading)
+        opened = opened._replace(size=size)
         if node.kind is Kind.ASSET:
             self.naming.opened(opened.handle, node.id)
         return opened
@@ -431,8 +442,12 @@ class Filesystem:
             raise NotADirectory(f"{node.kind.value} {node.id} is a file")
         return node
 
-    async def _listed(self, directory: Node) -> None:
+    async def _listed(self, directory: Node, name: str | None = None) -> None:
+        """Return once the directory is known, or at least the `name` that is looked up in it."""
         needs = _NEEDS.get(directory.kind)
+        if name is not None and self._catalogue.asks_for_names:
+            if await self._is_asked_for(directory, name):
+                return
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
         elif directory.kind is Kind.ORDER:
@@ -443,6 +458,14 @@ class Filesystem:
             late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
             with within(BRANCH_TIMEOUT_S, late):
                 await self._prepared(directory)
+
+    async def _is_asked_for(self, directory: Node, name: str) -> bool:
+        """Whether a name in a long listing is known after asking for it alone."""
+        kind = _LONG.get(directory.kind)
+        if kind is None:
+            return False
+        await self._catalogue.ready_name(kind, name, by_id=is_id(name), timeout_s=LISTING_TIMEOUT_S)
+        return self._find(directory, name) is not None
 
     async def _prepared(self, directory: Node) -> None:
         """Load a directory of a branch; invalidate it if its times changed."""
@@ -460,7 +483,8 @@ class Filesystem:
 
     async def _found(self, directory: Node, name: str) -> Node | None:
         node = self._find(directory, name)
-        if node is None and directory.kind is Kind.ORDERS and not self.tree.index.is_complete:
+        is_order = directory.kind is Kind.ORDERS
+        if node is None and is_order and self._catalogue.may_know_more(by_id=is_id(name)):
             # An order that UP42 does not list is known only through its assets.
             await self._catalogue.ready(ListingKind.ASSETS, timeout_s=LISTING_TIMEOUT_S)
             node = self._find(directory, name)

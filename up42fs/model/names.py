@@ -29,6 +29,8 @@ MAX_EXTENSION_BYTES = 16
 MAX_RAW_CHARACTERS = 1024
 #: Suffix of an asset's directory of files, if its plain name is taken.
 FILES_SUFFIX = " (files)"
+#: A shorter part of a name says too little to search for it.
+LEAST_PART = 3
 #: ID digits in the first suffix tried.
 SUFFIX_DIGITS = 8
 
@@ -160,6 +162,16 @@ def with_suffix(name: str, suffix: str) -> str:
     """`name` with `suffix` before its extension, cut to the maximum length."""
     stem, extension = split_extension(name)
     return _fit(stem, suffix + extension)
+
+
+def certain_part(name: str) -> str | None:
+    """The longest part that every UP42 name must contain from which `name` was made; else None.
+
+    What a path cannot hold became "_", and the extension may be added; the rest is UP42's own text.
+    """
+    parts = re.split("[^ -^`-~]+", split_extension(name)[0])
+    longest = max((part.strip() for part in parts), key=len)
+    return longest if len(longest) >= LEAST_PART else None
 
 
 def is_name_of(name: str, wish: str, id_: str) -> bool:

@@ -152,10 +152,19 @@ class OpenFiles:
         self._pages: dict[int, _Pages] = {}  # of open documents, by inode
         self._versions = versions
 
-    def open(self, inode: int, node: Node, size: int, program: str) -> Opened:
+    def open(
+        self,
+        inode: int,
+        node: Node,
+        size: int,
+        program: str,
+        *,
+        chosen: Reading | None = None,
+    ) -> Opened:
         """Open an object of `size` bytes for `program`; waits for nothing.
 
-        Raises OtherVersion if `inode` shows another version to its open handles.
+        `chosen` says how a caller that is no kernel reads; else `program` tells. Raises
+        OtherVersion if `inode` shows another version to its open handles.
         """
         stamp, label = self._sizes.stamp(node), self._sizes.label(node)
         reading = reading_of(self._sizes.name(node), program)
@@ -163,6 +172,7 @@ class OpenFiles:
         direct = pieces and self.are_images_direct
         if reading is Reading.DIRECT and not direct:
             reading = Reading.ANY
+        reading = chosen or reading
         expected = self._versions.expected(inode, size, stamp)
         stored = self._files.open(
             node.id,

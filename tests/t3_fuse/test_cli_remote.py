@@ -1,0 +1,421 @@
+"""ls, find, info, cat, cp and url: the storage without a mount, against an emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from harness import REPOSITORY, UP42FS, Emulator, check, emulator, environ, run, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from up42fs.cli.remote.find import size_test
+from up42fs.cli.remote.session import byte_range, span_of
+from up42fs.cli.remote.targets import PART_SUFFIX, below, part_of
+from up42fs.emulator.content import pattern_bytes
+from up42fs.types import Version
+
+SIZE, SEED = 3_000_000, 11
+ORDER = "Order 00001"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Emulator]:
+    with emulator("--synthetic", "12,3,2,4") as running:
+        order = running.remote.storage("add_order", display_name="Köln [west]")["id"]
+        for name, size, seed in (
+            ("big.bin", SIZE, SEED),
+            ("small.tif", 10, 2),
+            ("empty.bin", 0, 3),
+        ):
+            running.remote.storage(
+                "add_asset", name=name, size=size, seed=seed, order_id=order, tags=["köln"]
+            )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Emulator]:
+    """35 pages of assets, and two of orders."""
+    with emulator("--synthetic", "3500,120,0") as running:
+        yield running
+
+
+def up42fs(store: Emulator, *arguments: str | Path, cache: Path | None = None, **kw: Any):
+    env = store.env | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+    return run(*UP42FS, *arguments, env=env, **kw)
+
+
+def lines(store: Emulator, *arguments: str | Path, **kw: Any) -> list[str]:
+    done = up42fs(store, *arguments, **kw)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return str(done.stdout).splitlines()
+
+
+def rows(store: Emulator, *arguments: str | Path) -> list[dict]:
+    return [json.loads(line) for line in lines(store, *arguments)]
+
+
+# ls --------------------------------------------------------------------------------------------
+
+
+def test_ls_lists_names(store: Emulator) -> None:
+    assert {"orders/", "assets/", "tags/"} <= set(lines(store, "ls"))
+    assert lines(store, "ls", "/orders/Köln [west]/") == ["big.bin", "small.tif", "empty.bin"]
+    assert lines(store, "ls", "tags/köln/big.bin") == ["tags/köln/big.bin"]
+    assert lines(store, "ls", "-d", "orders") == ["orders/"]
+
+
+def test_ls_tells_sizes_and_times(store: Emulator) -> None:
+    long = lines(store, "ls", "-l", "tags/köln")
+    assert [line.split()[0] for line in long] == [str(SIZE), "10", "0"]
+    listed = rows(store, "ls", "--json", "tags/köln")
+    assert [(row["path"], row["size"], row["type"]) for row in listed] == [
+        ("big.bin", SIZE, "file"),
+        ("small.tif", 10, "file"),
+        ("empty.bin", 0, "file"),
+    ]
+    assert long[0].split()[1] == listed[0]["modified"]
+
+
+def test_ls_learns_sizes_that_up42_does_not_tell(store: Emulator) -> None:
+    assert {line.split()[0] for line in lines(store, "ls", "-l", "cnam/SUCCESSFUL/*/*.tiff")} == {
+        str(3 << 20)
+    }
+
+
+def test_quoted_patterns_are_resolved(store: Emulator) -> None:
+    assert lines(store, "ls", "orders/K*/*.bin") == [
+        "orders/Köln [west]/big.bin",
+        "orders/Köln [west]/empty.bin",
+    ]
+    # A name that holds brackets means itself where it is there.
+    assert len(lines(store, "ls", "orders/Köln [west]")) == 3
+    assert lines(store, "ls", "-d", "tags/k[oö]ln/[bs]*") == [
+        "tags/köln/big.bin",
+        "tags/köln/small.tif",
+    ]
+
+
+def test_ls_of_all_that_is_below(store: Emulator) -> None:
+    found = set(lines(store, "ls", "--recursive", "orders"))
+    assert {"Köln [west]/", "Köln [west]/big.bin", f"{ORDER}/"} <= found
+
+
+@pytest.mark.claim("S260")
+def test_ls_of_one_order_costs_three_requests(large: Emulator, tmp_path: Path) -> None:
+    since = large.remote.position()
+    assert lines(large, "ls", "orders/Order 00007", cache=tmp_path)
+    assert large.requests(since) == {"auth.token": 1, "orders.list": 1, "assets.list": 1}
+    since = large.remote.position()
+    assert lines(large, "ls", "-l", "orders/Order 00007", cache=tmp_path)
+    assert sum(large.requests(since).values()) <= 3
+
+
+# completion ------------------------------------------------------------------------------------
+
+
+def test_remote_paths_are_completed(store: Emulator, tmp_path: Path) -> None:
+    def completed(typed: str) -> list[str]:
+        return lines(store, "__complete", typed)
+
+    assert completed("ord") == ["orders/"]
+    assert completed("tags/köln/") == [
+        f"tags/köln/{n}" for n in ("big.bin", "small.tif", "empty.bin")
+    ]
+    assert completed("orders/Order\\ 00001") == [f"{ORDER}/".join(("orders/", ""))]
+    assert completed('"orders/Order 00002') == ["orders/Order 00002/"]
+    assert completed("absent/x") == []
+    nobody = run(*UP42FS, "__complete", "ord", env={"HOME": str(tmp_path)})
+    assert (nobody.returncode, nobody.stdout, nobody.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_asks_for_remote_paths(store: Emulator, tmp_path: Path) -> None:
+    script = check(sys.executable, REPOSITORY / "contrib/completions.py", "bash")
+    (tmp_path / "completions").write_text(script)
+    (tmp_path / "up42fs").write_text(f'#!/bin/sh\nexec {" ".join(UP42FS)} "$@"\n')
+    (tmp_path / "up42fs").chmod(0o755)
+    program = (
+        f'PATH={tmp_path}:$PATH; source {tmp_path}/completions; COMP_WORDS=(up42fs ls "tags/k"); '
+        'COMP_CWORD=2; _shtab_up42fs; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert check("bash", "-c", program, env=store.env).splitlines() == ["tags/köln/"]
+
+
+# what goes wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["ls", "find", "info", "cat", "url"])
+def test_a_path_that_is_not_there_fails_and_the_others_go_on(store: Emulator, command: str) -> None:
+    done = up42fs(store, command, "tags/köln/absent", "tags/köln/small.tif")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "/tags/köln/absent: there is no absent" in done.stderr
+    assert done.stdout
+
+
+def test_a_pattern_without_matches_fails(store: Emulator) -> None:
+    done = up42fs(store, "ls", "assets/*.absent")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing matches" in done.stderr
+
+
+@pytest.mark.claim("S262")
+def test_a_reader_that_leaves_ends_it_silently(store: Emulator) -> None:
+    for command in ("ls -R /", "find", "cat assets/big.bin", "info --json assets/*"):
+        done = subprocess.run(
+            ["sh", "-c", f"{' '.join(UP42FS)} {command} | head -c 10 >/dev/null; echo done"],
+            env=environ(store.env),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == ("done\n", ""), command
+
+
+def test_without_an_account_nothing_is_asked_of_the_user(store: Emulator, tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), "UP42_API_URL": store.env["UP42_API_URL"]}
+    done = run(*UP42FS, "ls", env=env, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert "up42fs login" in done.stderr
+
+
+def test_a_wrong_password_says_so_once(store: Emulator, tmp_path: Path) -> None:
+    env = store.env | {"UP42_PASSWORD": "hunter2", "XDG_CACHE_HOME": str(tmp_path)}
+    done = run(*UP42FS, "ls", "orders", env=env)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "hunter2" not in done.stderr
+    assert "UP42 refused" in done.stderr or "refused" in done.stderr
+
+
+# find, info, url -------------------------------------------------------------------------------
+
+
+def test_find_tests_what_it_finds(store: Emulator, tmp_path: Path) -> None:
+    assert lines(store, "find", "tags/köln", "-name", "*.bin") == [
+        "tags/köln/big.bin",
+        "tags/köln/empty.bin",
+    ]
+    assert lines(store, "find", "orders", "-maxdepth", "0") == ["orders"]
+    assert len(lines(store, "find", "orders", "-mindepth", "1", "-maxdepth", "1")) == 4
+    assert lines(store, "find", "tags/köln", "-size", "+1M") == ["tags/köln/big.bin"]
+    assert lines(store, "find", "tags/köln", "-size", "-2c", "-type", "f") == [
+        "tags/köln/empty.bin"
+    ]
+    assert lines(store, "find", "tags/köln", "-type", "d") == ["tags/köln"]
+    assert lines(store, "find", "tags/köln", "-newermt", "2999-01-01") == []
+    old = tmp_path / "old"
+    old.touch()
+    os.utime(old, (0, 0))
+    assert len(lines(store, "find", "tags/köln", "-type", "f", "-newer", old)) == 3
+    assert up42fs(store, "find", "tags/köln", "-name", "s*", "-print0").stdout == (
+        "tags/köln/small.tif\0"
+    )
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 12), st.sampled_from("cwbkMGT"))
+def test_sizes_are_rounded_up_as_find_does(size: int, count: int, unit: str) -> None:
+    more, less, same = (size_test(f"{sign}{count}{unit}")(size) for sign in ("+", "-", ""))
+    assert [more, less, same].count(True) == 1
+    bytes_each = {"c": 1, "w": 2, "b": 512, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    assert same == ((count - 1) * bytes_each[unit] < size <= count * bytes_each[unit])
+
+
+def test_info_tells_what_attributes_tell(store: Emulator) -> None:
+    (document,) = rows(store, "info", "--json", "tags/köln/big.bin")
+    assert document["size"] == SIZE
+    assert document["attributes"]["id"] == store.asset("big.bin")
+    assert document["attributes"]["tags"] == "köln"
+    text = "\n".join(lines(store, "info", "tags/köln/big.bin", "orders/Köln [west]"))
+    assert f"  id               {store.asset('big.bin')}" in text
+    assert "  kind             order" in text
+
+
+def test_url_is_a_link_that_works(store: Emulator) -> None:
+    (link,) = lines(store, "url", "tags/köln/small.tif")
+    with urlopen(link) as answer:
+        assert answer.read() == pattern_bytes(2, 0, 10)
+    done = up42fs(store, "url", "orders")
+    assert done.returncode == 1
+    assert "only delivered files" in done.stderr
+
+
+# cat -------------------------------------------------------------------------------------------
+
+
+def test_cat_writes_files_and_ranges(store: Emulator) -> None:
+    def cat(*arguments: str) -> bytes:
+        command = [*UP42FS, "cat", *arguments]
+        return subprocess.run(
+            command, env=environ(store.env), capture_output=True, check=True, timeout=60
+        ).stdout
+
+    data = pattern_bytes(SEED, 0, SIZE)
+    assert cat("tags/köln/big.bin") == data
+    assert cat("tags/köln/small.tif", "tags/köln/small.tif") == 2 * pattern_bytes(2, 0, 10)
+    for text, expected in (
+        ("0-9", data[:10]),
+        ("2999990-", data[-10:]),
+        ("-7", data[-7:]),
+        ("10-99999999", data[10:]),
+    ):
+        assert cat("--range", text, "tags/köln/big.bin") == expected
+    done = up42fs(store, "cat", "--range", "3000000-", "tags/köln/big.bin")
+    assert done.returncode == 1
+    assert "3000000 bytes" in done.stderr
+    assert up42fs(store, "cat", "--range", "9-1", "x").returncode == 2
+
+
+def test_a_range_fetches_itself(store: Emulator, tmp_path: Path) -> None:
+    since = store.remote.position()
+    check(*UP42FS, "cat", "-r", "1000-1999", f"assets/{store.asset('big.bin')}", env=store.env | {
+        "XDG_CACHE_HOME": str(tmp_path)})  # fmt: skip
+    (request,) = store.remote.log(since, plane="store")
+    assert request["bytes_sent"] <= 128 << 10
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(1, 99))
+def test_ranges_mean_what_http_means(first: int, last: int, size: int) -> None:
+    data = bytes(range(100))[:size]
+    if first <= last:
+        wanted = byte_range(f"{first}-{last}")
+        if first < size:
+            start, stop = span_of(wanted, size)
+            assert data[start:stop] == data[first : last + 1]
+    else:
+        with pytest.raises(ArgumentTypeError):
+            byte_range(f"{first}-{last}")
+    start, stop = span_of(byte_range(f"-{last}"), size)
+    assert data[start:stop] == (data[-last:] if last else b"")
+
+
+# cp --------------------------------------------------------------------------------------------
+
+
+def parts(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.name.endswith(PART_SUFFIX)]
+
+
+@pytest.mark.claim("S261")
+def test_cp_copies_files_and_directories(store: Emulator, tmp_path: Path) -> None:
+    assert lines(store, "cp", "tags/köln/big.bin", tmp_path / "here.bin") == []
+    assert (tmp_path / "here.bin").read_bytes() == pattern_bytes(SEED, 0, SIZE)
+    assert lines(store, "cp", "-r", "orders/Köln [west]", tmp_path / "order") == []
+    assert lines(store, "cp", "-r", "orders/Köln [west]", f"{tmp_path}/into/") == []
+    for place in ("order", "into/Köln [west]"):
+        copied = {path.name: path.stat().st_size for path in (tmp_path / place).iterdir()}
+        assert copied == {"big.bin": SIZE, "small.tif": 10, "empty.bin": 0}
+    (info,) = rows(store, "ls", "--json", "-d", "tags/köln/big.bin")
+    changed_s = (tmp_path / "order/big.bin").stat().st_mtime
+    assert time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(changed_s)) == info["modified"]
+    assert parts(tmp_path) == []
+
+
+def test_cp_leaves_what_is_here_already(store: Emulator, tmp_path: Path) -> None:
+    def done(*options: str) -> list[str]:
+        found = rows(store, "cp", "--json", "-r", "tags/köln", f"{tmp_path}/", *options)
+        return [row["done"] for row in found]
+
+    assert done() == ["copied"] * 3
+    since = store.remote.position()
+    assert done() == ["kept"] * 3
+    assert store.remote.log(since, plane="store") == []
+    (tmp_path / "köln/big.bin").write_bytes(b"mine")
+    assert done("-n") == ["kept"] * 3
+    assert sorted(done()) == ["copied", "kept", "kept"]
+    assert (tmp_path / "köln/big.bin").stat().st_size == SIZE
+    assert done("-f") == ["copied"] * 3
+
+
+def test_cp_refuses_what_cp_refuses(store: Emulator, tmp_path: Path) -> None:
+    done = up42fs(store, "cp", "tags/köln", tmp_path)
+    assert done.returncode == 1
+    assert "up42fs cp -r" in done.stderr
+    done = up42fs(store, "cp", "tags/köln/*.bin", tmp_path / "absent")
+    assert done.returncode == 2
+    assert "is no directory" in done.stderr
+    assert up42fs(store, "cp", "tags/köln/big.bin", "-").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.claim("S261")
+def test_a_stopped_copy_goes_on_and_is_never_taken_for_whole(tmp_path: Path) -> None:
+    size = 24 << 20
+    with emulator("--synthetic", "2,1,0") as store:
+        store.remote.storage("add_asset", name="scene.tif", size=size, seed=5)
+        store.remote.faults(bandwidth_bytes_s=2e6)
+        copying = subprocess.Popen(
+            [*UP42FS, "cp", "--cache-size", "0", "assets/scene.tif", str(tmp_path)],
+            env=environ(store.env),
+        )
+        wait_until(
+            lambda: any(path.stat().st_size > 6 << 20 for path in parts(tmp_path)),
+            60,
+            "some megabytes are copied",
+        )
+        copying.send_signal(signal.SIGKILL)
+        copying.wait(10)
+        assert list(tmp_path.glob("*.tif")) == []
+        begun = parts(tmp_path)[0].stat().st_size
+        store.remote.faults(bandwidth_bytes_s=None)
+        since = store.remote.position()
+        (row,) = rows(
+            store, "cp", "--json", "--cache-size", "0", "assets/scene.tif", f"{tmp_path}/"
+        )
+        assert begun - (1 << 20) <= row["resumed_at"] <= begun
+        sent = sum(request["bytes_sent"] for request in store.remote.log(since, plane="store"))
+        assert sent <= size - row["resumed_at"] + (1 << 20)
+        assert (tmp_path / "scene.tif").read_bytes() == pattern_bytes(5, 0, size)
+        assert parts(tmp_path) == []
+
+
+def test_a_replaced_file_is_copied_from_its_start(tmp_path: Path) -> None:
+    with emulator("--synthetic", "2,1,0") as store:
+        asset = store.remote.storage("add_asset", name="scene.tif", size=SIZE, seed=5)["id"]
+        stale = part_of(tmp_path / "scene.tif", SIZE, Version(SIZE, '"another"'))
+        stale.write_bytes(bytes(SIZE - 10))
+        (row,) = rows(store, "cp", "--json", f"assets/{asset}", f"{tmp_path}/scene.tif")
+        assert row["resumed_at"] == 0
+        assert (tmp_path / "scene.tif").read_bytes() == pattern_bytes(5, 0, SIZE)
+        assert parts(tmp_path) == []
+
+
+def test_a_full_disk_is_named(store: Emulator, tmp_path: Path) -> None:
+    done = run(
+        *("prlimit", "--fsize=1000000", *UP42FS),
+        *("cp", "--cache-size", "0", "tags/köln/big.bin", tmp_path / "x.bin"),
+        env=store.env,
+    )
+    assert done.returncode == 1
+    assert "x.bin: File too large; run it again to go on" in done.stderr
+    assert not (tmp_path / "x.bin").exists()
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), st.integers(0, 3))
+def test_copies_lie_below_their_target(names: list[str], depth: int) -> None:
+    path = "/" + "/".join(names)
+    top = "/" + "/".join(names[:depth])
+    local = below(top, path, Path("/target"))
+    assert local == Path("/target", *names[depth:])
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.text(max_size=3), st.text(max_size=3))
+def test_partial_files_of_two_versions_have_two_names(a: int, b: int, x: str, y: str) -> None:
+    first, second = (part_of(Path("/d/f"), n, Version(n, tag)) for n, tag in ((a, x), (b, y)))
+    assert (first == second) == ((a, x) == (b, y))
+    assert first.name.startswith(".f.")

@@ -1,0 +1,173 @@
+"""A catalogue that asks UP42 only when a call needs an answer, and only for that.
+
+For commands and libraries: they live for seconds, or wait for hours, so a listing that is kept
+current in the background would cost more than their calls. Knows when to ask; `sync` knows how a
+listing is read and compared.
+
+Theory. A listing is *current* for `refresh_s` seconds after it was read. A call that needs one that
+is not current waits for one pass over it: the rows changed last if it is known, else all rows.
+Calls at the same time share the pass. If the pass over a known listing fails, the known rows stay
+and are shown, as in a mount. An order is asked for alone, also if all assets are known: one
+request, which also notices what is gone from it. A name in `orders/` or `assets/` is asked for by
+that name: UP42 answers with all rows whose names contain a part of it, so those that clash with it
+are among them. An ID is asked for as such. After `MOST_QUESTIONS` of them the caller is walking
+through the storage, and whole listings are read instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from up42fs import supervise
+from up42fs.catalog.index import ListingKind
+from up42fs.catalog.listings import OwnAssets, OwnListing
+from up42fs.catalog.sync import ASSETS, Sync
+from up42fs.deadlines import Turns, within
+from up42fs.errors import NotFound, Up42fsError
+from up42fs.model.names import certain_part
+
+log = logging.getLogger(__name__)
+
+#: Orders and names that are asked for one by one before all rows are listed.
+MOST_QUESTIONS = 16
+
+
+class OnDemand(Sync):
+    """The two listings, read when they are needed. Passes run in `nursery`; `run` is not used."""
+
+    asks_for_names = True
+
+    def __init__(self, nursery: trio.Nursery, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)  # type: ignore[arg-type]
+        self._nursery = nursery
+        self._passes: dict[ListingKind, trio.Event] = {}
+        #: When each order, and each name, was asked for alone.
+        self._read_at_s: dict[str, float] = {}
+
+    async def ready(self, *kinds: ListingKind, timeout_s: float) -> None:
+        """Return once each listing is current; raises as `Sync.ready` does."""
+        stale = [kind for kind in kinds if not self._is_current(kind)]
+        passes = [self._begin(kind) for kind in stale]
+        # A known listing that UP42 does not answer for in time is shown as it is.
+        known = [done for kind, done in zip(stale, passes, strict=True) if self.is_synced(kind)]
+        with trio.move_on_after(timeout_s):
+            for done in known:
+                await done.wait()
+        await super().ready(*kinds, timeout_s=timeout_s)
+
+    async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
+        """Return once the assets of an order are current; raises as `Sync.ready_order` does."""
+        if self._is_current(ASSETS) or self._is_recent(order_id):
+            return
+        own = self._assets.own
+        if own is None or len(self._read_at_s) >= MOST_QUESTIONS:
+            await self.ready(ASSETS, timeout_s=timeout_s)
+            return
+        if not self.is_synced(ASSETS):
+            self._orders_known.discard(order_id)
+            await super().ready_order(order_id, timeout_s=timeout_s)
+            self._note(order_id)
+            return
+        late = f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
+        with within(timeout_s, late):
+            async with self._order_turns.setdefault(order_id, Turns()).turn():
+                if not self._is_recent(order_id):
+                    await self._reread(order_id, own)
+
+    async def ready_name(
+        self, kind: ListingKind, name: str, *, by_id: bool, timeout_s: float
+    ) -> None:
+        """Ask for the rows that may be called `name`, or for the one with this ID, by one request.
+
+        Nothing is raised: if that does not find the name, the listing is read, and can tell why.
+        """
+        own, question = self._listings[kind].own, f"{kind.value} {name}"
+        if own is None or self._is_current(kind) or self._is_recent(question):
+            return
+        part = name.lower() if by_id else certain_part(name)
+        if part is None or len(self._read_at_s) >= MOST_QUESTIONS:
+            return
+        asked_s = trio.current_time()
+        with trio.move_on_after(timeout_s), suppress(Up42fsError):
+            rows: Sequence[Any] | None
+            if by_id:
+                rows = await self._row(own, part)
+            else:
+                rows = await own.called(part)
+            if rows is not None:
+                self._apply(kind, rows, frozenset(), asked_s)
+                self._note(question)
+
+    async def _row(self, own: OwnListing[Any], row_id: str) -> Sequence[Any]:
+        try:
+            return (await own.one(row_id),)
+        except NotFound:
+            return ()
+
+    def may_know_more(self, *, by_id: bool) -> bool:
+        """Whether all assets may show an unknown order; see `Sync.may_know_more`."""
+        if self.is_synced(ASSETS):
+            return not self._is_current(ASSETS)
+        # UP42 lists orders by name: only one that it does not list is named by its ID.
+        return by_id or self._assets.own is None
+
+    def refresh_now(self) -> None:
+        """Read each listing again when it is next needed."""
+        self._read_at_s.clear()
+        for state in self._states.values():
+            state.synced_at_s = -math.inf
+
+    refresh_soon = refresh_now
+
+    async def _reread(self, order_id: str, own: OwnAssets) -> None:
+        """Read an order of a storage that is known."""
+        asked_s = trio.current_time()
+        try:
+            rows = await own.of_order(order_id)
+        except NotFound:  # UP42 lists no assets any more: read STAC's listing
+            rows = []
+        except Up42fsError as error:
+            log.warning("order %s is shown as it was known: %s", order_id, error)
+            return
+        if not rows:
+            # It is unknown which fields a server searches.
+            await self.ready(ASSETS, timeout_s=math.inf)
+            return
+        gone = set(self._index.ids_of_order(order_id)) - {row.id for row in rows}
+        self._apply(ASSETS, rows, frozenset(gone), asked_s)
+        self._note(order_id)
+
+    def _is_current(self, kind: ListingKind) -> bool:
+        state = self._states[kind]
+        return state.synced and trio.current_time() - state.synced_at_s < self._refresh_s
+
+    def _is_recent(self, row_id: str) -> bool:
+        read_at_s = self._read_at_s.get(row_id, -math.inf)
+        return trio.current_time() - read_at_s < self._refresh_s
+
+    def _note(self, row_id: str) -> None:
+        self._read_at_s[row_id] = trio.current_time()
+
+    def _begin(self, kind: ListingKind) -> trio.Event:
+        """Start a pass over a listing, unless one runs; return the event of its end."""
+        done = self._passes.get(kind)
+        if done is None:
+            done = self._passes[kind] = trio.Event()
+            # Set before the task runs: the end of an earlier pass is not the end of this one.
+            self._states[kind].attempt = trio.Event()
+            self._states[kind].error = None
+            supervise.start(self._nursery, self._pass_over, kind, done)
+        return done
+
+    async def _pass_over(self, kind: ListingKind, done: trio.Event) -> None:
+        try:
+            await self._attempt(kind)
+        finally:
+            del self._passes[kind]
+            done.set()

@@ -1,0 +1,178 @@
+"""What the commands without a mount share: the account, paths, errors that do not end the command.
+
+A command handles its paths one after another. What fails is one line on standard error, the others
+go on, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from up42fs.cli.options import (
+    ACCOUNT,
+    Formatter,
+    Subparsers,
+    add_options,
+    examples,
+    path_argument,
+    settings_of,
+)
+from up42fs.cli.terminal import say
+from up42fs.errors import NotFound, Up42fsError, UsageError
+
+if TYPE_CHECKING:
+    from up42fs.engine import Engine
+    from up42fs.engine.walk import Found
+
+#: The settings that these commands know.
+SETTINGS = ACCOUNT | {"cache_dir", "cache_size", "memory", "max_egress"}
+#: Where a command's own paths lie, for its help.
+PATHS = (
+    "REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10;\n"
+    "quote *, ? and < for the shell."
+)
+
+
+def add_command(
+    commands: Subparsers[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    description: str,
+    *lines: str,
+) -> argparse.ArgumentParser:
+    """Add a command with the options for the account; `lines` are its examples."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=words,
+        formatter_class=Formatter,
+        description=f"{description} Needs no mount.\n{PATHS}",
+        epilog=examples(*lines),
+    )
+    return parser
+
+
+def add_account(parser: argparse.ArgumentParser) -> None:
+    """Add the options for account and cache, after the command's own."""
+    add_options(parser, SETTINGS)
+
+
+def add_paths(parser: argparse.ArgumentParser, nargs: str = "+") -> None:
+    """Add the paths."""
+    parser.add_argument("paths", nargs=nargs, type=path_argument, metavar="REMOTE_PATH")
+
+
+class Failures:
+    """Errors that a command reports and survives."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: BaseException) -> None:
+        """Report an error."""
+        self.count += 1
+        sys.stdout.flush()
+        cure = ""
+        if isinstance(error, NotFound) and "up42fs ls" not in str(error):
+            cure = "; to see what is there: up42fs ls"
+        say(f"up42fs: {error}{cure}", to_error=True)
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 1 if self.count else 0
+
+
+def run(options: argparse.Namespace, work: Callable[[Engine, Failures], Awaitable[None]]) -> int:
+    """Run `work` on the account's storage; return the exit status. Raises an `Up42fsError`."""
+    import trio
+
+    from up42fs.engine import Engine
+    from up42fs.logs import RedactingFormatter
+    from up42fs.supervise import leaves
+
+    settings = settings_of(options)
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("up42fs: %(message)s"))
+    logging.getLogger("up42fs").handlers[:] = [handler]
+    logging.getLogger("up42fs").setLevel(logging.WARNING)
+    failures = Failures()
+
+    async def main() -> None:
+        async with Engine.open(settings, on_demand=True) as engine:
+            await work(engine, failures)
+
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        # Ctrl-C, or a reader of the output that has left, while several tasks ran.
+        told = list(leaves(group))
+        chosen = [e for e in told if isinstance(e, KeyboardInterrupt | OSError | Up42fsError)]
+        raise (chosen or told)[0] from None
+    return failures.status
+
+
+async def each(
+    engine: Engine, patterns: Sequence[str], failures: Failures
+) -> AsyncIterator[tuple[str, str]]:
+    """The absolute paths that the user's paths mean, each with the word that shows it."""
+    from up42fs.engine.walk import has_pattern, resolve
+
+    for pattern in patterns:
+        try:
+            found = await resolve(engine, pattern)
+        except Up42fsError as error:
+            failures(error)
+            continue
+        for path in found:
+            yield path, path.lstrip("/") if has_pattern(pattern) else pattern
+
+
+def entry_of(found: Found, shown: str) -> dict[str, Any]:
+    """An entry as the JSON of all these commands shows it."""
+    attributes = found.attributes
+    return {
+        "path": shown,
+        "type": "directory" if found.is_dir else "file",
+        "size": attributes.size if found.is_size_known and not found.is_dir else None,
+        "modified": moment(attributes.mtime_ns),
+    }
+
+
+def moment(time_ns: int) -> str:
+    """A time as text: RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def byte_range(text: str) -> tuple[int | None, int | None]:
+    """Parse `A-B`, `A-` or `-N`: first and last byte, to the end, or the last N bytes."""
+    first, dash, last = text.partition("-")
+    try:
+        if not dash:
+            raise ValueError
+        start = int(first) if first else None
+        stop = int(last) if last else None
+    except ValueError:
+        start = stop = None
+    if (start is None and stop is None) or (
+        start is not None and stop is not None and stop < start
+    ):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range: 0-99 for the first hundred bytes, 100- for the rest, "
+            "-100 for the last hundred"
+        )
+    return start, stop
+
+
+def span_of(wanted: tuple[int | None, int | None], size: int) -> tuple[int, int]:
+    """The half-open span of a parsed range within `size` bytes, or UsageError beyond the end."""
+    first, last = wanted
+    if first is None:
+        return max(0, size - (last or 0)), size
+    if first >= size and size:
+        raise UsageError(f"the range begins at byte {first}, and the file has {size} bytes")
+    return first, size if last is None else min(last + 1, size)
