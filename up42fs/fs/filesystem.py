@@ -445,9 +445,9 @@ class Filesystem:
     async def _listed(self, directory: Node, name: str | None = None) -> None:
         """Return once the directory is known, or at least the `name` that is looked up in it."""
         needs = _NEEDS.get(directory.kind)
-        if name is not None and self._catalogue.asks_for_names:
-            if await self._is_asked_for(directory, name):
-                return
+        asks = name is not None and self._catalogue.asks_for_names
+        if asks and await self._is_asked_for(directory, name or ""):
+            return
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
         elif directory.kind is Kind.ORDER:
