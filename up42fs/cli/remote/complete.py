@@ -30,6 +30,7 @@ def main(words: list[str]) -> int:
     import trio
 
     from up42fs.cli.options import settings_of
+    from up42fs.cli.terminal import say
     from up42fs.engine import Engine
 
     logging.getLogger("up42fs").addHandler(logging.NullHandler())
@@ -41,7 +42,7 @@ def main(words: list[str]) -> int:
             async with Engine.open(settings_of(options), on_demand=True) as engine:
                 for path in await candidates(engine, typed):
                     if path.isprintable():
-                        print(path)
+                        say(path)
 
     with suppress(Up42fsError, OSError):
         trio.run(work)
