@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from figures import Key, Results
-from subjects import RCLONE, VSICURL
+from subjects import CURL, RCLONE, VSICURL
 
 ANY_VSICURL = tuple(VSICURL)
 ANY_RCLONE = tuple(RCLONE)
@@ -79,6 +79,34 @@ def _known() -> Iterator[Bar]:
         yield Bar(case, "links", 1)
 
 
+def _members() -> Iterator[Bar]:
+    """Inside archives. Nothing tells at which packed byte an offset lies: all before it is read."""
+    yield Bar("member-list", "links", 1)
+    yield Bar("member-list", "requests", 1)
+    yield Bar("member-list", "seconds", 0.3)
+    yield Bar("member-list-again", "requests", 0)
+    yield Bar("member-list-remount", "requests", 0)
+    yield Bar("member-info", "links", 1)
+    yield Bar("member-info", "requests", 3)
+    yield Bar("member-window", "seconds", 1.05, versus_case="window-dimap")
+    yield Bar("member-jp2", "seconds", 1.05, versus_case="plain-jp2")
+    yield Bar("member-jp2", "requests", 1.05, versus_case="plain-jp2")
+    yield Bar("member-head", "seconds", 0.25)
+    yield Bar("member-head", "seconds", 0.5, PEERS + CURL)
+    yield Bar("member-far", "seconds", 1.1, PEERS)
+    for case in ("member-far-again", "member-far-remount"):
+        yield Bar(case, "requests", 0)
+        yield Bar(case, "seconds", 2, ("disk",))
+    yield Bar("member-tail-again", "requests", 0)
+    yield Bar("member-copy", "speed", LINE_BYTES_S / 1.05, at_least=True)
+    yield Bar("member-copy-all", "speed", LINE_BYTES_S / 1.05, at_least=True)
+    yield Bar("member-tgz", "speed", LINE_BYTES_S / 1.05, at_least=True)
+    yield Bar("member-tgz-again", "requests", 0)
+    yield Bar("member-tgz-again", "mount CPU", 0.3, versus_case="member-tgz")
+    yield Bar("member-sozip", "links", 1)
+    yield Bar("member-sozip", "requests", 5)
+
+
 BARS = (
     Bar("info-u16", "links", 1),
     Bar("info-u16", "requests", 1),
@@ -103,6 +131,7 @@ BARS = (
     *_known(),
     Bar("remount-whole", "speed", 700e6, at_least=True),
     Bar("cp-r", "seconds", 0.5, ANY_RCLONE),
+    *_members(),
     Bar("*", "peak", 300e6),
     Bar("traffic", "growth", 1.05),
 )

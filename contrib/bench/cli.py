@@ -22,6 +22,7 @@ from pathlib import Path
 import records
 import report
 import subjects
+from archive_cases import cases as archive_cases
 from cases import Case, cases
 from figures import Key, Results
 from measure import Run, measure
@@ -59,7 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
 def choose(args: argparse.Namespace) -> list[Case]:
     """The cases that are named; where none are, and a leg is, those that it is meant for."""
     matches = re.compile(args.only).search
-    named = [case for case in cases(SIZES[args.size]) if matches(f"{case.name} {case.title}")]
+    size = SIZES[args.size]
+    every = cases(size) + archive_cases(size)
+    named = [case for case in every if matches(f"{case.name} {case.title}")]
     fitting = [case for case in named if args.leg in case.legs]
     return fitting if fitting and not args.only else named
 
@@ -157,7 +160,7 @@ def fits(case: Case, subject: str, leg: Leg) -> bool:
         return False
     if case.subjects is not None and name not in case.subjects:
         return False
-    kind = "url" if name == "curl" else "vsi" if name in subjects.VSICURL else "file"
+    kind = "url" if name in subjects.CURL else "vsi" if name in subjects.VSICURL else "file"
     return kind in case.kinds
 
 

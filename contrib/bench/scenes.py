@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from archive_scenes import Archives
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -125,6 +126,7 @@ class _Maker:
             yield SMALL.replace("*", f"{n:03}"), _noise(n, size.small_bytes)
         yield BIG, _noise(-1, size.big_bytes)
         yield ZIP, self._delivery
+        yield from Archives(self._folder, self._workshop, size.dimap, JP2, u16).jobs()
 
     def _translating(
         self, name: str, side: int, bands: int, scale: float | None = None

