@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import shtab
 
 from up42fs.cli.main import make_parser
-from up42fs.config.settings import REGIONS
+from up42fs.config.options import REGIONS
 
 _DIRECTORIES = {"MOUNTPOINT", "DIR", "CACHE_DIR"}
 #: Paths in the storage. Bash quotes what a function offers whose name speaks of files.

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from up42fs.config import settings as config
+from up42fs.config import options as config
+from up42fs.config.settings import describe
 from up42fs.emulator.faults import Faults
 from up42fs.model import query
 
@@ -35,7 +36,7 @@ FIELDS_END = "<!-- end of fields -->"
 _INTRO = """\
 # Settings
 
-This page is made by `contrib/doc_tables.py` from the table in `up42fs/config/settings.py`.
+This page is made by `contrib/doc_tables.py` from the table in `up42fs/config/options.py`.
 
 A setting has one name everywhere. The first source that has it wins:
 
@@ -106,7 +107,7 @@ _DEFAULTS = {
 
 def settings_page() -> str:
     """The text of docs/settings.md."""
-    defaults = config.describe() | _DEFAULTS
+    defaults = describe() | _DEFAULTS
     rows = [
         ["Name", "Meaning", "Default", "Environment"],
         ["---", "---", "---", "---"],

@@ -13,7 +13,8 @@ from pathlib import Path
 from up42fs import __version__
 from up42fs.cli.main import make_parser
 from up42fs.cli.options import EXIT_STATUSES, Formatter
-from up42fs.config import settings as config
+from up42fs.config import options as config
+from up42fs.config.settings import describe
 
 _FILES = (
     ("~/.config/up42fs/config.toml", "settings by name, as in: refresh = 30"),
@@ -99,7 +100,7 @@ def _mount() -> Iterator[str]:
         "up42fs(1)."
     )
     yield ".SH OPTIONS"
-    defaults = config.describe()
+    defaults = describe()
     for option in config.OPTIONS:
         if option.secret:
             continue

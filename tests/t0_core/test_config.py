@@ -14,18 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.config.settings import (
+from up42fs.config.options import (
     IGNORED_MOUNT_OPTIONS,
     OPTIONS,
     REGIONS,
     MostEgress,
     Option,
+    parse_mount_options,
+)
+from up42fs.config.settings import (
     Settings,
     default_file,
     describe,
     is_open_to_others,
     load_file,
-    parse_mount_options,
     resolve,
 )
 from up42fs.errors import ConfigurationError

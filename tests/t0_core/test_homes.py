@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from up42fs import logs
 from up42fs.cli.keeping import kept, why_not
 from up42fs.config import homes
-from up42fs.config.settings import MostEgress, Settings, default_file, load_file
+from up42fs.config.options import MostEgress
+from up42fs.config.settings import Settings, default_file, load_file
 
 texts = st.text(st.characters(exclude_characters="\0"), max_size=12) | st.sampled_from(
     ["", "/", "~", "~/x", "relative", "./x", "/home/me", "/nonexistent"]

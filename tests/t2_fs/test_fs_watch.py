@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from up42fs.cli.explain import MAP_CELLS, file_map, lines
 from up42fs.cli.status_view import rows
-from up42fs.config.settings import CROWD
+from up42fs.config.options import CROWD
 from up42fs.errors import CrowdRefused, Unavailable
 from up42fs.fs.files import ledger as ledger_module
 from up42fs.fs.files.crowd import HEAD_BYTES, TAIL_BYTES, Watch

@@ -98,7 +98,7 @@ def test_every_command_is_tried_for_help() -> None:
 
 
 def test_the_help_of_mount_names_every_option(up42fs: Shell) -> None:
-    from up42fs.config.settings import OPTIONS
+    from up42fs.config.options import OPTIONS
 
     text = up42fs("mount", "--help").stdout
     for option in OPTIONS:

@@ -24,7 +24,7 @@ from harness import (
     wait_until,
 )
 
-from up42fs.config.settings import OPTIONS
+from up42fs.config.options import OPTIONS
 from up42fs.fuse.mount_table import mount_at
 
 INSTALL = REPOSITORY / "contrib" / "install"

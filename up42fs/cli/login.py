@@ -12,6 +12,7 @@ from up42fs.cli.options import Formatter, Subparsers, add_options, examples
 from up42fs.cli.terminal import say
 from up42fs.config import settings as config
 from up42fs.config.logins import Login, Logins, default_path
+from up42fs.config.options import expand_home
 from up42fs.errors import ConfigurationError
 
 _PLACES = ("region", "api_url", "auth_url")
@@ -102,7 +103,7 @@ def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.
         if (value := getattr(options, name, None)) is not None
     }
     path = config.default_file(os.environ) if options.config is None else options.config
-    file = config.load_file(config.expand_home(str(path)), must_exist=options.config is not None)
+    file = config.load_file(expand_home(str(path)), must_exist=options.config is not None)
     found = config.resolve(
         arguments=arguments,
         mount_options={},

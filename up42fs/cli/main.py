@@ -14,7 +14,7 @@ from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
 from up42fs.cli.warm import command as warm
-from up42fs.config import settings as config
+from up42fs.config.options import suggestion
 from up42fs.errors import Up42fsError, UsageError
 from up42fs.visible import visible
 
@@ -93,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
         """Parse as argparse does, but report unknown options as errors of the subcommand."""
         found, rest = super().parse_known_args(*arguments, **keywords)
         if rest and not self._commands:
-            hints = (config.suggestion(word.partition("=")[0], self._options) for word in rest)
+            hints = (suggestion(word.partition("=")[0], self._options) for word in rest)
             self.error(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
         return found, rest
 
@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if wrong := re.match(r"(.*invalid choice: '([^']*)') \(choose from", message):
-            hint = config.suggestion(wrong[2], self._commands)
+            hint = suggestion(wrong[2], self._commands)
             message = wrong[1] + hint if hint else message
         self.exit(2, f"up42fs: {visible(message)}; see: {self.prog} --help\n")
 

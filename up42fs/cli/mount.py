@@ -34,6 +34,7 @@ from up42fs.cli.running import clear_dead
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import serving_pid
 from up42fs.config import settings as config
+from up42fs.config.options import REGIONS, parse_mount_options
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
 from up42fs.visible import visible
@@ -128,7 +129,7 @@ def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:
 
 def settings_of(options: argparse.Namespace, environ: Mapping[str, str]) -> config.Settings:
     """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
-    mount_options = config.parse_mount_options(
+    mount_options = parse_mount_options(
         ",".join(options.mount_options), is_sloppy=options.sloppy and options.from_mount is not None
     )
     if options.from_mount is not None:
@@ -185,9 +186,9 @@ def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
     if not is_source(name):
         raise ConfigurationError(
             f"{name!r} is no command of up42fs, and no region that mount(8) could name as source: "
-            f"say {' or '.join(config.REGIONS)}, or none, or a name that begins with up42"
+            f"say {' or '.join(REGIONS)}, or none, or a name that begins with up42"
         )
-    if name in config.REGIONS:
+    if name in REGIONS:
         wishes.setdefault("region", name)
     return wishes
 
@@ -200,7 +201,7 @@ def source_name(source: str) -> str:
 def is_source(word: str) -> bool:
     """Whether a word can be a source in /etc/fstab rather than a mistyped command."""
     name = source_name(word)
-    return name in config.REGIONS or name.startswith("up42") or name == "none"
+    return name in REGIONS or name.startswith("up42") or name == "none"
 
 
 def _serve(

@@ -12,6 +12,7 @@ from up42fs.cli.terminal import say
 from up42fs.config import homes
 from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
+from up42fs.config.options import OPTIONS, Option, secret_refusal
 
 #: The settings that identify the account.
 ACCOUNT = frozenset(
@@ -54,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None =
         help="settings file instead of the default",
     )
     defaults = config.describe()
-    for option in config.OPTIONS:
+    for option in OPTIONS:
         if names is not None and option.name not in names:
             continue
         if option.secret:
@@ -74,8 +75,8 @@ class _Refused(argparse.Action):
     """A secret as an argument: rejected with the cure, without repeating its value."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        option = next(option for option in config.OPTIONS if option.name == self.dest)
-        parser.error(config.secret_refusal("--" + option.name, option))
+        option = next(option for option in OPTIONS if option.name == self.dest)
+        parser.error(secret_refusal("--" + option.name, option))
 
 
 def settings_of(
@@ -85,7 +86,7 @@ def settings_of(
 ) -> config.Settings:
     """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
     chosen = vars(options)
-    arguments = {o.name: chosen[o.name] for o in config.OPTIONS if chosen.get(o.name) is not None}
+    arguments = {o.name: chosen[o.name] for o in OPTIONS if chosen.get(o.name) is not None}
     path = Path(options.config) if options.config else config.default_file(environ)
     if not options.config and homes.is_beyond(path):
         say(
@@ -104,7 +105,7 @@ def settings_of(
     return logins.complete(settings)
 
 
-def _help(option: config.Option, default: str) -> str:
+def _help(option: Option, default: str) -> str:
     notes = [f"${option.env}"] if option.env else []
     if 0 < len(default) < 40 and not option.flag and option.name not in ("uid", "gid"):
         notes.append(f"default {0o022:03o}" if option.name == "umask" else f"default {default}")

@@ -1,279 +1,27 @@
-"""Settings: one table of options feeds the command line, `-o`, the environment, the file and docs.
+"""The settings of a mount, merged from all their sources.
 
-Precedence: long option, `-o`, environment, `~/.config/up42fs/config.toml`, default. Secrets come
-from the environment or a file, never from an argument: arguments are visible to every user of the
-machine.
+Precedence: long option, `-o`, environment, `~/.config/up42fs/config.toml`, default.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from up42fs.config import homes
-from up42fs.config.quantities import DAY_S, KIB, MIB, parse_size, parse_span_s, show_size, show_span
+from up42fs.config.options import BY_NAME, CROWD, OPTIONS, REGIONS, MostEgress, Option, suggestion
 from up42fs.errors import ConfigurationError, UsageError
 
-N = TypeVar("N", int, float)
-
-#: The kernel's IDs of users and groups have 32 bits, and the last of them means none.
-_MAX_ID = (1 << 32) - 2
-
-REGIONS: dict[str, tuple[str, str]] = {
-    # Contract §1.1: API host, identity server.
-    "eu": ("https://api.up42.com", "https://auth.up42.com"),
-    "sa": ("https://api.sa.up42.com", "https://auth.sa.up42.com"),
-}
-#: Programs that open every file they find: indexers of GNOME, KDE and others, and thumbnailers.
-CROWD = (
-    *("tracker-miner-fs-3", "tracker-extract-3", "localsearch-3", "localsearch-extractor-3"),
-    *("baloo_file", "baloo_file_extractor", "updatedb", "updatedb.plocate", "updatedb.mlocate"),
-    *("recollindex", "tumblerd", "gdk-pixbuf-thumbnailer", "gnome-thumbnail-font"),
-    *("totem-video-thumbnailer", "evince-thumbnailer", "ffmpegthumbnailer"),
-)
-#: Standard mount options that mount(8) and /etc/fstab pass along and that have no effect here.
-IGNORED_MOUNT_OPTIONS = frozenset(
-    {
-        *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "defaults"),
-        *("atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime"),
-        *("diratime", "nodiratime", "lazytime", "nolazytime", "dirsync", "mand", "nomand"),
-        *("iversion", "noiversion", "silent", "loud", "symfollow", "nosymfollow"),
-        *("auto", "noauto", "user", "nouser", "users", "owner", "noowner", "group", "nogroup"),
-        *("nofail", "_netdev", "comment", "uhelper", "default_permissions"),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its name in all sources, parser, environment variable, and help."""
-
-    name: str
-    read: Callable[[str], object]
-    help: str
-    env: str | None = None
-    flag: bool = False
-    secret: bool = False
-    show: Callable[[Any], str] = str
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() in ("", "1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("say yes or no")
-
-
-def _octal(text: str) -> int:
-    value = _number(lambda text: int(text, 8), text, "octal, between 000 and 777")
-    if not 0 <= value <= 0o777:
-        raise ValueError("octal, between 000 and 777")
-    return value
-
-
-def _span(text: str) -> float:
-    expected = "a time above 0, like 60, 90s or 1m (seconds where no unit is given)"
-    value = _number(parse_span_s, text, expected)
-    if not 0 < value < 1e9:
-        raise ValueError(expected)
-    return value
-
-
-def _owner(text: str) -> int:
-    expected = f"a number from 0 to {_MAX_ID}, as `id` shows it"
-    value = _number(int, text, expected)
-    if not 0 <= value <= _MAX_ID:
-        raise ValueError(expected)
-    return value
-
-
-def _number(parse: Callable[[str], N], text: str, expected: str) -> N:
-    try:
-        return parse(text)
-    except (ValueError, OverflowError):
-        raise ValueError(expected) from None
-
-
-def _memory(text: str) -> int:
-    expected = "a size of at least 16 MiB, like 256, 512M or 1G (MiB where no unit is given)"
-    value = _number(lambda text: parse_size(text, MIB), text, expected) // MIB
-    if value < 16:
-        raise ValueError(expected)
-    return value
-
-
-def _kib(text: str) -> int:
-    expected = "a size like 1024, 512K or 1M (KiB where no unit is given)"
-    value = _number(lambda text: parse_size(text, KIB), text, expected) // KIB
-    if not value < 1 << 40:
-        raise ValueError(expected)
-    return value
-
-
-def _region(text: str) -> str:
-    if text not in REGIONS:
-        raise ValueError(f"one of {', '.join(REGIONS)}")
-    return text
-
-
-def _level(text: str) -> str:
-    if text not in ("debug", "info", "warning", "error"):
-        raise ValueError("one of debug, info, warning, error")
-    return text
-
-
-_PERIODS_S = {"hour": 3600.0, "day": 86400.0, "week": 7 * 86400.0, "month": 30 * 86400.0}
-
-
-class MostEgress(NamedTuple):
-    """At most `bytes` in any `period_s` seconds."""
-
-    bytes: int
-    period_s: float
-
-    def __str__(self) -> str:
-        period = next(name for name, seconds in _PERIODS_S.items() if seconds == self.period_s)
-        return f"{self.bytes}/{period}"
-
-
-def _egress(text: str) -> MostEgress | None:
-    expected = "like 5G/day, of hour, day, week, month; or 0"
-    amount, _, period = text.partition("/")
-    size = _number(parse_size, amount, expected)
-    if size == 0:
-        return None
-    if period in _PERIODS_S:
-        return MostEgress(size, _PERIODS_S[period])
-    period_s = (
-        _number(lambda text: parse_span_s(text, DAY_S), period, expected) if period else DAY_S
-    )
-    if period_s not in _PERIODS_S.values():
-        raise ValueError(expected)
-    return MostEgress(size, period_s)
-
-
-def _form(text: str) -> str:
-    if text not in ("text", "json"):
-        raise ValueError("text or json")
-    return text
-
-
-def _archives(text: str) -> str:
-    if text not in ("on", "hidden", "off"):
-        raise ValueError("on, hidden or off")
-    return text
-
-
-def _on_term(text: str) -> str:
-    if text not in ("unmount", "leave"):
-        raise ValueError("unmount or leave")
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text:  # it would mean the current directory, and usually comes from an unset variable
-        raise ValueError("a path that is not empty")
-    return expand_home(text).absolute()
-
-
-def _size(text: str) -> int:
-    expected = "a size like 10G, 500M or 0 (bytes where no unit is given)"
-    return _number(parse_size, text, expected)
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option("username", str, "e-mail address of the UP42 account", env="UP42_USERNAME"),
-    Option("password", str, "password of the account", env="UP42_PASSWORD", secret=True),
-    Option("credentials", _path, 'JSON file {"username": …, "password": …}, as the UP42 SDK reads'),
-    Option("region", _region, "where the account is: eu or sa", env="UP42_REGION"),
-    Option("workspace", str, "ID of one workspace; all of the account without", "UP42_WORKSPACE"),
-    Option("api_url", str, "address of the API instead of the region's", env="UP42_API_URL"),
-    Option("auth_url", str, "address of the identity server likewise", env="UP42_AUTH_URL"),
-    Option("ro", _boolean, "read-only (the default)", flag=True),
-    Option("rw", _boolean, "allow edits of titles and tags", flag=True),
-    Option("edit", _boolean, "the same in /etc/fstab, where mount(8) says rw by itself", flag=True),
-    Option(
-        "sidecars",
-        _boolean,
-        "keep what GDAL and QGIS write beside an image (.aux.xml, .ovr, .qml, …) on this machine",
-        flag=True,
-    ),
-    Option("sidecars_size", _size, "size that all sidecars may take", show=show_size),
-    Option(
-        "nonempty",
-        _boolean,
-        "mount on a directory that is not empty, which hides what is in it",
-        flag=True,
-    ),
-    Option(
-        "on_term",
-        _on_term,
-        "on SIGTERM unmount, or leave the mount point as an error: ENOTCONN, no empty directory",
-    ),
-    Option("allow_other", _boolean, "let other users of the machine in", flag=True),
-    Option(
-        "share_links",
-        _boolean,
-        "with allow_other: let other users read links, account data, edits, and who read what",
-        env="UP42_SHARE_LINKS",
-        flag=True,
-    ),
-    Option("uid", _owner, "owner shown for every file"),
-    Option("gid", _owner, "group shown for every file"),
-    Option("umask", _octal, "permission bits to take away, octal"),
-    Option("refresh", _span, "time between looks for changes", show=show_span),
-    Option(
-        "memory",
-        _memory,
-        "memory to use in all, data read ahead included; MiB without a unit",
-        show=lambda mib: show_size(mib * MIB),
-    ),
-    Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
-    Option(
-        "archives",
-        _archives,
-        "directories of archives' members: on, hidden (found by name, not listed), or off",
-    ),
-    Option(
-        "read_ahead",
-        _kib,
-        "kernel read-ahead, set where permitted; KiB without a unit",
-        show=lambda kib: show_size(kib * KIB),
-    ),
-    Option(
-        "cache_dir", _path, "directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache"
-    ),
-    Option(
-        "cache_size",
-        _size,
-        "size of the disk cache, 0 for none; a tenth of the disk stays free",
-        show=show_size,
-    ),
-    Option(
-        "max_egress",
-        _egress,
-        "bytes that may be fetched from storage, as in 5G/day (hour, week, month); 0: any number",
-    ),
-    Option(
-        "crowd", str, "programs that may read heads of files only, with ':' between; empty for none"
-    ),
-    Option("log_level", _level, "debug, info, warning or error"),
-    Option("log_file", _path, "file to log to"),
-    Option("log_format", _form, "text, or json: an object a line"),
-)
 #: Settings that select the UP42 servers; if one is given, all of the login's are ignored.
 _PLACES = ("region", "api_url", "auth_url")
-_BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,49 +107,6 @@ def file_stem(mountpoint: Path) -> str:
     return str(mountpoint).strip("/").replace("/", "-")
 
 
-def expand_home(text: str) -> Path:
-    """Expand `~` to the home directory; unchanged if there is none (containers)."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
-def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]:
-    """Split `opt,opt=value,…`; a backslash protects a comma. Raises ConfigurationError.
-
-    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored.
-    """
-    values: dict[str, str] = {}
-    for part in text.replace("\\,", "\0").split(","):
-        name, has_value, value = part.strip().replace("\0", ",").partition("=")
-        name = name.replace("-", "_")
-        if not name or name in IGNORED_MOUNT_OPTIONS or name.lower().startswith("x_"):
-            continue
-        option = _BY_NAME.get(name)
-        if option is None and is_sloppy:
-            continue
-        if option is None:
-            if name == "remount":
-                raise UsageError("a mount's options cannot be changed: unmount, then mount again")
-            hint = suggestion(name, _BY_NAME)
-            raise UsageError(f"unknown mount option {name!r}{hint}; see: up42fs mount --help")
-        if option.secret:
-            raise ConfigurationError(secret_refusal(f"-o {name}=", option))
-        if not has_value and not option.flag:
-            raise UsageError(f"mount option {name} needs a value: {name}=…")
-        values[name] = value
-    return values
-
-
-def secret_refusal(shown: str, option: Option) -> str:
-    """A message: why the secret `option` cannot be the argument `shown`, and the alternative."""
-    return (
-        f"{shown} would show the {option.name} to every user of this machine; "
-        f"set {option.env} in the environment or use --credentials FILE"
-    )
-
-
 def is_open_to_others(found: os.stat_result) -> bool:
     """Whether other users may read or change a file that contains a password.
 
@@ -437,11 +142,11 @@ def load_file(path: Path, *, must_exist: bool) -> dict[str, str]:
         if not must_exist and homes.is_beyond(path):
             return {}
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
-    unknown = table.keys() - _BY_NAME.keys()
+    unknown = table.keys() - BY_NAME.keys()
     if unknown:
         first = sorted(unknown)[0]
-        raise UsageError(f"{path}: unknown setting {first!r}{suggestion(first, _BY_NAME)}")
-    if is_open_to_others(found) and any(_BY_NAME[name].secret for name in table):
+        raise UsageError(f"{path}: unknown setting {first!r}{suggestion(first, BY_NAME)}")
+    if is_open_to_others(found) and any(BY_NAME[name].secret for name in table):
         raise ConfigurationError(open_refusal(path))
     return {name: _plain(value) for name, value in table.items()}
 
@@ -495,12 +200,6 @@ def describe() -> dict[str, str]:
     defaults = Settings()
     shown = {option.name: (option.show, getattr(defaults, option.name)) for option in OPTIONS}
     return {name: "" if value is None else show(value) for name, (show, value) in shown.items()}
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The closest match of `word` in `known`, as the end of a message; empty if there is none."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.7)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _read(option: Option, text: str, prefix: str) -> object:
