@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 #: The result of a read: any C-contiguous buffer; a memoryview if no copy is needed.
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -145,9 +145,5 @@ class SignedUrl:
         return f"SignedUrl(<redacted>, lifetime_s={self.lifetime_s:.0f})"
 
 
-class Signer(Protocol):
-    """Requests a fresh presigned link to an object from UP42 (contract §3.4)."""
-
-    async def __call__(self, object_id: str, /) -> SignedUrl:
-        """Return a fresh link; raises an `Up42fsError`."""
-        ...
+#: Requests a fresh presigned link to an object from UP42 (contract §3.4); raises an `Up42fsError`.
+Signer = Callable[[str], Awaitable[SignedUrl]]

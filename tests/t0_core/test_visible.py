@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import up42fs
 from up42fs.cli import terminal
 from up42fs.engine.prometheus import render
-from up42fs.fs.edits.changes import Change, parse_lines, to_line
+from up42fs.fs.edits.changes import ChangedAsset, parse_lines, to_line
 from up42fs.logs import JournalFormatter, JsonFormatter, Recent, RedactingFormatter
 from up42fs.model.intentions import Metadata
 from up42fs.visible import visible, visible_json
@@ -86,7 +86,7 @@ def test_no_log_line_harms_or_is_forged(text: str) -> None:
 @pytest.mark.claim("S144")
 @given(texts)
 def test_no_journal_of_edits_or_metric_harms(text: str) -> None:
-    change = Change(1, "2024", text, "id", text, Metadata(text, (text,)), Metadata(None, ()))
+    change = ChangedAsset(1, "2024", text, "id", text, Metadata(text, (text,)), Metadata(None, ()))
     line = to_line(change)
     assert line.endswith(b"\n")
     assert is_harmless(line[:-1].decode())

@@ -30,7 +30,7 @@ from up42fs.errors import (
     Up42fsError,
 )
 from up42fs.fs.edits.apply import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
-from up42fs.fs.edits.changes import Change, parse_lines, still_done, to_line
+from up42fs.fs.edits.changes import ChangedAsset, parse_lines, still_done, to_line
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock, default_path
 from up42fs.model.intentions import Edit, Metadata, retag
@@ -283,7 +283,7 @@ async def test_time_runs_out_for_some(autojump_clock: MockClock) -> None:
 
 CHANGES = st.lists(
     st.builds(
-        Change,
+        ChangedAsset,
         operation=st.integers(1, 4),
         when=st.just("2026-01-01T00:00:00Z"),
         what=st.text(max_size=5),
@@ -299,7 +299,7 @@ CHANGES = st.lists(
 
 
 @given(CHANGES, st.binary(max_size=20))
-def test_the_journal_is_read_as_it_was_written(changes: list[Change], damage: bytes) -> None:
+def test_the_journal_is_read_as_it_was_written(changes: list[ChangedAsset], damage: bytes) -> None:
     data = b"".join(map(to_line, changes))
     assert parse_lines(data + b'{"half": "a lin') == changes
     assert parse_lines(damage.replace(b"\n", b"") + b"\n" + data)[-len(changes) :] == changes or (
@@ -309,7 +309,7 @@ def test_the_journal_is_read_as_it_was_written(changes: list[Change], damage: by
 
 
 @given(CHANGES)
-def test_what_was_undone_is_not_undone_again(changes: list[Change]) -> None:
+def test_what_was_undone_is_not_undone_again(changes: list[ChangedAsset]) -> None:
     left = still_done(changes)
     numbers = [group[0].operation for group in left]
     assert numbers == sorted(set(numbers), reverse=True)

@@ -10,8 +10,7 @@ from stac_support import Stac, done, file_id, item_of, stac_world
 from strategies import make_asset, make_order
 from trio.testing import MockClock
 
-from up42fs.fs.files.crowd import Watch
-from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.ledger import Ledger, Watch
 from up42fs.fs.files.readahead import FEW_FILES, MOST_ORDERS
 from up42fs.metrics import Metrics
 from up42fs.types import ByteRange

@@ -14,8 +14,7 @@ from up42fs.cli.status_view import rows
 from up42fs.config.options import CROWD
 from up42fs.errors import CrowdRefused, Unavailable
 from up42fs.fs.files import ledger as ledger_module
-from up42fs.fs.files.crowd import HEAD_BYTES, TAIL_BYTES, Watch
-from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.ledger import HEAD_BYTES, TAIL_BYTES, Ledger, Watch
 from up42fs.fs.files.open_files import StoredFile
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.metrics import Metrics

@@ -11,7 +11,7 @@ from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
 from up42fs.cli.running import MOST_CHANGES_BYTES, chosen, need_status, read_control
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.edits.changes import Change, parse_lines, still_done
+from up42fs.fs.edits.changes import ChangedAsset, parse_lines, still_done
 from up42fs.fs.tree.nodes import CHANGES, CONTROL_DIR, UNDO
 from up42fs.model.intentions import Metadata
 
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _undo(mountpoint: Path, journal: Path, changes: Sequence[Change]) -> None:
+def _undo(mountpoint: Path, journal: Path, changes: Sequence[ChangedAsset]) -> None:
     try:
         os.setxattr(journal, UNDO, str(changes[0].operation).encode())
     except OSError as error:

@@ -16,13 +16,12 @@ from up42fs.doctor.finding import Finding, Machine, fail, ok, warn
 from up42fs.engine.places import sidecars_path
 from up42fs.errors import ConfigurationError
 from up42fs.fs.sidecars.disk import OverlayDirectory
+from up42fs.store.disk.cached_files import FREE_SHARE
 
 #: The oldest libfuse that up42fs was tried with.
 OLDEST_LIBFUSE = (3, 10)
 #: Enough space for statistics and a style, bytes; overviews of images need far more.
 LEAST_SIDECARS_BYTES = 100 << 20
-#: The share of the disk that the cache leaves free.
-FREE_SHARE = 0.1
 
 
 def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> Iterator[Finding]:

@@ -54,8 +54,7 @@ from up42fs.fs.edits import locks
 from up42fs.fs.edits.apply import Edits
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock
-from up42fs.fs.files.crowd import Watch
-from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.ledger import Ledger, Watch
 from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
 from up42fs.fs.naming import Naming
 from up42fs.fs.tree.tag_directories import TagDirectories

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from up42fs.visible import visible
 
-#: The Content-Type of the text.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ERRORS = "fuse.errors_"
 
 

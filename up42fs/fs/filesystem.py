@@ -42,7 +42,7 @@ from up42fs.errors import (
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches import footprints
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
-from up42fs.fs.files.crowd import Watch
+from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.naming import Naming

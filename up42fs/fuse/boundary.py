@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import pyfuse3
 import trio
@@ -32,7 +32,6 @@ from up42fs.errors import (
     Unsupported,
     Up42fsError,
 )
-from up42fs.metrics import Metrics
 from up42fs.supervise import is_short_of_memory, leaves
 
 log = logging.getLogger(__name__)
@@ -81,14 +80,8 @@ def forget_latest() -> None:
     _Latest.limit = None
 
 
-class HasMetrics(Protocol):
-    """The members that the decorator needs of the object whose handlers it wraps."""
-
-    metrics: Metrics
-
-
-S = TypeVar("S", bound=HasMetrics)
-H = TypeVar("H", bound=HasMetrics)
+S = TypeVar("S")
+H = TypeVar("H")
 P = ParamSpec("P")
 R = TypeVar("R")
 Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
@@ -99,6 +92,7 @@ def boundary(
 ) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
     """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
 
+    The handler's object counts the errors in its `metrics`.
     None for a handler that awaits nothing: it needs no deadline. `name` is FUSE's name of the call,
     for the log; None if the handler has that name.
     """
@@ -115,7 +109,7 @@ def boundary(
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
                 raise
             except BaseException as error:
-                raise pyfuse3.FUSEError(_counted(self.metrics, operation, error)) from None
+                raise pyfuse3.FUSEError(_counted(self, operation, error)) from None
 
         @functools.wraps(handler)
         async def limited(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -127,7 +121,7 @@ def boundary(
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
                 raise
             except BaseException as error:
-                raise pyfuse3.FUSEError(_counted(self.metrics, operation, error)) from None
+                raise pyfuse3.FUSEError(_counted(self, operation, error)) from None
 
         limited.unlimited = unlimited  # type: ignore[attr-defined]
         return limited
@@ -135,21 +129,21 @@ def boundary(
     return decorate
 
 
-def late(metrics: Metrics, operation: str) -> int:
+def late(handlers: object, operation: str) -> int:
     """The errno for a handler whose time is up, counted and logged."""
-    return _counted(metrics, operation, trio.TooSlowError())
+    return _counted(handlers, operation, trio.TooSlowError())
 
 
-def _counted(metrics: Metrics, operation: str, error: BaseException) -> int:
+def _counted(handlers: Any, operation: str, error: BaseException) -> int:
     number = to_errno(operation, error)
-    metrics.count(f"fuse.errors_{errno.errorcode.get(number, number)}")
+    handlers.metrics.count(f"fuse.errors_{errno.errorcode.get(number, number)}")
     return number
 
 
 class _Unlimited:
     """The handlers of another object without their deadlines."""
 
-    def __init__(self, handlers: HasMetrics) -> None:
+    def __init__(self, handlers: object) -> None:
         for name in (name for name in dir(handlers) if not name.startswith("_")):
             value = getattr(handlers, name)
             unlimited = getattr(value, "unlimited", None)

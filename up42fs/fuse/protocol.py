@@ -130,6 +130,7 @@ def name(message: Buffer, length: int) -> bytes:
 
 
 def handle(message: Buffer) -> int:
+    """The handle of RELEASE and RELEASEDIR, and the number of the request that INTERRUPT ends."""
     (number,) = _HANDLE.unpack_from(message, HEAD_BYTES)
     return int(number)
 
@@ -152,11 +153,6 @@ def is_direct(message: Buffer) -> bool:
     """Whether a READ is of a file that the program opened with O_DIRECT."""
     (flags,) = _FLAGS.unpack_from(message, HEAD_BYTES + _READ_FLAGS_AT)
     return bool(flags & os.O_DIRECT)
-
-
-def interrupted(message: Buffer) -> int:
-    """The number of the request that an INTERRUPT refers to."""
-    return handle(message)
 
 
 def write_in(message: Buffer) -> tuple[int, int, bytes]:

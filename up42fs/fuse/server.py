@@ -81,21 +81,6 @@ _DEFECT_PAUSE_S = 0.05
 #: `select` does not accept larger descriptors.
 _MOST_SELECTABLE = 1024
 
-#: Requests that change nothing, so that a signal may end their wait.
-_ENDABLE = frozenset(
-    {
-        Opcode.LOOKUP,
-        Opcode.GETATTR,
-        Opcode.OPEN,
-        Opcode.READ,
-        Opcode.STATFS,
-        Opcode.OPENDIR,
-        Opcode.READDIR,
-        Opcode.READDIRPLUS,
-        Opcode.GETXATTR,
-        Opcode.LISTXATTR,
-    }
-)
 #: What storms consist of. The others are few for each file, or answered by a client that waits.
 _STORMY = frozenset(
     {
@@ -108,6 +93,8 @@ _STORMY = frozenset(
         Opcode.LISTXATTR,
     }
 )
+#: Requests that change nothing, so that a signal may end their wait.
+_ENDABLE = _STORMY | {Opcode.OPEN, Opcode.READ, Opcode.STATFS}
 R = TypeVar("R")
 Answer = Callable[[RequestHead], Coroutine[Any, Any, None]]
 
@@ -310,7 +297,7 @@ class Server:
         number = errno.EINTR
         if trio.current_time() >= scope.deadline:
             operation = limit.operation if limit is not None else "request"
-            number = late(self._handlers.metrics, operation)
+            number = late(self._handlers, operation)
         self._send(protocol.refusal(request.unique, number))
 
     def _over(self, request: RequestHead, places: Places) -> None:
@@ -540,7 +527,7 @@ class Server:
         self._reply(request, protocol.usage(*await self._handlers.usage()))
 
     async def _interrupt(self, _: RequestHead) -> None:
-        self._interrupts.interrupted(protocol.interrupted(self._view))
+        self._interrupts.interrupted(protocol.handle(self._view))
 
     # libfuse -------------------------------------------------------------------------------
 

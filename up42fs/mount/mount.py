@@ -226,7 +226,5 @@ def _first(group: BaseExceptionGroup[BaseException]) -> Up42fsError | None:
     ours, rest = group.split(Up42fsError)
     if ours is None or rest is not None:
         return None
-    leaf: BaseException = ours
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
+    leaf = next(supervise.leaves(ours))
     return leaf if isinstance(leaf, Up42fsError) else None

@@ -31,11 +31,6 @@ PARALLEL = 8
 TOGETHER = 100
 
 
-def is_document(node: Node) -> bool:
-    """Whether a node is a directory's footprints."""
-    return node.kind is Kind.DOCUMENT and node.id.startswith(PREFIX)
-
-
 def document_of(directory: Node) -> Node:
     return Node(Kind.DOCUMENT, f"{PREFIX}{directory.kind.value}/{directory.id}")
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import trio
@@ -42,7 +42,7 @@ from up42fs.errors import (
     Up42fsError,
     VersionChanged,
 )
-from up42fs.fs.edits.changes import Change, still_done
+from up42fs.fs.edits.changes import ChangedAsset, still_done
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock
 from up42fs.metrics import Metrics
@@ -76,33 +76,23 @@ class Operation:
     undoes: int | None = None
 
 
+@dataclass(slots=True)
 class Edits:
-    """The edits of one mount."""
+    """The edits of one mount.
 
-    def __init__(
-        self,
-        index: Index,
-        source: AssetMetadata,
-        *,
-        journal: Journal,
-        locks: Interlock,
-        edited: Edited,
-        publish: Callable[[Delta], Awaitable[None]],
-        refresh: Callable[[], None],
-        metrics: Metrics,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        """`publish` updates the tree and the kernel from the index; `refresh` looks for changes."""
-        self.journal = journal
-        self._index = index
-        self._source = source
-        self._locks = locks
-        self._edited = edited
-        self.publish = publish
-        self._refresh = refresh
-        self._jitter = jitter
-        self._metrics = metrics
-        self._failures: LRUCache[str, str] = LRUCache(MOST_FAILURES)
+    `publish` updates the tree and the kernel from the index; `refresh` looks for changes.
+    """
+
+    index: Index
+    source: AssetMetadata
+    journal: Journal
+    locks: Interlock
+    edited: Edited
+    publish: Callable[[Delta], Awaitable[None]]
+    refresh: Callable[[], None]
+    metrics: Metrics
+    jitter: Callable[[], float] = random.random
+    _failures: LRUCache[str, str] = field(default_factory=lambda: LRUCache(MOST_FAILURES))
 
     async def change(self, asset_id: str, edit: Edit, what: str) -> None:
         """Edit one asset; raises an `Up42fsError`: then no change is known to have happened."""
@@ -127,7 +117,7 @@ class Edits:
 
     def close(self) -> None:
         """Give up the locks; no edit is possible afterwards."""
-        self._locks.close()
+        self.locks.close()
 
     def last_failure(self, asset_id: str) -> str | None:
         """The error of the last edit of an asset, in UP42's words; None if it succeeded."""
@@ -160,7 +150,7 @@ class Edits:
                     nursery.start_soon(one, asset_id, edit)
         if len(done) == len(wanted):
             return
-        self._refresh()
+        self.refresh()
         first = errors[0] if errors else DeadlineExceeded("there was no time for the rest")
         raise type(first)(f"{operation.what}: {len(done)} of {len(wanted)} assets done: {first}")
 
@@ -169,13 +159,13 @@ class Edits:
         advice = "whether it was done shows at the next look: see its title and tags"
         try:
             with within(EDIT_TIMEOUT_S, late, advice=advice):
-                async with self._locks.held(asset_id):
+                async with self.locks.held(asset_id):
                     await self._carry_out(asset_id, edit, operation)
                 self._failures.pop(asset_id, None)
         except Up42fsError as error:
-            self._metrics.count("edits.failed")
+            self.metrics.count("edits.failed")
             self._failures[asset_id] = str(error)
-            self._refresh()
+            self.refresh()
             raise
 
     async def _carry_out(self, asset_id: str, edit: Edit, operation: Operation) -> None:
@@ -185,7 +175,7 @@ class Edits:
         except NotFound:
             if operation.undoes is None:
                 raise
-            gone = self._index.assets.get(asset_id)
+            gone = self.index.assets.get(asset_id)
             if gone is not None:  # the asset is gone: nothing is left to undo
                 await self._record(gone, Metadata(None, ()), Edit(), operation)
         finally:
@@ -201,7 +191,7 @@ class Edits:
         """Retry until done or refused; `unsure` holds the state before an unanswered write."""
         attempt = 0
         while True:
-            fresh = await self._source.read(asset_id)
+            fresh = await self.source.read(asset_id)
             if edit.is_refused_by(fresh.metadata):
                 raise Conflict(
                     f"asset {asset_id} has another title by now, {fresh.metadata.title!r}, "
@@ -215,7 +205,7 @@ class Edits:
                 return
             unsure.append(fresh)
             try:
-                answer = await self._source.write(fresh, wanted)
+                answer = await self.source.write(fresh, wanted)
             except (Unavailable, VersionChanged) as error:
                 attempt += 1
                 await self._pause_or_raise(attempt, error)
@@ -235,11 +225,11 @@ class Edits:
     async def _pause_or_raise(self, attempt: int, error: Up42fsError) -> None:
         if isinstance(error, VersionChanged) and attempt >= MOST_CONFLICTS:
             raise Conflict(f"others keep changing the asset: {error}")
-        wait_s = retry.backoff_s(attempt, self._jitter())
+        wait_s = retry.backoff_s(attempt, self.jitter())
         if trio.current_time() + wait_s >= trio.current_effective_deadline():
             raise error
         note(error)
-        self._metrics.count("edits.retries")
+        self.metrics.count("edits.retries")
         log.info("%s; looking whether it was done", error)
         await trio.sleep(wait_s)
 
@@ -256,7 +246,7 @@ class Edits:
             await self._take_over(fresh, answer)
             if before is None and operation.undoes is None:
                 return  # nothing was changed: nothing to undo
-            self._metrics.count("edits.made")
+            self.metrics.count("edits.made")
             await self._record(answer.asset, before or answer.metadata, edit, operation)
 
     async def _record(
@@ -269,7 +259,7 @@ class Edits:
         certain: bool = True,
     ) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        change = Change(
+        change = ChangedAsset(
             operation=operation.number,
             when=now,
             what=operation.what,
@@ -283,15 +273,15 @@ class Edits:
         await self.journal.record(change)
 
     async def _take_over(self, fresh: Fresh, answer: Fresh) -> None:
-        known = self._index.assets.get(answer.asset.id)
+        known = self.index.assets.get(answer.asset.id)
         if answer.timed and known is not None and known.updated_at > answer.asset.updated_at:
-            self._refresh()  # a listing was faster, and its state is newer
+            self.refresh()  # a listing was faster, and its state is newer
             return
         after = answer.asset
         if not answer.timed and known is not None:
             after = replace(after, updated_at=max(after.updated_at, known.updated_at))
-        delta = self._index.apply_edit(fresh.asset, after)
-        self._edited.note(after, timed=answer.timed)
+        delta = self.index.apply_edit(fresh.asset, after)
+        self.edited.note(after, timed=answer.timed)
         if delta:
             await self.publish(delta)
 

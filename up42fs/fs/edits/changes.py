@@ -17,7 +17,7 @@ from up42fs.visible import visible_json
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedAsset:
     """One changed asset: `when` in RFC 3339, `what` in words, `name` the asset's.
 
     Not `certain`: UP42 gave no answer, so it may or may not have been changed.
@@ -34,7 +34,7 @@ class Change:
     certain: bool = True
 
 
-def to_line(change: Change) -> bytes:
+def to_line(change: ChangedAsset) -> bytes:
     """One line of JSON, newline included."""
     document: dict[str, Any] = {
         "operation": change.operation,
@@ -53,7 +53,7 @@ def to_line(change: Change) -> bytes:
     return text.encode(errors="replace") + b"\n"
 
 
-def parse_lines(data: bytes) -> list[Change]:
+def parse_lines(data: bytes) -> list[ChangedAsset]:
     """Parse a journal; damaged lines (a crash, a full disk) are skipped."""
     found = []
     for line in data.splitlines():
@@ -64,11 +64,11 @@ def parse_lines(data: bytes) -> list[Change]:
     return found
 
 
-def still_done(changes: Iterable[Change]) -> list[list[Change]]:
+def still_done(changes: Iterable[ChangedAsset]) -> list[list[ChangedAsset]]:
     """The changes that can still be undone, by operation, latest first."""
     changes = list(changes)
     undone = {(change.undoes, change.asset) for change in changes if change.undoes is not None}
-    operations: dict[int, list[Change]] = {}
+    operations: dict[int, list[ChangedAsset]] = {}
     for change in changes:
         if change.undoes is None and (change.operation, change.asset) not in undone:
             operations.setdefault(change.operation, []).append(change)
@@ -79,9 +79,9 @@ def _document(state: Metadata) -> dict[str, Any]:
     return {"title": state.title, "tags": list(state.tags)}
 
 
-def _change(row: Mapping[str, Any]) -> Change:
+def _change(row: Mapping[str, Any]) -> ChangedAsset:
     undoes = row.get("undoes")
-    return Change(
+    return ChangedAsset(
         operation=int(row["operation"]),
         when=str(row["when"]),
         what=str(row["what"]),

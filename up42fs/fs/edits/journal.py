@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs.fs.edits.changes import Change, parse_lines, to_line
+from up42fs.fs.edits.changes import ChangedAsset, parse_lines, to_line
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._changes: deque[Change] = deque(maxlen=MOST_KEPT)
+        self._changes: deque[ChangedAsset] = deque(maxlen=MOST_KEPT)
         self._last_operation = 0
         self._failed = False
         self._unwritten = b""
@@ -56,7 +56,7 @@ class Journal:
             self._rewrite(self._path)
 
     @property
-    def changes(self) -> Sequence[Change]:
+    def changes(self) -> Sequence[ChangedAsset]:
         """All changes, oldest first."""
         return tuple(self._changes)
 
@@ -65,7 +65,7 @@ class Journal:
         self._last_operation += 1
         return self._last_operation
 
-    async def record(self, change: Change) -> None:
+    async def record(self, change: ChangedAsset) -> None:
         """Store one change; never raises because of the file."""
         self._changes.append(change)
         if self._path is None:

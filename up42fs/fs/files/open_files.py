@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from up42fs.errors import BadHandle, OtherVersion, Up42fsError
-from up42fs.fs.files.crowd import Watch, Watched
+from up42fs.fs.files.ledger import Watch, Watched
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.files.sizes import Sizes
 from up42fs.fs.files.versions import Versions

@@ -66,14 +66,14 @@ class Tag(NamedTuple):
         return f"{'+.' if self.is_hidden else '+'}{self.ending}{self.passing}"
 
 
-class Reading(NamedTuple):
+class SidecarName(NamedTuple):
     """A possible meaning of a name: the sidecar `tag` of one of `images`."""
 
     images: tuple[str, ...]
     tag: Tag
 
 
-def readings(name: str) -> Iterator[Reading]:
+def readings(name: str) -> Iterator[SidecarName]:
     """Yield every way to read `name` as a sidecar's, the likeliest first; none if it is not one."""
     yield from _plain(name, "", is_hidden=False)
     found = _PASSING.fullmatch(name)
@@ -115,14 +115,14 @@ def _is_sound(tag: Tag) -> bool:
     return found is not None and found["name"] == "x"
 
 
-def _plain(name: str, passing: str, *, is_hidden: bool) -> Iterator[Reading]:
+def _plain(name: str, passing: str, *, is_hidden: bool) -> Iterator[SidecarName]:
     for ending in (*APPENDED, *REPLACING):
         base = name.removesuffix(ending)
         if base in ("", name):
             continue
         tag = Tag(ending, passing, is_hidden)
         images = (base,) if tag.is_appended else tuple(base + ext for ext in EXTENSIONS)
-        yield Reading(images, tag)
+        yield SidecarName(images, tag)
 
 
 def _stem(image: str) -> str | None:
