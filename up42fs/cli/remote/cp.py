@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from up42fs.cli.options import Subparsers, path_argument
 from up42fs.cli.remote.session import Failures, add_account, add_command, add_paths, each, run
 from up42fs.cli.terminal import make_console, say_json
-from up42fs.config.settings import expand_home
+from up42fs.config.options import expand_home
 from up42fs.errors import IsADirectory, Up42fsError, UsageError
 from up42fs.visible import visible
 
