@@ -8,8 +8,8 @@ Theory. Entries are hostile input, and honest writers differ:
 3. Names are in UTF-8 by the flag or the Unicode field, else if they are valid UTF-8, else in CP437.
    A backslash separates only in archives made on DOS and its heirs that have no slash at all.
 4. Members that overlap are how a small archive holds petabytes. Of two that do, the first cannot
-   be opened, so the members that can be opened lie side by side. Honest writers overlap by up to
-   two bytes.
+   be opened, and of several with one header only the shortest can, so the members that can be
+   opened lie side by side. Honest writers overlap by up to two bytes.
 5. Deflate makes at most 1032 bytes of one, so a larger ratio is a lie about sizes.
 
 A member that cannot be opened is listed with its `Refusal`; the archive around it stays usable.
@@ -198,17 +198,24 @@ def _type(entry: Entry) -> int:
 
 
 def _overlapping(found: Sequence[Entry]) -> set[int]:
-    """Numbers of entries that reach into the next one."""
+    """Numbers of entries that reach into the next one, or share its header."""
     # The name and the extra fields of a local header are not known here; `data_start` looks again.
     spans = sorted(
-        (entry.header_at, entry.header_at + LOCAL_BYTES + entry.packed_size, number)
+        (entry.header_at, entry.header_at + LOCAL_BYTES + entry.packed_size, -number)
         for number, entry in enumerate(found)
     )
-    return {
-        number
-        for (_, stop, number), (start, _, _) in itertools.pairwise(spans)
-        if stop > start + _HONEST_OVERLAP_BYTES
-    }
+    overlapping = set()
+    kept: list[tuple[int, int, int]] = []
+    for span in spans:
+        # Of several with one header, the shortest one stays: it cannot hide what follows it.
+        if kept and kept[-1][0] == span[0]:
+            overlapping.add(-span[2])
+        else:
+            kept.append(span)
+    for (_, stop, number), (start, _, _) in itertools.pairwise(kept):
+        if stop > start + _HONEST_OVERLAP_BYTES:
+            overlapping.add(-number)
+    return overlapping
 
 
 def _member(entry: Entry, path: str, wanted: Wish, ends_at: int, is_overlapping: bool) -> Member:
