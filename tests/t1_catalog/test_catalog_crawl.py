@@ -82,7 +82,7 @@ class Place:
         with trio.fail_after(20):
             while self.crawl.status()["missing"] != 0:
                 await trio.sleep(0.01)
-        await self.recorder.flush()
+        await self.recorder._write()
 
 
 def source_of(count: int) -> Stac:
@@ -138,7 +138,7 @@ async def test_an_asset_that_leaves_takes_its_items(tmp_path: Path, nursery: tri
     nursery.start_soon(place.crawl.run)
     await place.crawled()
     place.recorder.note(place.index.apply(Changes(removed_assets=frozenset({asset_id(1)}))))
-    await place.recorder.flush()
+    await place.recorder._write()
     assert Snapshot(tmp_path / "c.sqlite").item_versions().keys() == {asset_id(0), asset_id(2)}
 
 
@@ -289,7 +289,7 @@ async def test_sizes_hold_as_long_as_the_item_they_are_of(
     await place.crawled()
     place.items.learn_size("file-0-0", asset_id(0), at(1).isoformat(), 123)
     place.items.learn_size("file-1-0", asset_id(1), at(0).isoformat(), 456)
-    await place.recorder.flush()
+    await place.recorder._write()
     later = Place(nursery, source, tmp_path / "c.sqlite", 2)
     for number in range(2):
         await later.items.of_asset(done(number))

@@ -260,3 +260,13 @@ def test_what_is_no_plain_file_of_ours_is_removed(tmp_path: Path, suffix: str, k
     snapshot.close()
     assert victim.read_text() == "precious"
     assert stat.S_ISREG((place / "c.sqlite").lstat().st_mode)
+
+
+def test_a_closed_file_is_not_opened_again_by_a_late_reader(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "c.sqlite")
+    snapshot.save(Batch(assets=[make_asset(1)]))
+    snapshot.close()
+    assert snapshot.item_versions() == {}
+    snapshot.save(Batch(assets=[make_asset(2)]))
+    assert snapshot._database is None
+    assert list(reload(tmp_path / "c.sqlite").assets.values()) == [make_asset(1)]

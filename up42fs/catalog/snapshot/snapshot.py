@@ -218,6 +218,12 @@ class Snapshot:
                 self._suffer(error, reading=False)
 
     def close(self) -> None:
+        """Close the file for good: a thread that asks late finds nothing and stores nothing."""
+        self._release()
+        self._is_off = True
+
+    def _release(self) -> None:
+        """Close the file; the next use opens it again."""
         with self._lock:
             if self._database is not None:
                 with suppress(sqlite3.Error):
@@ -245,7 +251,7 @@ class Snapshot:
         if found is Ailment.DAMAGED and self._rebuilt < MOST_REBUILT:
             return self._rebuild(error)
         if found in (Ailment.BUSY, Ailment.SHORT):
-            self.close()  # one that lacks a descriptor for its journal must not stay open
+            self._release()  # one that lacks a descriptor for its journal must not stay open
             if not self._is_waiting and not self._is_off:
                 self._is_waiting = True
                 log.warning(
@@ -263,7 +269,7 @@ class Snapshot:
             "next one begins with what is there, and lists the rest anew",
             self._path, error,
         )  # fmt: skip
-        self.close()
+        self._release()
         return SaveResult.DONE
 
     def _rebuild(self, error: Exception) -> SaveResult:
@@ -301,7 +307,7 @@ class Snapshot:
                 return self._database
             # Another mount has removed the file, and maybe created a new one. Writing on would put
             # our journal beside the new file, and SQLite would take it for that file's.
-            self.close()
+            self._release()
         self._ensure_ours()
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
@@ -362,7 +368,7 @@ class Snapshot:
                 database.execute("INSERT INTO reached VALUES (?)", (to_us(batch.reached),))
 
     def _remove(self) -> None:
-        self.close()
+        self._release()
         for suffix in ("", *_COMPANIONS):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
