@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import (
-    Formatter,
     Subparsers,
+    add_command,
     add_options,
-    examples,
     path_argument,
     settings_of,
 )
@@ -32,18 +31,16 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "cache",
-        help="what is kept on disk: list, usage, clear, verify, pin, unpin",
-        formatter_class=Formatter,
-        description="Look into the disk cache and change it, with mounts running or not.",
-        epilog=examples(
-            "up42fs cache usage",
-            "up42fs cache list --json",
-            "up42fs cache clear --older-than 30",
-            "up42fs cache verify",
-            "up42fs cache pin ~/up42/orders/Berlin",
-        ),
+        "what is kept on disk: list, usage, clear, verify, pin, unpin",
+        "Look into the disk cache and change it, with mounts running or not.",
+        "up42fs cache usage",
+        "up42fs cache list --json",
+        "up42fs cache clear --older-than 30",
+        "up42fs cache verify",
+        "up42fs cache pin ~/up42/orders/Berlin",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _add(actions, "list", "every file that is held, the latest used first", _list, "--json")
@@ -82,13 +79,8 @@ def _days(text: str) -> float:
 def _add(
     actions: Subparsers[argparse.ArgumentParser], name: str, words: str, run: Any, example: str
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=words,
-        description=words[0].upper() + words[1:] + ".",
-        formatter_class=Formatter,
-        epilog=examples(f"up42fs cache {name} {example}"),
-    )
+    description = words[0].upper() + words[1:] + "."
+    parser = add_command(actions, name, words, description, f"up42fs cache {name} {example}")
     if name in ("list", "usage"):
         parser.add_argument("--json", action="store_true", help="the same as a JSON document")
     add_options(parser, ("cache_dir", "cache_size"))

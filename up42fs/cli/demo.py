@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from up42fs.cli import respawn
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
@@ -33,18 +33,16 @@ Ctrl-C unmounts and ends the emulator."""
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "demo",
-        help="mount sample storage, no account needed",
-        usage="up42fs demo [-h] [--data DIR] [MOUNTPOINT] [-- COMMAND…]",
-        formatter_class=Formatter,
-        description="Start the emulator with sample storage and mount it. With a COMMAND: run it\n"
+        "mount sample storage, no account needed",
+        "Start the emulator with sample storage and mount it. With a COMMAND: run it\n"
         "with the mount as working directory, unmount, exit with its status.",
-        epilog=examples(
-            "up42fs demo",
-            "up42fs demo -- ls -l orders",
-            "up42fs demo --data ~/imagery ~/mnt",
-        ),
+        "up42fs demo",
+        "up42fs demo -- ls -l orders",
+        "up42fs demo --data ~/imagery ~/mnt",
+        usage="up42fs demo [-h] [--data DIR] [MOUNTPOINT] [-- COMMAND…]",
     )
     parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import (
     ACCOUNT,
-    Formatter,
     Subparsers,
+    add_command,
     add_options,
-    examples,
     path_argument,
     settings_of,
 )
@@ -33,18 +32,16 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "doctor",
-        help="find out what keeps up42fs from working well",
-        formatter_class=Formatter,
-        description="Look at all that a mount needs, a line each: ok, warn or fail, and the cure.\n"
+        "find out what keeps up42fs from working well",
+        "Look at all that a mount needs, a line each: ok, warn or fail, and the cure.\n"
         "MOUNTPOINT may be mounted or not yet; without it every mount is looked at.\n"
         "Reads at most 8 MB from UP42, to measure the speed.",
-        epilog=examples(
-            "up42fs doctor",
-            "up42fs doctor ~/up42",
-            "up42fs doctor --bundle up42fs-support.tar.gz ~/up42",
-        ),
+        "up42fs doctor",
+        "up42fs doctor ~/up42",
+        "up42fs doctor --bundle up42fs-support.tar.gz ~/up42",
     )
     parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("--json", action="store_true", help="the findings as a list")

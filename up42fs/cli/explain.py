@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import mount_of
 from up42fs.cli.terminal import say, say_json
 from up42fs.config.quantities import show_count
@@ -24,15 +24,14 @@ _SHADES = " ░▒▓█"
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "explain",
-        help="what a file cost, and why",
-        formatter_class=Formatter,
-        description="Tell who opened a file of a mount, what was read of it, how long that took\n"
+        "what a file cost, and why",
+        "Tell who opened a file of a mount, what was read of it, how long that took\n"
         "and what it cost in requests and bytes, since the mount was made. Costs no request.",
-        epilog=examples(
-            "up42fs explain ~/up42/assets/scene.tif", "up42fs explain --json scene.tif | jq .reads"
-        ),
+        "up42fs explain ~/up42/assets/scene.tif",
+        "up42fs explain --json scene.tif | jq .reads",
     )
     parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
     parser.add_argument("--json", action="store_true", help="an object for each file, a line each")

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import replace
 
-from up42fs.cli.options import Formatter, Subparsers, add_options, examples
+from up42fs.cli.options import Subparsers, add_command, add_options
 from up42fs.cli.terminal import say
 from up42fs.config import settings as config
 from up42fs.config.logins import Login, Logins, default_path
@@ -19,18 +19,16 @@ _PLACES = ("region", "api_url", "auth_url")
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "login",
-        help="sign in once, for all mounts to come",
-        formatter_class=Formatter,
-        description="Ask for user name and password, sign in, and keep both: the password in the\n"
+        "sign in once, for all mounts to come",
+        "Ask for user name and password, sign in, and keep both: the password in the\n"
         "system's keyring, or where there is none in a file that only you can read.\n"
         "Without a terminal the password is the first line of standard input.",
-        epilog=examples(
-            "up42fs login",
-            "up42fs login --region sa --username me@example.com",
-            "pass show up42 | up42fs login --username me@example.com --no-keyring",
-        ),
+        "up42fs login",
+        "up42fs login --region sa --username me@example.com",
+        "pass show up42 | up42fs login --username me@example.com --no-keyring",
     )
     parser.add_argument(
         "--no-keyring",
@@ -39,12 +37,14 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add_options(parser, ("username", "password", *_PLACES))
     parser.set_defaults(command=login)
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "logout",
-        help="forget the account that signed in",
-        formatter_class=Formatter,
-        description="Forget the account, and its password. Mounts that are running keep it.",
-        epilog=examples("up42fs logout", "up42fs logout --region sa", "up42fs logout --all"),
+        "forget the account that signed in",
+        "Forget the account, and its password. Mounts that are running keep it.",
+        "up42fs logout",
+        "up42fs logout --region sa",
+        "up42fs logout --all",
     )
     parser.add_argument("--all", action="store_true", help="every account that signed in")
     add_options(parser, _PLACES)

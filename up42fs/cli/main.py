@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from up42fs import __version__
 from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
-from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, examples
+from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
 from up42fs.cli.warm import command as warm
@@ -144,17 +144,15 @@ def _epilog() -> str:
 
 
 def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "emulator",
-        help="run the UP42 stand-in alone",
-        formatter_class=Formatter,
-        description="Serve sample storage, files of yours or generated rows as UP42 would, until\n"
+        "run the UP42 stand-in alone",
+        "Serve sample storage, files of yours or generated rows as UP42 would, until\n"
         "Ctrl-C. Prints one JSON line: its addresses, and the environment for up42fs mount.",
-        epilog=examples(
-            "up42fs emulator",
-            "up42fs emulator --data ~/imagery --port 8042",
-            "up42fs emulator --synthetic 100000,2000,50 --api-latency-s 0.1",
-        ),
+        "up42fs emulator",
+        "up42fs emulator --data ~/imagery --port 8042",
+        "up42fs emulator --synthetic 100000,2000,50 --api-latency-s 0.1",
     )
     if not is_meant:
         return  # loading the emulator's servers takes longer than mounting

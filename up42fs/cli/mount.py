@@ -28,7 +28,7 @@ from shlex import quote
 
 from up42fs import logs
 from up42fs.cli import keeping, respawn
-from up42fs.cli.options import Formatter, Subparsers, add_options, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, add_options, path_argument
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.running import clear_dead
 from up42fs.cli.terminal import say
@@ -48,18 +48,16 @@ _FUSE_DEVICE = Path("/dev/fuse")
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command, with one long option for every entry of the option table."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "mount",
-        help="mount UP42 storage",
-        formatter_class=Formatter,
-        description="Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the\n"
+        "mount UP42 storage",
+        "Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the\n"
         "mount answers. Account: as signed in by up42fs login, or UP42_USERNAME and\n"
         "UP42_PASSWORD, or --credentials FILE.",
-        epilog=examples(
-            "up42fs mount ~/up42",
-            "up42fs mount --foreground --log-level debug ~/up42",
-            "up42fs mount -o refresh=30,cache_size=50G ~/up42",
-        ),
+        "up42fs mount ~/up42",
+        "up42fs mount --foreground --log-level debug ~/up42",
+        "up42fs mount -o refresh=30,cache_size=50G ~/up42",
     )
     parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("-f", "--foreground", action="store_true", help="serve in this process")

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from up42fs.cli.terminal import say
 from up42fs.config import homes
@@ -33,10 +33,25 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of examples as they are."""
 
 
-def examples(*lines: str) -> str:
-    """The end of a command's help: examples, then a reference to the exit statuses."""
+def add_command(
+    commands: Subparsers[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    description: str,
+    *lines: str,
+    **more: Any,
+) -> argparse.ArgumentParser:
+    """Add a command: `words` describe it in lists of commands, `lines` are its examples."""
     shown = "\n".join(f"  {line}" for line in lines)
-    return f"examples:\n{shown}\n\nexit status: see up42fs --help"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=words,
+        description=description,
+        formatter_class=Formatter,
+        epilog=f"examples:\n{shown}\n\nexit status: see up42fs --help",
+        **more,
+    )
+    return parser
 
 
 def path_argument(text: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import chosen, need_status, read_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
@@ -20,18 +20,16 @@ _INTERVAL_S = 1.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "status",
-        help="what a mount holds, did and costs",
-        formatter_class=Formatter,
-        description="Show how mounts are: account, freshness, requests, bytes, caches, errors.\n"
+        "what a mount holds, did and costs",
+        "Show how mounts are: account, freshness, requests, bytes, caches, errors.\n"
         "In a terminal the picture moves until Ctrl-C. Without MOUNTPOINT: all mounts.\n"
         "Costs no request. For Prometheus there is MOUNTPOINT/.up42fs/metrics.",
-        epilog=examples(
-            "up42fs status",
-            "up42fs status --once ~/up42",
-            "up42fs status --json ~/up42 | jq .counters",
-        ),
+        "up42fs status",
+        "up42fs status --once ~/up42",
+        "up42fs status --json ~/up42 | jq .counters",
     )
     parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import MOST_CHANGES_BYTES, chosen, need_status, read_control
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
@@ -17,14 +17,15 @@ from up42fs.model.intentions import Metadata
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "undo",
-        help="take back edits of titles and tags",
-        formatter_class=Formatter,
-        description="Take back the latest edits made through a mount with -o rw, as\n"
+        "take back edits of titles and tags",
+        "Take back the latest edits made through a mount with -o rw, as\n"
         ".up42fs/changes has them; what one command changed is one edit. What others\n"
         "changed since stays, and a title that was changed again too.",
-        epilog=examples("up42fs undo ~/up42", "up42fs undo --dry-run ~/up42 3"),
+        "up42fs undo ~/up42",
+        "up42fs undo --dry-run ~/up42 3",
     )
     parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("count", nargs="?", type=_count, default=1, metavar="N", help="how many")

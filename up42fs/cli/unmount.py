@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from shlex import quote
 
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import read_status
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
@@ -23,12 +23,13 @@ _LOOK_S = 2.0
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "unmount",
-        help="take a mount away",
-        formatter_class=Formatter,
-        description="Unmount, and wait until the mount's process is gone.",
-        epilog=examples("up42fs unmount ~/up42", "up42fs unmount --lazy ~/up42"),
+        "take a mount away",
+        "Unmount, and wait until the mount's process is gone.",
+        "up42fs unmount ~/up42",
+        "up42fs unmount --lazy ~/up42",
     )
     parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(

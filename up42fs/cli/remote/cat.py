@@ -10,8 +10,8 @@ from up42fs.cli.options import Subparsers
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
-    add_command,
     add_paths,
+    add_remote_command,
     byte_range,
     each,
     run,
@@ -28,7 +28,7 @@ PIECE_BYTES = 1 << 20
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "cat",
         "write files of the storage to standard output, without a mount",

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import Subparsers, path_argument
-from up42fs.cli.remote.session import Failures, add_account, add_command, add_paths, each, run
+from up42fs.cli.remote.session import (
+    Failures,
+    add_account,
+    add_paths,
+    add_remote_command,
+    each,
+    run,
+)
 from up42fs.cli.terminal import make_console, say_json
 from up42fs.config.options import expand_home
 from up42fs.errors import IsADirectory, Up42fsError, UsageError
@@ -29,7 +36,7 @@ JOBS = 4
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "cp",
         "copy files of the storage to this machine, without a mount",

@@ -17,8 +17,8 @@ from up42fs.cli.remote.ls import GROUP
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
-    add_command,
     add_paths,
+    add_remote_command,
     each,
     entry_of,
     run,
@@ -38,7 +38,7 @@ _UNITS = {"c": 1, "": 512, "b": 512, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "find",
         "find files of the storage, without a mount",

@@ -9,8 +9,8 @@ from up42fs.cli.options import Subparsers
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
-    add_command,
     add_paths,
+    add_remote_command,
     each,
     entry_of,
     run,
@@ -26,7 +26,7 @@ _PREFIX = "user.up42."
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "info",
         "what UP42 knows of an order, an asset or a file, without a mount",

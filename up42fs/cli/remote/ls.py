@@ -10,8 +10,8 @@ from up42fs.cli.options import Subparsers
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
-    add_command,
     add_paths,
+    add_remote_command,
     each,
     entry_of,
     moment,
@@ -30,7 +30,7 @@ GROUP = 64
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "ls",
         "list directories of the storage, without a mount",

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import (
     ACCOUNT,
-    Formatter,
     Subparsers,
+    add_command,
     add_options,
-    examples,
     path_argument,
     settings_of,
 )
@@ -38,7 +37,7 @@ PATHS = (
 )
 
 
-def add_command(
+def add_remote_command(
     commands: Subparsers[argparse.ArgumentParser],
     name: str,
     words: str,
@@ -46,14 +45,8 @@ def add_command(
     *lines: str,
 ) -> argparse.ArgumentParser:
     """Add a command with the options for the account; `lines` are its examples."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=words,
-        formatter_class=Formatter,
-        description=f"{description} Needs no mount.\n{PATHS}",
-        epilog=examples(*lines),
-    )
-    return parser
+    description = f"{description} Needs no mount.\n{PATHS}"
+    return add_command(commands, name, words, description, *lines)
 
 
 def add_account(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,14 @@ import argparse
 from typing import TYPE_CHECKING
 
 from up42fs.cli.options import Subparsers
-from up42fs.cli.remote.session import Failures, add_account, add_command, add_paths, each, run
+from up42fs.cli.remote.session import (
+    Failures,
+    add_account,
+    add_paths,
+    add_remote_command,
+    each,
+    run,
+)
 from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError, NoAttribute, Up42fsError
 from up42fs.visible import visible
@@ -19,7 +26,7 @@ _LINK = "user.up42.download_url"
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = add_remote_command(
         commands,
         "url",
         "print presigned links to files, without a mount",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from up42fs.cli.options import Formatter, Subparsers, examples, path_argument
+from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import mount_of, need_status
 from up42fs.cli.terminal import say
 from up42fs.config.quantities import show_count
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "warm",
-        help="read files ahead of work, so that the cache has them",
-        formatter_class=Formatter,
-        description="Read files, or all files below directories, into the mount's cache.\n"
+        "read files ahead of work, so that the cache has them",
+        "Read files, or all files below directories, into the mount's cache.\n"
         "Stopped by Ctrl-C, it goes on from there when it is run again.",
-        epilog=examples(
-            "up42fs warm ~/up42/orders/Berlin",
-            "up42fs warm --estimate ~/up42/orders/Berlin",
-            "up42fs warm --overviews ~/up42/tags/basemap",
-            "up42fs warm --bbox 13.3,52.4,13.5,52.6 ~/up42/assets/scene",
-        ),
+        "up42fs warm ~/up42/orders/Berlin",
+        "up42fs warm --estimate ~/up42/orders/Berlin",
+        "up42fs warm --overviews ~/up42/tags/basemap",
+        "up42fs warm --bbox 13.3,52.4,13.5,52.6 ~/up42/assets/scene",
     )
     parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
     parser.add_argument(
