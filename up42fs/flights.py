@@ -42,10 +42,7 @@ class Flights(Generic[K, V]):
         self._flights: dict[K, _Flight[V]] = {}
 
     async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
-        """The answer of the flight under way, or of a new one that does `work`.
-
-        Raises the flight's `Up42fsError`; DeadlineExceeded if it took too long.
-        """
+        """The answer of the flight under way, or of a new one that does `work`."""
         flight = self._ensure(key, work)
         with awaiting(flight.trouble):
             await flight.landed.wait()

@@ -47,10 +47,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def redact(text: str) -> str:
-    """`text` without tokens, passwords and link signatures, cut after `MOST_CHARACTERS`.
-
-    Takes time in proportion to its length.
-    """
+    """`text` without secrets, cut after `MOST_CHARACTERS`; takes time linear in its length."""
     rest = len(text) - MOST_CHARACTERS
     is_cut = rest > 0
     text = text[:MOST_CHARACTERS]
@@ -170,10 +167,7 @@ class _LogFile(logging.FileHandler):
 
 
 def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
-    """Log to `log_file`, else to standard error; `form` is text or json.
-
-    Raises OSError if the file cannot be opened.
-    """
+    """Log to `log_file`, else to standard error, as text or json; raises OSError."""
     handler: logging.Handler
     if log_file is None:
         handler = logging.StreamHandler(sys.stderr)

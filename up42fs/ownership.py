@@ -48,10 +48,7 @@ def is_plain(found: os.stat_result) -> bool:
 
 
 def ensure_file(name: str, parent: int) -> None:
-    """Create a file in the directory `parent`, or check that the existing one is ours, mode 0600.
-
-    Raises OSError, and NotOurs if something else is there.
-    """
+    """Create a file in `parent`, or check that it is ours, mode 0600; raises OSError, NotOurs."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, 0o600, dir_fd=parent)

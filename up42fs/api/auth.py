@@ -110,11 +110,7 @@ class TokenSource:
         self._renew_not_before_s = -math.inf
 
     async def token(self, until_s: float = math.inf) -> str:
-        """Return a token that is valid now; raise by `until_s`, of trio's clock, at the latest.
-
-        Raises SignInFailed if the credentials are refused, otherwise the errors of
-        `ApiTransport.fetch`.
-        """
+        """Return a token that is valid now, or raise by `until_s`; SignInFailed if refused."""
         if (fresh := self._fresh()) is not None:
             return fresh
         # Callers without a fresh token queue here. The first one fetches, and the others get its

@@ -26,10 +26,7 @@ _BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.IGNORECASE)
 
 
 def explain(response: httpx.Response, document: Any) -> tuple[str | None, str]:
-    """Return (error code, UP42's message) of a response; `document` is its JSON value, or None.
-
-    The message is "" if the response has none.
-    """
+    """Return (error code, or None; UP42's message, or "") of a response with JSON `document`."""
     if isinstance(document, Mapping):
         return _explain_object(document)
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
@@ -39,10 +36,7 @@ def explain(response: httpx.Response, document: Any) -> tuple[str | None, str]:
 
 
 def inner_error(document: Mapping[str, Any]) -> int | None:
-    """Return the status in a legacy 200 (`{"data": null, "error": ...}`); None without an error.
-
-    200 stands for an error that names no status.
-    """
+    """Return the status of a legacy 200's error (200 if it names none); None without an error."""
     error = document.get("error")
     if not error or document.get("data") is not None or not document.keys() <= {"data", "error"}:
         return None

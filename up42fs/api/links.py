@@ -133,10 +133,7 @@ def asset_id_of_href(
 
 
 def signing_path(asset_id: str) -> str:
-    """Return the path below the API's address that signs a link to `asset_id`.
-
-    `asset_id` is a result of `asset_id_of_href`. Raises InvalidArgument if it cannot be an ID.
-    """
+    """Return the path that signs a link to a result of `asset_id_of_href`; InvalidArgument."""
     if asset_id.startswith("/") and _is_signable(asset_id):
         return asset_id + _SUFFIX
     return f"/v2/assets/{segment(asset_id)}{_SUFFIX}"

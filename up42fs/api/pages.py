@@ -135,11 +135,7 @@ def _total_pages(
 
 @dataclass(slots=True)
 class Memo:
-    """Facts learned from earlier readings of one listing, for the next one.
-
-    `twins` are IDs that the listing permanently has twice; `total` is the total of the last
-    reading, None if unknown.
-    """
+    """Facts from earlier readings: `twins`, IDs listed twice for good, and the last `total`."""
 
     twins: set[str] = field(default_factory=set)
     total: int | None = None

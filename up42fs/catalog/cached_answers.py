@@ -71,11 +71,7 @@ class StoredAnswers(Generic[K, V]):
 
 
 class Answers(Generic[K, V]):
-    """Answers by question; the least recently used is evicted first.
-
-    `weigh` returns the weight of an answer against the limit `most`; an answer heavier than `most`
-    is not cached.
-    """
+    """Answers by question, LRU by their weights; one heavier than `most` is not cached."""
 
     def __init__(
         self,
@@ -88,10 +84,7 @@ class Answers(Generic[K, V]):
         keeper: StoredAnswers[K, V] | None = None,
         shows_stale: bool = True,
     ) -> None:
-        """Without `shows_stale` a caller waits for the refresh of a stale answer.
-
-        If that fails, it is shown after all.
-        """
+        """Without `shows_stale` a stale answer is shown only if its refresh fails."""
         self._shows_stale = shows_stale
         self._flights = flights
         self._ask = ask

@@ -88,10 +88,7 @@ class Collections:
         return tuple(item for item in items if item.collection_id == collection_id)
 
     async def items_of_asset(self, asset_id: str) -> tuple[StacItem, ...]:
-        """The items of the collections that came from an asset: a `Fallback` for `Items`.
-
-        Only as current as `all` and `items` are; raises an `Up42fsError`.
-        """
+        """The items of collections that came from an asset; as current as `all` and `items`."""
         found: list[StacItem] = []
         for collection in await self.all():
             if collection.asset_id == asset_id:

@@ -93,10 +93,7 @@ class Items:
         )
 
     async def of_asset(self, asset: Asset) -> tuple[StacItem, ...]:
-        """All items of `asset`, oldest first; from memory if that is known to be valid.
-
-        Raises an `Up42fsError` if nothing is known and the search fails.
-        """
+        """All items of `asset`, oldest first, from memory if valid; raises an `Up42fsError`."""
         await self.recall([asset])
         answer = self._valid(asset)
         if answer is not None and not self._is_due(asset, answer):
@@ -166,10 +163,7 @@ class Items:
             self._shelve(asked[asset_id], _Known(in_order(items), None, asked_at_s))
 
     async def learn(self, assets: Iterable[Asset]) -> None:
-        """Learn the items of all `assets` (a page of them) by one search, if several are unknown.
-
-        Raises an `Up42fsError`; known items stay.
-        """
+        """Learn the items of a page of `assets` by one search, if several are unknown."""
         assets = tuple(assets)
         await self.recall(assets)
         unknown = [asset for asset in assets if self._valid(asset) is None]
@@ -188,10 +182,7 @@ class Items:
         return None if answer is None else answer.items
 
     def remember(self, items: Iterable[StacItem]) -> None:
-        """Cache items that were learned elsewhere.
-
-        They must be all the items of every asset they name: they replace the known ones.
-        """
+        """Cache items learned elsewhere, which must be all the items of every asset they name."""
         by_asset: dict[str, list[StacItem]] = {}
         for item in items:
             if item.asset_id is not None:

@@ -140,10 +140,7 @@ def _only_a_full_pass_can_tell() -> Page[Any]:
 
 
 class StacListing(Generic[Row]):
-    """Assets or orders made from STAC, by `part_of`; every method raises an `Up42fsError`.
-
-    With `reads_items` each hundred collections cost one more request.
-    """
+    """Assets or orders made from STAC by `part_of`; `reads_items` costs a request per hundred."""
 
     def __init__(
         self, client: Client, part_of: Callable[[Scenes], Row | None], *, reads_items: bool

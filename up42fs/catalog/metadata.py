@@ -42,10 +42,7 @@ class AssetMetadata:
     is_stac: Callable[[], bool]
 
     async def read(self, asset_id: str) -> Fresh:
-        """The asset as it is now; raises an `Up42fsError`.
-
-        In STAC that is its items and collections: two requests for one item.
-        """
+        """The asset as it is now; in STAC its items and collections: two requests for one item."""
         if self.is_stac():
             return await self._read_items(asset_id, None)
         return _listed(await self.client.asset(asset_id))

@@ -25,10 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
-    """The items of an asset as they were at `updated_at`, and their known file sizes, bytes by ID.
-
-    The items are without their documents.
-    """
+    """An asset's items at `updated_at`, without documents, and known file sizes, bytes by ID."""
 
     items: tuple[StacItem, ...]
     updated_at: datetime

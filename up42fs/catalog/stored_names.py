@@ -27,10 +27,7 @@ _ITEMS = "SELECT items FROM item WHERE asset_id = ?"
 
 
 class KnownName(NamedTuple):
-    """The place of a file: its order, the directory of its delivery below it, and its own name.
-
-    `order` and `delivery` are None if there is none, or if it is unknown.
-    """
+    """A file's place: its order, its delivery's directory (None if unknown), and its own name."""
 
     order: str | None
     delivery: str | None

@@ -228,10 +228,7 @@ class Sync:
         self._wanted.set()
 
     def refresh_soon(self) -> None:
-        """Refresh at once, or `ASKED_PAUSE_S` after the last refresh requested here.
-
-        No request is lost: those during the pause are served when it ends.
-        """
+        """Refresh at once, or `ASKED_PAUSE_S` after the last one requested here; none is lost."""
         now_s = trio.current_time()
         if now_s >= self._asked_not_before_s:
             self._asked_not_before_s = now_s + ASKED_PAUSE_S

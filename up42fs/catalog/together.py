@@ -54,10 +54,7 @@ class Together:
         return bool(self._forms)
 
     async def search(self, asset_ids: Sequence[str]) -> dict[str, list[StacItem]]:
-        """The items of these assets by asset ID; assets without items are missing.
-
-        Raises InvalidArgument if UP42 accepts no form of the search, and the errors of the client.
-        """
+        """Items by asset ID, for assets that have some; InvalidArgument if no form is accepted."""
         while self._forms:
             try:
                 found = await self._ask(self._forms[0][1], asset_ids)

@@ -30,10 +30,7 @@ class Totals:
     _ignored_until: int = 0
 
     def is_explained(self, total: int | None, known: int, refresh: int) -> bool:
-        """Whether refresh number `refresh`, with `known` rows, needs no full pass.
-
-        A negative total means that the listing has to be read whole.
-        """
+        """Whether a refresh with `known` rows needs no full pass; a negative total always does."""
         if total is None:
             return True
         if total < 0:
@@ -52,10 +49,7 @@ class Totals:
             self.uncounted = total - known
 
     def acted_on(self, refresh: int, *, found: bool) -> None:
-        """Note that refresh number `refresh` read all because of its total; `found`: rows changed.
-
-        A changed row is one that is gone or was not known.
-        """
+        """Note that a refresh read all because of its total; `found`: rows came or went."""
         self._in_vain = 0 if found else self._in_vain + 1
         if self._in_vain > 1:
             # One fruitless read may have explained a difference that will stay.

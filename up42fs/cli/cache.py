@@ -237,10 +237,7 @@ def _unpin(options: argparse.Namespace) -> int:
 
 
 def _places(options: argparse.Namespace) -> list[_Place]:
-    """Return the cached files of paths in mounts; a directory stands for all files below it.
-
-    Raises an `Up42fsError` for a path without delivered files.
-    """
+    """The cached files of paths in mounts, all below directories; raises if there are none."""
     from up42fs.cli.warm.plan import files
     from up42fs.store.disk.cached_files import path_of
 

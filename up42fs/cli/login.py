@@ -78,10 +78,7 @@ def login(options: argparse.Namespace) -> int:
 
 
 def logout(options: argparse.Namespace) -> int:
-    """Delete the stored account; return 0, or 1 if its password could not be removed.
-
-    Raises ConfigurationError if no account is stored.
-    """
+    """Delete the stored account; return 0, or 1 if its password could not be removed."""
     logins = Logins(default_path(os.environ))
     places = [login.place for login in logins.all()] if options.all else [_place(options, logins)]
     removed = [gone for place in places if (gone := logins.remove(place)) is not None]

@@ -43,10 +43,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def here() -> int | None:
-    """Open the current directory; return a descriptor, or None if it cannot be entered again.
-
-    That happens in another user's directory under `sudo -u`, and in a mount whose process died.
-    """
+    """Open the current directory; None where it cannot be entered again, as under `sudo -u`."""
     try:
         fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

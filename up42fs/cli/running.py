@@ -50,10 +50,7 @@ def within(look: Callable[[], T], timeout_s: float = ANSWER_TIMEOUT_S) -> T | No
 
 
 def read_status(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Mapping[str, Any] | None:
-    """Read the mount's status document; None if it does not answer in time (dead or frozen).
-
-    The user who mounted wrote it: its members have the right types, but its values are not trusted.
-    """
+    """Read a mount's status, typed but not to be trusted; None without an answer in time."""
     return within(
         lambda: foreign.status(json.loads(read_control(mountpoint, STATUS, MOST_STATUS_BYTES))),
         timeout_s,

@@ -45,10 +45,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
-    """Unmount and wait for the process behind it.
-
-    Raises ConfigurationError if no up42fs mount is there, Unavailable if it is busy.
-    """
+    """Unmount, and wait for the process; raises Unavailable if busy, or ConfigurationError."""
     mount = mount_at(mountpoint)
     if mount is None or mount.fstype != FSTYPE:
         raise ConfigurationError(f"{mountpoint} is not an up42fs mount")

@@ -131,10 +131,7 @@ class Logins:
         )
 
     def add(self, settings: Settings, *, use_keyring: bool = True) -> StoredLogin:
-        """Keep the account of `settings` in place of its server's former one.
-
-        Raises OSError if the file cannot be written.
-        """
+        """Keep the account in place of its server's former one; raises OSError."""
         assert settings.username
         assert settings.password
         login = Login(settings.username, settings.region, settings.api_url, settings.auth_url)

@@ -26,11 +26,7 @@ _PLACES = ("region", "api_url", "auth_url")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of a mount.
-
-    `memory` is in MiB, `read_ahead` in KiB, other sizes are in bytes, times in seconds; `umask` is
-    an integer.
-    """
+    """All settings: `memory` in MiB, `read_ahead` in KiB, other sizes in bytes, times in s."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -159,10 +155,7 @@ def resolve(
     file: Mapping[str, str],
     login: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Merge the sources by precedence and read the values; raises ConfigurationError.
-
-    `login` has the servers of the signed-in account, used if no source names a server.
-    """
+    """Merge the sources by precedence; the servers of `login` count if no source names one."""
     environment = {o.name: environ[o.env] for o in OPTIONS if o.env and environ.get(o.env)}
     layers = [("--", arguments), ("-o ", mount_options), ("$", environment), ("", file)]
     if login and not any(name in layer for _, layer in layers for name in _PLACES):

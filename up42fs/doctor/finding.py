@@ -24,10 +24,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `cure` is one line too, empty if nothing is wrong.
-
-    `names` are the names of the account's files in the line.
-    """
+    """One line of the report, its `cure` (empty if all is well), and the files' `names` in it."""
 
     check: str
     level: Severity

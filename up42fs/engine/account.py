@@ -51,10 +51,7 @@ class Connection:
     metrics: Metrics
 
     async def preflight(self, limit_s: float = PREFLIGHT_S) -> bool:
-        """Sign in and make one request; return whether the storage is not empty.
-
-        Raises an `Up42fsError` if that takes longer than `limit_s` seconds.
-        """
+        """Sign in and make one request within `limit_s`; return whether there is anything."""
         late = (
             f"no answer from {self.settings.auth} and {self.settings.api} within "
             f"{limit_s:.0f} s; check the network, HTTPS_PROXY and UP42_REGION"

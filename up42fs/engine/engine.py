@@ -93,10 +93,7 @@ class Engine(Paths):
         *,
         on_demand: bool = False,
     ) -> None:
-        """Build the engine; call `open` instead. Blocks if sidecars are on: locks their directory.
-
-        Raises ConfigurationError if sidecars are on and their directory cannot be used.
-        """
+        """Build the engine; call `open` instead. For sidecars it blocks or raises an error."""
         settings = self.settings = connection.settings
         self.metrics = metrics = connection.metrics
         self._nursery = nursery

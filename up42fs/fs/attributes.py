@@ -86,10 +86,7 @@ class NodeAttributes:
                 return {}
 
     async def get(self, node: Node, name: str) -> bytes:
-        """Return an attribute's value; raises NoAttribute. Only unlisted ones may cost a request.
-
-        If that request fails, raises an `Up42fsError`.
-        """
+        """An attribute's value; raises NoAttribute. Only unlisted ones may cost a request."""
         known = self.known(node)
         if name in known:
             # A twin that was left out of the list can still be read by name.

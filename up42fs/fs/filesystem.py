@@ -176,10 +176,7 @@ class Filesystem:
             self.tree.versions.forget(inode)
 
     async def getattr(self, inode: int) -> Attributes:
-        """Return the attributes of an inode the kernel holds; raises VersionChanged if it is gone.
-
-        An unknown size is learned now: two requests, or an `Up42fsError`.
-        """
+        """Attributes of an inode; learns an unknown size. VersionChanged if it is gone."""
         node = self._node(inode)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
@@ -340,10 +337,7 @@ class Filesystem:
     # extended attributes -------------------------------------------------------------------
 
     async def getxattr(self, inode: int, name: str, *, is_trusted: bool = True) -> bytes:
-        """Return an attribute's value; raises NoAttribute. Only unlisted ones may send a request.
-
-        Raises NotShared if an untrusted user may not read it.
-        """
+        """Return an attribute's value; raises NoAttribute, or NotShared for untrusted users."""
         if not name.startswith("user."):
             raise NoAttribute(name)
         node = self._node(inode)
@@ -398,11 +392,7 @@ class Filesystem:
         return stale
 
     def learn_size(self, object_id: str, size: int | None) -> list[Invalidation]:
-        """Take over another version that the object store serves, of `size` bytes.
-
-        With `size` None, because the store did not report one, only the kernel's pages are given
-        up.
-        """
+        """Take over another version of `size` bytes; if None, only give up the kernel's pages."""
         stale = self._moved(self.tree.versions.doubt(object_id))
         stale += self._outdated_members(member_ids.asset_id_of(object_id))
         if size is None or member_ids.is_member_id(object_id):

@@ -63,10 +63,7 @@ class Writing:
     async def change(
         self, inode: int, *, size: int | None, times_ns: tuple[int, int] | None
     ) -> bool:
-        """Resize a sidecar or set its times; False if the inode is not a sidecar's.
-
-        Modes and owners of sidecars are the mount's: setting them has no effect.
-        """
+        """Resize a sidecar or set its times; False for others. Modes and owners are the mount's."""
         node = self._sidecar(inode)
         if node is None:
             return False

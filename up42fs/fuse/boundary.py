@@ -92,9 +92,8 @@ def boundary(
 ) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
     """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
 
-    The handler's object counts the errors in its `metrics`.
     None for a handler that awaits nothing: it needs no deadline. `name` is FUSE's name of the call,
-    for the log; None if the handler has that name.
+    for the log; None if the handler has that name. Its object counts the errors in its `metrics`.
     """
 
     def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:

@@ -20,10 +20,7 @@ _HEAD_BYTES = 512
 
 
 def program_of(thread_id: int) -> str:
-    """Name of the program that the thread belongs to, as the kernel stores it (15 bytes).
-
-    `?` if the thread is gone, or not visible from here (a container's).
-    """
+    """Name of the program that the thread belongs to, at most 15 bytes; `?` if it is invisible."""
     if thread_id <= 0:
         return UNKNOWN
     try:

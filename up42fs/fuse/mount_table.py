@@ -24,10 +24,7 @@ _OWNER = re.compile(r"(?:^|,)user_id=(\d{1,10})(?:,|$)")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the table; `device` is `major:minor`.
-
-    `owner` is the ID of the user who mounted, which the kernel reports for FUSE mounts.
-    """
+    """One line of the table; `device` is `major:minor`, `owner` the ID of the user who mounted."""
 
     mountpoint: str
     device: str
@@ -70,10 +67,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def mount_at(mountpoint: str | Path) -> Mount | None:
-    """The topmost mount exactly at `mountpoint` (an absolute, resolved path), or None.
-
-    A trigger mount of an automounter does not count.
-    """
+    """The topmost mount at the resolved path `mountpoint`, triggers of automounters apart."""
     wanted = str(mountpoint)
     found = [m for m in _table() if m.mountpoint == wanted and m.fstype != AUTOFS]
     return found[-1] if found else None

@@ -291,10 +291,7 @@ class Names(_Records):
     """The reply to READDIR."""
 
     def add(self, entry: str, inode: int, mode: int, after: int) -> bool:
-        """Add an entry by name and type; False if there is no room for it.
-
-        `after` is the offset at which the next entry is requested.
-        """
+        """Add an entry by name and type; `after` is the next one's offset. False without room."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENT.size + length + -length % 8

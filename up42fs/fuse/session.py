@@ -201,10 +201,7 @@ class Session:
     async def serve(
         self, *, task_status: trio.TaskStatus[Mount | None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve requests until unmounted or stopped; reports the mount once it answers.
-
-        Reports None if it was stopped before.
-        """
+        """Serve to the end; reports the mount once it answers, None if stopped before."""
         if self._server is not None and not await self._answers(task_status, FIRST_TIMEOUT_S):
             self._mount_anew()
         if not self._has_ended and not await self._answers(task_status, READY_TIMEOUT_S):
@@ -235,10 +232,7 @@ class Session:
         return self._has_ended
 
     def stop(self, *, leave: bool = False) -> None:
-        """Stop serving; leaving `mounted` then unmounts.
-
-        With `leave` the mount stays, and fails with ENOTCONN.
-        """
+        """Stop serving; `mounted` then unmounts, or with `leave` leaves ENOTCONN."""
         self._is_to_stay = leave
         self._stopping.set()
 
@@ -250,10 +244,7 @@ class Session:
             take_away(self._mountpoint)
 
     def vary_read_ahead(self, mount: Mount, wide_kib: int) -> int:
-        """Make the kernel read ahead `wide_kib`, but less in files that are read in pieces.
-
-        Returns the read-ahead of those, in KiB.
-        """
+        """Read ahead `wide_kib`, less in files read in pieces; return those KiB."""
         if self._read_ahead is not None:
             self._read_ahead.close()
         self._read_ahead = self._handlers.read_ahead = ReadAhead(mount, wide_kib)

@@ -102,10 +102,7 @@ def parse_title(text: str) -> str | None:
 
 
 def parse_tags(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """Parse tags separated by commas, without blanks around them; raises InvalidArgument.
-
-    Tags in `known` are accepted whatever they contain, even a comma.
-    """
+    """Parse tags separated by commas; `known` ones may hold anything. Raises InvalidArgument."""
     known = frozenset(known)
     found: dict[str, None] = {}
     for part in _split(text, sorted((tag for tag in known if "," in tag), key=len, reverse=True)):

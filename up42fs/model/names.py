@@ -183,10 +183,7 @@ def is_name_of(name: str, wish: str, id_: str) -> bool:
 
 
 def assign(entries: Iterable[NameWish], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Unique names for the entries of one directory: ID to name, oldest first.
-
-    `taken` are names of other entries of the directory. IDs must be distinct.
-    """
+    """Unique names by ID for the entries of a directory, oldest first; others are `taken`."""
     names: dict[str, str] = {}
     used = set(taken)
     for entry in sorted(entries, key=lambda entry: entry.age):
@@ -203,10 +200,7 @@ def files_name(stem: str) -> str:
 def free_name(
     wish: str, id_: str, used: Container[str], refused: MutableSet[str] | None = None
 ) -> str:
-    """`wish`, or the first name made of it and the ID that is not `used`.
-
-    Names that were tried and not free are added to `refused`.
-    """
+    """`wish`, or the first name of it and the ID not in `used`; those tried go to `refused`."""
     for name in _names_wanted(wish, id_):
         if name not in used:
             return name

@@ -53,10 +53,7 @@ def seclude() -> None:
 
 
 async def watch_sleep(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:
-    """Call `on_wake` each time that the machine slept, or this process was stopped for long.
-
-    `now_s` must advance while the machine sleeps.
-    """
+    """Call `on_wake` after each sleep of the machine, by a clock that advances meanwhile."""
     while True:
         before_s = now_s()
         await trio.sleep(TICK_S)

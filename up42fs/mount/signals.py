@@ -68,7 +68,7 @@ def _act(
         case signal.SIGHUP:
             on_refresh()
         case signal.SIGUSR1:
-            _tasks.info("where each waits:\n%s", "\n".join(task_tree()))
+            _tasks.info("where each waits:\n%s", "\n".join(task_lister()()))
         case signal.SIGUSR2:
             log.warning("logging from %s on", logs.toggle_debug())
         case _:
@@ -76,7 +76,7 @@ def _act(
 
 
 def task_lister() -> Callable[[], list[str]]:
-    """What lists the tasks of this loop later, from any thread."""
+    """A function that lists the tasks of this loop, and where each waits, from any thread."""
     root = trio.lowlevel.current_root_task()
 
     def tasks() -> list[str]:
@@ -86,13 +86,6 @@ def task_lister() -> Callable[[], list[str]]:
             return ["(they change while they are listed)"]
 
     return tasks
-
-
-def task_tree() -> Iterator[str]:
-    """Yield every task of this loop, indented by its nursery's depth, and where it waits."""
-    root = trio.lowlevel.current_root_task()
-    if root is not None:
-        yield from _lines(root, 0)
 
 
 def _lines(task: trio.lowlevel.Task, depth: int) -> Iterator[str]:

@@ -140,10 +140,7 @@ def pack(rows: Iterable[Row]) -> bytes:
 
 
 def unpack(packed: bytes, separator: str) -> Columns:
-    """The columns of `pack`; raises ValueError, TypeError or LookupError for anything else.
-
-    `separator` separates the tags of one asset.
-    """
+    """The columns of `pack`, with tags split at `separator`; raises ValueError and the like."""
     body = memoryview(packed)[_CRC_BYTES:]
     if zlib.crc32(body) != int.from_bytes(packed[:_CRC_BYTES], "little"):
         raise ValueError("the packed assets are damaged")

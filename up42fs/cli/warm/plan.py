@@ -54,11 +54,7 @@ def files(paths: Iterable[str], *, is_map: bool = False, box: Box | None = None)
 
 
 def _below(directory: Path, box: Box | None) -> Iterator[tuple[int, Path]]:
-    """Yield files with their inodes.
-
-    Files are not stat'ed, since their sizes may cost requests; only directories' attributes are
-    read.
-    """
+    """Yield files with their inodes, without a stat of the files, which may cost requests."""
     if box is not None and not _touches(directory, box):
         return
     with os.scandir(directory) as found:
@@ -82,10 +78,7 @@ def _is_stored(path: Path) -> bool:
 
 
 def planner(overviews: bool, box: Box | None) -> Callable[[Path], Job | None]:
-    """Return the function that plans a file: all of it, or a map's bytes.
-
-    Raises ConfigurationError if the box needs a package that is missing.
-    """
+    """Return the function that plans a file: all of it, or a map's bytes (a box needs rasterio)."""
     if not overviews and box is None:
         return whole
     if box is not None:

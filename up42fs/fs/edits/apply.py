@@ -127,10 +127,7 @@ class Edits:
         return {"made": len(self.journal.changes), "failed": dict(self._failures)}
 
     async def _run(self, wanted: Mapping[str, Edit], operation: Operation) -> None:
-        """Edit every asset, whether others fail or not.
-
-        If any failed, raises the first error, with the number of assets that were edited.
-        """
+        """Edit every asset, whether others fail; raises the first error, with the number done."""
         done: list[str] = []
         errors: list[Up42fsError] = []
         limiter = trio.CapacityLimiter(PARALLEL)

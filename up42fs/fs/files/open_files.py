@@ -198,10 +198,7 @@ class OpenFiles:
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
     def open_rendered(self, content: bytes, inode: int, for_pages: Callable[[], bytes]) -> Opened:
-        """Open a document as it is now; the kernel keeps none of it but for mappings.
-
-        `for_pages` makes what these show, which everybody may see.
-        """
+        """Open a document; the kernel keeps of it only what `for_pages` makes, for mappings."""
         pages = self._pages.setdefault(inode, _Pages(for_pages))
         pages.handles += 1
         handle = self._open.add(_Document(content, inode, pages))

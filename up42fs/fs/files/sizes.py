@@ -119,10 +119,7 @@ class Sizes:
             self._registry.learn_size(node.id, size)
 
     def stamp(self, node: Node) -> str | None:
-        """A mark that changes whenever the file's bytes may have changed.
-
-        It is the time of UP42's last update of the asset or item.
-        """
+        """A mark that changes whenever the bytes may have: the time of UP42's last update."""
         if node.kind is Kind.ASSET:
             return self._index.bytes_time(self._index.assets[node.id]).isoformat()
         if node.kind is Kind.MEMBER:

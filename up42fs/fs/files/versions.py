@@ -181,10 +181,7 @@ class Versions:
         return self._sizes.get(self._inodes.number(node)) if self._sizes else None
 
     def older(self, inode: int, now: Attributes) -> Attributes:
-        """Attributes of an inode whose node has a newer one: with its own size.
-
-        Raises OtherVersion if it is not open: paths must not resolve to it any more.
-        """
+        """Attributes of an inode whose node has a newer one, if open; else raises OtherVersion."""
         size = self._sizes.get(inode)
         if size is None:
             raise OtherVersion("a newer version of it has another inode")

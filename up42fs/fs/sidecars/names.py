@@ -86,10 +86,7 @@ def readings(name: str) -> Iterator[SidecarName]:
 
 
 def kept_name(owner: str, tag: Tag) -> str | None:
-    """The name of the file that stores the sidecar of the image with the ID `owner`.
-
-    None for an ID that cannot be part of a file name.
-    """
+    """The file name of the sidecar of the image `owner`; None if the ID cannot be part of one."""
     return f"{owner}{tag}" if _ID.fullmatch(owner) else None
 
 
