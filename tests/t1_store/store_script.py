@@ -16,6 +16,7 @@ from up42fs.net.retry import FailureKind
 from up42fs.store.disk.cache import Runner, in_thread
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.transport import CurlTransport
+from up42fs.store.members.inflate.inflaters import to_its_end
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
@@ -216,5 +217,6 @@ def bench(
         clock=trio.current_time,
         chance=random.Random(7),
         run_disk=run_disk,
+        run_unpacking=inline if run_disk is inline else to_its_end,
     )
     return Bench(script, files, metrics, versions)

@@ -34,8 +34,9 @@ class State:
     """A state from which inflating may go on. Offsets `in_at` and `data_at` are the archive's.
 
     `bits` of `last`, the byte before `in_at`, are unread. `crc32` is that of all output before the
-    point. `checks` are those of the pieces of `piece_bytes` between `after` and the point; `after`
-    is the offset of the point before, or 0. Without `checks` that output cannot be checked.
+    point; None if it is not known, and such a point has no slot. `checks` are those of the pieces
+    of `piece_bytes` between `after` and the point; `after` is the offset of the point before, or 0.
+    Without `checks` that output cannot be checked.
     """
 
     out_at: int
@@ -44,7 +45,7 @@ class State:
     bits: int = 0
     last: int = 0
     window: bytes = b""
-    crc32: int = 0
+    crc32: int | None = 0
     after: int = 0
     piece_bytes: int = PIECE_BYTES
     checks: tuple[int, ...] = ()
@@ -65,7 +66,7 @@ def encode(point: State) -> bytes:
     checks = point.checks if len(point.checks) <= _MOST_PIECES else ()
     head = _SLOT.pack(
         _MAGIC, point.out_at, point.in_at, point.data_at, point.bits, point.last,
-        len(checks), point.crc32, point.piece_bytes, point.out_at - point.after,
+        len(checks), point.crc32 or 0, point.piece_bytes, point.out_at - point.after,
         len(point.window),
     )  # fmt: skip
     text = head + struct.pack(f"<{len(checks)}I", *checks)
@@ -159,7 +160,7 @@ class States:
 
 
 def choose(at: int, running: Sequence[int], point_at: int | None, span: int) -> int | None:
-    """Where the bytes from offset `at` on come from: the offset of a run, or of a point.
+    """The start from which the bytes from offset `at` on come: the offset of a run, or of a point.
 
     `running` are the offsets that runs have reached, `point_at` is that of the last point before
     `at`. A run that is less than a span behind is better than another start, and so is any run if

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -49,12 +49,14 @@ from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
 from up42fs.store.members.archives import Archives, holder, outermost
 from up42fs.store.members.extent import Extent, Origin, is_of
+from up42fs.store.members.inflate.inflaters import Inflaters, Progress, to_its_end
 from up42fs.store.members.open_member import OpenMember, OpenSparse, cached_bytes_of
+from up42fs.store.members.packed import PackedMembers, read_through, size_of
 from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
-from up42fs.types import ByteRange, SignedUrl, Signer, Version
+from up42fs.types import ByteRange, Bytes, SignedUrl, Signer, Version
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class FileStore:
         clock: Callable[[], float] = boottime_s,
         chance: random.Random | None = None,
         run_disk: Runner = in_thread,
+        run_unpacking: Runner = to_its_end,
     ) -> None:
         self._nursery = nursery
         self._settings = settings
@@ -121,6 +124,14 @@ class FileStore:
         self._windows = Windows(settings.parts_bytes // 2)
         self._archives = Archives(self._fetcher_of)
         self._insights = Insights(INSIGHT_BYTES)
+        self._inflaters = Inflaters(
+            nursery, cache=self._cache, buffers=self._buffers, disk=self._disk, run_part=_run,
+            run=run_unpacking,
+        )  # fmt: skip
+        self._packed = PackedMembers(
+            self._inflaters, self._archives, tallies=self._tallies, windows=self._windows,
+            insights=self._insights, on_damaged=self.forget,
+        )  # fmt: skip
         self._prefetches = Prefetches(
             nursery, self, self._fetcher_of, self._archives, self._tallies
         )
@@ -167,10 +178,8 @@ class FileStore:
             fetcher.handles += 1
             insight = view.opened()
         else:
-            if extent is not None:
-                raise Unavailable(f"{name}: packed members cannot be read yet")
             self._forget_unpinned(object_id)
-            fetcher = self.fetcher(object_id, size, name, stamp)
+            fetcher = self.fetcher(object_id, size, name, stamp, extent)
             insight = fetcher.opened()
         if expected is not None:
             fetcher.source.pin.assume(expected)
@@ -213,20 +222,51 @@ class FileStore:
         """The version that is pinned of an object; None before its first answer."""
         return self._known_version(object_id)
 
+    async def read_through(self, origin: Origin, feed: Callable[[Bytes], Awaitable[None]]) -> int:
+        """Pass the unpacked stream of a compressed tar on to `feed` in order; return its size.
+
+        Its bytes are cached on the way. Raises an `Up42fsError`.
+        """
+        assert origin.extent is not None, "it is a member"
+        fetcher = self._fetcher_of(origin)
+
+        def opened() -> OpenFile:
+            return self.open(
+                origin.object_id, size=fetcher.size, name=origin.name, stamp=origin.stamp,
+                reading=Reading.WHOLE, expected=origin.version, extent=origin.extent,
+            )  # fmt: skip
+
+        return await read_through(opened, fetcher, feed)
+
+    def inflating(self) -> list[Progress]:
+        """How far packed members are inflated, those first that are being inflated."""
+        return list(self._inflaters.progress())
+
     def fetcher(
         self,
         object_id: str,
-        size: int,
+        size: int | None,
         name: str,
         stamp: str | None,
+        extent: Extent | None = None,
     ) -> Fetcher:
-        """Return the fetcher of an object of `size` bytes; for the store's own parts."""
+        """Return the fetcher of an object of `size` bytes; for the store's own parts.
+
+        With an `extent` it is a packed member; its size is None if it is a stream.
+        """
+        stated, size = size, size_of(extent, size) if extent is not None else size
+        assert size is not None, "only that of a stream may be unknown"
         fetcher = self._fetchers.get(object_id)
         if fetcher is None or fetcher.size != size or fetcher.source.doubts(stamp):
             self._drop(object_id)
-            network = self._source(object_id, name, size)
-            source = ObjectSource(network, self._disk, object_id, stamp)
-            fetcher = self._fetchers[object_id] = self._new(object_id, source, size)
+            if extent is None:
+                network = self._source(object_id, name, size)
+                source = ObjectSource(network, self._disk, object_id, stamp)
+            else:
+                source = self._packed.source(object_id, extent, size=stated, name=name, stamp=stamp)
+            is_packed = extent is not None
+            fetcher = self._new(object_id, source, size, is_packed=is_packed)
+            self._fetchers[object_id] = fetcher
         fetcher.source.stamp = stamp
         self._fetchers.move_to_end(object_id)
         return fetcher
@@ -383,6 +423,8 @@ class FileStore:
         return {
             "fetches_ahead": len(self._prefetches),
             "insight_bytes": self._insights.held_bytes,
+            "inflating": self._inflaters.running,
+            "inflaters_resting": self._inflaters.resting,
             "leases": len(self._leases),
             "memory_bytes": self._cache.used_bytes,
             "memory_limit_bytes": self._settings.parts_bytes,
@@ -399,6 +441,7 @@ class FileStore:
         """End every fetch and read; the store cannot be used afterwards."""
         self._is_closed = True
         self._prefetches.cancel_all()
+        self._inflaters.close()
         for fetcher in list(self._live):
             fetcher.stop(Unavailable("the mount is being unmounted"))
         if self._disk is not None:
@@ -412,11 +455,11 @@ class FileStore:
 
     def _fetcher_of(self, origin: Origin) -> Fetcher:
         """The fetcher of an archive that is not itself a stored member."""
-        known = self._known_version(origin.object_id)
+        known = self._known_version(origin.object_id) if origin.extent is None else None
         size = origin.size if origin.size is not None else known.size if known else None
-        if size is None:
+        if size is None and origin.extent is None:
             raise Unavailable(f"{origin.name}: its size is not known yet; try again")
-        fetcher = self.fetcher(origin.object_id, size, origin.name, origin.stamp)
+        fetcher = self.fetcher(origin.object_id, size, origin.name, origin.stamp, origin.extent)
         version = origin.version
         if version is not None and version.tells_apart and not fetcher.source.pin.assume(version):
             raise fetcher.source.error(VersionChanged, "its table is that of another version")
@@ -483,7 +526,9 @@ class FileStore:
         else:
             self._drop(object_id)
 
-    def _new(self, object_id: str, source: ObjectSource, size: int) -> Fetcher:
+    def _new(
+        self, object_id: str, source: ObjectSource, size: int, *, is_packed: bool = False
+    ) -> Fetcher:
         self._prune()
 
         def changed(fetcher: Fetcher, version: Version | None) -> None:
@@ -499,11 +544,13 @@ class FileStore:
         fetcher = Fetcher(
             size,
             source,
-            slots=self._slots,
+            slots=self._inflaters.slots if is_packed else self._slots,
             cache=self._cache,
             buffers=self._buffers,
             tally=self._tallies.of(object_id),
-            read_deadline_s=self._settings.read_deadline_s,
+            read_deadline_s=(
+                self._inflaters.longest_s if is_packed else self._settings.read_deadline_s
+            ),
             on_changed=changed,
         )
         self._live.add(fetcher)

@@ -25,13 +25,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import trio
 
 from up42fs import supervise
 from up42fs.metrics import Metrics
 from up42fs.ranges import intersect
+from up42fs.store.disk import locks
 from up42fs.store.disk.cached_files import CacheRoom, Use
 from up42fs.store.disk.files import CellFiles, Survey, Wanted
 from up42fs.store.disk.format import Label, is_cacheable
@@ -69,6 +70,25 @@ Runner = Callable[[Callable[[], Any], trio.CapacityLimiter], Awaitable[Any]]
 async def in_thread(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     """Run `job` in a worker thread; cancellation abandons it there."""
     return await trio.to_thread.run_sync(job, limiter=limiter, abandon_on_cancel=True)
+
+
+class _Taken(NamedTuple):
+    """What an attempt to lock made: a descriptor, or None."""
+
+    number: int | None
+
+
+class Lock:
+    """A lock that other mounts see, until it is released."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave: Callable[[], None] | None = leave
+
+    def release(self) -> None:
+        """Give it back, once."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
 
 class DiskCache:
@@ -170,6 +190,26 @@ class DiskCache:
         if loaded:
             self._metrics.count("store.disk_hits_bytes", loaded)
         return loaded
+
+    async def lock(self, object_id: str) -> Lock | None:
+        """Lock an object against other mounts; None if one of them has locked it.
+
+        Release the lock, also when the task is cancelled.
+        """
+        root = self._files.root
+        fd = await self._load(lambda: _Taken(locks.take(root, object_id)))
+        if fd is None:
+            return Lock(lambda: None)  # the cache is off, or fails: nothing is shared
+        if fd.number is None:
+            return None
+        held = locks.Held(root, object_id, fd.number)
+
+        def unlock() -> list[ByteRange]:
+            held.leave()
+            return []
+
+        # The file is deleted in a thread, if there is time for that; it is closed in any case.
+        return Lock(lambda: self._submit(unlock, 0, lambda _: held.close()))
 
     async def _load(self, job: Callable[[], T]) -> T | None:
         if not self.is_on:

@@ -147,6 +147,11 @@ class CellFiles:
         """The directory of the files."""
         return self._root.path
 
+    @property
+    def root(self) -> CacheDirectory:
+        """The same, to be opened."""
+        return self._root
+
     def close(self) -> None:
         """Close the directory."""
         self._root.close()

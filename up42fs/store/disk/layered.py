@@ -81,6 +81,11 @@ class ObjectSource:
         self._surveying = trio.Lock()
         self._is_over = False
 
+    @property
+    def filled_by(self) -> Source:
+        """What fills parts with bytes that the disk lacks."""
+        return self._source
+
     # planning ------------------------------------------------------------------------------
 
     @property
@@ -168,6 +173,19 @@ class ObjectSource:
             on_over()
             return
         self._keep(Label(self._object_id, version, self.stamp), span, data, Use.READ, on_over)
+
+    async def look_again(self) -> int:
+        """Read once more what the file claims to hold: other mounts write to it. Bytes held."""
+        if self._disk is not None and self._disk.is_on and self.pin.version is not None:
+            survey = await self._disk.survey(self._wanted())
+            for span in survey.spans if survey is not None and not self._is_over else ():
+                self._held.add(span)
+        return self._held.total
+
+    async def wait_for_room(self, wanted_bytes: int) -> None:
+        """Return once so many bytes can be kept, or when waiting is not worthwhile."""
+        if self._disk is not None and not self._is_over:
+            await self._disk.wait_for_room(wanted_bytes)
 
     def forget(self) -> None:
         """Stop caching and using cached bytes: the object changed or vanished."""

@@ -86,10 +86,8 @@ class Inflater:
     `out_at` and `in_at` are the offsets reached: of the member, and of the archive.
     """
 
-    def __init__(
-        self, packing: Packing, start: State, *, is_first: bool, makes_points: bool
-    ) -> None:
-        """`start` is a point with its window; with `is_first` the member's beginning."""
+    def __init__(self, packing: Packing, start: State, *, makes_points: bool) -> None:
+        """`start` is a point with its window, or the member's beginning."""
         self.out_at, self.in_at, self.data_at = start.out_at, start.in_at, start.data_at
         #: Set by another thread: end the current call soon.
         self.is_stopped = False
@@ -97,10 +95,11 @@ class Inflater:
         #: Points that were made and not yet taken.
         self.points: list[State] = []
         self._packing = packing
-        self.makes_points = makes_points and packing.method in _DEFLATES and library() is not None
+        makes_points = makes_points and packing.method in _DEFLATES and start.crc32 is not None
+        self.makes_points = makes_points and library() is not None
         border = Border(start.bits, start.last, start.window) if start.window else None
         self._engine = engine_of(packing.method, border, makes_points=makes_points)
-        self._crc32: int | None = start.crc32 if is_first or start.checks else None
+        self._crc32 = start.crc32
         self._scratch = memoryview(bytearray(1))
         self._piece_bytes = self._piece_crc = 0
         self._checks: list[int] = []
@@ -207,7 +206,7 @@ class Inflater:
         self.points.append(
             State(
                 self.out_at, self.in_at, self.data_at, border.bits, border.last, border.window,
-                self._crc32 or 0, self._after, PIECE_BYTES, checks,
+                self._crc32, self._after, PIECE_BYTES, checks,
             )
         )  # fmt: skip
         self._begin_span(self.out_at)

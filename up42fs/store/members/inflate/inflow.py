@@ -3,7 +3,7 @@
 Knows offsets in the archive and how far the inflater is expected to get; nothing of engines.
 
 Theory. The bytes are used once, so they pass: they are not kept on disk, where the inflated ones
-are, and leave memory as soon as they are used. What is requested ahead ends where the reader's
+are, and leave memory as soon as they are used. Read-ahead ends where the reader's
 bytes are expected to end (`limit`): a jump costs what lies between its point and its end, and
 nothing more. A short way is one request, a long one a few large ones in flight.
 """
@@ -18,8 +18,10 @@ from up42fs.store.handle import OpenFile
 from up42fs.types import ByteRange, Bytes
 
 MIB = 1 << 20
-#: What is waited for at once, bytes: small, so that the inflater works while bytes come.
+#: Bytes waited for at once: few, so that the inflater works while bytes come.
 STEP_BYTES = 256 << 10
+#: Bytes waited for at least: more requests would cost more than the bytes.
+LEAST_STEP_BYTES = 32 << 10
 #: The largest requests, and the first one of a long way, bytes.
 PART_BYTES = 4 * MIB
 FIRST_BYTES = MIB
@@ -54,7 +56,7 @@ class Passing(Access):
         return True
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
-        """What is missing of `read`, and ahead of it up to `limit` as far as memory allows."""
+        """The missing bytes of `read`, and ahead of it up to `limit` as far as memory allows."""
         limit = min(max(self.limit, read.stop), self._size)
         ahead = max(min(window_bytes, AHEAD_BYTES), len(read))
         is_first, self._is_begun = not self._is_begun, True
@@ -92,13 +94,14 @@ class Inflow:
         """The open file."""
         return self._file
 
-    async def read(self, at: int, stop: int, limit: int) -> Bytes:
-        """The bytes from `at` on: some of them, at least one, none beyond `stop`.
+    async def read(self, at: int, most: int, limit: int) -> Bytes:
+        """The next bytes from `at` on, at least one and at most `most`.
 
         `limit` is where the reader is expected to end. Raises an `Up42fsError`.
         """
-        self._access.limit = self._base + min(limit, stop)
-        return await self._file.read(self._base + at, min(STEP_BYTES, stop - at))
+        self._access.limit = self._base + limit
+        step = min(STEP_BYTES, most, max(limit - at, LEAST_STEP_BYTES))
+        return await self._file.read(self._base + at, step)
 
     def close(self) -> None:
         """Cancel what was requested ahead."""

@@ -1,0 +1,520 @@
+"""The bytes of one packed member: inflated by runs, for parts, and kept on disk as they come.
+
+Fills parts like `http.source.NetworkSource`. Knows a member's place and packing, its points and its
+runs; nothing of readers, links or HTTP.
+
+Theory. A part asks for output from an offset on. If the disk has it by now, or a chunk that is
+still on its way there, it is taken from there; else from a run. `slots.choose` decides which: one
+that is less than a span behind, or the nearest point's, or one from the beginning. Runs from points
+check what they make and end where checksums end; there a run with points goes on, whose checksum
+since the member's beginning is known.
+
+The member's version is made of the archive's strong ETag, the place and both sizes. So a replaced
+archive makes another version by itself, and without a strong ETag nothing is kept.
+
+If the member is damaged, every reader gets EIO from the byte on at which that shows. If its
+checksum is wrong, what was passed on before was not proven: its cells and points are dropped.
+
+Mounts that share a disk cache do not inflate one member twice: a run with points holds a lock, and
+others look for its bytes on disk, as long as these grow.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from up42fs.archive.points import Points, span_bytes
+from up42fs.archive.slots import MIB, State, States, choose
+from up42fs.deadlines import note
+from up42fs.errors import (
+    CannotUnpack,
+    DamagedArchive,
+    DeadlineExceeded,
+    Up42fsError,
+    VersionChanged,
+    copied,
+)
+from up42fs.ranges import ceil_to
+from up42fs.store.disk.format import CELL_BYTES
+from up42fs.store.disk.layered import ObjectSource
+from up42fs.store.http.answer import VersionPin, is_strong
+from up42fs.store.http.race import lacking
+from up42fs.store.members.extent import Extent
+from up42fs.store.members.inflate.engines import DamagedStreamError
+from up42fs.store.members.inflate.inflater import Packing, UnsupportedMethodError, UntrueError
+from up42fs.store.members.inflate.inflaters import (
+    HeldBytes,
+    Inflaters,
+    Progress,
+    Reporter,
+    Upstream,
+)
+from up42fs.store.members.inflate.inflow import Inflow
+from up42fs.store.members.inflate.kept_states import KeptStates
+from up42fs.store.members.inflate.patience import is_too_long, lacking_s
+from up42fs.store.members.inflate.run import CHUNK_BYTES, LostPointError, Run, expected
+from up42fs.store.members.inflate.sharing import Turn
+from up42fs.store.part import Part
+from up42fs.types import ByteRange, Version
+
+#: Smaller members have no points: inflating them costs less than a request.
+LEAST_POINTED_BYTES = 4 * MIB
+#: The farthest that a prefetch may lie ahead of what is inflated, bytes.
+FAR_BYTES = 64 * MIB
+#: Interval at which the wait of a reader is judged, seconds.
+_TICK_S = 0.5
+#: Chunks that stay in memory although they are on disk: what follows may begin in them.
+_RECENT = 2
+_LOCAL = b"PK\x03\x04"
+_LOCAL_BYTES = 30
+#: A local header with a name and extra fields of usual length, bytes.
+_HEADER_BYTES = 256
+_CURE = (
+    "the archive is damaged: ask UP42 for a new delivery, or unpack the archive with a program "
+    "that mends it"
+)
+
+
+def nominal_size(packed_size: int) -> int:
+    """The size that the unpacked stream of a compressed tar counts with, bytes.
+
+    Its real size is only known at its end, and what is kept must not depend on it. It is more than
+    the stream can have, unless 16 GiB are more than 16 times the packed size and less than that.
+    """
+    most = max(16 * packed_size, 16 << 30)
+    return ceil_to(min(1040 * packed_size, most) + MIB, CELL_BYTES)
+
+
+def version_of(archive: Version, extent: Extent, size: int) -> Version:
+    """The version of a packed member of `size` bytes; it is nameless without a strong ETag."""
+    etag = archive.etag
+    if etag is None or not is_strong(etag):
+        return Version(size)
+    crc = "" if extent.crc32 is None else f"{extent.crc32:08x}"
+    place = f"{extent.header_at:x}.{extent.packed_size:x}.{size:x}.{crc}.{extent.method.value}"
+    return Version(size, f'"{etag[1:-1]}!{place}"')
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A part that waits for output up to `stop`."""
+
+    run: Run
+    part: Part
+    stop: int
+    event: trio.Event = field(default_factory=trio.Event)
+
+
+class InflatedSource(Reporter):
+    """The source of one packed member's bytes."""
+
+    keeps = True
+
+    def __init__(
+        self,
+        object_id: str,
+        name: str,
+        extent: Extent,
+        size: int | None,
+        *,
+        upstream: Callable[[], Awaitable[Upstream]],
+        inflaters: Inflaters,
+        on_damaged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`size` is None for the unpacked stream of a compressed tar."""
+        self.size = nominal_size(extent.packed_size) if size is None else size
+        self.pin = VersionPin(self.size)
+        #: The real end of a stream, once it is known.
+        self.ends_at: int | None = size
+        expected = self.size if size is not None else 2 * extent.packed_size
+        span = span_bytes(expected)
+        self.packing = Packing(extent.method, size, extent.crc32, span)
+        self._kept_states = KeptStates(
+            object_id, self.size, span, disk=inflaters.disk, cache=inflaters.cache
+        )
+        self._object_id = object_id
+        self._name = name
+        self._extent = extent
+        self._open_upstream = upstream
+        self._inflaters = inflaters
+        self._on_damaged = on_damaged
+        self._keeper: ObjectSource | None = None
+        self._data_at = extent.data_at
+        self._runs: list[Run] = []
+        self._waiters: list[_Waiter] = []
+        self._recent: OrderedDict[int, memoryview] = OrderedDict()  # by offset
+        self._unkept: dict[int, HeldBytes] = {}  # those of them that are not on disk yet
+        self._damage: Up42fsError | None = None
+        self._is_doubted = False  # whether its points led to damaged bytes before
+        self._reached = 0
+        self._turn = Turn(object_id, inflaters.disk) if inflaters.disk is not None else None
+        inflaters.report(self)
+
+    @property
+    def index(self) -> States:
+        """The points."""
+        return self._kept_states.index
+
+    def kept_by(self, keeper: ObjectSource) -> None:
+        """Pass all output to `keeper`, and look there first."""
+        self._keeper = keeper
+
+    def add_points(self, points: Points, data_at: int) -> None:
+        """Add points that the file brought along, which count from `data_at` on."""
+        for point in points:
+            if 0 < point.out_at < self.size:
+                self.index.add(
+                    State(point.out_at, data_at + point.in_at, data_at, point.bits, crc32=None)
+                )
+
+    def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
+        """An error that names the member and the cure."""
+        return error(f"{self._name}: {what}; {cure or 'try again later'}")
+
+    def progress(self) -> Progress | None:
+        """How far it is; None if it has not begun."""
+        if not self._reached and not self._runs:
+            return None
+        active = [run for run in self._runs if self._is_active(run)]
+        rates = [one for run in active if (one := run.flow.bytes_s(trio.current_time()))]
+        return Progress(
+            self._object_id, self._name, self._reached, self.ends_at or self.size,
+            bool(active), max(rates, default=None),
+        )  # fmt: skip
+
+    # filling parts -------------------------------------------------------------------------
+
+    async def fetch(self, part: Part, stop: int | None = None) -> None:
+        """Fill `part`, up to offset `stop` if given, or until the disk has the next bytes.
+
+        Raises an `Up42fsError`.
+        """
+        began_s = trio.current_time()
+        while (asked := lacking(part, stop or part.span.stop)) is not None and not part.stopped:
+            if self._take_recent(part, asked):
+                continue
+            self._check(asked.start, part)
+            if part.stopped or await self._is_kept_now(asked.start):
+                return
+            run = self._chosen(asked.start)
+            if not part.wanted and not self._is_worth(asked.start, run):
+                part.stop()
+                return
+            if run is None:
+                if not await self._may_begin(asked.start):
+                    return
+                run = self._chosen(asked.start) or self._start(asked.start)
+            await self._wait(_Waiter(run, part, asked.stop), began_s)
+
+    def _check(self, at: int, part: Part) -> None:
+        """Raise the error of a damaged member; stop a prefetch beyond a stream's end."""
+        if self._damage is not None:
+            raise copied(self._damage) from self._damage
+        if self.ends_at is not None and at >= self.ends_at:
+            if part.wanted:
+                raise self.error(DamagedArchive, f"it ends at byte {self.ends_at}", _CURE)
+            part.stop()
+
+    async def _is_kept_now(self, at: int) -> bool:
+        """Whether the disk has the byte; finds out the version that it is to be of."""
+        was_pinned = self.pin.version is not None
+        await self._prepare()
+        if not was_pinned and self._keeper is not None:
+            await self._keeper.ready()
+        return self._is_kept(at)
+
+    def _is_kept(self, at: int) -> bool:
+        """Whether the disk has the byte by now."""
+        return self._keeper is not None and not self._keeper.lacks(ByteRange(at, at + 1))
+
+    def _take_recent(self, part: Part, asked: ByteRange) -> bool:
+        """Fill the part from chunks that were made a moment ago."""
+        for start, data in self._recent.items():
+            if start <= asked.start < start + len(data):
+                part.write(data[asked.start - start : asked.stop - start])
+                return True
+        return False
+
+    def _is_worth(self, at: int, run: Run | None) -> bool:
+        """Whether a prefetch from `at` on is worth inflating: what leads to it is inflated, too."""
+        if run is None:  # those ahead of a reader who begins come with its first read
+            return self._way_to(at)[0] == 0 and not self._runs and at <= FAR_BYTES
+        return run.is_steady and at - run.out_at <= FAR_BYTES
+
+    def _chosen(self, at: int) -> Run | None:
+        """The run that the bytes from `at` on should come from, if it runs already."""
+        point = self.index.before(at)
+        running = [run.out_at for run in self._runs if not run.is_over and run.leads_to(at)]
+        start = choose(at, running, point.out_at if point is not None else None, self._span)
+        ways = [run for run in self._runs if run.out_at == start and run.leads_to(at)]
+        return ways[0] if start in running and ways else None
+
+    @property
+    def _span(self) -> int:
+        return self.packing.span or CHUNK_BYTES
+
+    def _way_to(self, at: int) -> tuple[int, int]:
+        """The start of a run to `at`, and up to where its output can be checked, or 0."""
+        point = self.index.before(at)
+        start = stop = point.out_at if point is not None else 0
+        while (after := self.index.after(stop)) and after.checks and after.after == stop:
+            stop = after.out_at
+        return start, stop if stop > at else 0
+
+    def _start(self, at: int) -> Run:
+        """Start a run from the last point before `at`, or from the beginning."""
+        out_at, checks_up_to = self._way_to(at)
+        run = Run(
+            self, out_at,
+            checks_up_to=checks_up_to,
+            packed_bytes=self._extent.packed_size,
+            buffers=self._inflaters.buffers,
+            run=self._inflaters.run,
+            threads=self._inflaters.threads,
+            behind=self._inflaters.behind,
+            rest=self._rest,
+        )  # fmt: skip
+        self._runs.append(run)
+        self._inflaters.start(run)
+        return run
+
+    async def _rest(self, run: Run) -> bool:
+        self._unlock()
+        return await self._inflaters.rest(run)
+
+    # waiting -------------------------------------------------------------------------------
+
+    async def _wait(self, waiter: _Waiter, began_s: float) -> None:
+        """Wait until the part has its bytes, or its run is over."""
+        run, part = waiter.run, waiter.part
+        self._waiters.append(waiter)
+        run.wake()
+        try:
+            while not waiter.event.is_set():
+                with trio.move_on_after(_TICK_S):
+                    await waiter.event.wait()
+                    break
+                if part.wanted:
+                    self._judge(waiter, began_s)
+        finally:
+            self._waiters.remove(waiter)
+            if part.wanted and not part.has(waiter.stop):
+                is_late = trio.current_time() >= part.deadline_s
+                run.goal = max(run.goal, waiter.stop) if is_late else run.goal
+        if run.failure is not None and not part.has(waiter.stop):
+            raise copied(run.failure) from run.failure
+
+    def _judge(self, waiter: _Waiter, began_s: float) -> None:
+        """Tell a reader at once that its bytes take longer than a read may."""
+        run, now_s = waiter.run, trio.current_time()
+        rate = run.flow.bytes_s(now_s)
+        if rate:
+            self._inflaters.last_rate = (rate, now_s)
+        to_go, longest_s = run.to_go(waiter.stop), self._inflaters.longest_s
+        needed_s = lacking_s(to_go, rate)
+        if needed_s is None:
+            return
+        error = self.error(
+            DeadlineExceeded,
+            f"unpacking it up to there takes about {max(needed_s, 1):.0f} s more, and goes on",
+            "read it again then, or let `up42fs warm` unpack it first",
+        )
+        note(error)
+        if is_too_long(to_go, rate, now_s - began_s, longest_s):
+            run.goal = max(run.goal, waiter.stop)
+            raise error
+
+    def _is_active(self, run: Run) -> bool:
+        return max(self.wanted_up_to(run), run.goal) > run.out_at
+
+    # preparing -----------------------------------------------------------------------------
+
+    async def _prepare(self) -> Upstream:
+        """Find out the version and the points, as far as that needs no request."""
+        upstream = await self._open_upstream()
+        if upstream.version is None:
+            await upstream.fetcher.source.ready()
+        if upstream.version is not None:
+            self._settle(upstream.version)
+        if self.pin.version is not None and self._has_points:
+            await self._kept_states.load(self.pin.version)
+        return upstream
+
+    @property
+    def _has_points(self) -> bool:
+        return self.size > LEAST_POINTED_BYTES
+
+    def _settle(self, archive: Version) -> None:
+        """Pin the version that follows from the archive's."""
+        if not self.pin.settle(version_of(archive, self._extent, self.size)):
+            raise self.error(
+                VersionChanged, "its archive is another version", "open it again to read it"
+            )
+
+    async def _may_begin(self, at: int) -> bool:
+        """Whether to inflate from `at` on; another mount may be at it, whose bytes are waited for.
+
+        What can be checked is inflated in any case: a random read does not wait for a whole pass.
+        """
+        version, keeper, turn = self.pin.version, self._keeper, self._turn
+        if turn is None or keeper is None or version is None or not version.tells_apart:
+            return True
+        if not self._has_points or self._way_to(at)[1]:
+            return True
+        is_on = await turn.begin(keeper, at)
+        if is_on:
+            await self._kept_states.load(version, again=True)  # those of the other mount
+        return is_on
+
+    def _unlock(self) -> None:
+        if self._turn is not None and not any(map(self._is_active, self._runs)):
+            self._turn.end()
+
+    # for runs ------------------------------------------------------------------------------
+
+    async def started(self, run: Run) -> tuple[State, Inflow]:
+        """See `run.Owner`."""
+        inflow = await self.inflow()
+        try:
+            if run.out_at:
+                known = self.index.before(run.out_at)
+                point = known and await self._window(known)
+                if point is None or point.out_at != run.out_at:
+                    raise LostPointError
+                self._data_at = point.data_at
+                return point, inflow
+            data_at = await self._find_data(inflow)
+        except BaseException:
+            inflow.close()
+            raise
+        return State(0, data_at, data_at), inflow
+
+    async def _window(self, point: State) -> State | None:
+        if point.crc32 is None:
+            return point  # the file's own, without a window
+        return await self._kept_states.window(point)
+
+    async def _find_data(self, inflow: Inflow) -> int:
+        """The offset of the packed bytes, behind the member's local header."""
+        if self._data_at is not None:
+            if self.pin.version is None:
+                await inflow.read(self._data_at, 1, self._first_limit)
+                self._settled(inflow)
+            return self._data_at
+        at = self._extent.header_at
+        head = await inflow.read(at, _LOCAL_BYTES, self._first_limit)
+        self._settled(inflow)
+        if bytes(head[:4]) != _LOCAL:
+            raise DamagedStreamError("its archive has no header where it should begin")
+        lengths = bytes(head[26:30])
+        names = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        self._data_at = at + _LOCAL_BYTES + names
+        return self._data_at
+
+    @property
+    def _first_limit(self) -> int:
+        """How far the packed bytes are expected to be needed at first."""
+        wanted = max((one.stop for one in self._waiters), default=0)
+        packed = self._extent.packed_size
+        ratio = min(1.0, packed / max(1, self.packing.size or packed))
+        start = self._data_at
+        if start is None:
+            start = self._extent.header_at + _HEADER_BYTES
+        return start + min(packed, expected(wanted * ratio))
+
+    def _settled(self, inflow: Inflow) -> None:
+        version = inflow.file.version
+        if version is not None:
+            self._settle(version)
+
+    async def inflow(self) -> Inflow:
+        """See `run.Owner`."""
+        upstream = await self._open_upstream()
+        return Inflow(upstream.open, upstream.fetcher.size, upstream.base)
+
+    def begun(self, run: Run) -> None:
+        """See `run.Owner`."""
+        self._inflaters.recount(run)
+
+    def wanted_up_to(self, run: Run) -> int:
+        """See `run.Owner`."""
+        return max((one.stop for one in self._waiters if one.run is run), default=0)
+
+    def deliver(self, span: ByteRange, data: memoryview) -> None:
+        """See `run.Owner`."""
+        self._reached = max(self._reached, span.stop)
+        for waiter in self._waiters:
+            rest = lacking(waiter.part, waiter.stop)
+            if rest is not None and span.start <= rest.start < span.stop:
+                stop = min(rest.stop, span.stop)
+                waiter.part.write(data[rest.start - span.start : stop - span.start])
+            if waiter.part.stopped or waiter.part.has(waiter.stop):
+                waiter.event.set()
+
+    async def keep(self, span: ByteRange, data: memoryview) -> None:
+        """See `run.Owner`."""
+        start = span.start
+        self._recent[start] = data
+        self._recent.move_to_end(start)
+        keeper = self._keeper
+        if keeper is not None and keeper.lacks(span):
+            held = self._unkept[start] = HeldBytes(len(data))
+            self._inflaters.cache.add(held)
+
+            def on_over() -> None:
+                self._inflaters.cache.remove(held)
+                self._unkept.pop(start, None)
+                self._thin()
+
+            keeper.keep(span, data, on_over)
+            await keeper.wait_for_room(CHUNK_BYTES)
+        self._thin()
+
+    def _thin(self) -> None:
+        """Drop chunks that are on disk, or will not be, but for the last ones."""
+        for start in list(self._recent)[: -_RECENT if self._runs else None]:
+            if start not in self._unkept:
+                del self._recent[start]
+
+    def made(self, points: list[State]) -> None:
+        """See `run.Owner`."""
+        for point in points if self._has_points else ():
+            self._kept_states.add(point, self.pin.version)
+
+    def ended(self, run: Run, error: Exception | None) -> None:
+        """See `run.Owner`."""
+        self._runs.remove(run)
+        self._inflaters.ended(run)
+        is_doubtful = isinstance(error, DamagedStreamError) and run.is_from_point
+        if isinstance(error, UntrueError) or (is_doubtful and not self._is_doubted):
+            # The next run begins at the member's beginning, and shows whether it is damaged.
+            self._is_doubted = True
+            self._kept_states.drop()
+        elif isinstance(error, DamagedStreamError):
+            self._damage = self.error(DamagedArchive, str(error), _CURE)
+            self._drop()
+        elif isinstance(error, UnsupportedMethodError):
+            self._damage = self.error(CannotUnpack, str(error), "download its archive instead")
+        elif isinstance(error, Up42fsError):
+            run.failure = error
+        elif error is None and run.is_complete and self.packing.size is None:
+            self.ends_at = run.out_at
+        if isinstance(error, VersionChanged):
+            self._kept_states.close()
+        for waiter in self._waiters:
+            if waiter.run is run:
+                waiter.event.set()
+        self._thin()
+        self._unlock()
+
+    def _drop(self) -> None:
+        """Drop what was kept of a damaged member: nothing shows which bytes of it are right."""
+        self._recent.clear()
+        self._kept_states.drop()
+        with suppress(Up42fsError):
+            self._on_damaged()
