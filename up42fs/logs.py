@@ -72,7 +72,6 @@ class RedactingFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line to write."""
         return visible(redact(super().format(record)), keep="\n").replace("\n", "\n    ")
 
 
@@ -80,7 +79,6 @@ class JournalFormatter(RedactingFormatter):
     """Lines for the journal, each with its priority."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines to write."""
         priority = _priority(record.levelno)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
@@ -89,7 +87,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line to write."""
         entry = {
             "time": _utc(record),
             "level": record.levelname.lower(),
@@ -107,7 +104,6 @@ def _utc(record: logging.LogRecord) -> str:
 
 
 def _priority(level: int) -> int:
-    """The syslog priority of a level."""
     for least, priority in ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if level >= least:
             return priority
@@ -132,7 +128,6 @@ class Recent(logging.Handler):
         self._latest: deque[dict[str, str]] = deque(maxlen=most)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record."""
         self._latest.append(
             {
                 "time": _utc(record),
@@ -208,7 +203,6 @@ class SystemLog(logging.Handler):
             self._socket.sendto(line.encode(errors="backslashreplace")[:_MOST_LINE], self._address)
 
     def close(self) -> None:
-        """Close the socket."""
         self._socket.close()
         super().close()
 

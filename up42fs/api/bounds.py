@@ -139,7 +139,6 @@ class _Pieces:
         return value
 
     def _value(self, at: int, depth: int) -> tuple[Any, int]:
-        """Parse the value that begins at `at`; return it and its end."""
         opening = self._text[at : at + 1]
         if opening not in ("{", "["):
             return self._decode(self._text, at)

@@ -375,7 +375,6 @@ class Client:
 def _given(
     prefix: str, title: str | Unset | None, tags: Sequence[str] | Unset
 ) -> dict[str, str | list[str] | None]:
-    """Return a body with the given fields only."""
     body: dict[str, str | list[str] | None] = {}
     if not isinstance(title, Unset):
         body[prefix + "title"] = title

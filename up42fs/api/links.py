@@ -234,7 +234,6 @@ def _other_prefix(host: str, api: SplitResult, links: object) -> str | None:
 
 
 def _self_of(links: object) -> str | None:
-    """The address in a document's `self` link."""
     href = next(_related(links, "self"), {}).get("href")
     return href if isinstance(href, str) and href.startswith("http") else None
 

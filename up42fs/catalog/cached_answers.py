@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -70,43 +70,40 @@ class StoredAnswers(Generic[K, V]):
             return None
 
 
+@dataclass(slots=True)
 class Answers(Generic[K, V]):
-    """Answers by question, LRU by their weights; one heavier than `most` is not cached."""
+    """Answers by question, LRU by the weights `weigh`; one heavier than `most` is not cached.
 
-    def __init__(
-        self,
-        flights: Flights[K, V],
-        ask: Callable[[K], Awaitable[V]],
-        *,
-        fresh_s: float,
-        most: int,
-        weigh: Callable[[V], int],
-        keeper: StoredAnswers[K, V] | None = None,
-        shows_stale: bool = True,
-    ) -> None:
-        """Without `shows_stale` a stale answer is shown only if its refresh fails."""
-        self._shows_stale = shows_stale
-        self._flights = flights
-        self._ask = ask
-        self._fresh_s = fresh_s
-        self._kept: LRUCache[K, _Cached[V]] = LRUCache(most, lambda answer: weigh(answer.value))
-        self._weigh = weigh
-        self._keeper = keeper
+    Without `shows_stale` a stale answer is shown only if its refresh fails.
+    """
+
+    flights: Flights[K, V]
+    ask: Callable[[K], Awaitable[V]]
+    fresh_s: float
+    most: int
+    weigh: Callable[[V], int]
+    keeper: StoredAnswers[K, V] | None = None
+    shows_stale: bool = True
+    _kept: LRUCache[K, _Cached[V]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        weigh = self.weigh
+        self._kept = LRUCache(self.most, lambda answer: weigh(answer.value))
 
     async def get(self, key: K) -> V:
         """The answer in memory, else a kept or fetched one; raises an `Up42fsError`."""
         answer = self._kept.get(key) or await self._recall(key)
         if answer is None:
-            return await self._flights.join(key, partial(self._fetch, key))
+            return await self.flights.join(key, partial(self._fetch, key))
         if trio.current_time() >= answer.fresh_until_s:
-            if not self._shows_stale:
+            if not self.shows_stale:
                 return await self._refreshed(key, answer.value)
-            self._flights.start(key, partial(self._fetch, key))
+            self.flights.start(key, partial(self._fetch, key))
         return answer.value
 
     async def _refreshed(self, key: K, known: V) -> V:
         try:
-            return await self._flights.join(key, partial(self._fetch, key))
+            return await self.flights.join(key, partial(self._fetch, key))
         except NotFound:
             raise
         except Up42fsError:
@@ -114,9 +111,9 @@ class Answers(Generic[K, V]):
 
     async def _recall(self, key: K) -> _Cached[V] | None:
         """Load the answer of an earlier mount, as stale."""
-        value = await self._keeper.load(key) if self._keeper is not None else None
+        value = await self.keeper.load(key) if self.keeper is not None else None
         learned = self._kept.get(key)  # another task may have fetched it meanwhile
-        if learned is not None or value is None or self._weigh(value) > self._kept.maxsize:
+        if learned is not None or value is None or self.weigh(value) > self._kept.maxsize:
             return learned
         answer = self._kept[key] = _Cached(value, trio.current_time())
         return answer
@@ -129,21 +126,21 @@ class Answers(Generic[K, V]):
     async def _fetch(self, key: K) -> V:
         asked_at_s = trio.current_time()
         try:
-            value = await self._ask(key)
+            value = await self.ask(key)
         except NotFound:
             # The subject is gone, and so is the answer.
             self._kept.pop(key, None)
-            if self._keeper is not None:
-                await self._keeper.save(key, None)
+            if self.keeper is not None:
+                await self.keeper.save(key, None)
             raise
         except Up42fsError as error:
             # The stale answer stays; the refresh is retried after a pause.
             self._pause(key, error)
             raise
-        if self._keeper is not None and self.known(key) != value:
-            await self._keeper.save(key, value)
-        if self._weigh(value) <= self._kept.maxsize:
-            self._kept[key] = _Cached(value, asked_at_s + self._fresh_s)
+        if self.keeper is not None and self.known(key) != value:
+            await self.keeper.save(key, value)
+        if self.weigh(value) <= self._kept.maxsize:
+            self._kept[key] = _Cached(value, asked_at_s + self.fresh_s)
         return value
 
     def _pause(self, key: K, error: Up42fsError) -> None:

@@ -105,7 +105,6 @@ class ItemCrawl:
             await self._next()
 
     async def _until_wanted(self) -> None:
-        """Return once there is something to request."""
         while not self._missing:
             due_s = min((aside.due_s for aside in self._aside.values()), default=math.inf)
             self._changed = trio.Event()
@@ -116,7 +115,6 @@ class ItemCrawl:
             self._missing |= dict.fromkeys(due)
 
     async def _next(self) -> None:
-        """Request the next batch."""
         wanted = list(reversed(self._missing))[:BATCH]
         assets = [self._index.assets[id_] for id_ in wanted if self._index.is_transformed(id_)]
         for asset_id in set(wanted) - {asset.id for asset in assets}:

@@ -170,7 +170,6 @@ class Filesystem:
         return self.admit(directory, name, node)
 
     def forget(self, inode: int, count: int) -> None:
-        """Drop `count` references that the kernel gives back."""
         self.tree.inodes.forget(inode, count)
         if self.tree.inodes.key(inode) is None:
             self.tree.versions.forget(inode)
@@ -524,7 +523,6 @@ class Filesystem:
             self.tell_kernel(stale)
 
     def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
-        """The names of files whose inode changed."""
         changes = [change for node in nodes for change in self.tree.layout.places(node)]
         return [item for change in changes for item in self._stale_names(change)]
 

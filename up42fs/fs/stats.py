@@ -209,7 +209,6 @@ class Stats:
         return self._layout.times(node)
 
     def _measure(self, node: Node) -> tuple[int, float, float | None]:
-        """Size, and the TTLs of the name and the attributes."""
         match node.kind:
             case Kind.VIRTUAL:
                 return len(self.render(node)), 0.0, None

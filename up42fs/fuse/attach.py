@@ -129,7 +129,6 @@ async def negotiate(
 
 
 def page_bytes() -> int:
-    """The size of the kernel's pages, bytes."""
     return int(os.environ.get(PAGE_VARIABLE) or resource.getpagesize())
 
 

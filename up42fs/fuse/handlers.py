@@ -200,7 +200,6 @@ class Handlers(pyfuse3.Operations):
 
     @_reading
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Write all bytes to a sidecar; return their number."""
         return await self._writing.write(fh, off, buf)
 
     @_metadata

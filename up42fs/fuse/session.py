@@ -145,7 +145,6 @@ class Session:
             self._close(unmount=is_to_go and not self._is_to_stay)
 
     async def _mount(self) -> None:
-        """Mount in the better way that works here."""
         reason = "fusermount3's reason stands above, or in the log of a background mount"
         if self._options.negotiates:
             try:

@@ -144,7 +144,6 @@ class ReadAhead:
                 self.close()
 
     def close(self) -> None:
-        """Close the file; called when the mount ends."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

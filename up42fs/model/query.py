@@ -202,7 +202,6 @@ def parse_query(name: str) -> Query | None:
 
 
 def _take_term(pieces: list[str]) -> Term | None:
-    """Take the first term off `pieces`."""
     found = _TERM.fullmatch(pieces.pop(0))
     if found is None:
         return None

@@ -120,7 +120,6 @@ class AssetTable(Mapping[str, Asset]):
         return map(self._outline, self if asset_ids is None else asset_ids)
 
     def outline(self, asset: Asset) -> Outline:
-        """The data that determines an asset's names, including its learned extension."""
         return outline(asset, self.extensions.get(asset.id))
 
     def wish(self, asset: Asset) -> str:

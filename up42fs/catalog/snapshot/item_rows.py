@@ -28,7 +28,6 @@ _TUPLES = frozenset({"bbox", "user_tags"})
 
 
 def to_us(moment: datetime) -> int:
-    """Convert to microseconds since 1970."""
     return (moment - _EPOCH) // _US
 
 
@@ -48,7 +47,6 @@ def unpack(text: str) -> tuple[StacItem, ...]:
 
 
 def pack_documents(items: Iterable[StacItem]) -> bytes:
-    """Encode the documents of items by ID, compressed."""
     return _compressed({item.id: item.document for item in items})
 
 
@@ -59,7 +57,6 @@ def unpack_documents(packed: bytes) -> dict[str, Mapping[str, Any]]:
 
 
 def pack_whole(items: Iterable[StacItem]) -> bytes:
-    """Encode items with their documents, compressed."""
     return _compressed([[*_pack_item(item), item.document] for item in items])
 
 
@@ -72,7 +69,6 @@ def unpack_whole(packed: bytes) -> tuple[StacItem, ...]:
 
 
 def pack_collections(collections: Iterable[StacCollection]) -> bytes:
-    """Encode collections with their documents, compressed."""
     rows = []
     for each in collections:
         values = [getattr(each, name) for name in _COLLECTION]

@@ -176,7 +176,6 @@ class Snapshot:
         return found[0][0] if found else None
 
     def answer(self, question: str) -> bytes | None:
-        """A kept answer of the service. Never raises."""
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
 
@@ -235,7 +234,6 @@ class Snapshot:
         return self._read(f"{question} WHERE asset_id IN ({marks})", *asset_ids)
 
     def _read(self, question: str, *values: str) -> list[Any]:
-        """Rows of the file; none if it cannot be read."""
         with self._lock:
             if self._is_off or not self._path.exists():
                 return []

@@ -59,7 +59,6 @@ Row = TypeVar("Row", Asset, Order)
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Write everything inside, or nothing of it."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -203,13 +202,11 @@ def insert(database: sqlite3.Connection, table: str, rows: Iterable[Sequence[obj
 
 
 def remove(database: sqlite3.Connection, table: str, key: str, ids: Sequence[str]) -> None:
-    """Delete the rows that have one of `ids` as `key`."""
     statement = f"DELETE FROM {table} WHERE {key} = ?"  # noqa: S608
     database.executemany(statement, [(id_,) for id_ in ids])
 
 
 def is_complete(database: sqlite3.Connection, listing: str) -> bool:
-    """Whether a listing was read to its end."""
     found = database.execute("SELECT 1 FROM complete WHERE listing = ?", (listing,))
     return found.fetchone() is not None
 
@@ -221,19 +218,16 @@ def reached(database: sqlite3.Connection) -> datetime | None:
 
 
 def transformed_us(database: sqlite3.Connection) -> dict[str, int]:
-    """By asset ID, when the asset was seen to be transformed, microseconds since 1970."""
     noted = _noted(database, TRANSFORMED)
     return {asset_id: int(value) for asset_id, value in noted.items() if value.isdigit()}
 
 
 def extensions(database: sqlite3.Connection) -> dict[str, str]:
-    """By asset ID, the learned extension of an asset without a name."""
     noted = _noted(database, EXTENSION)
     return {asset_id: value.decode("ascii") for asset_id, value in noted.items() if value.isascii()}
 
 
 def uncounted(database: sqlite3.Connection) -> dict[str, int]:
-    """By listing, how many rows its total counts more than it lists."""
     noted = _noted(database, UNCOUNTED)
     return {name: int(n) for name, n in noted.items() if n.removeprefix(b"-").isdigit()}
 

@@ -61,7 +61,6 @@ class Journal:
         return tuple(self._changes)
 
     def begin(self) -> int:
-        """Return the number of a new operation."""
         self._last_operation += 1
         return self._last_operation
 

@@ -123,7 +123,6 @@ class Versions:
         return admission
 
     def release(self, inode: int) -> None:
-        """Unregister an admitted handle."""
         shown = self._shown.get(inode)
         if shown is None:
             return

@@ -101,7 +101,6 @@ class OverlayDirectory:
         return descriptor, _state(found)
 
     def state(self, name: str) -> FileState | None:
-        """A kept file's state; None if there is none."""
         try:
             found = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:

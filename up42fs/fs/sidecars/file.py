@@ -53,7 +53,6 @@ class Sidecar:
         return self._handles > 0
 
     async def open(self, *, writable: bool = False, truncated: bool = False) -> OpenSidecar:
-        """Open a handle; raises an `Up42fsError`."""
         async with self._seen_by_others(), self._lock:
             if self._descriptor is None and not truncated:
                 await self._open_kept()
@@ -197,7 +196,6 @@ class OpenSidecar:
         self._writable = writable
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return the requested bytes, fewer at the end of the file."""
         return await self.sidecar.read(offset, size)
 
     async def write(self, offset: int, data: bytes) -> None:
