@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -50,6 +52,7 @@ COMMANDS = (
     "cat",
     "cp",
     "url",
+    "serve",
     "status",
     "explain",
     "warm",
@@ -206,6 +209,63 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
             run("fusermount3", "-uz", mountpoint)
         wait_for_end(mount)
         assert leftover is None, f"still mounted: {log.read_text()}"
+
+
+@dataclass
+class Served:
+    """A running `up42fs serve`."""
+
+    address: str
+    process: subprocess.Popen[str]
+    log: Path
+    env: Mapping[str, str] = field(repr=False)
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rstrip("/").rpartition(":")[2])
+
+    def url(self, path: str) -> str:
+        """The address of a path of the tree."""
+        return self.address.rstrip("/") + quote(path)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@contextmanager
+def served(
+    env: Mapping[str, str],
+    *arguments: str,
+    home: Path,
+    listen: str = "127.0.0.1:0",
+    **popen: Any,
+) -> Iterator[Served]:
+    """Serve with the command; end it by SIGTERM afterwards, which it must obey with status 0."""
+    own = Path(tempfile.mkdtemp(prefix="serve-", dir=home))
+    own.chmod(0o777)
+    log = own / "log"
+    cache = [] if "--cache-dir" in arguments else ["--cache-dir", str(own / "cache")]
+    env = {"UP42FS_CRAWL_AFTER_S": "3600"} | dict(env)
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*UP42FS, "serve", "--listen", listen, *cache, *arguments],
+            env=environ(env),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            **popen,
+        )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("up42fs serves http"), (line, log.read_text(errors="replace"))
+            yield Served(line.split()[-1], process, log, env)
+            process.terminate()
+            assert process.wait(15) == 0, log.read_text(errors="replace")
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def wait_for_end(mount: Mount) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
+from up42fs.cli import cache, demo, doctor, explain, login, mount, serve, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
@@ -123,6 +123,7 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     for module in (ls, find, info, cat, cp, url):
         module.add_parser(commands)
     unmount.add_parser(commands)
+    serve.add_parser(commands)
     status.add_parser(commands)
     explain.add_parser(commands)
     warm.add_parser(commands)

@@ -88,9 +88,9 @@ def main(options: argparse.Namespace) -> int:
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file, settings.log_format)
         settings, notes = keeping.kept(settings, os.environ)
-        ready = partial(_notify, READY="1", STATUS=f"{mountpoint} answers")
+        ready = partial(notify, READY="1", STATUS=f"{mountpoint} answers")
         _serve(settings, mountpoint, ready, notes, options.from_mount)
-        _notify(STOPPING="1")
+        notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
 
@@ -214,7 +214,7 @@ def _serve(
     run.serve(settings, mountpoint, ready, notes, source_name(given) if given else None)
 
 
-def _notify(**state: str) -> None:
+def notify(**state: str) -> None:
     """Send assignments such as `READY="1"`; a socket that is gone is not an error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith("@"):

@@ -25,7 +25,7 @@ from up42fs.errors import InvalidArgument, NotFound, OtherVersion, Up42fsError
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
-from up42fs.fs.tree.nodes import Absent, Attributes, Opened
+from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, Absent, Attributes, Opened
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, Version
 from up42fs.visible import visible
@@ -92,7 +92,12 @@ class Place:
     @property
     def has_link(self) -> bool:
         """Whether UP42 signs links to this file; members of archives and documents have none."""
-        return self._filesystem.has_link(self.attributes.inode)
+        return self._filesystem.node(self.attributes.inode).kind in LINKED_KINDS
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether this file is made when it is opened."""
+        return self._filesystem.node(self.attributes.inode).kind in RENDERED_KINDS
 
     async def stat(self) -> Attributes:
         """Return the attributes, with the size."""
@@ -104,6 +109,19 @@ class Place:
         Every caller gets the same link until it has to be renewed.
         """
         return await self._call(lambda inode: self._filesystem.link(inode, lasts_s))
+
+    async def xattrs(self, *, is_trusted: bool = True) -> dict[str, bytes]:
+        """Return the extended attributes that `getfattr -d` shows to a user."""
+        filesystem = self._filesystem
+
+        async def work(inode: int) -> dict[str, bytes]:
+            names = await filesystem.listxattr(inode, is_trusted=is_trusted)
+            return {
+                name: await filesystem.getxattr(inode, name, is_trusted=is_trusted)
+                for name in names
+            }
+
+        return await self._call(work)
 
     async def entries(self) -> list[Entry]:
         """Return the names in a directory and what they are."""
@@ -222,13 +240,8 @@ class Paths:
 
     async def attributes(self, path: str) -> dict[str, bytes]:
         """Return the extended attributes that `getfattr -d` shows, by name."""
-
-        async def work(inode: int) -> dict[str, bytes]:
-            names = await self.filesystem.listxattr(inode)
-            return {name: await self.filesystem.getxattr(inode, name) for name in names}
-
-        async with self._at(path, work) as attributes:
-            return attributes
+        async with self.at(path) as place:
+            return await place.xattrs()
 
     @asynccontextmanager
     async def at(self, path: str) -> AsyncIterator[Place]:

@@ -280,10 +280,6 @@ class Filesystem:
             self.naming.opened(opened.handle, node.id)
         return opened
 
-    def has_link(self, inode: int) -> bool:
-        """Whether UP42 signs links to this very file."""
-        return self._node(inode).kind in LINKED_KINDS
-
     async def link(self, inode: int, lasts_s: float) -> SignedUrl:
         """Return a link to the file that works for `lasts_s` more seconds, if links last so long.
 

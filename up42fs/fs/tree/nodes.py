@@ -111,6 +111,8 @@ BRANCH_KINDS = frozenset(
 )
 #: Files whose bytes are in UP42 storage.
 STORED_KINDS = frozenset({Kind.ASSET, Kind.FILE, Kind.MEMBER})
+#: Files that are made when they are opened.
+RENDERED_KINDS = frozenset({Kind.VIRTUAL, Kind.DOCUMENT})
 #: Files that UP42 signs a link to.
 LINKED_KINDS = frozenset({Kind.ASSET, Kind.FILE})
 
