@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import itertools
 import random
 import struct
 import time
@@ -500,6 +501,51 @@ def test_symlinks_without_a_safe_target_are_files() -> None:
     assert links.unresolved(found) == []
     assert len(links.unresolved(table)) == 4, "the first table is unchanged"
     assert list(Table.unpacked(found.packed()).members) == list(found.members)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_all_targets_are_read_in_few_ranges(chance: random.Random) -> None:
+    entries, texts = [], {}
+    for number in range(chance.randrange(1, 40)):
+        if chance.random() < 0.6:
+            text = b"x" * chance.randrange(1, 300)
+            method = chance.choice((zip_support.STORED, zip_support.DEFLATED))
+            extra = zip_support.extended_times(1) * chance.choice((0, 3))
+            entries.append(ZipEntry(f"l{number}", text, method, mode=0o120777, local_extra=extra))
+            texts[f"l{number}"] = text
+        else:
+            size = chance.choice((5, 3000, 200_000))
+            entries.append(ZipEntry(f"f{number}", archive_support.noise(size)))
+    data = zip_bytes(entries)
+    table = table_of(data)
+    passes = links.passes(links.unresolved(table), table)
+    read = {
+        link.path: links.text_of(link, table, data[span.start : span.stop], span.start)
+        for span, together in passes
+        for link in together
+    }
+    assert read == texts
+    for (one, _), (following, _) in itertools.pairwise(passes):
+        assert one.stop + (128 << 10) < following.start or following.stop - one.start > 1 << 20
+        assert len(one) <= 1 << 20
+    assert all(span.stop <= len(data) for span, _ in passes)
+
+
+def test_targets_that_lie_are_not_used() -> None:
+    entries = [
+        ZipEntry("crc", b"file", mode=0o120777, crc32=1),
+        ZipEntry("more", b"file" * 90, zip_support.DEFLATED, mode=0o120777, size=4),
+        ZipEntry("garbage", b"file", zip_support.DEFLATED, mode=0o120777, packed=b"\xff" * 9),
+        ZipEntry("method", b"file", zip_support.BZIP2, mode=0o120777),
+        ZipEntry("good", b"file", mode=0o120777),
+    ]
+    data = zip_bytes(entries)
+    table = table_of(data)
+    found = {one.path: links.text_of(one, table, data, 0) for one in links.unresolved(table)}
+    assert found == {**dict.fromkeys(("crc", "more", "garbage", "method")), "good": b"file"}
+    good = links.unresolved(table)[-1]
+    assert links.text_of(good, table, data[good.header_at :][:34], good.header_at) is None
 
 
 # Packed tables

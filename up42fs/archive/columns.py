@@ -96,6 +96,17 @@ class Columns(Sequence[Member]):
         """The kind of one member."""
         return _KINDS[self._kinds[number]]
 
+    def numbers_of(self, kind: MemberKind) -> list[int]:
+        """The numbers of all members of a kind."""
+        wanted = _KIND_NUMBERS[kind]
+        if wanted not in self._kinds:
+            return []
+        return [number for number, each in enumerate(self._kinds) if each == wanted]
+
+    def has_target(self, number: int) -> bool:
+        """Whether a member has a target."""
+        return number in self._targets
+
     def __len__(self) -> int:
         return len(self._paths)
 

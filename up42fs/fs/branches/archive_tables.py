@@ -30,11 +30,9 @@ import trio
 
 from up42fs.archive import zip as zips
 from up42fs.archive.kinds import ArchiveKind, kind_of
-from up42fs.archive.links import resolved, unresolved
-from up42fs.archive.names import MAX_TARGET_BYTES
+from up42fs.archive.links import passes, resolved, text_of, unresolved
 from up42fs.archive.table import (
     ArchiveError,
-    Member,
     Method,
     NotAnArchiveError,
     Table,
@@ -45,18 +43,17 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.stored_members import StoredTable, TableShelf
 from up42fs.deadlines import request_s
 from up42fs.errors import (
-    CannotUnpack,
     DamagedArchive,
     DeadlineExceeded,
     NotADirectory,
     TooLarge,
+    Up42fsError,
     VersionChanged,
 )
 from up42fs.flights import Flights
 from up42fs.fs.branches.member_tree import MemberTree
 from up42fs.fs.tree import member_ids
 from up42fs.metrics import Metrics
-from up42fs.readahead.tuning import Reading
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.store import FileStore
 from up42fs.types import Asset, ByteRange, Bytes
@@ -66,7 +63,7 @@ log = logging.getLogger(__name__)
 #: The end of a zip that is read first: 660 to 1385 members' entries.
 TAIL_BYTES = 128 << 10
 #: Larger directories are parsed in a worker thread, bytes.
-PARSED_HERE_BYTES = 1 << 20
+PARSED_HERE_BYTES = 64 << 10
 #: Memory of the tables that stay while nobody uses them, bytes; the latest one stays in any case.
 MOST_HELD_BYTES = 24 << 20
 #: How long a reader waits for a table without new bytes, and in total, seconds.
@@ -76,6 +73,8 @@ LONGEST_S = 4 * IDLE_S
 FLIGHT_S = 5400.0
 #: Symbolic links whose targets are read; others are shown as files.
 MOST_TARGETS = 1000
+#: Ranges of targets that are requested at once.
+TARGETS_AT_ONCE = 4
 
 
 _METHODS = {
@@ -327,31 +326,34 @@ class ArchiveTables:
 
     async def _with_targets(self, tree: MemberTree) -> Table:
         """The table with the targets of its symbolic links, which are members' contents."""
-        links = unresolved(tree.table)
+        links = unresolved(tree.table)[:MOST_TARGETS]
         if not links:
             return tree.table
-        found = {link.number: await self._target(tree, link) for link in links[:MOST_TARGETS]}
-        return resolved(tree.table, {n: text for n, text in found.items() if text is not None})
+        pending = iter(passes(links, tree.table))
+        texts: dict[int, bytes] = {}
+        failures: list[Up42fsError] = []
 
-    async def _target(self, tree: MemberTree, member: Member) -> bytes | None:
-        """The text of a symbolic link's target; None if it cannot be read."""
-        if member.refusal is not None or member.size > MAX_TARGET_BYTES:
-            return None
-        file = self._files.open(
-            member_ids.member_id(tree.archive_id, member.header_at),
-            size=member.size,
-            name=f"{member.path} of {tree.origin.name}",
-            stamp=tree.stamp,
-            reading=Reading.EXACT,
-            extent=tree.extent(member),
-        )
-        try:
-            return bytes(await file.read(0, member.size))
-        except (DamagedArchive, CannotUnpack) as error:
-            log.info("%s of %s is shown as a file: %s", member.path, tree.origin.name, error)
-            return None
-        finally:
-            file.close()
+        async def read() -> None:
+            for span, together in pending:
+                try:
+                    data = await self._files.read_range(tree.origin, span)
+                except Up42fsError as error:
+                    failures.append(error)
+                if failures:
+                    return
+                for link in together:
+                    text = text_of(link, tree.table, data, span.start)
+                    if text is None:
+                        log.info("%s of %s is shown as a file", link.path, tree.origin.name)
+                    else:
+                        texts[link.number] = text
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(TARGETS_AT_ONCE):
+                nursery.start_soon(read)
+        if failures:
+            raise failures[0]
+        return resolved(tree.table, texts)
 
     def _asset(self, asset_id: str) -> Asset:
         asset = self._index.assets.get(asset_id)
