@@ -65,7 +65,7 @@ class Waiting:
 
     def forget(self, inode: int, count: int) -> None: ...
 
-    async def opendir(self, inode: int) -> int:
+    async def opendir(self, inode: int, program: object = None) -> int:
         return inode
 
     def readdir(self, *_: Any) -> None: ...

@@ -356,11 +356,11 @@ def test_a_transformation_that_ends_makes_the_directory_appear(start, mount) -> 
         "add_asset", name="late.zip", size=100, cnam_status="IN_PROGRESS"
     )["id"]
     fresh = mount(running, "-o", "refresh=1")
-    assert sorted(os.listdir(fresh.path / "cnam/IN_PROGRESS")) == ["late.zip"]
+    assert sorted(os.listdir(fresh.path / "cnam/IN_PROGRESS")) == ["late", "late.zip"]
     late = fresh.path / "assets/late"
-    assert not late.exists()
+    assert late.is_dir()  # of the archive's own members, until there are others
     running.remote.storage("set_cnam_status", id=added, status="SUCCESSFUL")
-    wait_until(late.is_dir, 15, "the directory appears")
+    wait_until((fresh.path / "cnam/SUCCESSFUL/late").is_dir, 15, "the directory appears")
     assert sorted(os.listdir(late)) == ["image.tiff", "item.json", "metadata.xml"]
     assert (late / "image.tiff").stat().st_size == 50
     assert os.listdir(fresh.path / "cnam/IN_PROGRESS") == []

@@ -317,7 +317,7 @@ def test_copies_can_be_changed_and_deleted(
             as_owner = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
         check(*as_owner, "touch", copy / "scene.tif.aux.xml", *copied)
         check(*as_owner, "rm", "-r", *copied)
-        check(*as_owner, "sh", "-c", 'rm "$1"/*', "sh", copy)
+        check(*as_owner, "sh", "-c", 'rm -r "$1"/*', "sh", copy)
     finally:
         check("rm", "-rf", copy)
     for attempt in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich import markup
@@ -60,10 +60,9 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
         yield "sidecars", _sidecars(status["sidecars"])
     if counters.get("fs.crowd_opens"):
         yield "crowds", _crowds(counters)
-    for number, file in enumerate((status.get("top_files") or [])[:5]):
-        yield "" if number else "most read", _file(file)
-    for number, file in enumerate((status.get("fetched_files") or [])[:3]):
-        yield "" if number else "most fetched", _fetched(file)
+    for title, name, most, shown in _LISTS:
+        for number, entry in enumerate((status.get(name) or [])[:most]):
+            yield "" if number else title, shown(entry)
     for entry in (status.get("recent_errors") or [])[-3:]:
         yield "", f"[dim]{escape(entry['time'])}[/] {escape(entry['message'])}"
 
@@ -191,6 +190,12 @@ def _errors(counters: Document) -> str:
     return "[red]" + ", ".join(f"{name} {count}" for name, count in found.items()) + "[/]"
 
 
+def _archive(progress: Document) -> str:
+    done = _bytes(progress.get("done_bytes"))
+    name = str(progress.get("name")).partition(" (asset ")[0]
+    return escape(f"reading the members of {name}: {done} of {_bytes(progress.get('bytes'))}")
+
+
 def _crowds(counters: Document) -> str:
     return (
         f"{counters['fs.crowd_opens']} opens by indexers and thumbnailers, "
@@ -214,6 +219,14 @@ def _fetched(file: Document) -> str:
     for_nothing = f", {_bytes(wasted)} for nothing" if wasted else ""
     name = str(file.get("name") or file.get("id"))
     return escape(f"{text}{for_nothing}: {name.partition(' (asset ')[0]}")
+
+
+#: Rows of several lines: title, member of the status, the most entries shown, and how.
+_LISTS: tuple[tuple[str, str, int, Callable[[Document], str]], ...] = (
+    ("archives", "archives", 5, _archive),
+    ("most read", "top_files", 5, _file),
+    ("most fetched", "fetched_files", 3, _fetched),
+)
 
 
 def duration(seconds: float) -> str:

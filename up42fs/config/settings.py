@@ -50,7 +50,7 @@ class Settings:
     refresh: float = 60.0
     memory: int = 256
     footprints: bool = False
-    archives: str = "off"
+    archives: str = "on"
     read_ahead: int = 1024
     cache_dir: Path | None = None
     cache_size: int = 10 << 30

@@ -58,6 +58,7 @@ _SHAPE: dict[Any, Any] = {
     },
     "sidecars": {"directory": "", "files": 0, "bytes": 0, "limit_bytes": 0},
     "edits": {"made": 0, "failed": {None: ""}},
+    "archives": [{"name": "", "done_bytes": 0, "bytes": 0}],
     "top_files": [_FILE],
     "fetched_files": [_FETCHED],
     "recent_errors": [_ERROR],

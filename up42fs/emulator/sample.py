@@ -14,7 +14,7 @@ from typing import Any
 
 from up42fs.emulator.clock import US, parse_us
 from up42fs.emulator.content import BytesContent, Content, FileContent, PatternContent
-from up42fs.emulator.sample_files import default_sample_dir, ensure_files
+from up42fs.emulator.sample_files import default_sample_dir, ensure_files, zip_of_size
 from up42fs.emulator.storage import (
     Account,
     Asset,
@@ -141,7 +141,7 @@ def _hard_rows() -> tuple[_Row, ...]:
     )
     rows = [
         _Row(key, name, None, f"2023-11-06T00:{n:02d}:00.{n:03d}Z", "names", digits=3, title=title,
-             content=PatternContent(n, 3000 + n), absent=absent,
+             content=_small(n, 3000 + n, f"{name or title}"), absent=absent,
              content_type="application/gzip" if key == "gzip-zip" else "application/zip")
         for n, (key, name, title, absent) in enumerate(hard)
     ]  # fmt: skip
@@ -150,6 +150,13 @@ def _hard_rows() -> tuple[_Row, ...]:
     tiny = replace(empty, key="tiny", name="tiny.zip", content=BytesContent(_EMPTY_ZIP),
                    created="2023-11-06T01:00:01.000000Z")  # fmt: skip
     return (*rows, empty, tiny)
+
+
+def _small(seed: int, size: int, name: str) -> Content:
+    """Content of `size` bytes: of a zip if the name says so, or gets that extension."""
+    if name in ("None", ".."):
+        return PatternContent(seed, size)
+    return BytesContent(zip_of_size(seed, size))
 
 
 def sample_storage(account: Account, directory: Path) -> Storage:

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import random
 import shutil
 import tarfile
 import tempfile
@@ -263,6 +264,21 @@ def _make_archives(work: Path) -> None:
             info = tarfile.TarInfo(member)
             info.size, info.mtime = len(data), 1_713_434_712
             archive.addfile(info, io.BytesIO(data))
+
+
+def zip_of_size(seed: int, size: int) -> bytes:
+    """Return a zip of exactly `size` bytes with a text and one stored member that fills it."""
+    rng, filling = random.Random(seed), 0
+    for _ in range(2):
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+            for member, data in (
+                ("readme.txt", b"A delivery with a name that is hard to show.\n"),
+                ("data.bin", rng.randbytes(filling)),
+            ):
+                archive.writestr(zipfile.ZipInfo(member, _ZIP_TIME), data)
+        filling += size - len(made.getvalue())
+    return made.getvalue()
 
 
 def _delivery(work: Path, top: str) -> list[tuple[str, bytes]]:

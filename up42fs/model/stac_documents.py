@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -49,6 +49,17 @@ ITEM_DOCUMENT = "item.json"
 
 CATALOG_ID = "up42-storage"
 _JSON_TYPE, _GEOJSON_TYPE = "application/json", "application/geo+json"
+#: Members of one archive that an item names.
+MOST_MEMBERS = 500
+#: Images for analysis, by extension; previews are no data.
+_IMAGE_TYPES = {
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".jp2": "image/jp2",
+    ".ntf": "application/vnd.nitf",
+    ".nitf": "application/vnd.nitf",
+    ".img": "application/octet-stream",
+}
 #: Link relations that describe the data rather than UP42's API.
 _KEPT_LINKS = frozenset({"license", "about", "cite-as", "derived_from", "describedby", "related"})
 #: Characters with a special meaning in a URL; names made here never contain them.
@@ -179,6 +190,26 @@ def item_document(
     if self_contained or not item.collection_id:
         del document["collection"]
     return document
+
+
+def members_as_assets(directory: str, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """STAC assets of an archive's image members, by path; they stand below `directory`.
+
+    Members with names that mean different things as path and as URL are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        media_type = _IMAGE_TYPES.get(split_extension(path)[1].lower())
+        if media_type is not None and not _UNOPENABLE & set(path):
+            found[path] = {
+                "href": _href(directory, *path.split("/")),
+                "type": media_type,
+                "title": path.rpartition("/")[2],
+                "roles": ["data"],
+            }
+        if len(found) == MOST_MEMBERS:
+            break
+    return found
 
 
 # -- links and hrefs

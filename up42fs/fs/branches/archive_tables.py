@@ -64,6 +64,9 @@ log = logging.getLogger(__name__)
 TAIL_BYTES = 128 << 10
 #: Larger directories are parsed in a worker thread, bytes.
 PARSED_HERE_BYTES = 64 << 10
+#: Larger pieces of a tar are parsed there, bytes, and tables of more members are made there.
+FED_HERE_BYTES = 256 << 10
+MADE_HERE = 5000
 #: Memory of the tables that stay while nobody uses them, bytes; the latest one stays in any case.
 MOST_HELD_BYTES = 24 << 20
 #: How long a reader waits for a table without new bytes, and in total, seconds.
@@ -82,6 +85,12 @@ _METHODS = {
     ArchiveKind.TBZ2: Method.BZIP2,
     ArchiveKind.TXZ: Method.XZ,
     ArchiveKind.TZST: Method.ZSTD,
+}
+_MAGIC = {
+    ArchiveKind.TGZ: b"\x1f\x8b",
+    ArchiveKind.TBZ2: b"BZh",
+    ArchiveKind.TXZ: b"\xfd7zXZ\0",
+    ArchiveKind.TZST: b"\x28\xb5\x2f\xfd",
 }
 
 
@@ -309,12 +318,20 @@ class ArchiveTables:
             progress.done_bytes += len(data)
 
         if kind.is_packed_stream:
-            size = await self._files.read_through(stream_of(origin, kind), feed)
+            try:
+                size = await self._files.read_through(stream_of(origin, kind), feed)
+            except DamagedArchive:
+                if not progress.done_bytes:
+                    await self._require_magic(origin, kind)
+                raise
         else:
             size = origin.size or 0
             while (span := reader.next_range(size)) is not None:
                 data = await self._bytes(origin, span.start, span.stop, progress)
-                reader.feed(data, span.start)
+                if len(data) > FED_HERE_BYTES:
+                    await trio.to_thread.run_sync(reader.feed, data, span.start)
+                else:
+                    reader.feed(data, span.start)
         reader.end(size)
         if reader.damage or reader.left_out:
             log.warning(
@@ -322,7 +339,15 @@ class ArchiveTables:
                 f"; {reader.left_out} members are left out: devices, pipes, or links that lead "
                 "out of the archive" if reader.left_out else "",
             )  # fmt: skip
+        if reader.count > MADE_HERE:
+            return await trio.to_thread.run_sync(lambda: reader.table)
         return reader.table
+
+    async def _require_magic(self, origin: Origin, kind: ArchiveKind) -> None:
+        """Raise NotAnArchiveError if the archive does not begin as its kind does."""
+        magic = _MAGIC[kind]
+        if await self._files.read_range(origin, ByteRange(0, len(magic))) != magic:
+            raise NotAnArchiveError(f"it does not begin as a {kind.value} does")
 
     async def _with_targets(self, tree: MemberTree) -> Table:
         """The table with the targets of its symbolic links, which are members' contents."""

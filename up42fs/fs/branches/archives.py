@@ -7,21 +7,25 @@ Theory. Names cost no request: an asset is an archive if its file name says so, 
 bytes refutes that. A refuted asset loses its directory at once, and is remembered with the stamp of
 the bytes: other bytes get another chance. A transformed asset's directory holds the files that UP42
 made of it; its members stand in `original/` there, which resolves by name and is not listed, so
-that no program that walks the tree meets a scene twice.
+that no program that walks the tree meets a scene twice. Members of archives in archives are not
+listed either: a copy of a directory holds what unpacking the archive makes, no more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from up42fs.archive.kinds import kind_of
-from up42fs.archive.table import Member, RefusalKind
+import trio
+
+from up42fs.archive.kinds import ArchiveKind, kind_of, stem_of
+from up42fs.archive.table import Member, MemberKind, RefusalKind
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.snapshot.member_tables import NO_ARCHIVE
+from up42fs.deadlines import request_s
 from up42fs.errors import (
     CannotUnpack,
     DamagedArchive,
@@ -42,6 +46,10 @@ from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
 
+#: How long a document waits for the members that it would name, seconds.
+LOOK_S = request_s(10.0)
+#: An empty zip has this many bytes; shorter files are no archives, whatever their name.
+LEAST_BYTES = 22
 _ERRORS: dict[RefusalKind, type[Up42fsError]] = {
     RefusalKind.ENCRYPTED: Encrypted,
     RefusalKind.UNSUPPORTED: CannotUnpack,
@@ -94,16 +102,23 @@ class Archives:
 
     # which assets are archives -------------------------------------------------------------
 
-    def is_archive(self, asset_id: str, wish: str) -> bool:
-        """Whether an asset, or a member, of this name is shown as an archive."""
-        return kind_of(wish) is not None and asset_id not in self._refuted
+    def archive_stem(self, asset_id: str, wish: str) -> str | None:
+        """The wished-for name of an asset without its ending; None if it is no archive."""
+        stem = stem_of(wish)
+        if stem == wish or asset_id in self._refuted:
+            return None
+        size = self._index.assets.size(asset_id)
+        return stem.rstrip() if size is None or size >= LEAST_BYTES else None
 
     def follow(self, delta: Delta) -> None:
         """Give assets another chance whose bytes may have changed, and forget removed ones."""
         self.restored = False
         for asset_id in delta.assets:
-            if self._index.assets.get(asset_id) is None:
+            was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
+            if now is None:
                 self.tables.forget(asset_id)
+            elif was is not None and _is_short(was) != _is_short(now):
+                self.restored = True
             for id_ in self._refuted_of(asset_id) if self._refuted else ():
                 if self._refuted[id_] != self.tables.stamp(id_):
                     del self._refuted[id_]
@@ -118,7 +133,7 @@ class Archives:
     def original_of(self, files: Node) -> Node | None:
         """The directory of a transformed asset's members, below its directory of files."""
         asset = self._index.assets.get(files.id)
-        if asset is None or not self.is_archive(asset.id, self._index.assets.wish(asset)):
+        if asset is None or not self.archive_stem(asset.id, self._index.assets.wish(asset)):
             return None
         return member_ids.top_of(asset.id, f"{files}/{ORIGINAL}")
 
@@ -155,20 +170,19 @@ class Archives:
     def children(self, node: Node) -> dict[str, Node]:
         """The members in a prepared directory."""
         tree = self._shown.get(node)
-        if tree is None:
-            return {}
-        return tree.children(node, lambda id_: self.lists and id_ not in self._refuted)
+        return {} if tree is None else tree.children(node)
 
     def members(self, node: Node) -> Iterable[Asset]:
         """Empty: these are not directories of assets."""
         return ()
 
     def find(self, parent: Node, name: str) -> Node | None:
-        """The directory of a nested archive under a name that is not listed."""
+        """The directory of an archive in the archive; it is never listed."""
         tree = self._shown.get(parent)
-        if tree is None or self.lists:
+        archive = None if tree is None else tree.nested(parent, name)
+        if archive is None or archive.id in self._refuted:
             return None
-        return tree.children(parent, lambda id_: id_ not in self._refuted).get(name)
+        return member_ids.top_of(archive.id, f"{parent}/{name}")
 
     def exists(self, node: Node) -> bool:
         """Whether the asset is still there, and as far as known the member in it."""
@@ -185,8 +199,7 @@ class Archives:
         if tree is None:
             return UNCOUNTED if node.kind is Kind.MEMBERS else 1
         if node.kind is Kind.MEMBERS:
-            shown = tree.children(node, lambda id_: self.lists and id_ not in self._refuted)
-            return 2 + sum(child.kind is Kind.MEMBERS for child in shown.values())
+            return 2 + tree.subdirectories(node)
         asset_id = member_ids.asset_id_of(node.id)
         figures = self._index.assets.figures(asset_id)
         is_listed = self.lists and not self._index.is_transformed(asset_id)
@@ -196,6 +209,36 @@ class Archives:
         """The times of the delivery; a member's own are `member(node).mtime_ns`."""
         asset = self._index.assets.get(member_ids.asset_id_of(node.id))
         return None if asset is None else (asset.created_at, asset.updated_at)
+
+    # for documents -------------------------------------------------------------------------
+
+    def is_shown(self, asset_id: str) -> bool:
+        """Whether an asset is an archive that UP42 did not transform."""
+        asset = self._index.assets.get(asset_id)
+        if asset is None or self._index.is_transformed(asset_id):
+            return False
+        return self.archive_stem(asset_id, self._index.assets.wish(asset)) is not None
+
+    async def look(self, asset_id: str) -> None:
+        """Load the table of an archive for `paths`, if that is a matter of a range or two.
+
+        Raises nothing: a document that cannot name the members is made without them.
+        """
+        kind = kind_of(self.tables.name(asset_id))
+        if self.tables.held(asset_id) is None and kind is not ArchiveKind.ZIP:
+            return
+        try:
+            with trio.move_on_after(LOOK_S):
+                await self.prepare(member_ids.top_of(asset_id, ""))
+        except Up42fsError as error:
+            log.debug("the members of asset %s are not named: %s", asset_id, error)
+
+    def paths(self, asset_id: str) -> Iterator[str]:
+        """The paths of an archive's files, as far as its table is in memory."""
+        tree = self.tables.held(asset_id)
+        for member in tree.table.members if tree is not None else ():
+            if member.kind is MemberKind.FILE and member.refusal is None:
+                yield member.path
 
     # members -------------------------------------------------------------------------------
 
@@ -233,3 +276,7 @@ class Archives:
         if node.kind is not Kind.MEMBER_LINK or member.target is None:
             raise InvalidArgument(f"{member.path} is no link")
         return member.target.encode()
+
+
+def _is_short(asset: Asset) -> bool:
+    return asset.size is not None and asset.size < LEAST_BYTES

@@ -41,7 +41,7 @@ class Branches:
         self.transformed = Transformed(index, items, self.registry) if items else None
         if self.transformed is not None and archives is not None:
             self.transformed.original_of = archives.original_of
-        self.static = StaticCatalogue(collections, self.registry) if collections else None
+        self.static = StaticCatalogue(collections, self.registry, archives) if collections else None
         search = Search(index, searches) if searches else None
         self.footprints = Footprints(items)
         found: list[Branch | None] = [self.transformed, self.static, search, archives]

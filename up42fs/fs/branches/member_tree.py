@@ -7,13 +7,13 @@ Members that claim one header without being one file are different nodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from up42fs.archive.kinds import kind_of, stem_of
+from up42fs.archive.kinds import archive_names, kind_of
 from up42fs.archive.table import Member, MemberKind, Method, Table
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
-from up42fs.model import names
+from up42fs.model.names import FILES_SUFFIX
 from up42fs.store.members.extent import Extent, Origin
 
 #: Archives in archives are shown to this depth, and up to this size if they are packed, bytes.
@@ -45,22 +45,30 @@ class MemberTree:
         """The catalogue's mark of the bytes that the table was read from."""
         return self.origin.stamp
 
-    def children(self, directory: Node, is_shown: Callable[[str], bool]) -> dict[str, Node]:
-        """The entries of a directory; `is_shown` tells whether a member may be an archive."""
-        path = member_ids.path_of(directory)
-        numbers = self.table.children(path)
-        found = {
-            name: self._node(directory, self.table.members[number])
-            for name, number in numbers.items()
-        }
-        for name, node in [*found.items()]:
-            if self.is_archive(node) and is_shown(node.id):
-                found[_directory_name(name, node, found)] = self.top_of(directory, node)
-        return found
+    def children(self, directory: Node) -> dict[str, Node]:
+        """The entries of a directory."""
+        numbers = self.table.children(member_ids.path_of(directory))
+        members = self.table.members
+        return {name: self._node(directory, members[n]) for name, n in numbers.items()}
 
-    def top_of(self, directory: Node, archive: Node) -> Node:
-        """The directory that shows an archive among the members in `directory`."""
-        return member_ids.top_of(archive.id, str(directory))
+    def subdirectories(self, directory: Node) -> int:
+        """How many directories stand in a directory."""
+        numbers = self.table.children(member_ids.path_of(directory)).values()
+        return sum(self.table.members[n].kind is MemberKind.DIRECTORY for n in numbers)
+
+    def nested(self, directory: Node, name: str) -> Node | None:
+        """The archive in a directory whose own members `name` shows, if any.
+
+        `name` is its stem, or that and ` (files)` if a member has the stem itself.
+        """
+        numbers = self.table.children(member_ids.path_of(directory))
+        for stem in (name, name.removesuffix(FILES_SUFFIX)):
+            for file_name in archive_names(stem):
+                number = numbers.get(file_name)
+                node = None if number is None else self._node(directory, self.table.members[number])
+                if node is not None and self.is_archive(node):
+                    return node
+        return None
 
     def is_archive(self, node: Node) -> bool:
         """Whether a member's own members are shown, judged by its name, size and depth."""
@@ -134,10 +142,3 @@ def _is_same_file(one: Member, other: Member) -> bool:
     return (one.kind, one.data_at, one.packed_size, one.size, one.method, one.refusal) == (
         *(other.kind, other.data_at, other.packed_size, other.size, other.method, other.refusal),
     )
-
-
-def _directory_name(name: str, node: Node, taken: dict[str, Node]) -> str:
-    stem = stem_of(name)
-    if stem not in taken:
-        return stem
-    return names.free_name(names.files_name(stem), member_ids.key_of(node), taken)

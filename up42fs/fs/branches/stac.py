@@ -14,9 +14,12 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from up42fs.catalog.collections import Collections
+from up42fs.fs.branches.archives import Archives
 from up42fs.fs.branches.transformed import FileRegistry, item_times, readable_files, to_json
+from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.layout import UNCOUNTED
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model import names
 from up42fs.model import stac_documents as static_stac
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset
@@ -31,6 +34,13 @@ class _Opened(NamedTuple):
     names: Mapping[str, str]
 
 
+class _Archive(NamedTuple):
+    """An archive that an item names, and the name of the directory of its members beside it."""
+
+    asset_id: str
+    directory: str
+
+
 _NOTHING = _Opened((), MappingProxyType({}))
 
 
@@ -40,8 +50,11 @@ class StaticCatalogue:
     kinds = frozenset({Kind.STAC, Kind.COLLECTION, Kind.STAC_ITEM})
     top: Mapping[str, Node] = {"stac": Node(Kind.STAC)}
 
-    def __init__(self, collections: Collections, registry: FileRegistry) -> None:
+    def __init__(
+        self, collections: Collections, registry: FileRegistry, archives: Archives | None = None
+    ) -> None:
         self._source = collections
+        self._archives = archives
         self._registry = registry
         registry.elsewhere = self._with_file
         #: File ID -> the ID of the collection whose own file it is.
@@ -91,6 +104,25 @@ class StaticCatalogue:
             return Node(Kind.COLLECTION, name, name)
         if parent.kind is Kind.COLLECTION and self._item(parent.id, name) is not None:
             return Node(Kind.STAC_ITEM, f"{parent.id}/{name}", name)
+        if parent.kind is Kind.STAC_ITEM and self._archives is not None:
+            archive = self._archive_of(parent.id)
+            if archive is not None and archive.directory == name:
+                return member_ids.top_of(archive.asset_id, f"{parent}/{name}")
+        return None
+
+    def _archive_of(self, node_id: str) -> _Archive | None:
+        """The archive in an item's directory, whose members resolve by name there."""
+        collection_id, _, item_id = node_id.partition("/")
+        item = self._item(collection_id, item_id)
+        if item is None or self._archives is None:
+            return None
+        document = self._document_name(collection_id, item_id)
+        files = self._registry.named(item, item.assets, (document,))
+        for name, node in files.items():
+            if node.kind is Kind.ASSET and self._archives.is_shown(node.id):
+                stem = names.split_extension(name)[0]
+                is_taken = stem in files or stem == document
+                return _Archive(node.id, names.files_name(stem) if is_taken else stem)
         return None
 
     def exists(self, node: Node) -> bool:
@@ -130,6 +162,10 @@ class StaticCatalogue:
         collection_id = document_id.partition("/")[2].partition("/")[0]
         if collection_id in self._by_id and collection_id not in self._shown:
             await self._learn_items(collection_id)
+        if document_id.startswith("stac-item/") and self._archives is not None:
+            archive = self._archive_of(document_id.partition("/")[2])
+            if archive is not None:
+                await self._archives.look(archive.asset_id)
 
     def document(self, document_id: str) -> bytes | None:
         """catalog.json, a collection.json or an item's document; None if it was never listed."""
@@ -152,7 +188,12 @@ class StaticCatalogue:
             return None
         taken = (self._document_name(collection_id, item_id),)
         files = readable_files(item, item.assets, taken)
-        return to_json(static_stac.item_document(item, files=files, self_contained=False))
+        made = static_stac.item_document(item, files=files, self_contained=False)
+        archive = self._archive_of(rest)
+        if archive is not None and self._archives is not None:
+            paths = self._archives.paths(archive.asset_id)
+            made["assets"] |= static_stac.members_as_assets(archive.directory, paths)
+        return to_json(made)
 
     def _own_files(self, collection: StacCollection) -> dict[str, Node]:
         """The files beside collection.json: the delivery, its thumbnail."""

@@ -24,8 +24,8 @@ class ArchiveNames(Protocol):
         """Whether the last change made an archive of an asset that was none."""
         ...
 
-    def is_archive(self, asset_id: str, wish: str) -> bool:
-        """Whether an asset with this wished-for name is one."""
+    def archive_stem(self, asset_id: str, wish: str) -> str | None:
+        """The wished-for name of an asset without its ending; None if it is no archive."""
         ...
 
     def follow(self, delta: Delta) -> None:

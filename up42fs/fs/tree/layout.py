@@ -27,7 +27,7 @@ from up42fs.catalog.snapshot.assets import Outline, outline
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.branch import ArchiveNames, Branch
 from up42fs.fs.tree.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
-from up42fs.fs.tree.roster import IsArchive, Roster
+from up42fs.fs.tree.roster import ArchiveStem, Roster
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.model import names
 from up42fs.types import CNAM_STATES, Asset, CnamStatus, Order
@@ -85,9 +85,9 @@ class Layout:
         for branch in branches:
             self._top |= branch.top
         self._has_files = Kind.FILES in self._branches
-        self._is_listed_archive: IsArchive | None = None
+        self._listed_stem: ArchiveStem | None = None
         if self._has_files and archives is not None and archives.lists:
-            self._is_listed_archive = archives.is_archive
+            self._listed_stem = archives.archive_stem
         #: Number of changes so far: while it stays the same, so do the views' listings.
         self.changes = 0
         self._rosters: dict[Node, Roster] = {}
@@ -154,7 +154,7 @@ class Layout:
     def _roster(self, node: Node) -> Roster:
         members = self._index.assets.outlines(self._member_ids(node))
         place = str(node) if self._has_files else None
-        return Roster(members, self.asset, place, self._is_listed_archive)
+        return Roster(members, self.asset, place, self._listed_stem)
 
     def children(self, node: Node) -> Mapping[str, Node]:
         """Listed names of a directory and their nodes, oldest first if they have an age."""
@@ -257,8 +257,8 @@ class Layout:
             return roster.directories
         if not self._has_files:
             return 0
-        if self._is_listed_archive is not None:
-            return self._counted_with_archives(node, self._is_listed_archive)
+        if self._listed_stem is not None:
+            return self._counted_with_archives(node, self._listed_stem)
         if node.kind is Kind.ASSETS or node.id == CnamStatus.SUCCESSFUL:
             return self._index.count(CnamStatus.SUCCESSFUL)
         if node.kind is Kind.STATUS:
@@ -271,14 +271,14 @@ class Layout:
             count = self._counted[node] = self._index.count_transformed(ids)
         return count
 
-    def _counted_with_archives(self, node: Node, is_archive: IsArchive) -> int | None:
+    def _counted_with_archives(self, node: Node, archive_stem: ArchiveStem) -> int | None:
         ids = self._member_ids(node)
         if len(self._index.assets if ids is None else list(ids)) > MOST_COUNTED:
             return None
         count = self._counted.get(node)
         if count is None:
             count = self._counted[node] = sum(
-                is_transformed or is_archive(asset_id, wish)
+                is_transformed or archive_stem(asset_id, wish) is not None
                 for _, asset_id, wish, is_transformed in self._index.assets.outlines(ids)
             )
         return count
@@ -455,7 +455,7 @@ class Layout:
             node.kind is Kind.ASSET
             and self._archives is not None
             and not self._index.is_transformed(node.id)
-            and self._archives.is_archive(node.id, file_name)
+            and self._archives.archive_stem(node.id, file_name) is not None
         )
         return Node(Kind.MEMBERS, node.id, place) if is_shown else None
 

@@ -21,20 +21,20 @@ from up42fs.catalog.snapshot.assets import Member, Outline
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import names
 
-#: Whether the asset with this ID and this wished-for name is shown as an archive, too.
-IsArchive = Callable[[str, str], bool]
+#: The name without its ending of an asset, by ID and wished-for name, if it is shown as an archive.
+ArchiveStem = Callable[[str, str], str | None]
 
 
 class Roster:
     """Names of assets, and of the directories of their files if `place` is given.
 
     `place` is the directory's text form: a directory of files is a different node in every place.
-    `node_of` returns an asset's node, the same object for all directories. With `is_archive` an
+    `node_of` returns an asset's node, the same object for all directories. With `archive_stem` an
     archive that UP42 did not transform has a directory of its members.
     """
 
     __slots__ = (
-        *("_contested", "_is_archive", "_newest", "_node_of", "_place"),
+        *("_archive_stem", "_contested", "_newest", "_node_of", "_place"),
         *("directories", "names"),
     )
 
@@ -43,14 +43,14 @@ class Roster:
         members: Iterable[Member],
         node_of: Callable[[str], Node],
         place: str | None,
-        is_archive: IsArchive | None = None,
+        archive_stem: ArchiveStem | None = None,
     ) -> None:
         self.names: dict[str, Node] = {}
         #: Number of directories among them.
         self.directories = 0
         self._node_of = node_of
         self._place = place
-        self._is_archive = is_archive
+        self._archive_stem = archive_stem
         self._contested: frozenset[str] = frozenset()
         self._newest: Outline | None = None
         contested: set[str] = set()
@@ -63,13 +63,13 @@ class Roster:
                 continue
             # By far the most frequent case.
             listed[wish] = node_of(asset_id)
-            if is_archive is not None and is_archive(asset_id, wish):
-                stem = stem_of(wish)
-                if stem in listed:
-                    self._place_directory(Outline._make(member), wish, contested)
-                else:
-                    listed[stem] = tuple.__new__(Node, (Kind.MEMBERS, asset_id, place))
-                    self.directories += 1
+            if archive_stem is None or (stem := archive_stem(asset_id, wish)) is None:
+                continue
+            if stem in listed:
+                self._place_directory(Outline._make(member), wish, contested)
+            else:
+                listed[stem] = tuple.__new__(Node, (Kind.MEMBERS, asset_id, place))
+                self.directories += 1
         self._newest = None if member is None else Outline._make(member)
         self._contested = frozenset(contested)
 
@@ -90,8 +90,10 @@ class Roster:
     def withdraw(self, member: Outline, before: dict[str, Node | None]) -> bool:
         """Remove the directory of an asset that turned out to be no archive.
 
-        Returns and notes the same as `change`; call it while `is_archive` still holds.
+        Returns and notes the same as `change`; call it while `archive_stem` still returns one.
         """
+        if member.is_transformed:
+            return True  # its directory holds what UP42 made of it
         wish = member.wish
         stem = self._directory_name(member, wish)
         if self.names.get(wish) != self._node_of(member.id) or stem in self._contested:
@@ -109,7 +111,8 @@ class Roster:
         if self._place is None:
             return False
         return member.is_transformed or (
-            self._is_archive is not None and self._is_archive(member.id, member.wish)
+            self._archive_stem is not None
+            and self._archive_stem(member.id, member.wish) is not None
         )
 
     def _directory(self, member: Outline) -> Node:
@@ -118,7 +121,7 @@ class Roster:
 
     def _directory_name(self, member: Outline, name: str) -> str:
         """The first choice of a name for the directory of an asset that is called `name`."""
-        stem = names.split_extension(name)[0] if member.is_transformed else stem_of(name)
+        stem = _stem(member, name)
         return stem if stem != name else names.files_name(stem)
 
     def _enter(self, member: Outline, contested: set[str]) -> list[str]:
@@ -138,8 +141,7 @@ class Roster:
         directory = self._directory_name(member, name)
         if directory in listed:
             contested.add(directory)
-            stem = names.split_extension(name)[0] if member.is_transformed else stem_of(name)
-            wish = names.files_name(stem)
+            wish = names.files_name(_stem(member, name))
             directory = names.free_name(wish, member.id, listed, contested)
         listed[directory] = self._directory(member)
         self.directories += 1
@@ -174,3 +176,8 @@ class Roster:
             del self.names[name]
         self.directories -= len(given) - 1
         return True
+
+
+def _stem(member: Outline, name: str) -> str:
+    stem = names.split_extension(name)[0] if member.is_transformed else stem_of(name)
+    return stem.rstrip()

@@ -1,0 +1,351 @@
+"""Archives as directories, in real mounts: names, costs, attributes, errors, changes."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import archive_support as archives
+import pytest
+import zip_support as zips
+from archive_support import Built
+from harness import Emulator, Mount, check, run
+from transformed_support import file, put_items
+
+pytestmark = pytest.mark.mount
+
+#: The members of `delivery`, which lies stored in a zip.
+FILES = archives.standard_files()
+STORED = archives.zip_of("delivery.zip", FILES, zips.STORED)
+
+
+def put(emulator: Emulator, built: Built, name: str | None = None, **fields: object) -> str:
+    """Deliver an archive; return its asset's ID."""
+    content = base64.b64encode(built.data).decode()
+    made = emulator.remote.storage(
+        "add_asset", name=name or built.name, content_base64=content, **fields
+    )
+    return str(made["id"])
+
+
+@pytest.fixture
+def empty(start) -> Emulator:
+    return start("--synthetic", "1")
+
+
+def asked(emulator: Emulator, since: int) -> dict[str, int]:
+    """What was requested of the API and the object store; looks for changes left out."""
+    routes = emulator.requests(since)
+    return {route: n for route, n in routes.items() if route in ("assets.sign", "store.get")}
+
+
+def soon(is_done: Callable[[], bool]) -> None:
+    """Wait until something is so, 20 s at most."""
+    deadline_s = time.monotonic() + 20
+    while not is_done():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def tree(top: Path) -> dict[str, int]:
+    """The files below a directory by path, with their sizes."""
+    return {
+        str(path.relative_to(top)): path.stat().st_size
+        for path in sorted(top.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@pytest.mark.claim("S240")
+def test_members_stand_beside_the_archive(empty: Emulator, mount) -> None:
+    put(empty, STORED)
+    put(empty, archives.tar_of("tar", FILES), "other.tar")
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    assets = mounted.path / "assets"
+    assert {"delivery", "delivery.zip", "other", "other.tar"} <= set(os.listdir(assets))
+    expected = {path: len(data) for path, data in FILES.items()}
+    assert tree(assets / "delivery") == tree(assets / "other") == expected
+    for path, data in FILES.items():
+        assert (assets / "delivery" / path).read_bytes() == data
+        assert (assets / "other" / path).read_bytes() == data
+    with pytest.raises(OSError, match="Read-only") as refused:
+        (assets / "delivery" / "new").touch()
+    assert refused.value.errno == errno.EROFS
+
+
+@pytest.mark.claim("S240")
+def test_the_original_of_a_transformed_asset_is_found_by_name_alone(empty: Emulator, mount) -> None:
+    asset = put(empty, STORED)
+    put_items(empty, asset, [file("b02.tiff")])
+    empty.remote.storage("set_cnam_status", id=asset, status="SUCCESSFUL")
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    directory = mounted.path / "assets/delivery"
+    assert sorted(os.listdir(directory)) == ["b02.tiff", "item.json"]
+    assert directory.stat().st_nlink == 2
+    expected = {path: len(data) for path, data in FILES.items()}
+    assert tree(directory / "original") == expected
+    found = check("find", mounted.path / "assets", "-name", "image.tif")
+    assert found == ""
+    name = next(iter(FILES))
+    assert (directory / "original" / name).read_bytes() == FILES[name]
+
+
+@pytest.mark.claim("S241")
+def test_names_cost_nothing(start, mount) -> None:
+    emulator: Emulator = start("--synthetic", "300")
+    mounted: Mount = mount(emulator, "-o", "refresh=3600")
+    os.listdir(mounted.path / "orders")
+    since = emulator.remote.position()
+    listed = check("find", mounted.path / "orders", "-maxdepth", "2").splitlines()
+    check("ls", "-l", mounted.path / "assets")
+    check("sh", "-c", f"ls -d '{mounted.path}'/assets/*/ | wc -l")
+    names = [Path(path).name for path in listed]
+    archives_listed = [name for name in names if name.endswith(".zip")]
+    assert archives_listed
+    assert asked(emulator, since) == {}
+    for path in listed:
+        if path.endswith(".zip"):
+            assert path.removesuffix(".zip") in listed
+    for directory in (mounted.path / "orders").iterdir():
+        below = sum(entry.is_dir() for entry in os.scandir(directory))
+        assert directory.stat().st_nlink == 2 + below
+
+
+@pytest.mark.claim("S242")
+def test_a_table_is_read_once_ever(empty: Emulator, mount, tmp_path: Path) -> None:
+    asset = put(empty, archives.zip_of("many.zip", {f"d/{n}.xml": b"<x/>" for n in range(600)}, 0))
+    own = ("-o", "refresh=3600", "--cache-dir", str(tmp_path / "cache"))
+    first: Mount = mount(empty, *own)
+    since = empty.remote.position()
+    shown = check("ls", "-lR", "assets/many", cwd=first.path)
+    assert asked(empty, since) == {"assets.sign": 1, "store.get": 1}
+    assert check("ls", "-lR", "assets/many", cwd=first.path) == shown
+    assert asked(empty, since) == {"assets.sign": 1, "store.get": 1}
+    inode = (first.path / "assets/many/d/7.xml").stat().st_ino
+    check("umount", first.path)
+    since = empty.remote.position()
+    second: Mount = mount(empty, *own)
+    assert check("ls", "-lR", "assets/many", cwd=second.path) == shown
+    assert (second.path / "assets/many/d/7.xml").stat().st_ino == inode
+    assert asked(empty, since) == {}
+    # A title moves the time of the asset's last update, so the table is read anew.
+    empty.remote.storage("set_metadata", id=asset, title="Other")
+    third: Mount = mount(empty, *own)
+    (third.path / ".up42fs/refresh").read_bytes()
+    assert len(os.listdir(third.path / "assets/many/d")) == 600
+
+
+@pytest.mark.claim("S242")
+def test_a_large_directory_costs_a_second_range(empty: Emulator, mount) -> None:
+    files = {f"a folder with a long name/{n:06d}.a-long-extension": b"" for n in range(3000)}
+    put(empty, archives.zip_of("large.zip", files, 0))
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    since = empty.remote.position()
+    assert len(os.listdir(mounted.path / "assets/large/a folder with a long name")) == 3000
+    assert asked(empty, since) == {"assets.sign": 1, "store.get": 2}
+
+
+@pytest.mark.claim("S243")
+def test_what_is_no_archive_loses_its_directory(empty: Emulator, mount, tmp_path: Path) -> None:
+    asset = put(empty, archives.not_an_archive("plain.zip"))
+    own = ("-o", "refresh=3600", "--cache-dir", str(tmp_path / "cache"))
+    mounted: Mount = mount(empty, *own)
+    assets = mounted.path / "assets"
+    links = assets.stat().st_nlink
+    assert "plain" in os.listdir(assets)
+    with pytest.raises(NotADirectoryError):
+        os.listdir(assets / "plain")
+    assert "plain" not in os.listdir(assets)
+    assert not (assets / "plain").exists()
+    assert assets.stat().st_nlink == links - 1
+    assert "is no archive, although its name says so" in mounted.log.read_text()
+    check("find", assets)
+    check("umount", mounted.path)
+    since = empty.remote.position()
+    again: Mount = mount(empty, *own)
+    assert "plain" not in os.listdir(again.path / "assets")
+    assert asked(empty, since) == {}
+    # Other bytes get another chance.
+    content = base64.b64encode(STORED.data).decode()
+    empty.remote.storage("replace_object", id=asset, content_base64=content)
+    empty.remote.storage("set_metadata", id=asset, title="Mended")
+    (again.path / ".up42fs/refresh").read_bytes()
+    soon(lambda: "plain" in os.listdir(again.path / "assets"))
+    assert tree(again.path / "assets/plain").keys() == FILES.keys()
+
+
+@pytest.mark.claim("S244")
+def test_sizes_times_and_blocks(empty: Emulator, mount) -> None:
+    put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", "refresh=3600,umask=027")
+    archive, image = (
+        mounted.path / "assets" / name
+        for name in ("delivery.zip", "delivery/delivery/IMG/image.tif")
+    )
+    shown = image.stat()
+    assert shown.st_size == len(FILES["delivery/IMG/image.tif"])
+    assert shown.st_blocks == 0
+    assert shown.st_mode & 0o777 == 0o640
+    assert (image.parent.stat().st_mode & 0o777, image.parent.stat().st_nlink) == (0o750, 3)
+    local = subprocess.run(
+        ["unzip", "-Z", "-T", "-l", archive, "delivery/IMG/image.tif"],
+        capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"},
+    ).stdout  # fmt: skip
+    day = check("date", "-u", "-d", f"@{int(shown.st_mtime)}", "+%Y%m%d").strip()
+    assert day in local
+    both = (archive, archive.with_suffix(""))
+    together = sum(int(line.split()[0]) for line in check("du", "-s", "-B1", *both).splitlines())
+    assert together == archive.stat().st_blocks * 512
+
+
+@pytest.mark.claim("S245")
+def test_attributes_of_members(empty: Emulator, mount) -> None:
+    asset = put(empty, STORED, title="A title")
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    image = mounted.path / "assets/delivery/delivery/IMG/image.tif"
+    shown = {
+        name.removeprefix("user.up42."): os.getxattr(image, name).decode()
+        for name in os.listxattr(image)
+    }
+    assert shown["member.path"] == "delivery/IMG/image.tif"
+    assert shown["member.method"] == "stored"
+    assert shown["member.compressed_size"] == str(len(FILES["delivery/IMG/image.tif"]))
+    assert len(shown["member.crc32"]) == 8
+    assert (shown["kind"], shown["name"], shown["title"]) == ("member", "image.tif", "A title")
+    assert (shown["id"], shown["user.mime_type"]) == (asset, "image/tiff")
+    since = empty.remote.position()
+    top = mounted.path / "assets/delivery"
+    assert os.getxattr(top, "user.up42.id").decode() == asset
+    assert "user.up42.member.path" not in os.listxattr(top)
+    assert asked(empty, since) == {}
+    with pytest.raises(OSError, match="No data") as refused:
+        os.getxattr(image, "user.up42.download_url")
+    assert refused.value.errno == errno.ENODATA
+
+
+@pytest.mark.claim("S246")
+def test_links_in_archives(empty: Emulator, mount) -> None:
+    put(empty, archives.zip_symlinks())
+    put(empty, archives.tar_links(), "tied.tar")
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    zipped = mounted.path / "assets/links/d"
+    links = {path.name: os.readlink(path) for path in zipped.iterdir() if path.is_symlink()}
+    assert links == {"near": "file.txt", "far": "../d/file.txt"}
+    assert (zipped / "far").read_bytes() == (zipped / "file.txt").read_bytes()
+    assert (zipped / "absolute").is_file()  # its text, not a link out of the mount
+    with pytest.raises(OSError, match="Invalid") as refused:
+        os.readlink(zipped / "out")
+    assert refused.value.errno == errno.EINVAL
+    tied = mounted.path / "assets/tied/d"
+    one, other = (tied / "file").stat(), (tied / "hard").stat()
+    assert one.st_ino == other.st_ino
+    assert one.st_nlink >= 2
+
+
+@pytest.mark.claim("S247")
+def test_members_that_cannot_be_opened(empty: Emulator, mount) -> None:
+    put(empty, archives.zip_unsupported())
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    top = mounted.path / "assets/unsupported"
+    expected = {
+        "encrypted": errno.EACCES,
+        "aes": errno.EACCES,
+        "deflate64": errno.EOPNOTSUPP,
+        "unknown": errno.EOPNOTSUPP,
+    }
+    for name, number in expected.items():
+        assert (top / name).stat().st_size > 0
+        with pytest.raises(OSError, match=os.strerror(number)) as refused:
+            (top / name).read_bytes()
+        assert refused.value.errno == number
+        said = [line for line in mounted.log.read_text().splitlines() if f": {name} of" in line]
+        assert len(said) == 1, said
+        assert "unsupported.zip (asset" in said[0]
+    assert len((top / "good").read_bytes()) == (top / "good").stat().st_size
+
+
+@pytest.mark.claim("S248")
+def test_archives_in_archives(empty: Emulator, mount) -> None:
+    built = archives.zip_nested(4)
+    put(empty, built)
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    top = mounted.path / "assets" / built.name.removesuffix(".zip")
+    assert tree(top).keys() == built.files.keys()  # nothing of nested archives is listed
+    first = top / "level2/inner"
+    assert first.parent.stat().st_nlink == 2
+    second = first / "level1/inner"
+    assert tree(first).keys() == {"level1/inner.zip"}
+    assert tree(second).keys() == {"level0/inner.zip"}
+    assert not (second / "level0/inner").exists()  # two are enough
+    local = subprocess.run(
+        ["unzip", "-l", first / "level1/inner.zip"], capture_output=True, text=True, check=True
+    )
+    assert "level0/inner.zip" in local.stdout
+
+
+@pytest.mark.claim("S249")
+def test_crowds_do_not_look_into_archives(empty: Emulator, mount, tmp_path: Path) -> None:
+    put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", "refresh=3600,crowd=indexer")
+    indexer = tmp_path / "indexer"
+    indexer.symlink_to("/usr/bin/ls")
+    since = empty.remote.position()
+    done = run(indexer, mounted.path / "assets/delivery")
+    assert "Permission denied" in done.stderr
+    assert asked(empty, since) == {}
+    check("ls", mounted.path / "assets/delivery")
+    check(indexer, mounted.path / "assets/delivery")
+
+
+@pytest.mark.claim("S250")
+def test_members_leave_with_their_archive(empty: Emulator, mount) -> None:
+    asset = put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    path = mounted.path / "assets/delivery/delivery/README.txt"
+    assert path.read_bytes() == FILES["delivery/README.txt"]
+    empty.remote.storage("remove_asset", id=asset)
+    (mounted.path / ".up42fs/refresh").read_bytes()
+    soon(lambda: not path.exists())
+    assert "delivery" not in os.listdir(mounted.path / "assets")
+
+
+@pytest.mark.claim("S250")
+def test_another_version_has_other_members(empty: Emulator, mount, tmp_path: Path) -> None:
+    asset = put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    top = mounted.path / "assets/delivery"
+    assert (top / "delivery/README.txt").read_bytes() == FILES["delivery/README.txt"]
+    other = archives.zip_of("delivery.zip", {"new/one.txt": b"one" * 100_000}, zips.STORED)
+    content = base64.b64encode(other.data).decode()
+    empty.remote.storage("replace_object", id=asset, content_base64=content)
+    empty.remote.storage("set_metadata", id=asset, title="Replaced")
+    (mounted.path / ".up42fs/refresh").read_bytes()
+    soon(lambda: check("ls", top) == "new\n")
+    assert (top / "new/one.txt").read_bytes() == b"one" * 100_000
+
+
+@pytest.mark.claim("S251")
+@pytest.mark.parametrize("how", ["hidden", "off"])
+def test_the_option(empty: Emulator, mount, how: str) -> None:
+    asset = put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", f"refresh=3600,archives={how}")
+    assets = mounted.path / "assets"
+    assert "delivery" not in os.listdir(assets)
+    assert (assets / "delivery").exists() == (how == "hidden")
+    assert (assets / f"{asset} (files)").exists() == (how == "hidden")
+    if how == "hidden":
+        assert tree(assets / "delivery") == {path: len(data) for path, data in FILES.items()}
+
+
+@pytest.mark.claim("S251")
+def test_the_directory_has_an_alias_by_its_id(empty: Emulator, mount) -> None:
+    asset = put(empty, STORED)
+    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    alias = mounted.path / "assets" / f"{asset.upper()} (files)"
+    assert tree(alias) == tree(mounted.path / "assets/delivery")
+    assert f"{asset} (files)" not in os.listdir(mounted.path / "assets")
