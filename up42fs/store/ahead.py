@@ -140,7 +140,8 @@ class Prefetches:
         asked, neighbours = view.around(wanted), view.neighbours
         if neighbours is not None:
             holes = [hole for span in asked for hole in fetcher.coverage.missing(span)]
-            asked = coalesce(neighbours.grown(hole, fetcher.coverage) for hole in holes)
+            grown = [neighbours.grown_ahead(hole, fetcher.coverage) for hole in holes]
+            asked = coalesce(span for span in grown if span is not None)
         await fetcher.fetch_ahead(asked, self._tallies.of(target.object_id, target.name))
         return not any(map(fetcher.lacks, view.around(wanted)))
 

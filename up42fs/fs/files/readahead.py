@@ -119,6 +119,7 @@ class Siblings:
             size=self._sizes.known(node),
             name=name,
             stamp=self._sizes.stamp(node),
+            extent=self._sizes.extent(node),
         )
 
     def _folder_of(self, node: Node) -> Folder | None:

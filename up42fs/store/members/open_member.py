@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from up42fs.errors import InvalidAnswer
+from up42fs.errors import DamagedArchive
 from up42fs.ranges import intersect, subtract
 from up42fs.readahead.placed import FirstReach, Placed, moved
 from up42fs.readahead.plan import Access, Exact, Plan
@@ -62,9 +62,9 @@ def cached_bytes_of(fetcher: Fetcher, view: View) -> int:
     return sum(len(one) for one in both if one is not None)
 
 
-def damaged(name: str, what: str) -> InvalidAnswer:
+def damaged(name: str, what: str) -> DamagedArchive:
     """The error of a member whose archive is wrong about it."""
-    return InvalidAnswer(
+    return DamagedArchive(
         f"{name}: {what}; the archive is damaged: ask UP42 for a new delivery, or unpack the "
         "archive with a program that mends it"
     )
@@ -143,7 +143,7 @@ class OpenMember(OpenFile):
         if not source.is_ready:
             await source.ready()
         if self._view.base is None and self._can_be_placed():
-            with suppress(InvalidAnswer):
+            with suppress(DamagedArchive):
                 await place(self._fetcher, self._view, self._name)
         span = self._view.span
         return source.held_within(self._fetcher.spans, span) if span is not None else 0
