@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 
-class Entry(Protocol):
+class Evictable(Protocol):
     """A cached object that holds bytes."""
 
     @property
@@ -35,25 +35,25 @@ class MemoryCache:
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
-        self._entries: OrderedDict[Entry, int] = OrderedDict()
+        self._entries: OrderedDict[Evictable, int] = OrderedDict()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Evictable) -> None:
         """Count a new entry, as the most recently used."""
         self._entries[entry] = entry.held_bytes
         self.used_bytes += entry.held_bytes
 
-    def touch(self, entry: Entry) -> None:
+    def touch(self, entry: Evictable) -> None:
         """Mark `entry` as the most recently used."""
         if entry in self._entries:
             self._entries.move_to_end(entry)
 
-    def recount(self, entry: Entry) -> None:
+    def recount(self, entry: Evictable) -> None:
         """Update the counted size of `entry`."""
         if entry in self._entries:
             self.used_bytes += entry.held_bytes - self._entries[entry]
             self._entries[entry] = entry.held_bytes
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: Evictable) -> None:
         """Stop counting `entry`; no-op if it is not counted."""
         self.used_bytes -= self._entries.pop(entry, 0)
 
@@ -63,7 +63,7 @@ class MemoryCache:
         If they cannot fit, nothing is evicted.
         """
         excess = self.used_bytes + wanted_bytes - self.budget_bytes
-        victims: list[Entry] = []
+        victims: list[Evictable] = []
         for entry, held_bytes in self._entries.items():
             if excess <= 0:
                 break
@@ -80,7 +80,7 @@ class MemoryCache:
         if not self.make_room(wanted_bytes):
             self._evict([entry for entry in self._entries if not entry.in_use])
 
-    def _evict(self, victims: list[Entry]) -> None:
+    def _evict(self, victims: list[Evictable]) -> None:
         for entry in victims:
             self.remove(entry)
             entry.evict()
