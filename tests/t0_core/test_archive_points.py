@@ -69,6 +69,7 @@ def test_points_survive_packing_and_appending(made: list[Point], half: int) -> N
     assert first.packed() + everything.packed_from(len(first)) == everything.packed()
 
 
+@pytest.mark.claim("S205")
 @given(points(), st.integers(0, 5000), st.integers(0, 255))
 @settings(max_examples=500)
 def test_a_torn_or_damaged_file_keeps_the_points_ahead(
@@ -204,6 +205,7 @@ def test_each_chunk_of_a_sozip_inflates_by_itself(
         assert out == data[point.out_at : stop]
 
 
+@pytest.mark.claim("S205")
 @pytest.mark.parametrize(
     "change",
     [
