@@ -105,7 +105,7 @@ setup() {
 
 # All that the suite needs, wherever a part of it runs.
 setup_suite() {
-    setup test,recipes fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-dev python3-venv gdal-bin attr rsync zip unzip \
+    setup test,recipes,pages fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-dev python3-venv gdal-bin attr rsync zip unzip \
         nginx chromium python3-gdal curl openssl util-linux locales systemd groff-base libarchive-tools xz-utils zstd
     ensure_locales en_US.UTF-8 de_DE.UTF-8 fr_FR.UTF-8 de_DE.ISO-8859-1
 }

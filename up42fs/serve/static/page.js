@@ -37,6 +37,8 @@ function size(bytes) {
   return `${bytes.toFixed(power && bytes < 100 ? 1 : 0)} ${units[power]}`;
 }
 
+const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+
 function toast(text) {
   $("toast").textContent = text;
   $("toast").classList.add("shown");
@@ -151,7 +153,11 @@ async function show(path) {
     if (turn !== state.turn) return;
     state.entries = [];
     showEntries(path, []);
+    setFeatures([], path);
+    state.outlined = null;
+    $("map-note").textContent = "";
     $("message").textContent = error.message;
+    return;
   }
   showCached(path, turn);
   showOutlines(path, turn);
@@ -327,8 +333,23 @@ function draw() {
     path.append(title);
     path.addEventListener("click", () => { if (!drag.moved) location.hash = mark(`${each.place}/${name}`, true); });
     outlines.append(path);
+    const dot = dotOf(each, pixel); // an outline of a few pixels could be neither seen nor hit
+    if (dot) {
+      dot.append(title.cloneNode(true));
+      dot.addEventListener("click", () => path.dispatchEvent(new Event("click")));
+      if (name === state.selected) dot.classList.add("selected");
+      outlines.append(dot);
+    }
   }
   map.replaceChildren(grid, outlines);
+}
+
+function dotOf(feature, pixel) {
+  const points = rings(feature.geometry).flat(), xs = points.map((each) => each[0]), ys = points.map((each) => up(each[1]));
+  const least = (values) => values.reduce((a, b) => Math.min(a, b)), most = (values) => values.reduce((a, b) => Math.max(a, b));
+  const box = [least(xs), least(ys), most(xs), most(ys)];
+  if (Math.max(box[2] - box[0], box[3] - box[1]) > 10 * pixel) return null;
+  return svg("circle", { class: "outline dot", cx: (box[0] + box[2]) / 2, cy: (box[1] + box[3]) / 2, r: 5 * pixel });
 }
 
 function selectOutline(name) {
@@ -351,7 +372,7 @@ async function showOutlines(path, turn) {
     const told = await ask(`${url(owner)}/footprints.geojson`);
     if (turn !== state.turn && state.outlined !== owner) return;
     const without = told["up42fs:without_outline"] || 0;
-    $("map-note").textContent = `${told.features.length} outlines` + (without ? `, ${without} without` : "");
+    $("map-note").textContent = count(told.features.length, "outline") + (without ? `, ${without} without` : "");
     setFeatures(told.features, owner);
   } catch (error) {
     state.outlined = null;
@@ -373,7 +394,7 @@ async function showManyOutlines(entries, path) {
       features = features.concat(told.features.map((each) => ({ ...each, place })));
       setFeatures(features, path);
       const more = entries.length > orders.length ? ` of the first ${orders.length} orders` : "";
-      $("map-note").textContent = `${features.length} outlines${more}`;
+      $("map-note").textContent = count(features.length, "outline") + more;
     } catch (error) {
       $("map-note").textContent = error.message;
     }
@@ -440,7 +461,7 @@ function listenToMap() {
   for (const button of document.querySelectorAll("#map-buttons button")) {
     button.addEventListener("click", () => zoom(Number(button.dataset.zoom)));
   }
-  addEventListener("resize", () => state.box && view(state.box.middle, state.box.width));
+  new ResizeObserver(() => state.box && view(state.box.middle, state.box.width)).observe(map);
 }
 
 // -- the rest
