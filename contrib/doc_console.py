@@ -84,7 +84,7 @@ def script_of(commands: list[str]) -> str:
 
 
 def outputs_of(said: str) -> list[list[str]]:
-    """What each command of the script printed, lines without trailing space, none empty."""
+    """The output of each command of the script, lines without trailing space, none empty."""
     pieces = said.split(_MARK + "\n")[:-1]
     return [[line.rstrip() for line in piece.splitlines() if line.strip()] for piece in pieces]
 

@@ -36,7 +36,7 @@ _ROW = re.compile(r"\| `(?P<command>[^`]+)`(?P<remark>[^|]*)\|.*")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a command cost: requests of the API but links, links, ranges, bytes of them."""
+    """The costs of a command: requests of the API but links, links, ranges, bytes of them."""
 
     asks: int
     links: int
@@ -73,7 +73,7 @@ class Counter:
         self._idle = _counted("true", env)
 
     def cost_of(self, command: str) -> Costs:
-        """What `command` costs in a mount without caches."""
+        """The costs of `command` in a mount without caches."""
         spent = _counted(self._shared + command, self._env)
         links = spent["store.signs"]
         asks = spent["api.requests"] - links - self._idle["api.requests"]

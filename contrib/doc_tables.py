@@ -78,7 +78,7 @@ itself (at most three quarters of the setting); the rest holds data read and rea
 
 **Budget.** `max_egress` counts what was fetched from storage in the last hour, day, week or month
 (30 days), by all mounts of the account on this machine together: they add to one book below
-`XDG_STATE_HOME` or `~/.local/state`, one for each length of time. What is fetched ahead of readers
+`XDG_STATE_HOME` or `~/.local/state`, one for each length of time. Bytes fetched ahead of readers
 leaves the last tenth to them. Past the budget, bytes that are not cached fail with `Disk quota
 exceeded`, and `up42fs status` says until when.
 

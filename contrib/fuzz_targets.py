@@ -1,4 +1,4 @@
-"""What parses bytes or text that others made, each as a function of bytes, and what must hold.
+"""Parsers of bytes or text that others made, each as a function of bytes, and what must hold.
 
 A target raises only where a parser broke its promise: an exception it does not declare, a name that
 no path can hold, a range outside its file. For the fuzzer (`contrib/fuzz`) and for hypothesis.
@@ -84,7 +84,7 @@ def hrefs(data: bytes) -> None:
 
 
 def _check_signable(asset_id: str | None) -> None:
-    """What is signed is one place below the API, sent as it is written."""
+    """A signed resource is one place below the API, sent as it is written."""
     if asset_id is None:
         return
     path = links.signing_path(asset_id)

@@ -33,7 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says of a bar: `value` beside its limit, `peer` the one it was compared with."""
+    """A run's verdict on a bar: `value` beside its limit, `peer` the one it was compared with."""
 
     bar: Bar
     key: Key
@@ -69,7 +69,7 @@ def _windows() -> Iterator[Bar]:
 
 
 def _known() -> Iterator[Bar]:
-    """What was read before."""
+    """The values that were read before."""
     for case in ("again-info", "again-window", "again-whole"):
         yield Bar(case, "requests", 0)
         yield Bar(case, "links", 0)
@@ -138,7 +138,7 @@ BARS = (
 
 
 def verdicts(results: Results, subject: str) -> list[Verdict]:
-    """What the runs of `subject` say of every bar that they say something of."""
+    """The verdicts of the runs of `subject`, by bar, as far as they have any."""
     found: list[Verdict] = []
     for bar in BARS:
         if bar.case == "*":

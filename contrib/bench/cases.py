@@ -1,4 +1,4 @@
-"""What is read: the workloads of the bench, each a command on files that a subject reaches."""
+"""The workloads of the bench, each a command on files that a subject reaches."""
 
 from __future__ import annotations
 

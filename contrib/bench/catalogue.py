@@ -1,4 +1,4 @@
-"""What a large catalogue costs: first listing, later mounts, walks, memory, requests.
+"""The costs of a large catalogue: first listing, later mounts, walks, memory, requests.
 
     contrib/bench/catalogue [--size ASSETS,ORDERS,TAGS,TRANSFORMED,FILES] [--latency-s S]
 

@@ -78,7 +78,7 @@ WEATHER: tuple[dict[str, Any], ...] = (
 
 @dataclass
 class Tally:
-    """What the readers told."""
+    """The readers' reports."""
 
     checked_bytes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -170,7 +170,7 @@ class Storm:
 
 @dataclass(frozen=True)
 class Rest:
-    """What a mount holds. `connections` are its sockets."""
+    """The resources of a mount. `connections` are its sockets."""
 
     requests: int
     open_files: int
@@ -203,7 +203,7 @@ class Rest:
         )
 
     def more_than(self, before: Rest) -> list[str]:
-        """What is left that was not there before; threads that wait for work end after a while."""
+        """The resources left over; threads that wait for work end after a while."""
         left = {
             "requests": self.requests,
             "open files": self.open_files,

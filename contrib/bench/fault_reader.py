@@ -109,7 +109,7 @@ def known_xattr(path: str, asset_id: str) -> None:
 
 
 def probe(root: str, path: str) -> None:
-    """What must be answered from memory, whatever the network does."""
+    """Calls that must be answered from memory, whatever the network does."""
     os.statvfs(root)
     if not os.listdir(f"{root}/assets") or not os.listdir(f"{root}/orders"):
         raise WrongError("an empty listing")

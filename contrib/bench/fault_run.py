@@ -53,7 +53,7 @@ class HangError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one cell. `probe_s` is the slowest answer from memory meanwhile."""
+    """The outcome of one cell. `probe_s` is the slowest answer from memory meanwhile."""
 
     cell: Cell
     outcome: str
@@ -111,7 +111,7 @@ class Reader:
 
 @dataclass
 class Place:
-    """Where a cell's asset lies, and what it holds."""
+    """The path of a cell's asset, and its content."""
 
     asset_id: str
     path: str
@@ -171,7 +171,7 @@ class Pair:
         return not harmless and self.remote.faults()["fail_next"] != 0
 
     def _prepare(self, cell: Cell, place: Place) -> None:
-        """What the program had done before the fault came."""
+        """The program's progress before the fault came."""
         if cell.fault.at == "host":
             return
         needs_link = cell.plane != "store" or cell.fault.at == "links"
@@ -260,7 +260,7 @@ class Pair:
         return {"path": str(query), "names": [name, f"{name}.zip"]}
 
     def _damage(self, cell: Cell, place: Place) -> list[str]:
-        """What is still wrong once the fault is gone, after some time to heal."""
+        """The faults that stay once the cause is gone, after some time to heal."""
         self._reader.call("end", MEMORY_S, path=place.path)
         checks: list[tuple[str, dict[str, Any]]] = [
             ("whole", {"path": place.path, "seed": place.seed, "size": place.size}),

@@ -26,7 +26,7 @@ Outcomes = str | Mapping[str, str]
 
 @dataclass(frozen=True)
 class Planned:
-    """What a fault on one plane leads to, while it passes and where it lasts; None: no such cell.
+    """The effect of a fault on one plane, while it passes and where it lasts; None: no such cell.
 
     `strikes` is how many requests the passing fault hits.
     """

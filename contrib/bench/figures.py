@@ -29,7 +29,7 @@ FIGURES: dict[str, Callable[[Run], float]] = {
 
 @dataclass(frozen=True)
 class Key:
-    """What was run: a case on a leg."""
+    """A case on a leg."""
 
     case: str
     leg: str

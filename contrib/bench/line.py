@@ -4,7 +4,7 @@
     line.py --to PORT [--delay-ms 50] [--shared-mbit 0] [--connection-mbit 0]
 
 What clients send arrives `delay` later, so every request waits once, and a TLS handshake by as many
-turns as it has. What comes back flows at once, within the rate of the whole line and of its
+turns as it has. Answers flow at once, within the rate of the whole line and of its
 connection (0: no limit). Prints its port; ends when its standard input does.
 
 Knows nothing of HTTP: it serves TLS as well and parses nothing. Bytes are spliced in the kernel, so

@@ -92,7 +92,7 @@ def measure(case: Case, subject: str, site: Site) -> Run:
 
 
 class _Counts:
-    """What the store, the API and the system saw since the clock began to run."""
+    """The counts of the store, the API and the system since the clock began to run."""
 
     def __init__(self, site: Site, pid: int | None) -> None:
         self._site, self._pid = site, pid

@@ -46,7 +46,7 @@ IMAGE_SIDE, TILE_SIDE = 2048, 64
 
 @dataclass
 class Traffic:
-    """What is read, and what was; `stop` ends it."""
+    """The reads under way, and those done; `stop` ends it."""
 
     mountpoint: Path
     large: list[Path]
@@ -202,7 +202,7 @@ def _storage(remote: Remote, mountpoint: Path, home: Path, sizes: Sequence[int])
 
 
 def troubles(traffic: Traffic, memory: Sequence[int]) -> list[str]:
-    """What is not as it should be."""
+    """The figures that are not as they should be."""
     found = list(traffic.errors)
     if traffic.done["most"] > MOST_BYTES:
         found.append(f"{traffic.done['most'] / 1e6:.0f} MB of memory, of {MOST_BYTES / 1e6:.0f}")
@@ -212,7 +212,7 @@ def troubles(traffic: Traffic, memory: Sequence[int]) -> list[str]:
 
 
 def report(traffic: Traffic, memory: Sequence[int]) -> str:
-    """What was done, and what it took, a line a tenth of the time."""
+    """The work done and its costs, a line a tenth of the time."""
     done = traffic.done
     lines = [
         f"{done['bytes'] / 1e9:.1f} GB read ({done['fetched'] / 1e9:.1f} GB fetched) in "

@@ -99,7 +99,7 @@ def _unmount(mountpoint: Path) -> None:
 
 
 def status(mountpoint: Path) -> dict[str, Any]:
-    """What the mount says of itself."""
+    """The mount's own status."""
     said: dict[str, Any] = json.loads((mountpoint / ".up42fs/status.json").read_text())
     return said
 

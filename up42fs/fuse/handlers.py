@@ -2,7 +2,7 @@
 
 `server` serves the frequent calls, with requests that it read from the device; pyfuse3 serves the
 rest, and all of them where libfuse has the device (see `session`). Both use the same methods, which
-raise only FUSEError. Where pyfuse3 needs an object of its own, the call stands twice in a row: what
+raise only FUSEError. If pyfuse3 needs an object of its own, the call stands twice in a row: what
 it means, for `server`, and its conversion, under the name that pyfuse3 calls.
 
 pyfuse3's default answers handlers that are not defined with ENOSYS, after which the kernel sends no

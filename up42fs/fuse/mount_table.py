@@ -79,7 +79,7 @@ def ours() -> list[Mount]:
 
 
 def places_of(device: str) -> list[str]:
-    """Where a mount stands in this mount namespace: bind mounts of it count."""
+    """The places of a mount in this mount namespace: bind mounts of it count."""
     return [m.mountpoint for m in _table() if m.fstype == FSTYPE and m.device == device]
 
 
@@ -87,8 +87,8 @@ def holders_of(device: str, proc: Path = _PROC) -> list[tuple[int, str]]:
     """Processes (number and name) that have copies of a mount in other mount namespaces.
 
     One of each namespace, `MOST_HOLDERS` at most; those that this process may not look at are
-    left out. Who makes a namespace (a container, a service with a /tmp of its own) gets a copy
-    of every mount, and an unmount here need not reach it.
+    left out. A namespace (of a container, or a service with a /tmp of its own) begins with a
+    copy of every mount, and an unmount here need not reach it.
     """
     found: list[tuple[int, str]] = []
     seen = {_namespace(proc / "self")}

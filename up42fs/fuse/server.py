@@ -6,9 +6,9 @@ large storage is hundreds of thousands of requests that memory answers in 10 µs
 
 1. One task leads: it reads a request and awaits its handler itself. Most handlers never wait, and
    then the leader reads on: no task, no lock, no turn of the event loop.
-2. When a handler does wait, another task takes the lead at that very moment (`_announced`); who
-   waited ends with its answer. So there is always exactly one reader of the device. Where too many
-   wait (`Places`) a handler may only try: its first wait is cancelled, and the request kept.
+2. When a handler does wait, another task takes the lead at that very moment (`_announced`); the
+   one that waited ends with its answer. So there is always exactly one reader of the device. If too
+   many wait (`Places`) a handler may only try: its first wait is cancelled, and the request kept.
 3. While readers are busy, a client that asks for names without end is made to pause (`Shares`).
 4. A client that walks sends its next request some microseconds after an answer. The leader lingers
    for it in the kernel before it goes back to the event loop, which costs more than the request;

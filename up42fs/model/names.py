@@ -167,7 +167,7 @@ def with_suffix(name: str, suffix: str) -> str:
 def certain_part(name: str) -> str | None:
     """The longest part that every UP42 name must contain from which `name` was made; else None.
 
-    What a path cannot hold became "_", and the extension may be added; the rest is UP42's own text.
+    Some characters became "_", and the extension may be added; the rest is UP42's own text.
     """
     parts = re.split("[^ -^`-~]+", split_extension(name)[0])
     longest = max((part.strip() for part in parts), key=len)

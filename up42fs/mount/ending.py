@@ -2,8 +2,8 @@
 
 Each step of an end has a deadline of its own, but a blocking call in a worker thread cannot be
 cancelled, and trio waits for it. So a thread watches the end as a whole. When its time is over it
-says in the log what is still under way, and ends the process. What was to be kept by then is kept
-by transactions or renames, so a process that leaves at any moment harms nothing.
+says in the log what is still under way, and ends the process. Transactions and renames keep what is
+to be kept, so a process that leaves at any moment harms nothing.
 
 Behind it stands a timer of the C library, which needs no lock of the interpreter: for a call that
 hangs with that lock held, and for the interpreter's own end.

@@ -22,7 +22,7 @@ from up42fs.types import ByteRange, Bytes, Version
 
 
 class _Pages:
-    """What the page cache holds of a document, as long as anybody has it open: one rendering.
+    """The page cache's content of a document, as long as anybody has it open: one rendering.
 
     Two would be mixed page by page, and what one reader may see another one could find there.
     """
