@@ -109,6 +109,7 @@ class MemoryFiles:
         size: int | None,
         name: str,
         stamp: str | None = None,
+        extent: Extent | None = None,
     ) -> MemoryAhead:
         self.ahead[object_id] = MemoryAhead(list(spans(self.sizes.get(object_id, size or 0))))
         return self.ahead[object_id]
