@@ -9,6 +9,7 @@ no thread, lock or event loop.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -84,6 +85,7 @@ def main(options: argparse.Namespace) -> int:
         return _serve_as_child(options, int(ready_fd))
     if _is_mounted_as_named(options):
         return 0
+    require_pyfuse3()
     settings, mountpoint = _prepare(options)
     if options.foreground:
         logs.set_up(settings.log_level, settings.log_file, settings.log_format)
@@ -93,6 +95,16 @@ def main(options: argparse.Namespace) -> int:
         notify(STOPPING="1")
         return 0
     return _serve_in_background(options.argv, mountpoint)
+
+
+def require_pyfuse3() -> None:
+    """Raise ConfigurationError, with the cure, if the FUSE engine is not installed."""
+    if importlib.util.find_spec("pyfuse3") is None:
+        raise ConfigurationError(
+            "mounting needs the Python package pyfuse3, which is compiled here: install "
+            "libfuse3-dev, pkg-config, gcc and python3-dev, then: pip install 'up42fs[mount]'; "
+            "without a mount: up42fs ls, cp, cat, find, info"
+        )
 
 
 def _is_mounted_as_named(options: argparse.Namespace) -> bool:

@@ -27,7 +27,7 @@ from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, Absent, Attributes, Opened
 from up42fs.readahead.tuning import Reading
-from up42fs.types import Bytes, SignedUrl, Version
+from up42fs.types import Bytes, SignedUrl, StoredObject, Version
 from up42fs.visible import visible
 
 T = TypeVar("T")
@@ -99,6 +99,10 @@ class Place:
         """Whether this file is made when it is opened."""
         return self._filesystem.node(self.attributes.inode).kind in RENDERED_KINDS
 
+    def stored(self) -> StoredObject | None:
+        """What `Engine.open_object` needs of a file that UP42 signs links to; else None."""
+        return self._filesystem.stored(self.attributes.inode)
+
     async def stat(self) -> Attributes:
         """Return the attributes, with the size."""
         return await self._call(self._filesystem.getattr)
@@ -131,13 +135,21 @@ class Place:
 
     async def listing(self) -> dict[str, Attributes]:
         """Return the names in a directory with their attributes, without requests for sizes."""
+        return {name: attributes for name, attributes, _ in await self.stored_listing()}
+
+    async def stored_listing(self) -> list[tuple[str, Attributes, StoredObject | None]]:
+        """Like `listing`, with what `stored` tells of each entry."""
         found: list[Any] = []
+        stored = self._filesystem.stored
         try:
             await self._list(self._filesystem.readdir, found)
+            return [
+                (name, entry, None if entry.is_dir else stored(entry.inode))
+                for name, entry in found
+            ]
         finally:
             for _, attributes in found:
                 self._filesystem.forget(attributes.inode, 1)
-        return dict(found)
 
     @asynccontextmanager
     async def opened(

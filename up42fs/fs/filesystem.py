@@ -69,7 +69,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
-from up42fs.types import Bytes, SignedUrl
+from up42fs.types import Bytes, SignedUrl, StoredObject
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
 #: in any case.
@@ -279,6 +279,16 @@ class Filesystem:
         if node.kind is Kind.ASSET:
             self.naming.opened(opened.handle, node.id)
         return opened
+
+    def stored(self, inode: int) -> StoredObject | None:
+        """Facts of a file that UP42 signs links to; None for all others."""
+        node, sizes = self._node(inode), self.tree.sizes
+        if node.kind not in LINKED_KINDS:
+            return None
+        version = self.tree.files.version(node.id)
+        return StoredObject(
+            node.id, sizes.known(node), sizes.label(node), sizes.stamp(node), version
+        )
 
     async def link(self, inode: int, lasts_s: float) -> SignedUrl:
         """Return a link to the file that works for `lasts_s` more seconds, if links last so long.

@@ -375,6 +375,15 @@ class Fetcher:
         pieces = [part.peek(both) for part in parts if (both := intersect(part.span, span))]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def ahead(self, start: int, stop: int) -> Bytes:
+        """The bytes from `start` on that one part holds, up to `stop`; does not count as a read."""
+        place = bisect_right(self._starts, start) - 1
+        if place < 0 or start >= stop or self._over is not None:
+            return b""
+        part = self._parts[place]
+        stop = min(part.span.start + part.filled, stop)
+        return part.peek(ByteRange(start, stop)) if start < stop else b""
+
     def _drop_behind(self, stop: int) -> None:
         """Evict parts before `stop` that a run has read."""
         if stop <= 0:  # the run began again at offset 0

@@ -138,6 +138,15 @@ class OpenFile:
             self._insights.learned(self._fetcher)
         return data
 
+    def ahead(self, offset: int, most: int) -> Bytes:
+        """The bytes from `offset` on that are in memory, `most` at most; does not count as a read.
+
+        A caller that keeps them reads on without coming here, and must report later what it read.
+        """
+        return (
+            b"" if self._is_closed else self._fetcher.ahead(offset, min(offset + most, self._size))
+        )
+
     async def ensure_cached_bytes(self) -> int:
         """Bytes of the object in memory or on disk."""
         if not self._fetcher.source.is_ready:

@@ -1,0 +1,3 @@
+from up42fs.library.filesystem import FileSystem as FileSystem
+
+__version__: str

@@ -1,0 +1,32 @@
+"""The bytes that a reader was told ahead, so that small reads do not cross threads; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Buffer:
+    """The last answer of one open file, in the shape of fsspec's caches.
+
+    `fetch` returns at least the bytes `[start, stop)`, and more behind them where they are at hand.
+    """
+
+    name = "up42"
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        self._read = fetch
+        self.size = size
+        self._start = self._stop = 0
+        self._data = b""
+
+    def _fetch(self, start: int | None, stop: int | None) -> bytes:
+        """The bytes `[start, stop)`, fewer only at the end of the file; fsspec's name for it."""
+        start = start or 0
+        stop = self.size if stop is None or stop > self.size else stop
+        if self._start <= start and stop <= self._stop:
+            return self._data[start - self._start : stop - self._start]
+        if start >= stop:
+            return b""
+        data = self._read(start, stop)
+        self._start, self._stop, self._data = start, start + len(data), data
+        return data[: stop - start]

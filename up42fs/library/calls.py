@@ -1,0 +1,223 @@
+"""The questions of the library to an engine; each function runs in the engine's trio loop.
+
+Paths are those of fsspec: no slash in front, the root is empty. Knows the engine; nothing of
+fsspec, threads or pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, Protocol
+
+import trio
+
+from up42fs.engine import Engine
+from up42fs.engine.objects import open_object
+from up42fs.engine.paths import Place
+from up42fs.errors import Up42fsError
+from up42fs.fs.tree.nodes import Attributes
+from up42fs.library.facts import Fact
+from up42fs.library.spans import holder, merged, span_within
+from up42fs.readahead.tuning import Reading
+from up42fs.types import Bytes, StoredObject, Version
+
+PREFIX = "user."
+LINK = "user.up42.download_url"
+#: A part of an asset's path that says that its ID follows: any file that UP42 signs links to.
+BY_ID = "id"
+
+Listed = tuple[dict[str, Any], StoredObject | None]
+
+
+class Opened(Protocol):
+    """An open file, as `engine.objects.ObjectFile` is one."""
+
+    size: int
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first bytes had."""
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """At least the bytes asked for, fewer only at the end of the file."""
+
+
+class Reader:
+    """An open file that belongs to the engine's loop."""
+
+    def __init__(self, file: Opened, info: Mapping[str, Any], stored: StoredObject | None) -> None:
+        self._file = file
+        self._stack = AsyncExitStack()
+        self.size = file.size
+        self.info = {**info, "size": file.size}
+        self.stored = stored
+
+    @property
+    def known(self) -> StoredObject | None:
+        """The facts for a pickle, with the version that was read."""
+        stored = self.stored
+        if stored is None:
+            return None
+        return replace(stored, size=self.size, version=self.version or stored.version)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """The bytes from `offset` on, and some behind them if they are at hand."""
+        data = await self._file.read(offset, size)
+        return data if isinstance(data, bytes) else bytes(data)
+
+    async def aclose(self) -> None:
+        """Close it; idempotent."""
+        await self._stack.aclose()
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first bytes had."""
+        return self._file.version
+
+
+def info_of(path: str, attributes: Attributes) -> dict[str, Any]:
+    """The details of an entry, as fsspec names them; the size is None if it is not known."""
+    is_dir = attributes.is_dir
+    is_unknown = not is_dir and attributes.attr_ttl_s == 0.0
+    return {
+        "name": path,
+        "size": 0 if is_dir else None if is_unknown else attributes.size,
+        "type": "directory" if is_dir else "file",
+        "mtime": attributes.mtime_ns / 1e9,
+        "ino": attributes.inode,
+    }
+
+
+async def info(engine: Engine, path: str) -> Listed:
+    """Everything that is known of a path, attributes included; raises an `Up42fsError`."""
+    if (object_id := id_of(path)) is not None:
+        return await _info_by_id(engine, path, object_id)
+    async with engine.at("/" + path) as place:
+        details = info_of(path, await place.stat())
+        stored = None if place.attributes.is_dir else place.stored()
+    attributes = await engine.attributes("/" + path)
+    told = {
+        name.removeprefix(PREFIX): value.decode(errors="replace")
+        for name, value in attributes.items()
+    }
+    return {**told, **details}, stored
+
+
+async def _info_by_id(engine: Engine, path: str, object_id: str) -> Listed:
+    version = await engine.store.ensure_version(object_id, name=object_id)
+    stored = StoredObject(object_id, version.size, object_id, version=version)
+    details = {"name": path, "size": version.size, "type": "file", "up42.id": object_id}
+    return details, stored
+
+
+def id_of(path: str) -> str | None:
+    """The ID in `id/ID` or `id/ID/NAME`; else None."""
+    parts = path.split("/")
+    return parts[1] if parts[0] == BY_ID and 2 <= len(parts) <= 3 and parts[1] else None
+
+
+async def listing(engine: Engine, path: str) -> list[Listed]:
+    """The entries of a directory; raises an `Up42fsError`, NotADirectory for a file."""
+    prefix = f"{path}/" if path else ""
+    async with engine.at("/" + path) as place:
+        return [
+            (info_of(prefix + name, attributes), stored)
+            for name, attributes, stored in await place.stored_listing()
+        ]
+
+
+async def opened(engine: Engine, path: str, fact: Fact | None, how: str) -> Reader:
+    """Open a file, by its facts if they are given; raises an `Up42fsError`.
+
+    `how` is the name of a `Reading`.
+    """
+    reading = Reading[how]
+    if fact is not None and fact.stored is not None:
+        return await _open_stored(engine, fact.stored, fact.info, reading)
+    if (object_id := id_of(path)) is not None:
+        stored = StoredObject(object_id, None, object_id)
+        return await _open_stored(engine, stored, {"name": path, "type": "file"}, reading)
+    stack = AsyncExitStack()
+    try:
+        place: Place = await stack.enter_async_context(engine.at("/" + path))
+        if place.attributes.is_dir:
+            await stack.enter_async_context(place.opened())  # raises IsADirectory
+        details, known = info_of(path, place.attributes), place.stored()
+        if known is not None:
+            reader = await _open_stored(engine, known, details, reading)
+        else:
+            file = await stack.enter_async_context(place.opened(program="python", reading=reading))
+            reader = Reader(file, details, None)
+            reader._stack.push_async_exit(stack.pop_all())
+        return reader
+    finally:
+        await stack.aclose()
+
+
+async def _open_stored(
+    engine: Engine, stored: StoredObject, info: Mapping[str, Any], reading: Reading
+) -> Reader:
+    file = await open_object(engine.store, stored, reading)
+    reader = Reader(file, info, stored)
+    reader._stack.callback(file.close)
+    return reader
+
+
+async def ranges(
+    engine: Engine,
+    path: str,
+    fact: Fact | None,
+    wanted: Sequence[tuple[int | None, int | None]],
+    most_gap: int,
+) -> list[bytes]:
+    """The bytes of many ranges of a file, and of as little else as possible, in parallel."""
+    reader = await opened(engine, path, fact, "EXACT")
+    try:
+        spans = [span_within(start, end, reader.size) for start, end in wanted]
+        fetched = merged(spans, most_gap)
+        pieces: list[bytes] = [b""] * len(fetched)
+        errors: list[Up42fsError] = []
+
+        async def fetch(place: int) -> None:
+            span = fetched[place]
+            try:
+                pieces[place] = await reader.read(span.start, len(span))
+            except Up42fsError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for place in range(len(fetched)):
+                nursery.start_soon(fetch, place)
+        if errors:
+            raise errors[0]
+        return [_cut(fetched, pieces, *span) if span[0] < span[1] else b"" for span in spans]
+    finally:
+        await reader.aclose()
+
+
+def _cut(fetched: Sequence[Any], pieces: Sequence[bytes], start: int, stop: int) -> bytes:
+    place = holder(fetched, start)
+    begin = fetched[place].start
+    return pieces[place][start - begin : stop - begin]
+
+
+async def read(_engine: Engine, reader: Reader, offset: int, size: int) -> bytes:
+    """Read from an open file."""
+    return await reader.read(offset, size)
+
+
+async def close(_engine: Engine, reader: Reader) -> None:
+    """Close an open file."""
+    await reader.aclose()
+
+
+async def link(engine: Engine, path: str, fact: Fact | None, lasts_s: float) -> str:
+    """A presigned link to a file that works for so long, if links last so long."""
+    object_id = fact.stored.object_id if fact and fact.stored else id_of(path)
+    if object_id is not None:
+        return (await engine.store.link(object_id, lasts_s)).url
+    async with engine.at("/" + path) as place:
+        return (await place.link(lasts_s)).url

@@ -1,0 +1,370 @@
+"""`up42fs.FileSystem`: the storage for fsspec: for pandas, Dask, pyarrow, zipfile and others.
+
+    fs = up42fs.FileSystem()
+    fs.glob("orders/Berlin/*.tif")
+    with fs.open("orders/Berlin/scene.tif") as file:
+        head = file.read(1000)
+
+Import, constructor and pickling ask UP42 for nothing; a call asks for what it needs. Errors are
+`OSError`s with the errno that a mount would give. The storage is read-only here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fsspec.asyn import get_loop
+from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.utils import isfilelike
+
+from up42fs.errors import NotFound, Up42fsError
+from up42fs.errors import VersionChanged as Changed
+from up42fs.library.facts import Fact, Facts
+from up42fs.library.files import File
+from up42fs.library.plans import Plan, arun, run
+from up42fs.library.questions import Questions
+from up42fs.library.read_only import ReadOnlySystem, as_os_error, refusal
+from up42fs.library.spans import MOST_GAP
+
+T = TypeVar("T")
+
+#: Bytes of one read of a file that is copied or read whole.
+PIECE_BYTES = 1 << 20
+#: How long a signed link works if nothing else is asked, seconds.
+LINK_S = 60.0
+_ARGUMENTS = ("region", "workspace", "credentials", "cache_dir", "memory", "cache_size", "refresh")
+
+
+class FileSystem(Questions, ReadOnlySystem):
+    """UP42's storage as paths: `orders/NAME/file`, `assets/ID`, `tags/TAG/…`, `search/cloud<10`.
+
+    `region`, `workspace`, `credentials` (the path of a file), `cache_dir`, `cache_size`, `refresh`
+    and `memory` (MiB) are the settings of those names; what is not given comes from the
+    environment, the settings file or `up42fs login`, in each process anew. `mount` is "auto" to
+    read through a mount of the same account on this host if there is one, "never", or a mount
+    point.
+    """
+
+    protocol = "up42"
+    root_marker = ""
+    async_impl = True
+    _pid: int
+
+    def __init__(
+        self,
+        region: str | None = None,
+        workspace: str | None = None,
+        credentials: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        memory: int = 64,
+        mount: str = "auto",
+        *,
+        cache_size: int | str | None = None,
+        refresh: float | str | None = None,
+        asynchronous: bool = False,
+        loop: Any = None,
+        **storage_options: Any,
+    ) -> None:
+        if isinstance(credentials, Mapping):
+            # It would travel in pickles, Dask's graphs and tracebacks.
+            raise TypeError(
+                "credentials is the path of a file; give a password by UP42_PASSWORD, "
+                'by `up42fs login`, or in a file {"username": …, "password": …}'
+            )
+        super().__init__(asynchronous=asynchronous, loop=loop, **storage_options)
+        values = (region, workspace, credentials, cache_dir, memory, cache_size, refresh)
+        self._arguments = dict(zip(_ARGUMENTS, values, strict=True))
+        self._mount = os.fspath(mount)
+        self._backends: dict[str, Any] = {}
+        self._facts = Facts()
+
+    # paths and pickles ---------------------------------------------------------------------
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        stripped = super()._strip_protocol(path)
+        return stripped if isinstance(stripped, list) else stripped.strip("/")
+
+    @property
+    def loop(self) -> Any:
+        """The asyncio loop of fsspec's thread; another one after a fork."""
+        if self._pid != os.getpid():
+            self._loop = get_loop()
+            self._pid = os.getpid()
+        return self._loop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = self._facts.packed()
+        return _made_again, (type(self), self.storage_args, self.storage_options, facts)
+
+    def __repr__(self) -> str:
+        return f"<up42fs.FileSystem {self._arguments['region'] or ''}>"
+
+    def take_facts(self, packed: tuple[Any, ...]) -> None:
+        """Take over the facts that a pickle carried."""
+        self._facts.take(packed)
+
+    def take_fact(self, fact: Fact | None) -> None:
+        """Take over the facts of one file."""
+        if fact is not None:
+            self._facts.take(([fact], {}))
+
+    # reading -------------------------------------------------------------------------------
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Everything that is known of a path: size, times, and attributes as `up42.…`."""
+        return self._run(path, self._plan_info)
+
+    async def _info(self, path: str, **_: Any) -> dict[str, Any]:
+        return await self._arun(path, self._plan_info)
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """The entries of a directory; sizes that UP42 does not report are None: see `info`."""
+        return self._run(path, self._plan_ls, detail)
+
+    async def _ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        return await self._arun(path, self._plan_ls, detail)
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether there is such a path."""
+        return self._run(path, self._plan_details, False) is not None
+
+    async def _exists(self, path: str, **_: Any) -> bool:
+        return await self._arun(path, self._plan_details, False) is not None
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a directory."""
+        return _type(self._run(path, self._plan_details, False)) == "directory"
+
+    async def _isdir(self, path: str) -> bool:
+        return _type(await self._arun(path, self._plan_details, False)) == "directory"
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is a file."""
+        return _type(self._run(path, self._plan_details, False)) == "file"
+
+    async def _isfile(self, path: str) -> bool:
+        return _type(await self._arun(path, self._plan_details, False)) == "file"
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        """The bytes of a file, or of a range of it."""
+        return self._run(path, self._plan_cat, start, end)
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        return await self._arun(path, self._plan_cat, start, end)
+
+    async def _cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        batch_size: int | None = None,  # noqa: ARG002
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """The bytes of many ranges, of many files: merged over small gaps, in parallel.
+
+        A gap of up to `max_gap` bytes is fetched with its neighbours.
+        """
+        starts = starts if isinstance(starts, list | tuple) else [starts] * len(paths)
+        ends = ends if isinstance(ends, list | tuple) else [ends] * len(paths)
+        if not len(paths) == len(starts) == len(ends):
+            raise ValueError("paths, starts and ends must have the same lengths")
+        places: dict[str, list[int]] = {}
+        for place, path in enumerate(paths):
+            places.setdefault(path, []).append(place)
+        gap = MOST_GAP if max_gap is None else max_gap
+        asks = [
+            self._arun(path, self._plan_ranges, [(starts[n], ends[n]) for n in found], gap)
+            for path, found in places.items()
+        ]
+        answers = await asyncio.gather(*asks, return_exceptions=on_error == "return")
+        out: list[Any] = [None] * len(paths)
+        for found, answer in zip(places.values(), answers, strict=True):
+            for index, place in enumerate(found):
+                out[place] = answer if isinstance(answer, BaseException) else answer[index]
+        return out
+
+    def get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
+        """Copy a file to this machine."""
+        if isfilelike(lpath):
+            self._copy(rpath, lpath, callback)
+            return
+        if self.isdir(rpath):
+            Path(lpath).mkdir(parents=True, exist_ok=True)
+            return
+        target = Path(lpath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name[:100]}.{os.getpid()}.up42fs-part")
+        try:
+            with part.open("wb") as file:
+                self._copy(rpath, file, callback)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def _get_file(
+        self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any
+    ) -> None:
+        await asyncio.to_thread(self.get_file, rpath, lpath, callback)
+
+    def _copy(self, path: str, target: Any, callback: Any) -> None:
+        path = self._strip_protocol(path)
+        reader, backend = self.reader_of(path), self._backend(path)
+        try:
+            callback.set_size(reader.size)
+            # Facts may be old, which the first bytes tell.
+            data, reader = self.read_by(path, reader, 0, min(PIECE_BYTES, reader.size))
+            at = 0
+            while at < reader.size:
+                data, at = data[:PIECE_BYTES], at + len(data[:PIECE_BYTES])
+                # The next bytes are on their way while these are written.
+                coming = (
+                    backend.start("read", reader, at, PIECE_BYTES) if at < reader.size else None
+                )
+                target.write(data)
+                callback.relative_update(len(data))
+                with _os_errors(path):
+                    data = coming() if coming else b""
+        finally:
+            self.let_go(reader)
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,  # noqa: ARG002
+        cache_options: dict[str, Any] | None = None,
+        cache_type: str | None = None,
+        **_: Any,
+    ) -> File:
+        if mode != "rb":
+            raise refusal(path)
+        reader = self.reader_of(path)
+        return File(
+            self, path, reader, block_size=block_size,
+            cache_type=None if cache_type == "up42" else cache_type, cache_options=cache_options,
+        )  # fmt: skip
+
+    def sign(self, path: str, expiration: float | None = None, **_: Any) -> str:
+        """A presigned link, which works for `expiration` seconds if UP42's links last so long."""
+        return self._run(path, self._plan_link, expiration or LINK_S)
+
+    async def _sign(self, path: str, expiration: float | None = None, **_: Any) -> str:
+        return await self._arun(path, self._plan_link, expiration or LINK_S)
+
+    def ukey(self, path: str) -> str:
+        """A key that changes when the bytes of the file may have."""
+        found: dict[str, Any] | None = self._run(path, self._plan_details, True)
+        return _key(found or {})
+
+    async def _ukey(self, path: str) -> str:
+        found: dict[str, Any] | None = await self._arun(path, self._plan_details, True)
+        return _key(found or {})
+
+    def modified(self, path: str) -> datetime:
+        """When the file changed last."""
+        return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
+
+    def created(self, path: str) -> datetime:
+        """When the file was delivered."""
+        said = self.info(path).get("up42.created_at")
+        return datetime.fromisoformat(said) if said else self.modified(path)
+
+    # open files, for `files` ---------------------------------------------------------------
+
+    def reader_of(self, path: str, reading: str = "DIRECT") -> Any:
+        """Open a file; by the facts of another process, if there are any."""
+        return self._run(path, self._plan_open, reading)
+
+    def read_by(self, path: str, reader: Any, offset: int, size: int) -> tuple[bytes, Any]:
+        """Read from an open file; the reader that is returned is another one if facts were old."""
+        with _os_errors(path):
+            try:
+                return self._backend(path).call("read", reader, offset, size), reader
+            except (Changed, NotFound):
+                if self._facts.given(path) is None:
+                    raise
+                self._facts.forget(path)
+        fresh = self.reader_of(path)
+        with _os_errors(path):
+            if fresh.size != reader.size:
+                raise Changed(f"{path} was replaced since its facts were pickled: open it again")
+            return self._backend(path).call("read", fresh, offset, size), fresh
+
+    def let_go(self, reader: Any) -> None:
+        """Close an open file, without waiting for it."""
+        for backend in self._backends.values():
+            if backend.process == os.getpid():
+                backend.let_go(reader)
+
+    def fact_of(self, reader: Any) -> Fact | None:
+        """The facts of an open file."""
+        return None if reader.stored is None else Fact(reader.info, reader.known)
+
+    # asking --------------------------------------------------------------------------------
+
+    def _run(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
+        path = self._strip_protocol(path)
+        with _os_errors(path):
+            backend = self._backend(path)
+            return run(plan(path, *arguments), lambda ask: backend.call(ask.name, *ask.arguments))
+        raise AssertionError("errors are raised")
+
+    async def _arun(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
+        path = self._strip_protocol(path)
+        with _os_errors(path):
+            backend = await asyncio.to_thread(self._backend, path)
+            work = plan(path, *arguments)
+            return await arun(work, lambda ask: backend.acall(ask.name, *ask.arguments))
+        raise AssertionError("errors are raised")
+
+    def _backend(self, path: str) -> Any:
+        """The backend of this process; files by ID are no matter of mounts."""
+        from up42fs.library.backends import backend_of
+        from up42fs.library.calls import BY_ID
+
+        mount = "never" if path.partition("/")[0] == BY_ID else self._mount
+        backend = self._backends.get(mount)
+        if backend is None or backend.process != os.getpid():
+            backend = self._backends[mount] = backend_of(self._arguments, mount)
+        return backend
+
+
+def _made_again(
+    cls: type[FileSystem], args: tuple[Any, ...], options: dict[str, Any], facts: tuple[Any, ...]
+) -> FileSystem:
+    fs = cls(*args, **options)
+    fs.take_facts(facts)
+    return fs
+
+
+def _type(info: dict[str, Any] | None) -> str | None:
+    return None if info is None else info["type"]
+
+
+def _key(info: dict[str, Any]) -> str:
+    facts = [info.get(name) for name in ("up42.id", "ino", "size", "mtime")]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+@contextmanager
+def _os_errors(path: str) -> Iterator[None]:
+    """Raise this package's errors as the `OSError`s that a mount would give."""
+    try:
+        yield
+    except Up42fsError as error:
+        raise as_os_error(error, path) from None

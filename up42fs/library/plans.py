@@ -1,0 +1,65 @@
+"""One body for a method and its coroutine: what is asked is said, and a driver asks it.
+
+A plan is a coroutine that awaits nothing but `Ask`. `run` asks by calls that block, `arun` in an
+asyncio loop; the plan knows neither. Knows nothing of the questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Plan = Coroutine[Any, Any, T]
+
+
+class Ask:
+    """A question: the name of a call, and its arguments."""
+
+    __slots__ = ("arguments", "name")
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        self.name = name
+        self.arguments = arguments
+
+    def __await__(self) -> Generator[Ask, Any, Any]:
+        """The answer, once the driver has it."""
+        return (yield self)
+
+
+def run(plan: Plan[T], answer: Callable[[Ask], Any]) -> T:
+    """The result of a plan; `answer` blocks."""
+    said: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            ask = plan.send(said) if error is None else plan.throw(error)
+        except StopIteration as result:
+            value: T = result.value
+            return value
+        said, error = None, None
+        try:
+            said = answer(ask)
+        except Exception as raised:
+            error = raised
+
+
+async def arun(plan: Plan[T], answer: Callable[[Ask], Awaitable[Any]]) -> T:
+    """The result of a plan; `answer` is awaited."""
+    said: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            ask = plan.send(said) if error is None else plan.throw(error)
+        except StopIteration as result:
+            value: T = result.value
+            return value
+        said, error = None, None
+        try:
+            said = await answer(ask)
+        except Exception as raised:
+            error = raised
+        except BaseException:
+            plan.close()
+            raise
