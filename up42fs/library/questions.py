@@ -1,4 +1,4 @@
-"""The questions of each method of the file system, as plans (`plans`): with facts first, then of UP42.
+"""The questions of each method of the file system, as plans: with facts first, then of UP42.
 
 Knows what answers mean; nothing of fsspec, threads or loops.
 """
@@ -33,7 +33,7 @@ class Questions:
         return dict(info)
 
     async def _plan_details(self, path: str, must_exist: bool) -> dict[str, Any] | None:
-        """The answer of `info`, without attributes if another process told; None if there is none."""
+        """The answer of `info`, without attributes if another process told; else None."""
         fact = self._facts.given(path)
         if fact is not None and fact.info.get("size") is not None:
             return dict(fact.info)
