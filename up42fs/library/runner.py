@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from up42fs import supervise
 from up42fs.config.settings import Settings
 from up42fs.engine import Engine
 from up42fs.errors import Unavailable, Up42fsError
@@ -111,7 +112,7 @@ class Runner:
 
     def _start(self, work: Callable[[Engine], Awaitable[T]], future: Future[T]) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(self._work, work, future)
+        supervise.start(self._nursery, self._work, work, future)
 
     async def _work(self, work: Callable[[Engine], Awaitable[T]], future: Future[T]) -> None:
         assert self._engine is not None
