@@ -118,6 +118,10 @@ class Table:
         """The kind of one member."""
         return self._columns.kind_of(number)
 
+    def path_of(self, number: int) -> str:
+        """The path of one member."""
+        return self._columns.paths()[number]
+
     def headers_at(self) -> Sequence[int]:
         """`header_at` of all members, by number."""
         return self._columns.headers_at()

@@ -464,6 +464,9 @@ def _without(spans: Iterable[ByteRange], others: list[ByteRange]) -> list[ByteRa
 class Exact(Access):
     """Plans only the bytes that are read, without read-ahead."""
 
+    def learn(self, near: ByteRange, get: Get) -> None:
+        """Learn nothing: no plan here uses it, and an archive's directory takes long to parse."""
+
     def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
         """True: bytes in memory need no plan, unless they may still teach something."""
         return self._insight.structure.is_known_at(start)

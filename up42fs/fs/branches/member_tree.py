@@ -32,13 +32,14 @@ class MemberTree:
         self.archive_id = archive_id
         self.origin = origin
         self.table = table
+        self._headers_at = table.headers_at()
         self._first: dict[int, int] = {}
         self._links: Counter[str] = Counter()
-        for member in table.members:
-            if member.kind is not MemberKind.DIRECTORY:
-                self._first.setdefault(member.header_at, member.number)
-                if self._first[member.header_at] != member.number:
-                    self._links[self._key(member)] += 1
+        # Members as objects would take seconds for 100 000, on the loop.
+        numbers = table.numbers_of(MemberKind.FILE) + table.numbers_of(MemberKind.SYMLINK)
+        for number in sorted(numbers):
+            if self._first.setdefault(self._headers_at[number], number) != number:
+                self._links[self._key(number)] += 1
 
     @property
     def stamp(self) -> str | None:
@@ -48,13 +49,12 @@ class MemberTree:
     def children(self, directory: Node) -> dict[str, Node]:
         """The entries of a directory."""
         numbers = self.table.children(member_ids.path_of(directory))
-        members = self.table.members
-        return {name: self._node(directory, members[n]) for name, n in numbers.items()}
+        return {name: self._node(directory, number) for name, number in numbers.items()}
 
     def subdirectories(self, directory: Node) -> int:
         """How many directories stand in a directory."""
         numbers = self.table.children(member_ids.path_of(directory)).values()
-        return sum(self.table.members[n].kind is MemberKind.DIRECTORY for n in numbers)
+        return sum(self.table.kind_of(number) is MemberKind.DIRECTORY for number in numbers)
 
     def nested(self, directory: Node, name: str) -> Node | None:
         """The archive in a directory whose own members `name` shows, if any.
@@ -65,7 +65,7 @@ class MemberTree:
         for stem in (name, name.removesuffix(FILES_SUFFIX)):
             for file_name in archive_names(stem):
                 number = numbers.get(file_name)
-                node = None if number is None else self._node(directory, self.table.members[number])
+                node = None if number is None else self._node(directory, number)
                 if node is not None and self.is_archive(node):
                     return node
         return None
@@ -120,22 +120,23 @@ class MemberTree:
     def files(self) -> Iterator[Node]:
         """The nodes of all files, in the archive's order; hard links once."""
         for number in self._first.values():
-            member = self.table.members[number]
-            if member.kind is MemberKind.FILE:
-                yield self._node(member_ids.top_of(self.archive_id, ""), member)
+            if self.table.kind_of(number) is MemberKind.FILE:
+                yield self._node(member_ids.top_of(self.archive_id, ""), number)
 
-    def _node(self, directory: Node, member: Member) -> Node:
-        if member.kind is MemberKind.DIRECTORY:
-            return member_ids.directory_in(directory, self.archive_id, member.path)
-        is_link = member.kind is MemberKind.SYMLINK and member.target is not None
-        kind = Kind.MEMBER_LINK if is_link else Kind.MEMBER
-        return Node(kind, f"{self.archive_id}!{self._key(member)}")
+    def _node(self, directory: Node, number: int) -> Node:
+        if self.table.kind_of(number) is MemberKind.DIRECTORY:
+            path = self.table.path_of(number)
+            return member_ids.directory_in(directory, self.archive_id, path)
+        kind = Kind.MEMBER_LINK if self.table.has_target(number) else Kind.MEMBER
+        return Node(kind, f"{self.archive_id}!{self._key(number)}")
 
-    def _key(self, member: Member) -> str:
-        first = self._first[member.header_at]
-        if first == member.number or _is_same_file(self.table.members[first], member):
-            return str(member.header_at)
-        return f"{member.header_at}.{member.number}"
+    def _key(self, number: int) -> str:
+        header_at = self._headers_at[number]
+        first = self._first[header_at]
+        members = self.table.members
+        if first == number or _is_same_file(members[first], members[number]):
+            return str(header_at)
+        return f"{header_at}.{number}"
 
 
 def _is_same_file(one: Member, other: Member) -> bool:
