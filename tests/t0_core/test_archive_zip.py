@@ -440,6 +440,13 @@ def test_a_local_header_that_reaches_into_the_next_member_is_refused() -> None:
 
 
 @pytest.mark.claim("S203")
+def test_a_header_outside_of_the_archive_gives_no_room() -> None:
+    data = zip_bytes([ZipEntry("a", b"a"), ZipEntry("b", b"b", header_at=1 << 30)])
+    table = table_of(data)
+    assert table.room_of(table.members[0]) == table.ends_at
+    assert table.ends_at == data.index(b"PK\1\2")
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 400), st.integers(0, 300), st.booleans()), min_size=1, max_size=8

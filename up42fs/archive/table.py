@@ -144,7 +144,10 @@ class Table:
         if self._headers_at is None:
             self._headers_at = array("q", sorted(self._columns.headers_at()[: self._own_count]))
         place = bisect_right(self._headers_at, member.header_at)
-        return self._headers_at[place] if place < len(self._headers_at) else self._ends_at
+        following = self._headers_at[place] if place < len(self._headers_at) else None
+        # A header that lies outside of the archive bounds nothing.
+        bounds = [bound for bound in (following, self._ends_at) if bound is not None]
+        return min(bounds, default=None)
 
     def replacing(self, members: Iterable[Member]) -> Table:
         """A table in which each of `members` stands for the one that has its number and path."""
