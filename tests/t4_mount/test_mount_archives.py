@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import json
 import os
 import subprocess
 import time
@@ -14,7 +15,7 @@ import archive_support as archives
 import pytest
 import zip_support as zips
 from archive_support import Built
-from harness import Emulator, Mount, check, run
+from harness import UP42FS, Emulator, Mount, check, mounted, run
 from transformed_support import file, put_items
 
 pytestmark = pytest.mark.mount
@@ -65,8 +66,8 @@ def tree(top: Path) -> dict[str, int]:
 def test_members_stand_beside_the_archive(empty: Emulator, mount) -> None:
     put(empty, STORED)
     put(empty, archives.tar_of("tar", FILES), "other.tar")
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    assets = mounted.path / "assets"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    assets = there.path / "assets"
     assert {"delivery", "delivery.zip", "other", "other.tar"} <= set(os.listdir(assets))
     expected = {path: len(data) for path, data in FILES.items()}
     assert tree(assets / "delivery") == tree(assets / "other") == expected
@@ -83,13 +84,13 @@ def test_the_original_of_a_transformed_asset_is_found_by_name_alone(empty: Emula
     asset = put(empty, STORED)
     put_items(empty, asset, [file("b02.tiff")])
     empty.remote.storage("set_cnam_status", id=asset, status="SUCCESSFUL")
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    directory = mounted.path / "assets/delivery"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    directory = there.path / "assets/delivery"
     assert sorted(os.listdir(directory)) == ["b02.tiff", "item.json"]
     assert directory.stat().st_nlink == 2
     expected = {path: len(data) for path, data in FILES.items()}
     assert tree(directory / "original") == expected
-    found = check("find", mounted.path / "assets", "-name", "image.tif")
+    found = check("find", there.path / "assets", "-name", "image.tif")
     assert found == ""
     name = next(iter(FILES))
     assert (directory / "original" / name).read_bytes() == FILES[name]
@@ -98,12 +99,12 @@ def test_the_original_of_a_transformed_asset_is_found_by_name_alone(empty: Emula
 @pytest.mark.claim("S241")
 def test_names_cost_nothing(start, mount) -> None:
     emulator: Emulator = start("--synthetic", "300")
-    mounted: Mount = mount(emulator, "-o", "refresh=3600")
-    os.listdir(mounted.path / "orders")
+    there: Mount = mount(emulator, "-o", "refresh=3600")
+    os.listdir(there.path / "orders")
     since = emulator.remote.position()
-    listed = check("find", mounted.path / "orders", "-maxdepth", "2").splitlines()
-    check("ls", "-l", mounted.path / "assets")
-    check("sh", "-c", f"ls -d '{mounted.path}'/assets/*/ | wc -l")
+    listed = check("find", there.path / "orders", "-maxdepth", "2").splitlines()
+    check("ls", "-l", there.path / "assets")
+    check("sh", "-c", f"ls -d '{there.path}'/assets/*/ | wc -l")
     names = [Path(path).name for path in listed]
     archives_listed = [name for name in names if name.endswith(".zip")]
     assert archives_listed
@@ -111,7 +112,7 @@ def test_names_cost_nothing(start, mount) -> None:
     for path in listed:
         if path.endswith(".zip"):
             assert path.removesuffix(".zip") in listed
-    for directory in (mounted.path / "orders").iterdir():
+    for directory in (there.path / "orders").iterdir():
         below = sum(entry.is_dir() for entry in os.scandir(directory))
         assert directory.stat().st_nlink == 2 + below
 
@@ -144,9 +145,9 @@ def test_a_table_is_read_once_ever(empty: Emulator, mount, tmp_path: Path) -> No
 def test_a_large_directory_costs_a_second_range(empty: Emulator, mount) -> None:
     files = {f"a folder with a long name/{n:06d}.a-long-extension": b"" for n in range(3000)}
     put(empty, archives.zip_of("large.zip", files, 0))
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
+    there: Mount = mount(empty, "-o", "refresh=3600")
     since = empty.remote.position()
-    assert len(os.listdir(mounted.path / "assets/large/a folder with a long name")) == 3000
+    assert len(os.listdir(there.path / "assets/large/a folder with a long name")) == 3000
     assert asked(empty, since) == {"assets.sign": 1, "store.get": 2}
 
 
@@ -154,8 +155,8 @@ def test_a_large_directory_costs_a_second_range(empty: Emulator, mount) -> None:
 def test_what_is_no_archive_loses_its_directory(empty: Emulator, mount, tmp_path: Path) -> None:
     asset = put(empty, archives.not_an_archive("plain.zip"))
     own = ("-o", "refresh=3600", "--cache-dir", str(tmp_path / "cache"))
-    mounted: Mount = mount(empty, *own)
-    assets = mounted.path / "assets"
+    there: Mount = mount(empty, *own)
+    assets = there.path / "assets"
     links = assets.stat().st_nlink
     assert "plain" in os.listdir(assets)
     with pytest.raises(NotADirectoryError):
@@ -163,9 +164,9 @@ def test_what_is_no_archive_loses_its_directory(empty: Emulator, mount, tmp_path
     assert "plain" not in os.listdir(assets)
     assert not (assets / "plain").exists()
     assert assets.stat().st_nlink == links - 1
-    assert "is no archive, although its name says so" in mounted.log.read_text()
+    assert "is no archive, although its name says so" in there.log.read_text()
     check("find", assets)
-    check("umount", mounted.path)
+    check("umount", there.path)
     since = empty.remote.position()
     again: Mount = mount(empty, *own)
     assert "plain" not in os.listdir(again.path / "assets")
@@ -182,10 +183,9 @@ def test_what_is_no_archive_loses_its_directory(empty: Emulator, mount, tmp_path
 @pytest.mark.claim("S244")
 def test_sizes_times_and_blocks(empty: Emulator, mount) -> None:
     put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", "refresh=3600,umask=027")
+    there: Mount = mount(empty, "-o", "refresh=3600,umask=027")
     archive, image = (
-        mounted.path / "assets" / name
-        for name in ("delivery.zip", "delivery/delivery/IMG/image.tif")
+        there.path / "assets" / name for name in ("delivery.zip", "delivery/delivery/IMG/image.tif")
     )
     shown = image.stat()
     assert shown.st_size == len(FILES["delivery/IMG/image.tif"])
@@ -206,8 +206,8 @@ def test_sizes_times_and_blocks(empty: Emulator, mount) -> None:
 @pytest.mark.claim("S245")
 def test_attributes_of_members(empty: Emulator, mount) -> None:
     asset = put(empty, STORED, title="A title")
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    image = mounted.path / "assets/delivery/delivery/IMG/image.tif"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    image = there.path / "assets/delivery/delivery/IMG/image.tif"
     shown = {
         name.removeprefix("user.up42."): os.getxattr(image, name).decode()
         for name in os.listxattr(image)
@@ -219,7 +219,7 @@ def test_attributes_of_members(empty: Emulator, mount) -> None:
     assert (shown["kind"], shown["name"], shown["title"]) == ("member", "image.tif", "A title")
     assert (shown["id"], shown["user.mime_type"]) == (asset, "image/tiff")
     since = empty.remote.position()
-    top = mounted.path / "assets/delivery"
+    top = there.path / "assets/delivery"
     assert os.getxattr(top, "user.up42.id").decode() == asset
     assert "user.up42.member.path" not in os.listxattr(top)
     assert asked(empty, since) == {}
@@ -232,8 +232,8 @@ def test_attributes_of_members(empty: Emulator, mount) -> None:
 def test_links_in_archives(empty: Emulator, mount) -> None:
     put(empty, archives.zip_symlinks())
     put(empty, archives.tar_links(), "tied.tar")
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    zipped = mounted.path / "assets/links/d"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    zipped = there.path / "assets/links/d"
     links = {path.name: os.readlink(path) for path in zipped.iterdir() if path.is_symlink()}
     assert links == {"near": "file.txt", "far": "../d/file.txt"}
     assert (zipped / "far").read_bytes() == (zipped / "file.txt").read_bytes()
@@ -241,7 +241,7 @@ def test_links_in_archives(empty: Emulator, mount) -> None:
     with pytest.raises(OSError, match="Invalid") as refused:
         os.readlink(zipped / "out")
     assert refused.value.errno == errno.EINVAL
-    tied = mounted.path / "assets/tied/d"
+    tied = there.path / "assets/tied/d"
     one, other = (tied / "file").stat(), (tied / "hard").stat()
     assert one.st_ino == other.st_ino
     assert one.st_nlink >= 2
@@ -250,8 +250,8 @@ def test_links_in_archives(empty: Emulator, mount) -> None:
 @pytest.mark.claim("S247")
 def test_members_that_cannot_be_opened(empty: Emulator, mount) -> None:
     put(empty, archives.zip_unsupported())
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    top = mounted.path / "assets/unsupported"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    top = there.path / "assets/unsupported"
     expected = {
         "encrypted": errno.EACCES,
         "aes": errno.EACCES,
@@ -263,7 +263,7 @@ def test_members_that_cannot_be_opened(empty: Emulator, mount) -> None:
         with pytest.raises(OSError, match=os.strerror(number)) as refused:
             (top / name).read_bytes()
         assert refused.value.errno == number
-        said = [line for line in mounted.log.read_text().splitlines() if f": {name} of" in line]
+        said = [line for line in there.log.read_text().splitlines() if f": {name} of" in line]
         assert len(said) == 1, said
         assert "unsupported.zip (asset" in said[0]
     assert len((top / "good").read_bytes()) == (top / "good").stat().st_size
@@ -273,8 +273,8 @@ def test_members_that_cannot_be_opened(empty: Emulator, mount) -> None:
 def test_archives_in_archives(empty: Emulator, mount) -> None:
     built = archives.zip_nested(4)
     put(empty, built)
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    top = mounted.path / "assets" / built.name.removesuffix(".zip")
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    top = there.path / "assets" / built.name.removesuffix(".zip")
     assert tree(top).keys() == built.files.keys()  # nothing of nested archives is listed
     first = top / "level2/inner"
     assert first.parent.stat().st_nlink == 2
@@ -291,40 +291,40 @@ def test_archives_in_archives(empty: Emulator, mount) -> None:
 @pytest.mark.claim("S249")
 def test_crowds_do_not_look_into_archives(empty: Emulator, mount, tmp_path: Path) -> None:
     put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", "refresh=3600,crowd=indexer")
+    there: Mount = mount(empty, "-o", "refresh=3600,crowd=indexer")
     indexer = tmp_path / "indexer"
     indexer.symlink_to("/usr/bin/ls")
     since = empty.remote.position()
-    done = run(indexer, mounted.path / "assets/delivery")
+    done = run(indexer, there.path / "assets/delivery")
     assert "Permission denied" in done.stderr
     assert asked(empty, since) == {}
-    check("ls", mounted.path / "assets/delivery")
-    check(indexer, mounted.path / "assets/delivery")
+    check("ls", there.path / "assets/delivery")
+    check(indexer, there.path / "assets/delivery")
 
 
 @pytest.mark.claim("S250")
 def test_members_leave_with_their_archive(empty: Emulator, mount) -> None:
     asset = put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    path = mounted.path / "assets/delivery/delivery/README.txt"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    path = there.path / "assets/delivery/delivery/README.txt"
     assert path.read_bytes() == FILES["delivery/README.txt"]
     empty.remote.storage("remove_asset", id=asset)
-    (mounted.path / ".up42fs/refresh").read_bytes()
+    (there.path / ".up42fs/refresh").read_bytes()
     soon(lambda: not path.exists())
-    assert "delivery" not in os.listdir(mounted.path / "assets")
+    assert "delivery" not in os.listdir(there.path / "assets")
 
 
 @pytest.mark.claim("S250")
 def test_another_version_has_other_members(empty: Emulator, mount, tmp_path: Path) -> None:
     asset = put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    top = mounted.path / "assets/delivery"
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    top = there.path / "assets/delivery"
     assert (top / "delivery/README.txt").read_bytes() == FILES["delivery/README.txt"]
     other = archives.zip_of("delivery.zip", {"new/one.txt": b"one" * 100_000}, zips.STORED)
     content = base64.b64encode(other.data).decode()
     empty.remote.storage("replace_object", id=asset, content_base64=content)
     empty.remote.storage("set_metadata", id=asset, title="Replaced")
-    (mounted.path / ".up42fs/refresh").read_bytes()
+    (there.path / ".up42fs/refresh").read_bytes()
     soon(lambda: check("ls", top) == "new\n")
     assert (top / "new/one.txt").read_bytes() == b"one" * 100_000
 
@@ -333,8 +333,8 @@ def test_another_version_has_other_members(empty: Emulator, mount, tmp_path: Pat
 @pytest.mark.parametrize("how", ["hidden", "off"])
 def test_the_option(empty: Emulator, mount, how: str) -> None:
     asset = put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", f"refresh=3600,archives={how}")
-    assets = mounted.path / "assets"
+    there: Mount = mount(empty, "-o", f"refresh=3600,archives={how}")
+    assets = there.path / "assets"
     assert "delivery" not in os.listdir(assets)
     assert (assets / "delivery").exists() == (how == "hidden")
     assert (assets / f"{asset} (files)").exists() == (how == "hidden")
@@ -345,7 +345,111 @@ def test_the_option(empty: Emulator, mount, how: str) -> None:
 @pytest.mark.claim("S251")
 def test_the_directory_has_an_alias_by_its_id(empty: Emulator, mount) -> None:
     asset = put(empty, STORED)
-    mounted: Mount = mount(empty, "-o", "refresh=3600")
-    alias = mounted.path / "assets" / f"{asset.upper()} (files)"
-    assert tree(alias) == tree(mounted.path / "assets/delivery")
-    assert f"{asset} (files)" not in os.listdir(mounted.path / "assets")
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    alias = there.path / "assets" / f"{asset.upper()} (files)"
+    assert tree(alias) == tree(there.path / "assets/delivery")
+    assert f"{asset} (files)" not in os.listdir(there.path / "assets")
+
+
+@pytest.mark.claim("S252")
+def test_items_name_the_images_in_archives(sample: Emulator, mount) -> None:
+    there: Mount = mount(sample, "-o", "refresh=3600")
+    found: dict[Path, list[str]] = {}
+    for document in there.path.glob("stac/*/*/*.json"):
+        rows = json.loads(document.read_text()).get("assets", {})
+        images = [row["href"] for row in rows.values() if row["href"].endswith(".TIF")]
+        if images:
+            found[document] = images
+    assert found
+    for document, images in found.items():
+        assert (
+            set(os.listdir(document.parent)) & {Path(image).parts[0] for image in images} == set()
+        )
+        for image in images:
+            path = document.parent / image
+            assert "Driver: GTiff" in check("gdalinfo", path)
+            # The same member as beside the archive, so the same inode and bytes.
+            name = os.getxattr(path, "user.up42.member.path").decode()
+            beside = [
+                top / name
+                for top in (there.path / "assets").iterdir()
+                if top.is_dir() and (top / name).exists()
+            ]
+            assert path.stat().st_ino in {other.stat().st_ino for other in beside}
+
+
+@pytest.mark.claim("S253")
+def test_warm_reads_an_archive_or_its_members(empty: Emulator, mount, tmp_path: Path) -> None:
+    put(empty, archives.zip_of("packed.zip", FILES))
+    own_cache = tmp_path / "cache"
+    there: Mount = mount(empty, "-o", "refresh=3600", "--cache-dir", str(own_cache))
+    assets = there.path / "assets"
+    said = check(*UP42FS, "warm", "--estimate", assets / "packed.zip")
+    assert said.startswith("1 file, ")
+    image = assets / "packed/delivery/IMG/image.tif"
+    assert int(os.getxattr(image, "user.up42.cached")) == 0
+    said = check(*UP42FS, "warm", assets / "packed")
+    assert said.startswith(f"{len(FILES)} files, ")
+    assert int(os.getxattr(image, "user.up42.cached")) == len(FILES["delivery/IMG/image.tif"])
+    since = empty.remote.position()
+    assert image.read_bytes() == FILES["delivery/IMG/image.tif"]
+    assert asked(empty, since) == {}
+    told = check(*UP42FS, "explain", image)
+    assert "image.tif" in told
+    pinned = check(*UP42FS, "cache", "pin", image, "--cache-dir", own_cache, env=empty.env)
+    assert pinned == f"pinned {image}\n"
+    listed = check(*UP42FS, "cache", "list", "--cache-dir", own_cache, env=empty.env).splitlines()
+    of_image = [line for line in listed if "packed/delivery/IMG/image.tif" in line]
+    assert any(line.endswith(" pinned") for line in of_image), listed
+    # From above, an archive counts as a file, and its members are not read beside it.
+    count = sum(1 for path in assets.iterdir() if path.is_file())
+    said = check(*UP42FS, "warm", "--estimate", assets)
+    assert f"{count} file" in said or f"{count + 2} file" in said  # one asset is transformed
+
+
+@pytest.mark.claim("S254")
+def test_a_compressed_tar_is_listed_once_it_was_read_through(
+    empty: Emulator, mount, tmp_path: Path
+) -> None:
+    built = archives.tar_of("tgz", archives.standard_files(4_000_000))
+    put(empty, built, "delivery.tgz")
+    own = ("-o", "refresh=3600", "--cache-dir", str(tmp_path / "cache"))
+    there: Mount = mount(empty, *own)
+    top = there.path / "assets/delivery"
+    empty.remote.faults(bandwidth_bytes_s=300_000)
+    with subprocess.Popen(["ls", "-R", top], stdout=subprocess.PIPE, text=True) as listing:
+        reading: list[dict] = []
+        while listing.poll() is None:
+            reading += there.status()["archives"]
+            time.sleep(0.05)
+        assert listing.stdout is not None
+        assert "image.tif" in listing.stdout.read()
+    empty.remote.faults(bandwidth_bytes_s=None)
+    assert {row["name"].partition(" ")[0] for row in reading} == {"delivery.tgz"}
+    assert sorted(row["done_bytes"] for row in reading)[-1] > 0
+    for path, data in built.files.items():
+        assert (top / path).read_bytes() == data
+    check("umount", there.path)
+    since = empty.remote.position()
+    again: Mount = mount(empty, *own)
+    for path, data in built.files.items():
+        assert (again.path / "assets/delivery" / path).read_bytes() == data
+    assert asked(empty, since) == {}
+
+
+@pytest.mark.claim("S255")
+def test_sidecars_beside_members(empty: Emulator, mount, tmp_path: Path) -> None:
+    image = archives.image_bytes(size=256)
+    put(empty, archives.zip_of("images.zip", {"a/scene.tif": image}, zips.STORED))
+    env = {**empty.env, "XDG_DATA_HOME": str(tmp_path / "data")}
+    with mounted(env, "-o", "refresh=3600,sidecars", home=tmp_path) as mount_:
+        scene = mount_.path / "assets/images/a/scene.tif"
+        assert scene.read_bytes() == image
+        check("gdalinfo", "-stats", scene)
+        assert "STATISTICS_MEAN" in scene.with_name("scene.tif.aux.xml").read_text()
+        assert sorted(os.listdir(scene.parent)) == ["scene.tif", "scene.tif.aux.xml"]
+        with pytest.raises(OSError, match="Read-only"):
+            scene.with_name("other.txt").write_text("no")
+    with mounted(env, "-o", "refresh=3600,sidecars", home=tmp_path) as again:
+        scene = again.path / "assets/images/a/scene.tif"
+        assert "STATISTICS_MEAN" in scene.with_name("scene.tif.aux.xml").read_text()

@@ -11,6 +11,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from up42fs.archive.kinds import stem_of
+from up42fs.archive.table import Table
 from up42fs.catalog.snapshot.item_rows import unpack
 from up42fs.catalog.snapshot.tables import EXTENSION, SEPARATOR
 from up42fs.model.names import asset_name, safe_name, split_extension
@@ -23,6 +25,7 @@ _ASSET = (
 )
 _LEARNED = "SELECT value FROM answer WHERE question = ?"
 _DELIVERY = "SELECT asset_id FROM size WHERE id = ?"
+_TABLE = "SELECT packed FROM member_table WHERE id = ?"
 _ITEMS = "SELECT items FROM item WHERE asset_id = ?"
 
 
@@ -61,7 +64,10 @@ def _names(
     database: sqlite3.Connection, object_ids: Iterable[str]
 ) -> Iterator[tuple[str, KnownName]]:
     for object_id in object_ids:
-        found = _asset(database, object_id) or _file(database, object_id)
+        if "!" in object_id:
+            found = _member(database, object_id)
+        else:
+            found = _asset(database, object_id) or _file(database, object_id)
         if found is not None:
             yield object_id, found
 
@@ -93,6 +99,27 @@ def _file(database: sqlite3.Connection, file_id: str) -> KnownName | None:
                     stem, _ = split_extension(delivery.name)
                     place = f"{stem}/{directories[item.id]}" if len(items) > 1 else stem
                     return KnownName(delivery.order, place, file_names(item)[key])
+    return None
+
+
+def _member(database: sqlite3.Connection, object_id: str) -> KnownName | None:
+    """The name of an object in an archive: a member, the unpacked tar, or the seek points of one.
+
+    None if the archive's table is not stored any more.
+    """
+    member_id, _, points = object_id.partition("#")
+    archive_id, _, key = member_id.rpartition("!")
+    asset = _asset(database, archive_id.partition("!")[0])
+    if asset is None:
+        return None
+    suffix = f" (seek {points})" if points else ""
+    if key == "tar":
+        return KnownName(asset.order, None, f"{asset.name} (unpacked){suffix}")
+    row = database.execute(_TABLE, (archive_id,)).fetchone()
+    with suppress(ValueError, TypeError):
+        for member in Table.unpacked(row[0]).members if row else ():
+            if str(member.header_at) == key:
+                return KnownName(asset.order, stem_of(asset.name), f"{member.path}{suffix}")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -250,10 +251,19 @@ def _places(options: argparse.Namespace) -> list[_Place]:
             what = "has no delivered files in it" if Path(path).is_dir() else "is no delivered file"
             raise ConfigurationError(f"{path} {what}")
         for file in chosen:
-            object_id = os.fsdecode(os.getxattr(file, "user.up42.id"))
+            object_id = _object_id(file)
             shown = path if len(chosen) == 1 and not Path(path).is_dir() else str(file)
             found.append(_Place(shown, path_of(directory, object_id)))
     return found
+
+
+def _object_id(file: Path) -> str:
+    """The object that holds a file's bytes: of a member that lies in an archive as it is, that."""
+    attributes = os.listxattr(file)
+    method = "user.up42.member.method"
+    if method in attributes and os.getxattr(file, method) != b"stored":
+        return str(json.loads(os.getxattr(file, "user.up42.explain"))["id"])
+    return os.fsdecode(os.getxattr(file, "user.up42.id"))
 
 
 def _files_of(mount: Mount, options: argparse.Namespace) -> Path:

@@ -34,8 +34,9 @@ EXTENSIONS = tuple(form for ext in _EXTENSIONS for form in (ext, ext.upper()))
 LONGEST_NAME_BYTES = 255
 
 _PASSING = re.compile(r"(?P<name>.+)(?P<passing>\.(?:[A-Za-z0-9]{6}|tmp|part))", re.DOTALL)
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_KEPT = re.compile(r"(?P<owner>[A-Za-z0-9_-]{1,64})(?P<tag>[+].*)")
+#: IDs of assets, of files, and of members of archives, which have `!` in them.
+_ID = re.compile(r"[A-Za-z0-9_!-]{1,96}")
+_KEPT = re.compile(r"(?P<owner>[A-Za-z0-9_!-]{1,96})(?P<tag>[+].*)")
 
 
 class Tag(NamedTuple):
