@@ -88,6 +88,7 @@ class ScriptedStore:
         self.life_s = 300.0
         self.latency_s = 0.05
         self.chunk_s = 0.001
+        self.is_line_shared = False  # by all requests under way; else each has a line of its own
         self.active = 0
         self.most_active = 0
         self.resets = 0
@@ -165,7 +166,7 @@ class ScriptedStore:
         sent = 0
         end = len(body) if fault.after_bytes is None else min(fault.after_bytes, len(body))
         while sent < end:
-            await trio.sleep(self.chunk_s)
+            await trio.sleep(self.chunk_s * (self.active if self.is_line_shared else 1))
             if fault.hang_s and sent >= fault.hang_at:
                 await trio.sleep(fault.hang_s)
                 fault = replace(fault, hang_s=0.0)

@@ -12,12 +12,20 @@ from pathlib import Path
 
 import pytest
 import trio
-from store_script import Bench, bench, inline
+import trio.testing
+from store_script import CHUNK, Bench, Fault, bench, inline
 
 from up42fs.archive.slots import SLOT_BYTES, decode, encode
 from up42fs.archive.table import Method
-from up42fs.errors import CannotUnpack, DamagedArchive, VersionChanged
+from up42fs.errors import (
+    CannotUnpack,
+    DamagedArchive,
+    DeadlineExceeded,
+    Unavailable,
+    VersionChanged,
+)
 from up42fs.metrics import Metrics
+from up42fs.store.disk import locks
 from up42fs.store.disk.files import CellFiles, Wanted, file_name
 from up42fs.store.handle import OpenFile
 from up42fs.store.members.extent import Extent, Origin
@@ -117,6 +125,7 @@ async def whole(file: OpenFile, data: bytes, step: int = 128 * KIB) -> None:
         await check(file, data, offset, step)
 
 
+@pytest.mark.claim("S220")
 async def test_a_member_is_read_in_order_for_its_packed_bytes(
     mounts: Remounts, autojump_clock: Clock
 ) -> None:
@@ -135,6 +144,7 @@ async def test_a_member_is_read_in_order_for_its_packed_bytes(
     assert len(b.script.signs) == 1
 
 
+@pytest.mark.claim("S220")
 async def test_the_head_costs_one_request(mounts: Remounts, autojump_clock: Clock) -> None:
     async def use(b: Bench) -> None:
         file = ARCHIVE.open(b, "scene.tif")
@@ -148,6 +158,7 @@ async def test_the_head_costs_one_request(mounts: Remounts, autojump_clock: Cloc
     assert b.script.asked() < 300 * KIB
 
 
+@pytest.mark.claim("S220")
 async def test_a_cold_jump_costs_its_prefix_and_the_same_again_nothing(
     mounts: Remounts, autojump_clock: Clock
 ) -> None:
@@ -180,6 +191,25 @@ async def test_a_cold_jump_costs_its_prefix_and_the_same_again_nothing(
         assert second.script.signs == []
 
 
+@pytest.mark.parametrize("pause_s", [0.01, 5.0, 70.0])
+async def test_a_reader_may_pause_as_it_likes(
+    mounts: Remounts, autojump_clock: Clock, pause_s: float
+) -> None:
+    data = BIG[: 5 * MIB]
+    archive = Zip.of({"scene.tif": data})
+
+    async def use(b: Bench) -> None:
+        file = archive.open(b, "scene.tif")
+        places = [*range(0, len(data) - MIB, 300 * KIB), *range(len(data) - MIB, len(data), 9999)]
+        for offset in places:
+            await check(file, data, offset, 4096)
+            await trio.sleep(pause_s)
+        file.close()
+
+    await replace(mounts, archive=archive).mounted(use)
+
+
+@pytest.mark.claim("S225")
 async def test_random_reads_start_at_points(mounts: Remounts, autojump_clock: Clock) -> None:
     async def use(b: Bench) -> None:
         file = ARCHIVE.open(b, "scene.tif")
@@ -235,6 +265,7 @@ def lying(**changes: object) -> tuple[Zip, int]:
     return replace(ARCHIVE, extents=ARCHIVE.extents | {"scene.tif": extent}), size
 
 
+@pytest.mark.claim("S224")
 @pytest.mark.parametrize(
     ("lie", "said"),
     [
@@ -293,6 +324,7 @@ async def test_an_unknown_method_is_told(autojump_clock: Clock) -> None:
     await Remounts(None, archive).mounted(use)
 
 
+@pytest.mark.claim("S224")
 async def test_damaged_bytes_amid_the_member(tmp_path: Path, autojump_clock: Clock) -> None:
     extent = ARCHIVE.extents["scene.tif"]
     data = bytearray(ARCHIVE.data)
@@ -317,6 +349,7 @@ async def test_damaged_bytes_amid_the_member(tmp_path: Path, autojump_clock: Clo
     await mounts.mounted(use)
 
 
+@pytest.mark.claim("S225")
 async def test_points_that_lead_astray_cost_time_and_never_bytes(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
@@ -352,6 +385,7 @@ async def test_points_that_lead_astray_cost_time_and_never_bytes(
     await mounts.mounted(second)
 
 
+@pytest.mark.claim("S226")
 async def test_without_a_strong_etag_nothing_is_kept(tmp_path: Path, autojump_clock: Clock) -> None:
     mounts = Remounts(tmp_path / "cache")
 
@@ -372,7 +406,8 @@ async def test_a_replaced_archive_is_another_version(tmp_path: Path, autojump_cl
 
     async def use(b: Bench) -> None:
         file = ARCHIVE.open(b, "scene.tif")
-        await check(file, BIG, 0, MIB)
+        await check(file, BIG, 0, 10)
+        await trio.sleep(1)
         b.script.etags["a"] = '"a-2"'
         with pytest.raises(VersionChanged):
             await file.read(12 * MIB, 10)
@@ -385,3 +420,208 @@ async def test_a_replaced_archive_is_another_version(tmp_path: Path, autojump_cl
         assert again.version != file.version
 
     await mounts.mounted(use)
+
+
+# waiting --------------------------------------------------------------------------------------
+
+
+def slow(b: Bench, bytes_s: float) -> None:
+    b.script.chunk_s, b.script.is_line_shared = CHUNK / bytes_s, True
+
+
+@pytest.mark.claim("S221")
+async def test_a_jump_is_waited_for_as_long_as_bytes_flow(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    packed = ARCHIVE.extents["scene.tif"].packed_size
+
+    async def use(b: Bench) -> None:
+        slow(b, packed / 60)
+        file = ARCHIVE.open(b, "scene.tif")
+        began_s = trio.current_time()
+        await check(file, BIG, len(BIG) - 100, 100)
+        assert 55 < trio.current_time() - began_s < 100
+
+    await Remounts(tmp_path / "cache").mounted(use)
+
+
+@pytest.mark.claim("S221")
+async def test_a_jump_that_takes_too_long_fails_at_once_and_goes_on_behind(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    packed = ARCHIVE.extents["scene.tif"].packed_size
+
+    async def use(b: Bench) -> None:
+        slow(b, packed / 300)
+        file = ARCHIVE.open(b, "scene.tif")
+        began_s = trio.current_time()
+        with pytest.raises(DeadlineExceeded, match="up42fs warm") as caught:
+            await file.read(len(BIG) - 100, 100)
+        assert caught.value.errno == errno.ETIMEDOUT
+        assert trio.current_time() - began_s < 10
+        (progress,) = b.files.inflating()
+        assert progress.is_running
+        assert progress.name == "scene.tif"
+        assert progress.done_bytes < progress.size == len(BIG)
+        assert progress.bytes_s
+        # A reader of what comes first still gets it, and the file may be closed.
+        await check(file, BIG, 0, 10_000)
+        file.close()
+        await trio.sleep(400)
+        assert not any(one.is_running for one in b.files.inflating())
+        asked = b.script.asked()
+        again = ARCHIVE.open(b, "scene.tif")
+        await check(again, BIG, len(BIG) - 100, 100)
+        await check(again, BIG, len(BIG) // 2, 100)
+        assert b.script.asked() == asked
+
+    await Remounts(tmp_path / "cache").mounted(use)
+
+
+@pytest.mark.claim("S221")
+async def test_a_silent_store_ends_the_wait_with_its_own_error(autojump_clock: Clock) -> None:
+    async def use(b: Bench) -> None:
+        b.script.faults = lambda number: Fault(status=503) if number else None
+        file = ARCHIVE.open(b, "scene.tif")
+        began_s = trio.current_time()
+        with pytest.raises(Unavailable, match="503"):
+            await file.read(len(BIG) - 100, 100)
+        assert trio.current_time() - began_s < 40
+        b.script.faults = lambda _: None
+        await trio.sleep(2)
+        await check(file, BIG, len(BIG) - 100, 100)
+
+    await Remounts(None).mounted(use)
+
+
+@pytest.mark.claim("S221")
+async def test_a_killed_reader_ends_its_inflation(autojump_clock: Clock) -> None:
+    async def use(b: Bench) -> None:
+        slow(b, 200_000)
+        file = ARCHIVE.open(b, "scene.tif")
+        with trio.move_on_after(5):
+            await file.read(len(BIG) - 100, 100)
+        file.close()
+        await trio.sleep(30)
+        assert b.files.gauges()["inflating"] == 0
+        asked = b.script.asked()
+        await trio.sleep(300)
+        assert b.script.asked() == asked
+        assert b.files.gauges()["inflaters_resting"] == 0
+        assert b.script.active == 0
+
+    await Remounts(None).mounted(use)
+
+
+async def test_readers_of_one_member_share_its_inflation(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async def use(b: Bench) -> None:
+        async def reader(offset: int) -> None:
+            file = ARCHIVE.open(b, "scene.tif")
+            await check(file, BIG, offset, 50_000)
+            file.close()
+
+        async with trio.open_nursery() as readers:
+            for offset in range(0, len(BIG), 3 * MIB):
+                readers.start_soon(reader, offset)
+        packed = ARCHIVE.extents["scene.tif"].packed_size
+        assert b.script.asked() <= packed + 600
+
+    await Remounts(tmp_path / "cache").mounted(use)
+
+
+@pytest.mark.claim("S223")
+async def test_two_mounts_inflate_a_member_once(tmp_path: Path, autojump_clock: Clock) -> None:
+    mounts = Remounts(tmp_path / "cache", ARCHIVE.known())
+    async with trio.open_nursery() as nursery:
+        both = [mounts.mount(nursery) for _ in range(2)]
+
+        async def reader(b: Bench) -> None:
+            file = mounts.archive.open(b, "scene.tif")
+            await whole(file, BIG, 256 * KIB)
+            file.close()
+
+        async with trio.open_nursery() as readers:
+            for b in both:
+                readers.start_soon(reader, b)
+        packed = ARCHIVE.extents["scene.tif"].packed_size
+        assert sum(b.script.asked() for b in both) <= 1.2 * packed
+        for b in both:
+            await b.files.aclose()
+        nursery.cancel_scope.cancel()
+    assert list((tmp_path / "cache").glob("blocks/*/*.lock")) == []
+
+
+@pytest.mark.claim("S223")
+async def test_a_mount_that_holds_the_lock_and_sleeps_is_not_waited_for(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    mounts = Remounts(tmp_path / "cache", ARCHIVE.known())
+    member = f"a!{ARCHIVE.extents['scene.tif'].header_at}"
+
+    async def use(b: Bench) -> None:
+        root = CellFiles(tmp_path / "cache" / "blocks", "0" * 16, Metrics()).root
+        lock = locks.take(root, member)
+        assert lock is not None
+        assert locks.take(root, member) is None
+        began_s = trio.current_time()
+        await check(mounts.archive.open(b, "scene.tif"), BIG, MIB, 1000)
+        assert trio.current_time() - began_s < 15
+        locks.Held(root, member, lock).leave()
+        again = locks.take(root, member)
+        assert again is not None
+        locks.Held(root, member, again).close()
+
+    await mounts.mounted(use)
+
+
+async def test_small_members_come_with_their_neighbours(autojump_clock: Clock) -> None:
+    archive = Zip.of({f"{number}.xml": b"<x>%d</x>" % number * 400 for number in range(100)})
+
+    async def use(b: Bench) -> None:
+        for name, data in archive.contents.items():
+            file = archive.open(b, name)
+            await check(file, data, 0, len(data))
+            file.close()
+
+    b = await Remounts(None, archive).mounted(use)
+    assert len(b.script.requests) == -(-len(archive.data) // (128 * KIB))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+async def test_other_methods_go_forward(tmp_path: Path, autojump_clock: Clock, method: int) -> None:
+    archive = Zip.of({"scene.tif": BIG[: 3 * MIB]}, method)
+    mounts = Remounts(tmp_path / "cache", archive)
+
+    async def use(b: Bench) -> None:
+        file = archive.open(b, "scene.tif")
+        await check(file, BIG, 2 * MIB, 1000)
+        asked = b.script.asked()
+        await check(file, BIG, 0, MIB)
+        await check(file, BIG[: 3 * MIB], 3 * MIB - 10, 10)
+        await check(file, BIG, MIB + 3, 1000)
+        assert b.script.asked() <= max(asked, len(archive.data))
+
+    await mounts.mounted(use)
+
+
+async def test_members_of_a_packed_archive_in_an_archive(autojump_clock: Clock) -> None:
+    inner = Zip.of({"deep.tif": BIG[: 2 * MIB], "flat.tif": BIG[MIB : 2 * MIB]})
+    outer = Zip.of({"inner.zip": inner.data, "scene.tif": b"x"})
+
+    async def use(b: Bench) -> None:
+        extent = outer.extents["inner.zip"]
+        origin = Origin(
+            f"a!{extent.header_at}", len(inner.data), "inner.zip", None, extent,
+        )  # fmt: skip
+        for name, data in inner.contents.items():
+            deep = replace(inner.extents[name], archive=origin)
+            file = b.files.open(
+                f"{origin.object_id}!{deep.header_at}", size=len(data), name=name, extent=deep
+            )
+            await check(file, data, len(data) // 2, 100_000)
+            await check(file, data, 0, 100_000)
+            file.close()
+
+    await Remounts(None, outer).mounted(use)

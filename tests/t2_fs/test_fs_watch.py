@@ -150,6 +150,18 @@ def test_what_is_told_fits_into_an_attribute() -> None:
 # crowds -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("S227")
+async def test_a_packed_member_has_no_tail_for_a_crowd() -> None:
+    file = File()
+    watch = Watch(Ledger(), Metrics(), frozenset(CROWD), clock=lambda: file.now_s)
+    seen = watch.open("id", name="a.tif", size=SIZE, program="baloo_file", has_tail=False)
+    opened = StoredFile(cast(OpenFile, file), Node(Kind.ASSET, "id"), SIZE, watched=seen)
+    await opened.read(0, HEAD_BYTES)
+    for offset in (SIZE - TAIL_BYTES, SIZE - 1):
+        with pytest.raises(CrowdRefused):
+            await opened.read(offset, 1)
+
+
 async def test_a_crowd_reads_heads_and_tails_only() -> None:
     file = File()
     metrics = Metrics()

@@ -33,7 +33,9 @@ from up42fs.fuse.boundary import (
     METADATA_DEADLINE_S,
     READ_DEADLINE_S,
     boundary,
+    limit_of_latest,
     to_errno,
+    without_deadlines,
 )
 from up42fs.logs import RedactingFormatter
 from up42fs.metrics import Metrics
@@ -61,6 +63,11 @@ class Handlers:
 
     @boundary(5.0)
     async def read(self, sleep_s: float) -> str:
+        await trio.sleep(sleep_s)
+        return "done"
+
+    @boundary(5.0, unpacks=lambda _, sleep_s: sleep_s > 50)
+    async def unpack(self, sleep_s: float) -> str:
         await trio.sleep(sleep_s)
         return "done"
 
@@ -204,6 +211,26 @@ async def test_the_deadline_is_etimedout(
     assert caplog.messages == ["read: no answer within its deadline (ETIMEDOUT)"]
     assert handlers.metrics.snapshot() == {"fuse.errors_ETIMEDOUT": 1}
     assert await handlers.read(4.5) == "done"
+
+
+@pytest.mark.claim("S16", "S222")
+async def test_a_read_of_a_packed_member_has_as_long_as_a_listing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    handlers = Handlers()
+    assert await handlers.unpack(LISTING_DEADLINE_S - 1) == "done"
+    for sleep_s in (LISTING_DEADLINE_S + 1, 6.0):
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await handlers.unpack(sleep_s)
+        assert caught.value.errno == errno.ETIMEDOUT
+    # The server that has no scopes asks for the limit.
+    bare = without_deadlines(handlers)
+    for sleep_s, limit_s in ((60.0, LISTING_DEADLINE_S), (6.0, 5.0)):
+        with trio.move_on_after(0):
+            await bare.unpack(sleep_s)
+        limit = limit_of_latest()
+        assert limit is not None
+        assert limit.seconds == limit_s
 
 
 @pytest.mark.claim("S16")

@@ -36,6 +36,8 @@ T = TypeVar("T")
 LISTING_TIMEOUT_S = patient_s(LISTING_S)
 METADATA_TIMEOUT_S = patient_s(METADATA_S)
 READ_TIMEOUT_S = patient_s(LONGEST_S)
+#: Likewise of a member that has to be inflated.
+UNPACKING_TIMEOUT_S = patient_s(LISTING_S)
 #: Entries that are listed before other tasks get a turn: about 2 ms.
 BATCH_ENTRIES = 1000
 
@@ -72,7 +74,9 @@ class OpenedFile:
 
         Raises an `Up42fsError`: VersionChanged if UP42 has replaced the file meanwhile.
         """
-        with _named(self.path), within(READ_TIMEOUT_S, f"no bytes in {READ_TIMEOUT_S:.0f} s"):
+        is_unpacked = self._filesystem.open_files.is_unpacked(self._opened.handle)
+        longest_s = UNPACKING_TIMEOUT_S if is_unpacked else READ_TIMEOUT_S
+        with _named(self.path), within(longest_s, f"no bytes in {longest_s:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)
         raise AssertionError("the deadline raises")
 

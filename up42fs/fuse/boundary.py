@@ -42,6 +42,8 @@ METADATA_DEADLINE_S = request_s(METADATA_S)
 #: But for those that may wait for the first listing of a large storage.
 LISTING_DEADLINE_S = at_most_s(patient_s(LISTING_S))
 READ_DEADLINE_S = request_s(LONGEST_S)
+#: A read of a member that has to be inflated up to there: as long as a first listing may take.
+UNPACKING_DEADLINE_S = LISTING_DEADLINE_S
 
 #: Errors that are ordinary answers, or logged elsewhere: not logged each time.
 _ORDINARY = (
@@ -88,21 +90,29 @@ Handler = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 
 
 def boundary(
-    deadline_s: float | None, name: str | None = None
+    deadline_s: float | None,
+    name: str | None = None,
+    *,
+    unpacks: Callable[[Any, Any], bool] | None = None,
 ) -> Callable[[Handler[S, P, R]], Handler[S, P, R]]:
     """Let only FUSEError and cancellation out of a handler, and only within `deadline_s`.
 
     None for a handler that awaits nothing: it needs no deadline. `name` is FUSE's name of the call,
     for the log; None if the handler has that name. Its object counts the errors in its `metrics`.
+    A call whose object and first argument `unpacks` says so of has `UNPACKING_DEADLINE_S` instead.
     """
 
     def decorate(handler: Handler[S, P, R]) -> Handler[S, P, R]:
         operation: str = getattr(handler, "__name__", "handler") if name is None else name
         limit = None if deadline_s is None else Limit(deadline_s, operation)
 
+        longer = Limit(UNPACKING_DEADLINE_S, operation)
+
         @functools.wraps(handler)
         async def unlimited(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             _Latest.limit = limit
+            if unpacks is not None and unpacks(self, args[0]):
+                _Latest.limit = longer
             try:
                 return await handler(self, *args, **kwargs)
             except (pyfuse3.FUSEError, trio.Cancelled, GeneratorExit):
@@ -113,6 +123,8 @@ def boundary(
         @functools.wraps(handler)
         async def limited(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             until_s = math.inf if deadline_s is None else trio.current_time() + deadline_s
+            if unpacks is not None and unpacks(self, args[0]):
+                until_s = trio.current_time() + longer.seconds
             try:
                 with trio.CancelScope(deadline=until_s):
                     return await handler(self, *args, **kwargs)

@@ -188,7 +188,11 @@ class Handlers(pyfuse3.Operations):
         """
         return self._fs.read_again(handle, offset, size)
 
-    @boundary(READ_DEADLINE_S)
+    def takes_long(self, handle: int) -> bool:
+        """Whether reads of a handle may take as long as a first listing."""
+        return self._fs.open_files.is_unpacked(handle)
+
+    @boundary(READ_DEADLINE_S, unpacks=takes_long)
     async def read(  # type: ignore[override]  # any buffer will do, which saves a copy
         self, fh: int, off: int, size: int, is_mapped: bool = False
     ) -> Bytes:

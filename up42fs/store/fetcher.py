@@ -222,9 +222,6 @@ class Fetcher:
                 raise
             finally:
                 self._cache.shrink(0)  # evict what demand added beyond the budget
-        if passing:
-            self._drop_behind(wanted.start)
-            return data
         access.learn(wanted, self._peek)
         # Evict what a long run has read at once: the kernel has these bytes as pages and a disk
         # cache has them as well, other files' parts stay, and the freed buffers are still in the

@@ -98,6 +98,11 @@ class OpenFile:
         self._failed = FailedReads()
         self._is_closed = False
 
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether its bytes are inflated: a read may take long, while bytes flow."""
+        return self._fetcher.source.filled_by.keeps
+
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """Like `read` of bytes in memory that were read before; None for all other reads."""
         fetcher = self._fetcher
@@ -146,6 +151,11 @@ class OpenFile:
         return (
             b"" if self._is_closed else self._fetcher.ahead(offset, min(offset + most, self._size))
         )
+
+    def here(self, span: ByteRange) -> int:
+        """Bytes of a range that are in memory."""
+        both = (intersect(one, span) for one in self._fetcher.spans)
+        return sum(len(one) for one in both if one is not None)
 
     async def ensure_cached_bytes(self) -> int:
         """Bytes of the object in memory or on disk."""

@@ -2,7 +2,8 @@
 
 A crowd is a program that opens every file it finds, unasked: an indexer, a thumbnailer. It may read
 attributes and the head of a file, which shows its type and often its contents, and its tail; a read
-between them is refused, since it would download the file.
+between them is refused, since it would download the file. The end of a packed member is no tail:
+all before it would be inflated.
 """
 
 from __future__ import annotations
@@ -139,12 +140,18 @@ class Watch:
     def is_crowd(self, program: str) -> bool:
         return program in self._crowd
 
-    def open(self, object_id: str, *, name: str, size: int, program: str) -> Watched:
+    def open(
+        self, object_id: str, *, name: str, size: int, program: str, has_tail: bool = True
+    ) -> Watched:
+        """Account for an opened file. Without `has_tail` its end costs as much as all of it."""
         account = self.ledger.open(object_id, name=name, size=size, program=program)
         if not self.is_crowd(program):
             return Watched(account, self._clock)
         self._metrics.count("fs.crowd_opens")
-        return Watched(account, self._clock, lambda: self._refuse(account, program))
+        tail_bytes = TAIL_BYTES if has_tail else 0
+        return Watched(
+            account, self._clock, lambda: self._refuse(account, program), tail_bytes=tail_bytes
+        )
 
     def _refuse(self, account: Account, program: str) -> CrowdRefused:
         self._metrics.count("fs.crowd_refused")
@@ -163,11 +170,12 @@ class Watched:
     account: Account
     clock: Callable[[], float]
     refuse: Callable[[], CrowdRefused] | None = None
+    tail_bytes: int = TAIL_BYTES
 
     def check(self, offset: int, size: int) -> None:
         """Raise CrowdRefused if a crowd reads between head and tail."""
         stop = min(offset + size, self.account.size)
-        if self.refuse and stop > HEAD_BYTES and offset < self.account.size - TAIL_BYTES:
+        if self.refuse and stop > HEAD_BYTES and offset < self.account.size - self.tail_bytes:
             raise self.refuse()
 
 

@@ -76,6 +76,11 @@ class StoredFile:
         """The version that the first answer pinned; None before it."""
         return self._file.version
 
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether its bytes are inflated, from an archive."""
+        return self._file.is_unpacked
+
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """Like `read` of bytes in memory that were read before; None for all other reads."""
         watched = self._watched
@@ -172,6 +177,10 @@ class OpenFiles:
         direct = pieces and self.are_images_direct
         if reading is Reading.DIRECT and not direct:
             reading = Reading.ANY
+        extent = self._sizes.extent(node)
+        is_packed = extent is not None and not extent.is_view
+        if is_packed and self._watch is not None and self._watch.is_crowd(program):
+            reading = Reading.EXACT  # nothing beyond the head is inflated ahead of it
         reading = chosen or reading
         expected = self._versions.expected(inode, size, stamp)
         stored = self._files.open(
@@ -181,7 +190,7 @@ class OpenFiles:
             stamp=stamp,
             reading=reading,
             expected=expected,
-            extent=self._sizes.extent(node),
+            extent=extent,
         )
         try:
             keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)
@@ -190,7 +199,9 @@ class OpenFiles:
             raise
         watched = None
         if self._watch is not None:
-            watched = self._watch.open(node.id, name=label, size=size, program=program)
+            watched = self._watch.open(
+                node.id, name=label, size=size, program=program, has_tail=not is_packed
+            )
         is_crowd = watched is not None and watched.refuse is not None
         siblings = None if is_crowd else self._siblings
         file = StoredFile(stored, node, size, inode=inode, watched=watched, siblings=siblings)
@@ -223,6 +234,11 @@ class OpenFiles:
         """The version of a stored file that was read; else None."""
         file = self._open.get(handle)
         return file.version if isinstance(file, StoredFile) else None
+
+    def is_unpacked(self, handle: int) -> bool:
+        """Whether the bytes of a stored file are inflated, from an archive."""
+        file = self._open.get(handle)
+        return isinstance(file, StoredFile) and file.is_unpacked
 
     def read_again(self, handle: int, offset: int, size: int) -> memoryview | None:
         """Like `read` of a file's bytes that were read before and are in memory; else None."""

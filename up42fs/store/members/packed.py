@@ -16,8 +16,9 @@ from up42fs.store.http.tally import Tallies
 from up42fs.store.insights import Insights
 from up42fs.store.members.archives import Archives
 from up42fs.store.members.extent import Extent
+from up42fs.store.members.inflate.identity import nominal_size
 from up42fs.store.members.inflate.inflaters import Inflaters, Upstream
-from up42fs.store.members.inflate.source import InflatedSource, nominal_size
+from up42fs.store.members.inflate.source import InflatedSource
 from up42fs.store.members.open_member import place
 from up42fs.types import Bytes
 

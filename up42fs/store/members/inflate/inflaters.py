@@ -20,7 +20,7 @@ from weakref import WeakSet
 import trio
 
 from up42fs import supervise
-from up42fs.deadlines import at_most_s, patient_s
+from up42fs.deadlines import LISTING_S, at_most_s, patient_s
 from up42fs.readahead.plan import Access
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cache import DiskCache, Runner
@@ -42,6 +42,8 @@ MOST_BEHIND = 2
 #: How long the state of a run that nobody wants is kept, seconds, and how many are.
 REST_S = 60.0
 MOST_RESTING = 8
+#: A run that rests for longer keeps other mounts from nothing any more, seconds.
+QUIET_S = 2.0
 #: Parts of packed members that wait at once, and those of them that nobody waits for.
 _MOST_PARTS = 64
 _MOST_PARTS_AHEAD = 48
@@ -84,18 +86,6 @@ class Reporter:
 async def to_its_end(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     """Run `job` in a worker thread; cancellation waits for it, since it uses its run's memory."""
     return await trio.to_thread.run_sync(job, limiter=limiter)
-
-
-class HeldBytes:
-    """Bytes on their way to the disk, which count against the budget of parts."""
-
-    in_use = True
-
-    def __init__(self, held_bytes: int) -> None:
-        self.held_bytes = held_bytes
-
-    def evict(self) -> None:
-        """Never called: they are in use."""
 
 
 class _Held:
@@ -149,7 +139,8 @@ class Inflaters:
     @property
     def longest_s(self) -> float:
         """The longest that a read of a packed member may take, seconds."""
-        return at_most_s(patient_s(LONGEST_S))
+        # A request of the kernel must be answered before its own deadline.
+        return min(patient_s(LONGEST_S), 0.97 * at_most_s(patient_s(LISTING_S)))
 
     def report(self, reporter: Reporter) -> None:
         """Count a member whose progress can be told."""
@@ -188,15 +179,22 @@ class Inflaters:
         if held is not None:
             self.cache.recount(held)
 
-    async def rest(self, run: Run) -> bool:
-        """Return when a run is wanted again; False once it has rested for long enough."""
+    async def rest(self, run: Run, on_quiet: Callable[[], None]) -> bool:
+        """Return when a run is wanted again; False once it has rested for long enough.
+
+        `on_quiet` is called if that is not within `QUIET_S`.
+        """
         run.woken = trio.Event()
         self._resting[run] = None
         while len(self._resting) > MOST_RESTING:
             self._resting.popitem(last=False)[0].evict()
         try:
-            with trio.move_on_after(REST_S):
+            with trio.move_on_after(QUIET_S):
                 await run.woken.wait()
+            if not run.woken.is_set():
+                on_quiet()
+                with trio.move_on_after(REST_S):
+                    await run.woken.wait()
         finally:
             self._resting.pop(run, None)
         return run.woken.is_set() and not run.is_evicted

@@ -18,6 +18,8 @@ LONGEST_S = 100.0
 #: A rate is measured over so many seconds, and not before so many.
 WINDOW_S = 10.0
 LEAST_S = 3.0
+#: Without bytes for so long, nothing flows: the store's own error is waited for, seconds.
+SILENT_S = 3.0
 #: Silence of the line within a measurement that begins a new one, seconds.
 _SILENCE_S = 30.0
 
@@ -27,12 +29,15 @@ class Flow:
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
+        self._grew_s = 0.0
 
     def note(self, now_s: float, at: int) -> None:
         """The offset `at` is reached."""
         samples = self._samples
         if samples and (at < samples[-1][1] or now_s - samples[-1][0] > _SILENCE_S):
             samples.clear()
+        if not samples or at > samples[-1][1]:
+            self._grew_s = now_s
         samples.append((now_s, at))
         while len(samples) > 2 and samples[1][0] <= now_s - WINDOW_S:
             samples.popleft()
@@ -42,13 +47,13 @@ class Flow:
         self._samples.clear()
 
     def bytes_s(self, now_s: float) -> float | None:
-        """Bytes a second up to now; None if it was not measured for long enough."""
-        if not self._samples:
+        """Bytes a second up to now; None if it was not measured for long enough, or none come."""
+        if not self._samples or now_s - self._grew_s > SILENT_S:
             return None
         began_s, at = self._samples[0]
         if now_s - began_s < LEAST_S:
             return None
-        return (self._samples[-1][1] - at) / (now_s - began_s)
+        return (self._samples[-1][1] - at) / (now_s - began_s) or None
 
 
 def lacking_s(to_go: int, bytes_s: float | None) -> float | None:

@@ -178,7 +178,7 @@ class Run:
 
     def to_go(self, out_at: int) -> int:
         """Packed bytes to come, about, until output reaches an offset."""
-        return max(0, self._expected(out_at) - self._in_at)
+        return max(0, self._expected(out_at) - self._in_at - self._here)
 
     @property
     def _in_at(self) -> int:
@@ -250,7 +250,7 @@ class Run:
         if self._inflow is not None:
             self._inflow.close()
             self._inflow = None
-        self._data = memoryview(b"")
+        self._data, self._data_is_last = memoryview(b""), False
 
     def _close(self) -> None:
         self._pause()
@@ -312,7 +312,16 @@ class Run:
         if inflater.points:
             points, inflater.points = inflater.points, []
             self._owner.made(points)
-        self.flow.note(trio.current_time(), inflater.in_at)
+        self.look()
+
+    def look(self) -> None:
+        """Note how many packed bytes have come by now."""
+        self.flow.note(trio.current_time(), self._in_at + self._here)
+
+    @property
+    def _here(self) -> int:
+        """Packed bytes that are in memory, and not used yet."""
+        return self._inflow.here(self._in_at) if self._inflow is not None else 0
 
     async def _more(self, stop: int) -> memoryview:
         if self._inflow is None:

@@ -12,7 +12,9 @@ from up42fs.store.disk.layered import ObjectSource
 from up42fs.types import ByteRange
 
 #: How long another mount is waited for while its bytes do not grow, seconds.
-OTHERS_S = 10.0
+OTHERS_S = 5.0
+#: Likewise for bytes that it has passed: they are on disk in a moment, or were evicted, seconds.
+PASSED_S = 1.0
 #: Interval of looks at the disk, seconds.
 _LOOK_S = 0.25
 
@@ -27,10 +29,10 @@ class Turn:
         self._is_alone = False  # the other mount made no progress
         self._waiting = trio.Lock()
 
-    async def begin(self, keeper: ObjectSource, at: int) -> bool:
+    async def begin(self, keeper: ObjectSource, at: int, patience_s: float) -> bool:
         """Wait for the turn; False if the disk has byte `at` by now.
 
-        It also begins if the mount that has the turn makes no progress.
+        It also begins if the mount that has the turn makes no progress within `patience_s`.
         """
         async with self._waiting:
             if self._lock is not None or self._is_alone:
@@ -38,16 +40,18 @@ class Turn:
             since_s, known = trio.current_time(), 0
             while True:
                 lock = await self._disk.lock(self._object_id)
-                if lock is not None:
-                    self._lock = lock
-                    return not _holds(keeper, at)
                 held = await keeper.look_again()
                 if _holds(keeper, at):
+                    if lock is not None:
+                        lock.release()
                     return False
-                if held > known:
+                if lock is not None:
+                    self._lock = lock
+                    return True
+                if held > known and patience_s >= OTHERS_S:
                     since_s, known = trio.current_time(), held
-                if trio.current_time() - since_s > OTHERS_S:
-                    self._is_alone = True
+                if trio.current_time() - since_s > patience_s:
+                    self._is_alone = patience_s >= OTHERS_S
                     return True
                 await trio.sleep(_LOOK_S)
 

@@ -21,7 +21,6 @@ others look for its bytes on disk, as long as these grow.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,26 +38,25 @@ from up42fs.errors import (
     VersionChanged,
     copied,
 )
-from up42fs.ranges import ceil_to
-from up42fs.store.disk.format import CELL_BYTES
 from up42fs.store.disk.layered import ObjectSource
-from up42fs.store.http.answer import VersionPin, is_strong
+from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.race import lacking
 from up42fs.store.members.extent import Extent
 from up42fs.store.members.inflate.engines import DamagedStreamError
+from up42fs.store.members.inflate.identity import nominal_size, version_of
 from up42fs.store.members.inflate.inflater import Packing, UnsupportedMethodError, UntrueError
 from up42fs.store.members.inflate.inflaters import (
-    HeldBytes,
     Inflaters,
     Progress,
     Reporter,
     Upstream,
 )
-from up42fs.store.members.inflate.inflow import Inflow
+from up42fs.store.members.inflate.inflow import BLOCK_BYTES, Inflow
 from up42fs.store.members.inflate.kept_states import KeptStates
+from up42fs.store.members.inflate.output import Output
 from up42fs.store.members.inflate.patience import is_too_long, lacking_s
 from up42fs.store.members.inflate.run import CHUNK_BYTES, LostPointError, Run, expected
-from up42fs.store.members.inflate.sharing import Turn
+from up42fs.store.members.inflate.sharing import OTHERS_S, PASSED_S, Turn
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 
@@ -68,8 +66,6 @@ LEAST_POINTED_BYTES = 4 * MIB
 FAR_BYTES = 64 * MIB
 #: Interval at which the wait of a reader is judged, seconds.
 _TICK_S = 0.5
-#: Chunks that stay in memory although they are on disk: what follows may begin in them.
-_RECENT = 2
 _LOCAL = b"PK\x03\x04"
 _LOCAL_BYTES = 30
 #: A local header with a name and extra fields of usual length, bytes.
@@ -78,26 +74,6 @@ _CURE = (
     "the archive is damaged: ask UP42 for a new delivery, or unpack the archive with a program "
     "that mends it"
 )
-
-
-def nominal_size(packed_size: int) -> int:
-    """The size that the unpacked stream of a compressed tar counts with, bytes.
-
-    Its real size is only known at its end, and what is kept must not depend on it. It is more than
-    the stream can have, unless 16 GiB are more than 16 times the packed size and less than that.
-    """
-    most = max(16 * packed_size, 16 << 30)
-    return ceil_to(min(1040 * packed_size, most) + MIB, CELL_BYTES)
-
-
-def version_of(archive: Version, extent: Extent, size: int) -> Version:
-    """The version of a packed member of `size` bytes; it is nameless without a strong ETag."""
-    etag = archive.etag
-    if etag is None or not is_strong(etag):
-        return Version(size)
-    crc = "" if extent.crc32 is None else f"{extent.crc32:08x}"
-    place = f"{extent.header_at:x}.{extent.packed_size:x}.{size:x}.{crc}.{extent.method.value}"
-    return Version(size, f'"{etag[1:-1]}!{place}"')
 
 
 @dataclass(slots=True, eq=False)
@@ -143,12 +119,10 @@ class InflatedSource(Reporter):
         self._open_upstream = upstream
         self._inflaters = inflaters
         self._on_damaged = on_damaged
-        self._keeper: ObjectSource | None = None
         self._data_at = extent.data_at
         self._runs: list[Run] = []
         self._waiters: list[_Waiter] = []
-        self._recent: OrderedDict[int, memoryview] = OrderedDict()  # by offset
-        self._unkept: dict[int, HeldBytes] = {}  # those of them that are not on disk yet
+        self._output = Output(inflaters.cache, self._kept)
         self._damage: Up42fsError | None = None
         self._is_doubted = False  # whether its points led to damaged bytes before
         self._reached = 0
@@ -162,7 +136,7 @@ class InflatedSource(Reporter):
 
     def kept_by(self, keeper: ObjectSource) -> None:
         """Pass all output to `keeper`, and look there first."""
-        self._keeper = keeper
+        self._output.keeper = keeper
 
     def add_points(self, points: Points, data_at: int) -> None:
         """Add points that the file brought along, which count from `data_at` on."""
@@ -196,7 +170,7 @@ class InflatedSource(Reporter):
         """
         began_s = trio.current_time()
         while (asked := lacking(part, stop or part.span.stop)) is not None and not part.stopped:
-            if self._take_recent(part, asked):
+            if self._output.fill(part, asked):
                 continue
             self._check(asked.start, part)
             if part.stopped or await self._is_kept_now(asked.start):
@@ -224,21 +198,9 @@ class InflatedSource(Reporter):
         """Whether the disk has the byte; finds out the version that it is to be of."""
         was_pinned = self.pin.version is not None
         await self._prepare()
-        if not was_pinned and self._keeper is not None:
-            await self._keeper.ready()
-        return self._is_kept(at)
-
-    def _is_kept(self, at: int) -> bool:
-        """Whether the disk has the byte by now."""
-        return self._keeper is not None and not self._keeper.lacks(ByteRange(at, at + 1))
-
-    def _take_recent(self, part: Part, asked: ByteRange) -> bool:
-        """Fill the part from chunks that were made a moment ago."""
-        for start, data in self._recent.items():
-            if start <= asked.start < start + len(data):
-                part.write(data[asked.start - start : asked.stop - start])
-                return True
-        return False
+        if not was_pinned and self._output.keeper is not None:
+            await self._output.keeper.ready()
+        return self._output.holds(at)
 
     def _is_worth(self, at: int, run: Run | None) -> bool:
         """Whether a prefetch from `at` on is worth inflating: what leads to it is inflated, too."""
@@ -280,12 +242,12 @@ class InflatedSource(Reporter):
             rest=self._rest,
         )  # fmt: skip
         self._runs.append(run)
+        self._output.is_going_on = True
         self._inflaters.start(run)
         return run
 
     async def _rest(self, run: Run) -> bool:
-        self._unlock()
-        return await self._inflaters.rest(run)
+        return await self._inflaters.rest(run, self._unlock)
 
     # waiting -------------------------------------------------------------------------------
 
@@ -312,6 +274,7 @@ class InflatedSource(Reporter):
     def _judge(self, waiter: _Waiter, began_s: float) -> None:
         """Tell a reader at once that its bytes take longer than a read may."""
         run, now_s = waiter.run, trio.current_time()
+        run.look()
         rate = run.flow.bytes_s(now_s)
         if rate:
             self._inflaters.last_rate = (rate, now_s)
@@ -359,20 +322,27 @@ class InflatedSource(Reporter):
     async def _may_begin(self, at: int) -> bool:
         """Whether to inflate from `at` on; another mount may be at it, whose bytes are waited for.
 
-        What can be checked is inflated in any case: a random read does not wait for a whole pass.
+        What can be checked is inflated soon in any case: the other mount has passed it.
         """
-        version, keeper, turn = self.pin.version, self._keeper, self._turn
+        version, keeper, turn = self.pin.version, self._output.keeper, self._turn
         if turn is None or keeper is None or version is None or not version.tells_apart:
             return True
-        if not self._has_points or self._way_to(at)[1]:
+        if not self._has_points:
             return True
-        is_on = await turn.begin(keeper, at)
+        is_passed = bool(self._way_to(at)[1])
+        is_on = await turn.begin(keeper, at, PASSED_S if is_passed else OTHERS_S)
         if is_on:
             await self._kept_states.load(version, again=True)  # those of the other mount
         return is_on
 
+    def _kept(self) -> None:
+        if not self._runs:
+            self._unlock()
+
     def _unlock(self) -> None:
-        if self._turn is not None and not any(map(self._is_active, self._runs)):
+        # Others find on disk what is on its way there.
+        is_needed = not self._output.is_kept or any(map(self._is_active, self._runs))
+        if self._turn is not None and not is_needed:
             self._turn.end()
 
     # for runs ------------------------------------------------------------------------------
@@ -435,7 +405,8 @@ class InflatedSource(Reporter):
     async def inflow(self) -> Inflow:
         """See `run.Owner`."""
         upstream = await self._open_upstream()
-        return Inflow(upstream.open, upstream.fetcher.size, upstream.base)
+        is_small = self._extent.packed_size <= BLOCK_BYTES
+        return Inflow(upstream.open, upstream.fetcher.size, upstream.base, is_small=is_small)
 
     def begun(self, run: Run) -> None:
         """See `run.Owner`."""
@@ -458,28 +429,7 @@ class InflatedSource(Reporter):
 
     async def keep(self, span: ByteRange, data: memoryview) -> None:
         """See `run.Owner`."""
-        start = span.start
-        self._recent[start] = data
-        self._recent.move_to_end(start)
-        keeper = self._keeper
-        if keeper is not None and keeper.lacks(span):
-            held = self._unkept[start] = HeldBytes(len(data))
-            self._inflaters.cache.add(held)
-
-            def on_over() -> None:
-                self._inflaters.cache.remove(held)
-                self._unkept.pop(start, None)
-                self._thin()
-
-            keeper.keep(span, data, on_over)
-            await keeper.wait_for_room(CHUNK_BYTES)
-        self._thin()
-
-    def _thin(self) -> None:
-        """Drop chunks that are on disk, or will not be, but for the last ones."""
-        for start in list(self._recent)[: -_RECENT if self._runs else None]:
-            if start not in self._unkept:
-                del self._recent[start]
+        await self._output.keep(span, data)
 
     def made(self, points: list[State]) -> None:
         """See `run.Owner`."""
@@ -509,12 +459,13 @@ class InflatedSource(Reporter):
         for waiter in self._waiters:
             if waiter.run is run:
                 waiter.event.set()
-        self._thin()
+        self._output.is_going_on = bool(self._runs)
+        self._output.thin()
         self._unlock()
 
     def _drop(self) -> None:
         """Drop what was kept of a damaged member: nothing shows which bytes of it are right."""
-        self._recent.clear()
+        self._output.clear()
         self._kept_states.drop()
         with suppress(Up42fsError):
             self._on_damaged()
