@@ -71,7 +71,10 @@ def fill(
     results: Results, chosen: list[Case], names: list[str], args: argparse.Namespace
 ) -> Iterator[None]:
     """Measure; yields after every case on every of its legs."""
-    folder = ensure(args.work.expanduser().resolve(), SIZES[args.size], args.data)
+    # Long traffic reads all scenes.
+    needs_all = not args.only or any(case.name == "traffic" for case in chosen)
+    wanted = None if needs_all else {case.names for case in chosen}
+    folder = ensure(args.work.expanduser().resolve(), SIZES[args.size], args.data, wanted)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-store-")))
         served = stack.enter_context(store(folder, home, secrets.token_urlsafe(16)))

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from archive_scenes import Archives
+from archive_scenes import SAFE, Archives
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -71,10 +72,14 @@ SMALL = "small/chip_*.bin"
 BIG = "big/noise.bin"
 #: Where the DIMAP tile lies in the archive.
 MEMBER = "IMG_PHR1A_PMS_001/" + DIMAP.partition("/")[2]
+#: Archives that hold another scene.
+MADE_OF = {ZIP: DIMAP, SAFE: JP2}
 
 
-def ensure(work: Path, size: Size, data: Path | None) -> Path:
-    """Return the folder of scenes below `work`, made by now.
+def ensure(
+    work: Path, size: Size, data: Path | None, wanted: Collection[str] | None = None
+) -> Path:
+    """Return the folder of scenes below `work`, made by now: all, or the `wanted` patterns.
 
     Raises CalledProcessError where one of GDAL's programs fails, FileNotFoundError where it is
     missing, ValueError where `data` has no imagery to repeat.
@@ -85,9 +90,10 @@ def ensure(work: Path, size: Size, data: Path | None) -> Path:
     # Crops need not lie anywhere.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     maker = _Maker(folder, workshop, size, data)
+    patterns = None if wanted is None else {*wanted, *(MADE_OF.get(name, "") for name in wanted)}
     for name, make in maker.jobs():
         target = folder / name
-        if target.exists():
+        if target.exists() or (patterns and not any(fnmatch(name, one) for one in patterns)):
             continue
         if not target.parent.exists() or target.suffix != ".bin":
             print(f"making {target}", file=sys.stderr, flush=True)
