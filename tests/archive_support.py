@@ -292,16 +292,25 @@ def tar_concatenated() -> Built:
 
 
 def zip_bomb() -> Built:
-    """Members that share one kernel of packed bytes: small overlaps, and one inside another."""
-    kernel = ZipEntry("kernel", bytes(2_000_000), zips.DEFLATED)
-    sharing = [
-        ZipEntry(f"copy{number}", kernel.data, zips.DEFLATED, packed=b"", header_at=0,
-                 packed_size=len(zips.compress(zips.DEFLATED, kernel.data)),
-                 size=2_000_000, crc32=zlib.crc32(kernel.data))
+    """Many members that claim the packed bytes of one, and one that stands by itself."""
+    content = bytes(2_000_000)
+    packed_size = len(zips.compress(zips.DEFLATED, content))
+    kernel = ZipEntry("kernel", content, zips.DEFLATED)
+    copies = [
+        ZipEntry(
+            f"copy{number}",
+            method=zips.DEFLATED,
+            packed=b"",
+            header_at=0,
+            packed_size=packed_size - number,
+            size=len(content),
+            crc32=zlib.crc32(content),
+        )
         for number in range(50)
-    ]  # fmt: skip
-    entries = [ZipEntry("good", b"good"), *sharing]
-    return Built("bomb.zip", zip_bytes(entries), {"good": b"good"})
+    ]
+    return Built(
+        "bomb.zip", zip_bytes([kernel, *copies, ZipEntry("good", b"good")]), {"good": b"good"}
+    )
 
 
 def zip_impossible_ratio() -> Built:
@@ -567,13 +576,16 @@ def random_files(chance: random.Random, most: int = 12, largest: int = 400_000) 
     return files
 
 
-def random_archive(chance: random.Random, largest: int = 400_000) -> Built:
-    """An honest archive of random files, kind, method and framing."""
+def random_archive(
+    chance: random.Random, largest: int = 400_000, *, is_stored: bool = False
+) -> Built:
+    """An honest archive of random files, kind, method and framing; `is_stored`: nothing packed."""
     files = random_files(chance, largest=largest)
+    packed = zips.STORED if is_stored else zips.DEFLATED
     if chance.random() < 0.5:
         entries = [
             ZipEntry(
-                path, data, chance.choice((zips.STORED, zips.DEFLATED, zips.DEFLATED)),
+                path, data, chance.choice((zips.STORED, packed, packed)),
                 descriptor=chance.random() < 0.3, zip64=chance.random() < 0.2,
                 local_extra=b"" if chance.random() < 0.5 else zips.extended_times(1),
             )
@@ -590,7 +602,7 @@ def random_archive(chance: random.Random, largest: int = 400_000) -> Built:
         "random.tar.bz2": lambda data: tars.framed("tar.bz2", data),
         "random.tar.xz": lambda data: tars.xz_bytes(data, 2),
     }
-    name = chance.choice(list(frames))
+    name = "random.tar" if is_stored else chance.choice(list(frames))
     return _built(name, frames[name](tar), files)
 
 
