@@ -135,7 +135,7 @@ async def test_title_and_tags_are_changed() -> None:
         changed = await bench.client.update_asset(asset.id, title="Neu", tags=["a b", "c/d"])
         assert (changed.title, changed.tags) == ("Neu", ("a b", "c/d"))
         assert await bench.client.asset(asset.id) == changed
-        cleared = await bench.client.update_asset(asset.id, tags=[])
+        cleared = await bench.client.update_asset(asset.id, title="Neu", tags=[])
         assert (cleared.title, cleared.tags) == ("Neu", ())
 
 

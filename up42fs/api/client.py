@@ -10,7 +10,6 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, TypeVar
 
 import httpx
@@ -36,12 +35,6 @@ STAC_TYPES = "application/geo+json, application/json, */*;q=0.5"
 
 T = TypeVar("T")
 R = TypeVar("R", StacCollection, StacItem)
-
-
-class Unset(Enum):
-    """Marks an argument that was not given, where None has a meaning of its own."""
-
-    UNSET = "unset"
 
 
 class Client:
@@ -175,21 +168,15 @@ class Client:
             )
         return SignedUrl(link, expiry.lifetime_s(link, answer.server_now_s))
 
-    async def update_asset(
-        self,
-        asset_id: str,
-        *,
-        title: str | Unset | None = Unset.UNSET,
-        tags: Sequence[str] | Unset = Unset.UNSET,
-    ) -> Asset:
-        """`POST /v2/assets/{id}/metadata`: fields that are not given keep their values (§3.2).
+    async def update_asset(self, asset_id: str, *, title: str | None, tags: Sequence[str]) -> Asset:
+        """`POST /v2/assets/{id}/metadata` (§3.2).
 
         Title None and tags () clear them. Raises InvalidArgument with UP42's message for values
         that it rejects. The request is not retried: between two attempts another client may have
         changed the tags, and the second attempt would overwrite that change. After Unavailable the
         change may or may not have been made.
         """
-        body = _given("", title, tags)
+        body = {"title": title, "tags": list(tags)}
         operation = f"changing title or tags of asset {asset_id}"
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
         call = Call(operation, "POST", url, json=body, bearer=self._tokens, once=True)
@@ -221,12 +208,7 @@ class Client:
         return _only(found, answer.document, collection_id, "STAC collection")
 
     async def update_item(
-        self,
-        collection_id: str,
-        item_id: str,
-        *,
-        title: str | Unset | None = Unset.UNSET,
-        tags: Sequence[str] | Unset = Unset.UNSET,
+        self, collection_id: str, item_id: str, *, title: str | None, tags: Sequence[str]
     ) -> StacItem:
         """`PATCH .../collections/{id}/items/{id}`: like `update_asset`, not retried (§5.7)."""
         operation = f"changing title or tags of STAC item {item_id}"
@@ -234,7 +216,7 @@ class Client:
             operation,
             "PATCH",
             self._item_url(collection_id, item_id),
-            json=_given("up42-user:", title, tags),
+            json={"up42-user:title": title, "up42-user:tags": list(tags)},
             accept=STAC_TYPES,
             bearer=self._tokens,
             refused_at_times=True,
@@ -370,17 +352,6 @@ class Client:
         self._warned.add(operation)
         rows, were = show_count(skipped, "row"), "was" if skipped == 1 else "were"
         log.log(level, "%s: %s without a usable ID %s left out", operation, rows, were)
-
-
-def _given(
-    prefix: str, title: str | Unset | None, tags: Sequence[str] | Unset
-) -> dict[str, str | list[str] | None]:
-    body: dict[str, str | list[str] | None] = {}
-    if not isinstance(title, Unset):
-        body[prefix + "title"] = title
-    if not isinstance(tags, Unset):
-        body[prefix + "tags"] = list(tags)
-    return body
 
 
 def _only(found: T | None, document: Mapping[str, Any], asked: str, kind: str) -> T:
