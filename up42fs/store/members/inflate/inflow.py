@@ -129,6 +129,11 @@ class Inflow:
         step = min(STEP_BYTES, most, max(self.here(at), LEAST_STEP_BYTES))
         return await self._file.read(self._base + at, step)
 
+    async def exactly(self, span: ByteRange) -> Bytes:
+        """All bytes of a range of the archive; raises an `Up42fsError`."""
+        self._access.limit = self._base + span.stop
+        return await self._file.read(self._base + span.start, len(span))
+
     def here(self, at: int) -> int:
         """Bytes from `at` on that have come, wherever they lie."""
         start, stop = self._base + at, self._access.asked_up_to

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from up42fs.archive.points import Points, span_bytes
+from up42fs.archive.points import span_bytes
 from up42fs.archive.slots import MIB, State, States, choose
 from up42fs.deadlines import note
 from up42fs.errors import (
@@ -42,6 +42,7 @@ from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.race import lacking
 from up42fs.store.members.extent import Extent
+from up42fs.store.members.inflate import ready
 from up42fs.store.members.inflate.engines import DamagedStreamError
 from up42fs.store.members.inflate.identity import nominal_size, version_of
 from up42fs.store.members.inflate.inflater import Packing, UnsupportedMethodError, UntrueError
@@ -124,6 +125,9 @@ class InflatedSource(Reporter):
         self._waiters: list[_Waiter] = []
         self._output = Output(inflaters.cache, self._kept)
         self._damage: Up42fsError | None = None
+        self._ready: ready.Ready | None = None
+        self._has_looked = False  # for ready points
+        self._looking = trio.Lock()
         self._is_doubted = False  # whether its points led to damaged bytes before
         self._reached = 0
         self._turn = Turn(object_id, inflaters.disk) if inflaters.disk is not None else None
@@ -137,14 +141,6 @@ class InflatedSource(Reporter):
     def kept_by(self, keeper: ObjectSource) -> None:
         """Pass all output to `keeper`, and look there first."""
         self._output.keeper = keeper
-
-    def add_points(self, points: Points, data_at: int) -> None:
-        """Add points that the file brought along, which count from `data_at` on."""
-        for point in points:
-            if 0 < point.out_at < self.size:
-                self.index.add(
-                    State(point.out_at, data_at + point.in_at, data_at, point.bits, crc32=None)
-                )
 
     def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the member and the cure."""
@@ -175,6 +171,8 @@ class InflatedSource(Reporter):
             self._check(asked.start, part)
             if part.stopped or await self._is_kept_now(asked.start):
                 return
+            if await self._take_ready(part, asked):
+                continue
             run = self._chosen(asked.start)
             if not part.wanted and not self._is_worth(asked.start, run):
                 part.stop()
@@ -184,6 +182,63 @@ class InflatedSource(Reporter):
                     return
                 run = self._chosen(asked.start) or self._start(asked.start)
             await self._wait(_Waiter(run, part, asked.stop), began_s)
+
+    async def _take_ready(self, part: Part, asked: ByteRange) -> bool:
+        """Fill the part from a ready point; False if the file brought none along."""
+        if self._ready is None and not await self._has_ready(asked.start):
+            return False
+        segment = self._ready.segment(asked.start, asked.stop) if self._ready is not None else None
+        if segment is None:
+            return False
+        inflow = await self.inflow()
+        try:
+            packed = await inflow.exactly(segment.packed)
+            self._settled(inflow)
+        finally:
+            inflow.close()
+        length = len(segment.out)
+        view = self._inflaters.buffers.take(length + 1)
+        try:
+            await self._inflaters.run(
+                lambda: ready.inflated(self.packing.method, segment, packed, view[: length + 1]),
+                self._inflaters.threads,
+            )
+        except DamagedStreamError:
+            self._ready = None  # a wrong index; it is not looked for again
+            return False
+        data = view[:length].toreadonly()
+        start = segment.out.start
+        part.write(data[asked.start - start : asked.stop - start])
+        self._reached = max(self._reached, segment.out.stop)
+        await self._output.keep(segment.out, data)
+        return True
+
+    async def _has_ready(self, at: int) -> bool:
+        """Whether there are ready points; looks for them before a long way is inflated."""
+        if self._has_looked or not ready.may_have(self._extent) or len(self.index):
+            return False
+        near = max((run.out_at for run in self._runs if run.out_at <= at), default=0)
+        if at - near < ready.FROM_BYTES:
+            return False
+        async with self._looking:
+            if not self._has_looked:
+                await self._look_for_ready()
+                self._has_looked = True
+        return self._ready is not None
+
+    async def _look_for_ready(self) -> None:
+        inflow = await self.inflow()
+        try:
+            data_at = await self._find_data(inflow)
+            upstream = await self._open_upstream()
+            archive_size = self._extent.archive.size or upstream.fetcher.size - upstream.base
+            self._ready = await ready.find(
+                self._extent, self.packing.size, data_at, archive_size, inflow.exactly
+            )
+        except DamagedStreamError:
+            return  # the run that follows tells it
+        finally:
+            inflow.close()
 
     def _check(self, at: int, part: Part) -> None:
         """Raise the error of a damaged member; stop a prefetch beyond a stream's end."""

@@ -1,0 +1,120 @@
+"""Files that bring seek points along: jumps cost what lies there, and a wrong index only time."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from store_script import Bench
+from test_members_engines import zstd_frame
+from test_members_packed import KIB, MIB, Clock, Remounts, Zip, check, pixels
+
+from up42fs.archive.table import Method
+from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.inflate import zstd
+
+CHUNK = 32 * KIB
+DATA = pixels(12 * MIB + 777, 5)
+
+
+def sozip(shift: int = 0) -> Zip:
+    """A member whose chunks were flushed, and its hidden index; `shift` makes that wrong."""
+    packer, packed, offsets = zlib.compressobj(1, zlib.DEFLATED, -15), bytearray(), []
+    for at in range(0, len(DATA), CHUNK):
+        if at:
+            offsets.append(len(packed) + shift)
+        packed += packer.compress(DATA[at : at + CHUNK])
+        if at + CHUNK < len(DATA):
+            packed += packer.flush(zlib.Z_SYNC_FLUSH) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed += packer.flush()
+    index = struct.pack("<4L2Q", 1, 0, CHUNK, 8, len(DATA), len(packed))
+    index += struct.pack(f"<{len(offsets)}Q", *offsets)
+    crc = zlib.crc32(DATA)
+    head = local(b"scene.tif", 8, len(packed), len(DATA), crc)
+    hidden = local(b".scene.tif.sozip.idx", 0, len(index), len(index), zlib.crc32(index))
+    whole = head + bytes(packed) + hidden + index + b"PK\1\2 and so on"
+    archive = Origin("a", len(whole), "delivery.zip", None)
+    extent = Extent(archive, 0, None, len(packed), Method.DEFLATED, crc)
+    return Zip(whole, {"scene.tif": DATA}, {"scene.tif": extent})
+
+
+def local(name: bytes, method: int, packed: int, size: int, crc: int) -> bytes:
+    fields = (20, 0, method, 0, 0, crc, packed, size, len(name), 0)
+    return struct.pack("<4s5H3L2H", b"PK\3\4", *fields) + name
+
+
+@pytest.mark.claim("S211", "S228")
+async def test_sozip_is_read_at_random(tmp_path: Path, autojump_clock: Clock) -> None:
+    made = sozip()
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 0, 4 * KIB)
+        for offset in (9 * MIB + 5, 5 * MIB, len(DATA) - 10):
+            before = len(b.script.requests), b.script.asked()
+            await check(file, DATA, offset, 4 * KIB)
+            # One for the index, the first time, and one for the chunks.
+            assert len(b.script.requests) - before[0] <= 2
+            assert b.script.asked() - before[1] <= 128 * KIB + 128 * KIB
+        asked = b.script.asked()
+        await check(file, DATA, 9 * MIB, 64 * KIB)
+        assert b.script.asked() == asked
+        for offset in range(0, len(DATA), MIB):
+            await check(file, DATA, offset, MIB)
+        assert b.script.asked() <= made.extents["scene.tif"].packed_size * 1.15
+        file.close()
+
+    await Remounts(tmp_path / "cache", made).mounted(use)
+
+
+@pytest.mark.parametrize("shift", [1, 40, 5000])
+@pytest.mark.claim("S211", "S228")
+async def test_a_wrong_index_costs_bytes_only(autojump_clock: Clock, shift: int) -> None:
+    made = sozip(shift)
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 9 * MIB, 4 * KIB)
+        await check(file, DATA, 11 * MIB, 4 * KIB)
+        await check(file, DATA, 6 * MIB, 4 * KIB)
+
+    await Remounts(None, made).mounted(use)
+
+
+def seekable_zstd() -> bytes:
+    frames = [zstd_frame(DATA[at : at + MIB]) for at in range(0, len(DATA), MIB)]
+    sizes = [min(MIB, len(DATA) - at) for at in range(0, len(DATA), MIB)]
+    table = b"".join(struct.pack("<LL", len(f), n) for f, n in zip(frames, sizes, strict=True))
+    table += struct.pack("<LBL", len(frames), 0, 0x8F92EAB1)
+    return b"".join(frames) + struct.pack("<LL", 0x184D2A5E, len(table)) + table
+
+
+@pytest.mark.parametrize("method", [Method.XZ, Method.ZSTD])
+@pytest.mark.claim("S211", "S228")
+async def test_streams_with_blocks_are_read_at_random(
+    autojump_clock: Clock, method: Method
+) -> None:
+    if method is Method.ZSTD and zstd.library() is None:
+        pytest.skip("libzstd.so.1 is not installed")
+    parts = [DATA[at : at + MIB] for at in range(0, len(DATA), MIB)]
+    packed = {
+        Method.XZ: lambda: b"".join(lzma.compress(part, preset=0) for part in parts),
+        Method.ZSTD: seekable_zstd,
+    }[method]()
+    made = Zip(packed, {"stream": DATA})
+    archive = Origin("a", len(packed), "delivery.tar", None)
+    stream = Origin(
+        "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), method, None)
+    )
+
+    async def use(b: Bench) -> None:
+        inner = Extent(stream, 0, 8 * MIB + 5, 100_000, Method.STORED, None)
+        file = b.files.open("a!0", size=100_000, name="scene.tif", extent=inner)
+        assert await file.read(0, 100_000) == DATA[8 * MIB + 5 :][:100_000]
+        assert b.script.asked() <= 2 * MIB
+        file.close()
+
+    await Remounts(None, made).mounted(use)

@@ -1,0 +1,153 @@
+"""Seek points that a file brings along: SOZip's index behind a member, zstd's behind its frames.
+
+Knows where such indexes lie; `up42fs.archive` parses them. Between two ready points lies a segment
+that any fresh engine inflates. So members that have them need no run: each read inflates its own
+segments, and they are passed on if they take exactly the packed bytes and make exactly the bytes
+that the index says. A wrong index costs bytes: the member is inflated from its front then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from up42fs.archive import sozip, xz, zstd_frames
+from up42fs.archive.member import Member, MemberKind
+from up42fs.archive.points import Points
+from up42fs.archive.table import Method
+from up42fs.store.members.extent import Extent
+from up42fs.store.members.inflate.engines import FEED_BYTES, DamagedStreamError
+from up42fs.store.members.inflate.inflater import engine_of
+from up42fs.types import ByteRange, Bytes
+
+#: Looking costs a request, so it is not done for a way shorter than this, bytes of output.
+FROM_BYTES = 4 << 20
+#: Segments that are inflated at once, and the longest that is used, bytes of output.
+_TOGETHER_BYTES = 1 << 20
+_MOST_SEGMENT_BYTES = 8 << 20
+#: The bytes behind a member that are read at once: SOZip's index of 260 MB, mostly.
+_BEHIND_BYTES = 64 << 10
+#: Ranges that an index may take.
+_MOST_RANGES = 16
+
+Read = Callable[[ByteRange], Awaitable[Bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes `out` of a member, made of the bytes `packed` of its archive behind `prefix`."""
+
+    out: ByteRange
+    packed: ByteRange
+    prefix: bytes = b""
+
+
+class Ready:
+    """The ready points of a member of `size` bytes, whose packed bytes are `packed`."""
+
+    def __init__(
+        self,
+        points: Points,
+        packed: ByteRange,
+        size: int,
+        prefix: Callable[[int], bytes] = lambda _: b"",
+        feed_until: Callable[[int], int | None] = lambda _: None,
+    ) -> None:
+        self.size = size
+        self._points = points
+        self._packed = packed
+        self._prefix = prefix
+        self._feed_until = feed_until
+
+    def segment(self, at: int, stop: int) -> Segment | None:
+        """The segments that hold the bytes from `at` on; None if they are too long."""
+        points, data_at = self._points, self._packed.start
+        first = points.before(at)
+        out_at, in_at = (first.out_at, first.in_at) if first is not None else (0, 0)
+        until = self._feed_until(in_at)
+        wanted = min(stop, out_at + _TOGETHER_BYTES)
+        last = points.after(max(at, wanted - 1))
+        length = (last.out_at if last is not None else self.size) - out_at
+        if until is not None or length > _MOST_SEGMENT_BYTES:
+            last = points.after(at)
+        out_stop = last.out_at if last is not None else self.size
+        in_stop = last.in_at if last is not None else len(self._packed)
+        if not out_at < out_stop <= out_at + _MOST_SEGMENT_BYTES or in_at >= in_stop:
+            return None
+        return Segment(
+            ByteRange(out_at, out_stop),
+            ByteRange(data_at + in_at, data_at + in_stop),
+            self._prefix(in_at),
+        )
+
+
+def inflated(method: Method, segment: Segment, packed: Bytes, into: memoryview) -> None:
+    """Inflate a segment into memory that is one byte longer; raises DamagedStreamError."""
+    engine = engine_of(method, None, makes_points=False)
+    made = 0
+    try:
+        for text in (memoryview(segment.prefix), memoryview(packed)):
+            used = 0
+            while used < len(text) or made < len(into):
+                taken, more = engine.inflate(text[used : used + FEED_BYTES], into[made:])
+                used, made = used + taken, made + more
+                if not taken and not more:
+                    break
+            if used < len(text) and not engine.is_over:
+                break
+    finally:
+        engine.close()
+    if made != len(segment.out):
+        raise DamagedStreamError("its index leads to other bytes")
+
+
+def may_have(extent: Extent) -> bool:
+    """Whether a file of its method may bring points along."""
+    return extent.method in (Method.DEFLATED, Method.XZ, Method.ZSTD)
+
+
+async def find(
+    extent: Extent, size: int | None, data_at: int, archive_size: int, read: Read
+) -> Ready | None:
+    """The points of a member whose packed bytes begin at `data_at`; None if it has none.
+
+    `read` returns bytes of the archive.
+    """
+    packed = ByteRange(data_at, data_at + extent.packed_size)
+    if extent.method is Method.DEFLATED and size is not None:
+        points = await _of_sozip(extent, size, data_at, archive_size, read)
+        return Ready(points, packed, size) if len(points) else None
+    if extent.method not in (Method.XZ, Method.ZSTD):
+        return None
+    reader: xz.IndexReader | zstd_frames.IndexReader
+    make = xz.IndexReader if extent.method is Method.XZ else zstd_frames.IndexReader
+    reader = make(extent.packed_size)
+    for _ in range(_MOST_RANGES):
+        span = reader.next_range
+        if span is None:
+            break
+        reader.feed(await read(ByteRange(data_at + span.start, data_at + span.stop)))
+    if not len(reader.points) or reader.size is None or reader.next_range is not None:
+        return None
+    return Ready(reader.points, packed, reader.size, reader.prefix, reader.feed_until)
+
+
+async def _of_sozip(
+    extent: Extent, size: int, data_at: int, archive_size: int, read: Read
+) -> Points:
+    member = Member(
+        0, "", MemberKind.FILE, extent.header_at, data_at, extent.packed_size, size,
+        extent.method, extent.crc32, 0, None,
+    )  # fmt: skip
+    if sozip.may_have_index(member, data_at, archive_size) is None:
+        return Points()
+    end = data_at + extent.packed_size
+    head = await read(ByteRange(end, min(end + _BEHIND_BYTES, archive_size)))
+    index = sozip.find_index(member, head, end, archive_size)
+    if index is None:
+        return Points()
+    if index.span.stop <= end + len(head):
+        data: Bytes = head[index.span.start - end : index.span.stop - end]
+    else:
+        data = await read(index.span)
+    return sozip.points_of(index, member, data)
