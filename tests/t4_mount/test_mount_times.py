@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from transformed_support import file, transformed
 
 pytestmark = pytest.mark.mount
 
+#: 22 bytes: `find` looks into it, and finds nothing.
+EMPTY_ZIP = base64.b64encode(b"PK\x05\x06" + bytes(18)).decode()
 FILES = [file("b01.tiff"), file("metadata.xml")]
 
 
@@ -32,7 +35,9 @@ def service(start) -> Emulator:
 @pytest.mark.claim("S173")
 def test_find_and_tar_see_what_was_transformed_since(service: Emulator, tmp_path: Path) -> None:
     order = service.remote.storage("add_order", display_name="Harbour")["id"]
-    asset = service.remote.storage("add_asset", name="late.zip", size=500, order_id=order)["id"]
+    asset = service.remote.storage(
+        "add_asset", name="late.zip", content_base64=EMPTY_ZIP, order_id=order
+    )["id"]
     cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600")
     stamp = tmp_path / "stamp"
     with mounted(service.env, *cache, home=tmp_path) as mount:
@@ -46,7 +51,7 @@ def test_find_and_tar_see_what_was_transformed_since(service: Emulator, tmp_path
         service.remote.storage("put_items", asset_id=asset, items=rows)
         service.remote.storage("set_cnam_status", id=asset, status="SUCCESSFUL")
         refresh(mount)
-        wait_until((mount.path / "assets" / "late").is_dir, 10, "the directory shows")
+        wait_until((mount.path / "cnam/SUCCESSFUL/late").is_dir, 10, "the directory shows")
         found = newer(mount, stamp, "assets", "orders", "cnam/SUCCESSFUL")
         files = {"b01.tiff", "metadata.xml", "item.json"}
         assert found == {

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+#: An empty zip. Behind other bytes, too, it is one: a program that looks for members finds none.
+EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 BLOCK_BYTES = 1 << 20
 ROTATION = 7919 * 13 * 2 + 1
 
@@ -107,10 +109,11 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class PatternContent:
-    """Bytes computed from `seed` and the offset: any size, no disk."""
+    """Bytes computed from `seed` and the offset: any size, no disk; the last ones are `ending`."""
 
     seed: int
     length: int
+    ending: bytes = b""
 
     @property
     def size(self) -> int:
@@ -125,19 +128,21 @@ class PatternContent:
     @property
     def identity(self) -> str:
         """Digest of seed and size."""
-        material = f"pattern:{self.seed}:{self.length}"
+        material = f"pattern:{self.seed}:{self.length}{self.ending.hex()}"
         return hashlib.md5(material.encode(), usedforsecurity=False).hexdigest()
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
         """Yield slices of the rotated tile, without copies."""
         tile = memoryview(_doubled_tile(self.seed))
-        at = start
-        while at < stop:
+        at, ending_at = start, max(0, self.length - len(self.ending))
+        while at < min(stop, ending_at):
             block, within = divmod(at, BLOCK_BYTES)
-            count = min(BLOCK_BYTES - within, stop - at)
+            count = min(BLOCK_BYTES - within, min(stop, ending_at) - at)
             origin = (block * ROTATION) % BLOCK_BYTES + within
             yield tile[origin : origin + count]
             at += count
+        if at < stop and self.ending:
+            yield self.ending[at - ending_at : stop - ending_at]
 
 
 def pattern_bytes(seed: int, offset: int, size: int) -> bytes:

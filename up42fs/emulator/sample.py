@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from up42fs.emulator.clock import US, parse_us
-from up42fs.emulator.content import BytesContent, Content, FileContent, PatternContent
+from up42fs.emulator.content import EMPTY_ZIP, BytesContent, Content, FileContent, PatternContent
 from up42fs.emulator.sample_files import default_sample_dir, ensure_files, zip_of_size
 from up42fs.emulator.storage import (
     Account,
@@ -30,8 +30,6 @@ __all__ = ["default_sample_dir", "sample_storage"]
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _DAY_US = 86_400 * US
-#: An empty zip archive: valid, and 22 bytes.
-_EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
 #: key, name, status, type, created, tags, assets are delivered one day later each
 _ORDERS: tuple[tuple[str, str | None, str, str, str, list[str] | None], ...] = (
@@ -147,7 +145,7 @@ def _hard_rows() -> tuple[_Row, ...]:
     ]  # fmt: skip
     empty = _Row("empty", "empty.zip", None, "2023-11-06T01:00:00.000000Z", "names",
                  content=BytesContent(b""))  # fmt: skip
-    tiny = replace(empty, key="tiny", name="tiny.zip", content=BytesContent(_EMPTY_ZIP),
+    tiny = replace(empty, key="tiny", name="tiny.zip", content=BytesContent(EMPTY_ZIP),
                    created="2023-11-06T01:00:01.000000Z")  # fmt: skip
     return (*rows, empty, tiny)
 

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 
 from up42fs.emulator.clock import US, parse_us
-from up42fs.emulator.content import PatternContent
+from up42fs.emulator.content import EMPTY_ZIP, PatternContent
 from up42fs.emulator.storage import Account, Asset, Collection, Item, Order, StacFile, Storage
 
 FIRST_US = parse_us("2023-01-01T00:00:00Z")
@@ -95,7 +95,7 @@ def _add_asset(
         title=f"Scene {n:06d}" if n % 3 else None,
         tags=sorted(rng.sample(tags, min(len(tags), n % 4))),
     )  # fmt: skip
-    storage.put_asset(asset, PatternContent(n % 16, rng.randrange(1 << 20, 4 << 30)))
+    storage.put_asset(asset, PatternContent(n % 16, rng.randrange(1 << 20, 4 << 30), EMPTY_ZIP))
     return asset
 
 
