@@ -37,6 +37,9 @@ _ALWAYS = wire(
     ]
 )
 _SAME_ORIGIN = wire([("cross-origin-resource-policy", "same-origin")])
+#: Paths that do not belong to the tree.
+_FIXED = frozenset({b"/", b"/healthz", b"/metrics", b"/status.json"})
+_PAGE = b"/-/"
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 #: Prometheus' text format.
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,7 +60,7 @@ class App:
         """`mountpoint` tells where the same storage is mounted on this machine, if it is."""
         self._engine = engine
         self._rules = rules
-        tree = Tree(engine, proxies=proxies)
+        self._tree = tree = Tree(engine, proxies=proxies)
         page = Page(engine, tree, mountpoint)
         self._routes = Starlette(
             routes=[
@@ -65,7 +68,6 @@ class App:
                 Route("/metrics", _Answers(self._metrics)),
                 Route("/status.json", _At(tree, b"/.up42fs/status.json")),
                 *page.routes(),
-                Route("/{path:path}", tree),
             ],
         )
         self._routes.router.redirect_slashes = False
@@ -108,7 +110,9 @@ class App:
             "headers": headers,
             "base": self._base(scope, headers) + entry.prefix,
         }
-        await self._routes(scope, receive, send)
+        # Nearly all requests are for the tree; asking each route first takes as long as a lookup.
+        is_fixed = entry.path in _FIXED or entry.path.startswith(_PAGE)
+        await (self._routes if is_fixed else self._tree)(scope, receive, send)
 
     def _base(self, scope: Any, headers: Mapping[str, str]) -> str:
         """The address of this server, as the client knows it."""

@@ -25,15 +25,20 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Body, Request
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import AppWrapper, ASGISendEvent, ConnectionState
+from hypercorn.utils import suppress_body
 
 from up42fs import supervise
 from up42fs.deadlines import patient_s
@@ -66,11 +71,67 @@ def most_connections() -> int:
     return max(8, min(MOST_CONNECTIONS, limit // 2))
 
 
+class _Stream(HTTPStream):
+    """hypercorn's answer to one request; bodies that are views of memory are not copied."""
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Send one message of the application."""
+        if message is None or message["type"] != "http.response.body":
+            await super().app_send(message)
+            return
+        body: object = message.get("body", b"")
+        if not isinstance(body, memoryview) or self.state is not ASGIHTTPState.RESPONSE:
+            await super().app_send(message)
+            return
+        if len(body) and not suppress_body(self.scope["method"], int(self.response["status"])):
+            await self.send(Body(stream_id=self.stream_id, data=cast(bytes, body)))
+        if not message.get("more_body", False):
+            await self._send_closed()
+
+
 class _Http1(H11Protocol):
-    """HTTP/1.1, without the upgrades to HTTP/2 that hypercorn offers."""
+    """HTTP/1.1, without hypercorn's upgrades to HTTP/2 and WebSocket."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Offer nothing."""
+        """Offer no upgrade."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self.stream = _Stream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of the answer."""
+        if not isinstance(event, Body):
+            await super().stream_send(event)
+            return
+        connection = cast(h11.Connection, self.connection)
+        try:
+            pieces = connection.send_with_data_passthrough(h11.Data(data=event.data)) or []
+        except h11.LocalProtocolError:
+            if connection.their_state is not h11.ERROR:
+                raise
+            return
+        for piece in pieces:
+            await self.send(RawData(data=piece))
 
 
 class Connection:

@@ -19,11 +19,13 @@ import errno
 import hashlib
 import logging
 import stat
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
+
+import trio
 
 from up42fs import logs
 from up42fs.engine import Engine, OpenedFile, Place
@@ -35,7 +37,7 @@ from up42fs.serve.addresses import decoded
 from up42fs.serve.conditions import Content, Verdict, http_date, is_conditional, judge
 from up42fs.serve.documents import with_addresses
 from up42fs.serve.gate import Entry
-from up42fs.types import Version
+from up42fs.types import Bytes, Version
 from up42fs.visible import visible
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,15 @@ Headers = list[tuple[str, str]]
 
 #: A client that is redirected has this long to begin with the link, seconds.
 LINK_LASTS_S = 15.0
-#: Bytes of a body that are read and sent at once; fewer if many clients read.
-CHUNK_BYTES, LEAST_CHUNK_BYTES = 1 << 20, 128 << 10
-CHUNKS_BYTES = 64 << 20
+#: Bytes of a body that are read and sent at once: the first, the most and the least. They double
+#: while reads take less than `QUICK_S`, as those out of the cache, so that bytes that come over a
+#: slow line are passed on as they come. All bodies together share `CHUNKS_BYTES`.
+FIRST_CHUNK_BYTES, MOST_CHUNK_BYTES, LEAST_CHUNK_BYTES = 256 << 10, 4 << 20, 128 << 10
+CHUNKS_BYTES = 32 << 20
+QUICK_S = 0.02
+#: With more bodies than this, chunks are copied. A view of the cache's memory, which a slow client
+#: takes long to read, keeps megabytes around it from being reused.
+MOST_VIEWS = 16
 #: The name under which reads are accounted for.
 PROGRAM = "serve"
 #: Delivered files may be pages with scripts, which must not run under this server's address.
@@ -243,40 +251,72 @@ class Tree:
         modified_s = _made_s(place.attributes)
         content = _described_by(file.version, file.size, modified_s)
         verdict = judge(ask.headers, content, is_get=ask.is_get)
-        data: Any = b""
-        if ask.is_get and verdict.start < verdict.stop:
-            data = await file.read(verdict.start, self._chunk(verdict.start, verdict.stop))
-            content = _described_by(file.version, file.size, modified_s)
-        headers += [*_described(content, verdict), _SANDBOX, ("cache-control", "private, no-cache")]
-        await _start(send, verdict, headers)
         if not ask.is_get or verdict.start == verdict.stop:
+            await _start(send, verdict, headers + _of_bytes(content, verdict))
             await send({"type": "http.response.body", "body": b""})
             return
-        async with self._body():
+        with self._body():
+            # The first bytes come before the head, so that a failure is a status.
+            chunk = min(FIRST_CHUNK_BYTES, verdict.stop - verdict.start)
+            data = await file.read(verdict.start, chunk)
+            content = _described_by(file.version, file.size, modified_s)
+            await _start(send, verdict, headers + _of_bytes(content, verdict))
             await self._pass(file, data, verdict, send)
 
-    async def _pass(self, file: OpenedFile, data: Any, verdict: Verdict, send: Send) -> None:
-        at = verdict.start
+    async def _pass(self, file: OpenedFile, data: Bytes, verdict: Verdict, send: Send) -> None:
+        """Send the bytes from `data` on to the end; the next ones are read meanwhile."""
+        at, chunk = verdict.start, FIRST_CHUNK_BYTES
         while True:
             at += len(data)
             self._engine.metrics.count("serve.bytes", len(data))
-            is_last = at >= verdict.stop
-            await send({"type": "http.response.body", "body": data, "more_body": not is_last})
-            if is_last:
+            body = bytes(data) if self._bodies > MOST_VIEWS else data
+            message = {"type": "http.response.body", "body": body, "more_body": at < verdict.stop}
+            if at >= verdict.stop:
+                await send(message)
                 return
-            data = await file.read(at, self._chunk(at, verdict.stop))
+            share = min(MOST_CHUNK_BYTES, CHUNKS_BYTES // self._bodies)
+            chunk = max(LEAST_CHUNK_BYTES, min(chunk, share))
+            ahead = _Ahead(file, at, min(verdict.stop - at, chunk))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ahead.read)
+                await send(message)
+            data = ahead.result()
+            chunk = chunk * 2 if ahead.took_s < QUICK_S else chunk // 2
 
-    def _chunk(self, at: int, stop: int) -> int:
-        share = CHUNKS_BYTES // max(1, self._bodies)
-        return min(stop - at, max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, share)))
-
-    @asynccontextmanager
-    async def _body(self) -> Any:
+    @contextmanager
+    def _body(self) -> Iterator[None]:
         self._bodies += 1
         try:
             yield
         finally:
             self._bodies -= 1
+
+
+class _Ahead:
+    """One read that runs while other bytes are sent."""
+
+    def __init__(self, file: OpenedFile, at: int, size: int) -> None:
+        self._file = file
+        self._at = at
+        self._size = size
+        self._data: Bytes = b""
+        self._error: Up42fsError | None = None
+        self.took_s = 0.0
+
+    async def read(self) -> None:
+        """Read; a failure waits for `result`."""
+        began_s = trio.current_time()
+        try:
+            self._data = await self._file.read(self._at, self._size)
+        except Up42fsError as error:
+            self._error = error
+        self.took_s = trio.current_time() - began_s
+
+    def result(self) -> Bytes:
+        """The bytes, or the failure."""
+        if self._error is not None:
+            raise self._error
+        return self._data
 
 
 _DATED = frozenset({"if-modified-since", "if-unmodified-since"})
@@ -290,6 +330,11 @@ def _described_by(version: Version | None, size: int, modified_s: int) -> Conten
     if version is None:
         return Content(size, None, modified_s)
     return Content(size, version.etag or _tag(version.generation), modified_s)
+
+
+def _of_bytes(content: Content, verdict: Verdict) -> Headers:
+    """The headers of delivered bytes."""
+    return [*_described(content, verdict), _SANDBOX, ("cache-control", "private, no-cache")]
 
 
 def _tag(generation: str | None) -> str | None:
