@@ -93,7 +93,7 @@ def test_one_block_has_no_points_and_a_known_size() -> None:
     assert (len(reader.points), reader.size) == (0, len(DATA))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_broken_index_of_xz_is_unusable_or_harmless(data: st.DataObject) -> None:
     file = bytearray(XZ)

@@ -161,7 +161,7 @@ _NAMES = st.lists(
 ).map("/".join)  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     st.dictionaries(_NAMES, st.binary(max_size=2000), min_size=1, max_size=8),
     st.sampled_from((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)),
@@ -589,7 +589,7 @@ def test_numbers_are_read_as_they_are_written(value: int) -> None:
     assert tar_headers.parse_number(tars.number(value)) == value
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_archive_never_breaks_the_reader(data: st.DataObject) -> None:
     built = (

@@ -221,8 +221,8 @@ def test_threads_on_two_mounts_read_a_members_bytes(
     is_stored: bool, store: Emulator, tmp_path: Path
 ) -> None:
     """Evictions from small caches, links that end, remounts, two mounts on one cache."""
-    shelf = random_shelf(store, 50, count=4, is_stored=is_stored)
-    options = "archives=on,memory=64,cache_size=12M"
+    shelf = random_shelf(store, 50, count=2, largest=1_500_000, is_stored=is_stored)
+    options = "archives=on,memory=64,cache_size=6M"
     cache = ("--cache-dir", str(tmp_path / "cache"), "-o", options)
     failures: list[str] = []
     for turn in range(2):
@@ -233,14 +233,14 @@ def test_threads_on_two_mounts_read_a_members_bytes(
             threads = [
                 threading.Thread(
                     target=read_at_random,
-                    args=([one.path, other.path], shelf, 10 * turn + number, 12, failures),
+                    args=([one.path, other.path], shelf, 10 * turn + number, 4, failures),
                 )
-                for number in range(5)
+                for number in range(3)
             ]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
-                time.sleep(0.5)
+                time.sleep(1)
                 store.remote.storage("revoke_links")
             assert failures == []
 
