@@ -270,6 +270,27 @@ def test_a_file_read_from_end_to_end_takes_few_requests(fs: Any, store: Emulator
     assert sum(request["bytes_sent"] for request in sent) <= SIZE + 1000
 
 
+def test_one_read_may_be_long(bare: Any, store: Emulator) -> None:
+    size = 20 << 20
+    asset = store.remote.storage("add_asset", name="long.bin", size=size, seed=4)["id"]
+    with bare.open(f"assets/{asset}") as file:
+        file.seek(1000)
+        assert file.read(17 << 20) == pattern_bytes(4, 1000, 17 << 20)
+        assert file.read() == pattern_bytes(4, 1000 + (17 << 20), size - 1000 - (17 << 20))
+
+
+def test_what_was_read_is_kept_by_a_process_that_ends_at_once(
+    fs: Any, store: Emulator, tmp_path: Path
+) -> None:
+    asset = store.remote.storage("add_asset", name="kept.bin", size=3_000_000, seed=4)["id"]
+    program = "fs, path = given\nprint(len(fs.cat_file(path)))"
+    for _ in range(2):
+        given = pickle.dumps((fs, f"assets/{asset}"))
+        asked = store.remote.position()
+        assert worker(store, given, program) == 3_000_000
+    assert store.remote.log(asked, plane="store") == []
+
+
 def test_get_copies_whole_files_or_none(fs: Any, tmp_path: Path) -> None:
     fs.get_file("orders/Mine/big.tif", str(tmp_path / "a/big.tif"))
     assert (tmp_path / "a/big.tif").read_bytes() == pattern_bytes(SEED, 0, SIZE)

@@ -71,6 +71,29 @@ def complaint(done: Done, status: int = 1) -> str:
     return done.stderr.removeprefix("up42fs: ").rstrip("\n")
 
 
+def test_mounting_without_pyfuse3_names_the_cure(up42fs: Shell, mountpoint: str) -> None:
+    hide = Path(mountpoint).parent / "hidden"
+    hide.mkdir()
+    (hide / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda n, *a: None if n == 'pyfuse3' else real(n, *a)\n"
+    )
+    said = complaint(up42fs("mount", mountpoint, **ACCOUNT, PYTHONPATH=str(hide)))
+    assert "pip install 'up42fs[mount]'" in said
+    assert up42fs("ls", "--help", PYTHONPATH=str(hide)).returncode == 0
+
+
+def test_only_fuse_needs_pyfuse3() -> None:
+    script = (
+        "import sys\nsys.modules['pyfuse3'] = None\n"
+        "import up42fs.engine, up42fs.library.filesystem, up42fs.library.backends\n"
+        "from up42fs.cli.main import make_parser\nmake_parser()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # help and usage --------------------------------------------------------------------------------
 
 

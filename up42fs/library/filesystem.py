@@ -211,7 +211,9 @@ class FileSystem(Questions, ReadOnlySystem):
         try:
             with part.open("wb") as file:
                 self._copy(rpath, file, callback)
-            part.replace(target)
+            # A rename over another file makes ext4 write all of it to the disk at once.
+            target.unlink(missing_ok=True)
+            part.rename(target)
         finally:
             part.unlink(missing_ok=True)
 

@@ -24,7 +24,7 @@ from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes
 
 #: Bytes of one read and write; bytes at the end of a partial file that are fetched again.
-PIECE_BYTES = 2 << 20
+PIECE_BYTES = 1 << 20
 AGAIN_BYTES = 1 << 20
 #: The first read, which tells the version.
 HEAD_BYTES = 64 << 10
