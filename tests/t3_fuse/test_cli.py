@@ -88,10 +88,22 @@ def test_only_fuse_needs_pyfuse3() -> None:
     script = (
         "import sys\nsys.modules['pyfuse3'] = None\n"
         "import up42fs.engine, up42fs.library.filesystem, up42fs.library.backends\n"
-        "from up42fs.cli.main import make_parser\nmake_parser()"
+        "from up42fs.cli.main import make_parser\nmake_parser()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_loads_no_engine_to_be_parsed() -> None:
+    script = (
+        "import sys\nfrom up42fs.cli.main import make_parser\nmake_parser(meant='status')\n"
+        "heavy = {'trio', 'httpx', 'pycurl', 'pyfuse3', 'h11'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 # help and usage --------------------------------------------------------------------------------

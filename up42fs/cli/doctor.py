@@ -21,7 +21,6 @@ from up42fs.cli.running import read_status, within
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.config import settings as config
 from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
-from up42fs.mount import records
 
 if TYPE_CHECKING:
     from up42fs.doctor.finding import Finding
@@ -103,6 +102,8 @@ def _log_of(mount: Mount, settings: config.Settings) -> Path | None:
 
     if mount.is_foreign:
         return None
+    from up42fs.mount import records  # loads trio
+
     record = records.read(Path(mount.mountpoint))
     if record is not None:
         return Path(record.log_file) if record.log_file else None
@@ -118,6 +119,8 @@ def _names(mounts: Iterable[Mount], settings: config.Settings) -> set[str]:
     directories = {storage / "catalogue"} if storage else set()
     for mount in mounts:
         if not mount.is_foreign:
+            from up42fs.mount import records  # loads trio
+
             record = records.read(Path(mount.mountpoint))
             if record is not None and record.files:
                 directories.add(Path(record.files).parents[1] / "catalogue")

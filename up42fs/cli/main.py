@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, serve, status, undo, unmount
+from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return complete.main(arguments[1:])
     arguments = _as_subcommand(_renamed(arguments))
     arguments, run = _split_command(arguments)
-    parser = make_parser(is_emulator=arguments[:1] == ["emulator"])
+    parser = make_parser(meant=arguments[0] if arguments else "")
     options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
     command: Command = options.command
     try:
@@ -108,7 +108,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"up42fs: {visible(message)}; see: {self.prog} --help\n")
 
 
-def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
+def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
     """Make the parser of all commands; completions and manual pages are generated from it too."""
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
@@ -123,7 +123,7 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     for module in (ls, find, info, cat, cp, url):
         module.add_parser(commands)
     unmount.add_parser(commands)
-    serve.add_parser(commands)
+    _add_serve(commands, is_meant=meant in (None, "serve"))
     status.add_parser(commands)
     explain.add_parser(commands)
     warm.add_parser(commands)
@@ -131,7 +131,7 @@ def make_parser(*, is_emulator: bool = True) -> argparse.ArgumentParser:
     doctor.add_parser(commands)
     undo.add_parser(commands)
     demo.add_parser(commands)
-    _add_emulator(commands, is_meant=is_emulator)
+    _add_emulator(commands, is_meant=meant in (None, "emulator"))
     return parser
 
 
@@ -142,6 +142,15 @@ def _epilog() -> str:
         "also: up42fs help [COMMAND], up42fs version, up42fs umount MOUNTPOINT\n\n"
         f"exit status (demo -- COMMAND: that of COMMAND):\n{statuses}"
     )
+
+
+def _add_serve(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
+    if not is_meant:
+        commands.add_parser("serve", help="serve the storage over HTTP")
+        return  # loading the engine takes longer than most commands
+    from up42fs.cli import serve
+
+    serve.add_parser(commands)
 
 
 def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:

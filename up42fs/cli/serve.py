@@ -29,8 +29,7 @@ from up42fs.engine import Engine
 from up42fs.errors import ConfigurationError
 from up42fs.fuse.mount_table import ours
 from up42fs.mount import signals
-from up42fs.mount.mount import GC_THRESHOLD
-from up42fs.mount.process import return_memory, seclude, watch_sleep
+from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
 from up42fs.visible import visible
 
 if TYPE_CHECKING:

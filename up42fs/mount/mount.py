@@ -25,13 +25,10 @@ from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
 from up42fs.mount.ending import Ending
-from up42fs.mount.process import return_memory, seclude, watch_sleep
+from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
 
 log = logging.getLogger(__name__)
 
-#: Large directories are many objects and little garbage; a collection that examines them takes
-#: longer than listing them.
-GC_THRESHOLD = (50_000, 20, 100)
 #: Pauses before further attempts to set the kernel's read-ahead, seconds.
 _TUNING_PAUSES_S = (0.5, 1.0, 3.0)
 

@@ -14,6 +14,9 @@ from up42fs.deadlines import boottime_s
 
 log = logging.getLogger(__name__)
 
+#: Large directories are many objects and little garbage; a collection that examines them takes
+#: longer than listing them.
+GC_THRESHOLD = (50_000, 20, 100)
 #: From malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _WANTED = ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 512 << 10), (_M_TRIM_THRESHOLD, 4 << 20))
