@@ -24,6 +24,8 @@ from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, StoredObject, Version
 
 PREFIX = "user."
+#: Ranges of a file that are read at the same time: more would only wait for each other.
+AT_ONCE = 24
 LINK = "user.up42.download_url"
 #: A part of an asset's path that says that its ID follows: any file that UP42 signs links to.
 BY_ID = "id"
@@ -180,17 +182,20 @@ async def ranges(
         pieces: list[bytes] = [b""] * len(fetched)
         errors: list[Up42fsError] = []
 
-        async def fetch(place: int) -> None:
-            span = fetched[place]
+        places = iter(range(len(fetched)))
+
+        async def fetch() -> None:
             try:
-                pieces[place] = await reader.read(span.start, len(span))
+                for place in places:
+                    span = fetched[place]
+                    pieces[place] = await reader.read(span.start, len(span))
             except Up42fsError as error:
                 errors.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for place in range(len(fetched)):
-                nursery.start_soon(fetch, place)
+            for _ in range(min(AT_ONCE, len(fetched))):
+                nursery.start_soon(fetch)
         if errors:
             raise errors[0]
         return [_cut(fetched, pieces, *span) if span[0] < span[1] else b"" for span in spans]
