@@ -39,7 +39,16 @@ T = TypeVar("T")
 PIECE_BYTES = 1 << 20
 #: How long a signed link works if nothing else is asked, seconds.
 LINK_S = 60.0
-_ARGUMENTS = ("region", "workspace", "credentials", "cache_dir", "memory", "cache_size", "refresh")
+_ARGUMENTS = (
+    "region",
+    "workspace",
+    "credentials",
+    "cache_dir",
+    "memory",
+    "cache_size",
+    "refresh",
+    "archives",
+)
 
 
 class FileSystem(Questions, ReadOnlySystem):
@@ -47,7 +56,8 @@ class FileSystem(Questions, ReadOnlySystem):
 
     `region`, `workspace`, `credentials` (the path of a file), `cache_dir`, `cache_size`, `refresh`
     and `memory` (MiB) are the settings of those names; what is not given comes from the
-    environment, the settings file or `up42fs login`, in each process anew. `mount` is "auto" to
+    environment, the settings file or `up42fs login`, in each process anew. Directories of archives'
+    members are found by name, and listed with `archives="on"`. `mount` is "auto" to
     read through a mount of the same account on this host if there is one, "never", or a mount
     point.
     """
@@ -68,6 +78,7 @@ class FileSystem(Questions, ReadOnlySystem):
         *,
         cache_size: int | str | None = None,
         refresh: float | str | None = None,
+        archives: str = "hidden",
         asynchronous: bool = False,
         loop: Any = None,
         **storage_options: Any,
@@ -79,7 +90,9 @@ class FileSystem(Questions, ReadOnlySystem):
                 'by `up42fs login`, or in a file {"username": …, "password": …}'
             )
         super().__init__(asynchronous=asynchronous, loop=loop, **storage_options)
-        values = (region, workspace, credentials, cache_dir, memory, cache_size, refresh)
+        values = (
+            region, workspace, credentials, cache_dir, memory, cache_size, refresh, archives
+        )  # fmt: skip
         self._arguments = dict(zip(_ARGUMENTS, values, strict=True))
         self._mount = os.fspath(mount)
         self._backends: dict[str, Any] = {}

@@ -134,7 +134,7 @@ def runner_of(settings: Settings) -> Runner:
     """The process's runner for an account; started if there is none."""
     key: tuple[Any, ...] = (
         settings.api, settings.auth, settings.username, settings.workspace, settings.storage_dir,
-        settings.cache_size, settings.memory, settings.refresh,
+        settings.cache_size, settings.memory, settings.refresh, settings.archives,
     )  # fmt: skip
     with _lock:
         runner = _runners.get(key)

@@ -69,7 +69,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("-print0", action="store_true", help="for xargs -0")
     parser.add_argument("--json", action="store_true", help="an object for each entry, a line each")
     add_account(parser)
-    parser.set_defaults(command=main)
+    parser.set_defaults(command=main, recursive=True)
 
 
 def _depth(text: str) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from up42fs.engine.walk import Found
 
 #: The settings that these commands know.
-SETTINGS = ACCOUNT | {"cache_dir", "cache_size", "memory", "max_egress"}
+SETTINGS = ACCOUNT | {"cache_dir", "cache_size", "memory", "max_egress", "archives"}
 #: Where a command's own paths lie, for its help.
 PATHS = (
     "REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10;\n"
@@ -88,6 +88,9 @@ def run(options: argparse.Namespace, work: Callable[[Engine, Failures], Awaitabl
     from up42fs.logs import RedactingFormatter
     from up42fs.supervise import leaves
 
+    if options.archives is None and getattr(options, "recursive", False):
+        # What goes down into all directories would read each archive's, and copy its bytes twice.
+        options.archives = "hidden"
     settings = settings_of(options)
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("up42fs: %(message)s"))
