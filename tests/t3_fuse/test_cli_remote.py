@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from argparse import ArgumentTypeError
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +156,26 @@ def test_bash_asks_for_remote_paths(store: Emulator, tmp_path: Path) -> None:
         'COMP_CWORD=2; _shtab_up42fs; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     assert check("bash", "-c", program, env=store.env).splitlines() == ["tags/köln/"]
+
+
+def test_members_of_archives_are_found_and_not_walked_into(store: Emulator, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("deep/a.txt", "hello")
+    order = store.remote.storage("add_order", display_name="Zipped")["id"]
+    store.remote.storage(
+        "add_asset",
+        name="delivery.zip",
+        order_id=order,
+        content_base64=b64encode(packed.getvalue()).decode(),
+    )
+    assert lines(store, "cat", "orders/Zipped/delivery/deep/a.txt") == ["hello"]
+    assert lines(store, "ls", "orders/Zipped/delivery") == ["deep/"]
+    assert lines(store, "find", "orders/Zipped", "-type", "f") == ["orders/Zipped/delivery.zip"]
+    everything = lines(store, "find", "orders/Zipped", "-type", "f", "--archives", "on")
+    assert "orders/Zipped/delivery/deep/a.txt" in everything
+    assert lines(store, "cp", "-r", "orders/Zipped", tmp_path / "z") == []
+    assert [path.name for path in (tmp_path / "z").iterdir()] == ["delivery.zip"]
 
 
 # what goes wrong -------------------------------------------------------------------------------
