@@ -58,6 +58,16 @@ def test_a_file_is_a_redirect_to_a_link(store: Emulator, server: Served) -> None
     assert answer.content == DATA[1_000_000:1_001_000]
 
 
+def test_a_file_is_named_by_its_id_too(store: Emulator, server: Served) -> None:
+    by_id = f"/id/{store.asset('big.bin')}"
+    for path in (by_id, by_id + "/any.tif"):
+        answer = get(server, path, allow_redirects=True, headers={"Range": "bytes=5-9"})
+        assert (answer.status_code, answer.content) == (206, DATA[5:10])
+    assert get(server, by_id, "?proxy").status_code == 400
+    assert get(server, "/id/00000000-0000-4000-8000-000000000000").status_code == 404
+    assert get(server, "/id/a%2Fb").status_code in (400, 404)
+
+
 @pytest.mark.claim("S280")
 def test_any_number_of_clients_cost_one_token_and_one_link(tmp_path: Path) -> None:
     with emulator("--synthetic", "3,1,1") as store:

@@ -6,13 +6,23 @@ with one request for a link. Knows the byte store; nothing of paths or the catal
 
 from __future__ import annotations
 
+import re
+
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import OpenFile
 from up42fs.store.store import FileStore
 from up42fs.types import StoredObject, Version
 
+#: `id/ID` and `id/ID/NAME` stand for any file that UP42 signs links to, beside the tree's paths.
+_BY_ID = re.compile(r"id/([A-Za-z0-9-]{1,128})(/[^/]+)?")
 #: The most that is told ahead of a read, bytes.
 AHEAD_BYTES = 256 << 10
+
+
+def id_of(path: str) -> str | None:
+    """The ID in a path that names a file by it; else None."""
+    match = _BY_ID.fullmatch(path.strip("/"))
+    return match[1] if match else None
 
 
 class ObjectFile:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from up42fs.engine import Engine
-from up42fs.engine.objects import open_object
+from up42fs.engine.objects import id_of, open_object
 from up42fs.engine.paths import Place
 from up42fs.errors import Up42fsError
 from up42fs.fs.tree.nodes import Attributes
@@ -27,8 +27,6 @@ PREFIX = "user."
 #: Ranges of a file that are read at the same time: more would only wait for each other.
 AT_ONCE = 24
 LINK = "user.up42.download_url"
-#: A part of an asset's path that says that its ID follows: any file that UP42 signs links to.
-BY_ID = "id"
 
 Listed = tuple[dict[str, Any], StoredObject | None]
 
@@ -112,12 +110,6 @@ async def _info_by_id(engine: Engine, path: str, object_id: str) -> Listed:
     stored = StoredObject(object_id, version.size, object_id, version=version)
     details = {"name": path, "size": version.size, "type": "file", "up42.id": object_id}
     return details, stored
-
-
-def id_of(path: str) -> str | None:
-    """The ID in `id/ID` or `id/ID/NAME`; else None."""
-    parts = path.split("/")
-    return parts[1] if parts[0] == BY_ID and 2 <= len(parts) <= 3 and parts[1] else None
 
 
 async def listing(engine: Engine, path: str) -> list[Listed]:

@@ -350,9 +350,8 @@ class FileSystem(Questions, ReadOnlySystem):
     def _backend(self, path: str) -> Any:
         """The backend of this process; files by ID are no matter of mounts."""
         from up42fs.library.backends import backend_of
-        from up42fs.library.calls import BY_ID
 
-        mount = "never" if path.partition("/")[0] == BY_ID else self._mount
+        mount = "never" if path.partition("/")[0] == "id" else self._mount
         backend = self._backends.get(mount)
         if backend is None or backend.process != os.getpid():
             backend = self._backends[mount] = backend_of(self._arguments, mount)

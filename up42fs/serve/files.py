@@ -29,7 +29,8 @@ import trio
 
 from up42fs import logs
 from up42fs.engine import Engine, OpenedFile, Place
-from up42fs.errors import NotFound, OtherVersion, SignInFailed, Up42fsError
+from up42fs.engine.objects import id_of
+from up42fs.errors import InvalidArgument, NotFound, OtherVersion, SignInFailed, Up42fsError
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.model.names import mime_type
 from up42fs.serve import pages
@@ -177,6 +178,9 @@ class Tree:
             await refuse(send, status, str(error), headers)
 
     async def _answer(self, ask: Ask, send: Send) -> None:
+        if (object_id := id_of(ask.path)) is not None:
+            await self._by_id(ask, object_id, send)
+            return
         async with self._engine.at(ask.path) as place:
             mode = place.attributes.mode
             if stat.S_ISDIR(mode):
@@ -199,6 +203,17 @@ class Tree:
 
     async def _redirect(self, place: Place, send: Send) -> None:
         link = await place.link(LINK_LASTS_S)
+        self._engine.metrics.count("serve.redirects")
+        await reply(send, 302, b"", [("location", link.url), ("cache-control", "no-store")])
+
+    async def _by_id(self, ask: Ask, object_id: str, send: Send) -> None:
+        """Answer for a file that is named by its ID, as `up42fs.stac.stable` names it."""
+        if self._goes_through(ask):
+            raise InvalidArgument(
+                f"{visible(ask.path)}: a file named by its ID is redirected only; "
+                "ask without proxy, or for its path"
+            )
+        link = await self._engine.store.link(object_id, LINK_LASTS_S)
         self._engine.metrics.count("serve.redirects")
         await reply(send, 302, b"", [("location", link.url), ("cache-control", "no-store")])
 
