@@ -48,6 +48,7 @@ class MemoryFile:
     closed: bool = False
     reading: Reading = Reading.ANY
     pin: VersionPin = field(default_factory=lambda: VersionPin(None))
+    is_unpacked: bool = False
 
     def read_again(self, offset: int, size: int) -> None:
         """Nothing is kept from one read to the next."""

@@ -35,7 +35,7 @@ LEFT_OUT = ("access", "fsyncdir", "poll")
 #: What `server` calls instead of the calls of pyfuse3 that convert the same.
 FOR_THE_SERVER = (
     "find", "drop", "attributes", "list_entries", "list_names", "open_file", "read_again",
-    "usage",
+    "usage", "takes_long",
 )  # fmt: skip
 #: What the kernel need not tell where there are no sidecars to keep.
 KEEPING = ("flush", "fsync")
@@ -90,6 +90,9 @@ class RecordingFilesystem:
     ) -> Opened:
         self._asked("open", inode, flags, program, *([] if is_trusted else ["stranger"]))
         return Opened(42, keep_cache=False, direct_io=True)
+
+    def is_unpacked(self, handle: int) -> bool:
+        return False
 
     async def read(
         self, handle: int, offset: int, size: int, *, is_mapped: bool = False

@@ -79,6 +79,9 @@ class Waiting:
 
     def read_again(self, handle: int, offset: int, size: int) -> None: ...
 
+    def is_unpacked(self, handle: int) -> bool:
+        return False
+
     async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool) -> bytes:
         await self._gather("reads")
         return bytes(min(size, SIZE_BYTES - offset))

@@ -74,7 +74,7 @@ class OpenedFile:
 
         Raises an `Up42fsError`: VersionChanged if UP42 has replaced the file meanwhile.
         """
-        is_unpacked = self._filesystem.open_files.is_unpacked(self._opened.handle)
+        is_unpacked = self._filesystem.is_unpacked(self._opened.handle)
         longest_s = UNPACKING_TIMEOUT_S if is_unpacked else READ_TIMEOUT_S
         with _named(self.path), within(longest_s, f"no bytes in {longest_s:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)

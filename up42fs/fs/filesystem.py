@@ -137,6 +137,8 @@ class Filesystem:
         )
         #: Like `read` of bytes in memory that were read before; None for all other reads.
         self.read_again = self.open_files.read_again
+        #: Whether reads of a handle may take long, because its bytes are unpacked first.
+        self.is_unpacked = self.open_files.is_unpacked
         self._stats = Stats(tree, umask)
         self._dirs = OpenDirectories(tree, self._stats)
         self.xattrs = NodeAttributes(tree, documents, watch.ledger if watch else None)

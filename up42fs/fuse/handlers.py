@@ -190,7 +190,7 @@ class Handlers(pyfuse3.Operations):
 
     def takes_long(self, handle: int) -> bool:
         """Whether reads of a handle may take as long as a first listing."""
-        return self._fs.open_files.is_unpacked(handle)
+        return self._fs.is_unpacked(handle)
 
     @boundary(READ_DEADLINE_S, unpacks=takes_long)
     async def read(  # type: ignore[override]  # any buffer will do, which saves a copy
