@@ -161,7 +161,7 @@ def files_below(mountpoint: Path) -> int:
 
 def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_path: Path) -> None:
     running = start("--synthetic", "300,20,5,120,12")
-    cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600")
+    cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600,archives=off")
     env = running.env | {"UP42FS_CRAWL_AFTER_S": "0"}
     with mounted(env, *cache, home=tmp_path) as mount:
         os.listdir(mount.path / "assets")
