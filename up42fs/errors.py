@@ -14,6 +14,7 @@ and nowhere else. Each message says what happened, to which asset, and what to d
     ├── ReadOnly                    EROFS        a write reached a read-only mount
     ├── InvalidArgument             EINVAL
     ├── CannotUnpack                EOPNOTSUPP   a member of an archive is packed in an unknown way
+    ├── TooManyMembers              EFBIG        an archive has more members than up42fs reads
     ├── NotEditable                 EPERM        it can be read, not set
     ├── Unsupported                 ENOTSUP      an extended attribute that UP42 cannot store
     ├── AlreadyExists               EEXIST
@@ -114,6 +115,12 @@ class TooLarge(Up42fsError):
     """An attribute's value is larger than a system call can hand over."""
 
     errno = errno.E2BIG
+
+
+class TooManyMembers(Up42fsError):
+    """An archive has more members, or a larger directory, than up42fs reads."""
+
+    errno = errno.EFBIG
 
 
 class NotEditable(Up42fsError):

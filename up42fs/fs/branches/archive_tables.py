@@ -46,7 +46,7 @@ from up42fs.errors import (
     DamagedArchive,
     DeadlineExceeded,
     NotADirectory,
-    TooLarge,
+    TooManyMembers,
     Up42fsError,
     VersionChanged,
 )
@@ -276,7 +276,7 @@ class ArchiveTables:
                 "a file alone"
             ) from error
         except TooLargeError as error:
-            raise TooLarge(f"the members of {origin.name} are not shown: {error}") from error
+            raise TooManyMembers(f"the members of {origin.name} are not shown: {error}") from error
         except ArchiveError as error:
             raise DamagedArchive(
                 f"the members of {origin.name} cannot be shown: {error}; the file itself can be "
