@@ -862,3 +862,21 @@ async def test_a_closed_cache_takes_no_more(nursery: trio.Nursery, tmp_path: Pat
     )  # fmt: skip
     assert await cache.label("a") is None
     assert files.label("a") is None
+
+
+async def test_a_file_that_is_to_be_deleted_is_not_looked_at(
+    mounts: Remounts, autojump_clock: Clock
+) -> None:
+    await mounts.mounted(info)
+
+    async def use(b: Bench) -> None:
+        disk = b.files._disk
+        assert disk is not None
+        assert await disk.label("a") is not None
+        disk.remove("a")
+        assert await disk.label("a") is None  # although nothing was deleted yet
+        await trio.sleep(1)
+        assert await disk.label("a") is None
+        assert not disk._removing
+
+    await mounts.mounted(use)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -128,6 +128,8 @@ class DiskCache:
         self._pause_s = 0.0
         self._resumed_s = -math.inf
         self._to_remove: set[str] = set()
+        #: Files that are to be deleted: what they hold is not looked at any more.
+        self._removing: Counter[str] = Counter()
 
     @classmethod
     def below(
@@ -168,10 +170,14 @@ class DiskCache:
 
     async def label(self, object_id: str) -> Label | None:
         """Return the cached label (version and stamp) of an object; None if there is none."""
+        if self._removing[object_id]:
+            return None
         return await self._load(lambda: self._files.label(object_id))
 
     async def survey(self, wanted: Wanted) -> Survey | None:
         """Return the ranges held of an object, unverified; None if nothing may be used."""
+        if self._removing[wanted.object_id]:
+            return None
         return await self._load(lambda: self._files.survey(wanted))
 
     async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
@@ -288,8 +294,14 @@ class DiskCache:
             self._files.remove(object_id)
             return []
 
+        def removed(_: list[ByteRange]) -> None:
+            self._removing[object_id] -= 1
+            if not self._removing[object_id]:
+                del self._removing[object_id]
+
         if self.is_on:
-            self._submit(job, 0, lambda _: None)
+            self._removing[object_id] += 1
+            self._submit(job, 0, removed)
         else:
             # The cache is off: remove the file first of all once it is on again.
             self._to_remove.add(object_id)
