@@ -1,12 +1,10 @@
-"""Seek points that files bring along: blocks of xz, frames of zstd, members of BGZF."""
+"""Seek points that files bring along: blocks of xz, frames of zstd."""
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import struct
 import subprocess
-import zlib
 
 import archive_support
 import pytest
@@ -14,7 +12,7 @@ import tar_support as tars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from up42fs.archive import bgzf, xz, zstd_frames
+from up42fs.archive import xz, zstd_frames
 from up42fs.archive.points import Points
 
 DATA = archive_support.pixels(700_000, 31)
@@ -165,115 +163,3 @@ def test_files_without_a_table_have_no_points() -> None:
         reader = zstd_frames.IndexReader(len(file))
         index_of(reader, file)
         assert (reader.size, len(reader.points)) == (None, 0)
-
-
-@settings(max_examples=100)
-@given(st.lists(st.binary(max_size=3000), max_size=8), st.integers(1, 4000), st.booleans())
-def test_the_walker_finds_frames_as_they_pass_by(
-    pieces: list[bytes], step: int, has_skippable: bool
-) -> None:
-    between = struct.pack("<LL", 0x184D2A50, 4) + b"size" if has_skippable else b""
-    file, places, out_at = b"", [], 0
-    for piece in pieces:
-        file += between
-        if piece and out_at:
-            places.append((len(file), out_at))
-        file += tars.raw_zstd_frame(piece)
-        out_at += len(piece)
-    walker = zstd_frames.Walker()
-    for at in range(0, len(file), step):
-        walker.feed(file[at : at + step])
-    found = [(point.in_at, point.out_at) for point in walker.points]
-    assert set(places) - set(found) == set() or not all(pieces)
-    assert [out_at for _, out_at in found] == sorted({out_at for _, out_at in found})
-
-
-def test_the_walker_of_real_frames_agrees_with_their_table() -> None:
-    file = tars.zstd_bytes(DATA, 65536, is_seekable=True)
-    reader = zstd_frames.IndexReader(len(file))
-    index_of(reader, file)
-    walker = zstd_frames.Walker()
-    for at in range(0, len(file), 9999):
-        walker.feed(file[at : at + 9999])
-    # The command does not know the size of what it reads from a pipe, so its frames do not say it.
-    assert walker.is_over or list(walker.points) == list(reader.points)
-
-
-def test_frames_of_unknown_size_end_the_walk() -> None:
-    walker = zstd_frames.Walker()
-    walker.feed(tars.raw_zstd_frame(b"abc", has_size=False) + tars.raw_zstd_frame(b"d"))
-    assert walker.is_over
-    assert len(walker.points) == 0
-
-
-def test_headers_of_frames_are_read() -> None:
-    header = zstd_frames.parse_frame_header(tars.raw_zstd_frame(b"abc"))
-    assert header == zstd_frames.FrameHeader(9, 3, 3, has_checksum=False)
-    header = zstd_frames.parse_frame_header(tars.raw_zstd_frame(b"abc", has_size=False))
-    assert header == zstd_frames.FrameHeader(6, None, 1 << 17, has_checksum=False)
-    assert zstd_frames.parse_frame_header(b"PK\3\4" + bytes(20)) is None
-    assert zstd_frames.parse_frame_header(b"\x28\xb5\x2f\xfd") is None
-
-
-@pytest.mark.claim("S211")
-@pytest.mark.parametrize("step", [1000, 65536, 1 << 22])
-def test_members_of_bgzf_are_points(step: int) -> None:
-    data = archive_support.pixels(5 << 20, 32)
-    file = tars.bgzf_bytes(data)
-    walker = bgzf.Walker()
-    for at in range(0, len(file), step):
-        walker.feed(file[at : at + step])
-    assert not walker.is_over
-    assert walker.out_at == len(data)
-    assert 3 <= len(walker.points) <= 5
-    for point in walker.points:
-        unpacker = zlib.decompressobj(31)
-        found = unpacker.decompress(file[point.in_at :], 1000)
-        assert found == data[point.out_at : point.out_at + 1000]
-
-
-@pytest.mark.skipif(not tars.has_command("bgzip"), reason="no bgzip (tabix)")
-def test_members_that_bgzip_writes_are_points() -> None:
-    data = archive_support.pixels(3 << 20, 33)
-    file = subprocess.run(["bgzip", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
-    walker = bgzf.Walker()
-    walker.feed(file)
-    assert walker.out_at == len(data)
-    assert len(walker.points) >= 2
-
-
-def test_plain_gzip_ends_the_walk() -> None:
-    for file in (gzip.compress(DATA), b"PK\3\4" + bytes(100), tars.bgzf_bytes(DATA) + b"junk"):
-        walker = bgzf.Walker()
-        walker.feed(file)
-        assert walker.is_over
-
-
-@pytest.mark.parametrize(
-    ("flags", "fields"),
-    [
-        (0, b""),
-        (8, b"name.tar\0"),
-        (16, b"a comment\0"),
-        (4, struct.pack("<H", 5) + b"XX\1\0z"),
-        (2, b"\1\2"),
-        (4 | 8 | 16 | 2, struct.pack("<H", 0) + b"n\0c\0" + b"\1\2"),
-    ],
-)
-def test_headers_of_gzip_are_read_in_any_pieces(flags: int, fields: bytes) -> None:
-    header = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + fields
-    for length in range(len(header)):
-        assert bgzf.parse_header(header[:length]) is None
-    assert bgzf.parse_header(header + b"data") == bgzf.GzipHeader(len(header), None)
-
-
-@pytest.mark.parametrize("head", [b"\x1f\x8c", b"\x1f\x8b\x07", b"\x1f\x8b\x08\xe0", b"x"])
-def test_other_bytes_are_no_gzip(head: bytes) -> None:
-    with pytest.raises(bgzf.NotGzipError):
-        bgzf.parse_header(head)
-    with pytest.raises(bgzf.NotGzipError):
-        bgzf.parse_header(b"\x1f\x8b\x08\x08" + b"n" * (1 << 18))
-
-
-def test_trailers_are_read() -> None:
-    assert bgzf.parse_trailer(gzip.compress(b"abc")[-8:]) == (zlib.crc32(b"abc"), 3)
