@@ -36,6 +36,8 @@ from up42fs.fuse.mount_table import mount_at
 READER = Path(__file__).with_name("fault_reader.py")
 #: Every deadline of the mounts is divided by this (see `up42fs.deadlines`).
 HURRY = 5.0
+#: The storage is no archives but bytes under names of zips.
+OPTIONS = "refresh=3600,archives=off"
 #: What a loaded machine may add to a deadline, and to an answer from memory, seconds.
 SLACK_S = 8.0
 MEMORY_S = 10.0
@@ -314,10 +316,10 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
         env = dict(ready["env"])
         host = cells[0].fault if cells[0].fault.at == "host" else None
         if host is not None:
-            with mounted(env, mountpoint, home, hurry=HURRY):
+            with mounted(env, mountpoint, home, OPTIONS, hurry=HURRY):
                 wait_for(lambda: _knows(mountpoint, len(places)), "the stored catalogue")
             env = _dead_host(env, cells[0].plane, host, ready, home)
-        pid = stack.enter_context(mounted(env, mountpoint, home, hurry=HURRY))
+        pid = stack.enter_context(mounted(env, mountpoint, home, OPTIONS, hurry=HURRY))
         if host is None:  # what is known of the storage is the same for all cells
             wait_for(lambda: _knows(mountpoint, len(places)), "the first listing")
         running = Pair(ready, mountpoint, pid, places)

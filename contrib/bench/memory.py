@@ -172,7 +172,9 @@ def run(
         remote, mountpoint = Remote(ready["control_url"]), home / "mnt"
         mountpoint.mkdir()
         traffic = _storage(remote, mountpoint, home, sizes)
-        pid = stack.enter_context(mounted(ready["env"], mountpoint, home, "refresh=30"))
+        pid = stack.enter_context(
+            mounted(ready["env"], mountpoint, home, "refresh=30,archives=off")
+        )
         threads = [threading.Thread(target=drive, args=(traffic, n)) for n in range(readers)]
         for thread in threads:
             thread.start()

@@ -259,9 +259,11 @@ def _places(options: argparse.Namespace) -> list[_Place]:
 
 def _object_id(file: Path) -> str:
     """The object that holds a file's bytes: of a member that lies in an archive as it is, that."""
-    attributes = os.listxattr(file)
-    method = "user.up42.member.method"
-    if method in attributes and os.getxattr(file, method) != b"stored":
+    try:
+        method = os.getxattr(file, "user.up42.member.method")
+    except OSError:
+        method = b"stored"  # no member
+    if method != b"stored":
         return str(json.loads(os.getxattr(file, "user.up42.explain"))["id"])
     return os.fsdecode(os.getxattr(file, "user.up42.id"))
 
