@@ -249,8 +249,11 @@ class OpenFiles:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""
         file = self._open[handle]
         if isinstance(file, _Document):
-            content = file.pages.content if is_mapped else file.content
-            return memoryview(content)[offset : offset + size]
+            if is_mapped:
+                # At a short read the kernel would cut the file there, and a mapping of the size
+                # that its opener was told would end with SIGBUS.
+                return file.pages.content[offset : offset + size].ljust(size, b"\0")
+            return memoryview(file.content)[offset : offset + size]
         return await file.read(offset, size)
 
     def release(self, handle: int) -> None:
