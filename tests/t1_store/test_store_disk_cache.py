@@ -4,6 +4,7 @@ that fails, fills, lies or hangs costs nobody a read."""
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import random
@@ -21,11 +22,12 @@ from store_script import Bench, bench, inline, pattern
 
 from up42fs.errors import Offline, VersionChanged
 from up42fs.metrics import Metrics
+from up42fs.ranges import coalesce
 from up42fs.store.disk import cache as disk_cache
 from up42fs.store.disk.cache import QUICK_BYTES_S, DiskCache
 from up42fs.store.disk.cached_files import MEASURE_S, STALE_S, CacheRoom, Space, Use
-from up42fs.store.disk.files import CellFiles
-from up42fs.store.disk.format import Label
+from up42fs.store.disk.files import MOST_APART, CellFiles, Wanted
+from up42fs.store.disk.format import CELL_BYTES, Label
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -663,6 +665,38 @@ def test_use_counts_not_age(place: Place) -> None:
     assert place.room(4 * MIB).admit(MIB, file_bytes=0, use=Use.READ)
     assert "a" in place.names
     assert "b" not in place.names
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_cell_keeps_its_pieces_in_whichever_order_they_come(
+    place: Place, order: tuple[int, ...]
+) -> None:
+    label = Label("a", Version(MIB, '"e"'))
+    data = os.urandom(MIB)
+    pieces = [ByteRange(0, 45_925), ByteRange(45_925, 51_944), ByteRange(51_944, MIB)]
+    claimed: list[ByteRange] = []
+    for one in order:
+        span = pieces[one]
+        claimed += place.files.store(label, span, memoryview(data)[span.start : span.stop])
+    wanted = Wanted("a", MIB, None)
+    survey = place.files.survey(wanted)
+    assert survey is not None
+    assert survey.spans == (ByteRange(0, MIB),)
+    assert coalesce(claimed) == [ByteRange(0, MIB)]
+    into = memoryview(bytearray(MIB))
+    assert place.files.load(wanted, ByteRange(0, MIB), into) == MIB
+    assert into == data
+
+
+def test_runs_that_stay_apart_take_little_memory_and_go_with_their_file(place: Place) -> None:
+    label = Label("a", Version(100 * MIB, '"e"'))
+    for start in range(0, 100 * MIB, CELL_BYTES):
+        for at, count in ((0, 50_000), (60_000, 60_000), (59_000, 500)):
+            span = ByteRange(start + at, start + at + count)
+            place.files.store(label, span, memoryview(bytes(count)))
+    assert len(place.files._apart) == MOST_APART
+    place.files.remove("a")
+    assert not place.files._apart
 
 
 def test_other_accounts_files_count_too(place: Place) -> None:

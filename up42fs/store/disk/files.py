@@ -19,6 +19,7 @@ import itertools
 import os
 import stat
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,12 +40,16 @@ from up42fs.store.disk.format import (
     leading,
     merge,
     parse_header,
+    touch,
 )
 from up42fs.types import ByteRange, Version
 
 #: The most that one load reads, bytes: large enough to be fast, small enough to answer a reader
 #: soon.
 LOAD_BYTES = 4 << 20
+
+#: Runs set aside at most. Each is at most half a cell, so they take 2 MiB.
+MOST_APART = 32
 
 _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -141,6 +146,10 @@ class CellFiles:
     def __init__(self, blocks: Path, key: str, metrics: Metrics) -> None:
         self._root = CacheDirectory(blocks, key)
         self._metrics = metrics
+        #: By object, version and cell: the shorter of two runs that lie apart in a cell, which has
+        #: room for one. Parts of one cell arrive in any order, and the bytes between the two may be
+        #: next. Only the writing thread uses it.
+        self._apart: OrderedDict[tuple[str, Version, int], tuple[ByteRange, bytes]] = OrderedDict()
 
     @property
     def directory(self) -> Path:
@@ -211,6 +220,18 @@ class CellFiles:
 
         A file that holds another version is replaced.
         """
+        written = self._write(label, span, data)
+        if not self._apart or not written:
+            return written
+        of_version = (label.object_id, label.version)
+        cells = {cell for one in written for cell in Cells(label).under(one)}
+        for key in [key for key in self._apart if key[:2] == of_version and key[2] in cells]:
+            # It is set aside again if the bytes between are still missing.
+            aside, aside_data = self._apart.pop(key)
+            written += self._write(label, aside, memoryview(aside_data))
+        return coalesce(written)
+
+    def _write(self, label: Label, span: ByteRange | None, data: memoryview) -> list[ByteRange]:
         with self._opened(label.object_id, label) as fd:
             if fd is None or span is None:
                 return []
@@ -222,11 +243,13 @@ class CellFiles:
             for index, piece in enumerate(cells.pieces(span)):
                 old = records[index]
                 union = merge(old, piece)
+                piece_data = data[piece.start - span.start :][: len(piece)]
+                if old is not None and not touch(old.span, piece):
+                    self._set_aside(label, *self._shorter(fd, cells, old, piece, piece_data))
                 if union is None:
                     continue
                 lacking.append(piece)
                 if old is not None and union != piece:
-                    piece_data = data[piece.start - span.start :][: len(piece)]
                     records[index] = self._join(fd, cells, old, piece, piece_data)
                 else:
                     alone[index] = piece
@@ -242,6 +265,30 @@ class CellFiles:
                 bulk_io.write(fd, b"".join(texts), HEADER_BYTES + numbers.start * RECORD_BYTES)
             return written
 
+    def _shorter(
+        self, fd: int, cells: Cells, old: CellRecord, piece: ByteRange, data: memoryview
+    ) -> tuple[ByteRange, memoryview]:
+        """The one of two runs that a cell does not keep, and its bytes; none if damaged."""
+        if len(piece) <= len(old.span):
+            return piece, data
+        rest = memoryview(bytearray(len(old.span)))
+        return old.span, rest[: self._verify(fd, cells, [old], rest)]
+
+    def _set_aside(self, label: Label, span: ByteRange, data: memoryview) -> None:
+        if not data:
+            return
+        key = (label.object_id, label.version, span.start // CELL_BYTES)
+        other = self._apart.pop(key, None)
+        if other is not None and touch(other[0], span):
+            # Both lie apart from what the cell holds: they become one run.
+            first, second = sorted([other, (span, bytes(data))])
+            tail = second[1][first[0].stop - second[0].start :]
+            self._apart[key] = coalesce([first[0], second[0]])[0], first[1] + tail
+        else:
+            self._apart[key] = span, bytes(data)
+        if len(self._apart) > MOST_APART:
+            self._apart.popitem(last=False)
+
     def used_bytes(self, object_id: str) -> int:
         """Disk use of the object's file, bytes."""
         with self._opened(object_id) as fd:
@@ -249,6 +296,8 @@ class CellFiles:
 
     def remove(self, object_id: str) -> None:
         """Delete the object's file."""
+        for key in [key for key in self._apart if key[0] == object_id]:
+            del self._apart[key]
         with self._root.opened() as root:
             _unlink(file_name(object_id), root)
 

@@ -231,16 +231,22 @@ def cut(
     return sorted([*loaded, *fetched])
 
 
+def touch(one: ByteRange, other: ByteRange) -> bool:
+    """Whether two ranges overlap, or one begins where the other ends."""
+    return one.start <= other.stop and other.start <= one.stop
+
+
 def merge(old: CellRecord | None, new: ByteRange) -> ByteRange | None:
     """Return the run a cell shall hold after the bytes `new` arrive; None to leave it as it is.
 
     If old and new touch, it is their union; otherwise the longer one, since a cell holds one run.
+    (`disk.files` sets the shorter one aside for a while.)
     """
     if old is None:
         return new
     if old.span.start <= new.start and new.stop <= old.span.stop:
         return None
-    if new.start <= old.span.stop and old.span.start <= new.stop:
+    if touch(old.span, new):
         return ByteRange(min(old.span.start, new.start), max(old.span.stop, new.stop))
     return new if len(new) > len(old.span) else None
 
