@@ -484,6 +484,19 @@ async def test_a_remount_reads_members_from_the_archives_file(
     assert len(files) == 1
 
 
+async def test_a_header_that_came_with_the_member_before_leaves_no_gap(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    data = stored_zip({"a/image.bin": pattern(5 * MIB, 3), "a/other.bin": pattern(3 * MIB, 4)})
+    b = bench(nursery, {"archive": data}, cache_dir=tmp_path, run_disk=inline)
+    for extent in zip_extents(data).values():
+        file = opened(b, extent, reading=Reading.WHOLE)
+        await whole(file, extent.packed_size)
+        await trio.sleep(1)
+        file.close()
+    assert min(len(span) for _, span, _ in b.script.requests) > 4096, b.script.requests
+
+
 async def test_a_read_from_memory_passes_three_calls_more_than_outside(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -127,7 +127,12 @@ class OpenMember(OpenFile):
             self._is_begun = True
             neighbours.note(view.whole)
         first = None
-        if view.base is None:
+        if view.base is None and not fetcher.source.is_ready:
+            await fetcher.source.ready()
+        # A header that costs no request is read alone, and the plan is placed exactly. `FirstReach`
+        # would read ahead from where the data begins at the latest, and leave a few hundred bytes
+        # before that for a request of their own.
+        if view.base is None and not self._can_be_placed():
             first = FirstReach(
                 view.header_at, fetcher.size, access=self._access.twin(), wanted=wanted,
                 window_bytes=window_bytes, neighbours=neighbours,
