@@ -99,6 +99,10 @@ class MemoryFiles:
         self.on_probe(object_id, size)
         return Version(size)
 
+    def version(self, object_id: str) -> Version | None:
+        pin = self.pins.get(object_id)
+        return pin.version if pin else None
+
     def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
         self.begun.append(object_id)
 
