@@ -159,7 +159,8 @@ def test_hostile_archives_lose_no_member(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "refused"),
     [
-        ("zip-bomb", {f"copy{number}" for number in range(50)}),
+        # Of members with one header only the shortest could be opened, and that one's ratio lies.
+        ("zip-bomb", {"kernel", *(f"copy{number}" for number in range(50))}),
         ("zip-ratio", {"huge"}),
         ("zip-unsupported", {"deflate64", "unknown", "encrypted", "aes"}),
         ("zip-sizes-lie", set()),

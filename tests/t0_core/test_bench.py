@@ -9,6 +9,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import archive_cases
 import bars
 import cases
 import measure
@@ -77,7 +78,8 @@ def test_memory_is_held_to_its_bar_in_the_worst_case() -> None:
 
 
 def test_every_bar_names_a_case_and_every_case_a_leg() -> None:
-    known = {case.name: case for case in cases.cases(scenes.FULL)}
+    every = [*cases.cases(scenes.FULL), *archive_cases.cases(scenes.FULL)]
+    known = {case.name: case for case in every}
     for bar in bars.BARS:
         assert bar.case == "*" or bar.case in known
         assert not bar.versus_case or bar.versus_case in known

@@ -76,7 +76,8 @@ def _ending(file_name: str) -> str | None:
     if ending not in _ENDINGS:
         return None
     # A leading dot makes a hidden file, not an ending: `.zip` and `x/.tgz` are no archives.
-    return ending if file_name[at - 1] not in "./" or _has_stem(file_name[:at]) else None
+    has_stem = at > 0 and (file_name[at - 1] not in "./" or _has_stem(file_name[:at]))
+    return ending if has_stem else None
 
 
 def _has_stem(path: str) -> bool:
