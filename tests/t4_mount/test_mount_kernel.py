@@ -95,14 +95,22 @@ def test_a_request_taken_back_before_it_is_read(words: list[str], tmp_path: Path
 
     The second form shows that nothing else does.
     """
-    place = tmp_path / "mnt"
+    # On a busy machine the request may be read before it is taken back, and then nothing freezes.
+    attempts = (turns_after_taking_back(tmp_path / str(n), words) for n in range(4))
+    if words:
+        assert not all(attempts)
+    else:
+        assert next(attempts)
+
+
+def turns_after_taking_back(place: Path, words: list[str]) -> bool:
     place.mkdir()
     process = start_script(FREEZE_SCRIPT, place, *words)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "killed\n"
         turns, _, _ = select.select([process.stdout], [], [], 2 if words else 30)
-        assert bool(turns) == (not words)
+        return bool(turns)
     finally:
         process.kill()
         check("fusermount3", "-uz", place)
