@@ -187,7 +187,7 @@ def test_graphs_outlive_the_links(store: Emulator, server: Served, library: str,
 def test_workers_of_dask_need_no_account(server: Served) -> None:
     """In processes of their own, which know an address and nothing else."""
     program = (
-        "import os\nassert not any(name.startswith('UP42') for name in os.environ)\n"
+        "import os\nassert not any(name.startswith('UP42_') for name in os.environ)\n"
         "if __name__ == '__main__':\n"
         + indented(HREFS)
         + indented("""
