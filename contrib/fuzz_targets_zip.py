@@ -11,7 +11,8 @@ from fuzz_targets_archives import check_table
 from up42fs.archive import links, names, sozip
 from up42fs.archive import zip as zips
 from up42fs.archive.member import ArchiveError, DamagedError, Member, MemberKind, Method
-from up42fs.archive.points import WINDOW_BYTES, Point, Points
+from up42fs.archive.points import WINDOW_BYTES
+from up42fs.archive.slots import SLOT_BYTES, State, decode, encode
 from up42fs.archive.table import Table
 
 
@@ -69,17 +70,14 @@ def packed_tables(data: bytes) -> None:
     check_table(table)
 
 
-def packed_points(data: bytes) -> None:
-    """Files of seek points."""
-    try:
-        points = Points.unpacked(data)
-        found = list(points)
-    except ValueError:
-        return
-    for point in found:
-        assert 0 <= point.bits < 8
-        assert len(point.window) <= WINDOW_BYTES
-    assert [point.out_at for point in found] == sorted({point.out_at for point in found})
+def kept_points(data: bytes) -> None:
+    """Slots of seek points in the disk cache."""
+    for slot in (data, data.ljust(SLOT_BYTES, b"\0")[:SLOT_BYTES]):
+        point = decode(slot)
+        if point is not None:
+            assert 0 <= point.bits < 8
+            assert 0 <= point.after < point.out_at
+            assert len(point.window) <= WINDOW_BYTES
 
 
 def sozips(data: bytes) -> None:
@@ -128,13 +126,6 @@ def _table() -> bytes:
     return zips.table_of_zip(directory, listed, archive_size=len(data)).packed()
 
 
-def _points() -> bytes:
-    points = Points()
-    points.add(Point(100, 50, 3, b"window", 7))
-    points.add(Point(200, 80, 0, b"", None))
-    return points.packed()
-
-
 def _sozip() -> bytes:
     index = struct.pack("<4L2Q3Q", 1, 0, 2500, 8, 10_000, 900, 200, 400, 600)
     name = b".a.sozip.idx"
@@ -142,13 +133,13 @@ def _sozip() -> bytes:
     return struct.pack("<4s5H3L2H", b"PK\x03\x04", *fields) + name + index
 
 
-TARGETS = (zip_tables, member_names, packed_tables, packed_points, sozips)
+TARGETS = (zip_tables, member_names, packed_tables, kept_points, sozips)
 
 #: Something near the valid, to begin with.
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "zip_tables": (_zip(), b"ahead" + _zip()),
     "member_names": (b"../a\n/b\nc//d\nc\nc/\n\xff\xfe\nn\0x\n" + b"x" * 300,),
     "packed_tables": (_table(),),
-    "packed_points": (_points(),),
+    "kept_points": (encode(State(200, 80, 31, 3, 7, b"window", 7, 100, checks=(5,))),),
     "sozips": (_sozip(),),
 }

@@ -119,7 +119,6 @@ def listing(reach: Reach, names: Sequence[str], _out: str) -> list[str]:
 BOTH = ("line", "pipes")
 FILE = ("file",)
 ANY = ("file", "vsi", "url")
-MOUNTS = ("disk", "up42fs", "rclone", "rclone-full", "rclone-streams")
 ALONE = ("disk", "up42fs")
 
 

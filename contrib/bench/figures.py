@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from measure import Run
 
 MB = 1_000_000
-GIB = 1 << 30
 #: Less than this of a figure is noise of the clock or of counting, not a ratio.
 SMALLEST = 1e-6
 

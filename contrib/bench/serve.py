@@ -38,7 +38,7 @@ from processes import running
 
 from up42fs.emulator.remote import Remote
 
-WINDOW, WINDOWS, WORKERS, CLIENTS = 512, 64, 4, 64
+WINDOW, WORKERS, CLIENTS = 512, 4, 64
 REQUESTS = 1500
 CLIENT_BYTES = 16_000_000
 _BARE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def test_a_slot_holds_a_point(point: State) -> None:
     assert decode(slot) == point
 
 
+@pytest.mark.claim("S205")
 @given(st.binary(max_size=200), st.integers(0, SLOT_BYTES - 1), points())
 def test_no_slot_makes_an_impossible_point(noise: bytes, at: int, point: State) -> None:
     slot = bytearray(encode(point))

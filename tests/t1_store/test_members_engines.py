@@ -267,7 +267,6 @@ def test_a_bomb_is_inflated_piece_by_piece() -> None:
 
 def test_without_the_c_library_pythons_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "library", lambda: None)
-    monkeypatch.setattr(framed, "library", lambda: None)
     chance = random.Random(9)
     data = chance.randbytes(90_000) + bytes(90_000)
     assert isinstance(pointed(), ModuleEngine)
@@ -277,7 +276,4 @@ def test_without_the_c_library_pythons_own_is_used(monkeypatch: pytest.MonkeyPat
     assert isinstance(engine, ModuleEngine)
     packed, room = memoryview(deflated(data, chance)), memoryview(bytearray(50_000))
     used, made = engine.inflate(packed, room)
-    other = engine.copy()
-    assert other is not None
-    for one in (engine, other):
-        assert inflated(one, bytes(packed), chance, used)[0] == data[made:]
+    assert inflated(engine, bytes(packed), chance, used)[0] == data[made:]

@@ -349,6 +349,7 @@ async def test_damaged_bytes_amid_the_member(tmp_path: Path, autojump_clock: Clo
     await mounts.mounted(use)
 
 
+@pytest.mark.claim("S205")
 @pytest.mark.claim("S225")
 async def test_points_that_lead_astray_cost_time_and_never_bytes(
     tmp_path: Path, autojump_clock: Clock

@@ -77,7 +77,7 @@ def points_of(index: Index, member: Member, data: Bytes) -> Points:
     if offsets and offsets[-1] >= member.packed_size:
         return points
     for number, in_at in enumerate(offsets, 1):
-        points.add(Point(number * found.chunk_bytes, in_at, 0, b"", None))
+        points.add(Point(number * found.chunk_bytes, in_at))
     return points
 
 

@@ -129,7 +129,7 @@ class IndexReader:
             in_at = begin + HEADER_BYTES
             for padded, full in blocks:
                 if out_at:
-                    self.points.add(Point(out_at, in_at, 0, b"", None))
+                    self.points.add(Point(out_at, in_at))
                 in_at, out_at = in_at + padded, out_at + full
             self._headers.append((begin, _HEADER_MAGIC + flags + _crc(flags), in_at))
         if out_at <= _LARGEST:

@@ -73,7 +73,7 @@ class IndexReader:
         points = Points()
         for packed, full, *_ in row.iter_unpack(table):
             if out_at and full:
-                points.add(Point(out_at, in_at, 0, b"", None))
+                points.add(Point(out_at, in_at))
             in_at, out_at = in_at + packed, out_at + full
         if in_at == packed_size:
             self.points, self.size = points, out_at

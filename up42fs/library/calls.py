@@ -26,7 +26,6 @@ from up42fs.types import Bytes, StoredObject, Version
 PREFIX = "user."
 #: Ranges of a file that are read at the same time: more would only wait for each other.
 AT_ONCE = 24
-LINK = "user.up42.download_url"
 
 Listed = tuple[dict[str, Any], StoredObject | None]
 

@@ -97,8 +97,6 @@ class Archives:
         self._shown: WeakValueDictionary[Node, MemberTree] = WeakValueDictionary()
         #: Called with an asset, or a member, that is no archive, and a function that notes it.
         self.on_refuted: Callable[[str, Callable[[], None]], None] = lambda _id, note: note()
-        #: Called when the bytes of an archive are of another version than its table.
-        self.on_outdated: Callable[[str], None] = lambda _: None
 
     # which assets are archives -------------------------------------------------------------
 

@@ -8,7 +8,7 @@ nested archive is `<asset>!12!3400`. A directory is `<archive>/<path in it>`; th
 
 from __future__ import annotations
 
-from up42fs.fs.tree.nodes import MEMBER_KINDS, Kind, Node
+from up42fs.fs.tree.nodes import Kind, Node
 
 
 def top_of(archive_id: str, place: str) -> Node:
@@ -61,8 +61,3 @@ def asset_id_of(id_: str) -> str:
 def is_member_id(object_id: str) -> bool:
     """Whether the store's object is part of another one."""
     return "!" in object_id
-
-
-def delivery_of(node: Node) -> str | None:
-    """The asset of a node in an archive; None for other nodes."""
-    return asset_id_of(node.id) if node.kind in MEMBER_KINDS else None

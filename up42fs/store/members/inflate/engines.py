@@ -299,25 +299,14 @@ class ModuleEngine:
         self.is_over = True
         self._inflater = None
 
-    def copy(self) -> ModuleEngine | None:
-        """The same state once more; None if the module cannot."""
-        try:
-            inflater = self._inflater.copy()
-        except AttributeError:
-            return None
-        other = object.__new__(ModuleEngine)
-        other.is_over, other._errors, other._ahead = self.is_over, self._errors, self._ahead
-        other._inflater = inflater
-        return other
-
 
 def fast(start: Border | None = None) -> Engine:
     """The fastest engine, which makes no points."""
     return ModuleEngine(isal_zlib if isal_zlib is not None else zlib, start)
 
 
-def pointed(start: Border | None = None) -> Engine:
-    """An engine that makes points, or at least copies of itself."""
+def pointed(start: Border | None = None) -> ZlibEngine | ModuleEngine:
+    """An engine that makes points where zlib can be called by ctypes; else one that reads on."""
     return ZlibEngine(start) if library() is not None else ModuleEngine(zlib, start)
 
 

@@ -24,7 +24,7 @@ from up42fs.store.members.inflate.engines import (
     Engine,
     ModuleEngine,
     ZlibEngine,
-    library,
+    pointed,
 )
 
 #: The most memory that one engine may take, bytes: `xz -9` takes 65 MiB, `-6` 9.
@@ -122,7 +122,7 @@ class GzipEngine:
         return length - before
 
     def _begin(self, start: Border | None) -> None:
-        self._raw = ZlibEngine(start) if library() is not None else ModuleEngine(zlib, start)
+        self._raw = pointed(start)
         self._streams += 1
         self._crc, self._length = 0, 0
         if self._wanted is not None and isinstance(self._raw, ZlibEngine):

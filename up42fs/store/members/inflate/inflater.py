@@ -17,7 +17,6 @@ from up42fs.store.members.inflate.engines import (
     Border,
     DamagedStreamError,
     Engine,
-    ModuleEngine,
     ZlibEngine,
     fast,
     library,
@@ -144,19 +143,6 @@ class Inflater:
             if self._engine.is_over:
                 self._end()
         return used, out
-
-    def fork(self) -> Inflater | None:
-        """The same state once more; None if the engine cannot be copied."""
-        if not isinstance(self._engine, ModuleEngine):
-            return None
-        engine = self._engine.copy()
-        if engine is None:
-            return None
-        other = object.__new__(Inflater)
-        other.__dict__.update(self.__dict__)
-        other._engine, other.points = engine, []
-        other._checks = list(self._checks)
-        return other
 
     def close(self) -> None:
         """Release the engine's memory."""
