@@ -98,7 +98,8 @@ def test_two_mounts_share_one_budget(files: Emulator, mount, tmp_path: Path) -> 
         (one.path / "assets" / second).read_bytes()
     assert one.status()["egress"]["left_bytes"] == 0
     fetched = sum(m.counters()["store.bytes_fetched"] for m in (one, two))
-    assert 5 * MIB < fetched <= 6 * MIB + 4 * MIB  # and what was under way
+    # The readers had 5 MiB. Beside that: what was under way, or was paid for and then given up.
+    assert 5 * MIB <= fetched <= 6 * MIB + 4 * MIB
     (book,) = (tmp_path / "state/up42fs/egress").iterdir()
     assert stat.S_IMODE(book.stat().st_mode) == 0o600
 
