@@ -54,6 +54,84 @@ async def test_in_is_refused_wherever_it_stands(emulator: Emulator, status: int)
     assert await search(emulator, filter={"op": "or", "args": [equals("asset_id", "a")] * 2}) == []
 
 
+async def test_basic_cql2_alone_is_accepted_as_advertised(start: Start) -> None:
+    emulator = await start(many())
+    landing = await emulator.get(f"{STAC}/")
+    assert not any("advanced" in text for text in landing["conformsTo"])
+    await emulator.faults(advanced_refused=501)
+    name = {"property": "collection_name"}
+    for wanted in (
+        {"op": "in", "args": [name, ["phr"]]},
+        {"op": "not", "args": [{"op": "like", "args": [name, "p%"]}]},
+        {"op": "between", "args": [{"property": "gsd"}, 0, 1]},
+    ):
+        answer = await emulator.api("POST", f"{STAC}/search", json={"filter": wanted})
+        assert answer.status_code == 501
+    basic = {"op": "not", "args": [{"op": "isNull", "args": [name]}]}
+    assert len(await search(emulator, filter=basic)) == 50
+    await emulator.faults(null_refused=400)
+    answer = await emulator.api("POST", f"{STAC}/search", json={"filter": basic})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("switch", ["yes", "mixed"])
+async def test_orders_may_have_neither_dates_nor_details(start: Start, switch: str) -> None:
+    account = Account("demo@up42fs.example", "demo")
+    emulator = await start(synthetic_storage(account, SyntheticSize(1, 40, 0)))
+    await emulator.faults(bare_orders=switch)
+    rows = (await emulator.get("/v2/orders", size=100))["content"]
+    bare = [row for row in rows if "createdAt" not in row]
+    assert len(bare) == len(rows) if switch == "yes" else 0 < len(bare) < len(rows)
+    assert all("updatedAt" not in row and "orderDetails" not in row for row in bare)
+    one = await emulator.get(f"/v2/orders/{bare[0]['id']}")
+    assert one == bare[0]
+
+
+@pytest.mark.parametrize("switch", ["yes", "mixed"])
+async def test_two_files_may_have_one_id(start: Start, switch: str) -> None:
+    emulator = await start(many())
+    await emulator.faults(files_twice=switch)
+    twice = 0
+    rows = await search(emulator)
+    for row in rows:
+        hrefs = [file["href"] for file in row["assets"].values()]
+        twice += len(hrefs) > len(set(hrefs))
+    assert twice == len(rows) if switch == "yes" else 5 < twice < 45
+
+
+async def test_coverage_comes_in_both_shapes_or_not_at_all(start: Start) -> None:
+    storage = small_storage()
+    (order,) = storage.orders.values()
+    area = {"type": "Polygon", "coordinates": [[[1, 2], [3, 2], [3, 4], [1, 4], [1, 2]]]}
+    order.type, order.status, order.details = "TASKING", "BEING_FULFILLED", {"geometry": area}
+    emulator = await start(storage)
+    path = f"/v2/coverage/orders/{order.id}"
+    said = await emulator.get(path)
+    assert [said[part]["percentage"] for part in ("covered", "remainder")] == [50, 50]
+    features = said["covered"]["geometry"]["features"]
+    assert features[0]["geometry"]["coordinates"][0][2] == [2, 4], "the western half"
+    await emulator.faults(coverage_shape="geometry")
+    assert (await emulator.get(path))["remainder"]["geometry"]["type"] == "MultiPolygon"
+    await emulator.faults(coverage_shape="404")
+    assert (await emulator.api("GET", path)).status_code == 404
+    order.type = "ARCHIVE"
+    await emulator.faults(coverage_shape="features")
+    assert (await emulator.api("GET", path)).status_code == 404
+
+
+async def test_results_may_name_no_asset(start: Start) -> None:
+    storage = small_storage()
+    (item,) = storage.items.values()
+    storage.asset_of_item(item).job_id = "job 1"
+    emulator = await start(storage)
+    (row,) = await search(emulator, filter=equals("job_id", "job 1"))
+    assert row["properties"]["up42-system:job_id"] == "job 1"
+    assert "up42-system:asset_id" in row["properties"]
+    await emulator.faults(result_asset="none")
+    (row,) = await search(emulator, filter=equals("job_id", "job 1"))
+    assert "up42-system:asset_id" not in row["properties"]
+
+
 @pytest.mark.parametrize(
     ("accept", "search_status", "list_status"),
     [

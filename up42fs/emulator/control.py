@@ -134,6 +134,9 @@ def _add_asset(
     cnam_status: str = "NOT_PROCESSED",
     content_type: str = "application/zip",
     created_at: str | None = None,
+    workspace_id: str | None = None,
+    source: str | None = "ARCHIVE",
+    job_id: str | None = None,
 ) -> dict[str, Any]:
     storage, now_us = call.storage, call.service.now_us()
     account = storage.account
@@ -143,13 +146,15 @@ def _add_asset(
         asset_id,
         created_us,
         created_us,
-        account.workspace_id,
+        workspace_id or account.workspace_id,
         account.account_id,
         name=name,
         order_id=order_id,
         title=title,
         tags=tags,
         content_type=content_type,
+        source=source,
+        job_id=job_id,
     )
     storage.put_asset(asset, _content(seed, size, content_base64))
     if cnam_status != "NOT_PROCESSED":
@@ -268,20 +273,37 @@ def _add_order(
     display_name: str | None = None,
     id: str | None = None,  # noqa: A002
     status: str = "FULFILLED",
+    type: str = "ARCHIVE",  # noqa: A002
+    details: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """Add an order; `more` are further fields of its JSON, which no documentation names."""
     storage, now_us = call.storage, call.service.now_us()
     account = storage.account
     order_id = id or stable_id(f"added order {len(storage.orders)} {now_us}")
     storage.put_order(
         Order(
-            order_id, display_name, status, now_us, now_us, account.workspace_id, account.account_id
+            *(order_id, display_name, status, now_us, now_us),
+            *(account.workspace_id, account.account_id, type),
+            details=details,
+            more=more or {},
         )
     )
     return {"id": order_id}
 
 
-def _progress_order(call: Call, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
-    order = call.storage.progress_order(id, status, call.service.now_us())
+def _progress_order(
+    call: Call,
+    *,
+    id: str,  # noqa: A002
+    status: str,
+    sub_status: str | None = None,
+) -> dict[str, Any]:
+    """Move an order to `status`, and to a sub-status if one is given."""
+    order = call.storage.orders[id]
+    if sub_status is not None:
+        order.details = {**(order.details or {}), "subStatus": sub_status}
+    call.storage.progress_order(id, status, call.service.now_us())
     return {"id": order.id, "status": order.status}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from up42fs.emulator.clock import parse_us
@@ -30,6 +30,8 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+#: CQL2's class "advanced comparison operators" and what stands beside it: not part of basic CQL2.
+ADVANCED = frozenset(("in", "between", "like", "a_overlaps", "a_contains"))
 _KNOWN = frozenset(
     ("isnull", "=", "eq", "<>", "!=", "neq", *_ORDER, "between", "in", "a_overlaps", "a_contains",
      "like", "s_intersects")
@@ -70,13 +72,14 @@ def equal_to(expression: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def uses(expression: Any, operation: str) -> bool:
-    """Return whether `operation` occurs anywhere in `expression`."""
+def uses(expression: Any, operations: Collection[str]) -> bool:
+    """Return whether one of `operations` occurs anywhere in `expression`."""
     if not isinstance(expression, dict):
         return False
     operands = expression.get("args")
     inner = operands if isinstance(operands, list) else []
-    return expression.get("op") == operation or any(uses(part, operation) for part in inner)
+    named = str(expression.get("op", "")).lower() in operations
+    return named or any(uses(part, operations) for part in inner)
 
 
 def among(expression: dict[str, Any], name: str) -> list[str] | None:

@@ -51,12 +51,22 @@ class Faults:
     max_page_size: int = _switch(500, "larger pages are cut to this, silently")
     page_size_error_above: int | None = _switch(None, "larger pages are refused with 400")
     order_assets: bool = _switch(False, "orders list their assets")
+    bare_orders: str = _switch(
+        "no", "orders have no createdAt, updatedAt and orderDetails", ("no", "yes", "mixed")
+    )
+    coverage_shape: str = _switch(
+        "features", "geometry of an order's coverage", ("features", "geometry", "404")
+    )
     stac_random_401_share: float = _switch(0.0, "share of STAC requests answered 401")
     # nature: behaviour of other installations
     items_without_order: str = _switch(
         "no", "items have no up42-order:id, and order_id finds none of them", ("no", "yes", "mixed")
     )
     in_refused: int | None = _switch(None, "searches with CQL2 `in` get this status")
+    advanced_refused: int | None = _switch(
+        None, "searches with any of CQL2's advanced operators (in, like, between) get this status"
+    )
+    null_refused: int | None = _switch(None, "searches with CQL2 `isNull` get this status")
     strict_accept: bool = _switch(False, "406 where Accept does not grant the answer's type")
     rows_without_id: int = _switch(0, "each v2 list has so many rows without an ID")
     rows_twice: int = _switch(0, "each v2 list has so many of its rows twice")
@@ -78,6 +88,12 @@ class Faults:
     assets_without_names: bool = _switch(False, "assets have no name; their links still tell it")
     links_without_names: bool = _switch(False, "links have no response-content-disposition")
     content_type_says: str | None = _switch(None, "the contentType of every asset")
+    files_twice: str = _switch(
+        "no", "items list their first file a second time, under another key", ("no", "yes", "mixed")
+    )
+    result_asset: str = _switch(
+        "own", "up42-system:asset_id of processing results: their own, or none", ("own", "none")
+    )
     collection_assets: bool = _switch(
         False, "collections have assets of their own: the delivery and a thumbnail"
     )

@@ -13,6 +13,13 @@ from typing import Any
 Box = tuple[float, float, float, float]
 
 
+def polygon(box: Box) -> dict[str, Any]:
+    """Return the box as a GeoJSON polygon."""
+    west, south, east, north = box
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
 def boxes_intersect(one: Box, other: Box) -> bool:
     """Return whether two boxes (west, south, east, north) share a point."""
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]

@@ -1,16 +1,19 @@
-"""`/v2/orders`: list, one, tags and budget, cancellation (contract §4).
+"""`/v2/orders`: list, one, coverage, tags and budget, cancellation (contract §4).
 
 Knows nothing of assets but their IDs, which orders contain only by switch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from up42fs.emulator import pages
 from up42fs.emulator.clock import format_z
+from up42fs.emulator.geometry import Box, polygon
 from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.stac_json import is_on
 from up42fs.emulator.storage import Order
 from up42fs.emulator.wire import Request, Response
 
@@ -39,12 +42,16 @@ def render(call: Call, order: Order) -> dict[str, Any]:
         "tags": order.tags,
         "budgetId": order.budget_id,
         "orderDetails": order.details,
+        **order.more,
     }
     if order.details is None:
         del row["orderDetails"]
     if call.faults.order_assets:
         row["assets"] = [asset.id for asset in call.storage.assets_of_order(order.id)]
-    return {key: value for key, value in row.items() if key not in order.absent}
+    absent = order.absent
+    if is_on(call.faults.bare_orders, order.id):
+        absent |= {"createdAt", "updatedAt", "orderDetails"}
+    return {key: value for key, value in row.items() if key not in absent}
 
 
 def _list(call: Call) -> Response:
@@ -94,6 +101,49 @@ def _get(call: Call) -> Response:
     return json_response(render(call, _order(call)))
 
 
+def _coverage(call: Call) -> Response:
+    """What of a tasking's area was delivered, and what was not (contract §14).
+
+    Half of it while the order is being fulfilled: the western half.
+    """
+    order = _order(call)
+    ring = _ring(order)
+    if order.type != "TASKING" or ring is None or call.faults.coverage_shape == "404":
+        raise ApiError(404, f"Order {order.id} has no coverage.")
+    share = {"FULFILLED": 1.0, "BEING_FULFILLED": 0.5}.get(order.status, 0.0)
+    west, south, east, north = ring
+    middle = west + (east - west) * share
+    sq_km = (east - west) * (north - south) * 111.2**2 * math.cos(math.radians(south))
+    parts = {"covered": (west, middle, share), "remainder": (middle, east, 1 - share)}
+    return json_response(
+        {
+            name: {
+                "sqKmArea": round(sq_km * part, 3),
+                "percentage": 100 * part,
+                "geometry": _area(call, (left, south, right, north) if part else None),
+            }
+            for name, (left, right, part) in parts.items()
+        }
+    )
+
+
+def _ring(order: Order) -> Box | None:
+    geometry = (order.details or {}).get("geometry") or {}
+    if geometry.get("type") != "Polygon":
+        return None
+    longitudes, latitudes = zip(*geometry["coordinates"][0], strict=True)
+    return min(longitudes), min(latitudes), max(longitudes), max(latitudes)
+
+
+def _area(call: Call, box: Box | None) -> dict[str, Any]:
+    """A box, or nothing, as a feature collection or by switch as a geometry."""
+    shapes = [] if box is None else [polygon(box)]
+    if call.faults.coverage_shape == "geometry":
+        return {"type": "MultiPolygon", "coordinates": [shape["coordinates"] for shape in shapes]}
+    features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+    return {"type": "FeatureCollection", "features": features}
+
+
 def _patch(call: Call) -> Response:
     order, body = _order(call), call.json()
     if not isinstance(body, dict):
@@ -117,6 +167,7 @@ def _cancel(call: Call) -> Response:
 ROUTES = (
     Route("GET", "/v2/orders", "orders.list", _list),
     Route("GET", "/v2/orders/{id}", "orders.get", _get),
+    Route("GET", "/v2/coverage/orders/{id}", "orders.coverage", _coverage),
     Route("PATCH", "/v2/orders/{id}", "orders.update", _patch),
     Route("POST", "/v2/orders/{id}/cancellation", "orders.cancel", _cancel),
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 from up42fs.emulator.clock import US, parse_us
 from up42fs.emulator.content import EMPTY_ZIP, BytesContent, Content, FileContent, PatternContent
+from up42fs.emulator.geometry import polygon
 from up42fs.emulator.sample_files import default_sample_dir, ensure_files, zip_of_size
 from up42fs.emulator.storage import (
     Account,
@@ -69,6 +70,7 @@ class _Row:
     source: str | None = "ARCHIVE"
     absent: frozenset[str] = frozenset()
     object_path: str | None = None
+    job: str | None = None
 
 
 _BERLIN, _VEGETATION = "berlin/2024 spring", "vegetation"
@@ -94,17 +96,17 @@ _MAIN = (
          "NOT_PROCESSED", ["harbour"], "Second pass", digits=3, source="TASKING"),
     _Row("pansharpened", "tempelhof_pansharpened_50cm.tif", "pms.tiff",
          "2024-04-19T08:00:00.123456Z", "pneo", "NOT_PROCESSED", [_BERLIN], "Pansharpened",
-         content_type="image/tiff", source="PROCESSING"),
+         content_type="image/tiff", source="PROCESSING", job="pansharpening"),
     _Row("visual", "tempelhof_visual.tif", "visual.tiff", "2024-04-19T08:05:00.123Z", "pneo",
          "NOT_PROCESSED", [_BERLIN], None, digits=3, content_type="image/tiff",
-         source="PROCESSING"),
+         source="PROCESSING", job="pansharpening"),
 )  # fmt: skip
 _WITHOUT_ORDER = (
     _Row("dem", "elevation_berlin.tif", "dem.tiff", "2025-05-20T10:00:00.123456Z",
          status="SUCCESSFUL", tags=[_BERLIN], title="Elevation model",
          content_type="image/tiff", producer=None, collection=None, source="USER"),
     _Row("index", "ndvi_2025.tif", "b08.tiff", "2025-06-21T10:00:00.5Z", digits=3,
-         tags=[_VEGETATION], title=None, content_type="image/tiff", source="PROCESSING",
+         tags=[_VEGETATION], title=None, content_type="image/tiff", source="PROCESSING", job="ndvi",
          absent=frozenset({"producerName", "collectionName", "productId", "orderId"})),
     _Row("job", "DS_SPOT6_202206240959075_FR1_FR1_SV1_SV1_E013N52_01709.tgz", "job.tgz",
          "2023-01-10T08:30:00.042Z", digits=3, content_type="application/gzip", source=None,
@@ -184,13 +186,18 @@ def _order(
     created_us = parse_us(created)
     footprint = {"type": "Point", "coordinates": [13.4, 52.47]}
     details: dict[str, Any] = {"aoi": footprint, "imageId": None}
+    if key == "pneo":
+        area, scene = (13.36, 52.45, 13.44, 52.49), "PNEO3_202404181005124_PMS-FS_ORT"
+        details = {"aoi": polygon(area), "imageId": scene}
     if kind == "TASKING":
         details = {
             "acquisitionStart": created[:10] + "T00:00:00Z",
             "acquisitionEnd": "2026-12-31T23:59:59Z",
-            "geometry": footprint,
+            "geometry": polygon((13.3, 52.4, 13.5, 52.6)),
             "extraDescription": None,
             "subStatus": None if status != "PLACED" else "FEASIBILITY_WAITING_UPLOAD",
+            "acquisitionMode": "mono",
+            "maxCloudCover": 10,
         }
     is_bare = key == "failed"
     return Order(
@@ -212,6 +219,7 @@ def _put_asset(storage: Storage, directory: Path, row: _Row) -> Asset:
         stable_id(f"product {row.order}") if row.order else None,
         stable_id(f"sample order {row.order}") if row.order else None,
         row.source, row.producer, row.collection, row.title, row.tags, row.digits, row.absent,
+        None if row.job is None else stable_id(f"sample job {row.job}"),
     )  # fmt: skip
     content = row.content if row.content is not None else FileContent(directory / str(row.file))
     path = None

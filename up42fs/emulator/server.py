@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from up42fs.emulator import assets, auth, control, objects, orders, stac
+from up42fs.emulator import assets, auth, catalog, control, jobs, objects, orders, stac
 from up42fs.emulator.bloat import bloated
 from up42fs.emulator.external import ExternalStore
 from up42fs.emulator.faults import FaultBox, Faults
@@ -259,7 +259,10 @@ def _encoded(response: Response, encoding: str | None) -> Response:
 
 
 def _planes(service: Service) -> tuple[Plane, Plane, Plane]:
-    api = (*control.ROUTES, *stac.ROUTES, *assets.ROUTES, *orders.ROUTES)
+    api = (
+        *(*control.ROUTES, *stac.ROUTES, *assets.ROUTES),
+        *(*orders.ROUTES, *catalog.ROUTES, *jobs.ROUTES),
+    )
     return (
         Plane("api", service, api),
         Plane("auth", service, auth.ROUTES),

@@ -16,11 +16,10 @@ from up42fs.emulator import assets, cql, stac_json
 from up42fs.emulator.clock import parse_us
 from up42fs.emulator.geometry import boxes_intersect, intersects_box
 from up42fs.emulator.service import ApiError, Call, Route, json_response
-from up42fs.emulator.stac_json import BASE, link
+from up42fs.emulator.stac_json import BASE, DEFAULT_LIMIT, link
 from up42fs.emulator.storage import Collection, Item
 from up42fs.emulator.wire import Request, Response
 
-DEFAULT_LIMIT = 10
 _GEO = "application/geo+json"
 
 Row = TypeVar("Row", Collection, Item)
@@ -159,7 +158,7 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
     question = {key: body[key] for key in body if key not in ("token", "limit")}
 
     def compute() -> list[Item]:
-        _refuse_in(call, body)
+        _refuse_operators(call, body)
         tests = _tests(call, body)
         rows = [item for item in _candidates(call, body) if all(test(item) for test in tests)]
         return _sorted(call, rows, body.get("sortby"))
@@ -228,11 +227,18 @@ def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
     return tests
 
 
-def _refuse_in(call: Call, body: dict[str, Any]) -> None:
-    """Refuse CQL2's `in` by switch: it belongs to a class that not every server implements."""
-    status = call.faults.in_refused
-    if status is not None and cql.uses(cql.unwrap(body.get("filter")), "in"):
-        raise ApiError(status, "filter: the operator 'in' is not supported")
+def _refuse_operators(call: Call, body: dict[str, Any]) -> None:
+    """Refuse operators of CQL2 by switch, of classes that not every server implements."""
+    expression = cql.unwrap(body.get("filter"))
+    faults = call.faults
+    refusals = (
+        (faults.in_refused, {"in"}),
+        (faults.null_refused, {"isnull"}),
+        (faults.advanced_refused, cql.ADVANCED),
+    )
+    for status, operators in refusals:
+        if status is not None and cql.uses(expression, operators):
+            raise ApiError(status, "filter: an operator in it is not supported")
 
 
 def _box(values: Sequence[float]) -> tuple[float, float, float, float]:

@@ -6,25 +6,29 @@ items and `Z` times in extents, no sizes. Knows nothing of requests.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from up42fs.emulator.clock import format_offset, format_z
 from up42fs.emulator.content import BytesContent
 from up42fs.emulator.faults import Faults
+from up42fs.emulator.geometry import polygon
 from up42fs.emulator.storage import Asset, Collection, Item, StacFile, Storage, stable_id
 
 VERSION = "1.0.0"
 BASE = "/v2/assets/stac"
 #: Metadata versions of transformed and of untransformed deliveries in the captures.
 TRANSFORMED, NOT_TRANSFORMED = "0.0.14", "0.0.5"
+#: Rows of a page without `limit`.
+DEFAULT_LIMIT = 10
 #: A PNG of one pixel.
-_PIXEL = bytes.fromhex(
+PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
     "78da63484948f80f0004740224acf1f0140000000049454e44ae426082"
 )
 _GEO = "application/geo+json"
 _JSON = "application/json"
-_CONFORMANCE = (
+CONFORMANCE = (
     *(
         f"https://api.stacspec.org/v1.0.0-rc.1/{name}"
         for name in (
@@ -74,7 +78,7 @@ def landing(api_url: str) -> dict[str, Any]:
     """Return the landing page; `api_url` has no trailing slash."""
     base = api_url + BASE
     return {
-        "conformsTo": list(_CONFORMANCE),
+        "conformsTo": list(CONFORMANCE),
         "links": [
             link("self", f"{base}/"),
             link("root", f"{base}/"),
@@ -123,7 +127,7 @@ def queryable_values(storage: Storage, item: Item, faults: Faults) -> dict[str, 
         "geometry": item.bbox,
         "gsd": item.properties.get("gsd"),
         "id": item.id,
-        "job_id": item.properties.get("up42-system:job_id"),
+        "job_id": item.properties.get("up42-system:job_id") or asset.job_id,
         "order_id": None if is_on(faults.items_without_order, item.id) else asset.order_id,
         "source": asset.source,
         "tags": list(asset.tags or ()),
@@ -174,6 +178,8 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
         **item.properties,
         **_up42_fields(storage, asset, collection, is_item=True),
     }
+    if asset.job_id is not None and faults.result_asset == "none":
+        del properties["up42-system:asset_id"]
     if is_on(faults.items_without_order, item.id):
         properties = {k: v for k, v in properties.items() if not k.startswith("up42-order:")}
     if collection.is_transformed:
@@ -181,7 +187,7 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
             properties.setdefault(moment, format_z(asset.created_us, 3))
         properties["providers"] = _providers(asset)
     return {
-        "assets": {file.key: file_json(file, api_url, faults) for file in item.files},
+        "assets": {file.key: file_json(file, api_url, faults) for file in _files(item, faults)},
         "bbox": list(item.bbox),
         "collection": collection.id,
         "geometry": footprint(item) if item.has_geometry else None,
@@ -197,6 +203,14 @@ def item_json(storage: Storage, item: Item, api_url: str, faults: Faults) -> dic
         "stac_version": VERSION,
         "type": "Feature",
     }
+
+
+def _files(item: Item, faults: Faults) -> tuple[StacFile, ...]:
+    """The files of an item; by switch the first one also under another key."""
+    if not item.files or not is_on(faults.files_twice, item.id):
+        return item.files
+    first = item.files[0]
+    return (*item.files, replace(first, key=f"again-{first.key}"))
 
 
 def file_json(file: StacFile, api_url: str, faults: Faults) -> dict[str, Any]:
@@ -232,7 +246,7 @@ def collection_files(
         ("thumbnail",),
     )
     if thumbnail.id not in storage.objects_by_file:
-        storage.put_stac_file(thumbnail, BytesContent(_PIXEL), collection.created_us)
+        storage.put_stac_file(thumbnail, BytesContent(PIXEL), collection.created_us)
     return (original, thumbnail, *collection.files)
 
 
@@ -243,9 +257,7 @@ def is_on(switch: str, row_id: str) -> bool:
 
 def footprint(item: Item) -> dict[str, Any]:
     """Return the item's rectangle as a GeoJSON polygon."""
-    west, south, east, north = item.bbox
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}
+    return polygon(item.bbox)
 
 
 def _up42_fields(
@@ -263,6 +275,7 @@ def _up42_fields(
     }
     optional = {
         "up42-system:source": asset.source,
+        "up42-system:job_id": asset.job_id if is_item else None,
         "up42-product:collection_name": asset.collection,
         "up42-product:product_id": asset.product_id,
         "up42-user:title": asset.title,

@@ -57,6 +57,8 @@ class Order:
     budget_id: str | None = None
     details: dict[str, Any] | None = None
     absent: frozenset[str] = frozenset()
+    #: Further fields of its JSON.
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -81,6 +83,8 @@ class Asset:
     tags: list[str] | None = None
     fraction_digits: int = 6
     absent: frozenset[str] = frozenset()
+    #: The processing job whose result this is.
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
