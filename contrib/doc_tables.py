@@ -82,8 +82,18 @@ itself (at most three quarters of the setting); the rest holds data read and rea
 leaves the last tenth to them. Past the budget, bytes that are not cached fail with `Disk quota
 exceeded`, and `up42fs status` says until when.
 
-**Crowds.** By default: {crowd}. These may look at attributes, and read the first 1 MiB and the last
-128 KiB of a file; what lies between is refused to them with `Permission denied`, and counted.
+**A warning about traffic.** `warn_egress` refuses nothing. Once all mounts of the account on this
+machine fetched that much in its span of time, the log, `up42fs status` and a notification of the
+desktop say so, and name the program that read most. A budget of `max_egress` is told of the same
+way when four fifths of it are spent, and at its end.
+
+**Crowds** are programs that open every file they find. They may look at attributes, and read a
+file's head and at most the last 128 KiB; what lies between is refused to them with `Permission
+denied`, and counted. The head is 1 MiB, or what `NAME=SIZE` says; `=0` means no byte at all. By
+default: {crowd}.
+To let one of them read, give the list without it: `-o crowd=` lets all read, and
+`-o crowd=tracker-extract-3:grep=64M` knows two. [What to exclude in which
+program](recipes.md#programs-that-read-everything).
 
 **Addresses** must be `https`, loopback excepted.
 
@@ -101,7 +111,7 @@ _DEFAULTS = {
     "umask": "022",
     "cache_size": "10G",
     "sidecars_size": "10G",
-    "crowd": "indexers and thumbnailers of desktops",
+    "crowd": "indexers, thumbnailers, antivirus and backup programs",
 }
 
 

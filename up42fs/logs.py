@@ -43,6 +43,8 @@ _USER = re.compile(r"(://[^/\s:@]*:)[^@]+")
 SYSTEM_LOGS = ("/dev/log", "/run/systemd/journal/dev-log")
 #: Bytes of one datagram that every syslogd accepts.
 _MOST_LINE = 8192
+#: `extra` of records that a person at the desktop should see as a notification.
+FOR_DESKTOP = {"is_for_desktop": True}
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

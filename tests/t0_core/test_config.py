@@ -64,6 +64,12 @@ VALUES: dict[str, list[tuple[str, object]]] = {
         ("0", None),
         ("7M", MostEgress(7 << 20, 86400.0)),
     ],
+    "warn_egress": [
+        ("1G/day", MostEgress(1 << 30, 86400.0)),
+        ("2M/week", MostEgress(2 << 20, 7 * 86400.0)),
+        ("0", None),
+        ("3M", MostEgress(3 << 20, 86400.0)),
+    ],
     "on_term": [(how, how) for how in ("leave", "unmount", "leave", "unmount")],
     "crowd": [("", ""), ("a:b", "a:b"), ("c", "c"), ("a", "a")],
     "log_format": [(form, form) for form in ("json", "text", "json", "text")],

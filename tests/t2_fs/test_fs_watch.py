@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from up42fs.cli.explain import MAP_CELLS, file_map, lines
 from up42fs.cli.status_view import rows
-from up42fs.config.options import CROWD
+from up42fs.config.options import CROWD, CROWD_BYTES, crowd_limits
 from up42fs.errors import CrowdRefused, Unavailable
 from up42fs.fs.files import ledger as ledger_module
-from up42fs.fs.files.ledger import HEAD_BYTES, TAIL_BYTES, Ledger, Watch
+from up42fs.fs.files.ledger import TAIL_BYTES, Ledger, Watch
 from up42fs.fs.files.open_files import StoredFile
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.metrics import Metrics
@@ -52,7 +52,10 @@ class File:
 
 def watched(file: File, program: str, metrics: Metrics | None = None, ledger: Ledger | None = None):
     watch = Watch(
-        ledger or Ledger(), metrics or Metrics(), frozenset(CROWD), clock=lambda: file.now_s
+        ledger or Ledger(),
+        metrics or Metrics(),
+        crowd_limits(":".join(CROWD)),
+        clock=lambda: file.now_s,
     )
     seen = watch.open("id", name="a.tif", size=file.size, program=program)
     return watch, StoredFile(cast(OpenFile, file), Node(Kind.ASSET, "id"), file.size, watched=seen)
@@ -153,10 +156,10 @@ def test_what_is_told_fits_into_an_attribute() -> None:
 @pytest.mark.claim("S227")
 async def test_a_packed_member_has_no_tail_for_a_crowd() -> None:
     file = File()
-    watch = Watch(Ledger(), Metrics(), frozenset(CROWD), clock=lambda: file.now_s)
+    watch = Watch(Ledger(), Metrics(), crowd_limits(":".join(CROWD)), clock=lambda: file.now_s)
     seen = watch.open("id", name="a.tif", size=SIZE, program="baloo_file", has_tail=False)
     opened = StoredFile(cast(OpenFile, file), Node(Kind.ASSET, "id"), SIZE, watched=seen)
-    await opened.read(0, HEAD_BYTES)
+    await opened.read(0, CROWD_BYTES)
     for offset in (SIZE - TAIL_BYTES, SIZE - 1):
         with pytest.raises(CrowdRefused):
             await opened.read(offset, 1)
@@ -167,10 +170,10 @@ async def test_a_crowd_reads_heads_and_tails_only() -> None:
     metrics = Metrics()
     watch, opened = watched(file, "tracker-extract"[:15], metrics)
     await opened.read(0, 4096)
-    await opened.read(HEAD_BYTES - 4096, 4096)
+    await opened.read(CROWD_BYTES - 4096, 4096)
     await opened.read(SIZE - TAIL_BYTES, TAIL_BYTES)
     assert len(file.reads) == 3
-    for offset, size in ((HEAD_BYTES - 1, 2), (SIZE // 2, 1), (0, SIZE)):
+    for offset, size in ((CROWD_BYTES - 1, 2), (SIZE // 2, 1), (0, SIZE)):
         with pytest.raises(CrowdRefused, match=r"a\.tif.*crowd"):
             await opened.read(offset, size)
     assert len(file.reads) == 3
@@ -180,7 +183,7 @@ async def test_a_crowd_reads_heads_and_tails_only() -> None:
     assert told["refused"] == 3
 
 
-@pytest.mark.parametrize("size", [0, 1, HEAD_BYTES])
+@pytest.mark.parametrize("size", [0, 1, CROWD_BYTES])
 async def test_a_small_file_is_all_head(size: int) -> None:
     _, opened = watched(File(size), "tumblerd")
     assert len(await opened.read(0, 2 * MIB)) == size
@@ -192,8 +195,56 @@ async def test_others_read_all(program: str) -> None:
     assert len(await opened.read(0, SIZE)) == SIZE
 
 
+@pytest.mark.parametrize("program", ["restic", "borg", "clamscan", "clamd"])
+async def test_backups_and_antivirus_programs_read_nothing(program: str) -> None:
+    _, opened = watched(file := File(), program)
+    for offset in (0, SIZE // 2, SIZE - 1):
+        with pytest.raises(CrowdRefused, match=f"{program} may read no file"):
+            await opened.read(offset, 1)
+    assert not file.reads
+
+
+@pytest.mark.parametrize("program", ["grep", "rg"])
+async def test_a_search_for_text_reads_whole_documents_and_heads_of_images(program: str) -> None:
+    _, opened = watched(File(4 * MIB), program)
+    assert len(await opened.read(0, 4 * MIB)) == 4 * MIB
+    _, opened = watched(File(), program)
+    with pytest.raises(CrowdRefused, match="first 4,194,304 bytes"):
+        await opened.read(4 * MIB, 1)
+
+
+def test_limits_of_crowds_are_read_by_name() -> None:
+    assert crowd_limits("a:b=0:c=2M::") == {"a": CROWD_BYTES, "b": 0, "c": 2 * MIB}
+    for wrong in ("=1M", "a=", "a=x", "a=-1"):
+        with pytest.raises(ValueError, match="like"):
+            crowd_limits(wrong)
+
+
+@given(
+    size=st.integers(0, 1 << 40),
+    head=st.integers(0, 1 << 24),
+    reads=st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(1, 1 << 20)), max_size=8),
+)
+def test_a_crowd_never_reads_between_head_and_tail(
+    size: int, head: int, reads: list[tuple[int, int]]
+) -> None:
+    watch = Watch(Ledger(), Metrics(), {"p": head}, clock=lambda: 0.0)
+    seen = watch.open("id", name="a.tif", size=size, program="p")
+    for offset, count in reads:
+        touched = range(min(offset, size), min(offset + count, size))
+        allowed = (
+            not touched or touched.stop <= head or touched.start >= size - min(head, TAIL_BYTES)
+        )
+        try:
+            seen.check(offset, count)
+            assert allowed
+        except CrowdRefused:
+            assert not (touched and touched.stop <= head)
+            assert not allowed
+
+
 def test_names_are_compared_as_the_kernel_keeps_them() -> None:
-    for name in CROWD:
+    for name in crowd_limits(":".join(CROWD)):
         metrics = Metrics()
         watched(File(), name.encode()[:15].decode(), metrics)
         assert metrics["fs.crowd_opens"] == 1, name

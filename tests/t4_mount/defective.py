@@ -31,7 +31,7 @@ from up42fs.mount import ending
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cached_files import CacheRoom
 from up42fs.store.disk.files import CellFiles
-from up42fs.store.egress.egress import Book
+from up42fs.store.egress.spending import Book
 from up42fs.store.http.answer import Delivery
 from up42fs.store.http.transport import CurlTransport
 

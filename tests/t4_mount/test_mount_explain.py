@@ -88,10 +88,24 @@ def test_a_crowd_pulls_no_file(big: Emulator, mount, indexer: Path) -> None:
     assert counters["fs.crowd_refused"] >= 1
     assert counters["store.bytes_fetched"] < 3 << 20
     assert counters["fuse.errors_EACCES"] >= 1
-    assert there.log.read_text().count("may read heads of files only") == 1
+    assert there.log.read_text().count("may read only the first 1,048,576 bytes of a file") == 1
     said = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
-    assert "1 opens by indexers and thumbnailers" in said
+    assert "1 opens by indexers, backup programs and the like" in said
     check("cmp", path, path)  # everybody else reads on, also what was refused just now
+
+
+@pytest.mark.claim("S343")
+def test_a_backup_of_the_mount_fetches_nothing(big: Emulator, mount, tmp_path: Path) -> None:
+    there: Mount = mount(big)
+    backup = tmp_path / "restic"
+    shutil.copy(shutil.which("cat") or "/bin/cat", backup)
+    done = run(backup, *sorted((there.path / "assets").iterdir()))
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+    counters = there.counters()
+    assert counters.get("store.bytes_fetched", 0) == 0
+    assert counters.get("store.signs", 0) == 0
+    assert "restic may read no file" in there.log.read_text()
 
 
 def test_crowds_can_be_let_in(big: Emulator, mount, indexer: Path) -> None:

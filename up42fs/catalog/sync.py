@@ -47,6 +47,7 @@ from up42fs.catalog.snapshot.tables import UNCOUNTED
 from up42fs.catalog.totals import Totals
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError, copied
+from up42fs.logs import FOR_DESKTOP
 from up42fs.types import Asset, CnamStatus, Order
 
 ASSETS, ORDERS = ListingKind.ASSETS, ListingKind.ORDERS
@@ -289,7 +290,8 @@ class Sync:
             return False
         else:
             if state.error is not None and state.synced:
-                log.info("refreshing the %s works again", kind.value)
+                extra = FOR_DESKTOP if kind is ListingKind.ASSETS else None
+                log.info("refreshing the %s works again", kind.value, extra=extra)
             state.error = None
             state.synced_at_s = trio.current_time()
             return True
@@ -419,4 +421,7 @@ def _same(known: Asset | Order | None, row: Asset | Order) -> bool:
 
 def _report(kind: ListingKind, state: _State, error: Up42fsError) -> None:
     if state.error is None or str(state.error) != str(error):
-        log.warning("refreshing the %s failed, the last known state stays: %s", kind.value, error)
+        is_news = kind is ListingKind.ASSETS and state.error is None
+        extra = FOR_DESKTOP if is_news else None
+        said = "refreshing the %s failed, the last known state stays: %s"
+        log.warning(said, kind.value, error, extra=extra)

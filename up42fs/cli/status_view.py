@@ -14,6 +14,7 @@ from up42fs.visible import visible
 
 Document = Mapping[str, Any]
 _ERRORS = "fuse.errors_"
+_Rows = tuple[tuple[str, str, Callable[[Document], str]], ...]
 
 
 def escape(text: str) -> str:
@@ -50,14 +51,10 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "reads", _reads(counters)
     yield "memory", _memory(status.get("store") or {})
     yield "disk cache", _disk(status.get("disk_cache"), counters)
-    if status.get("egress"):
-        yield "budget", _budget(status["egress"])
+    yield from _present(status, _LIMITS)
     yield "links", _links(counters, status.get("store") or {})
     yield "errors", _errors(counters)
-    if status.get("edits") is not None:
-        yield "edits", _edits(status["edits"])
-    if status.get("sidecars") is not None:
-        yield "sidecars", _sidecars(status["sidecars"])
+    yield from _present(status, _STORES)
     if counters.get("fs.crowd_opens"):
         yield "crowds", _crowds(counters)
     for title, name, most, shown in _LISTS:
@@ -65,6 +62,12 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
             yield "" if number else title, shown(entry)
     for entry in (status.get("recent_errors") or [])[-3:]:
         yield "", f"[dim]{escape(entry['time'])}[/] {escape(entry['message'])}"
+
+
+def _present(status: Document, rows: _Rows) -> Iterator[tuple[str, str]]:
+    for title, name, shown in rows:
+        if status.get(name) is not None:
+            yield title, shown(status[name])
 
 
 def _account(status: Document) -> str:
@@ -176,6 +179,15 @@ def _budget(egress: Document) -> str:
     return text
 
 
+def _fetched_lately(traffic: Document) -> str:
+    reader = f", mostly read by {traffic['mostly_by']}" if traffic.get("mostly_by") else ""
+    span = duration(traffic["period_seconds"])
+    text = escape(f"{_bytes(traffic['bytes'])} fetched in {span} by all mounts{reader}")
+    if traffic["bytes"] < traffic["warn_bytes"]:
+        return text
+    return f"[yellow]{text}, more than {_bytes(traffic['warn_bytes'])} (warn_egress)[/]"
+
+
 def _links(counters: Document, store: Document) -> str:
     return (
         f"{store.get('leases', 0)} held, {counters.get('store.signs', 0)} signed, "
@@ -198,8 +210,8 @@ def _archive(progress: Document) -> str:
 
 def _crowds(counters: Document) -> str:
     return (
-        f"{counters['fs.crowd_opens']} opens by indexers and thumbnailers, "
-        f"{counters.get('fs.crowd_refused', 0)} reads beyond heads refused"
+        f"{counters['fs.crowd_opens']} opens by indexers, backup programs and the like, "
+        f"{counters.get('fs.crowd_refused', 0)} reads refused"
     )
 
 
@@ -221,6 +233,15 @@ def _fetched(file: Document) -> str:
     return escape(f"{text}{for_nothing}: {name.partition(' (asset ')[0]}")
 
 
+#: Rows of what a mount may lack: title, member of the status, and how.
+_LIMITS: _Rows = (
+    ("budget", "egress", _budget),
+    ("traffic", "traffic", _fetched_lately),
+)
+_STORES: _Rows = (
+    ("edits", "edits", _edits),
+    ("sidecars", "sidecars", _sidecars),
+)
 #: Rows of several lines: title, member of the status, the most entries shown, and how.
 _LISTS: tuple[tuple[str, str, int, Callable[[Document], str]], ...] = (
     ("archives", "archives", 5, _archive),

@@ -25,13 +25,22 @@ REGIONS: dict[str, tuple[str, str]] = {
     "eu": ("https://api.up42.com", "https://auth.up42.com"),
     "sa": ("https://api.sa.up42.com", "https://auth.sa.up42.com"),
 }
-#: Programs that open every file they find: indexers of GNOME, KDE and others, and thumbnailers.
+#: Programs that open every file they find, and how much of a file's ends each may read.
 CROWD = (
+    # Indexers of GNOME, KDE and others, and thumbnailers: the head, which shows the type.
     *("tracker-miner-fs-3", "tracker-extract-3", "localsearch-3", "localsearch-extractor-3"),
     *("baloo_file", "baloo_file_extractor", "updatedb", "updatedb.plocate", "updatedb.mlocate"),
     *("recollindex", "tumblerd", "gdk-pixbuf-thumbnailer", "gnome-thumbnail-font"),
     *("totem-video-thumbnailer", "evince-thumbnailer", "ffmpegthumbnailer"),
+    # Searches through text: whole files of metadata, the head of an image.
+    *("grep=4M", "rg=4M", "ugrep=4M", "ag=4M"),
+    # Antivirus and backup programs: nothing. A part of a file is of no use to them.
+    *("clamscan=0", "clamd=0", "clamonacc=0", "savscan=0", "maldet=0"),
+    *("restic=0", "borg=0", "borgfs=0", "duplicity=0", "duplicacy=0", "kopia=0", "tarsnap=0"),
+    *("rdiff-backup=0", "bacula-fd=0", "bareos-fd=0", "urbackupclientb=0", "dsmc=0"),
 )
+#: Bytes of a file's head that a program of the crowd may read where nothing else is said.
+CROWD_BYTES = MIB
 #: Standard mount options that mount(8) and /etc/fstab pass along and that have no effect here.
 IGNORED_MOUNT_OPTIONS = frozenset(
     {
@@ -69,7 +78,11 @@ class MostEgress(NamedTuple):
 
     def __str__(self) -> str:
         period = next(name for name, seconds in _PERIODS_S.items() if seconds == self.period_s)
-        return f"{self.bytes}/{period}"
+        return f"{show_size(self.bytes)}/{period}"
+
+
+#: What a day's work seldom takes, and a backup of everything soon does.
+WARN_EGRESS = MostEgress(50 << 30, DAY_S)
 
 
 def _boolean(text: str) -> bool:
@@ -145,6 +158,22 @@ def _egress(text: str) -> MostEgress | None:
         lambda text: parse_span_s(text, DAY_S), expected, lambda s: s in _PERIODS_S.values()
     )
     return MostEgress(size, parse(period))
+
+
+def _crowd(text: str) -> str:
+    crowd_limits(text)
+    return text
+
+
+def crowd_limits(text: str) -> dict[str, int]:
+    """Parse `NAME:NAME=SIZE` into bytes of a file's head by program. Raises ValueError."""
+    limits = {}
+    for entry in filter(None, text.split(":")):
+        name, equals, size = entry.partition("=")
+        if not name:
+            raise ValueError("names of programs, like tracker-extract-3:grep=4M:restic=0")
+        limits[name] = _size(size) if equals else CROWD_BYTES
+    return limits
 
 
 def _path(text: str) -> Path:
@@ -235,7 +264,15 @@ OPTIONS: tuple[Option, ...] = (
         "bytes that may be fetched from storage, as in 5G/day (hour, week, month); 0: any number",
     ),
     Option(
-        "crowd", str, "programs that may read heads of files only, with ':' between; empty for none"
+        "warn_egress",
+        _egress,
+        "warn once this much was fetched from storage; refuses nothing; 0: never",
+    ),
+    Option(
+        "crowd",
+        _crowd,
+        "programs that may read only the ends of files, with ':' between; =SIZE says how much, "
+        "1M where it does not; empty for none",
     ),
     Option(
         "log_level", _choice("debug", "info", "warning", "error"), "debug, info, warning or error"

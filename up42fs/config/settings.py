@@ -17,7 +17,16 @@ from shlex import quote
 from typing import Any
 
 from up42fs.config import homes
-from up42fs.config.options import BY_NAME, CROWD, OPTIONS, REGIONS, MostEgress, Option, suggestion
+from up42fs.config.options import (
+    BY_NAME,
+    CROWD,
+    OPTIONS,
+    REGIONS,
+    WARN_EGRESS,
+    MostEgress,
+    Option,
+    suggestion,
+)
 from up42fs.errors import ConfigurationError, UsageError
 
 #: Settings that select the UP42 servers; if one is given, all of the login's are ignored.
@@ -55,6 +64,7 @@ class Settings:
     cache_dir: Path | None = None
     cache_size: int = 10 << 30
     max_egress: MostEgress | None = None
+    warn_egress: MostEgress | None = WARN_EGRESS
     crowd: str = ":".join(CROWD)
     log_level: str = "info"
     log_file: Path | None = None

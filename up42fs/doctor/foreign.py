@@ -52,6 +52,7 @@ _SHAPE: dict[Any, Any] = {
     "open": _NUMBERS,
     "counters": _NUMBERS,
     "egress": {"left_bytes": 0, "limit_bytes": 0, "period_seconds": 0, "free_again_at": ""},
+    "traffic": {"bytes": 0, "warn_bytes": 0, "period_seconds": 0, "mostly_by": ""},
     "disk_cache": {
         **dict.fromkeys(("directory", "files", "off_because"), ""),
         **dict.fromkeys(("limit_bytes", "used_bytes", "queued_bytes"), 0),
@@ -67,6 +68,7 @@ _SHAPE: dict[Any, Any] = {
 _OPTIONAL = frozenset(
     {
         *("rows_so_far", "seconds_since_refresh", "error", "off_because", "free_again_at"),
+        "mostly_by",
         *_SHAPE["kernel"],
         *_SHAPE.keys(),
     }

@@ -40,11 +40,19 @@ from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.stored_members import TableShelf
 from up42fs.catalog.sync import Sync
 from up42fs.catalog.transformations import Transformations
+from up42fs.config.options import crowd_limits
 from up42fs.config.settings import Settings
 from up42fs.engine import prometheus
 from up42fs.engine.account import Connection, connect, load_and_sign_in, nothing_found
 from up42fs.engine.paths import Paths
-from up42fs.engine.places import account_key, egress_of, journal_path, overlay_of, snapshot_of
+from up42fs.engine.places import (
+    account_key,
+    egress_of,
+    journal_path,
+    overlay_of,
+    snapshot_of,
+    threshold_of,
+)
 from up42fs.fs.branches.archive_tables import ArchiveTables
 from up42fs.fs.branches.archives import Archives, Keep
 from up42fs.fs.branches.branches import Branches
@@ -138,7 +146,8 @@ class Engine(Paths):
         self._crawl: ItemCrawl | None = None
         self._tables: ArchiveTables | None = None
         self._egress = egress_of(settings, metrics)
-        self.watch = Watch(Ledger(), metrics, frozenset(filter(None, settings.crowd.split(":"))))
+        self.watch = Watch(Ledger(), metrics, crowd_limits(settings.crowd))
+        self._threshold = threshold_of(settings, metrics, self.watch.ledger.top_program)
         self.overlay = overlay_of(settings)
         self.edits = self._make_edits(place) if settings.rw else None
         tag_directories = TagDirectories() if self.edits else None
@@ -256,6 +265,8 @@ class Engine(Paths):
             go_on(self._recorder.run)
         if self._egress is not None:
             go_on(self._egress.run)
+        if self._threshold is not None:
+            go_on(self._threshold.run)
         if not self._on_demand:
             go_on(self.sync.run)
             go_on(self._crawl_items)
@@ -297,6 +308,7 @@ class Engine(Paths):
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self.store.gauges(),
             "egress": self._egress.status() if self._egress else None,
+            "traffic": self._threshold.status() if self._threshold else None,
             "disk_cache": self.store.disk_status(),
             "sidecars": self.overlay.status() if self.overlay else None,
             "archives": self._tables.status() if self._tables else None,

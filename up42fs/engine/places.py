@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from up42fs.catalog.snapshot.snapshot import Snapshot, snapshot_path
 from up42fs.config import homes
 from up42fs.config import settings as config
+from up42fs.config.options import MostEgress
 from up42fs.config.settings import Settings
 from up42fs.fs.sidecars.disk import OverlayDirectory
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.metrics import Metrics
 from up42fs.store.egress.budget import EgressLimit
-from up42fs.store.egress.egress import Book, Egress
+from up42fs.store.egress.egress import Egress
+from up42fs.store.egress.spending import Book, Spending
+from up42fs.store.egress.threshold import Threshold
 
 
 def snapshot_of(settings: Settings) -> Snapshot | None:
@@ -53,10 +57,23 @@ def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:
     """The account's download budget; None if it is unlimited."""
     if settings.max_egress is None:
         return None
-    limit = EgressLimit(*settings.max_egress)
-    # Budgets with different periods (days, hours) each have their own book.
-    name = f"{account_key(settings)}-{limit.period_s:.0f}.json"
-    return Egress(limit, Book(config.state_dir(os.environ) / "egress" / name), metrics)
+    return Egress(_spending(settings, settings.max_egress), metrics)
+
+
+def threshold_of(
+    settings: Settings, metrics: Metrics, name_reader: Callable[[], str | None]
+) -> Threshold | None:
+    """Count what the account fetches, to warn; None if nobody wants to be warned."""
+    if settings.warn_egress is None:
+        return None
+    return Threshold(_spending(settings, settings.warn_egress, "-all"), metrics, name_reader)
+
+
+def _spending(settings: Settings, most: MostEgress, of: str = "") -> Spending:
+    limit = EgressLimit(*most)
+    # Each period (days, hours) has its own book, and what is paid for another than what is fetched.
+    name = f"{account_key(settings)}-{limit.period_s:.0f}{of}.json"
+    return Spending(limit, Book(config.state_dir(os.environ) / "egress" / name))
 
 
 def account_key(settings: Settings) -> str:

@@ -7,7 +7,8 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from up42fs.fuse.mount_table import Mount
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
+from up42fs.mount.desktop import Desktop
 from up42fs.mount.ending import Ending
 from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
 
@@ -81,6 +83,7 @@ class _Mount:
 
     async def run(self, on_ready: Callable[[], None], notes: list[str]) -> None:
         async with (
+            _told_at_the_desktop(self._mountpoint),
             Engine.open(
                 self._settings, place=self._mountpoint, about=self._about, starts=False
             ) as engine,
@@ -216,6 +219,24 @@ class _Mount:
             self._vary_read_ahead(mount)
             if now_kib == wanted_kib:
                 log.info("kernel read-ahead is %d KiB now", wanted_kib)
+
+
+@asynccontextmanager
+async def _told_at_the_desktop(mountpoint: Path) -> AsyncIterator[None]:
+    """Show what `logs.FOR_DESKTOP` marks to the person at the desktop, where there is one."""
+    desktop = Desktop.of_session(f"UP42 at {mountpoint}", os.environ)
+    if desktop is None:
+        yield
+        return
+    logger = logging.getLogger("up42fs")
+    async with trio.open_nursery() as nursery:
+        supervise.start_for_good(nursery, desktop.run)
+        logger.addHandler(desktop)
+        try:
+            yield
+        finally:
+            logger.removeHandler(desktop)
+            nursery.cancel_scope.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> Up42fsError | None:

@@ -1,9 +1,10 @@
 """Accounts for the reads of open files, for `status` and `explain`, and limits crowds.
 
-A crowd is a program that opens every file it finds, unasked: an indexer, a thumbnailer. It may read
-attributes and the head of a file, which shows its type and often its contents, and its tail; a read
-between them is refused, since it would download the file. The end of a packed member is no tail:
-all before it would be inflated.
+A crowd is a program that opens every file it finds, unasked: an indexer, a thumbnailer, a backup.
+It may read attributes and the head of a file, which shows its type and often its contents, and its
+tail; a read between them is refused, since it would download the file. How long the head may be is
+set for each program: nothing at all for those that have no use for a part. The end of a packed
+member is no tail: all before it would be inflated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -28,8 +30,7 @@ log = logging.getLogger(__name__)
 MOST_FILES = 1024
 #: Ranges kept of a file; more are merged across ever larger gaps.
 MOST_SPANS = 1024
-#: Bytes that a crowd may read from either end of a file.
-HEAD_BYTES = 1 << 20
+#: Bytes of a file's end that a crowd may read, if its head may be as long.
 TAIL_BYTES = 128 << 10
 #: Bytes of a program's name that the kernel stores.
 _NAME_BYTES = 15
@@ -114,6 +115,15 @@ class Ledger:
             return None
         return account.describe() | {"ranges": [[span.start, span.stop] for span in account.spans]}
 
+    def top_program(self) -> str | None:
+        """The program that opened the files of which most was read; None if nothing was."""
+        read: Counter[str] = Counter()
+        for account in self._accounts.values():
+            for program, opens in account.opens.items():
+                read[program] += account.bytes_read * opens // account.opens.total()
+        found = read.most_common(1)
+        return found[0][0] if found and found[0][1] else None
+
     def top(self, most: int = 10) -> list[Mapping[str, Any]]:
         """The files with the most bytes read."""
         read = [account for account in self._accounts.values() if account.reads]
@@ -122,18 +132,18 @@ class Ledger:
 
 
 class Watch:
-    """Accounts for opened files. `crowd` holds names of programs."""
+    """Accounts for opened files. `crowd`: bytes of a file's head that each program may read."""
 
     def __init__(
         self,
         ledger: Ledger,
         metrics: Metrics,
-        crowd: frozenset[str] = frozenset(),
+        crowd: Mapping[str, int] = MappingProxyType({}),
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.ledger = ledger
         self._metrics = metrics
-        self._crowd = {_shortened(name) for name in crowd}
+        self._crowd = {_shortened(name): head_bytes for name, head_bytes in crowd.items()}
         self._clock = clock
         self._told: set[str] = set()
 
@@ -148,15 +158,21 @@ class Watch:
         if not self.is_crowd(program):
             return Watched(account, self._clock)
         self._metrics.count("fs.crowd_opens")
-        tail_bytes = TAIL_BYTES if has_tail else 0
+        head_bytes = self._crowd[program]
         return Watched(
-            account, self._clock, lambda: self._refuse(account, program), tail_bytes=tail_bytes
+            account,
+            self._clock,
+            lambda: self._refuse(account, program),
+            head_bytes=head_bytes,
+            tail_bytes=min(TAIL_BYTES, head_bytes) if has_tail else 0,
         )
 
     def _refuse(self, account: Account, program: str) -> CrowdRefused:
         self._metrics.count("fs.crowd_refused")
         account.refused += 1
-        what = f"{account.name}: {program} may read heads of files only; see the option crowd"
+        head_bytes = self._crowd[program]
+        allowed = f"only the first {head_bytes:,} bytes of a file" if head_bytes else "no file"
+        what = f"{account.name}: {program} may read {allowed}; see the option crowd"
         if program not in self._told:
             self._told.add(program)
             log.info("%s (said once)", what)
@@ -170,12 +186,13 @@ class Watched:
     account: Account
     clock: Callable[[], float]
     refuse: Callable[[], CrowdRefused] | None = None
-    tail_bytes: int = TAIL_BYTES
+    head_bytes: int = 0
+    tail_bytes: int = 0
 
     def check(self, offset: int, size: int) -> None:
         """Raise CrowdRefused if a crowd reads between head and tail."""
         stop = min(offset + size, self.account.size)
-        if self.refuse and stop > HEAD_BYTES and offset < self.account.size - self.tail_bytes:
+        if self.refuse and stop > self.head_bytes and offset < self.account.size - self.tail_bytes:
             raise self.refuse()
 
 
