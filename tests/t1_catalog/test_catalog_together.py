@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from catalog_support import Stac, asset_id, done, make_item
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,10 +32,13 @@ class Picky(Stac):
     blind_to: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
     forms: Counter[str] = field(default_factory=Counter)
+    pause: bool = False
 
     async def search(self, body: Mapping[str, Any]) -> AsyncGenerator[StacItem, None]:
         form = body["filter"]["op"]
         self.forms[form] += 1
+        if self.pause:
+            await trio.testing.wait_all_tasks_blocked()
         if form in self.refuses:
             raise InvalidArgument(f"unknown operator {form}")
         async for item in super().search(body):
@@ -68,6 +73,28 @@ async def test_the_form_that_works_is_found_and_kept(
             asset_id(n): [f"item-{n}"] for n in range(5)
         }
     assert source.forms == forms
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [{"refuses": {"in"}}, {"blind_to": {"in"}}, {"refuses": {"or"}}, {"refuses": {"in", "or"}}],
+)
+async def test_searches_side_by_side_drop_only_their_own_form(habits: dict[str, set[str]]) -> None:
+    source = source_of(9, **habits)
+    source.pause = True
+    together = Together(source, Metrics())
+    found: list[dict[str, list[StacItem]]] = []
+
+    async def search(ids: list[str]) -> None:
+        with suppress(InvalidArgument):
+            found.append(await together.search(ids))
+
+    async with trio.open_nursery() as nursery:
+        for first in range(0, 9, 3):
+            nursery.start_soon(search, [asset_id(n) for n in range(first, first + 3)])
+    is_possible = habits != {"refuses": {"in", "or"}}
+    assert together.is_possible == is_possible
+    assert [len(each) for each in found] == ([3, 3, 3] if is_possible else [])
 
 
 async def test_without_any_form_nothing_is_asked_any_more() -> None:

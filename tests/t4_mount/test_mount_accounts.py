@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, run
+from harness import UP42FS, Emulator, run, wait_until
+from stranger import stranger
 
 pytestmark = pytest.mark.mount
 
@@ -34,7 +35,7 @@ def test_an_empty_account_is_said(start, tmp_path: Path, workspace: str | None) 
         assert words in done.stderr
         assert os.listdir(there / "assets") == []
         status = json.loads((there / ".up42fs/status.json").read_text())
-        assert words in status["notes"][0]
+        assert [words in note for note in status["notes"]] == [True], "it is said once"
         shown = run(*UP42FS, "status", "--once", there, env=env).stdout
         assert words in " ".join(shown.split())  # it is wrapped
         found = json.loads(run(*UP42FS, "doctor", "--json", there, env=env).stdout)
@@ -42,8 +43,33 @@ def test_an_empty_account_is_said(start, tmp_path: Path, workspace: str | None) 
         assert words in bad[0]["words"]
         assert bad[0]["cure"]
         assert not workspace or "all workspaces together have" in bad[0]["words"]
+        if not workspace:
+            emulator.remote.storage("add_asset", name="late.zip", size=10)
+            (there / ".up42fs/refresh").touch()
+            wait_until(lambda: os.listdir(there / "assets"), 10, "the delivery shows")
+            assert json.loads((there / ".up42fs/status.json").read_text())["notes"] == []
     finally:
         run(*UP42FS, "unmount", there, env=env)
+
+
+@pytest.mark.claim("S145")
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_workspace_that_is_refused_is_named(tmp_path: Path, status: int) -> None:
+    """A 404 must not be read as a listing that is gone: STAC would show other workspaces."""
+    with stranger() as service:
+        no = (status, {"content-type": "text/plain"}, b"no such workspace")
+        service.hooks[r"/v2/(assets|orders)\?.*workspaceId="] = lambda _: no
+        env = service.env | {"UP42_WORKSPACE": NO_WORKSPACE}
+        for words in ("mount", str(place(tmp_path))), ("serve",):
+            said = refused(tmp_path, env, *words)
+            assert f"this account has no workspace {NO_WORKSPACE} at {service.url}" in said
+            assert "correct the option workspace (UP42_WORKSPACE)" in said
+        done = run(*UP42FS, "doctor", "--json", env=env | {"HOME": str(tmp_path)})
+        (bad,) = (f for f in json.loads(done.stdout) if f["check"] == "account")
+        assert (bad["level"], "UP42_WORKSPACE" in bad["cure"]) == ("fail", True)
+        done = run(*UP42FS, "ls", "assets", env=env | {"HOME": str(tmp_path)})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert NO_WORKSPACE in done.stderr
 
 
 def test_an_account_with_assets_is_mounted_without_a_word(sample: Emulator, tmp_path: Path) -> None:

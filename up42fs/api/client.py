@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,7 +22,14 @@ from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Memo, Page, StacPage
 from up42fs.api.transport import ApiTransport, Call, Limits
 from up42fs.config.quantities import show_count
-from up42fs.errors import InvalidAnswer
+from up42fs.errors import (
+    AccessDenied,
+    ConfigurationError,
+    InvalidAnswer,
+    InvalidArgument,
+    NotFound,
+    Up42fsError,
+)
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.net import expiry
@@ -60,6 +68,7 @@ class Client:
         self._tokens = tokens
         self._metrics = metrics
         self._workspace = workspace
+        self._lists_workspace = False
         self._transport = ApiTransport(
             http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
         )
@@ -87,7 +96,7 @@ class Client:
             params["status"] = list(status)
         if display_name is not None:
             params["displayName"] = display_name
-        document = await self._get("listing orders", "/v2/orders", params)
+        document = await self._list("listing orders", "/v2/orders", params)
         return self._page(document, self._oddities.parse_order, page, size, "listing orders")
 
     async def assets_page(
@@ -109,7 +118,7 @@ class Client:
             params["createdBefore"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         if cnam_status is not None:
             params["geospatialMetadataExtractionStatus"] = cnam_status.value
-        document = await self._get("listing assets", "/v2/assets", params)
+        document = await self._list("listing assets", "/v2/assets", params)
         return self._page(document, self._oddities.parse_asset, page, size, "listing assets")
 
     def all_orders(self, *, memo: Memo | None = None) -> AsyncGenerator[Order, None]:
@@ -288,6 +297,36 @@ class Client:
         if self._workspace:
             params["workspaceId"] = self._workspace
         return params
+
+    async def _list(self, operation: str, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            document = await self._get(operation, path, params)
+        except (NotFound, InvalidArgument, AccessDenied) as error:
+            if self._workspace and not self._lists_workspace:
+                await self._check_workspace(path, error)
+            raise
+        self._lists_workspace = True
+        return document
+
+    async def _check_workspace(self, path: str, refusal: Up42fsError) -> None:
+        """Raise ConfigurationError if `path` is listed for all workspaces, and not for this one.
+
+        A workspace that does not exist may be answered with 404, as a listing that is gone; STAC,
+        which is read then, would show other workspaces.
+        """
+        one = {"page": 0, "size": 1}
+        with suppress(NotFound, InvalidArgument, AccessDenied):
+            await self._get("listing a workspace", path, one | {"workspaceId": self._workspace})
+            return
+        try:
+            await self._get("listing all workspaces", path, one)
+        except Up42fsError:
+            return
+        raise ConfigurationError(
+            f"this account has no workspace {self._workspace} at {self._api_url}, although its "
+            "storage is listed; correct the option workspace (UP42_WORKSPACE), or leave it out to "
+            "see all workspaces"
+        ) from refusal
 
     async def _get(
         self, operation: str, path: str, params: Mapping[str, Any] | None = None

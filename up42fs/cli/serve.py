@@ -163,8 +163,8 @@ async def _serve(
         return {"recent_errors": recent.latest()}
 
     async with Engine.open(settings, about=about) as engine, trio.open_nursery() as nursery:
-        engine.notes[:] = notes + engine.notes
-        for note in engine.notes:
+        engine.notes += notes
+        for note in engine.current_notes():
             log.warning("%s", note)
         # Loaded objects stay: collections that examine them repeatedly would stall clients.
         gc.freeze()

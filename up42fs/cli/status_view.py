@@ -60,8 +60,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     for title, name, most, shown in _LISTS:
         for number, entry in enumerate((status.get(name) or [])[:most]):
             yield "" if number else title, shown(entry)
-    for entry in (status.get("recent_errors") or [])[-3:]:
-        yield "", f"[dim]{escape(entry['time'])}[/] {escape(entry['message'])}"
+    for number, entry in enumerate((status.get("recent_errors") or [])[-3:]):
+        yield "" if number else "log", f"[dim]{escape(entry['time'])}[/] {escape(entry['message'])}"
 
 
 def _present(status: Document, rows: _Rows) -> Iterator[tuple[str, str]]:

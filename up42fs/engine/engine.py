@@ -109,8 +109,10 @@ class Engine(Paths):
         self._about = about
         self._started_s = time.time()
         self._is_started = self._is_closed = False
-        #: What the user should know, for the status; more comes from the listings.
+        #: What the user should know, for the status; `current_notes` adds more from the listings.
         self.notes: list[str] = []
+        #: Whether UP42 listed no asset at sign-in; the first listing takes over from it.
+        self._found_nothing = False
         #: Called with the entries that a kernel showing this tree must invalidate; must not block.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Awaited by edits: returns when the kernel has invalidated the entries, or after some
@@ -240,7 +242,7 @@ class Engine(Paths):
                         )
                     try:
                         if is_empty:
-                            engine.notes.append(nothing_found(settings))
+                            engine._found_nothing = True
                         if engine.edits is not None:
                             await trio.to_thread.run_sync(engine.edits.journal.load)
                         if starts:
@@ -316,7 +318,7 @@ class Engine(Paths):
             "open": self.filesystem.gauges(),
             "top_files": self.watch.ledger.top(),
             "fetched_files": self.store.tallies(),
-            "notes": [*self.notes, *self._notes()],
+            "notes": self.current_notes(),
             "counters": self.metrics.snapshot(),
         } | dict(self._about())
 
@@ -431,12 +433,17 @@ class Engine(Paths):
         self.tell_kernel(self.filesystem.learn_size(object_id, size))
         self.sync.refresh_now()
 
-    def _notes(self) -> Iterator[str]:
-        if not self.index.assets and self.sync.is_synced(ListingKind.ASSETS):
-            yield nothing_found(self.settings)
+    def current_notes(self) -> list[str]:
+        """Return what the user should know of this engine now."""
+        notes = [*self.notes]
+        is_synced = self.sync.is_synced(ListingKind.ASSETS)
+        if not self.index.assets if is_synced else self._found_nothing:
+            notes.append(nothing_found(self.settings))
         for listing in (self._assets, self._orders):
             if listing.missing:
-                yield f"UP42's STAC catalogue alone lists the storage; missing: {listing.missing}"
+                lacking = f"missing: {listing.missing}"
+                notes.append(f"UP42's STAC catalogue alone lists the storage; {lacking}")
+        return notes
 
 
 async def _load(snapshot: Snapshot | None) -> Stored:

@@ -90,8 +90,8 @@ class _Mount:
             trio.open_nursery() as nursery,
         ):
             self._engine = engine
-            notes += engine.notes
-            engine.notes[:] = notes
+            engine.notes += notes
+            notes[:] = engine.current_notes()
             for note in notes:
                 log.warning("%s", note)
             # Loaded objects stay: collections that examine them repeatedly would stall the mount.
