@@ -44,7 +44,7 @@ A setting has one name everywhere. The first source that has it wins:
 2. a mount option: `-o refresh=30,uid=1000`, also from `/etc/fstab`
 3. the environment variable of the table
 4. the file `~/.config/up42fs/config.toml` (below `$XDG_CONFIG_HOME` where set; another one by
-   `--config FILE`): `refresh = 30`
+   `--config FILE`, in `-o` by `config=FILE`): `refresh = 30`
 5. for the account alone: what `up42fs login` kept
 6. the default
 

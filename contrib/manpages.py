@@ -100,6 +100,7 @@ def _mount() -> Iterator[str]:
         "up42fs(1)."
     )
     yield ".SH OPTIONS"
+    yield _item("config=...", "settings file instead of the default")
     defaults = describe()
     for option in config.OPTIONS:
         if option.secret:

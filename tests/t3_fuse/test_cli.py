@@ -509,6 +509,45 @@ def test_what_the_source_means() -> None:
     assert settings("--rw", "--region", "eu") == ("eu", True)
 
 
+@pytest.mark.claim("S146")
+def test_a_file_of_settings_is_a_mount_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mount(8) and /etc/fstab pass options of `-o` alone."""
+    import argparse
+
+    from up42fs.cli import mount
+    from up42fs.errors import ConfigurationError
+
+    parser = argparse.ArgumentParser()
+    mount.add_parser(parser.add_subparsers())
+    file = tmp_path / "of comma, and space.toml"
+    file.write_text('region = "sa"\nrefresh = "5m"\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    escaped = str(file).replace(",", "\\,")
+
+    def settings(*arguments: str) -> tuple[str, float]:
+        options = parser.parse_args(["mount", *arguments, "/mnt"])
+        found = mount.settings_of(options, {"XDG_CONFIG_HOME": "/none"})
+        return found.region, found.refresh
+
+    assert settings("--from-mount", "none", "-o", f"ro,config={escaped},dev") == ("sa", 300)
+    assert settings("--from-mount", "eu", "-o", f"config={escaped},refresh=9") == ("eu", 9)
+    assert settings("-s", "--from-mount", "none", "-o", f"config={escaped},odd=1") == ("sa", 300)
+    assert settings("-o", f"config=~/{escaped.rpartition('/')[2]}") == ("sa", 300)
+    other = tmp_path / "other.toml"
+    other.write_text('region = "eu"\n')
+    assert settings("--config", str(other), "-o", f"config={escaped}")[0] == "eu"
+    for wrong, words in (
+        ("config=/no/such.toml", "/no/such.toml does not exist"),
+        ("config=", "mount option config needs a value: config=FILE"),
+        ("confg=/x", "did you mean config?"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            settings("-o", wrong)
+        assert words in str(caught.value)
+
+
 # unmount and demo -------------------------------------------------------------------------------
 
 

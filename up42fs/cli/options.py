@@ -12,7 +12,7 @@ from up42fs.cli.terminal import say
 from up42fs.config import homes
 from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
-from up42fs.config.options import OPTIONS, Option, secret_refusal
+from up42fs.config.options import OPTIONS, Option, expand_home, secret_refusal
 
 #: The settings that identify the account.
 ACCOUNT = frozenset(
@@ -102,17 +102,20 @@ def settings_of(
     """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
     chosen = vars(options)
     arguments = {o.name: chosen[o.name] for o in OPTIONS if chosen.get(o.name) is not None}
-    path = Path(options.config) if options.config else config.default_file(environ)
-    if not options.config and homes.is_beyond(path):
+    mount_options = dict(mount_options or {})
+    given = options.config or mount_options.pop("config", None)
+    mount_options.pop("config", None)
+    path = expand_home(given) if given else config.default_file(environ)
+    if not given and homes.is_beyond(path):
         say(
             f"up42fs: {path.parent} is another user's and is left out; set HOME to your own",
             to_error=True,
         )
-    file = config.load_file(path, must_exist=options.config is not None)
+    file = config.load_file(path, must_exist=given is not None)
     logins = Logins(default_path(environ))
     settings = config.resolve(
         arguments=arguments,
-        mount_options=mount_options or {},
+        mount_options=mount_options,
         environ=environ,
         file=file,
         login=logins.place(),

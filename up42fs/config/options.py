@@ -286,7 +286,8 @@ BY_NAME = {option.name: option for option in OPTIONS}
 def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]:
     """Split `opt,opt=value,…`; a backslash protects a comma. Raises ConfigurationError.
 
-    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored.
+    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored. The value
+    of `config` is a file of settings, and no setting itself.
     """
     values: dict[str, str] = {}
     for part in text.replace("\\,", "\0").split(","):
@@ -295,12 +296,17 @@ def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]
         if not name or name in IGNORED_MOUNT_OPTIONS or name.lower().startswith("x_"):
             continue
         option = BY_NAME.get(name)
+        if name == "config":
+            if not value:
+                raise UsageError("mount option config needs a value: config=FILE")
+            values[name] = value
+            continue
         if option is None and is_sloppy:
             continue
         if option is None:
             if name == "remount":
                 raise UsageError("a mount's options cannot be changed: unmount, then mount again")
-            hint = suggestion(name, BY_NAME)
+            hint = suggestion(name, [*BY_NAME, "config"])
             raise UsageError(f"unknown mount option {name!r}{hint}; see: up42fs mount --help")
         if option.secret:
             raise ConfigurationError(secret_refusal(f"-o {name}=", option))
