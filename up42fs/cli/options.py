@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from up42fs.cli.terminal import say

@@ -286,8 +286,8 @@ BY_NAME = {option.name: option for option in OPTIONS}
 def parse_mount_options(text: str, *, is_sloppy: bool = False) -> dict[str, str]:
     """Split `opt,opt=value,…`; a backslash protects a comma. Raises ConfigurationError.
 
-    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored. The value
-    of `config` is a file of settings, and no setting itself.
+    If the caller is sloppy (`mount -s`, as automounters pass), unknown options are ignored.
+    The value of `config` is a file of settings, and no setting itself.
     """
     values: dict[str, str] = {}
     for part in text.replace("\\,", "\0").split(","):
