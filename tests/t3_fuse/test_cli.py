@@ -541,7 +541,7 @@ def test_a_file_of_settings_is_a_mount_option(
     for wrong, words in (
         ("config=/no/such.toml", "/no/such.toml does not exist"),
         ("config=", "mount option config needs a value: config=FILE"),
-        ("confg=/x", "did you mean config?"),
+        ("conf=/x", "did you mean config?"),
     ):
         with pytest.raises(ConfigurationError) as caught:
             settings("-o", wrong)
