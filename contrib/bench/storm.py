@@ -8,6 +8,8 @@ storm in turn: `find` in a loop over a large tree, or (`--storm names`) a progra
 name after another that is not there. Then `df` and `ls` are timed beside the readers. The exit
 status is 1 where a median rate beside the storm is below `--least` of the one without, or a call
 took longer than `--most` seconds. `--python` is that of another version of up42fs, to compare.
+`--options` are the mount's: `find` walks over names, and does not look into every archive. A
+version before archives were directories gets `--options refresh=3600`.
 """
 
 from __future__ import annotations
@@ -147,6 +149,7 @@ def main() -> int:
     parser.add_argument("--least", type=float, default=0.9)
     parser.add_argument("--most", type=float, default=0.1)
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--options", default="refresh=3600,archives=off")
     options = parser.parse_args()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="storm-")))
@@ -154,7 +157,7 @@ def main() -> int:
         mountpoint.mkdir()
         Remote(ready["control_url"]).storage("add_asset", name="read.bin", size=FILE_BYTES, seed=1)
         mounts.UP42FS = (options.python, "-P", "-m", "up42fs")
-        pid = stack.enter_context(mounted(ready["env"], mountpoint, home))
+        pid = stack.enter_context(mounted(ready["env"], mountpoint, home, options.options))
         troubles = run(options, mountpoint, pid)
     print("\n".join(troubles) or "all as it should be")
     return int(bool(troubles))

@@ -84,14 +84,20 @@ def test_colliding_keys_get_different_numbers() -> None:
 @given(st.lists(st.integers(), max_size=20), st.data())
 @pytest.mark.claim("S3")
 def test_a_walk_in_pieces_sees_every_entry_once(entries: list[int], data) -> None:
-    snapshot = FrozenListing(entries)
-    seen, offset = [], 0
+    given = {f"{place} {entry}": entry for place, entry in enumerate(entries)}
+    snapshot = FrozenListing(given)
+    if given:
+        given.popitem()
+    given["new"] = 0
+    seen: list[int] = []
+    offset = 0
     while True:
         page = data.draw(st.integers(1, 5))
         taken = 0
-        for entry, after in snapshot.walk(offset):
+        for name, entry, after in snapshot.walk(offset):
             if taken == page:
                 break
+            assert name == f"{len(seen)} {entry}"
             seen.append(entry)
             offset, taken = after, taken + 1
         if not taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import stat
@@ -678,3 +679,23 @@ def test_a_ready_catalogue_answers_without_waiting() -> None:
     assert isinstance(world.catalogue, Catalogue)
     assert at_once(world.walk("orders/Munich/scene.zip"))
     assert at_once(world.list("assets")) == ["scene.zip"]
+
+
+@pytest.mark.claim("S118")
+async def test_opening_a_large_directory_makes_no_object_for_each_entry() -> None:
+    """Millions of objects take time when they are made, and when they are freed."""
+    world = World(*(make_asset(number, name=f"{number}.bin") for number in range(3000)))
+    assets = await world.walk("assets")
+    world.fs.releasedir(await world.fs.opendir(assets))  # builds the directory itself
+    gc.collect()
+    before = len(gc.get_objects())
+    handle = await world.fs.opendir(assets)
+    assert len(gc.get_objects()) - before < 300
+    names: set[str] = set()
+
+    def take(name: str, *_: int) -> bool:
+        names.add(name)
+        return True
+
+    world.fs.list_names(handle, 0, take)
+    assert names == {f"{number}.bin" for number in range(3000)}

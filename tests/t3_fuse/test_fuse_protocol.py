@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -233,6 +236,23 @@ def test_a_listing_of_names(entries: list[tuple[bytes, Attributes]], room: int) 
         taken.append((b"", found.inode, after, found.mode >> 12, name))
     assert len(names.reply()) <= room
     assert records(names.reply(), 0) == taken
+
+
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 2))
+def test_a_listing_ends_with_its_time_but_is_never_empty(
+    entries: int, ticks: int, kind: int
+) -> None:
+    """Each entry takes one tick of the clock."""
+    names, plus = Names(1 << 20, ticks), NamesPlus(1 << 20, 10, 20, ticks)
+    found = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
+    offered: list[Callable[[int], bool]] = [
+        lambda after: names.add("name", 7, 1, after),
+        lambda after: plus.add_name("name", 7, 1, after),
+        lambda after: plus.add("name", found, after),
+    ]
+    with mock.patch.object(protocol, "perf_counter", itertools.count().__next__):
+        taken = len(list(itertools.takewhile(offered[kind], range(1, entries + 1))))
+    assert taken == min(entries, max(1, ticks + 1))
 
 
 def test_heads_and_refusals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import struct
@@ -22,7 +23,7 @@ from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
-from up42fs.fuse.server import Server
+from up42fs.fuse.server import BUSY_LISTING_S, LISTING_S, Server
 from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -412,6 +413,43 @@ async def test_a_storm_pauses_while_others_are_answered(
         handlers.gates[7].set()
         assert (await kernel.receive())[:2] == (storm[2], 0)
         assert kernel.server._others._taken == 0
+
+
+@pytest.mark.claim("S118")
+@pytest.mark.parametrize("opcode", [Opcode.READDIR, Opcode.READDIRPLUS])
+async def test_a_read_is_answered_between_the_pieces_of_a_long_listing(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch, opcode: Opcode
+) -> None:
+    """Each look at the clock takes 10 µs, and there is one for each name."""
+    names = [f"name-{number}" for number in range(700)]
+
+    async def list_names(handle: int, offset: int, take: Any, take_file: Any = None) -> None:
+        handlers.calls.append(("listing", offset))
+        for after in range(offset + 1, len(names) + 1):
+            if not (take_file or take)(names[after - 1], 7, 1 << 15, after):
+                return
+
+    monkeypatch.setattr(handlers, "list_names", list_names)
+    monkeypatch.setattr(handlers, "list_entries", list_names)
+    ticks = itertools.count()
+    for module in (protocol, server_module):
+        monkeypatch.setattr(module, "perf_counter", lambda: 1e-5 * next(ticks))
+    monkeypatch.setattr(load.Shares, "pause_s", lambda *_: 0.0)
+    read = struct.pack("=QQIIQII", 42, 2, 3, 0, 0, 0, 0)
+    async with served(handlers) as kernel:
+        monkeypatch.setattr(kernel.server._shares, "_judge", lambda _: None)
+        for is_busy in (False, True):
+            kernel.server._shares.are_reads_busy = is_busy
+            pieces: list[int] = []
+            while not pieces or pieces[-1]:
+                at = struct.pack("=QQIIQII", 41, sum(pieces), 1 << 20, 0, 0, 0, 0)
+                sent = [await kernel.send(opcode, at), await kernel.send(Opcode.READ, read)]
+                listing, data = await kernel.receive(), await kernel.receive()
+                assert [listing[0], data[0]] == sent
+                pieces.append(listing[2].count(b"name-"))
+            assert sum(pieces) == len(names)
+            longest = (BUSY_LISTING_S if is_busy else LISTING_S) / 1e-5
+            assert 0.9 * min(longest, len(names)) <= max(pieces) <= longest
 
 
 async def test_many_that_wait_and_many_that_do_not(handlers: Handlers) -> None:

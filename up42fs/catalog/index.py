@@ -103,8 +103,9 @@ class Index:
 
     def count_transformed(self, asset_ids: Iterable[str]) -> int:
         """How many of these assets are there and have transformed files."""
-        status, successful = self.assets.status, CnamStatus.SUCCESSFUL
-        return sum(status(asset_id) is successful for asset_id in asset_ids)
+        # A tag may have a million: each costs some 40 ns this way.
+        successful = self._groups.by_status.get(CnamStatus.SUCCESSFUL, {})
+        return sum(map(successful.__contains__, asset_ids))
 
     def order_ids(self) -> Iterable[str]:
         """Orders that have assets, or may have some; `/v2/orders` may not list all of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from up42fs.fs.branches import footprints
@@ -29,7 +29,7 @@ class _Open(NamedTuple):
     """
 
     directory: Node
-    entries: FrozenListing[tuple[str, Node]]
+    entries: FrozenListing[Node]
     changes: int
     keeps: object = None
 
@@ -45,18 +45,21 @@ class OpenDirectories:
 
     def open(self, directory: Node) -> int:
         listed = self._layout.children(directory)
-        entries = list(listed.items())
         if self._tree.index.unsized:
-            self._tree.sizes.listed(node for _, node in entries)
+            self._tree.sizes.listed(listed.values())
         if directory.kind in VIEW_DIRS:
-            self._expect_a_walk(directory, entries)
+            self._expect_a_walk(directory, listed)
+        more: dict[str, Node] = {}
         if self._sidecars is not None:
-            entries.extend(self._sidecars.beside(directory, listed).items())
+            more |= self._sidecars.beside(directory, listed)
         if self._tree.branches.lists_footprints and directory.kind in footprints.KINDS:
-            entries.append((footprints.NAME, footprints.document_of(directory)))
+            more[footprints.NAME] = footprints.document_of(directory)
+        if more:  # a listed name takes precedence, as in a lookup
+            listed = {**listed, **{name: it for name, it in more.items() if name not in listed}}
+        entries = FrozenListing(listed)
         archives = self._tree.branches.archives
         keeps = archives.keeps(directory) if archives is not None else None
-        return self._open.add(_Open(directory, FrozenListing(entries), self._layout.changes, keeps))
+        return self._open.add(_Open(directory, entries, self._layout.changes, keeps))
 
     def read(self, handle: int, offset: int, take: Take, take_file: TakeName | None = None) -> None:
         """Pass the entries from `offset` on to `take` until it refuses one.
@@ -71,7 +74,7 @@ class OpenDirectories:
         figures_of, ttl_s = self._tree.index.assets.figures, self._stats.ttl_s(directory)
         stats, remember = self._stats, self._tree.inodes.remember
         directories = {Kind.FILES: stats.of_files, Kind.MEMBERS: stats.of_archive}
-        for (name, node), after in entries.walk(offset):
+        for name, node, after in entries.walk(offset):
             if take_file is not None and node.kind in FILE_KINDS:
                 if not is_same and not self._is_there(node):
                     continue
@@ -98,7 +101,7 @@ class OpenDirectories:
         """Pass the entries from `offset` on to `take` until it refuses one; takes no references."""
         opened = self._open[handle]
         is_same = self._is_same(opened)
-        for (name, node), after in opened.entries.walk(offset):
+        for name, node, after in opened.entries.walk(offset):
             if not is_same and not self._is_there(node):
                 continue
             if not take(name, *self._stats.bare(node), after):
@@ -119,12 +122,14 @@ class OpenDirectories:
             return self._sidecars is not None and self._sidecars.holds(node)
         return self._layout.exists(node)
 
-    def _expect_a_walk(self, directory: Node, entries: list[tuple[str, Node]]) -> None:
+    def _expect_a_walk(self, directory: Node, listed: Mapping[str, Node]) -> None:
         transformed = self._tree.branches.transformed
-        below = [node for _, node in entries if node.kind is Kind.FILES]
-        if transformed is None or len(below) < 2:
+        if transformed is None:
             return
-        is_large = len(entries) > SORTED_WALK_ENTRIES
+        below = [node for node in listed.values() if node.kind is Kind.FILES]
+        if len(below) < 2:
+            return
+        is_large = len(listed) > SORTED_WALK_ENTRIES
 
         def orders() -> Iterator[list[str]]:
             yield [node.id for node in below]

@@ -101,7 +101,8 @@ class Shares:
     def __init__(self) -> None:
         self._began_s = 0.0
         self._reads_s = 0.0
-        self._are_reads_busy = False
+        #: Whether reads take a considerable share of the time.
+        self.are_reads_busy = False
         self._used_s: dict[int, float] = {}
         self._left_s = QUANTUM_S
         self._refilled_s = 0.0
@@ -119,7 +120,7 @@ class Shares:
 
     def pause_s(self, client: int, now_s: float) -> float:
         """How long the next request of `client` is to wait; 0 for most."""
-        if not self._are_reads_busy or self._used_s.get(client, 0.0) <= BURST_S:
+        if not self.are_reads_busy or self._used_s.get(client, 0.0) <= BURST_S:
             return 0.0
         gained_s = max(0.0, now_s - self._refilled_s) * STORMS_SHARE
         self._left_s = min(QUANTUM_S, self._left_s + gained_s)
@@ -129,7 +130,7 @@ class Shares:
         return min((QUANTUM_S - self._left_s) / STORMS_SHARE, MOST_PAUSE_S)
 
     def _judge(self, now_s: float) -> None:
-        self._are_reads_busy = self._reads_s >= _LEAST_READS_SHARE * (now_s - self._began_s)
+        self.are_reads_busy = self._reads_s >= _LEAST_READS_SHARE * (now_s - self._began_s)
         self._began_s, self._reads_s = now_s, 0.0
         halves = ((client, used_s / 2) for client, used_s in self._used_s.items())
         self._used_s = {client: half_s for client, half_s in halves if half_s > _FORGOTTEN_S}

@@ -1,16 +1,18 @@
 """FUSE's messages as bytes: the requests that are answered without libfuse, and their replies.
 
-Pure. The layouts are those of include/uapi/linux/fuse.h, version 7, minor 31 and later, which only
-change by appended fields. Numbers are in the machine's own byte order; names are bytes that end in
-NUL.
+Pure, except that a listing ends by the clock. The layouts are those of include/uapi/linux/fuse.h,
+version 7, minor 31 and later, which only change by appended fields. Numbers are in the machine's
+own byte order; names are bytes that end in NUL.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from time import perf_counter
 from typing import NamedTuple
 
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
@@ -276,10 +278,15 @@ def _seconds(ttl_s: float, attr_ttl_s: float | None) -> tuple[int, int, int, int
 
 
 class _Records:
-    """One reply of at most `room` bytes, built entry by entry; names are padded to eight bytes."""
+    """One reply of at most `room` bytes, built entry by entry; names are padded to eight bytes.
 
-    def __init__(self, room: int) -> None:
+    After `until_s` (of `perf_counter`) it takes no more, but has one entry at least: an empty reply
+    means the end of the directory.
+    """
+
+    def __init__(self, room: int, until_s: float = math.inf) -> None:
         self._left = room
+        self._until_s = until_s
         self._pieces: list[bytes] = []
 
     def reply(self) -> bytes:
@@ -291,11 +298,11 @@ class Names(_Records):
     """The reply to READDIR."""
 
     def add(self, entry: str, inode: int, mode: int, after: int) -> bool:
-        """Add an entry by name and type; `after` is the next one's offset. False without room."""
+        """Add an entry by name and type; `after` is the next one's offset. False if it is full."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENT.size + length + -length % 8
-        if self._left < 0:
+        if self._left < 0 or (perf_counter() > self._until_s and self._pieces):
             return False
         self._pieces += (_DIRENT.pack(inode, after, length, mode >> 12), text, _PADS[length % 8])
         return True
@@ -304,19 +311,19 @@ class Names(_Records):
 class NamesPlus(_Records):
     """The reply to READDIRPLUS."""
 
-    def __init__(self, room: int, uid: int, gid: int) -> None:
-        super().__init__(room)
+    def __init__(self, room: int, uid: int, gid: int, until_s: float = math.inf) -> None:
+        super().__init__(room, until_s)
         self._uid = uid
         self._gid = gid
         #: Whether all entries were added with attributes.
         self.is_full = True
 
     def add(self, entry: str, found: Attributes, after: int) -> bool:
-        """Add an entry with its attributes, which takes a reference; False if there is no room."""
+        """Add an entry with its attributes, which takes a reference; False if it is full."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENTPLUS.size + length + -length % 8
-        if self._left < 0:
+        if self._left < 0 or (perf_counter() > self._until_s and self._pieces):
             return False
         # Inlined for speed: listings of 100 000 entries are built here.
         (
@@ -338,11 +345,11 @@ class NamesPlus(_Records):
         return True
 
     def add_name(self, entry: str, inode: int, mode: int, after: int) -> bool:
-        """Add an entry by name and type, without a reference; False if there is no room."""
+        """Add an entry by name and type, without a reference; False if it is full."""
         text = entry.encode("utf-8", "surrogateescape")
         length = len(text)
         self._left -= _DIRENTPLUS.size + length + -length % 8
-        if self._left < 0:
+        if self._left < 0 or (perf_counter() > self._until_s and self._pieces):
             return False
         self.is_full = False
         record = _DIRENT.pack(inode, after, length, mode >> 12)

@@ -66,6 +66,11 @@ log = logging.getLogger(__name__)
 #: request waits, and while some do.
 LEAD_S = 0.002
 BUSY_LEAD_S = 0.000_3
+#: How long the leader may build one answer of a listing, seconds: if readers need the thread, and
+#: otherwise. The kernel asks for the rest again. It has room for some thousands of names, which
+#: would keep readers waiting for 12 ms, and each directory may have to be counted first.
+BUSY_LISTING_S = 0.001
+LISTING_S = 0.02
 #: Interval between checks for requests whose deadline passed without a place, seconds.
 _LATE_S = 0.25
 #: How long the leader waits for the next request of the same client, seconds.
@@ -489,19 +494,22 @@ class Server:
 
     async def _readdir(self, request: RequestHead) -> None:
         handle, offset, room = protocol.read_in(self._view)
-        names = Names(room)
+        names = Names(room, self._listing_until_s())
         await self._handlers.list_names(handle, offset, names.add)
         self._reply(request, names.reply())
 
     async def _readdirplus(self, request: RequestHead) -> None:
         handle, offset, room = protocol.read_in(self._view)
-        listing = NamesPlus(room, *self._owner)
+        listing = NamesPlus(room, *self._owner, self._listing_until_s())
         bare = None if self._onlookers.wants_files(request.pid) else listing.add_name
         await self._handlers.list_entries(handle, offset, listing.add, bare)
         if not listing.is_full:
             self._onlookers.listed_names(request.pid, request.node)
         if not self._reply(request, listing.reply()):
             self._handlers.drop((inode, 1) for inode in listing.inodes())
+
+    def _listing_until_s(self) -> float:
+        return perf_counter() + (BUSY_LISTING_S if self._shares.are_reads_busy else LISTING_S)
 
     async def _releasedir(self, request: RequestHead) -> None:
         await self._handlers.releasedir(protocol.handle(self._view))

