@@ -78,6 +78,9 @@ def test_what_is_long_and_aligned_goes_straight(descriptor: int, moved: list[int
     assert moved == [LONG_BYTES, LONG_BYTES]
     bulk_io.write(descriptor, data[:1000], 0)
     assert len(moved) == 2
+    # A server's readers have no page cache but this one.
+    assert bulk_io.read(descriptor, data, ALIGN_BYTES, is_straight=False) == len(data)
+    assert len(moved) == 2
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])

@@ -90,6 +90,9 @@ async def test_random_reads_of_many_handles_are_the_members_bytes(
             assert bytes(await file.read(at, count)) == content[at : at + count]
             again = file.read_again(at, count)
             assert again is None or again == content[at : at + count]
+            more = bytes(file.ahead(at, count))
+            assert more == content[at : at + len(more)]
+            assert len(more) <= count
         file.close()
 
     async with trio.open_nursery() as readers:

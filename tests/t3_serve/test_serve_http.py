@@ -19,6 +19,8 @@ from up42fs.emulator.content import pattern_bytes
 SIZE, SEED = 5_000_000, 7
 DATA = pattern_bytes(SEED, 0, SIZE)
 BIG = "/assets/big.bin"
+#: A run as long as this was dropped from memory behind its reader.
+LONG = 40_000_000
 LONG_S = 20
 
 
@@ -27,6 +29,7 @@ def store() -> Iterator[Emulator]:
     with emulator() as running:
         running.remote.storage("add_asset", name="big.bin", size=SIZE, seed=SEED, tags=["köln 1"])
         running.remote.storage("add_asset", name="page.html", size=40_000, seed=2)
+        running.remote.storage("add_asset", name="long.bin", size=LONG, seed=SEED)
         yield running
 
 
@@ -122,6 +125,22 @@ def test_bytes_come_through_the_cache(store: Emulator, server: Served) -> None:
     assert head.headers["content-length"] == str(SIZE)
     # All of it was in memory or on disk.
     assert since(store) == before
+
+
+@pytest.mark.claim("S290")
+def test_what_was_read_whole_is_in_memory_for_the_next(store: Emulator, server: Served) -> None:
+    def loaded() -> int:
+        return int(get(server, "/status.json").json()["counters"].get("store.disk_hits_bytes", 0))
+
+    def read_whole() -> None:
+        data = get(server, "/assets/long.bin", "?proxy").content
+        assert data == pattern_bytes(SEED, 0, LONG)
+
+    read_whole()
+    before, asked = loaded(), since(store)
+    read_whole()
+    assert loaded() == before
+    assert not [each for each in store.remote.log(asked) if each["route"].startswith("store.")]
 
 
 @pytest.mark.claim("S283")

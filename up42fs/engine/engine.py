@@ -100,6 +100,7 @@ class Engine(Paths):
         about: About,
         *,
         on_demand: bool = False,
+        is_below_kernel: bool = False,
     ) -> None:
         """Build the engine; call `open` instead. For sidecars it blocks or raises an error."""
         settings = self.settings = connection.settings
@@ -159,6 +160,7 @@ class Engine(Paths):
             cache_dir=settings.storage_dir,
             cache_bytes=settings.cache_size,
             cache_key=account_key(settings),
+            is_below_kernel=is_below_kernel,
         )
         self.store = FileStore(
             nursery,
@@ -215,12 +217,14 @@ class Engine(Paths):
         about: About = dict,
         starts: bool = True,
         on_demand: bool = False,
+        is_below_kernel: bool = False,
     ) -> AsyncIterator[Engine]:
         """Sign in, build the engine and run its background work until exit.
 
         With `rw`, `place` (a mount point) says whose journal takes the edits; without one they can
         be undone until exit. `about` adds to `status`. Without `starts` the background work waits
-        for `start`. Raises an `Up42fsError` if UP42 does not answer and nothing is stored.
+        for `start`. `is_below_kernel`: a kernel shows this tree, and keeps what was read. Raises an
+        `Up42fsError` if UP42 does not answer and nothing is stored.
 
         With `on_demand` nothing is asked of UP42 here, nor in the background: each call asks for
         what it needs, as narrowly as it can (`catalog.on_demand`). Commands and libraries open it
@@ -238,7 +242,14 @@ class Engine(Paths):
                             else await load_and_sign_in(connection, snapshot)
                         )
                         engine = cls(
-                            nursery, connection, snapshot, stored, place, about, on_demand=on_demand
+                            nursery,
+                            connection,
+                            snapshot,
+                            stored,
+                            place,
+                            about,
+                            on_demand=on_demand,
+                            is_below_kernel=is_below_kernel,
                         )
                     try:
                         if is_empty:

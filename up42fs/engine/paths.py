@@ -69,6 +69,13 @@ class OpenedFile:
         """What the object store calls this version; None before the first read, or if nothing."""
         return self._filesystem.open_files.version(self._opened.handle)
 
+    def ahead(self, offset: int, most: int) -> Bytes:
+        """Return the bytes from `offset` on that one piece of memory holds, perhaps none.
+
+        It does not count as a read: a caller that keeps them must `read` them later.
+        """
+        return self._filesystem.open_files.ahead(self._opened.handle, offset, most)
+
     async def read(self, offset: int, size: int) -> Bytes:
         """Return the bytes [offset, offset + size), fewer only at the end of the file.
 

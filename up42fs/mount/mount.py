@@ -85,7 +85,11 @@ class _Mount:
         async with (
             _told_at_the_desktop(self._mountpoint),
             Engine.open(
-                self._settings, place=self._mountpoint, about=self._about, starts=False
+                self._settings,
+                place=self._mountpoint,
+                about=self._about,
+                starts=False,
+                is_below_kernel=True,
             ) as engine,
             trio.open_nursery() as nursery,
         ):

@@ -25,6 +25,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import h11
@@ -58,17 +59,28 @@ HANDSHAKE_S = patient_s(10.0)
 LINGER_S = 1.0
 #: Bytes that are given to the socket at once.
 PIECE_BYTES = 64 << 10
+#: What the kernel may queue for each of the first `MOST_QUEUES` clients: it wakes us when a third
+#: is free, and a wake-up costs more than copying 100 KiB.
+QUEUE_BYTES, MOST_QUEUES = 2 << 20, 16
 #: The most connections, if the process may open as many files.
 MOST_CONNECTIONS = 1000
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _FULL_PAUSE_S = 0.1
+_MOST_QUEUED = Path("/proc/sys/net/core/wmem_max")
 
 
 def most_connections() -> int:
     """The number of connections that leaves descriptors for everything else."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(8, min(MOST_CONNECTIONS, limit // 2))
+
+
+def widen(plain: trio.SocketStream) -> None:
+    """Let the kernel queue `QUEUE_BYTES`, if it allows so much: else its own choice is larger."""
+    with suppress(OSError, ValueError):
+        if int(_MOST_QUEUED.read_text()) >= QUEUE_BYTES:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
 
 
 class _Stream(HTTPStream):
@@ -238,17 +250,14 @@ class Connection:
 
 async def _send_all(target: trio.socket.SocketType, data: bytes) -> None:
     """Send all; raises TooSlowError if the client takes nothing for a while."""
-    sent = await _send_some(target, data)
-    if sent == len(data):
-        return
-    rest = memoryview(data)[sent:]
-    while len(rest):
-        rest = rest[await _send_some(target, rest) :]
-
-
-async def _send_some(target: trio.socket.SocketType, data: bytes | memoryview) -> int:
-    with trio.fail_after(STALL_S):
-        return await target.send(data)
+    with trio.fail_after(STALL_S) as scope:
+        sent = await target.send(data)
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while len(rest):
+            scope.deadline = trio.current_time() + STALL_S
+            rest = rest[await target.send(rest) :]
 
 
 class Clients:
@@ -300,6 +309,8 @@ class Clients:
         except OSError:  # it has left already
             await trio.aclose_forcefully(plain)
             return
+        if len(self._open) < MOST_QUEUES:
+            widen(plain)
         connection = Connection(stream, client, server)
         self._open.add(connection)
         try:

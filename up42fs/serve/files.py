@@ -280,23 +280,52 @@ class Tree:
 
     async def _pass(self, file: OpenedFile, data: Bytes, verdict: Verdict, send: Send) -> None:
         """Send the bytes from `data` on to the end; the next ones are read meanwhile."""
-        at, chunk = verdict.start, FIRST_CHUNK_BYTES
-        while True:
-            at += len(data)
-            self._engine.metrics.count("serve.bytes", len(data))
-            body = bytes(data) if self._bodies > MOST_VIEWS else data
-            message = {"type": "http.response.body", "body": body, "more_body": at < verdict.stop}
-            if at >= verdict.stop:
-                await send(message)
-                return
+        into, pieces = trio.open_memory_channel[Bytes | Up42fsError](0)
+        async with trio.open_nursery() as nursery:
+            at = verdict.start + len(data)
+            if at < verdict.stop:
+                nursery.start_soon(self._read, file, at, verdict.stop, into)
+            at = verdict.start
+            while True:
+                at += len(data)
+                self._engine.metrics.count("serve.bytes", len(data))
+                body = bytes(data) if self._bodies > MOST_VIEWS else data
+                more = at < verdict.stop
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+                if not more:
+                    return
+                found = await pieces.receive()
+                if isinstance(found, Up42fsError):
+                    break
+                data = found
+        raise found
+
+    async def _read(
+        self,
+        file: OpenedFile,
+        at: int,
+        stop: int,
+        into: trio.MemorySendChannel[Bytes | Up42fsError],
+    ) -> None:
+        """Read the bytes `[at, stop)` piece by piece, each while the one before is sent."""
+        chunk = FIRST_CHUNK_BYTES
+        while at < stop:
             share = min(MOST_CHUNK_BYTES, CHUNKS_BYTES // self._bodies)
             chunk = max(LEAST_CHUNK_BYTES, min(chunk, share))
-            ahead = _Ahead(file, at, min(verdict.stop - at, chunk))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ahead.read)
-                await send(message)
-            data = ahead.result()
-            chunk = chunk * 2 if ahead.took_s < QUICK_S else chunk // 2
+            size = min(chunk, stop - at)
+            # What lies in one part of the store is sent as a view of it; across two it is copied.
+            here = len(file.ahead(at, size))
+            if here >= LEAST_CHUNK_BYTES:
+                size = here
+            began_s = trio.current_time()
+            try:
+                data = await file.read(at, size)
+            except Up42fsError as error:
+                await into.send(error)
+                return
+            chunk = chunk * 2 if trio.current_time() - began_s < QUICK_S else chunk // 2
+            at += size
+            await into.send(data)
 
     @contextmanager
     def _body(self) -> Iterator[None]:
@@ -305,33 +334,6 @@ class Tree:
             yield
         finally:
             self._bodies -= 1
-
-
-class _Ahead:
-    """One read that runs while other bytes are sent."""
-
-    def __init__(self, file: OpenedFile, at: int, size: int) -> None:
-        self._file = file
-        self._at = at
-        self._size = size
-        self._data: Bytes = b""
-        self._error: Up42fsError | None = None
-        self.took_s = 0.0
-
-    async def read(self) -> None:
-        """Read; a failure waits for `result`."""
-        began_s = trio.current_time()
-        try:
-            self._data = await self._file.read(self._at, self._size)
-        except Up42fsError as error:
-            self._error = error
-        self.took_s = trio.current_time() - began_s
-
-    def result(self) -> Bytes:
-        """The bytes, or the failure."""
-        if self._error is not None:
-            raise self._error
-        return self._data
 
 
 _DATED = frozenset({"if-modified-since", "if-unmodified-since"})

@@ -24,7 +24,8 @@ from disk and pieces to fetch from the network, each a part of its own.
 
 What a long run has read goes from memory at once: the kernel has these bytes as pages, a disk cache
 has them as well, other files' stay, and their buffers are still in the processor's cache when the
-next parts come (docs/transport.md).
+next parts come (docs/transport.md). Without a kernel above (a server, a library) the next reader
+comes here, so a share of the memory keeps what the run read first.
 
 Read-ahead is admitted only within the budget, demand always. Guesses are left out as long as a
 handle finds here or on disk all that it reads: what it goes on to was most likely read, or warmed,
@@ -226,7 +227,8 @@ class Fetcher:
         # Evict what a long run has read at once: the kernel has these bytes as pages and a disk
         # cache has them as well, other files' parts stay, and the freed buffers are still in the
         # processor's cache when the next parts come (docs/transport.md).
-        if access.run_bytes >= PASS_BYTES:
+        is_pass = access.run_bytes >= PASS_BYTES
+        if is_pass and self.cached_bytes >= self._cache.scan_bytes:
             self._drop_behind(wanted.start - LAG_BYTES)
         return data
 

@@ -30,10 +30,14 @@ class Evictable(Protocol):
 
 
 class MemoryCache:
-    """An LRU cache with a budget of `budget_bytes`."""
+    """An LRU cache with a budget of `budget_bytes`.
 
-    def __init__(self, budget_bytes: int) -> None:
+    Of an object that is read from end to end, `scan_bytes` stay when they were read.
+    """
+
+    def __init__(self, budget_bytes: int, scan_bytes: int = 0) -> None:
         self.budget_bytes = budget_bytes
+        self.scan_bytes = scan_bytes
         self.used_bytes = 0
         self._entries: OrderedDict[Evictable, int] = OrderedDict()
 

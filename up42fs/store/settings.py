@@ -20,7 +20,8 @@ class StoreSettings:
     """Limits of one store. `memory_bytes` bounds the process's growth, parts in flight included.
 
     With `cache_dir` None or `cache_bytes` 0 nothing is kept on disk. `cache_key` separates accounts
-    that share the directory: 8 to 64 hexadecimal digits.
+    that share the directory: 8 to 64 hexadecimal digits. `is_below_kernel`: readers have a page
+    cache, as those of a mount.
     """
 
     memory_bytes: int = 256 * MIB
@@ -29,6 +30,7 @@ class StoreSettings:
     cache_dir: Path | None = None
     cache_bytes: int = 10 << 30
     cache_key: str = "0" * 16
+    is_below_kernel: bool = True
     tuning: Tuning = field(default_factory=Tuning)
 
     @property
@@ -41,6 +43,14 @@ class StoreSettings:
         others_bytes = TRAFFIC_BYTES + self.connections * MIB
         least_bytes = min(LEAST_PARTS_BYTES, self.memory_bytes * 3 // 4)
         return max(self.memory_bytes - others_bytes, least_bytes)
+
+    @property
+    def scan_bytes(self) -> int:
+        """Memory that one object read from end to end may keep, in bytes: the kernel keeps more.
+
+        Read-ahead takes the other half: more would evict itself before the next reader comes.
+        """
+        return 0 if self.is_below_kernel else self.parts_bytes // 2
 
     @property
     def connections_ahead(self) -> int:

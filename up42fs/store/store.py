@@ -108,7 +108,7 @@ class FileStore:
             clock,
             on_nameless=self._tell_nameless,
         )
-        self._cache = MemoryCache(settings.parts_bytes)
+        self._cache = MemoryCache(settings.parts_bytes, settings.scan_bytes)
         self._buffers = Buffers(settings.parts_bytes)
         self._disk: DiskCache | None = None
         if settings.cache_dir is not None and settings.cache_bytes:
@@ -120,6 +120,7 @@ class FileStore:
                 limit_bytes=settings.cache_bytes,
                 queue_bytes=settings.parts_bytes // 4,
                 run=run_disk,
+                is_below_kernel=settings.is_below_kernel,
             )
         self._windows = Windows(settings.parts_bytes // 2)
         self._archives = Archives(self._fetcher_of)

@@ -98,6 +98,12 @@ class StoredFile:
             watched.account.note_hit(offset, stop)
         return data
 
+    def ahead(self, offset: int, most: int) -> Bytes:
+        """The bytes from `offset` on that are in memory as one piece; does not count as a read."""
+        if self._watched is not None and self._watched.refuse is not None:
+            return b""
+        return self._file.ahead(offset, most)
+
     async def read(self, offset: int, size: int) -> Bytes:
         """Read from the file; raises CrowdRefused where a crowd may not read."""
         self._is_head_read |= offset == 0
@@ -244,6 +250,11 @@ class OpenFiles:
         """Like `read` of a file's bytes that were read before and are in memory; else None."""
         file = self._open.get(handle)
         return file.read_again(offset, size) if isinstance(file, StoredFile) else None
+
+    def ahead(self, handle: int, offset: int, most: int) -> Bytes:
+        """The bytes of a stored file from `offset` on that one piece of memory holds."""
+        file = self._open.get(handle)
+        return file.ahead(offset, most) if isinstance(file, StoredFile) else b""
 
     async def read(self, handle: int, offset: int, size: int, *, is_mapped: bool = False) -> Bytes:
         """Exactly the bytes asked for, fewer only at the end of the file; or an error."""

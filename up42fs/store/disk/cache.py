@@ -142,12 +142,13 @@ class DiskCache:
         limit_bytes: int,
         queue_bytes: int,
         run: Runner,
+        is_below_kernel: bool = True,
     ) -> DiskCache:
         """Create the cache of account `key` in this user's cache directory."""
         blocks = directory / "blocks"
         return cls(
             nursery,
-            CellFiles(blocks, key, metrics),
+            CellFiles(blocks, key, metrics, is_below_kernel=is_below_kernel),
             CacheRoom(blocks, limit_bytes, metrics),
             metrics,
             directory=directory,

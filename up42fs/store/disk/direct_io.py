@@ -2,11 +2,12 @@
 
 Theory. Copying into the page cache costs 0.2 s of processor time a GiB at best, ten times that if
 pages must be found for it, and it takes memory for nothing: the kernel keeps the bytes that readers
-get a second time, as pages of the mount. Direct I/O costs 0.07 s a GiB (docs/transport.md). So long
-spans are moved with O_DIRECT, which requires offsets, lengths and memory aligned to blocks. The
-unaligned rest is copied through the page cache, and so is everything if the file system refuses
-O_DIRECT. The flag is set on a descriptor that has no other user at that time and needs no other
-flag once it is open.
+get a second time, as pages of the mount. (A server or a library has no mount above it: its loads
+come through the page cache, or each reader of a file would wait for the disk.) Direct I/O costs
+0.07 s a GiB (docs/transport.md). So long spans are moved with O_DIRECT, which requires offsets,
+lengths and memory aligned to blocks. The unaligned rest is copied through the page cache, and so is
+everything if the file system refuses O_DIRECT. The flag is set on a descriptor that has no other
+user at that time and needs no other flag once it is open.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ def write(fd: int, data: Bytes, offset: int) -> None:
         done += _pwrite(fd, view[done:], offset + done)
 
 
-def read(fd: int, into: memoryview, offset: int) -> int:
-    """Fill `into`, or as much of it as the file has; return the number of bytes. Raises OSError."""
-    done = _straight(_pread, fd, into, offset)
+def read(fd: int, into: memoryview, offset: int, *, is_straight: bool = True) -> int:
+    """Fill `into`, or as much of it as the file has; return the number of bytes. Raises OSError.
+
+    Without `is_straight` all comes through the page cache, for callers whose readers have none.
+    """
+    done = _straight(_pread, fd, into, offset) if is_straight else 0
     while done < len(into):
         count = _pread(fd, into[done:], offset + done)
         if not count:

@@ -143,9 +143,13 @@ def ensure_blocks(path: Path) -> int:
 class CellFiles:
     """The cached files of one account, in the directory `key` below `blocks`."""
 
-    def __init__(self, blocks: Path, key: str, metrics: Metrics) -> None:
+    def __init__(
+        self, blocks: Path, key: str, metrics: Metrics, *, is_below_kernel: bool = True
+    ) -> None:
+        """`is_below_kernel`: the kernel keeps what readers get, so loads bypass its page cache."""
         self._root = CacheDirectory(blocks, key)
         self._metrics = metrics
+        self._is_below_kernel = is_below_kernel
         #: By object, version and cell: the shorter of two runs that lie apart in a cell, which has
         #: room for one. Parts of one cell arrive in any order, and the bytes between the two may be
         #: next. Only the writing thread uses it.
@@ -316,7 +320,8 @@ class CellFiles:
     def _verify(self, fd: int, cells: Cells, run: list[CellRecord], into: memoryview) -> int:
         """Read a gapless `run` of cells; return how many bytes precede the first bad one."""
         start = run[0].span.start
-        data = into[: bulk_io.read(fd, into, cells.data_offset + start)]
+        place = cells.data_offset + start
+        data = into[: bulk_io.read(fd, into, place, is_straight=self._is_below_kernel)]
         whole = [one for one in run if one.span.stop <= start + len(data)]
         checksums = cells.checksums([one.span for one in whole], data, start)
         for one, crc in itertools.zip_longest(run, checksums):

@@ -102,6 +102,14 @@ class OpenMember(OpenFile):
             self._tally.count_hit(stop - offset)
         return data
 
+    def ahead(self, offset: int, most: int) -> Bytes:
+        """See `OpenFile.ahead`."""
+        placed = self._placed
+        stop = min(offset + most, self._size, self._view.size)
+        if placed is None or self._is_closed or offset >= stop:
+            return b""
+        return self._fetcher.ahead(placed.base + offset, placed.base + stop)
+
     async def _fetch(self, wanted: ByteRange, window_bytes: int) -> Bytes:
         if wanted.stop > self._view.size:
             raise damaged(
@@ -193,6 +201,10 @@ class OpenSparse(OpenMember):
             if start <= offset and stop <= start + length:
                 return super().read_again(self._packed(at) + offset - start, stop - offset)
         return None
+
+    def ahead(self, offset: int, most: int) -> Bytes:  # noqa: ARG002
+        """None: holes are not in memory."""
+        return b""
 
     async def _fetch(self, wanted: ByteRange, window_bytes: int) -> Bytes:
         pieces: list[Bytes] = []
