@@ -118,3 +118,58 @@ async def test_streams_with_blocks_are_read_at_random(
         file.close()
 
     await Remounts(None, made).mounted(use)
+
+
+def plain(name: bytes = b"scene.tif") -> Zip:
+    """A deflated member without an index, directly before the next one."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = packer.compress(DATA) + packer.flush()
+    crc = zlib.crc32(DATA)
+    head = local(name, 8, len(packed), len(DATA), crc)
+    after = local(b"next.xml", 0, 4, 4, 0) + b"1234" + bytes(200 * KIB)
+    archive = Origin("a", len(head) + len(packed) + len(after), "delivery.zip", None)
+    room = len(head) + len(packed)
+    extent = Extent(archive, 0, None, len(packed), Method.DEFLATED, crc, room=room)
+    return Zip(head + packed + after, {"scene.tif": DATA}, {"scene.tif": extent})
+
+
+@pytest.mark.claim("S256")
+async def test_a_jump_in_a_plain_member_is_one_range_from_its_header_on(
+    autojump_clock: Clock,
+) -> None:
+    made = plain()
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 4 * MIB + 5, 4 * KIB)
+        spans = [span for _, span, _ in b.script.requests]
+        room = made.extents["scene.tif"].room
+        assert spans[0].start == 0
+        assert room is not None
+        # Nothing is looked for behind the member: its archive has no room for an index there.
+        assert all(one.stop <= room for one in spans)
+        assert [one.stop for one in spans[:-1]] == [one.start for one in spans[1:]]
+        assert len(spans) <= 2
+        file.close()
+
+    await Remounts(None, made).mounted(use)
+
+
+@pytest.mark.claim("S256")
+async def test_the_first_read_of_a_copy_is_one_range_and_looks_for_no_index(
+    autojump_clock: Clock,
+) -> None:
+    """What is read ahead of a reader must not delay its first bytes by a request for points."""
+    made = sozip()
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 0, MIB)
+        spans = [span for _, span, _ in b.script.requests]
+        assert spans[0].start == 0
+        end = made.extents["scene.tif"].packed_size + 100
+        assert all(span.stop <= end for span in spans)
+        assert len(spans) <= 2
+        file.close()
+
+    await Remounts(None, made).mounted(use)

@@ -115,6 +115,7 @@ class MemberTree:
             member.method,
             member.crc32,
             member.segments,
+            self.table.room_of(member),
         )
 
     def files(self) -> Iterator[Node]:

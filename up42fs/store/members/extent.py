@@ -35,7 +35,8 @@ class Extent:
 
     `header_at` is the offset of its zip local header or tar header block. `data_at` is that of its
     data; None for a zip, whose local header tells it. `segments` are the data of a sparse file:
-    offset in the file, offset in the archive, length.
+    offset in the file, offset in the archive, length. `room` is the offset at which all that may
+    belong to the member has ended; None if it is not known.
     """
 
     archive: Origin
@@ -45,6 +46,7 @@ class Extent:
     method: Method
     crc32: int | None
     segments: tuple[tuple[int, int, int], ...] = ()
+    room: int | None = None
 
     @property
     def is_view(self) -> bool:

@@ -4,16 +4,21 @@ Knows offsets in the archive and how far the inflater is expected to get; nothin
 
 Theory. The bytes are used once, so they pass: they are not kept on disk, where the inflated ones
 are, and those of a large member leave memory soon after they are used. Read-ahead ends where the
-reader's
-bytes are expected to end (`limit`): a jump costs what lies between its point and its end, and
-nothing more. A short way is one request, a long one a few large ones in flight.
+reader's bytes are expected to end (`limit`): a jump costs what lies between its point and its end,
+and nothing more.
+
+The first request goes alone: others beside it would share its line, and delay the bytes that the
+reader waits for. Once its bytes arrive, as many are kept *coming* as were read, twice over, up to
+`COMING_BYTES`. What counts is what has not arrived yet, and not how far ahead of the inflater it
+lies: requests that share a line end at about the same time, and if new ones waited for the
+inflater to use those, the line would lie idle meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from up42fs.ranges import align, ceil_to, intersect, split
+from up42fs.ranges import align, divide, intersect
 from up42fs.readahead.plan import Access, Coverage, Plan
 from up42fs.readahead.tiff import Get
 from up42fs.store.fetcher import PASS_BYTES
@@ -28,11 +33,11 @@ LEAST_STEP_BYTES = 32 << 10
 #: A small member has at most so many packed bytes. Blocks of as many are requested for it: they
 #: hold what stands around it in the archive.
 BLOCK_BYTES = 128 << 10
-#: The largest requests, and the first one of a long way, bytes.
+#: The largest requests, bytes.
 PART_BYTES = 4 * MIB
-FIRST_BYTES = MIB
-#: The most that is requested ahead, bytes.
-AHEAD_BYTES = 16 * MIB
+#: The most that is on its way at once, and the most ahead of the inflater, with what has arrived.
+COMING_BYTES = 16 * MIB
+AHEAD_BYTES = 32 * MIB
 
 
 class Passing(Access):
@@ -46,8 +51,11 @@ class Passing(Access):
         self._is_small = is_small
         #: The offset behind the last byte that is expected to be needed.
         self.limit = 0
-        self._asked = ByteRange(0, 1)
-        self._is_begun = False
+        #: Bytes that were requested and have not arrived, by now.
+        self.coming = 0
+        #: The end of what was requested.
+        self.asked_up_to = 0
+        self._from: int | None = None
 
     @property
     def reads_ahead(self) -> bool:
@@ -72,31 +80,36 @@ class Passing(Access):
         if self._is_small:
             block = align(ByteRange(read.start, limit), BLOCK_BYTES, self._size)
             return Plan(tuple(have.missing(block)) if have.missing(read) else ())
-        ahead = max(min(window_bytes, AHEAD_BYTES), len(read))
-        is_first, self._is_begun = not self._is_begun, True
-        near = ByteRange(read.start, min(limit, read.start + ahead // 2))
-        if not is_first and not have.missing(read) and not have.missing(near):
+        if self._from is not None and self._from <= read.start <= self.asked_up_to:
+            stop = max(read.stop, self._next_stop(read, self._from, limit, window_bytes))
+        else:
+            self._from = self.asked_up_to = read.start
+            stop = min(limit, max(read.stop, read.start + PART_BYTES))
+        known, self.asked_up_to = self.asked_up_to, max(self.asked_up_to, stop)
+        if stop <= known and not have.missing(read):
             return Plan()
-        stop = min(limit, ceil_to(read.start + ahead, PART_BYTES))
-        first = min(stop, read.start + FIRST_BYTES) if is_first else read.start
-        pieces = [ByteRange(read.start, stop)] if stop - read.start <= PART_BYTES else []
-        if not pieces:
-            if first > read.start:
-                pieces.append(ByteRange(read.start, first))
-            pieces += split(ByteRange(first, stop), PART_BYTES)
-        missing = [hole for piece in pieces for hole in have.missing(piece)]
-        self._asked = ByteRange(read.start, max(stop, read.stop))
-        demand = tuple(hole for hole in missing if intersect(hole, read))
-        return Plan(demand, tuple(hole for hole in missing if hole not in demand))
+        missing = have.missing(ByteRange(read.start, max(stop, known)))
+        pieces = [piece for hole in missing for piece in divide(hole, PART_BYTES)]
+        demand = tuple(piece for piece in pieces if intersect(piece, read))
+        return Plan(demand, tuple(piece for piece in pieces if piece not in demand))
 
-    @property
-    def asked_up_to(self) -> int:
-        """The end of what was requested."""
-        return self._asked.stop
+    def _next_stop(self, read: ByteRange, began: int, limit: int, window_bytes: int) -> int:
+        """How far to request, with what was requested before."""
+        asked = self.asked_up_to
+        window_bytes = max(window_bytes, len(read))
+        coming = min(max(PART_BYTES, 2 * (read.stop - began)), COMING_BYTES, window_bytes)
+        if self.coming > coming // 2:
+            return asked
+        most = read.start + min(window_bytes, AHEAD_BYTES)
+        stop = min(asked + coming - self.coming, most, limit)
+        is_worth = stop - asked >= min(PART_BYTES, coming) // 2
+        return stop if is_worth or stop == limit or not self.coming else asked
 
     def on_close(self) -> Plan:
         """Cancel what was requested ahead."""
-        return Plan(cancel=(self._asked,) if self._is_begun else ())
+        if self._from is None or self.asked_up_to <= self._from:
+            return Plan()
+        return Plan(cancel=(ByteRange(self._from, self.asked_up_to),))
 
 
 class Inflow:
@@ -125,8 +138,11 @@ class Inflow:
 
         `limit` is where the reader is expected to end. Raises an `Up42fsError`.
         """
-        self._access.limit = self._base + limit
-        step = min(STEP_BYTES, most, max(self.here(at), LEAST_STEP_BYTES))
+        here = self.here(at)
+        access = self._access
+        access.limit = self._base + limit
+        access.coming = max(0, access.asked_up_to - self._base - at - here)
+        step = min(STEP_BYTES, most, max(here, LEAST_STEP_BYTES))
         return await self._file.read(self._base + at, step)
 
     async def exactly(self, span: ByteRange) -> Bytes:

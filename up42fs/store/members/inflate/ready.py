@@ -15,6 +15,7 @@ from up42fs.archive import sozip, xz, zstd_frames
 from up42fs.archive.member import Member, MemberKind
 from up42fs.archive.points import Points
 from up42fs.archive.table import Method
+from up42fs.readahead.placed import LOCAL_BYTES
 from up42fs.store.members.extent import Extent
 from up42fs.store.members.inflate.engines import FEED_BYTES, DamagedStreamError
 from up42fs.store.members.inflate.inflater import engine_of
@@ -27,6 +28,8 @@ _TOGETHER_BYTES = 1 << 20
 _MOST_SEGMENT_BYTES = 8 << 20
 #: The bytes behind a member that are read at once: SOZip's index of 260 MB, mostly.
 _BEHIND_BYTES = 64 << 10
+#: Names and extra fields of a local header, and a data descriptor, take no more, mostly.
+_USUAL_BYTES = 1 << 10
 #: Ranges that an index may take.
 _MOST_RANGES = 16
 
@@ -103,7 +106,22 @@ def inflated(method: Method, segment: Segment, packed: Bytes, into: memoryview) 
 
 def may_have(extent: Extent) -> bool:
     """Whether a file of its method may bring points along."""
-    return extent.method in (Method.DEFLATED, Method.XZ, Method.ZSTD)
+    return extent.method in (Method.XZ, Method.ZSTD) or (
+        extent.method is Method.DEFLATED and _gap_bytes(extent) > 0
+    )
+
+
+def is_likely(extent: Extent) -> bool:
+    """Whether more follows a member than its names and extra fields explain: look there first."""
+    return extent.method is not Method.DEFLATED or _gap_bytes(extent) > _USUAL_BYTES
+
+
+def _gap_bytes(extent: Extent) -> int:
+    """The most bytes that stand in a zip between a member and the next one, beside its header."""
+    if extent.room is None:
+        return _USUAL_BYTES + 1
+    data_at = extent.header_at + LOCAL_BYTES if extent.data_at is None else extent.data_at
+    return extent.room - data_at - extent.packed_size
 
 
 async def find(
@@ -139,11 +157,12 @@ async def _of_sozip(
         0, "", MemberKind.FILE, extent.header_at, data_at, extent.packed_size, size,
         extent.method, extent.crc32, 0, None,
     )  # fmt: skip
-    if sozip.may_have_index(member, data_at, archive_size) is None:
+    room = archive_size if extent.room is None else min(extent.room, archive_size)
+    if sozip.may_have_index(member, data_at, room) is None:
         return Points()
     end = data_at + extent.packed_size
-    head = await read(ByteRange(end, min(end + _BEHIND_BYTES, archive_size)))
-    index = sozip.find_index(member, head, end, archive_size)
+    head = await read(ByteRange(end, min(end + _BEHIND_BYTES, room)))
+    index = sozip.find_index(member, head, end, room)
     if index is None:
         return Points()
     if index.span.stop <= end + len(head):

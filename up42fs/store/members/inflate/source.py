@@ -9,9 +9,6 @@ that is less than a span behind, or the nearest point's, or one from the beginni
 check what they make and end where checksums end; there a run with points goes on, whose checksum
 since the member's beginning is known.
 
-The member's version is made of the archive's strong ETag, the place and both sizes. So a replaced
-archive makes another version by itself, and without a strong ETag nothing is kept.
-
 If the member is damaged, every reader gets EIO from the byte on at which that shows. If its
 checksum is wrong, what was passed on before was not proven: its cells and points are dropped.
 
@@ -42,9 +39,8 @@ from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.race import lacking
 from up42fs.store.members.extent import Extent
-from up42fs.store.members.inflate import ready
 from up42fs.store.members.inflate.engines import DamagedStreamError
-from up42fs.store.members.inflate.identity import nominal_size, version_of
+from up42fs.store.members.inflate.identity import nominal_size
 from up42fs.store.members.inflate.inflater import Packing, UnsupportedMethodError, UntrueError
 from up42fs.store.members.inflate.inflaters import (
     Inflaters,
@@ -52,14 +48,16 @@ from up42fs.store.members.inflate.inflaters import (
     Reporter,
     Upstream,
 )
-from up42fs.store.members.inflate.inflow import BLOCK_BYTES, Inflow
+from up42fs.store.members.inflate.inflow import Inflow
 from up42fs.store.members.inflate.kept_states import KeptStates
 from up42fs.store.members.inflate.output import Output
+from up42fs.store.members.inflate.packed_bytes import PackedBytes
 from up42fs.store.members.inflate.patience import is_too_long, lacking_s
-from up42fs.store.members.inflate.run import CHUNK_BYTES, LostPointError, Run, expected
+from up42fs.store.members.inflate.run import CHUNK_BYTES, LostPointError, Run
+from up42fs.store.members.inflate.segments import Segments
 from up42fs.store.members.inflate.sharing import OTHERS_S, PASSED_S, Turn
 from up42fs.store.part import Part
-from up42fs.types import ByteRange, Version
+from up42fs.types import ByteRange
 
 #: Smaller members have no points: inflating them costs less than a request.
 LEAST_POINTED_BYTES = 4 * MIB
@@ -67,10 +65,6 @@ LEAST_POINTED_BYTES = 4 * MIB
 FAR_BYTES = 64 * MIB
 #: Interval at which the wait of a reader is judged, seconds.
 _TICK_S = 0.5
-_LOCAL = b"PK\x03\x04"
-_LOCAL_BYTES = 30
-#: A local header with a name and extra fields of usual length, bytes.
-_HEADER_BYTES = 256
 _CURE = (
     "the archive is damaged: ask UP42 for a new delivery, or unpack the archive with a program "
     "that mends it"
@@ -116,18 +110,14 @@ class InflatedSource(Reporter):
         )
         self._object_id = object_id
         self._name = name
-        self._extent = extent
-        self._open_upstream = upstream
+        self._packed = PackedBytes(extent, self.size, self.pin, upstream=upstream, error=self.error)
+        self._segments = Segments(self.packing, self._packed, inflaters)
         self._inflaters = inflaters
         self._on_damaged = on_damaged
-        self._data_at = extent.data_at
         self._runs: list[Run] = []
         self._waiters: list[_Waiter] = []
         self._output = Output(inflaters.cache, self._kept)
         self._damage: Up42fsError | None = None
-        self._ready: ready.Ready | None = None
-        self._has_looked = False  # for ready points
-        self._looking = trio.Lock()
         self._is_doubted = False  # whether its points led to damaged bytes before
         self._reached = 0
         self._turn = Turn(object_id, inflaters.disk) if inflaters.disk is not None else None
@@ -165,80 +155,51 @@ class InflatedSource(Reporter):
         Raises an `Up42fsError`.
         """
         began_s = trio.current_time()
-        while (asked := lacking(part, stop or part.span.stop)) is not None and not part.stopped:
-            if self._output.fill(part, asked):
-                continue
-            self._check(asked.start, part)
-            if part.stopped or await self._is_kept_now(asked.start):
-                return
-            if await self._take_ready(part, asked):
-                continue
-            run = self._chosen(asked.start)
-            if not part.wanted and not self._is_worth(asked.start, run):
-                part.stop()
-                return
-            if run is None:
-                if not await self._may_begin(asked.start):
+        try:
+            while (asked := lacking(part, stop or part.span.stop)) is not None and not part.stopped:
+                if not self._output.fill(part, asked) and not await self._fetch(
+                    part, asked, began_s
+                ):
                     return
-                run = self._chosen(asked.start) or self._start(asked.start)
-            await self._wait(_Waiter(run, part, asked.stop), began_s)
-
-    async def _take_ready(self, part: Part, asked: ByteRange) -> bool:
-        """Fill the part from a ready point; False if the file brought none along."""
-        if self._ready is None and not await self._has_ready(asked.start):
-            return False
-        segment = self._ready.segment(asked.start, asked.stop) if self._ready is not None else None
-        if segment is None:
-            return False
-        inflow = await self.inflow()
-        try:
-            packed = await inflow.exactly(segment.packed)
-            self._settled(inflow)
         finally:
-            inflow.close()
-        length = len(segment.out)
-        view = self._inflaters.buffers.take(length + 1)
-        try:
-            await self._inflaters.run(
-                lambda: ready.inflated(self.packing.method, segment, packed, view[: length + 1]),
-                self._inflaters.threads,
-            )
-        except DamagedStreamError:
-            self._ready = None  # a wrong index; it is not looked for again
+            self._packed.close_left()
+
+    async def _fetch(self, part: Part, asked: ByteRange, began_s: float) -> bool:
+        """Bring some of `asked`; False if the part is stopped, or the disk has them by now."""
+        self._check(asked.start, part)
+        if part.stopped or await self._is_kept_now(asked.start):
             return False
-        data = view[:length].toreadonly()
-        start = segment.out.start
-        part.write(data[asked.start - start : asked.stop - start])
-        self._reached = max(self._reached, segment.out.stop)
-        await self._output.keep(segment.out, data)
+        if await self._take_segments(part, asked):
+            return True
+        run = self._chosen(asked.start)
+        if not part.wanted and not self._is_worth(asked.start, run):
+            part.stop()
+            return False
+        if run is None:
+            if not await self._may_begin(asked.start):
+                return False
+            run = self._chosen(asked.start) or self._start(asked.start)
+        await self._wait(_Waiter(run, part, asked.stop), began_s)
         return True
 
-    async def _has_ready(self, at: int) -> bool:
-        """Whether there are ready points; looks for them before a long way is inflated."""
-        if self._has_looked or not ready.may_have(self._extent) or len(self.index):
+    async def _take_segments(self, part: Part, asked: ByteRange) -> bool:
+        """Fill the part by ready points; False if the file brought none along."""
+        # Points are looked for when somebody waits: what is prefetched follows a run from the
+        # front, whose first bytes a request for points would delay.
+        if not self._segments.are_known:
+            if not part.wanted or len(self.index):
+                return False
+            near = max((run.out_at for run in self._runs if run.out_at <= asked.start), default=0)
+            if not await self._segments.are_worth_it(asked, near):
+                return False
+        made = await self._segments.inflated(asked)
+        if made is None:
             return False
-        near = max((run.out_at for run in self._runs if run.out_at <= at), default=0)
-        if at - near < ready.FROM_BYTES:
-            return False
-        async with self._looking:
-            if not self._has_looked:
-                await self._look_for_ready()
-                self._has_looked = True
-        return self._ready is not None
-
-    async def _look_for_ready(self) -> None:
-        inflow = await self.inflow()
-        try:
-            data_at = await self._find_data(inflow)
-            upstream = await self._open_upstream()
-            archive_size = self._extent.archive.size or upstream.fetcher.size - upstream.base
-            self._ready = await ready.find(
-                self._extent, self.packing.size, data_at, archive_size, inflow.exactly
-            )
-        except DamagedStreamError:
-            return  # the run that follows tells it
-        finally:
-            inflow.close()
+        span, data = made
+        part.write(data[asked.start - span.start : asked.stop - span.start])
+        self._reached = max(self._reached, span.stop)
+        await self._output.keep(span, data)
+        return True
 
     def _check(self, at: int, part: Part) -> None:
         """Raise the error of a damaged member; stop a prefetch beyond a stream's end."""
@@ -252,7 +213,9 @@ class InflatedSource(Reporter):
     async def _is_kept_now(self, at: int) -> bool:
         """Whether the disk has the byte; finds out the version that it is to be of."""
         was_pinned = self.pin.version is not None
-        await self._prepare()
+        await self._packed.settle_known()
+        if self.pin.version is not None and self._has_points:
+            await self._kept_states.load(self.pin.version)
         if not was_pinned and self._output.keeper is not None:
             await self._output.keeper.ready()
         return self._output.holds(at)
@@ -289,7 +252,7 @@ class InflatedSource(Reporter):
         run = Run(
             self, out_at,
             checks_up_to=checks_up_to,
-            packed_bytes=self._extent.packed_size,
+            packed_bytes=self._packed.extent.packed_size,
             buffers=self._inflaters.buffers,
             run=self._inflaters.run,
             threads=self._inflaters.threads,
@@ -350,29 +313,11 @@ class InflatedSource(Reporter):
     def _is_active(self, run: Run) -> bool:
         return max(self.wanted_up_to(run), run.goal) > run.out_at
 
-    # preparing -----------------------------------------------------------------------------
-
-    async def _prepare(self) -> Upstream:
-        """Find out the version and the points, as far as that needs no request."""
-        upstream = await self._open_upstream()
-        if upstream.version is None:
-            await upstream.fetcher.source.ready()
-        if upstream.version is not None:
-            self._settle(upstream.version)
-        if self.pin.version is not None and self._has_points:
-            await self._kept_states.load(self.pin.version)
-        return upstream
+    # this mount's turn ---------------------------------------------------------------------
 
     @property
     def _has_points(self) -> bool:
         return self.size > LEAST_POINTED_BYTES
-
-    def _settle(self, archive: Version) -> None:
-        """Pin the version that follows from the archive's."""
-        if not self.pin.settle(version_of(archive, self._extent, self.size)):
-            raise self.error(
-                VersionChanged, "its archive is another version", "open it again to read it"
-            )
 
     async def _may_begin(self, at: int) -> bool:
         """Whether to inflate from `at` on; another mount may be at it, whose bytes are waited for.
@@ -404,64 +349,31 @@ class InflatedSource(Reporter):
 
     async def started(self, run: Run) -> tuple[State, Inflow]:
         """See `run.Owner`."""
-        inflow = await self.inflow()
+        packed = self._packed
+        inflow = await packed.open()
         try:
             if run.out_at:
                 known = self.index.before(run.out_at)
                 point = known and await self._window(known)
                 if point is None or point.out_at != run.out_at:
                     raise LostPointError
-                self._data_at = point.data_at
+                packed.data_at = point.data_at
                 return point, inflow
-            data_at = await self._find_data(inflow)
+            wanted = max((one.stop for one in self._waiters if one.run is run), default=0)
+            data_at = await packed.find_data(inflow, packed.limit(wanted, self.packing.size))
+            return State(0, data_at, data_at), inflow
         except BaseException:
             inflow.close()
             raise
-        return State(0, data_at, data_at), inflow
 
     async def _window(self, point: State) -> State | None:
         if point.crc32 is None:
             return point  # the file's own, without a window
         return await self._kept_states.window(point)
 
-    async def _find_data(self, inflow: Inflow) -> int:
-        """The offset of the packed bytes, behind the member's local header."""
-        if self._data_at is not None:
-            if self.pin.version is None:
-                await inflow.read(self._data_at, 1, self._first_limit)
-                self._settled(inflow)
-            return self._data_at
-        at = self._extent.header_at
-        head = await inflow.read(at, _LOCAL_BYTES, self._first_limit)
-        self._settled(inflow)
-        if bytes(head[:4]) != _LOCAL:
-            raise DamagedStreamError("its archive has no header where it should begin")
-        lengths = bytes(head[26:30])
-        names = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-        self._data_at = at + _LOCAL_BYTES + names
-        return self._data_at
-
-    @property
-    def _first_limit(self) -> int:
-        """How far the packed bytes are expected to be needed at first."""
-        wanted = max((one.stop for one in self._waiters), default=0)
-        packed = self._extent.packed_size
-        ratio = min(1.0, packed / max(1, self.packing.size or packed))
-        start = self._data_at
-        if start is None:
-            start = self._extent.header_at + _HEADER_BYTES
-        return start + min(packed, expected(wanted * ratio))
-
-    def _settled(self, inflow: Inflow) -> None:
-        version = inflow.file.version
-        if version is not None:
-            self._settle(version)
-
     async def inflow(self) -> Inflow:
         """See `run.Owner`."""
-        upstream = await self._open_upstream()
-        is_small = self._extent.packed_size <= BLOCK_BYTES
-        return Inflow(upstream.open, upstream.fetcher.size, upstream.base, is_small=is_small)
+        return await self._packed.open()
 
     def begun(self, run: Run) -> None:
         """See `run.Owner`."""
