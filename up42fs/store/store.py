@@ -485,20 +485,21 @@ class FileStore:
     ) -> Version:
         self._tallies.of(object_id, name).count("store.probes")
         source = self._source(object_id, name, None)
+        kept = ObjectSource(source, self._disk, object_id, stamp)
         head = Part(ByteRange(0, HEAD_BYTES), None, wanted=True, deadline_s=deadline_s)
         head.begin(self._buffers)
         try:
-            await source.fetch(head)
+            await kept.fetch(head)  # another process may ask for it at the same time
         finally:
             head.finish(None)
         version = source.pin.version
         assert version is not None, "a source fills its part, or raises"
         self._drop(object_id)
-        kept = ObjectSource(source, self._disk, object_id, stamp)
         fetcher = self._fetchers[object_id] = self._new(object_id, kept, version.size)
         content = bytes(head.peek(head.span)) if head.filled else b""
         fetcher.adopt(content)
-        kept.keep(fetcher.spans[0] if fetcher.spans else None, memoryview(content))
+        if not content:  # of an empty object nothing but its version is kept
+            kept.keep(None, memoryview(content))
         return version
 
     def _source(self, object_id: str, name: str, size: int | None) -> NetworkSource:

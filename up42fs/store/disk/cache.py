@@ -32,7 +32,7 @@ import trio
 from up42fs import supervise
 from up42fs.metrics import Metrics
 from up42fs.ranges import intersect
-from up42fs.store.disk import locks
+from up42fs.store.disk import claims, locks
 from up42fs.store.disk.cached_files import CacheRoom, Use
 from up42fs.store.disk.files import CellFiles, Survey, Wanted
 from up42fs.store.disk.format import Label, is_cacheable
@@ -78,6 +78,18 @@ class _Taken(NamedTuple):
     number: int | None
 
 
+class Look(NamedTuple):
+    """What a look at the disk found, for one range.
+
+    `survey`: what the cells under it hold. `is_ours`: no other process fetches it; `claim` then
+    keeps others from fetching it, and is to be released.
+    """
+
+    survey: Survey | None
+    is_ours: bool
+    claim: locks.Claim | None
+
+
 class Lock:
     """A lock that other mounts see, until it is released."""
 
@@ -108,6 +120,7 @@ class DiskCache:
         self.is_on = True
         self._nursery = nursery
         self._files = files
+        self._claims = locks.ClaimFile(files.root)
         self._room = room
         self._metrics = metrics
         self._directory = directory
@@ -180,6 +193,31 @@ class DiskCache:
         if self._removing[wanted.object_id]:
             return None
         return await self._load(lambda: self._files.survey(wanted))
+
+    async def look(self, wanted: Wanted, span: ByteRange, *, claiming: bool) -> Look | None:
+        """Look what other processes stored of `span` meanwhile; None if the cache is off.
+
+        With `claiming` the range is claimed as well, unless another process has claimed it. One
+        visit to a thread.
+        """
+        region = claims.region(wanted.object_id, span) if claiming else None
+        claim = None if region is None else locks.Claim(self._claims, region)
+
+        def job() -> Look:
+            # First the claim, then the look: what was stored before it was given back is seen.
+            is_ours = claim is None or claim.take()
+            survey = None
+            if not self._removing[wanted.object_id]:
+                survey = self._files.survey(wanted, span)
+            return Look(survey, is_ours, claim if is_ours else None)
+
+        look = None
+        try:
+            look = await self._load(job)
+        finally:
+            if look is None and claim is not None:
+                claim.release()
+        return look
 
     async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
         """Read verified bytes from `span.start` on; return their number, None if unusable.
@@ -267,12 +305,13 @@ class DiskCache:
         use: Use,
         is_valid: Callable[[], bool],
         on_kept: Callable[[list[ByteRange]], None],
+        claim: locks.Claim | None = None,
     ) -> None:
         """Queue `data`, the bytes of `span`, for writing; skipped if the queue has no room.
 
         `is_valid` runs in a worker thread just before the write and can still cancel it; `on_kept`
         is always called once, with the ranges that were written. Without `span` only the label is
-        kept.
+        kept. The claim of the range is released when it is written, in the same thread.
         """
         if not self.is_on or not is_cacheable(label):
             on_kept([])
@@ -283,7 +322,11 @@ class DiskCache:
             return
 
         def job() -> list[ByteRange]:
-            return self._store(label, span, data, use) if is_valid() else []
+            try:
+                return self._store(label, span, data, use) if is_valid() else []
+            finally:
+                if claim is not None:
+                    claim.release()
 
         self._submit(job, len(data), on_kept)
 
@@ -314,6 +357,7 @@ class DiskCache:
                 await self._progress.wait()
         self._is_closed = True
         self.is_on = False
+        self._claims.close()
         self._files.close()
 
     def _store(

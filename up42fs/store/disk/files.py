@@ -83,12 +83,13 @@ class Survey:
     spans: tuple[ByteRange, ...]
 
 
-class _Descriptor:
-    """A descriptor that is closed when nothing refers to it any more."""
+class Descriptor:
+    """A descriptor that is closed when nothing refers to it any more, or before, by `close`."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        weakref.finalize(self, os.close, fd).atexit = False
+        self.close = weakref.finalize(self, os.close, fd)
+        self.close.atexit = False
 
 
 class CacheDirectory:
@@ -105,14 +106,14 @@ class CacheDirectory:
         self.path = blocks / key
         self._blocks = blocks
         self._key = key
-        self._kept: _Descriptor | None = None
+        self._kept: Descriptor | None = None
 
     @contextmanager
     def opened(self) -> Iterator[int]:
         """Yield the directory's descriptor, valid while the block runs. Raises OSError."""
         kept = self._kept
         if kept is None or not _is_usable(kept.fd):
-            kept = self._kept = _Descriptor(self._open())
+            kept = self._kept = Descriptor(self._open())
         yield kept.fd
 
     def close(self) -> None:
@@ -176,13 +177,17 @@ class CellFiles:
         with self._opened(object_id) as fd:
             return None if fd is None else parse_header(os.pread(fd, HEADER_BYTES, 0))
 
-    def survey(self, wanted: Wanted) -> Survey | None:
-        """Return the ranges that the file claims to hold, unverified; None if it is unusable."""
+    def survey(self, wanted: Wanted, near: ByteRange | None = None) -> Survey | None:
+        """Return the ranges that the file claims to hold, unverified; None if it is unusable.
+
+        With `near` only the cells under that range are read.
+        """
         with self._opened(wanted.object_id) as fd:
             cells = self._cells(fd, wanted)
             if fd is None or cells is None:
                 return None
-            found = self._records(fd, cells, range(cells.count))
+            numbers = range(cells.count) if near is None else cells.under(near)
+            found = self._records(fd, cells, range(numbers.start, min(numbers.stop, cells.count)))
             spans = coalesce(one.span for one in found if one)
             return Survey(cells.version, tuple(spans))
 

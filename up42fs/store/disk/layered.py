@@ -18,6 +18,10 @@ The ranges that the file claims to hold are read once (`ready`), before the firs
 ranges can be cut into pieces to load and to fetch (`cut`), which never waits. They are only claims:
 a range that does not verify, or whose file another mount has evicted, is fetched after all. Only
 bytes of accepted answers of a pinned version come here, so what is cached is right by construction.
+
+Other processes write to the same file. So before a range is requested, its cells are looked at once
+more, and the range is claimed, so that two processes do not fetch it both (`disk.claims`). A range
+that memory or the known part of the file holds costs no such look.
 """
 
 from __future__ import annotations
@@ -31,8 +35,10 @@ from up42fs.errors import Up42fsError, VersionChanged
 from up42fs.ranges import RangeSet
 from up42fs.store.disk.cache import DiskCache
 from up42fs.store.disk.cached_files import Use
-from up42fs.store.disk.files import Wanted
+from up42fs.store.disk.claims import Next, Patience, decide, pause_s
+from up42fs.store.disk.files import Survey, Wanted
 from up42fs.store.disk.format import Cells, Label, cut
+from up42fs.store.disk.locks import Claim
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
@@ -79,6 +85,7 @@ class ObjectSource:
         self._surveyed: Version | None = None  # the version that was pinned at that time
         self._has_other_stamp = False
         self._surveying = trio.Lock()
+        self._patience = Patience()
         self._is_over = False
 
     @property
@@ -152,11 +159,19 @@ class ObjectSource:
         if self._disk is None:
             await self._source.fetch(part)
             return
+        looked_at = -1
         while (asked := part.missing) is not None and not part.stopped:
-            if self.lacks(ByteRange(asked.start, asked.start + 1)):
-                await self._fetch(part, self.cut(asked, None)[0], self._disk)
-            else:
+            if self.pin.size is not None and asked.start >= self.pin.size:
+                return  # its size was learned with the first bytes
+            if not self._lacks_byte(asked.start):
                 await self._load(part, asked, self._disk)
+                continue
+            claim, is_held = None, False
+            if not self._source.keeps and looked_at != asked.start:
+                looked_at = asked.start  # what was found there may turn out to be damaged
+                claim, is_held = await self._look(part, self.cut(asked, None)[0], self._disk)
+            if not is_held:
+                await self._fetch(part, self.cut(asked, None)[0], self._disk, claim)
 
     def keep(
         self,
@@ -192,6 +207,49 @@ class ObjectSource:
         self._is_over = True
         self._held.clear()
 
+    def _lacks_byte(self, at: int) -> bool:
+        return self.lacks(ByteRange(at, at + 1))
+
+    async def _look(
+        self, part: Part, span: ByteRange, disk: DiskCache
+    ) -> tuple[Claim | None, bool]:
+        """Look what others stored of `span`, and wait while another process fetches it.
+
+        Returns this process's claim of it, if it is to be fetched; and whether its first byte is on
+        disk.
+        """
+        began_s = trio.current_time()
+        has_waited = False
+        while True:
+            look = await disk.look(self._wanted(), span, claiming=not part.is_passing)
+            if look is None:
+                return None, False
+            self._learn(look.survey)
+            is_held, now_s = not self._lacks_byte(span.start), trio.current_time()
+            verdict = decide(
+                is_held=is_held,
+                is_ours=look.is_ours,
+                waited_s=now_s - began_s,
+                patience_s=self._patience.longest_s(
+                    now_s, wanted=part.wanted, left_s=part.deadline_s - now_s
+                ),
+            )
+            if verdict is not Next.WAIT:
+                break
+            has_waited = True
+            await trio.sleep(pause_s(now_s - began_s))
+        if has_waited:
+            self._patience.waited(now_s, brought=is_held)
+        if is_held and look.claim is not None:
+            look.claim.release()
+            return None, True
+        return look.claim, is_held
+
+    def _learn(self, survey: Survey | None) -> None:
+        if survey is not None and not self._is_over and self.pin.assume(survey.version):
+            for span in survey.spans:
+                self._held.add(span)
+
     async def _load(self, part: Part, asked: ByteRange, disk: DiskCache) -> None:
         loaded = await disk.load(self._wanted(), asked, part.space()[: len(asked)])
         if loaded is None:
@@ -205,7 +263,9 @@ class ObjectSource:
             cells = Cells(Label(self._object_id, self.pin.version))
             self._held.discard(cells.whole(cells.under(asked).start))
 
-    async def _fetch(self, part: Part, span: ByteRange, disk: DiskCache) -> None:
+    async def _fetch(
+        self, part: Part, span: ByteRange, disk: DiskCache, claim: Claim | None
+    ) -> None:
         stamp = self.stamp
         try:
             await self._source.fetch(part, span.stop)
@@ -218,17 +278,29 @@ class ObjectSource:
         finally:
             rest = part.missing
             stop = span.stop if rest is None else min(rest.start, span.stop)
-            if stop > span.start:
-                self._keep_part(part, ByteRange(span.start, stop), stamp)
+            if stop > span.start and self._is_to_keep(part):
+                self._keep_part(part, ByteRange(span.start, stop), stamp, claim)
+            elif claim is not None:
+                claim.release()
 
-    def _keep_part(self, part: Part, span: ByteRange, stamp: str | None) -> None:
-        version = self.pin.version
-        if version is None or self._is_over or part.is_passing or self._source.keeps:
-            return
-        label = Label(self._object_id, version, stamp)
+    def _is_to_keep(self, part: Part) -> bool:
+        is_usable = self.pin.version is not None and not self._is_over
+        return is_usable and not (part.is_passing or self._source.keeps)
+
+    def _keep_part(
+        self, part: Part, span: ByteRange, stamp: str | None, claim: Claim | None
+    ) -> None:
+        assert self.pin.version is not None, "it is to be kept"
+        label = Label(self._object_id, self.pin.version, stamp)
         use = Use.SCAN if part.in_scan else Use.READ
+
+        def on_over() -> None:
+            part.release()
+            if claim is not None:
+                claim.release()  # if the bytes were not written
+
         part.hold()
-        self._keep(label, span, part.peek(span), use, part.release)
+        self._keep(label, span, part.peek(span), use, on_over, claim)
 
     def _keep(
         self,
@@ -237,6 +309,7 @@ class ObjectSource:
         data: memoryview,
         use: Use,
         on_over: Callable[[], None] = lambda: None,
+        claim: Claim | None = None,
     ) -> None:
         if self._disk is None:
             return
@@ -248,7 +321,7 @@ class ObjectSource:
 
         self._disk.keep(
             label, span, data,
-            use=use, is_valid=lambda: not self._is_over, on_kept=on_kept,
+            use=use, is_valid=lambda: not self._is_over, on_kept=on_kept, claim=claim,
         )  # fmt: skip
 
     def _wanted(self) -> Wanted:

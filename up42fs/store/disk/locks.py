@@ -1,19 +1,31 @@
-"""Locks between the mounts of one account: one inflates a member, the others wait and read it.
+"""Locks between the processes of one account: one fetches or inflates, the others wait and load.
 
 Knows files; nothing of what is locked. Blocking, for worker threads.
 
-A lock is an `flock` of a file beside the cached ones, whose name no cached file has. The file is
-deleted when it is unlocked; a process that opened it before then sees that the name leads
-elsewhere, and tries once more.
+The lock of a member that is inflated is an `flock` of a file beside the cached ones, whose name no
+cached file has. The file is deleted when it is unlocked; a process that opened it before then sees
+that the name leads elsewhere, and tries once more.
+
+A *claim* of a range that is fetched is a lock on bytes of one file for all objects of the account
+(`F_OFD_SETLK`). It belongs to the open file, not to the process: two engines in one process exclude
+each other too, and it ends with the process, however that ends. A process opens the file once, so
+that a claim costs one system call. Its bytes are never written.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import struct
+import threading
 from contextlib import suppress
+from weakref import WeakSet
 
-from up42fs.store.disk.files import CacheDirectory, file_name
+from up42fs.store.disk.files import CacheDirectory, Descriptor, file_name
+from up42fs.types import ByteRange
+
+log = logging.getLogger(__name__)
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 3
@@ -70,3 +82,96 @@ def _is_named(fd: int, name: str, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(named, os.fstat(fd))
+
+
+class ClaimFile:
+    """The file whose bytes are locked for ranges that are being fetched. For any thread."""
+
+    NAME = "claims"
+
+    def __init__(self, root: CacheDirectory) -> None:
+        self._root = root
+        self._kept: Descriptor | None = None
+        _claim_files.add(self)
+
+    def lock(self, region: ByteRange) -> bool:
+        """Lock bytes; False if another process has locked some of them. Raises OSError."""
+        return _lock(self._descriptor().fd, fcntl.F_WRLCK, region)
+
+    def unlock(self, region: ByteRange) -> None:
+        """Unlock bytes. Raises OSError."""
+        kept = self._kept
+        if kept is not None:
+            _lock(kept.fd, fcntl.F_UNLCK, region)
+
+    def close(self) -> None:
+        """Give back all claims."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def _descriptor(self) -> Descriptor:
+        kept = self._kept
+        # A file that was deleted is locked by nobody who opens the cache from now on.
+        if kept is None or not os.fstat(kept.fd).st_nlink:
+            with self._root.opened() as directory:
+                kept = self._kept = Descriptor(os.open(self.NAME, _FLAGS, 0o600, dir_fd=directory))
+        return kept
+
+
+class Claim:
+    """A range that this process wants to fetch, until it is released. For any thread."""
+
+    def __init__(self, file: ClaimFile, region: ByteRange) -> None:
+        self._file = file
+        self._region = region
+        self._mutex = threading.Lock()
+        self._is_taken = False
+        self._is_over = False
+
+    def take(self) -> bool:
+        """Take it; False if another process has it. True as well where files cannot be locked."""
+        with self._mutex:
+            try:
+                is_ours = self._is_taken = self._file.lock(self._region)
+            except OSError as error:
+                log.debug("ranges are fetched without a look at other processes: %s", error)
+                is_ours = True
+        if self._is_over:  # the task that wanted it was cancelled meanwhile
+            self.release()
+        return is_ours
+
+    def release(self) -> None:
+        """Give it back. Idempotent; waits for nothing."""
+        self._is_over = True
+        # If `take` runs in another thread, it sees `_is_over` and releases the claim itself.
+        if self._mutex.acquire(blocking=False):
+            try:
+                if self._is_taken:
+                    self._is_taken = False
+                    with suppress(OSError):
+                        self._file.unlock(self._region)
+            finally:
+                self._mutex.release()
+
+
+_claim_files: WeakSet[ClaimFile] = WeakSet()
+
+
+def _close_in_child() -> None:
+    # A child that was forked shares the open file, and with it the claims: they would outlive the
+    # parent. Closing one of two descriptors gives no claim back.
+    for file in list(_claim_files):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _lock(fd: int, kind: int, region: ByteRange) -> bool:
+    flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, region.start, len(region), 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, flock)
+    except (BlockingIOError, PermissionError):  # fcntl(2) allows either
+        return False
+    return True
