@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -176,10 +178,18 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def stranger() -> Iterator[Stranger]:
-    """Serve until the block ends."""
+def stranger(certificate: Path | None = None) -> Iterator[Stranger]:
+    """Serve until the block ends; over TLS with a certificate, whose key lies beside it."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.stranger = Stranger(f"http://127.0.0.1:{server.server_address[1]}")
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            # The handshake belongs to each connection's own thread, not to the one that accepts.
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        scheme = "https" if certificate else "http"
+        server.stranger = Stranger(f"{scheme}://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

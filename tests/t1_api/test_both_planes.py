@@ -7,8 +7,6 @@ for httpx by trio's hook, for libcurl by its own option.
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import shutil
 import socket
 import ssl
@@ -23,10 +21,7 @@ import httpx
 import pycurl
 import pytest
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import NAME, make_certificate
 
 from up42fs.api.network import Reached, make_http
 from up42fs.api.transport import _is_tls
@@ -42,7 +37,6 @@ BODY = b"x" * 100
 ANSWER = (
     b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99/100\r\nContent-Length: 100\r\n\r\n"
 ) + BODY
-NAME = "store.example"
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
@@ -64,35 +58,6 @@ class Sink(Delivery):
 
     def abandon(self) -> None:
         raise AssertionError("there is no place")
-
-
-def make_certificate(directory: Path, name: str, *, days: int = 2) -> Path:
-    """A certificate of itself for NAME, with its key beside it; `days` < 0: it has expired."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=9))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / f"{name}.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.with_suffix(".key").write_bytes(private)
-    return path
 
 
 class Server:

@@ -198,7 +198,7 @@ class ApiTransport:
                 log.debug("%s: the answer is out of bounds: %s", call.operation, error)
                 return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED))
             except httpx.TransportError as error:
-                return _Failed(retry.Failure(self._plane, _kind(error)))
+                return _Failed(retry.Failure(self._plane, _kind(error), code=_tls_fault(error)))
         return self._judge(response, document)
 
     async def _receive(self, request: httpx.Request) -> httpx.Response:
@@ -342,12 +342,18 @@ def _kind(error: httpx.TransportError) -> retry.FailureKind:
 
 
 def _is_tls(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return _tls_error(error) is not None
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _tls_fault(error: BaseException) -> str | None:
+    """What is wrong with the certificate that was refused, in OpenSSL's words."""
+    return getattr(_tls_error(error), "verify_message", None)
 
 
 def _speaker(plane: retry.Plane, call: Call) -> str:
@@ -357,7 +363,8 @@ def _speaker(plane: retry.Plane, call: Call) -> str:
 def _what_happened(plane: retry.Plane, call: Call, failed: _Failed) -> str:
     failure = failed.failure
     if failure.kind is not retry.FailureKind.STATUS or failure.status is None:
-        return f"{_speaker(plane, call)} {failure.kind.value}"
+        detail = f" ({failure.code})" if failure.code else ""
+        return f"{_speaker(plane, call)} {failure.kind.value}{detail}"
     try:
         phrase = f" {HTTPStatus(failure.status).phrase}"
     except ValueError:

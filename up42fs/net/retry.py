@@ -68,7 +68,8 @@ TLS_CURE = "check this machine's clock, and SSL_CERT_FILE where a proxy inspects
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt. `code` is the error code in the body; waits are in seconds.
+    """One failed attempt. `code` is the error code in the body, or what is wrong with the answer or
+    the certificate; waits are in seconds.
 
     `may_pass`: this refusal is known to pass although the credential is good.
     """

@@ -55,13 +55,14 @@ class Outcome:
 
     `kind` None: the answer was complete, or the part had enough. `head` None: no answer.
     `body_bytes` counts the bytes received, `error_body` is the start of a body that was not data
-    (status neither 200 nor 206).
+    (status neither 200 nor 206). `why` is the fault of a certificate that was refused.
     """
 
     head: ResponseHead | None
     kind: FailureKind | None
     body_bytes: int = 0
     error_body: bytes = b""
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

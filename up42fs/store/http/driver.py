@@ -40,6 +40,15 @@ ERROR_BODY_BYTES = 4096
 #: A larger head is refused, in bytes.
 HEAD_BYTES = 64 * 1024
 
+#: X509_V_ERR_… of OpenSSL, in its own words.
+_VERDICTS = {
+    9: "certificate is not yet valid",
+    10: "certificate has expired",
+    18: "self-signed certificate",
+    19: "self-signed certificate in certificate chain",
+    20: "unable to get local issuer certificate",
+    21: "unable to verify the first certificate",
+}
 #: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
 _E_PROXY = 97
 _KINDS = {
@@ -81,6 +90,7 @@ class Attempt:
         self._stall_s = stall_s
         self._on_over = on_over
         self._kind: FailureKind | None = None
+        self._verdict = 0
         self._head: ResponseHead | None = None
         self._is_data = False
         self._has_enough = False
@@ -137,8 +147,9 @@ class Attempt:
         """Whether any of the answer arrived."""
         return self._head_bytes > 0
 
-    def end(self, code: int, *, was_sent: bool) -> None:
-        """End with libcurl's `code`, or because we broke it off."""
+    def end(self, code: int, *, was_sent: bool, verdict: int = 0) -> None:
+        """End with libcurl's `code`, or because we broke it off; `verdict` is of a certificate."""
+        self._verdict = verdict
         self._kind = self._kind_of(code, was_sent=was_sent)
         self.place = None
         self._on_over()
@@ -158,7 +169,8 @@ class Attempt:
     def outcome(self) -> Outcome:
         """How the request ended."""
         kind = FailureKind.LOCAL if self._is_lost else self._kind
-        return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body))
+        why = _VERDICTS.get(self._verdict) if kind is FailureKind.TLS else None
+        return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body), why)
 
     def _kind_of(self, code: int, *, was_sent: bool) -> FailureKind | None:
         if self._has_enough and not self.stop:
@@ -408,7 +420,7 @@ class Driver:
             self._running[channel.transfer.key] = channel
 
     def _end(self, multi: Multi, channel: _Channel, code: int) -> None:
-        was_sent = channel.transfer.was_sent
+        was_sent, verdict = channel.transfer.was_sent, channel.transfer.verdict
         multi.remove(channel.transfer)
         channel.transfer.end()
         # A failure before this line leaves the attempt in `_running`, so that it is ended later.
@@ -416,7 +428,7 @@ class Driver:
         attempt, channel.attempt = channel.attempt, None
         assert attempt is not None, "it ran"
         self._idle.append(channel)
-        attempt.end(code, was_sent=was_sent)
+        attempt.end(code, was_sent=was_sent, verdict=verdict)
 
     def _renew(self, multi: Multi | None) -> None:
         """Replace the multi handle by `multi`; None at the end of the thread."""

@@ -167,6 +167,13 @@ class Transfer:
         _easy_getinfo(self._easy, pycurl.REQUEST_SIZE, byref(count))
         return count.value > 0
 
+    @property
+    def verdict(self) -> int:
+        """OpenSSL's code for what is wrong with the last certificate; 0 or 1: nothing known."""
+        code = c_long()
+        _easy_getinfo(self._easy, pycurl.SSL_VERIFYRESULT, byref(code))
+        return code.value
+
     def end(self) -> None:
         """Release the memory and the link; the transfer must not be running."""
         self.set(pycurl.URL, None)

@@ -178,7 +178,7 @@ class NetworkSource:
             return Failure(Plane.STORE, FailureKind.GARBLED, code=delivery.refused.why)
         outcome, head = delivery.outcome, delivery.outcome.head
         if head is None or head.status in (200, 206):
-            return Failure(Plane.STORE, outcome.kind or FailureKind.BROKEN)
+            return Failure(Plane.STORE, outcome.kind or FailureKind.BROKEN, code=outcome.why)
         total = total_of(head) if head.status == 416 else None
         if head.status == 416 and self.pin.size is None:
             total = 0  # its first byte was requested, and there is none (contract §6)
