@@ -131,6 +131,9 @@ class Stac:
         await self._ask("collections")
         return self.listed
 
+    def all_known(self) -> tuple[StacCollection, ...]:
+        return self.listed
+
     async def items(self, collection_id: str) -> tuple[StacItem, ...]:
         if collection_id not in self._answers:
             await self._ask(f"items {collection_id}")

@@ -68,6 +68,14 @@ class Collections:
         """Every collection, newest first; raises an `Up42fsError`."""
         return await self._all.get(None)
 
+    async def recall_all(self) -> tuple[StacCollection, ...] | None:
+        """Every collection as last known, also by an earlier mount; sends no request."""
+        return await self._all.recall(None)
+
+    def all_known(self) -> tuple[StacCollection, ...] | None:
+        """Every collection as far as in memory; sends no request."""
+        return self._all.known(None)
+
     async def items(self, collection_id: str) -> tuple[StacItem, ...]:
         """Every item of a collection, oldest first; raises an `Up42fsError`."""
         try:

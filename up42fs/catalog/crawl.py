@@ -1,4 +1,4 @@
-"""Learns the STAC items of all transformed assets in the background.
+"""Learns the STAC items of all assets in the background, those of transformed ones first.
 
 `Items` sends the requests and keeps the answers.
 
@@ -8,10 +8,15 @@ missing or belong to another version of the asset: a batch at a time, newest fir
 after another. Later it does the same for assets that a refresh changed. A directory that you open
 meanwhile sends its own request at once.
 
+Then come the assets that are not transformed. Their items hold no files, but they say when and
+where a delivery was taken. They are worth a request for a hundred assets, and no more: where UP42
+refuses searches for several assets, they are asked for only when you look at one. For those without
+an item the list of collections is read once, which tells the same less exactly.
+
 The crawl continues whatever UP42 answers, and reports errors in `status` and in the log.
 
-Rejected: reading all items of the storage; most assets may be untransformed, and an item's asset is
-complete only when the last page is read.
+Rejected: reading all items of the storage, since an item's asset is complete only when the last
+page is read.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.items import Items
-from up42fs.catalog.snapshot.item_rows import to_us
+from up42fs.catalog.snapshot.item_rows import plain_version, to_us
 from up42fs.catalog.together import MOST as BATCH
 from up42fs.errors import InvalidArgument, Offline, Up42fsError
 from up42fs.types import Asset, CnamStatus
@@ -35,6 +40,8 @@ log = logging.getLogger(__name__)
 #: Pause after a failure, seconds: before the next batch, and before an asset is retried.
 PAUSE_AFTER_FAILURE_S = 30.0
 LONGEST_PAUSE_S = 1800.0
+#: Assets that are looked at in a row, without other tasks in between.
+AT_ONCE = 1000
 #: Assets that fail in a row before the crawl pauses.
 IN_VAIN = 3
 
@@ -48,22 +55,27 @@ class _Aside:
 
 
 class ItemCrawl:
-    """Keeps the shelf complete. `versions` returns the shelved ones: `updated_us` by asset ID."""
+    """Keeps the shelf complete. `versions` returns the shelved ones by asset ID."""
 
     def __init__(
         self,
         index: Index,
         items: Items,
         versions: Callable[[], Awaitable[Mapping[str, int]]],
+        finish: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`finish` is awaited each time that the items of all assets are known."""
         self._index = index
         self._items = items
         self._versions = versions
+        self._finish = finish
         #: A dict for its order; the last key is requested next.
         self._missing: dict[str, None] = {}
         #: Assets that failed; when one is due it is added to `_missing`, too.
         self._aside: dict[str, _Aside] = {}
         self._refused: set[str] = set()
+        #: Assets that are not transformed, whose items are requested when nothing else is missing.
+        self._plain: dict[str, None] = {}
         self._changed = trio.Event()
         self._started = False
         self._error: Up42fsError | None = None
@@ -76,18 +88,26 @@ class ItemCrawl:
             self._forget(asset_id)
             if self._index.is_transformed(asset_id):
                 self._missing[asset_id] = None
+            elif self._is_plain(asset_id):
+                self._plain[asset_id] = None
         self._changed.set()
+
+    def _is_plain(self, asset_id: str) -> bool:
+        """Whether there is an asset that is not transformed."""
+        return self._index.assets.status(asset_id) not in (None, CnamStatus.SUCCESSFUL)
 
     def status(self) -> dict[str, object]:
         """The crawl's state for `status.json`.
 
         Counts of the transformed assets, of those still to be requested, and of those UP42 refused;
-        whether several are requested together; and the current error.
+        of the others still to be requested; whether several are requested together; and the
+        current error.
         """
         return {
             "transformed": self._index.count(CnamStatus.SUCCESSFUL),
             "missing": len(self._missing | self._aside) if self._started else None,
             "refused": len(self._refused),
+            "plain_missing": len(self._plain) if self._started else None,
             "together": self._items.asks_together,
             "error": str(self._error) if self._error else None,
         }
@@ -100,12 +120,20 @@ class ItemCrawl:
         missing.sort(key=lambda asset: asset.created_at)
         self._missing = dict.fromkeys(asset.id for asset in missing)
         self._started = True
+        for number, asset_id in enumerate(list(self._index.assets)):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if self._is_plain(asset_id):
+                figures = self._index.assets.figures(asset_id)
+                updated_us = figures.updated_ns // 1000 if figures else 0
+                if held.get(asset_id) != plain_version(updated_us):
+                    self._plain[asset_id] = None
         while True:
             await self._until_wanted()
-            await self._next()
+            await (self._next() if self._missing else self._next_plain())
 
     async def _until_wanted(self) -> None:
-        while not self._missing:
+        while not self._missing and not self._plain:
             due_s = min((aside.due_s for aside in self._aside.values()), default=math.inf)
             self._changed = trio.Event()
             with trio.move_on_at(due_s):
@@ -137,6 +165,32 @@ class ItemCrawl:
         # A batch that failed, or any batch if UP42 refuses searches for several assets, is
         # requested one asset at a time.
         await self._one_by_one(assets, failed)
+
+    async def _next_plain(self) -> None:
+        """Request the items of the next assets that are not transformed, if that takes one search.
+
+        A transformed asset that arrives meanwhile waits for one request at most.
+        """
+        wanted = list(reversed(self._plain))[:BATCH]
+        assets = [self._index.assets[id_] for id_ in wanted if self._is_plain(id_)]
+        try:
+            if self._items.asks_together and assets:
+                await self._items.learn_many(assets)
+            else:
+                wanted = list(self._plain)
+        except InvalidArgument as error:
+            log.debug("the items of %d deliveries stay unknown: %s", len(assets), error)
+        except Up42fsError as error:
+            log.debug("asking for the items of %d deliveries failed: %s", len(assets), error)
+            await trio.sleep(PAUSE_AFTER_FAILURE_S)
+            return
+        for asset_id in wanted:
+            self._plain.pop(asset_id, None)
+        if not self._plain and not self._missing and self._finish is not None:
+            try:
+                await self._finish()
+            except Up42fsError as error:
+                log.debug("what the collections tell of deliveries stays unknown: %s", error)
 
     async def _one_by_one(self, assets: Iterable[Asset], failed: Up42fsError | None) -> None:
         """Request each asset's items; `failed`, if any, is the error of their batch."""
@@ -179,6 +233,7 @@ class ItemCrawl:
         self._missing.pop(asset_id, None)
         self._aside.pop(asset_id, None)
         self._refused.discard(asset_id)
+        self._plain.pop(asset_id, None)
 
     def _set_aside(self, asset_id: str) -> None:
         self._missing.pop(asset_id, None)

@@ -5,9 +5,10 @@ wait for it. The answer holds until the asset's `updated_at` moves. Two states a
 IN_PROGRESS, and SUCCESSFUL without a single transformed file, because the status and the items do
 not change in one moment (contract §8). Unsettled assets are searched again after a while.
 
-Answers about transformed assets are *shelved* in the snapshot, if there is one. A later lookup, in
-this mount or another one, uses the shelved items if the asset has not changed. They are held in
-memory without their documents; `whole` loads those.
+Settled answers are *shelved* in the snapshot, if there is one: also those about assets that UP42
+did not transform, whose items describe the delivery. A later lookup, in this mount or another one,
+uses the shelved items if the asset has not changed. They are held in memory without their
+documents; `whole` loads those.
 
 Several assets are requested together (`together`); there an asset without files counts as unknown,
 since only its own search may say that it has none. Searches use no other property: of the items
@@ -25,13 +26,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import trio
 from cachetools import LRUCache
 
 from up42fs.api.client import Client
+from up42fs.catalog.snapshot.item_rows import version
 from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.together import Together, equal
 from up42fs.errors import InvalidArgument, Up42fsError
@@ -48,6 +50,8 @@ ASK_AGAIN_S = 30.0
 SEARCH_TIMEOUT_S = 60.0
 #: Limit of cached items and files, about 2 kB each (`weight`).
 MOST_KEPT = 4_000
+#: An asset of this age that has no items will not get any, as long as it does not change.
+SETTLES_AFTER = timedelta(days=1)
 #: Assets in these states have no directory beside them, so an empty answer empties none.
 _WITHOUT_DIRECTORY = (CnamStatus.NOT_PROCESSED, CnamStatus.FAILED, CnamStatus.UNTOLD)
 
@@ -80,6 +84,7 @@ class Items:
         shelf: Shelf | None = None,
         ask_again_s: float = ASK_AGAIN_S,
         most_kept: int = MOST_KEPT,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._metrics = metrics
@@ -87,6 +92,9 @@ class Items:
         self._together = Together(client, metrics)
         self._shelf = shelf
         self._ask_again_s = ask_again_s
+        self._now = now
+        #: Assets that were looked up on the shelf in vain, with their versions.
+        self._unshelved: LRUCache[tuple[str, datetime], None] = LRUCache(most_kept)
         self._kept: LRUCache[str, _Known] = LRUCache(most_kept, lambda a: weight(a.items))
         self._flights: Flights[tuple[str, datetime], tuple[StacItem, ...]] = Flights(
             nursery, "searching the STAC items of an asset", timeout_s=SEARCH_TIMEOUT_S
@@ -159,8 +167,8 @@ class Items:
         asked = {asset.id: asset for asset in assets}
         asked_at_s = trio.current_time()
         found = await self._together.search(list(asked))
-        for asset_id, items in found.items():
-            self._shelve(asked[asset_id], _Known(in_order(items), None, asked_at_s))
+        for asset in asked.values():
+            self._shelve(asset, _Known(in_order(found.get(asset.id, ())), None, asked_at_s))
 
     async def learn(self, assets: Iterable[Asset]) -> None:
         """Learn the items of a page of `assets` by one search, if several are unknown."""
@@ -237,13 +245,16 @@ class Items:
         wanted = {
             asset.id: asset
             for asset in assets
-            if asset.cnam_status is CnamStatus.SUCCESSFUL and self._valid(asset) is None
+            if (asset.id, asset.updated_at) not in self._unshelved and self._valid(asset) is None
         }
         if self._shelf is None or not wanted:
             return
-        for asset_id, held in (await self._shelf.load(list(wanted))).items():
-            asset = wanted[asset_id]
-            if held.updated_at == asset.updated_at and self._valid(asset) is None:
+        held_by_id = await self._shelf.load(list(wanted))
+        for asset_id, asset in wanted.items():
+            held = held_by_id.get(asset_id)
+            if held is None or held.version != version(asset):
+                self._unshelved[asset_id, asset.updated_at] = None
+            elif self._valid(asset) is None:
                 answer = _Known(held.items, asset.updated_at, trio.current_time(), sizes=held.sizes)
                 self._keep(asset_id, answer)
 
@@ -254,9 +265,17 @@ class Items:
         self._shelve(asset, answer)
 
     def _shelve(self, asset: Asset, answer: _Known) -> None:
-        is_done = asset.cnam_status is CnamStatus.SUCCESSFUL
-        if self._shelf is not None and is_done and any(map(transformed_files, answer.items)):
-            self._shelf.put(asset.id, asset.updated_at, answer.items)
+        if self._shelf is not None and self._is_settled(asset, answer.items):
+            self._shelf.put(asset, answer.items)
+            self._unshelved.pop((asset.id, asset.updated_at), None)
+
+    def _is_settled(self, asset: Asset, items: tuple[StacItem, ...]) -> bool:
+        if asset.cnam_status is CnamStatus.SUCCESSFUL:
+            return any(map(transformed_files, items))
+        if items or asset.cnam_status is CnamStatus.IN_PROGRESS:
+            return bool(items)
+        # The item of a delivery that has just come may follow it.
+        return self._now() - asset.created_at > SETTLES_AFTER
 
     def _keep(self, asset_id: str, answer: _Known) -> None:
         self._kept.pop(asset_id, None)

@@ -9,7 +9,6 @@ import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import trio
@@ -19,16 +18,17 @@ from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
 from up42fs.model.stac import StacCollection, StacItem
+from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
-    """An asset's items at `updated_at`, without documents, and known file sizes, bytes by ID."""
+    """An asset's items at a `version`, without documents, and known file sizes, bytes by ID."""
 
     items: tuple[StacItem, ...]
-    updated_at: datetime
+    version: int
     sizes: Mapping[str, int]
 
 
@@ -74,13 +74,17 @@ class Shelf:
         return await trio.to_thread.run_sync(self._load_documents, asset_id)
 
     async def versions(self) -> dict[str, int]:
-        """By asset ID, the version of the kept items, in microseconds since 1970."""
+        """By asset ID, the version (`item_rows.version`) of the kept items."""
         return await trio.to_thread.run_sync(self._snapshot.item_versions)
 
-    def put(self, asset_id: str, updated_at: datetime, items: tuple[StacItem, ...]) -> None:
-        """Keep items; each must have its document."""
+    async def without_items(self) -> list[str]:
+        """IDs of the assets that are known to have no items."""
+        return await trio.to_thread.run_sync(self._snapshot.without_items)
+
+    def put(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
+        """Keep all items of an asset as it is now; each must have its document."""
         packed = item_rows.pack(items), item_rows.pack_documents(items)
-        self._recorder.note_items(ItemRow(asset_id, item_rows.to_us(updated_at), *packed))
+        self._recorder.note_items(ItemRow(asset.id, item_rows.version(asset), *packed))
 
     def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
         """Keep a size in bytes; it holds as long as the file's item has this `stamp`."""
@@ -113,7 +117,7 @@ def _shelved(
             {f.asset_id: stamp_of(item) for item in items for f in item.assets} if sizes else {}
         )
         known = {id_: size for (id_, stamp), size in sizes.items() if stamps.get(id_) == stamp}
-        return Shelved(items, item_rows.from_us(updated_us), known) if items else None
+        return Shelved(items, updated_us, known) if items or updated_us < 0 else None
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
         return None

@@ -27,6 +27,7 @@ import trio
 from up42fs import __version__, supervise
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
+from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
 from up42fs.catalog.listings import AssetListing, OrderListing
@@ -394,6 +395,7 @@ class Engine(Paths):
             shelf=self._shelf,
             shows_stale=shows_stale,
         )
+        self._descriptions = Descriptions(self.index, items, collections, self._shelf)
         return Branches(
             self.index,
             items=items,
@@ -402,6 +404,7 @@ class Engine(Paths):
             lists_footprints=self.settings.footprints,
             transformations=transformations,
             archives=archives,
+            descriptions=self._descriptions,
         )
 
     # at work -------------------------------------------------------------------------------
@@ -412,7 +415,9 @@ class Engine(Paths):
             return
         await self.sync.synced(ListingKind.ASSETS)
         await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
-        self._crawl = ItemCrawl(self.index, self._items, self._shelf.versions)
+        self._crawl = ItemCrawl(
+            self.index, self._items, self._shelf.versions, self._descriptions.complete
+        )
         await self._crawl.run()
 
     async def _sign(self, object_id: str) -> SignedUrl:

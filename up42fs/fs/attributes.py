@@ -21,6 +21,7 @@ from up42fs.api.client import Client
 from up42fs.deadlines import Turns, request_s, within
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
+from up42fs.fs.branches.outlines import outline_of
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.files.ledger import Ledger
 from up42fs.fs.tree import member_ids
@@ -53,6 +54,7 @@ class NodeAttributes:
         self._documents = DocumentCache(documents)
         self._ledger = ledger
         self._archives = tree.branches.archives
+        self._descriptions = tree.branches.descriptions
         #: Why the last edit of an asset failed, by its ID; set where edits are made.
         self.last_failure: Callable[[str], str | None] = lambda _: None
 
@@ -66,7 +68,10 @@ class NodeAttributes:
             case Kind.ASSET:
                 asset = self._index.assets[node.id]
                 return xattrs.of_asset(
-                    asset, self._index.order_of(asset), self._index.assets.wish(asset)
+                    asset,
+                    self._index.order_of(asset),
+                    self._index.assets.wish(asset),
+                    self._descriptions.known(asset.id),
                 )
             case Kind.FILE:
                 return self._of_file(node)
@@ -94,9 +99,21 @@ class NodeAttributes:
         whole = known.get(xattrs.PREFIX + name.removeprefix(xattrs.WHOLE))
         if whole is not None:
             return whole.encode(errors="replace")
+        if name.startswith(xattrs.STAC) and node.kind is Kind.ASSET and name not in xattrs.UNLISTED:
+            return await self._said_by_stac(node, name)
         if name.startswith(xattrs.PREFIX):
             return await self._unlisted(node, name)
         raise NoAttribute(name)
+
+    async def _said_by_stac(self, node: Node, name: str) -> bytes:
+        """What STAC says of a delivery; costs a request if the crawl has not come to it."""
+        if self._descriptions.known(node.id) is None:
+            with within(ANSWER_TIMEOUT_S, f"UP42 did not answer within {ANSWER_TIMEOUT_S:.0f} s"):
+                await self._descriptions.ask(self._index.assets[node.id])
+        known = self.known(node)
+        if name not in known:
+            raise NoAttribute(name)
+        return xattrs.fitted(known).get(name, known[name]).encode(errors="replace")
 
     async def _unlisted(self, node: Node, name: str) -> bytes:
         described = self._described(node)
@@ -104,9 +121,9 @@ class NodeAttributes:
             asset = self.asset_of(described)
             return await self._documents.json(described, asset.updated_at if asset else None)
         if name == xattrs.STAC_JSON:
-            item = await self._whole_item(node)
-            if item is not None:
-                return to_json(item.document).rstrip()
+            return await self._stac_json(node)
+        if name == xattrs.GEOMETRY:
+            return await self._geometry(node)
         if node.kind in STORED_KINDS:
             if name == xattrs.DOWNLOAD_URL and node.kind in LINKED_KINDS:
                 return await self._documents.download_url(node)
@@ -117,6 +134,18 @@ class NodeAttributes:
             if name.startswith(xattrs.FETCH):
                 return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
         raise NoAttribute(name)
+
+    async def _stac_json(self, node: Node) -> bytes:
+        items = await self._whole_items(node)
+        if len(items) != 1:
+            raise NoAttribute(xattrs.STAC_JSON)
+        return to_json(items[0].document).rstrip()
+
+    async def _geometry(self, node: Node) -> bytes:
+        outline = outline_of(await self._whole_items(node) or self._described_by(node))
+        if outline is None:
+            raise NoAttribute(xattrs.GEOMETRY)
+        return json.dumps(outline).encode()
 
     async def _cached_bytes(self, node: Node) -> int:
         sizes = self._sizes
@@ -201,6 +230,20 @@ class NodeAttributes:
         if item is None or item.document or self._transformed is None:
             return item
         return await self._transformed.whole_item(node)
+
+    async def _whole_items(self, node: Node) -> tuple[StacItem, ...]:
+        """The items of a delivery, or the one of a file or directory, with their documents."""
+        if node.kind is not Kind.ASSET:
+            item = await self._whole_item(node)
+            return () if item is None else (item,)
+        asset = self._index.assets.get(node.id)
+        if asset is None or self._transformed is None:
+            return ()
+        return await self._transformed.items_of(asset)
+
+    def _described_by(self, node: Node) -> tuple[StacItem, ...]:
+        found = self._descriptions.known(node.id) if node.kind is Kind.ASSET else None
+        return () if found is None else (found,)
 
     def _item(self, node: Node) -> StacItem | None:
         if node.kind is Kind.FILE:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
+from cachetools import LRUCache
+
 from up42fs.fs.branches import footprints
+from up42fs.fs.branches.transformed import MOST_WALKS, WalkOrder
 from up42fs.fs.stats import Stats
 from up42fs.fs.tree.handles import FrozenListing, HandleTable
 from up42fs.fs.tree.layout import VIEW_DIRS
 from up42fs.fs.tree.nodes import FILE_KINDS, Attributes, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
+from up42fs.types import Asset
 
 #: find, du, rm and chmod (gnulib's fts) walk larger directories in the order of inode numbers.
 SORTED_WALK_ENTRIES = 10_000
@@ -41,6 +46,8 @@ class OpenDirectories:
         self._tree = tree
         self._layout, self._sidecars = tree.layout, tree.sidecars
         self._stats = stats
+        #: The orders in which assets may be looked at one after another.
+        self._walks: LRUCache[Node, WalkOrder | Callable[[], WalkOrder]] = LRUCache(MOST_WALKS)
         self._open: HandleTable[_Open] = HandleTable()
 
     def open(self, directory: Node) -> int:
@@ -49,6 +56,7 @@ class OpenDirectories:
             self._tree.sizes.listed(listed.values())
         if directory.kind in VIEW_DIRS:
             self._expect_a_walk(directory, listed)
+            self._walks[directory] = partial(_order_of, listed)
         more: dict[str, Node] = {}
         if self._sidecars is not None:
             more |= self._sidecars.beside(directory, listed)
@@ -107,6 +115,16 @@ class OpenDirectories:
             if not take(name, *self._stats.bare(node), after):
                 break
 
+    def following(self, asset: Asset) -> list[Asset]:
+        """An asset, and those that a program that reads its attributes is going to look at next."""
+        assets = self._tree.index.assets
+        for directory, walk in list(self._walks.items()):
+            if not isinstance(walk, WalkOrder):  # made when it is needed: it takes a while
+                self._walks[directory] = walk()
+        walks = [walk for walk in self._walks.values() if isinstance(walk, WalkOrder)]
+        most = max((walk.next_of(asset.id) for walk in walks), key=len, default=())
+        return [assets[id_] for id_ in most or (asset.id,) if id_ in assets]
+
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)
 
@@ -137,3 +155,7 @@ class OpenDirectories:
                 yield [node.id for node in sorted(below, key=self._tree.inodes.number)]
 
         transformed.expect(str(directory), orders)
+
+
+def _order_of(listed: Mapping[str, Node]) -> WalkOrder:
+    return WalkOrder([node.id for node in listed.values() if node.kind is Kind.ASSET])

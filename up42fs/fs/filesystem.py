@@ -352,6 +352,7 @@ class Filesystem:
             require_shared(name)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
+        await self._described(node)
         value = await self.xattrs.get(node, name)
         if len(value) > MOST_VALUE_BYTES:
             raise TooLarge(
@@ -366,6 +367,7 @@ class Filesystem:
         node = self._node(inode)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
+        await self._described(node)
         names = self.xattrs.listed(node).keys()
         return names if is_trusted else [name for name in names if name not in ACCOUNT]
 
@@ -438,6 +440,14 @@ class Filesystem:
         if node.kind in FILE_KINDS:
             raise NotADirectory(f"{node.kind.value} {node.id} is a file")
         return node
+
+    async def _described(self, node: Node) -> None:
+        """Load what STAC says of a delivery from the snapshot; sends no request."""
+        asset = self.tree.index.assets.get(node.id) if node.kind is Kind.ASSET else None
+        if asset is not None:
+            descriptions = self.tree.branches.descriptions
+            if descriptions.known(asset.id) is None:
+                await descriptions.recall(self._dirs.following(asset))
 
     async def _listed(self, directory: Node, name: str | None = None) -> None:
         """Return once the directory is known, or at least the `name` that is looked up in it."""

@@ -17,7 +17,11 @@ from up42fs.types import Asset, Order
 PREFIX = "user.up42."
 #: Readable, but not listed: they cost a request, or are a secret that `getfattr -d` must not print.
 JSON = PREFIX + "json"
-STAC_JSON = PREFIX + "stac.json"
+STAC = PREFIX + "stac."
+STAC_JSON = STAC + "json"
+#: The outline of an item or of a delivery, as a GeoJSON geometry.
+GEOMETRY = STAC + "geometry"
+UNLISTED = frozenset({STAC_JSON, GEOMETRY})
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
 EXPLAIN = PREFIX + "explain"
@@ -39,8 +43,13 @@ _HEAD_BYTES, _PADDING_BYTES = 16, 4
 _TWINS = {"user.xdg.tags": PREFIX + "tags", "user.xdg.comment": PREFIX + "title"}
 
 
-def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
-    """Listed attributes of an asset; `order` is its order if known, `name` its file name."""
+def of_asset(
+    asset: Asset, order: Order | None, name: str, described: StacItem | None = None
+) -> dict[str, str]:
+    """Listed attributes of an asset; `order` is its order if known, `name` its file name.
+
+    `described` is what STAC says of it, if known.
+    """
     own = {
         "id": asset.id,
         "kind": "asset",
@@ -66,7 +75,8 @@ def of_asset(asset: Asset, order: Order | None, name: str) -> dict[str, str]:
         "user.xdg.tags": ",".join(asset.tags),
         "user.xdg.comment": asset.title,
     }
-    return _present({PREFIX + key: value for key, value in own.items()} | desktop)
+    listed = _present({PREFIX + key: value for key, value in own.items()} | desktop)
+    return listed if described is None else _stac(described) | listed
 
 
 def fitted(attributes: Mapping[str, str]) -> dict[str, str]:

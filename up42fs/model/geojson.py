@@ -150,6 +150,22 @@ def union(boxes: Sequence[Sequence[float]]) -> list[float]:
     return [west, min(box[1] for box in flats), east, max(box[3] for box in flats)]
 
 
+def meet(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes meet; west > east crosses the antimeridian."""
+    return any(
+        left[0] <= right[2] and right[0] <= left[2] and left[1] <= right[3] and right[1] <= left[3]
+        for left in _halves(one)
+        for right in _halves(other)
+    )
+
+
+def _halves(bbox: Sequence[float]) -> list[tuple[float, float, float, float]]:
+    west, south, east, north = flat(bbox)
+    if west <= east:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east, north)]
+
+
 def _rings(west: float, south: float, east: float, north: float) -> list[list[list[float]]]:
     # Counterclockwise, as RFC 7946 §3.1.6 requires.
     return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]

@@ -31,9 +31,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import eq, ge, gt, le, lt
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from up42fs.model import geojson
+from up42fs.model.stac import StacItem
 from up42fs.model.timespan import TimeSpan, parse_literal, parse_span
 from up42fs.types import CNAM_STATES, Asset, Order
 
@@ -151,6 +154,17 @@ class Query:
             _holds(term, asset, order)
             for term in self.terms
             if _BY_NAME[term.field].source is TermSource.MEMORY
+        )
+
+    def holds_of(self, item: StacItem) -> bool:
+        """Whether the terms that need a search hold of what is known of an item.
+
+        A value that the item does not say matches nothing, as in UP42's search.
+        """
+        return all(
+            _is_so(term, item)
+            for term in self.terms
+            if _BY_NAME[term.field].source is TermSource.SEARCH
         )
 
     def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
@@ -323,6 +337,31 @@ def _holds(term: Term, asset: Asset, order: Order | None) -> bool:
     if term.field == "text":
         return any(wanted in text for text in said)
     return wanted in said
+
+
+_SAID_BY_ITEMS: Mapping[str, Callable[[StacItem], str | float | None]] = {
+    "constellation": lambda item: item.constellation,
+    "cloud": lambda item: item.cloud_cover,
+    "gsd": lambda item: item.gsd,
+}
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": eq,
+    "<": lt,
+    "<=": le,
+    ">": gt,
+    ">=": ge,
+}
+
+
+def _is_so(term: Term, item: StacItem) -> bool:
+    wanted = term.value
+    if isinstance(wanted, TimeSpan):
+        return item.datetime is not None and wanted.contains(item.datetime)
+    if isinstance(wanted, tuple):
+        return item.bbox is not None and geojson.meet(wanted, item.bbox)
+    told_by = _SAID_BY_ITEMS.get(term.field)
+    said = None if told_by is None else told_by(item)
+    return said is not None and _COMPARE[term.operator](said, wanted)
 
 
 def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ...]:

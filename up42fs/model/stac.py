@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from up42fs.model import geojson
+
 _NO_TIME = dt.datetime.max.replace(tzinfo=dt.UTC)
+#: The box of a collection that does not say where it is.
+_WORLD = [-180, -90, 180, 90]
 #: `epsg` of a file that declares no reference system.
 NO_EPSG = 0
 
@@ -68,6 +72,14 @@ class StacItem:
     document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+#: Fields that several items of a delivery may share.
+_SHARED = tuple(
+    each.name
+    for each in fields(StacItem)
+    if each.name not in ("id", "assets", "datetime", "bbox", "document")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class StacCollection:
     """One delivery as STAC describes it (contract §5.2): `asset_id` is the UP42 asset.
@@ -99,6 +111,69 @@ def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
     An untransformed item has one file, `data`, whose ID is the asset's (§5.5).
     """
     return tuple(file for file in item.assets if file.asset_id != item.asset_id)
+
+
+def merged(items: Sequence[StacItem]) -> StacItem | None:
+    """What several items of one delivery say together, as one item; None for none.
+
+    Values are kept that all items share; the box is around all of them, the time is the first.
+    """
+    if len(items) < 2:
+        return items[0] if items else None
+    first = items[0]
+    values = {
+        name: getattr(first, name)
+        for name in _SHARED
+        if all(getattr(item, name) == getattr(first, name) for item in items)
+    }
+    moments = [item.datetime for item in items if item.datetime is not None]
+    boxes = [item.bbox for item in items if geojson.is_bbox(item.bbox)]
+    return StacItem(
+        id="",
+        collection_id=values.pop("collection_id", None),
+        asset_id=values.pop("asset_id", None),
+        datetime=min(moments, default=None),
+        bbox=tuple(geojson.union(boxes)) if boxes else None,
+        **values,
+    )
+
+
+def described_by(collection: StacCollection) -> StacItem:
+    """What a collection says of its delivery: where and when it was taken."""
+    extent = _mapping(collection.document.get("extent"))
+    boxes = _mapping(extent.get("spatial")).get("bbox")
+    box = boxes[0] if isinstance(boxes, list) and boxes else None
+    intervals = _mapping(extent.get("temporal")).get("interval")
+    interval = intervals[0] if isinstance(intervals, list) and intervals else None
+    return StacItem(
+        id="",
+        collection_id=collection.id,
+        asset_id=collection.asset_id,
+        title=collection.title,
+        datetime=_moment(interval[0] if isinstance(interval, list) and interval else None),
+        bbox=tuple(box) if geojson.is_bbox(box) and list(geojson.flat(box)) != _WORLD else None,
+        order_id=collection.order_id,
+        workspace_id=collection.workspace_id,
+        account_id=collection.account_id,
+        product_collection=collection.product_collection,
+        metadata_version=collection.metadata_version,
+        user_title=collection.user_title,
+        user_tags=collection.user_tags,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _moment(value: object) -> dt.datetime | None:
+    try:
+        found = dt.datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
+        if found is None:
+            return None
+        return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def in_order(items: Iterable[StacItem]) -> tuple[StacItem, ...]:

@@ -51,6 +51,10 @@ class TimeSpan:
         last = _OPEN if self.stop is None else _rfc3339(self.stop - _INSTANT)
         return f"{first}/{last}"
 
+    def contains(self, moment: datetime) -> bool:
+        after = self.start is None or self.start <= moment
+        return after and (self.stop is None or moment < self.stop)
+
     def meet(self, other: TimeSpan) -> TimeSpan | None:
         """The intersection; None if it is empty."""
         starts = [each.start for each in (self, other) if each.start is not None]

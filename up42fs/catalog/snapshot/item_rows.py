@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from up42fs.model.stac import StacAsset, StacCollection, StacItem
+from up42fs.types import Asset, CnamStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -34,6 +35,21 @@ def to_us(moment: datetime) -> int:
 def from_us(number: int) -> datetime:
     """The inverse of `to_us`; raises OverflowError, TypeError."""
     return _EPOCH + timedelta(microseconds=number)
+
+
+def version(asset: Asset) -> int:
+    """The number under which an asset's items are kept: those of another version do not count.
+
+    An asset that is not transformed has negative ones, since a transformation need not move the
+    asset's `updated_at` (contract §14).
+    """
+    moment_us = to_us(asset.updated_at)
+    return moment_us if asset.cnam_status is CnamStatus.SUCCESSFUL else plain_version(moment_us)
+
+
+def plain_version(updated_us: int) -> int:
+    """`version` of an asset that is not transformed."""
+    return ~abs(updated_us)
 
 
 def pack(items: Iterable[StacItem]) -> str:

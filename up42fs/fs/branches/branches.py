@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from up42fs.catalog.collections import Collections
+from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.searches import Searches
@@ -33,7 +34,9 @@ class Branches:
         lists_footprints: bool = False,
         transformations: Transformations | None = None,
         archives: Archives | None = None,
+        descriptions: Descriptions | None = None,
     ) -> None:
+        self.descriptions = descriptions or Descriptions(index, items, collections)
         self.archives = archives
         self.transformations = transformations or Transformations(index)
         self.registry = FileRegistry(index, items, transformations=self.transformations)
@@ -42,8 +45,8 @@ class Branches:
         if self.transformed is not None and archives is not None:
             self.transformed.original_of = archives.original_of
         self.static = StaticCatalogue(collections, self.registry, archives) if collections else None
-        search = Search(index, searches) if searches else None
-        self.footprints = Footprints(items)
+        search = Search(index, searches, self.descriptions) if searches else None
+        self.footprints = Footprints(items, self.descriptions)
         found: list[Branch | None] = [self.transformed, self.static, search, archives]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 

@@ -10,6 +10,7 @@ import logging
 import trio
 from cachetools import TTLCache
 
+from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
 from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
@@ -43,8 +44,9 @@ def directory_of(document: Node) -> Node:
 class Footprints:
     """Documents by directory, cached for a minute."""
 
-    def __init__(self, items: Items | None) -> None:
+    def __init__(self, items: Items | None, descriptions: Descriptions) -> None:
         self._items = items
+        self._descriptions = descriptions
         self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
 
     def known(self, document: Node) -> bytes | None:
@@ -90,7 +92,7 @@ class Footprints:
                 status=asset.cnam_status.value or None,
             )
             for asset in assets
-            for item in (found.get(asset.id) or (None,))
+            for item in (found.get(asset.id) or (self._descriptions.of_collection(asset.id),))
         ]
         return to_json(feature_collection(entries, name=label))
 

@@ -7,7 +7,7 @@ item's geometry as UP42 sent it, else its bounding box.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,15 @@ def feature_collection(
         WITHOUT_OUTLINE: without_outline,
         "features": features,
     }
+
+
+def outline_of(items: Sequence[StacItem]) -> dict[str, Any] | None:
+    """The outline of one or several items as one geometry; None if none of them has any."""
+    found = (_outline(FootprintEntry(item.id, "", item=item)) for item in items)
+    outlines = [outline for outline in found if outline is not None]
+    if len(outlines) < 2:
+        return outlines[0] if outlines else None
+    return geojson.simple({"type": "GeometryCollection", "geometries": outlines})
 
 
 def _outline(entry: FootprintEntry) -> dict[str, Any] | None:

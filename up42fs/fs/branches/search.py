@@ -11,6 +11,7 @@ from datetime import datetime
 
 from cachetools import LRUCache
 
+from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.searches import Searches
 from up42fs.fs.tree.layout import UNCOUNTED
@@ -30,7 +31,10 @@ class Search:
     kinds = frozenset({Kind.SEARCH, Kind.QUERY})
     top: Mapping[str, Node] = {"search": Node(Kind.SEARCH)}
 
-    def __init__(self, index: Index, searches: Searches) -> None:
+    def __init__(
+        self, index: Index, searches: Searches, descriptions: Descriptions | None = None
+    ) -> None:
+        self._descriptions = descriptions or Descriptions(index, None)
         self._index = index
         self._searches = searches
         self._found: LRUCache[str, frozenset[str] | None] = LRUCache(MOST_QUERIES)
@@ -43,6 +47,8 @@ class Search:
         if query is None:
             return False
         found = await self._searches.asset_ids(query)
+        if found is not None:
+            found |= self._descriptions.matching(query)
         changed = self._found.get(node.id, _NEVER) != found
         self._found[node.id] = found
         return changed

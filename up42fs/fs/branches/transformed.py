@@ -221,7 +221,7 @@ class FileRegistry:
             )  # fmt: skip
 
 
-class _WalkOrder:
+class WalkOrder:
     """An order in which deliveries may be opened one after another, and the position in it."""
 
     def __init__(self, asset_ids: Sequence[str]) -> None:
@@ -257,7 +257,7 @@ class Transformed:
         self._registry = registry
         self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
         self._expected: LRUCache[str, Callable[[], Iterable[Sequence[str]]]] = LRUCache(MOST_WALKS)
-        self._walks: LRUCache[str, list[_WalkOrder]] = LRUCache(MOST_WALKS)
+        self._walks: LRUCache[str, list[WalkOrder]] = LRUCache(MOST_WALKS)
         self._documents: LRUCache[str, bytes] = LRUCache(MOST_DOCUMENTS)
         #: The directory of the members of what was delivered, if that is an archive.
         self.original_of: Callable[[Node], Node | None] = lambda _: None
@@ -286,7 +286,7 @@ class Transformed:
         """The asset, and in a walk those that will be opened after it."""
         orders = self._expected.pop(place, None)
         if orders is not None:
-            self._walks[place] = [_WalkOrder(order) for order in orders()]
+            self._walks[place] = [WalkOrder(order) for order in orders()]
         following = [walk.next_of(asset.id) for walk in self._walks.get(place, ())]
         asset_ids = max(following, key=len, default=(asset.id,))
         assets = self._index.assets
@@ -373,6 +373,10 @@ class Transformed:
     def is_settled(self, node: Node) -> bool:
         """Whether a directory shows files; until then its items are fetched again and again."""
         return any(map(transformed_files, self._shown.get(node) or ()))
+
+    async def items_of(self, asset: Asset) -> tuple[StacItem, ...]:
+        """All items of a delivery, with their documents; may need requests."""
+        return await self._items.whole(asset)
 
     async def whole_item(self, node: Node) -> StacItem | None:
         """The item of a file or of a directory with one item, with its document; may need requests.
