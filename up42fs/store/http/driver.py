@@ -58,6 +58,7 @@ _KINDS = {
     _E_PROXY: FailureKind.UNREACHABLE,
     pycurl.E_SSL_CONNECT_ERROR: FailureKind.TLS,
     pycurl.E_PEER_FAILED_VERIFICATION: FailureKind.TLS,
+    pycurl.E_SSL_CACERT: FailureKind.TLS,  # libcurl before 7.62
     pycurl.E_SSL_CACERT_BADFILE: FailureKind.TLS,
     pycurl.E_SSL_CERTPROBLEM: FailureKind.TLS,
     pycurl.E_SSL_CIPHER: FailureKind.TLS,

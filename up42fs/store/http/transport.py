@@ -225,7 +225,8 @@ async def _end(attempt: Attempt, driver: Driver, over: trio.Event, delivery: Del
     """Stop a request that nothing waits for; once this returns, the delivery is not called."""
     attempt.cut()
     driver.wake()
-    with trio.move_on_after(_END_S, shield=True):
+    with trio.move_on_after(_END_S) as limit:
+        limit.shield = True  # the argument came with trio 0.27
         await over.wait()
     if not over.is_set() and attempt.place is not None:
         # The thread did not end its round in time and may be in the middle of a write to that
