@@ -132,14 +132,18 @@ def test_changes_show_when_asked_for_and_open_files_live_on(
                 for _ in range(3):
                     change(running, rng, number, kept["id"])
                 wanted = expected(running.remote.storage())
-                refresh(mount.path, by="touch" if number % 2 else "cat")
+                refresh(mount, by={0: "cat", 6: "touch"}.get(number))
                 wait_until(lambda wanted=wanted: shown(mount.path) == wanted, 10, f"step {number}")
             file.seek(0)
             assert file.read(1000) == head
 
 
-def refresh(mountpoint: Path, *, by: str) -> None:
-    assert run(by, ".up42fs/refresh", cwd=mountpoint).returncode == 0
+def refresh(mount: Mount, *, by: str | None) -> None:
+    """By a program that looks at the file, 5 s after another such at the earliest, or by signal."""
+    if by is None:
+        os.kill(mount.pid, signal.SIGHUP)
+    else:
+        assert run(by, ".up42fs/refresh", cwd=mount.path).returncode == 0
 
 
 def change(running, rng: random.Random, number: int, kept: str) -> None:
