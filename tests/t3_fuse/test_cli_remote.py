@@ -19,7 +19,17 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from harness import REPOSITORY, UP42FS, Emulator, check, emulator, environ, run, wait_until
+from harness import (
+    REPOSITORY,
+    UP42FS,
+    Emulator,
+    check,
+    emulator,
+    environ,
+    run,
+    served,
+    wait_until,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +37,7 @@ from up42fs.cli.remote.find import size_test
 from up42fs.cli.remote.session import byte_range, span_of
 from up42fs.cli.remote.targets import PART_SUFFIX, below, part_of
 from up42fs.emulator.content import pattern_bytes
+from up42fs.serve import records
 from up42fs.types import Version
 
 SIZE, SEED = 3_000_000, 11
@@ -278,6 +289,64 @@ def test_url_is_a_link_that_works(store: Emulator) -> None:
     done = up42fs(store, "url", "orders")
     assert done.returncode == 1
     assert "only delivered files" in done.stderr
+
+
+@pytest.mark.claim("S291")
+def test_url_is_the_address_of_a_running_server(store: Emulator, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    with served(store.env, home=tmp_path) as server:
+        (address,) = lines(store, "url", "orders/Köln [west]/small.tif")
+        assert address == f"{server.address}orders/K%C3%B6ln%20%5Bwest%5D/small.tif"
+        with urlopen(address) as answer:
+            assert answer.read() == pattern_bytes(2, 0, 10)
+        (row,) = rows(store, "url", "--json", "orders")
+        assert row == {
+            "path": "orders",
+            "url": f"{server.address}orders/",
+            "server": server.address.rstrip("/"),
+        }
+        (link,) = lines(store, "url", "--presigned", "tags/köln/small.tif")
+        assert "Signature=" in link
+        done = up42fs(store, "url", "orders/absent")
+        assert done.returncode == 1
+        # Another account is not served there.
+        other = store.env | {"UP42_WORKSPACE": "00000000-0000-4000-8000-000000000000"}
+        done = run(*UP42FS, "url", "assets/small.tif", env=other)
+        assert server.address not in done.stdout
+        with served(store.env, "--token-file", str(token_file), home=tmp_path) as newer:
+            done = up42fs(store, "url", "tags/köln/small.tif")
+            assert done.stdout.startswith(newer.address)
+            assert f"the token in {token_file}" in done.stderr
+            assert token_file.read_text().strip() not in done.stdout + done.stderr
+    (link,) = lines(store, "url", "tags/köln/small.tif")
+    assert "Signature=" in link
+
+
+@pytest.mark.claim("S291")
+def test_a_server_that_was_killed_is_not_named(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys, time\n"
+        "from up42fs.serve.records import ServerRecord, kept\n"
+        "with kept(ServerRecord('http://127.0.0.1:1', 'api', 'me'), pathlib.Path(sys.argv[1])):\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    place = tmp_path / "records"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(place)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        (record,) = records.running(place)
+        assert record.is_of("api", "ME", None)
+        assert not record.is_of("api", "me", "workspace")
+        assert not record.is_of("other", "me", None)
+        assert place.stat().st_mode & 0o077 == 0
+        process.kill()
+    assert records.running(place) == []
+    assert list(place.iterdir()) == []
+    (place / "serve-1.json").write_text("nonsense")
+    assert records.running(place) == []
 
 
 # cat -------------------------------------------------------------------------------------------

@@ -66,8 +66,18 @@ def test_a_file_is_named_by_its_id_too(store: Emulator, server: Served) -> None:
     for path in (by_id, by_id + "/any.tif"):
         answer = get(server, path, allow_redirects=True, headers={"Range": "bytes=5-9"})
         assert (answer.status_code, answer.content) == (206, DATA[5:10])
-    assert get(server, by_id, "?proxy").status_code == 400
-    assert get(server, "/id/00000000-0000-4000-8000-000000000000").status_code == 404
+    part = get(server, by_id, "?proxy", headers={"Range": "bytes=100-109"})
+    assert (part.status_code, part.content) == (206, DATA[100:110])
+    known = get(server, by_id, "?proxy", headers={"If-None-Match": part.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    assert get(server, by_id, "?proxy").content == DATA
+    assert requests.head(server.url(by_id) + "?proxy", timeout=LONG_S).headers[
+        "content-length"
+    ] == str(SIZE)
+    assert get(server, by_id + "/any.tif", "?proxy").headers["content-type"] == "image/tiff"
+    for query in ("", "?proxy"):
+        absent = get(server, "/id/00000000-0000-4000-8000-000000000000", query)
+        assert absent.status_code == 404
     assert get(server, "/id/a%2Fb").status_code in (400, 404)
 
 
@@ -147,6 +157,10 @@ def test_what_was_read_whole_is_in_memory_for_the_next(store: Emulator, server: 
 def test_conditions_hold_for_a_file_that_nothing_has_read(store: Emulator, tmp_path: Path) -> None:
     with served(store.env, "--proxy", home=tmp_path) as first:
         etag = get(first, BIG, headers={"Range": "bytes=0-0"}).headers["etag"]
+    by_id = f"/id/{store.asset('big.bin')}"
+    with served(store.env, "--proxy", home=tmp_path) as server:
+        assert get(server, by_id, headers={"If-None-Match": etag}).status_code == 304
+        assert get(server, by_id, "?proxy=no").status_code == 302
     with served(store.env, "--proxy", home=tmp_path) as server:
         assert get(server, BIG, headers={"If-None-Match": etag}).status_code == 304
         assert get(server, BIG, "?proxy=no").status_code == 302

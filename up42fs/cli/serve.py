@@ -9,10 +9,12 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import trio
 
@@ -30,6 +32,8 @@ from up42fs.errors import ConfigurationError
 from up42fs.fuse.mount_table import ours
 from up42fs.mount import signals
 from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
+from up42fs.serve import records
+from up42fs.serve.records import ServerRecord
 from up42fs.visible import visible
 
 if TYPE_CHECKING:
@@ -133,8 +137,15 @@ def main(options: argparse.Namespace) -> int:
     seclude()
     recent = logs.Recent()
     logging.getLogger("up42fs").addHandler(recent)
-    ready = partial(_ready, serving, options.token_file)
-    _run(partial(_serve, settings, serving, notes, recent, ready))
+    with ExitStack() as until_end:
+
+        def ready(address: str) -> None:
+            _ready(serving, options.token_file, address)
+            record = record_of(settings, serving, options.token_file, address)
+            if record is not None:
+                until_end.enter_context(records.kept(record))
+
+        _run(partial(_serve, settings, serving, notes, recent, ready))
     return 0
 
 
@@ -183,6 +194,28 @@ def _ready(options: Options, token_file: str | None, address: str) -> None:
         say(f"clients must send the token in {token_file}", flush=True)
     log.info("serving %s", address)
     notify(READY="1", STATUS=f"{address} answers")
+
+
+def record_of(
+    settings: Settings, options: Options, token_file: str | None, address: str
+) -> ServerRecord | None:
+    """What commands of this user may know of the server; None if they cannot tell its address."""
+    listen, names = options.listen, options.rules.hosts
+    parts = urlsplit(address)
+    netloc = parts.netloc
+    if names and not listen.is_loopback:
+        netloc = names[0] if parts.port is None else f"{names[0]}:{parts.port}"
+    elif options.rules.is_behind_proxy:
+        return None
+    elif parts.hostname in ("0.0.0.0", "::"):  # noqa: S104
+        netloc = f"{'[::1]' if parts.hostname == '::' else '127.0.0.1'}:{parts.port}"
+    return ServerRecord(
+        f"{parts.scheme}://{netloc}",
+        settings.api,
+        settings.username or "",
+        settings.workspace,
+        os.path.abspath(token_file) if token_file else None,  # noqa: PTH100
+    )
 
 
 def _options(options: argparse.Namespace, settings: Settings) -> Options:

@@ -7,16 +7,15 @@ with one request for a link. Knows the byte store; nothing of paths or the catal
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import OpenFile
 from up42fs.store.store import FileStore
-from up42fs.types import StoredObject, Version
+from up42fs.types import Bytes, StoredObject, Version
 
 #: `id/ID` and `id/ID/NAME` stand for any file that UP42 signs links to, beside the tree's paths.
 _BY_ID = re.compile(r"id/([A-Za-z0-9-]{1,128})(/[^/]+)?")
-#: The most that is told ahead of a read, bytes.
-AHEAD_BYTES = 256 << 10
 
 
 def id_of(path: str) -> str | None:
@@ -25,37 +24,39 @@ def id_of(path: str) -> str | None:
     return match[1] if match else None
 
 
+class Readable(Protocol):
+    """An open file, by a path or by an ID: exact reads."""
+
+    @property
+    def size(self) -> int:
+        """Its size, bytes."""
+
+    @property
+    def version(self) -> Version | None:
+        """The version that the first bytes had; None before them."""
+
+    def ahead(self, offset: int, most: int) -> Bytes:
+        """The bytes from `offset` on that one piece of memory holds; does not count as a read."""
+
+    async def read(self, offset: int, size: int) -> Bytes:
+        """The bytes asked for, fewer only at the end of the file."""
+
+
 class ObjectFile:
-    """One open object, for a caller that buffers what it was told ahead."""
+    """One open object, of `size` bytes."""
 
     def __init__(self, file: OpenFile, size: int) -> None:
-        self._file = file
         self.size = size
-        #: Where the last read ended, and the bytes that were told ahead of it.
-        self._read_to = self._told_to = 0
+        self.ahead = file.ahead
+        self.read = file.read
+        #: Closes it, and cancels its read-ahead.
+        self.close = file.close
+        self._file = file
 
     @property
     def version(self) -> Version | None:
         """The version that the first bytes had; None before them."""
         return self._file.version
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """The bytes [offset, offset + size), and those behind them that are in memory anyhow.
-
-        A caller that goes on where they end has read them: the plan learns of it by this call.
-        """
-        start = offset
-        if offset == self._told_to and self._read_to < offset:
-            start = self._read_to
-        data = memoryview(await self._file.read(start, offset - start + size))[offset - start :]
-        self._read_to = self._told_to = offset + len(data)
-        more = self._file.ahead(self._read_to, AHEAD_BYTES) if size < AHEAD_BYTES else b""
-        self._told_to += len(more)
-        return b"".join((data, more)) if more else bytes(data)
-
-    def close(self) -> None:
-        """Close it, and cancel its read-ahead."""
-        self._file.close()
 
 
 async def open_object(store: FileStore, known: StoredObject, reading: Reading) -> ObjectFile:

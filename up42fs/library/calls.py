@@ -9,49 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
 from up42fs.engine import Engine
-from up42fs.engine.objects import id_of, open_object
+from up42fs.engine.objects import Readable, id_of, open_object
 from up42fs.engine.paths import Place
 from up42fs.errors import Up42fsError
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.library.facts import Fact
 from up42fs.library.spans import holder, merged, span_within
 from up42fs.readahead.tuning import Reading
-from up42fs.types import Bytes, StoredObject, Version
+from up42fs.types import StoredObject, Version
 
 PREFIX = "user."
 #: Ranges of a file that are read at the same time: more would only wait for each other.
 AT_ONCE = 24
 
+#: The most that is told ahead of a read, bytes.
+AHEAD_BYTES = 256 << 10
+
 Listed = tuple[dict[str, Any], StoredObject | None]
-
-
-class Opened(Protocol):
-    """An open file, as `engine.objects.ObjectFile` is one."""
-
-    size: int
-
-    @property
-    def version(self) -> Version | None:
-        """The version that the first bytes had."""
-
-    async def read(self, offset: int, size: int) -> Bytes:
-        """At least the bytes asked for, fewer only at the end of the file."""
 
 
 class Reader:
     """An open file that belongs to the engine's loop."""
 
-    def __init__(self, file: Opened, info: Mapping[str, Any], stored: StoredObject | None) -> None:
+    def __init__(
+        self, file: Readable, info: Mapping[str, Any], stored: StoredObject | None
+    ) -> None:
         self._file = file
         self._stack = AsyncExitStack()
         self.size = file.size
         self.info = {**info, "size": file.size}
         self.stored = stored
+        #: Where the last read ended, and the bytes that were told ahead of it.
+        self._read_to = self._told_to = 0
 
     @property
     def known(self) -> StoredObject | None:
@@ -62,9 +56,19 @@ class Reader:
         return replace(stored, size=self.size, version=self.version or stored.version)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """The bytes from `offset` on, and some behind them if they are at hand."""
-        data = await self._file.read(offset, size)
-        return data if isinstance(data, bytes) else bytes(data)
+        """The bytes from `offset` on, and some behind them that are in memory anyhow.
+
+        A caller that goes on where they end has read them: the plan learns of it by this call.
+        """
+        start = offset
+        if offset == self._told_to and self._read_to < offset:
+            start = self._read_to
+        found = await self._file.read(start, offset - start + size)
+        data = memoryview(found)[offset - start :]
+        self._read_to = self._told_to = offset + len(data)
+        more = self._file.ahead(self._read_to, AHEAD_BYTES) if size < AHEAD_BYTES else b""
+        self._told_to += len(more)
+        return b"".join((data, more)) if more else bytes(data)
 
     async def aclose(self) -> None:
         """Close it; idempotent."""

@@ -74,7 +74,7 @@ def _fails(headers: Mapping[str, str], content: Content) -> bool:
     match = headers.get("if-match")
     if match is not None:
         return not _names(match, content.etag, is_strong=True)
-    since = _moment(headers.get("if-unmodified-since"))
+    since = moment_of(headers.get("if-unmodified-since"))
     return since is not None and content.modified_s > since
 
 
@@ -82,7 +82,7 @@ def _is_known(headers: Mapping[str, str], content: Content) -> bool:
     match = headers.get("if-none-match")
     if match is not None:
         return _names(match, content.etag, is_strong=False)
-    since = _moment(headers.get("if-modified-since"))
+    since = moment_of(headers.get("if-modified-since"))
     return since is not None and content.modified_s <= since
 
 
@@ -92,7 +92,7 @@ def _is_wanted(if_range: str | None, content: Content) -> bool:
         return True
     if _TAG.fullmatch(if_range.strip()):
         return _names(if_range, content.etag, is_strong=True)
-    return _moment(if_range) == content.modified_s
+    return moment_of(if_range) == content.modified_s
 
 
 def _names(value: str, etag: str | None, *, is_strong: bool) -> bool:
@@ -105,7 +105,7 @@ def _names(value: str, etag: str | None, *, is_strong: bool) -> bool:
     return etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in told}
 
 
-def _moment(value: str | None) -> int | None:
+def moment_of(value: str | None) -> int | None:
     """Unix seconds of an HTTP date; None for anything else."""
     if value is None:
         return None

@@ -28,17 +28,25 @@ from urllib.parse import parse_qs
 import trio
 
 from up42fs import logs
-from up42fs.engine import Engine, OpenedFile, Place
-from up42fs.engine.objects import id_of
-from up42fs.errors import InvalidArgument, NotFound, OtherVersion, SignInFailed, Up42fsError
+from up42fs.engine import Engine, Place
+from up42fs.engine.objects import Readable, id_of, open_object
+from up42fs.errors import NotFound, OtherVersion, SignInFailed, Up42fsError
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.model.names import mime_type
+from up42fs.readahead.tuning import Reading
 from up42fs.serve import pages
 from up42fs.serve.addresses import decoded
-from up42fs.serve.conditions import Content, Verdict, http_date, is_conditional, judge
+from up42fs.serve.conditions import (
+    Content,
+    Verdict,
+    http_date,
+    is_conditional,
+    judge,
+    moment_of,
+)
 from up42fs.serve.documents import with_addresses
 from up42fs.serve.gate import Entry
-from up42fs.types import Bytes, Version
+from up42fs.types import Bytes, StoredObject, Version
 from up42fs.visible import visible
 
 log = logging.getLogger(__name__)
@@ -209,10 +217,15 @@ class Tree:
     async def _by_id(self, ask: Ask, object_id: str, send: Send) -> None:
         """Answer for a file that is named by its ID, as `up42fs.stac.stable` names it."""
         if self._goes_through(ask):
-            raise InvalidArgument(
-                f"{visible(ask.path)}: a file named by its ID is redirected only; "
-                "ask without proxy, or for its path"
-            )
+            known = StoredObject(object_id, None, object_id)
+            file = await open_object(self._engine.store, known, Reading.ANY)
+            try:
+                headers = [("content-type", content_type(ask.path))]
+                modified_s = moment_of(file.version.modified if file.version else None)
+                await self._stream(ask, file, modified_s or 0, headers, send)
+            finally:
+                file.close()
+            return
         link = await self._engine.store.link(object_id, LINK_LASTS_S)
         self._engine.metrics.count("serve.redirects")
         await reply(send, 302, b"", [("location", link.url), ("cache-control", "no-store")])
@@ -237,7 +250,7 @@ class Tree:
         async with place.opened(program=PROGRAM, is_trusted=is_trusted) as file:
             headers = [("content-type", content_type(ask.path))]
             if not place.is_rendered:
-                await self._stream(ask, place, file, headers, send)
+                await self._stream(ask, file, _made_s(place.attributes), headers, send)
                 return
             body = bytes(await file.read(0, file.size))
         directory = ask.path.rpartition("/")[0]
@@ -259,11 +272,10 @@ class Tree:
         await send({"type": "http.response.body", "body": body[verdict.start : verdict.stop]})
 
     async def _stream(
-        self, ask: Ask, place: Place, file: OpenedFile, headers: Headers, send: Send
+        self, ask: Ask, file: Readable, modified_s: int, headers: Headers, send: Send
     ) -> None:
         if file.version is None and is_conditional(ask.headers):
             await file.read(0, 1)  # the version comes with the first bytes
-        modified_s = _made_s(place.attributes)
         content = _described_by(file.version, file.size, modified_s)
         verdict = judge(ask.headers, content, is_get=ask.is_get)
         if not ask.is_get or verdict.start == verdict.stop:
@@ -278,7 +290,7 @@ class Tree:
             await _start(send, verdict, headers + _of_bytes(content, verdict))
             await self._pass(file, data, verdict, send)
 
-    async def _pass(self, file: OpenedFile, data: Bytes, verdict: Verdict, send: Send) -> None:
+    async def _pass(self, file: Readable, data: Bytes, verdict: Verdict, send: Send) -> None:
         """Send the bytes from `data` on to the end; the next ones are read meanwhile."""
         into, pieces = trio.open_memory_channel[Bytes | Up42fsError](0)
         async with trio.open_nursery() as nursery:
@@ -302,7 +314,7 @@ class Tree:
 
     async def _read(
         self,
-        file: OpenedFile,
+        file: Readable,
         at: int,
         stop: int,
         into: trio.MemorySendChannel[Bytes | Up42fsError],

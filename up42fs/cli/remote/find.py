@@ -17,14 +17,13 @@ from up42fs.cli.remote.ls import GROUP
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
+    add_json,
     add_paths,
     add_remote_command,
-    each,
     entry_of,
-    run,
+    for_each,
 )
 from up42fs.cli.terminal import say, say_json
-from up42fs.errors import Up42fsError
 
 if TYPE_CHECKING:
     from up42fs.engine import Engine
@@ -67,7 +66,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "-newermt", type=_time, metavar="TIME", help="changed after 2026-05-01 or 2026-05-01T12:00"
     )
     parser.add_argument("-print0", action="store_true", help="for xargs -0")
-    parser.add_argument("--json", action="store_true", help="an object for each entry, a line each")
+    add_json(parser, "entry")
     add_account(parser)
     parser.set_defaults(command=main, recursive=True)
 
@@ -111,14 +110,10 @@ def _time(text: str) -> int:
 def main(options: argparse.Namespace) -> int:
     """Find; return 0, or 1 if something could not be looked at."""
 
-    async def work(engine: Engine, failures: Failures) -> None:
-        async for path, shown in each(engine, options.paths or ["/"], failures):
-            try:
-                await _find(engine, path, shown, options, failures)
-            except Up42fsError as error:
-                failures(error)
+    async def work(engine: Engine, path: str, shown: str, failures: Failures) -> None:
+        await _find(engine, path, shown, options, failures)
 
-    return run(options, work)
+    return for_each(options, work)
 
 
 async def _find(

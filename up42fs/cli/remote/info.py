@@ -9,14 +9,13 @@ from up42fs.cli.options import Subparsers
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
+    add_json,
     add_paths,
     add_remote_command,
-    each,
     entry_of,
-    run,
+    for_each,
 )
 from up42fs.cli.terminal import say, say_json
-from up42fs.errors import Up42fsError
 
 if TYPE_CHECKING:
     from up42fs.engine import Engine
@@ -35,31 +34,27 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "up42fs info --json 'orders/Berlin/*' | jq -r .attributes.cnam_status",
     )
     add_paths(parser)
-    parser.add_argument("--json", action="store_true", help="an object for each path, a line each")
+    add_json(parser)
     add_account(parser)
     parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Tell about each path; return 0, or 1 if one is not there."""
+    is_first = True
 
-    async def work(engine: Engine, failures: Failures) -> None:
-        is_first = True
-        async for path, shown in each(engine, options.paths, failures):
-            try:
-                document = await _document(engine, path, shown)
-            except Up42fsError as error:
-                failures(error)
-                continue
-            if options.json:
-                say_json(document, indent=None)
-                continue
-            if not is_first:
-                say("")
-            is_first = False
-            _tell(document)
+    async def work(engine: Engine, path: str, shown: str, _: Failures) -> None:
+        nonlocal is_first
+        document = await _document(engine, path, shown)
+        if options.json:
+            say_json(document, indent=None)
+            return
+        if not is_first:
+            say("")
+        is_first = False
+        _tell(document)
 
-    return run(options, work)
+    return for_each(options, work)
 
 
 async def _document(engine: Engine, path: str, shown: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from up42fs.cli.options import Subparsers
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
+    add_json,
     add_paths,
     add_remote_command,
     each,
@@ -46,7 +47,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("-R", "--recursive", action="store_true", help="all that is below, too")
     parser.add_argument("-d", "--directory", action="store_true", help="the paths themselves")
-    parser.add_argument("--json", action="store_true", help="an object for each entry, a line each")
+    add_json(parser, "entry")
     add_account(parser)
     parser.set_defaults(command=main)
 

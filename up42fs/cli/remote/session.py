@@ -59,6 +59,13 @@ def add_paths(parser: argparse.ArgumentParser, nargs: str = "+") -> None:
     parser.add_argument("paths", nargs=nargs, type=path_argument, metavar="REMOTE_PATH")
 
 
+def add_json(parser: argparse.ArgumentParser, what: str = "path") -> None:
+    """Add `--json`."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"an object for each {what}, a line each"
+    )
+
+
 class Failures:
     """Errors that a command reports and survives."""
 
@@ -110,6 +117,21 @@ def run(options: argparse.Namespace, work: Callable[[Engine, Failures], Awaitabl
         chosen = [e for e in told if isinstance(e, KeyboardInterrupt | OSError | Up42fsError)]
         raise (chosen or told)[0] from None
     return failures.status
+
+
+def for_each(
+    options: argparse.Namespace, work: Callable[[Engine, str, str, Failures], Awaitable[None]]
+) -> int:
+    """Run `work` on each path, with the word that shows it; a failure ends none of the others."""
+
+    async def main(engine: Engine, failures: Failures) -> None:
+        async for path, shown in each(engine, options.paths or ["/"], failures):
+            try:
+                await work(engine, path, shown, failures)
+            except Up42fsError as error:
+                failures(error)
+
+    return run(options, main)
 
 
 async def each(
