@@ -182,7 +182,7 @@ class Inflaters:
     async def rest(self, run: Run, on_quiet: Callable[[], None]) -> bool:
         """Return when a run is wanted again; False once it has rested for long enough.
 
-        `on_quiet` is called if that is not within `QUIET_S`.
+        `on_quiet` is called if that is not within `QUIET_S`; until then it keeps its requests.
         """
         run.woken = trio.Event()
         self._resting[run] = None
@@ -192,6 +192,7 @@ class Inflaters:
             with trio.move_on_after(QUIET_S):
                 await run.woken.wait()
             if not run.woken.is_set():
+                run.pause()
                 on_quiet()
                 with trio.move_on_after(REST_S):
                     await run.woken.wait()

@@ -33,8 +33,9 @@ LEAST_STEP_BYTES = 32 << 10
 #: A small member has at most so many packed bytes. Blocks of as many are requested for it: they
 #: hold what stands around it in the archive.
 BLOCK_BYTES = 128 << 10
-#: The largest requests, bytes.
+#: The largest requests, and the shortest that is worth a round trip, bytes.
 PART_BYTES = 4 * MIB
+LEAST_BYTES = 128 << 10
 #: The most that is on its way at once, and the most ahead of the inflater, with what has arrived.
 COMING_BYTES = 16 * MIB
 AHEAD_BYTES = 32 * MIB
@@ -102,8 +103,9 @@ class Passing(Access):
             return asked
         most = read.start + min(window_bytes, AHEAD_BYTES)
         stop = min(asked + coming - self.coming, most, limit)
-        is_worth = stop - asked >= min(PART_BYTES, coming) // 2
-        return stop if is_worth or stop == limit or not self.coming else asked
+        # The limit is an estimate that grows a little with each read: that is no reason to request.
+        least = min(LEAST_BYTES if stop == limit else PART_BYTES // 2, coming // 2)
+        return stop if stop - asked >= least or read.stop > asked else asked
 
     def on_close(self) -> Plan:
         """Cancel what was requested ahead."""
@@ -141,7 +143,7 @@ class Inflow:
         here = self.here(at)
         access = self._access
         access.limit = self._base + limit
-        access.coming = max(0, access.asked_up_to - self._base - at - here)
+        access.coming = self.coming(at)
         step = min(STEP_BYTES, most, max(here, LEAST_STEP_BYTES))
         return await self._file.read(self._base + at, step)
 
@@ -154,6 +156,10 @@ class Inflow:
         """Bytes from `at` on that have come, wherever they lie."""
         start, stop = self._base + at, self._access.asked_up_to
         return self._file.here(ByteRange(start, stop)) if start < stop else 0
+
+    def coming(self, at: int) -> int:
+        """Bytes from `at` on that were requested, and have not come."""
+        return max(0, self._access.asked_up_to - self._base - at - self.here(at))
 
     def close(self) -> None:
         """Cancel what was requested ahead."""

@@ -39,13 +39,21 @@ CHUNK_BYTES = MIB
 STEADY_BYTES = 4 * MIB
 #: Packed bytes beyond those that a piece of output is expected to need, bytes.
 SPARE_BYTES = 128 << 10
+#: Likewise at the end of a long way: readers that jumped there mostly go on, and meanwhile the line
+#: would lie idle. At most so many, and a part of the way.
+_FAR_SPARE_BYTES = 2 * MIB
+_FAR_SHARE = 64
+#: A run that rests gives up at once what was requested for it, if more than this is to come, bytes.
+_KEPT_COMING_BYTES = 3 * MIB
 #: Likewise between two points, where it is better known.
 _POINT_SPARE_BYTES = 32 << 10
 
 
 def expected(packed_bytes: float) -> int:
     """The bytes to request for output that needs `packed_bytes` on average."""
-    return int(packed_bytes + min(packed_bytes / 10, 2 * SPARE_BYTES)) + SPARE_BYTES
+    near = min(packed_bytes / 10, 2 * SPARE_BYTES)
+    far = min(packed_bytes / _FAR_SHARE, _FAR_SPARE_BYTES)
+    return int(packed_bytes + near + far) + SPARE_BYTES
 
 
 class LostPointError(Exception):
@@ -232,7 +240,8 @@ class Run:
         while not self._inflater.is_over and not self.is_evicted:
             wanted = self._owner.wanted_up_to(self)
             if max(wanted, self.goal) <= self.out_at:
-                self._pause()
+                if self._inflow is not None and self._coming > _KEPT_COMING_BYTES:
+                    self.pause()
                 if not await self._rest(self):
                     return
                 self.flow.begin()
@@ -246,14 +255,15 @@ class Run:
             else:
                 await self._chunk(pieces, max(wanted, self.goal))
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Give up what was requested for it: nobody wants it for the time being."""
         if self._inflow is not None:
             self._inflow.close()
             self._inflow = None
         self._data, self._data_is_last = memoryview(b""), False
 
     def _close(self) -> None:
-        self._pause()
+        self.pause()
         if self._inflater is not None:
             self._inflater.close()
 
@@ -322,6 +332,11 @@ class Run:
     def _here(self) -> int:
         """Packed bytes that are in memory, and not used yet."""
         return self._inflow.here(self._in_at) if self._inflow is not None else 0
+
+    @property
+    def _coming(self) -> int:
+        """Packed bytes that were requested, and have not come."""
+        return self._inflow.coming(self._in_at) if self._inflow is not None else 0
 
     async def _more(self, stop: int) -> memoryview:
         if self._inflow is None:
