@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
 #: The result of a read: any C-contiguous buffer; a memoryview if no copy is needed.
 Bytes: TypeAlias = bytes | bytearray | memoryview
+
+
+#: The time of what UP42 gives none.
+NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CnamStatus(StrEnum):
@@ -54,7 +58,11 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order (contract §4.2). `status` is an open set: UP42 may add values."""
+    """One order (contract §4.2). `status` is an open set: UP42 may add values.
+
+    Of its details, a tasking has a `sub_status`, and an order from the archive the scene's
+    `image_id`.
+    """
 
     id: str
     display_name: str | None
@@ -66,6 +74,8 @@ class Order:
     account_id: str | None = None
     workspace_id: str | None = None
     product_id: str | None = None
+    sub_status: str | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True, init=False)

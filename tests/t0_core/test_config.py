@@ -46,9 +46,19 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     },
     **{
         name: [("yes", True), ("no", False), ("on", True), ("0", False)]
-        for name in ("ro", "rw", "edit", "allow_other", "share_links", "footprints", "sidecars")
+        for name in (
+            "ro",
+            "rw",
+            "edit",
+            "allow_other",
+            "share_links",
+            "footprints",
+            "sidecars",
+            "documents",
+        )
     },
     "archives": [(how, how) for how in ("on", "hidden", "off", "on")],
+    "orders": [(how, how) for how in ("all", "delivered", "all", "all")],
     "nonempty": [("yes", True), ("no", False), ("on", True), ("0", False)],
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
     "memory": [("16", 16), ("1G", 1024), ("1000", 1000), ("64M", 64)],
@@ -262,6 +272,7 @@ REFUSED = {
     "rw": ["maybe"],
     "allow_other": ["maybe"],
     "archives": ["", "ON", "yes"],
+    "orders": ["", "ALL", "none"],
     "nonempty": ["maybe"],
     "credentials": [""],
     "cache_dir": [""],

@@ -208,6 +208,7 @@ def test_the_asset_shapes_of_2022_and_2023() -> None:
                 account_id="9deb2fc0-8ca4-4d9d-ac43-1313f2ef0772",
                 workspace_id="workspace_id_123",
                 product_id="37948e61-8b1b-4065-8cd8-2cd508422372",
+                sub_status="FEASIBILITY_WAITING_UPLOAD",
             ),
         ),
         (

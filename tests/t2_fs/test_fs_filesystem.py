@@ -440,6 +440,7 @@ ORDER_ATTRIBUTES = {
     "user.up42.order_id": ORDER.id,
     "user.up42.order_name": "Munich",
     "user.up42.order_status": "FULFILLED",
+    "user.up42.order_type": "ARCHIVE",
     "user.up42.workspace_id": "ws-o",
     "user.up42.created_at": "2024-01-01T00:01:00.000000Z",
     "user.up42.updated_at": "2024-01-01T00:01:00.000000Z",

@@ -155,6 +155,13 @@ class Client:
     async def order_document(self, order_id: str) -> dict[str, Any]:
         return await self._get(f"reading order {order_id}", f"/v2/orders/{links.segment(order_id)}")
 
+    async def order_coverage(self, order_id: str) -> dict[str, Any]:
+        """`GET /v2/coverage/orders/{id}` (§14)."""
+        return await self._get(
+            f"reading the coverage of order {order_id}",
+            f"/v2/coverage/orders/{links.segment(order_id)}",
+        )
+
     async def asset_document(self, asset_id: str) -> dict[str, Any]:
         return await self._get(
             f"reading asset {asset_id}", f"/v2/assets/{links.segment(asset_id)}/metadata"

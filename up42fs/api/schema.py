@@ -17,7 +17,7 @@ from typing import Any
 
 from up42fs.api.links import asset_id_of_href
 from up42fs.model.stac import NO_EPSG, StacAsset, StacCollection, StacItem
-from up42fs.types import Asset, CnamStatus, Order
+from up42fs.types import NO_TIME, Asset, CnamStatus, Order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Longest texts in characters, and longest lists. Longer values become absent, and are logged where
@@ -69,6 +69,7 @@ def parse_order(row: object) -> Order | None:
     if not isinstance(row, Mapping) or (order_id := _id(row.get("id"))) is None:
         return None
     created_at, updated_at = _times(row)
+    details = _mapping(row.get("orderDetails"))
     return Order(
         id=order_id,
         display_name=_text(row.get("displayName")),
@@ -80,6 +81,8 @@ def parse_order(row: object) -> Order | None:
         account_id=_text(row.get("accountId")),
         workspace_id=_text(row.get("workspaceId")),
         product_id=_text(row.get("dataProductId")),
+        sub_status=_text(details.get("subStatus")),
+        image_id=_text(details.get("imageId")),
     )
 
 
@@ -159,7 +162,7 @@ def parse_time(value: object) -> datetime | None:
 
 def _times(row: Mapping[str, Any]) -> tuple[datetime, datetime]:
     created, updated = parse_time(row.get("createdAt")), parse_time(row.get("updatedAt"))
-    created_at = created or updated or EPOCH
+    created_at = created or updated or NO_TIME
     return created_at, updated or created_at
 
 

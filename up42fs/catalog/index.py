@@ -80,7 +80,9 @@ class _Grouping:
 class Index:
     """The catalogue in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows_all_orders: bool = False) -> None:
+        """With `shows_all_orders` also those orders are shown that have no assets."""
+        self._shows_all_orders = shows_all_orders
         self._made_groups: _Grouping | None = _Grouping()
         self._learned: dict[str, tuple[datetime, int]] = {}
         self._edited: dict[str, tuple[datetime, datetime]] = {}
@@ -109,13 +111,13 @@ class Index:
 
     def order_ids(self) -> Iterable[str]:
         """Orders that have assets, or may have some; `/v2/orders` may not list all of them."""
-        if self.is_complete:
+        if self.is_complete and not self._shows_all_orders:
             return self._groups.by_order.keys()
         return self._groups.by_order.keys() | self.orders.keys()
 
     def has_order(self, order_id: str) -> bool:
         return order_id in self._groups.by_order or (
-            not self.is_complete and order_id in self.orders
+            (self._shows_all_orders or not self.is_complete) and order_id in self.orders
         )
 
     def tags(self) -> Iterable[str]:
@@ -142,7 +144,8 @@ class Index:
 
     def complete(self) -> Delta:
         """Note that all assets are known: orders without assets are no longer shown."""
-        empty = set() if self.is_complete else self.orders.keys() - self._groups.by_order.keys()
+        hides = not (self.is_complete or self._shows_all_orders)
+        empty = self.orders.keys() - self._groups.by_order.keys() if hides else set()
         self.is_complete = True
         return Delta(orders=set(empty), renames_orders=bool(empty))
 

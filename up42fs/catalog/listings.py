@@ -48,6 +48,9 @@ _NEWEST_ROWS = 100
 #: Unsettled rows requested one by one in one look; the others wait for the next.
 MOST_ONE_BY_ONE = 20
 BEING_FULFILLED = "BEING_FULFILLED"
+#: States in which UP42 works on an order. Those without assets matter only where they are shown.
+#: Others are not requested by: a server may refuse names that it does not know.
+UNFINISHED = ("CREATED", "BEING_PLACED", "PLACED", "PLACEMENT_FAILED", BEING_FULFILLED)
 
 
 class OwnListing(Generic[Row]):
@@ -300,9 +303,12 @@ class AssetListing(StorageListing[Asset]):
 
 
 class OrderListing(StorageListing[Order]):
-    """`/v2/orders`, or the orders that STAC collections name; one request per hundred."""
+    """`/v2/orders`, or the orders that STAC collections name; one request per hundred.
 
-    def __init__(self, client: Client) -> None:
+    Orders in the states `watched` are requested again.
+    """
+
+    def __init__(self, client: Client, watched: Sequence[str] = (BEING_FULFILLED,)) -> None:
         super().__init__(
             ListingKind.ORDERS,
             OwnListing(
@@ -310,7 +316,7 @@ class OrderListing(StorageListing[Order]):
                 client.orders_page,
                 client.order,
                 by_name="display_name",
-                status=[BEING_FULFILLED],
+                status=list(watched),
             ),
             StacListing(client, order_part, reads_items=False),
             told="UP42 no longer lists /v2/orders (%s): showing the orders of its STAC "

@@ -102,13 +102,15 @@ class Sync:
         edited: Edited | None = None,
         reached: datetime | None = None,
         uncounted: Mapping[str, int] | None = None,
+        watched: Collection[str] = (BEING_FULFILLED,),
         keep: Callable[[str, bytes | None], None] | None = None,
     ) -> None:
         """`known` listings are in the index already, complete when they were stored.
 
         If the assets are incomplete, the index has those created after `reached`. Edits in `edited`
         are not undone by rows requested before them. `uncounted` says by how many rows the totals
-        of known listings are off; `keep` stores that for later mounts.
+        of known listings are off; `keep` stores that for later mounts. Orders in the states
+        `watched` are requested again until they leave them.
         """
         self._edited = edited or Edited()
         self._index = index
@@ -123,6 +125,7 @@ class Sync:
             self._states[kind].totals.uncounted = (uncounted or {}).get(kind.value, 0)
         self._keep_answer = keep or (lambda _question, _value: None)
         index.is_complete = ASSETS in known
+        self._watched = frozenset(watched)
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
@@ -337,7 +340,7 @@ class Sync:
         """The rows that UP42 is still working on, as far as is known."""
         if kind is ASSETS:
             return list(self._index.with_status(CnamStatus.IN_PROGRESS))
-        return [order for order in self._index.orders.values() if order.status == BEING_FULFILLED]
+        return [order for order in self._index.orders.values() if order.status in self._watched]
 
     async def _read(
         self, kind: ListingKind, state: _State, rows: AsyncGenerator[Any, None], found: set[str]

@@ -239,6 +239,17 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
     Option(
+        "documents",
+        _boolean,
+        "list order.json, aoi.geojson and coverage.geojson in orders",
+        flag=True,
+    ),
+    Option(
+        "orders",
+        _choice("delivered", "all"),
+        "orders that are shown: those with assets (delivered), or all, to watch their progress",
+    ),
+    Option(
         "archives",
         _choice("on", "hidden", "off"),
         "directories of archives' members: on, hidden (found by name, not listed), or off",

@@ -59,6 +59,8 @@ class Settings:
     refresh: float = 60.0
     memory: int = 256
     footprints: bool = False
+    documents: bool = False
+    orders: str = "delivered"
     archives: str = "on"
     read_ahead: int = 1024
     cache_dir: Path | None = None

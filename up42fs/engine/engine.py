@@ -30,9 +30,10 @@ from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
-from up42fs.catalog.listings import AssetListing, OrderListing
+from up42fs.catalog.listings import BEING_FULFILLED, UNFINISHED, AssetListing, OrderListing
 from up42fs.catalog.metadata import AssetMetadata
 from up42fs.catalog.on_demand import OnDemand
+from up42fs.catalog.order_details import OrderDetails
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
@@ -121,10 +122,11 @@ class Engine(Paths):
         #: seconds.
         self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
 
-        self.index = Index()
+        self.index = Index(shows_all_orders=settings.orders == "all")
         self._load(stored)
         self._assets = AssetListing(self._client)
-        self._orders = OrderListing(self._client)
+        watched = UNFINISHED if settings.orders == "all" else (BEING_FULFILLED,)
+        self._orders = OrderListing(self._client, watched)
         self._edited = Edited()
         keep = self._keep if snapshot else None
         self._on_demand = on_demand
@@ -138,6 +140,7 @@ class Engine(Paths):
             edited=self._edited,
             reached=stored.reached,
             uncounted=stored.uncounted,
+            watched=watched,
             keep=keep,
         )
         self._recorder = (
@@ -401,7 +404,9 @@ class Engine(Paths):
             items=items,
             collections=collections,
             searches=Searches(nursery, client, metrics=metrics, shows_stale=shows_stale),
+            order_details=OrderDetails(nursery, client),
             lists_footprints=self.settings.footprints,
+            lists_order_documents=self.settings.documents,
             transformations=transformations,
             archives=archives,
             descriptions=self._descriptions,

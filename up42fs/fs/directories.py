@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from up42fs.fs.branches import footprints
 from up42fs.fs.branches.transformed import MOST_WALKS, WalkOrder
 from up42fs.fs.stats import Stats
 from up42fs.fs.tree.handles import FrozenListing, HandleTable
@@ -60,8 +59,7 @@ class OpenDirectories:
         more: dict[str, Node] = {}
         if self._sidecars is not None:
             more |= self._sidecars.beside(directory, listed)
-        if self._tree.branches.lists_footprints and directory.kind in footprints.KINDS:
-            more[footprints.NAME] = footprints.document_of(directory)
+        more |= self._tree.branches.listed_documents(directory)
         if more:  # a listed name takes precedence, as in a lookup
             listed = {**listed, **{name: it for name, it in more.items() if name not in listed}}
         entries = FrozenListing(listed)

@@ -40,7 +40,6 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.fs.attributes import NodeAttributes
-from up42fs.fs.branches import footprints
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
@@ -498,10 +497,8 @@ class Filesystem:
         return node
 
     def _find(self, directory: Node, name: str) -> Node | None:
-        has_footprints = self.tree.branches.transformed and directory.kind in footprints.KINDS
-        if has_footprints and name == footprints.NAME:
-            return footprints.document_of(directory)
-        return self.tree.layout.find(directory, name)
+        listed = self.tree.layout.find(directory, name)
+        return listed if listed is not None else self.tree.branches.made_in(directory, name)
 
     def _require_known(self, directory: Node, program: Callable[[], str]) -> None:
         """Keep crowds, which open every directory, from reading the table of every archive."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from up42fs.catalog.snapshot.assets import Figures
 from up42fs.errors import VersionChanged
-from up42fs.fs.privacy import document_for_others
+from up42fs.fs.privacy import document_for_others, refusal
 from up42fs.fs.sidecars.file import Sidecar
 from up42fs.fs.tree import member_ids, moments
 from up42fs.fs.tree.inodes import ROOT_INODE
@@ -233,6 +233,8 @@ class Stats:
         made = self._branches.render(node)
         if made is None:
             raise VersionChanged("the document is about something no longer in UP42 storage")
+        if not is_trusted and self._branches.is_private(node):
+            raise refusal(node.id.rpartition("/")[2])
         return made if is_trusted else document_for_others(made)
 
     def ttl_s(self, directory: Node) -> float:

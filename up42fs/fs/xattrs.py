@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from up42fs.archive.table import Member, MemberKind
 from up42fs.model.names import mime_type
 from up42fs.model.stac import NO_EPSG, StacAsset, StacItem
-from up42fs.types import Asset, Order
+from up42fs.types import NO_TIME, Asset, Order
 
 PREFIX = "user.up42."
 #: Readable, but not listed: they cost a request, or are a secret that `getfattr -d` must not print.
@@ -209,6 +209,9 @@ def of_order(order_id: str, order: Order | None) -> dict[str, str]:
             "tags": ",".join(order.tags),
             "order_name": order.display_name,
             "order_status": order.status,
+            "order_type": order.type,
+            "sub_status": order.sub_status,
+            "image_id": order.image_id,
             "workspace_id": order.workspace_id,
             "account_id": order.account_id,
             "product_id": order.product_id,
@@ -261,5 +264,7 @@ def _present(attributes: dict[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in attributes.items() if value}
 
 
-def _stamp(moment: datetime) -> str:
+def _stamp(moment: datetime) -> str | None:
+    if moment == NO_TIME:
+        return None
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

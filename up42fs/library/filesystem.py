@@ -48,6 +48,7 @@ _ARGUMENTS = (
     "cache_size",
     "refresh",
     "archives",
+    "orders",
 )
 
 
@@ -57,7 +58,8 @@ class FileSystem(Questions, ReadOnlySystem):
     `region`, `workspace`, `credentials` (the path of a file), `cache_dir`, `cache_size`, `refresh`
     and `memory` (MiB) are the settings of those names; what is not given comes from the
     environment, the settings file or `up42fs login`, in each process anew. Directories of archives'
-    members are found by name, and listed with `archives="on"`. `mount` is "auto" to
+    members are found by name, and listed with `archives="on"`; `orders="all"` shows also orders
+    without assets. `mount` is "auto" to
     read through a mount of the same account on this host if there is one, "never", or a mount
     point.
     """
@@ -79,6 +81,7 @@ class FileSystem(Questions, ReadOnlySystem):
         cache_size: int | str | None = None,
         refresh: float | str | None = None,
         archives: str = "hidden",
+        orders: str | None = None,
         asynchronous: bool = False,
         loop: Any = None,
         **storage_options: Any,
@@ -91,8 +94,9 @@ class FileSystem(Questions, ReadOnlySystem):
             )
         super().__init__(asynchronous=asynchronous, loop=loop, **storage_options)
         values = (
-            region, workspace, credentials, cache_dir, memory, cache_size, refresh, archives
-        )  # fmt: skip
+            *(region, workspace, credentials, cache_dir, memory, cache_size, refresh),
+            *(archives, orders),
+        )
         self._arguments = dict(zip(_ARGUMENTS, values, strict=True))
         self._mount = os.fspath(mount)
         self._backends: dict[str, Any] = {}

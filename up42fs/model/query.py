@@ -99,6 +99,9 @@ FIELDS = (
           "one of the asset's tags, whole", "tag=harvest 2024"),
     Field("order", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "the name or ID of its order, whole", "order=Berlin May", "order_id"),
+    Field("order_status", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
+          "the state of its order: PLACED, BEING_FULFILLED, FULFILLED, …",
+          "order_status=being_fulfilled"),
     Field("constellation", _EQUALS, ValueKind.EXACT_TEXT, TermSource.SEARCH,
           "the satellites", "constellation=PHR", "constellation"),
     Field("cloud", _COMPARISONS, ValueKind.NUMBER, TermSource.SEARCH,
@@ -113,7 +116,7 @@ FIELDS = (
 _BY_NAME = {field.name: field for field in FIELDS}
 _RANKS = {field.name: rank for rank, field in enumerate(FIELDS)}
 
-_TERM = re.compile(r"\s*([A-Za-z]+)\s*(<=|>=|=|<|>)(.*)", re.ASCII | re.DOTALL)
+_TERM = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|=|<|>)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -373,6 +376,8 @@ def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ..
             return asset.tags
         case "order":
             return order_names
+        case "order_status":
+            return (order.status if order is not None else None,)
         case "status":
             return (asset.cnam_status,)
         case "collection":

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from up42fs.engine.walk import Found
 
 #: The settings that these commands know.
-SETTINGS = ACCOUNT | {"cache_dir", "cache_size", "memory", "max_egress", "archives"}
+SETTINGS = ACCOUNT | {
+    *("cache_dir", "cache_size", "memory", "max_egress"),
+    *("archives", "orders", "documents"),
+}
 #: Where a command's own paths lie, for its help.
 PATHS = (
     "REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10;\n"

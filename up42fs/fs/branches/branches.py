@@ -8,10 +8,13 @@ from up42fs.catalog.collections import Collections
 from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.order_details import OrderDetails
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.transformations import Transformations
 from up42fs.fs.branches.archives import Archives
-from up42fs.fs.branches.footprints import PREFIX, Footprints
+from up42fs.fs.branches.footprints import Footprints
+from up42fs.fs.branches.made import MadeDocuments
+from up42fs.fs.branches.order_documents import OrderDocuments
 from up42fs.fs.branches.search import Search
 from up42fs.fs.branches.stac import StaticCatalogue
 from up42fs.fs.branches.transformed import FileRegistry, Transformed
@@ -31,7 +34,9 @@ class Branches:
         items: Items | None = None,
         collections: Collections | None = None,
         searches: Searches | None = None,
+        order_details: OrderDetails | None = None,
         lists_footprints: bool = False,
+        lists_order_documents: bool = False,
         transformations: Transformations | None = None,
         archives: Archives | None = None,
         descriptions: Descriptions | None = None,
@@ -40,13 +45,16 @@ class Branches:
         self.archives = archives
         self.transformations = transformations or Transformations(index)
         self.registry = FileRegistry(index, items, transformations=self.transformations)
-        self.lists_footprints = lists_footprints and items is not None
         self.transformed = Transformed(index, items, self.registry) if items else None
         if self.transformed is not None and archives is not None:
             self.transformed.original_of = archives.original_of
         self.static = StaticCatalogue(collections, self.registry, archives) if collections else None
         search = Search(index, searches, self.descriptions) if searches else None
-        self.footprints = Footprints(items, self.descriptions)
+        self._made: list[MadeDocuments] = []
+        if items is not None:
+            self._made.append(Footprints(items, self.descriptions, lists=lists_footprints))
+        if order_details is not None:
+            self._made.append(OrderDocuments(index, order_details, lists=lists_order_documents))
         found: list[Branch | None] = [self.transformed, self.static, search, archives]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 
@@ -55,6 +63,31 @@ class Branches:
         if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
             return True
         return self.transformed.is_settled(directory)
+
+    def made_in(self, directory: Node, name: str) -> Node | None:
+        """The document that is made on opening and is called `name` in a directory, if any."""
+        found = (documents.node(directory, name) for documents in self._made)
+        return next((node for node in found if node is not None), None)
+
+    def listed_documents(self, directory: Node) -> dict[str, Node]:
+        """The documents that are made on opening, as far as they are listed in a directory."""
+        found = {
+            name: documents.node(directory, name)
+            for documents in self._made
+            if documents.lists
+            for name in documents.names(directory)
+        }
+        return {name: node for name, node in found.items() if node is not None}
+
+    def is_private(self, node: Node) -> bool:
+        """Whether only the user who mounted may read a DOCUMENT."""
+        made_by = self._made_by(node)
+        return made_by is not None and made_by.is_private(node)
+
+    def _made_by(self, node: Node) -> MadeDocuments | None:
+        if node.kind is not Kind.DOCUMENT:
+            return None
+        return next((made for made in self._made if node.id.startswith(made.prefix)), None)
 
     def asset_id_of(self, node: Node) -> str | None:
         """The delivery that a FILE, FILES, ITEM or item.json belongs to; None for other nodes."""
@@ -72,6 +105,9 @@ class Branches:
 
     def times(self, node: Node) -> tuple[datetime, datetime] | None:
         """Times of creation and change of a DOCUMENT's subject; None if that is the tree itself."""
+        made_by = self._made_by(node)
+        if made_by is not None:
+            return made_by.times(node)
         kind, _, id_ = node.id.partition("/")
         if kind == "item" and self.transformed is not None:
             return self.transformed.times(Node(Kind.FILES, id_))
@@ -84,8 +120,9 @@ class Branches:
 
         Raises an `Up42fsError`.
         """
-        if node.id.startswith(PREFIX):
-            await self.footprints.ensure(node, layout)
+        made_by = self._made_by(node)
+        if made_by is not None:
+            await made_by.ensure(node, layout)
         elif node.id.startswith("item/"):
             if self.transformed is not None:
                 await self.transformed.ensure_document(node.id)
@@ -94,8 +131,9 @@ class Branches:
 
     def render(self, node: Node) -> bytes | None:
         """A DOCUMENT's content; None if its subject is gone, or was never loaded."""
-        if node.id.startswith(PREFIX):
-            return self.footprints.known(node)
+        made_by = self._made_by(node)
+        if made_by is not None:
+            return made_by.known(node)
         if node.id.startswith("item/"):
             return self.transformed.document(node.id) if self.transformed else None
         return self.static.document(node.id) if self.static else None

@@ -44,7 +44,10 @@ def directory_of(document: Node) -> Node:
 class Footprints:
     """Documents by directory, cached for a minute."""
 
-    def __init__(self, items: Items | None, descriptions: Descriptions) -> None:
+    prefix = PREFIX
+
+    def __init__(self, items: Items, descriptions: Descriptions, *, lists: bool) -> None:
+        self.lists = lists
         self._items = items
         self._descriptions = descriptions
         self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
@@ -52,6 +55,21 @@ class Footprints:
     def known(self, document: Node) -> bytes | None:
         """The document if it was built within the last minute."""
         return self._kept.get(document)
+
+    def names(self, directory: Node) -> tuple[str, ...]:
+        """Every order, tag and search has the document."""
+        return (NAME,) if directory.kind in KINDS else ()
+
+    def node(self, directory: Node, name: str) -> Node | None:
+        """The document of a directory."""
+        return document_of(directory) if name in self.names(directory) else None
+
+    def is_private(self, document: Node) -> bool:
+        """Whether only the user who mounted may read it: everybody may."""
+        return False
+
+    def times(self, document: Node) -> None:
+        """None: the tree's own times apply."""
 
     async def ensure(self, document: Node, layout: Layout) -> bytes:
         """Return the document; fetches the items of the directory's assets. Raises `Up42fsError`.
@@ -77,8 +95,6 @@ class Footprints:
 
     async def _make(self, label: str, assets: list[Asset], paths: dict[str, str]) -> bytes:
         items = self._items
-        if items is None:
-            return b""
         found: dict[str, tuple[StacItem, ...]] = {}
         for first in range(0, len(assets), TOGETHER):
             found |= await _items_of(items, assets[first : first + TOGETHER])
