@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         # The long ones first: then no worker is left alone with them at the end.
         items.sort(key=lambda item: item.path.parent.name, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Look through no module and no item again for garbage: a collection of it all takes 0.1 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

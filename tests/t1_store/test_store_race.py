@@ -164,7 +164,7 @@ async def test_read_ahead_that_nobody_waits_for_is_not_raced(
     assert b.metrics["store.hedges"] == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.booleans())
 def test_whoever_wins_the_bytes_are_right(seed: int, changes: bool) -> None:
     chance = random.Random(seed)

@@ -109,8 +109,7 @@ def install_from(place: Path, destination: Path, *arguments: str, umask: int = 0
 
 
 @pytest.mark.claim("S107")
-@pytest.mark.parametrize("for_whom", [[], ["--user"]], ids=["all", "one"])
-@pytest.mark.parametrize("umask", [0o077, 0o002], ids=oct)
+@pytest.mark.parametrize(("umask", "for_whom"), [(0o077, []), (0o002, ["--user"])])
 def test_what_is_installed_is_a_copy(tmp_path: Path, umask: int, for_whom: list[str]) -> None:
     """It does not lead into the clone, which its user may change, and others may run it."""
     place = clone(tmp_path / "home" / "up42fs", 0o700, 0o700)
