@@ -1,6 +1,7 @@
-"""Prints the completions of a shell, made from the command's own parser by shtab.
+"""Makes the completions of the shells from the command's own parser, by shtab.
 
-python contrib/completions.py bash|zsh|fish
+python contrib/completions.py                   writes all to where the wheel carries them
+python contrib/completions.py bash|zsh|fish     prints one
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import shtab
 
@@ -56,5 +58,13 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
+#: What a wheel carries; `up42fs setup` puts it where the shells look.
+SHARE = Path(__file__).resolve().parent.parent / "up42fs/setup/share"
+SHELLS = ("bash", "zsh", "fish")
+
 if __name__ == "__main__":
-    print(completions(sys.argv[1]))
+    if sys.argv[1:]:
+        print(completions(sys.argv[1]))
+    else:
+        for shell in SHELLS:
+            (SHARE / f"up42fs.{shell}").write_text(completions(shell) + "\n", encoding="utf-8")

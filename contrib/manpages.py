@@ -1,6 +1,6 @@
 """Writes the manual pages up42fs(1) and mount.up42fs(8), made from parser and option table.
 
-python contrib/manpages.py DIRECTORY
+python contrib/manpages.py [DIRECTORY]      default: where the wheel carries them
 """
 
 from __future__ import annotations
@@ -133,6 +133,10 @@ def _text(text: str) -> str:
     )
 
 
+#: What a wheel carries; `up42fs setup` puts it where man(1) looks.
+SHARE = Path(__file__).resolve().parent.parent / "up42fs/setup/share"
+
 if __name__ == "__main__":
+    directory = Path(sys.argv[1]) if sys.argv[1:] else SHARE
     for name, text in pages().items():
-        (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")
+        (directory / name).write_text(text, encoding="utf-8")

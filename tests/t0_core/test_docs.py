@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import runpy
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -32,9 +33,13 @@ def read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-@cache
 def doc_tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doc_tables", ROOT / "contrib" / "doc_tables.py")
+    return contrib("doc_tables")
+
+
+@cache
+def contrib(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "contrib" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -235,6 +240,17 @@ def test_quoted_messages_are_the_programs_own(message: str) -> None:
     for piece in re.split("…|; ", message):
         piece = piece.strip(" .:;,'\"{}")
         assert piece in our_words(), piece
+
+
+#: argparse words its usage differently in later versions.
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="made by Python 3.11 or 3.12")
+def test_manual_pages_and_completions_are_those_of_the_commands() -> None:
+    pages, shells = contrib("manpages"), contrib("completions")
+    for name, text in pages.pages().items():
+        assert read(pages.SHARE / name) == text, "run: python contrib/manpages.py"
+    for shell in shells.SHELLS:
+        made = shells.completions(shell) + "\n"
+        assert read(shells.SHARE / f"up42fs.{shell}") == made, "run: python contrib/completions.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

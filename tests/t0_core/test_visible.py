@@ -130,5 +130,6 @@ def test_nothing_prints_but_through_the_one_function() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if re.search(r"(?<![\w.])(print|Console|Live)\(|std(out|err)\.write", line)
         and "make_console" not in line
+        and "map(visible, " not in line  # up42fs.setup, which may not import the commands
     ]
     assert not found, "use cli.terminal.say or make_console"

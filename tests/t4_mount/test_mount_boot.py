@@ -216,7 +216,8 @@ def test_the_life_of_an_installation(sample: Emulator, apart: list[str], tmp_pat
 def test_the_installer_refuses_a_home_that_no_list_can_hold(home: str) -> None:
     done = run(INSTALL, "--user", "--purge", env={"HOME": home})
     assert done.returncode == 1
-    assert done.stderr.startswith("install: ")
+    assert done.stderr.startswith("up42fs: ")
+    assert "Traceback" not in done.stderr
 
 
 @IN_A_NAMESPACE

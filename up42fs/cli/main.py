@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, status, undo, unmount
+from up42fs.cli import cache, demo, doctor, explain, login, mount, setup, status, undo, unmount
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
@@ -25,7 +25,8 @@ _COMMANDS = frozenset(
     {
         *("mount", "unmount", "demo", "emulator", "login", "logout"),
         *("ls", "find", "info", "cat", "cp", "url", "serve"),
-        *("doctor", "status", "undo", "explain", "warm", "cache", "help", "version", "umount"),
+        *("doctor", "status", "undo", "explain", "warm", "cache", "setup"),
+        *("help", "version", "umount"),
     }
 )
 
@@ -130,6 +131,7 @@ def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
     cache.add_parser(commands)
     doctor.add_parser(commands)
     undo.add_parser(commands)
+    setup.add_parser(commands)
     demo.add_parser(commands)
     _add_emulator(commands, is_meant=meant in (None, "emulator"))
     return parser
