@@ -177,3 +177,16 @@ def test_links_to_another_store_need_its_secret(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "UP42_EMULATOR_STORE_SECRET" in done.stderr
         assert done.stdout == ""
+
+
+def test_a_sample_without_a_home_is_deleted_at_the_end(tmp_path: Path) -> None:
+    script = (
+        "from up42fs.emulator.sample_files import default_sample_dir as make\n"
+        "place = make()\nplace.mkdir()\n(place / 'image').touch()\nprint(place)"
+    )
+    env = {"HOME": "/proc/none", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | env, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(f"{tmp_path}/up42fs-demo-"), done.stderr
+    assert os.listdir(tmp_path) == []

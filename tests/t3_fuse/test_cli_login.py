@@ -81,6 +81,23 @@ def desktop_user(tmp_path: Path, sample: Emulator) -> User:
     return User(tmp_path, sample, env)
 
 
+@pytest.mark.claim("S147")
+def test_an_account_that_cannot_be_kept_is_said(user: User, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    done = user(
+        *("login", "--username", user.name),
+        typed=user.password + "\n",
+        XDG_CONFIG_HOME=str(in_the_way),
+        **user.servers,
+    )
+    assert done.returncode == 1
+    file = in_the_way / "up42fs/logins.json"
+    assert f"{user.name} cannot be kept in {file}: Not a directory; set XDG" in done.stderr
+    assert "Errno" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.mount
 def test_from_login_to_a_mount_in_two_commands(user: User) -> None:
     said = user.login()

@@ -198,7 +198,21 @@ def test_a_path_that_is_not_there_fails_and_the_others_go_on(store: Emulator, co
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "/tags/köln/absent: there is no absent" in done.stderr
+    assert done.stderr.endswith("; to see what is there: up42fs ls 'tags/köln'\n")
     assert done.stdout
+
+
+@pytest.mark.claim("S147")
+def test_a_home_that_cannot_be_written_is_one_line(store: Emulator, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    home = {name: str(in_the_way) for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME")}
+    done = run(*UP42FS, "cat", "tags/köln/small.tif", env=store.env | home, errors="replace")
+    assert done.returncode == 0
+    assert done.stdout
+    said = f"the stored catalogue and the disk cache are not kept: {in_the_way}/up42fs: "
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_pattern_without_matches_fails(store: Emulator) -> None:

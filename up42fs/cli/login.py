@@ -67,7 +67,14 @@ def login(options: argparse.Namespace) -> int:
     )
     holdings = trio.run(sign_in, settings)
     logins = Logins(default_path(os.environ))
-    kept = logins.add(settings, use_keyring=not options.no_keyring)
+    try:
+        kept = logins.add(settings, use_keyring=not options.no_keyring)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the password is right, but {username} cannot be kept in {default_path(os.environ)}: "
+            f"{error.strerror}; set XDG_CONFIG_HOME to a directory of yours, or set UP42_USERNAME "
+            "and UP42_PASSWORD instead"
+        ) from error
     where = "the system's keyring" if kept.is_in_keyring else str(default_path(os.environ))
     say(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
     say(f"The password is kept in {where}.")

@@ -54,8 +54,14 @@ def _run(argv: Sequence[str] | None) -> int:
     except UsageError as error:
         say(f"up42fs: {error}", to_error=True)
         return 2
-    except (Up42fsError, OSError) as error:
+    except Up42fsError as error:
         say(f"up42fs: {error}", to_error=True)
+        return 1
+    except OSError as error:
+        # Without the number that Python puts first.
+        words = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        words.append(error.strerror or str(error))
+        say(f"up42fs: {': '.join(words)}", to_error=True)
         return 1
     except EOFError:  # Ctrl-D at a prompt
         if sys.stdin.isatty():

@@ -8,6 +8,7 @@ files; `manifest.json` holds the rasters' facts that other modules need.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import io
 import json
@@ -296,7 +297,7 @@ def _delivery(work: Path, top: str) -> list[tuple[str, bytes]]:
 def default_sample_dir() -> Path:
     """Return the directory of the sample: in the user's cache directory, by format version.
 
-    If that cannot be written, returns a new temporary directory.
+    If that cannot be written, returns a new temporary directory, deleted when this process exits.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "")
     with suppress(OSError, RuntimeError):  # there may be no home directory
@@ -305,4 +306,6 @@ def default_sample_dir() -> Path:
         directory.parent.mkdir(parents=True, exist_ok=True)
         if os.access(directory if directory.exists() else directory.parent, os.W_OK | os.X_OK):
             return directory
-    return Path(tempfile.mkdtemp(prefix="up42fs-demo-")) / f"demo-{FORMAT_VERSION}"
+    temporary = tempfile.mkdtemp(prefix="up42fs-demo-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return Path(temporary) / f"demo-{FORMAT_VERSION}"

@@ -73,7 +73,8 @@ def _spending(settings: Settings, most: MostEgress, of: str = "") -> Spending:
     limit = EgressLimit(*most)
     # Each period (days, hours) has its own book, and what is paid for another than what is fetched.
     name = f"{account_key(settings)}-{limit.period_s:.0f}{of}.json"
-    return Spending(limit, Book(config.state_dir(os.environ) / "egress" / name))
+    book = Book(config.state_dir(os.environ) / "egress" / name)
+    return Spending(limit, book, relies=not of)
 
 
 def account_key(settings: Settings) -> str:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from up42fs.cli import keeping
 from up42fs.cli.options import (
     ACCOUNT,
     Subparsers,
@@ -76,12 +79,15 @@ class Failures:
         self.count = 0
 
     def __call__(self, error: BaseException) -> None:
-        """Report an error."""
+        """Report an error; for a path that does not exist, say how to list what is there."""
         self.count += 1
         sys.stdout.flush()
         cure = ""
         if isinstance(error, NotFound) and "up42fs ls" not in str(error):
-            cure = "; to see what is there: up42fs ls"
+            # The message begins with the path, as the tree has it (`Paths`).
+            path = str(error).partition(": ")[0]
+            place = path.strip("/").rpartition("/")[0] if path.startswith("/") else ""
+            cure = f"; to see what is there: up42fs ls {quote(place)}".removesuffix(" ''")
         say(f"up42fs: {error}{cure}", to_error=True)
 
     @property
@@ -101,7 +107,9 @@ def run(options: argparse.Namespace, work: Callable[[Engine, Failures], Awaitabl
     if options.archives is None and getattr(options, "recursive", False):
         # What goes down into all directories would read each archive's, and copy its bytes twice.
         options.archives = "hidden"
-    settings = settings_of(options)
+    settings, notes = keeping.kept(settings_of(options), os.environ)
+    for note in notes:
+        say(f"up42fs: {note}", to_error=True)
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("up42fs: %(message)s"))
     logging.getLogger("up42fs").handlers[:] = [handler]

@@ -69,12 +69,19 @@ class Book:
 class Spending:
     """Bytes of a limit that all mounts of an account spent.
 
-    With `book` None only this mount's are known, and forgotten at unmount.
+    With `book` None only this mount's are known, and forgotten at unmount. A book that cannot be
+    written is worth a warning only if somebody `relies` on it.
     """
 
     def __init__(
-        self, limit: EgressLimit, book: Book | None, clock: Callable[[], float] = time.time
+        self,
+        limit: EgressLimit,
+        book: Book | None,
+        clock: Callable[[], float] = time.time,
+        *,
+        relies: bool = True,
     ) -> None:
+        self._level = logging.WARNING if relies else logging.INFO
         self.limit = limit
         self._book = book
         self._clock = clock
@@ -117,12 +124,13 @@ class Spending:
                         return
                     if not isinstance(error, OSError):
                         raise
-                    why = str(error)
+                    why = error.strerror or str(error)
                 else:
                     self._unbooked.subtract(spent)
                     return
             self._book = None
-            log.warning("what is fetched is counted by this mount alone: %s: %s", book.path, why)
+            words = "what is fetched is counted by this mount alone: %s: %s"
+            log.log(self._level, words, book.path, why)
 
 
 def _parse(text: bytes, path: Path) -> dict[int, int]:
