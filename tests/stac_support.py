@@ -111,6 +111,9 @@ class Stac:
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
         return await self.of_asset(asset)
 
+    async def kept_whole(self, assets: Iterable[Asset]) -> dict[str, tuple[StacItem, ...]]:
+        return {asset.id: self._answers[asset.id] for asset in assets if asset.id in self._answers}
+
     def sizes(self, asset_id: str) -> dict[str, int]:
         return self.learned.get(asset_id, {})
 

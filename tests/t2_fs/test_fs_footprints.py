@@ -13,7 +13,7 @@ from strategies import make_asset, make_order
 from trio.testing import MockClock
 
 from up42fs.errors import InvalidArgument, Unavailable
-from up42fs.fs.branches.footprints import KEPT_S, NAME, PARALLEL, TOGETHER
+from up42fs.fs.branches.footprints import KEPT_S, MOST_ASKED, NAME, PARALLEL, TOGETHER
 from up42fs.fs.tree.nodes import Absent, Attributes
 
 ORDER = make_order(1, display_name="Munich")
@@ -69,10 +69,10 @@ async def test_it_is_hidden_unless_wished(
     world: World, stac: Stac, autojump_clock: MockClock
 ) -> None:
     listing = stac_world(stac, ORDER, ONE, TWO, BARE, lists_footprints=True)
-    for path in ("orders/Munich", "tags/t", "search/tag=t"):
+    for path in ("orders/Munich", "tags/t", "search/tag=t", "assets", "cnam/SUCCESSFUL", ""):
         assert NAME not in await world.list(path)
-        assert (await listing.list(path))[-1] == NAME
-    for path in ("assets", "cnam/SUCCESSFUL", "orders", "assets/one", "stac", "search"):
+        assert NAME in await listing.list(path)
+    for path in ("orders", "assets/one", "stac", "search", "cnam"):
         assert NAME not in await listing.list(path)
         found = await listing.fs.lookup(await listing.walk(path), NAME)
         assert isinstance(found, Absent), path
@@ -165,3 +165,37 @@ async def test_a_large_directory_is_a_search_for_a_hundred_assets(
     document = json.loads(await read(world, f"tags/all/{NAME}"))
     assert len(document["features"]) == len(assets)
     assert stac.asked == {"together": 3}
+
+
+@pytest.mark.claim("S321")
+async def test_the_whole_storage_and_each_state_have_one(
+    world: World, autojump_clock: MockClock
+) -> None:
+    top = json.loads(await read(world, NAME))
+    assert top["name"] == "UP42"
+    assert [row["properties"]["path"] for row in top["features"]] == [
+        "assets/one.zip",
+        "assets/one [00000002].zip",
+        "assets/one [00000002].zip",
+    ]
+    assert top["up42fs:without_outline"] == 1
+    everything = json.loads(await read(world, f"assets/{NAME}"))
+    assert [row["properties"]["id"] for row in everything["features"]] == [ONE.id, TWO.id, TWO.id]
+    done_ones = json.loads(await read(world, f"cnam/SUCCESSFUL/{NAME}"))
+    assert done_ones["features"] == everything["features"]
+    assert json.loads(await read(world, f"cnam/FAILED/{NAME}"))["features"] == []
+
+
+@pytest.mark.claim("S321")
+async def test_a_large_storage_is_asked_for_a_part_and_says_so(autojump_clock: MockClock) -> None:
+    assets = [done(n, name=f"{n}.zip") for n in range(MOST_ASKED + 2 * TOGETHER)]
+    stac = Stac(tuple(item_of(asset, n) for n, asset in enumerate(assets)))
+    world = stac_world(stac, *assets)
+    document = json.loads(await read(world, NAME))
+    assert len(document["features"]) == MOST_ASKED
+    assert document["up42fs:not_yet_known"] == 2 * TOGETHER
+    assert stac.asked == {"together": MOST_ASKED // TOGETHER}
+    await trio.sleep(KEPT_S + 1)  # the crawl, or another look, goes on from there
+    document = json.loads(await read(world, NAME))
+    assert len(document["features"]) == len(assets)
+    assert "up42fs:not_yet_known" not in document

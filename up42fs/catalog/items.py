@@ -128,6 +128,21 @@ class Items:
         key = (asset.id, asset.updated_at)
         return await self._flights.join(key, partial(self._search, asset))
 
+    async def kept_whole(self, assets: Iterable[Asset]) -> dict[str, tuple[StacItem, ...]]:
+        """The items, with their documents, of those assets whose items are known; by asset ID.
+
+        Looks in memory and on the shelf; sends no request.
+        """
+        found: dict[str, tuple[StacItem, ...]] = {}
+        wanted: dict[str, int] = {}
+        for asset in assets:
+            answer = self._valid(asset)
+            if answer is None or not all(item.document for item in answer.items):
+                wanted[asset.id] = version(asset)
+            elif answer.items or asset.cnam_status in _WITHOUT_DIRECTORY:
+                found[asset.id] = answer.items
+        return found | (await self._shelf.whole(wanted) if self._shelf and wanted else {})
+
     async def shelved(self, asset_id: str) -> tuple[StacItem, ...]:
         """The last shelved items of an asset, with their documents; sends no request."""
         held = (await self._shelf.load([asset_id])).get(asset_id) if self._shelf else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
@@ -72,6 +72,35 @@ class Shelf:
         if noted is not None:
             return item_rows.unpack_documents(noted.documents)
         return await trio.to_thread.run_sync(self._load_documents, asset_id)
+
+    async def whole(self, versions: Mapping[str, int]) -> dict[str, tuple[StacItem, ...]]:
+        """The kept items, with documents, of assets that are kept in these versions."""
+        noted = {asset_id: self._recorder.unwritten_items(asset_id) for asset_id in versions}
+        rows = [
+            (row.asset_id, row.updated_us, row.items, row.documents)
+            for row in noted.values()
+            if row is not None
+        ]
+        return await trio.to_thread.run_sync(self._whole, versions, rows)
+
+    def _whole(
+        self, versions: Mapping[str, int], noted: list[tuple[str, int, str, bytes]]
+    ) -> dict[str, tuple[StacItem, ...]]:
+        there = {row[0] for row in noted}
+        rows = self._snapshot.whole_items([id_ for id_ in versions if id_ not in there])
+        found = {}
+        for asset_id, kept, text, packed in (*noted, *rows):
+            if versions[asset_id] != kept:
+                continue
+            try:
+                items = item_rows.unpack(text)
+                documents = item_rows.unpack_documents(packed) if items else {}
+                found[asset_id] = tuple(
+                    replace(item, document=documents[item.id]) for item in items
+                )
+            except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:
+                log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
+        return found
 
     async def versions(self) -> dict[str, int]:
         """By asset ID, the version (`item_rows.version`) of the kept items."""

@@ -237,7 +237,12 @@ OPTIONS: tuple[Option, ...] = (
         "memory to use in all, data read ahead included; MiB without a unit",
         show=lambda mib: show_size(mib * MIB),
     ),
-    Option("footprints", _boolean, "list footprints.geojson in orders, tags, searches", flag=True),
+    Option(
+        "footprints",
+        _boolean,
+        "list footprints.geojson, layers.qlr and visual.vrt where they stand",
+        flag=True,
+    ),
     Option(
         "documents",
         _boolean,

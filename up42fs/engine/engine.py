@@ -410,6 +410,8 @@ class Engine(Paths):
             transformations=transformations,
             archives=archives,
             descriptions=self._descriptions,
+            nursery=nursery,
+            spool_directory=self.settings.storage_dir,
         )
 
     # at work -------------------------------------------------------------------------------

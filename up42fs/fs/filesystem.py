@@ -40,6 +40,7 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.fs.attributes import NodeAttributes
+from up42fs.fs.branches.spool import Content
 from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
@@ -183,7 +184,7 @@ class Filesystem:
         if node.kind in STORED_KINDS:
             await self.tree.sizes.ensure(node)
         elif node.kind is Kind.DOCUMENT:
-            await self.tree.branches.ensure(node, self.tree.layout)
+            await self._made(node)
             self._stats.render(node)
         elif node.kind is Kind.SIDECAR and self.sidecars is not None:
             await self.sidecars.of(node).refresh()
@@ -267,7 +268,7 @@ class Filesystem:
             raise ReadOnly("delivered data cannot be written")
         if node.kind not in STORED_KINDS:
             if node.kind is Kind.DOCUMENT:
-                await self.tree.branches.ensure(node, self.tree.layout)
+                await self._made(node)
             content = self._stats.render(node, is_trusted=is_trusted)
             opened = self.open_files.open_rendered(content, inode, partial(self._for_pages, node))
             return opened._replace(size=len(content))
@@ -313,9 +314,9 @@ class Filesystem:
         if node != Node(Kind.VIRTUAL, REFRESH):
             raise InvalidArgument(f"{node.kind.value} {node.id} is no link")
         self.look_for_changes()
-        return self._stats.render(node)
+        return self.tree.virtual.render(node.id)
 
-    def _for_pages(self, node: Node) -> bytes:
+    def _for_pages(self, node: Node) -> Content:
         """A document as everybody may see it who can open it: they share the kernel's pages."""
         try:
             return self._stats.render(node, is_trusted=not self.lets_others_in)
@@ -447,6 +448,13 @@ class Filesystem:
             descriptions = self.tree.branches.descriptions
             if descriptions.known(asset.id) is None:
                 await descriptions.recall(self._dirs.following(asset))
+
+    async def _made(self, node: Node) -> None:
+        """Make a document, once the directory that it is about is known."""
+        subject = self.tree.branches.subject_of(node)
+        if subject is not None:
+            await self._listed(Node(Kind.ASSETS) if subject.kind is Kind.ROOT else subject)
+        await self.tree.branches.ensure(node, self.tree.layout)
 
     async def _listed(self, directory: Node, name: str | None = None) -> None:
         """Return once the directory is known, or at least the `name` that is looked up in it."""

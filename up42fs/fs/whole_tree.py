@@ -21,6 +21,7 @@ from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.moments import Moments
 from up42fs.fs.tree.nodes import ROOT, Node, inode_of
 from up42fs.fs.tree.tag_directories import TagDirectories
+from up42fs.readahead.tuning import Reading
 from up42fs.store.store import FileStore
 
 
@@ -54,7 +55,25 @@ class WholeTree:
         self.sizes = Sizes(index, files, self.branches.registry, clock, self.branches.archives)
         if self.branches.archives is not None:
             self.branches.archives.tables.ensure_size = self.sizes.of_asset
+        if self.branches.layers is not None:
+            self.branches.layers.first_bytes = self.first_bytes
         self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self.versions = Versions(self.inodes)
         self.moments = Moments(index, self.branches.transformations)
         self.clock = clock
+
+    async def first_bytes(self, node: Node, most: int) -> bytes:
+        """The first bytes of a stored file, and no others, as far as they are fetched for this."""
+        sizes, size = self.sizes, await self.sizes.ensure(node)
+        file = self.files.open(
+            node.id,
+            size=size,
+            name=sizes.label(node),
+            stamp=sizes.stamp(node),
+            reading=Reading.EXACT,
+            extent=sizes.extent(node),
+        )
+        try:
+            return bytes(await file.read(0, min(most, size)))
+        finally:
+            file.close()

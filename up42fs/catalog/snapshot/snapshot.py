@@ -166,6 +166,10 @@ class Snapshot:
         """(Asset ID, `updated_us`, items as text) of assets with stored items. Never raises."""
         return self._read_of("SELECT asset_id, updated_us, items FROM item", asset_ids)
 
+    def whole_items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str, bytes]]:
+        """(Asset ID, `updated_us`, items as text, documents) of stored items. Never raises."""
+        return self._read_of("SELECT asset_id, updated_us, items, documents FROM item", asset_ids)
+
     def without_items(self) -> list[str]:
         """IDs of the assets that are known to have no items. Never raises."""
         return [row[0] for row in self._read("SELECT asset_id FROM item WHERE items = '[]'")]

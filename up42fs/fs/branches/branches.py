@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
+
+import trio
 
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.descriptions import Descriptions
@@ -11,11 +14,14 @@ from up42fs.catalog.items import Items
 from up42fs.catalog.order_details import OrderDetails
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.transformations import Transformations
+from up42fs.fs.branches import footprints, layers
 from up42fs.fs.branches.archives import Archives
 from up42fs.fs.branches.footprints import Footprints
+from up42fs.fs.branches.layers import Layers
 from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.order_documents import OrderDocuments
 from up42fs.fs.branches.search import Search
+from up42fs.fs.branches.spool import Content
 from up42fs.fs.branches.stac import StaticCatalogue
 from up42fs.fs.branches.transformed import FileRegistry, Transformed
 from up42fs.fs.tree import member_ids
@@ -40,7 +46,10 @@ class Branches:
         transformations: Transformations | None = None,
         archives: Archives | None = None,
         descriptions: Descriptions | None = None,
+        nursery: trio.Nursery | None = None,
+        spool_directory: Path | None = None,
     ) -> None:
+        """Long documents are made in `nursery`, if given, and lie in `spool_directory`."""
         self.descriptions = descriptions or Descriptions(index, items, collections)
         self.archives = archives
         self.transformations = transformations or Transformations(index)
@@ -51,8 +60,18 @@ class Branches:
         self.static = StaticCatalogue(collections, self.registry, archives) if collections else None
         search = Search(index, searches, self.descriptions) if searches else None
         self._made: list[MadeDocuments] = []
+        self.layers: Layers | None = None
         if items is not None:
-            self._made.append(Footprints(items, self.descriptions, lists=lists_footprints))
+            self.layers = Layers(index, items, self.registry, lists=lists_footprints)
+            outlines = Footprints(
+                index,
+                items,
+                self.descriptions,
+                lists=lists_footprints,
+                nursery=nursery,
+                directory=spool_directory,
+            )
+            self._made += [outlines, self.layers]
         if order_details is not None:
             self._made.append(OrderDocuments(index, order_details, lists=lists_order_documents))
         found: list[Branch | None] = [self.transformed, self.static, search, archives]
@@ -115,6 +134,14 @@ class Branches:
             return self.static.times(Node(Kind.STAC_ITEM, id_))
         return None
 
+    def subject_of(self, node: Node) -> Node | None:
+        """The directory of assets that a DOCUMENT is about; None for others."""
+        if node.id.startswith(footprints.PREFIX):
+            return footprints.directory_of(node)
+        if node.id.startswith(layers.PREFIX):
+            return layers.directory_of(node)
+        return None
+
     async def ensure(self, node: Node, layout: Layout) -> None:
         """Load what `render(node)` needs for a DOCUMENT; may send requests.
 
@@ -129,7 +156,7 @@ class Branches:
         elif self.static is not None:
             await self.static.ensure_document(node.id)
 
-    def render(self, node: Node) -> bytes | None:
+    def render(self, node: Node) -> Content | None:
         """A DOCUMENT's content; None if its subject is gone, or was never loaded."""
         made_by = self._made_by(node)
         if made_by is not None:

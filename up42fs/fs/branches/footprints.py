@@ -1,35 +1,60 @@
 """`footprints.geojson`: the outlines of a directory's assets, built when the file is opened.
 
-`fs.branches.outlines` converts them to GeoJSON.
+Theory. The document may be of a hundred thousand assets, so it is built a hundred at a time, from
+the snapshot as far as their items are there, and written to a `Spool`: memory holds one piece. In
+orders, tags and searches all unknown items are requested. The directories that show the whole
+storage leave that to the crawl, but for a limited number, and say how many are missing.
+
+`fs.branches.outlines` converts items to GeoJSON.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import trio
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from up42fs.catalog.descriptions import Descriptions
+from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
-from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
-from up42fs.fs.branches.transformed import to_json
+from up42fs.flights import Flights
+from up42fs.fs.branches.outlines import WITHOUT_OUTLINE, FootprintEntry, feature
+from up42fs.fs.branches.spool import Content, Spool, Writer
 from up42fs.fs.tree.layout import Layout
-from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.fs.tree.nodes import ROOT, Kind, Node
 from up42fs.model.stac import StacItem
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
 
 NAME = "footprints.geojson"
-KINDS = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY})
+#: Directories of a part of the storage, and those of all of it.
+_PARTS = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY})
+_WHOLES = frozenset({Kind.ROOT, Kind.ASSETS, Kind.STATUS})
+KINDS = _PARTS | _WHOLES
 PREFIX = "footprints/"
-#: Seconds that a document is cached, and how many assets' items are fetched in parallel.
+#: Seconds that a document is cached; a long one that is complete, as long as nothing changes.
 KEPT_S = 60.0
+LONG_KEPT_S = 3600.0
+MOST_KEPT = 64
+#: How many assets' items are fetched in parallel.
 PARALLEL = 8
 #: Assets whose items are fetched by one search: not more than memory holds.
 TOGETHER = 100
+#: Assets of the whole storage whose items are requested for one document; the crawl learns others.
+MOST_ASKED = 1000
+#: How long a document may take, seconds; its readers try again after their own deadlines.
+BUILD_TIMEOUT_S = 900.0
+#: Foreign member (RFC 7946 §6.1): the number of assets whose outlines are not known yet.
+NOT_YET_KNOWN = "up42fs:not_yet_known"
 
 
 def document_of(directory: Node) -> Node:
@@ -41,23 +66,53 @@ def directory_of(document: Node) -> Node:
     return Node(Kind(kind), id_)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    content: Content
+    made_at_s: float
+    #: The layout's count of changes then, if all outlines were known; else None.
+    changes: int | None
+
+
 class Footprints:
-    """Documents by directory, cached for a minute."""
+    """Documents by directory; `directory` is where long ones lie. Builds run in `nursery`."""
 
     prefix = PREFIX
 
-    def __init__(self, items: Items, descriptions: Descriptions, *, lists: bool) -> None:
+    def __init__(
+        self,
+        index: Index,
+        items: Items,
+        descriptions: Descriptions,
+        *,
+        lists: bool,
+        nursery: trio.Nursery | None = None,
+        directory: Path | None = None,
+    ) -> None:
         self.lists = lists
+        self._index = index
         self._items = items
         self._descriptions = descriptions
-        self._kept: TTLCache[Node, bytes] = TTLCache(64, KEPT_S, trio.current_time)
+        self._directory = directory
+        self._flights: Flights[Node, Content] | None = None
+        if nursery is not None:
+            self._flights = Flights(nursery, f"making {NAME}", timeout_s=BUILD_TIMEOUT_S)
+        self._kept: LRUCache[Node, _Made] = LRUCache(MOST_KEPT)
+        self._layout: Layout | None = None
 
-    def known(self, document: Node) -> bytes | None:
-        """The document if it was built within the last minute."""
-        return self._kept.get(document)
+    def known(self, document: Node) -> Content | None:
+        """The document, unless it was built too long ago."""
+        made = self._kept.get(document)
+        if made is None:
+            return None
+        age_s = trio.current_time() - made.made_at_s
+        is_same = self._layout is not None and made.changes == self._layout.changes
+        is_long = isinstance(made.content, Spool)
+        lasts_s = LONG_KEPT_S if is_long and is_same else KEPT_S
+        return made.content if age_s < lasts_s else None
 
     def names(self, directory: Node) -> tuple[str, ...]:
-        """Every order, tag and search has the document."""
+        """Every directory of assets, and the mount point, has the document."""
         return (NAME,) if directory.kind in KINDS else ()
 
     def node(self, directory: Node, name: str) -> Node | None:
@@ -71,46 +126,121 @@ class Footprints:
     def times(self, document: Node) -> None:
         """None: the tree's own times apply."""
 
-    async def ensure(self, document: Node, layout: Layout) -> bytes:
+    async def ensure(self, document: Node, layout: Layout) -> Content:
         """Return the document; fetches the items of the directory's assets. Raises `Up42fsError`.
 
         Unknown items take one search per hundred assets, or if that fails one per asset.
         """
-        made = self._kept.get(document)
+        self._layout = layout
+        made = self.known(document)
         if made is None:
-            directory = directory_of(document)
-            await layout.prepare(directory)
-            paths = {
-                node.id: name
-                for name, node in layout.children(directory).items()
-                if node.kind is Kind.ASSET
-            }
-            oldest_first = sorted(
-                layout.members(directory), key=lambda asset: (asset.created_at, asset.id)
-            )
-            made = self._kept[document] = await self._make(
-                layout.label(directory), oldest_first, paths
-            )
+            build = partial(self._build, document, layout)
+            made = await (self._flights.join(document, build) if self._flights else build())
         return made
 
-    async def _make(self, label: str, assets: list[Asset], paths: dict[str, str]) -> bytes:
-        items = self._items
-        found: dict[str, tuple[StacItem, ...]] = {}
-        for first in range(0, len(assets), TOGETHER):
-            found |= await _items_of(items, assets[first : first + TOGETHER])
-        entries = [
-            FootprintEntry(
-                id=asset.id,
-                path=paths.get(asset.id, asset.id),
-                item=item,
-                title=asset.title,
-                collection=asset.collection,
-                status=asset.cnam_status.value or None,
+    async def _build(self, document: Node, layout: Layout) -> Content:
+        directory = directory_of(document)
+        changes = layout.changes
+        await layout.prepare(directory)
+        shown, above = directory, ""
+        if directory == ROOT:
+            shown, above = Node(Kind.ASSETS), "assets/"
+        paths = {
+            node.id: above + name
+            for name, node in layout.children(shown).items()
+            if node.kind is Kind.ASSET
+        }
+        label = layout.label(directory) or ("UP42" if directory == ROOT else directory.kind.value)
+        writer = Writer(self._directory)
+        try:
+            missing = await self._write(writer, label, paths, is_part=directory.kind in _PARTS)
+        except OSError as error:
+            raise Unavailable(
+                f"{NAME} of {label} cannot be written to {self._directory or 'a temporary file'}: "
+                f"{error.strerror}; make room there"
+            ) from error
+        content = writer.finish()
+        if missing:
+            log.info("%s of %s: %d outlines are not known yet", NAME, label, missing)
+        made_at_s = trio.current_time()
+        self._kept[document] = _Made(content, made_at_s, None if missing else changes)
+        return content
+
+    async def _write(
+        self, writer: Writer, label: str, paths: Mapping[str, str], *, is_part: bool
+    ) -> int:
+        """Write the document; return the number of assets whose items are not known."""
+        writer.write(_head(label))
+        asked = missing = without = 0
+        is_first = True
+        for ids in _batches(paths, TOGETHER):
+            assets = [self._index.assets[id_] for id_ in ids if id_ in self._index.assets]
+            found = await self._items.kept_whole(assets)
+            unknown = [asset for asset in assets if asset.id not in found]
+            if unknown and not is_part and asked >= MOST_ASKED:
+                missing += len(unknown)
+            elif unknown:
+                asked += len(unknown)
+                found |= await _items_of(self._items, unknown)
+            entries = list(self._entries(assets, found, paths))
+            is_any, left_out = await trio.to_thread.run_sync(
+                _write_features, writer, entries, is_first
             )
-            for asset in assets
-            for item in (found.get(asset.id) or (self._descriptions.of_collection(asset.id),))
-        ]
-        return to_json(feature_collection(entries, name=label))
+            is_first = is_first and not is_any
+            without += left_out
+        writer.write(_foot(without, missing))
+        return missing
+
+    def _entries(
+        self,
+        assets: Iterable[Asset],
+        found: Mapping[str, tuple[StacItem, ...]],
+        paths: Mapping[str, str],
+    ) -> Iterator[FootprintEntry]:
+        for asset in assets:
+            for item in found.get(asset.id) or (self._descriptions.of_collection(asset.id),):
+                yield FootprintEntry(
+                    id=asset.id,
+                    path=paths.get(asset.id, asset.id),
+                    item=item,
+                    title=asset.title,
+                    collection=asset.collection,
+                    status=asset.cnam_status.value or None,
+                )
+
+
+def _batches(paths: Mapping[str, str], most: int) -> Iterator[list[str]]:
+    ids = iter(paths)
+    while batch := list(islice(ids, most)):
+        yield batch
+
+
+def _head(label: str) -> bytes:
+    name = json.dumps(label, ensure_ascii=False).encode(errors="replace")
+    return b'{\n"type": "FeatureCollection",\n"name": ' + name + b',\n"features": ['
+
+
+def _foot(without_outline: int, not_yet_known: int) -> bytes:
+    counts = {WITHOUT_OUTLINE: without_outline}
+    if not_yet_known:
+        counts[NOT_YET_KNOWN] = not_yet_known
+    said = b"".join(b',\n"%s": %d' % (name.encode(), count) for name, count in counts.items())
+    return b"\n]" + said + b"\n}\n"
+
+
+def _write_features(
+    writer: Writer, entries: Iterable[FootprintEntry], is_first: bool
+) -> tuple[bool, int]:
+    """Write a feature a line; return whether there was any, and the number of those without."""
+    made = [feature(entry) for entry in entries]
+    lines = [
+        json.dumps(one, ensure_ascii=False).encode(errors="replace")
+        for one in made
+        if one is not None
+    ]
+    if lines:
+        writer.write((b"\n" if is_first else b",\n") + b",\n".join(lines))
+    return bool(lines), made.count(None)
 
 
 async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:

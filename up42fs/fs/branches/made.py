@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
+from up42fs.fs.branches.spool import Content
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Node
 
@@ -39,7 +40,7 @@ class MadeDocuments(Protocol):
         """Make what `known` returns; may send requests. Raises an `Up42fsError`."""
         ...
 
-    def known(self, document: Node) -> bytes | None:
+    def known(self, document: Node) -> Content | None:
         """The document as it was last made, if that was lately."""
         ...
 

@@ -45,20 +45,21 @@ def feature_collection(
     Properties of a feature: id, title, path, datetime (UTC), cloud_cover (percent), gsd (metres),
     collection, status; null where unknown. Entries without any outline are only counted.
     """
-    features = []
-    without_outline = 0
-    for entry in entries:
-        outline = _outline(entry)
-        if outline is None:
-            without_outline += 1
-            continue
-        features.append({"type": "Feature", "properties": _properties(entry), "geometry": outline})
+    made = [feature(entry) for entry in entries]
     return {
         "type": "FeatureCollection",
         "name": name,
-        WITHOUT_OUTLINE: without_outline,
-        "features": features,
+        WITHOUT_OUTLINE: made.count(None),
+        "features": [one for one in made if one is not None],
     }
+
+
+def feature(entry: FootprintEntry) -> dict[str, Any] | None:
+    """The GeoJSON feature of an entry; None if it has no outline."""
+    outline = _outline(entry)
+    if outline is None:
+        return None
+    return {"type": "Feature", "properties": _properties(entry), "geometry": outline}
 
 
 def outline_of(items: Sequence[StacItem]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from up42fs.errors import BadHandle, OtherVersion, Up42fsError
+from up42fs.fs.branches.spool import Content, Spool
 from up42fs.fs.files.ledger import Watch, Watched
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.files.sizes import Sizes
@@ -27,19 +28,19 @@ class _Pages:
     Two would be mixed page by page, and what one reader may see another one could find there.
     """
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
+    def __init__(self, render: Callable[[], Content]) -> None:
         self.handles = 0
         self._render = render
 
     @cached_property
-    def content(self) -> bytes:
+    def content(self) -> Content:
         return self._render()
 
 
 class _Document(NamedTuple):
     """An open document: as its reader may see it, and as mappings show it."""
 
-    content: bytes
+    content: Content
     inode: int
     pages: _Pages
 
@@ -214,7 +215,9 @@ class OpenFiles:
         handle = self._open.add(file)
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
-    def open_rendered(self, content: bytes, inode: int, for_pages: Callable[[], bytes]) -> Opened:
+    def open_rendered(
+        self, content: Content, inode: int, for_pages: Callable[[], Content]
+    ) -> Opened:
         """Open a document; the kernel keeps of it only what `for_pages` makes, for mappings."""
         pages = self._pages.setdefault(inode, _Pages(for_pages))
         pages.handles += 1
@@ -264,6 +267,8 @@ class OpenFiles:
                 # At a short read the kernel would cut the file there, and a mapping of the size
                 # that its opener was told would end with SIGBUS.
                 return file.pages.content[offset : offset + size].ljust(size, b"\0")
+            if isinstance(file.content, Spool):
+                return file.content[offset : offset + size]
             return memoryview(file.content)[offset : offset + size]
         return await file.read(offset, size)
 
