@@ -232,7 +232,7 @@ async def test_listed_attributes_come_from_memory(world: World, stac: Stac) -> N
     assert file["user.mime_type"] == "image/tiff"
     stac_names = {name.removeprefix("user.up42.stac.") for name in file if ".stac." in name}
     assert stac_names == {
-        "item_id", "collection_id", "datetime", "cloud_cover", "bbox", "roles", "title",
+        "item_id", "collection_id", "datetime", "cloud_cover", "bbox", "roles", "title", "url",
     }  # fmt: skip
     assert file["user.up42.stac.cloud_cover"] == "7.5"
     assert file["user.up42.stac.bbox"] == "0,0,1,1"

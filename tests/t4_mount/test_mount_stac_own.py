@@ -61,7 +61,7 @@ def test_what_a_file_says_wins_over_its_item(start, mount) -> None:
     shown = {name: attributes(there.path / "assets/scene" / name)
              for name in ("fine.tiff", "sensor.tiff", "plain.tiff")}  # fmt: skip
     assert (shown["fine.tiff"]["gsd"], shown["fine.tiff"]["epsg"]) == ("0.5", "32633")
-    assert shown["fine.tiff"]["bands"] == "B02,B03"
+    assert shown["fine.tiff"]["bands"] == "B02:blue,B03"
     assert shown["sensor.tiff"]["gsd"] == "10"
     assert "epsg" not in shown["sensor.tiff"], "it says that it has none"
     assert shown["sensor.tiff"]["bands"] == "pan"

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from up42fs.api.links import asset_id_of_href
 from up42fs.model.stac import NO_EPSG, StacAsset, StacCollection, StacItem
@@ -31,6 +32,7 @@ MOST_STRINGS = 30_000
 MOST_FILES = 5000
 MOST_TIME = 64
 MOST_BANDS = 256
+MOST_LINKS = 100
 _EPSG_CODE = re.compile(r"EPSG:([1-9]\d{0,8})", re.ASCII | re.IGNORECASE)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -113,6 +115,11 @@ def parse_item(row: object, api_url: str) -> StacItem | None:
         metadata_version=_text(said.get("up42-system:metadata_version")),
         user_title=_text(said.get("up42-user:title")),
         user_tags=_strings(said.get("up42-user:tags")),
+        proj_code=_text(said.get("proj:code"), MOST_TAG),
+        bands=_bands(said),
+        modality=_text(said.get("up42-product:modality")),
+        job_id=_id(said.get("up42-system:job_id")),
+        url=_item_url(row, item_id, api_url),
         document=row,
     )
 
@@ -188,6 +195,7 @@ def _stac_assets(document: Mapping[str, Any], api_url: str) -> tuple[StacAsset, 
                 gsd=_number(row.get("gsd")),
                 epsg=_epsg_of_file(row),
                 bands=_bands(row),
+                proj_code=_text(row.get("proj:code"), MOST_TAG),
             )
         )
     return tuple(found)
@@ -303,14 +311,41 @@ def _epsg_of_file(row: Mapping[str, Any]) -> int | None:
 
 
 def _bands(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of a file's bands, from `bands` (STAC 1.1) or `eo:bands` (1.0)."""
+    """The bands of a file or item, from `bands` (STAC 1.1) or `eo:bands` (1.0)."""
     said: list[Any] = next(
         (row[key] for key in ("bands", "eo:bands") if isinstance(row.get(key), list)), []
     )
-    rows = (band for band in said[:MOST_BANDS] if isinstance(band, Mapping))
-    keys = ("name", "eo:common_name", "common_name")
-    names = (next((text for key in keys if (text := _text(band.get(key)))), None) for band in rows)
-    return tuple(name for name in names if name is not None)
+    bands = (_band(band) for band in said[:MOST_BANDS] if isinstance(band, Mapping))
+    return tuple(band for band in bands if band)
+
+
+def _band(band: Mapping[str, Any]) -> str:
+    """A band as `name:common name:centre wavelength` (µm), cut after what is known of it."""
+
+    def said(key: str) -> object:
+        return band.get(f"eo:{key}", band.get(key))
+
+    common, wavelength = _text(said("common_name"), MOST_TAG), _number(said("center_wavelength"))
+    name = _text(band.get("name"), MOST_TAG)
+    parts = [name or common, common if name or wavelength else None]
+    parts.append(None if wavelength is None else f"{wavelength:.6g}")
+    return ":".join((part or "").replace(":", "_").replace(",", "_") for part in parts).rstrip(":")
+
+
+def _item_url(row: Mapping[str, Any], item_id: str, api_url: str) -> str | None:
+    """The address of an item, as its own link says, else as UP42's items have it."""
+    links = row.get("links")
+    for link in links[:MOST_LINKS] if isinstance(links, list) else ():
+        if not isinstance(link, Mapping) or link.get("rel") != "self":
+            continue
+        href = _text(link.get("href"), MOST_HREF) or ""
+        if href.startswith(api_url) or href.startswith("https://"):
+            return href
+    collection_id = _id(row.get("collection"))
+    if collection_id is None:
+        return None
+    place = f"{api_url}/v2/assets/stac/collections/{quote(collection_id, safe='')}"
+    return f"{place}/items/{quote(item_id, safe='')}"
 
 
 def _bbox(value: object) -> tuple[float, ...] | None:

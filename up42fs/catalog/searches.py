@@ -14,6 +14,7 @@ from up42fs.errors import InvalidArgument
 from up42fs.flights import Flights
 from up42fs.metrics import Metrics
 from up42fs.model.query import Query, parse_query
+from up42fs.model.stac import delivered_as
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +61,23 @@ class Searches:
     async def _search(self, canonical: str) -> frozenset[str]:
         query = parse_query(canonical)
         body = query.stac_body(PAGE_ROWS, narrow=self._narrows) if query else None
-        assert body is not None, "only such queries are asked"
+        assert query is not None, "only such queries are asked"
+        assert body is not None, "likewise"
         try:
-            return await self._found(body)
+            return await self._found(query, body)
         except InvalidArgument:
-            plain = query.stac_body(PAGE_ROWS, narrow=False) if query else None
+            plain = query.stac_body(PAGE_ROWS, narrow=False)
             if plain is None or plain == body:
                 raise
-            found = await self._found(plain)
+            found = await self._found(query, plain)
             log.info("UP42 takes no `isNull` in searches: they are asked without memory's terms")
             self._narrows = False
             return found
 
-    async def _found(self, body: Mapping[str, Any]) -> frozenset[str]:
+    async def _found(self, query: Query, body: Mapping[str, Any]) -> frozenset[str]:
         self._metrics.count("catalog.searches")
-        found = [item.asset_id async for item in self._client.search(body)]
-        return frozenset(asset_id for asset_id in found if asset_id)
+        found: set[str] = set()
+        async for item in self._client.search(body):
+            if query.holds_beyond_search(item):
+                found |= delivered_as(item)
+        return frozenset(found)

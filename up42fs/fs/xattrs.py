@@ -157,8 +157,11 @@ def of_file(
         "content_type": stac.media_type,
         "stac.title": stac.title,
         "stac.roles": ",".join(stac.roles),
-        "stac.bands": ",".join(stac.bands),
     }
+    if stac.bands or not (stac.media_type or "image/").startswith("image/"):
+        item = replace(item, bands=stac.bands)
+    if stac.proj_code is not None or stac.epsg is not None:
+        item = replace(item, proj_code=stac.proj_code)
     if stac.gsd is not None:
         item = replace(item, gsd=stac.gsd)
     if stac.epsg is not None:
@@ -250,8 +253,13 @@ def _stac(item: StacItem) -> dict[str, str]:
         "gsd": _number(item.gsd),
         "cloud_cover": _number(item.cloud_cover),
         "epsg": _number(item.epsg),
+        "proj_code": item.proj_code or (f"EPSG:{item.epsg}" if item.epsg else None),
         "bbox": bbox,
+        "bands": ",".join(item.bands),
         "title": item.title,
+        "modality": item.modality,
+        "job_id": item.job_id,
+        "url": item.url,
     }
     return _present({PREFIX + "stac." + key: value for key, value in own.items()})
 

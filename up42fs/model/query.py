@@ -20,6 +20,9 @@ that is not a query must cost nothing, so parsing alone decides and never raises
    STAC compares case, memory does not, so only values that UP42 spells in one way are sent:
    collections in lower case, order IDs.
 
+6. The satellite and the modality are fields of items that STAC cannot be asked for (contract §5.6):
+   all items that fit the rest of the query are read, and judged here.
+
 Rejected: `or` and parentheses (the shell's), quotes (idem), and guessing at misspelt fields.
 """
 
@@ -99,11 +102,24 @@ FIELDS = (
           "one of the asset's tags, whole", "tag=harvest 2024"),
     Field("order", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "the name or ID of its order, whole", "order=Berlin May", "order_id"),
+    Field("title", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
+          "part of the title", "title=harbour"),
+    Field("workspace", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
+          "the ID of its workspace", "workspace=34bb49ce-8535-5297-afb8-32b4973227b4"),
+    Field("updated", _COMPARISONS, ValueKind.SPAN, TermSource.MEMORY,
+          "when UP42 changed it last", "updated>=2024-05"),
     Field("order_status", _EQUALS, ValueKind.TEXT, TermSource.MEMORY,
           "the state of its order: PLACED, BEING_FULFILLED, FULFILLED, …",
           "order_status=being_fulfilled"),
     Field("constellation", _EQUALS, ValueKind.EXACT_TEXT, TermSource.SEARCH,
           "the satellites", "constellation=PHR", "constellation"),
+    Field("platform", _EQUALS, ValueKind.TEXT, TermSource.SEARCH,
+          "the satellite", "platform=pneo-3"),
+    Field("modality", _EQUALS, ValueKind.TEXT, TermSource.SEARCH,
+          "how it was taken: multispectral, panchromatic, SAR, …", "modality=multispectral"),
+    Field("job", _EQUALS, ValueKind.EXACT_TEXT, TermSource.SEARCH,
+          "the ID of the processing job whose result it is",
+          "job=e2a1f9c4-2b6f-4d0a-9a57-6d3f3f1f2c11", "job_id"),
     Field("cloud", _COMPARISONS, ValueKind.NUMBER, TermSource.SEARCH,
           "cloud cover in percent", "cloud<10", "eo:cloud_cover"),
     Field("gsd", _COMPARISONS, ValueKind.NUMBER, TermSource.SEARCH,
@@ -170,6 +186,10 @@ class Query:
             if _BY_NAME[term.field].source is TermSource.SEARCH
         )
 
+    def holds_beyond_search(self, item: StacItem) -> bool:
+        """Whether those terms hold of a found item that UP42's search cannot be asked for."""
+        return all(_is_so(term, item) for term in self.terms if _is_left_to_us(term))
+
     def stac_body(self, limit: int, *, narrow: bool = True) -> dict[str, Any] | None:
         """The body of `POST …/stac/search` (contract §5.6), `limit` items a page.
 
@@ -181,12 +201,15 @@ class Query:
         body: dict[str, Any] = {"limit": limit}
         conditions = []
         for term in self.terms:
+            is_asked = _BY_NAME[term.field].source is TermSource.SEARCH
             if isinstance(term.value, TimeSpan):
+                if not is_asked:
+                    continue
                 body["datetime"] = term.value.stac()
             elif isinstance(term.value, tuple):
                 body["bbox"] = list(term.value)
             elif (condition := _condition(term)) is not None:
-                if _BY_NAME[term.field].source is TermSource.SEARCH:
+                if is_asked:
                     conditions.append(condition)
                 elif narrow:
                     conditions.append(_or_unsaid(condition))
@@ -238,19 +261,22 @@ def _take_term(pieces: list[str]) -> Term | None:
 
 
 def _once_each(terms: Iterable[Term]) -> list[Term] | None:
-    """`terms` with at most one time and one box, since a STAC search takes one of each."""
-    kept, span, boxes = [], None, 0
+    """`terms` with one span for each field and one box, since a STAC search takes one of each."""
+    kept, boxes = [], 0
+    spans: dict[str, TimeSpan] = {}
     for term in terms:
         if isinstance(term.value, TimeSpan):
-            span = term.value if span is None else span.meet(term.value)
+            known = spans.get(term.field)
+            span = term.value if known is None else known.meet(term.value)
             if span is None:
                 return None
+            spans[term.field] = span
             continue
         boxes += isinstance(term.value, tuple)
         kept.append(term)
     if boxes > 1:
         return None
-    return kept if span is None else [*kept, Term("datetime", "=", span)]
+    return kept + [Term(name, "=", span) for name, span in spans.items()]
 
 
 def _number(raw: str) -> float | None:
@@ -335,15 +361,26 @@ def _plain_number(number: float) -> int | float:
 
 
 def _holds(term: Term, asset: Asset, order: Order | None) -> bool:
+    if isinstance(term.value, TimeSpan):
+        return term.value.contains(asset.updated_at)
     wanted = _folded(str(term.value))
     said = [_folded(text) for text in _said(term.field, asset, order) if text]
-    if term.field == "text":
+    if term.field in ("text", "title"):
         return any(wanted in text for text in said)
     return wanted in said
 
 
+def _is_left_to_us(term: Term) -> bool:
+    field = _BY_NAME[term.field]
+    is_text = field.kind is ValueKind.TEXT
+    return field.source is TermSource.SEARCH and is_text and field.queryable is None
+
+
 _SAID_BY_ITEMS: Mapping[str, Callable[[StacItem], str | float | None]] = {
     "constellation": lambda item: item.constellation,
+    "platform": lambda item: item.platform,
+    "modality": lambda item: item.modality,
+    "job": lambda item: item.job_id,
     "cloud": lambda item: item.cloud_cover,
     "gsd": lambda item: item.gsd,
 }
@@ -364,29 +401,33 @@ def _is_so(term: Term, item: StacItem) -> bool:
         return item.bbox is not None and geojson.meet(wanted, item.bbox)
     told_by = _SAID_BY_ITEMS.get(term.field)
     said = None if told_by is None else told_by(item)
+    if isinstance(said, str) and _BY_NAME[term.field].kind is ValueKind.TEXT:
+        return _folded(said) == _folded(str(wanted))
     return said is not None and _COMPARE[term.operator](said, wanted)
+
+
+_SAID: Mapping[str, Callable[[Asset], tuple[str | None, ...]]] = {
+    "text": lambda asset: (asset.name, asset.title, *asset.tags),
+    "title": lambda asset: (asset.title,),
+    "tag": lambda asset: asset.tags,
+    "status": lambda asset: (asset.cnam_status,),
+    "collection": lambda asset: (asset.collection,),
+    "producer": lambda asset: (asset.producer,),
+    "source": lambda asset: (asset.source,),
+    "workspace": lambda asset: (asset.workspace_id,),
+}
 
 
 def _said(field: str, asset: Asset, order: Order | None) -> tuple[str | None, ...]:
     order_names = (asset.order_id, order.display_name if order is not None else None)
     match field:
         case "text":
-            return (asset.name, asset.title, *asset.tags, *order_names)
-        case "tag":
-            return asset.tags
+            return _SAID[field](asset) + order_names
         case "order":
             return order_names
         case "order_status":
             return (order.status if order is not None else None,)
-        case "status":
-            return (asset.cnam_status,)
-        case "collection":
-            return (asset.collection,)
-        case "producer":
-            return (asset.producer,)
-        case "source":
-            return (asset.source,)
-    raise AssertionError(f"memory knows nothing of {field}")
+    return _SAID[field](asset)
 
 
 def _folded(text: str) -> str:

@@ -24,9 +24,9 @@ class StacAsset:
     """One file of an item or collection (contract §5.5). UP42 gives no size.
 
     `key` is its name in the item. `asset_id` is the ID to sign; if it is None, the file cannot be
-    read through UP42 and `refusal` has the reason. `gsd` (metres), `epsg` and `bands` are the
-    file's own values, which override its item's; `epsg` is NO_EPSG if the file declares that it has
-    none.
+    read through UP42 and `refusal` has the reason. `gsd` (metres), `epsg`, `proj_code` and `bands`
+    are the file's own values, which override its item's; `epsg` is NO_EPSG if the file declares
+    that it has none. A band is `name:common name:centre wavelength`, without what is not known.
     """
 
     key: str
@@ -38,6 +38,7 @@ class StacAsset:
     gsd: float | None = None
     epsg: int | None = None
     bands: tuple[str, ...] = ()
+    proj_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class StacItem:
     """One transformed (or plain) scene (contract §5.4).
 
     `asset_id` is the UP42 asset (the delivery) it came from; `gsd` is in metres, `cloud_cover` in
-    percent, `bbox` west, south, east, north in degrees (six numbers with heights).
+    percent, `bbox` west, south, east, north in degrees (six numbers with heights). `job_id` is the
+    processing job whose result it is, `url` its address at UP42, which a process takes as input.
     """
 
     id: str
@@ -69,6 +71,11 @@ class StacItem:
     metadata_version: str | None = None
     user_title: str | None = None
     user_tags: tuple[str, ...] = ()
+    proj_code: str | None = None
+    bands: tuple[str, ...] = ()
+    modality: str | None = None
+    job_id: str | None = None
+    url: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -113,6 +120,16 @@ def transformed_files(item: StacItem) -> tuple[StacAsset, ...]:
     return tuple(file for file in item.assets if file.asset_id != item.asset_id)
 
 
+def delivered_as(item: StacItem) -> frozenset[str]:
+    """The IDs of the assets that an item may be of.
+
+    It is unknown whether results of processing name theirs (contract §14); their one file is it.
+    """
+    if item.asset_id is not None:
+        return frozenset((item.asset_id,))
+    return frozenset(file.asset_id for file in item.assets if file.asset_id is not None)
+
+
 def merged(items: Sequence[StacItem]) -> StacItem | None:
     """What several items of one delivery say together, as one item; None for none.
 
@@ -145,6 +162,7 @@ def described_by(collection: StacCollection) -> StacItem:
     box = boxes[0] if isinstance(boxes, list) and boxes else None
     intervals = _mapping(extent.get("temporal")).get("interval")
     interval = intervals[0] if isinstance(intervals, list) and intervals else None
+    modality = collection.document.get("up42-product:modality")
     return StacItem(
         id="",
         collection_id=collection.id,
@@ -159,6 +177,7 @@ def described_by(collection: StacCollection) -> StacItem:
         metadata_version=collection.metadata_version,
         user_title=collection.user_title,
         user_tags=collection.user_tags,
+        modality=modality if isinstance(modality, str) else None,
     )
 
 

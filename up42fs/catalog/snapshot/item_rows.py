@@ -25,7 +25,7 @@ _COLLECTION = tuple(
 )
 _FILE = tuple(field.name for field in fields(StacAsset))
 _TIMES = frozenset({"datetime", "created", "updated"})
-_TUPLES = frozenset({"bbox", "user_tags"})
+_TUPLES = frozenset({"bbox", "user_tags", "bands"})
 
 
 def to_us(moment: datetime) -> int:
@@ -147,12 +147,14 @@ def _unpack_file(
     gsd: float | None,
     epsg: int | None,
     bands: list[str],
+    proj_code: str | None,
 ) -> StacAsset:
     shared = None if media_type is None else sys.intern(media_type)
     own = tuple(bands)
-    return StacAsset(key, asset_id, refusal, title, shared, tuple(roles), gsd, epsg, own)
+    return StacAsset(key, asset_id, refusal, title, shared, tuple(roles), gsd, epsg, own, proj_code)
 
 
 assert (
     *("key", "asset_id", "refusal", "title", "media_type", "roles", "gsd", "epsg", "bands"),
+    "proj_code",
 ) == _FILE, "by place"

@@ -20,7 +20,7 @@ from up42fs.types import Asset, CnamStatus, Order
 log = logging.getLogger(__name__)
 
 #: Increase it whenever the meaning of a column changes: older files are then rebuilt.
-FORMAT = 7
+FORMAT = 8
 #: Assets are packed anew once this many, and this share of them, differ from the packed ones.
 REPACK_ROWS = 500
 REPACK_SHARE = 0.02
