@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from figures import Key, Results
-from subjects import CURL, RCLONE, VSICURL
+from figures import LINE_BYTES_S, Key, Results
+from subjects import CURL, RATARMOUNT, RCLONE, VSICURL
 
 ANY_VSICURL = tuple(VSICURL)
 ANY_RCLONE = tuple(RCLONE)
-PEERS = ANY_VSICURL + ANY_RCLONE
-LINE_BYTES_S = 25e6
+PEERS = (*ANY_VSICURL, *ANY_RCLONE, RATARMOUNT)
+#: What GDAL 3.10 reads of the SOZip for the same window, bytes.
+SOZIP_BYTES = 6.4e6
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,15 @@ def _members() -> Iterator[Bar]:
     yield Bar("member-window", "seconds", 1.05, versus_case="window-dimap")
     yield Bar("member-jp2", "seconds", 1.05, versus_case="plain-jp2")
     yield Bar("member-jp2", "requests", 1.05, versus_case="plain-jp2")
+    yield Bar("member-jp2", "bytes", 1.05, versus_case="plain-jp2")
     yield Bar("member-head", "seconds", 0.25)
     yield Bar("member-head", "seconds", 0.5, PEERS + CURL)
+    yield Bar("member-far", "late", 0.3)
     yield Bar("member-far", "seconds", 1.1, PEERS)
     for case in ("member-far-again", "member-far-remount"):
         yield Bar(case, "requests", 0)
         yield Bar(case, "seconds", 2, ("disk",))
+    yield Bar("member-tail", "late", 0.3)
     yield Bar("member-tail-again", "requests", 0)
     yield Bar("member-copy", "speed", LINE_BYTES_S / 1.05, at_least=True)
     yield Bar("member-copy-all", "speed", LINE_BYTES_S / 1.05, at_least=True)
@@ -105,6 +109,7 @@ def _members() -> Iterator[Bar]:
     yield Bar("member-tgz-again", "mount CPU", 0.3, versus_case="member-tgz")
     yield Bar("member-sozip", "links", 1)
     yield Bar("member-sozip", "requests", 5)
+    yield Bar("member-sozip", "bytes", 1.5 * SOZIP_BYTES)
 
 
 BARS = (

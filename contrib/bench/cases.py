@@ -26,7 +26,8 @@ class Case:
 
     `names` may hold a `*`. `again`: what is timed is the second time, in the same mount (`mount`)
     or after a new one with the same disk cache (`remount`). `staged`: what follows `ready`.
-    `units`: pieces of work, to compare cases. `kinds`: which reaches can do it.
+    `share`: of its files' bytes, what it cannot do without. `units`: pieces of work, to compare
+    cases. `kinds`: which reaches can do it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Case:
     legs: tuple[str, ...] = ("line",)
     again: str = ""
     staged: bool = False
+    share: float = 1.0
     units: int = 1
     kinds: tuple[str, ...] = ("file", "vsi")
     #: Programs print paths, and so differ from subject to subject.

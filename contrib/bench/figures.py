@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from measure import Run
 
 MB = 1_000_000
+#: The leg `line`.
+LINE_BYTES_S = 25e6
 #: Less than this of a figure is noise of the clock or of counting, not a ratio.
 SMALLEST = 1e-6
 
@@ -17,6 +19,7 @@ FIGURES: dict[str, Callable[[Run], float]] = {
     "links": lambda run: run.links,
     "bytes": lambda run: run.bytes,
     "seconds": lambda run: run.seconds,
+    "late": lambda run: run.seconds - 1.05 * run.needed_bytes / LINE_BYTES_S,
     "speed": lambda run: run.work_bytes / run.seconds,
     "units a second": lambda run: run.units / run.seconds,
     "mount CPU": lambda run: run.mount_cpu_s,

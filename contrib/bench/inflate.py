@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Inflating members of archives: what neighbours notice, and what seek points alone give.
+"""Archives, apart from single programs: neighbours, seek points alone, a walk past a thousand.
 
     inflate.py [--only neighbours] [--size full] [--work DIR] [--data DIR]
 
@@ -7,8 +7,9 @@ On the line of 50 ms and 200 Mbit/s, with scenes of `contrib/bench/run`. `neighb
 member is read from its front while another program looks at the mount and a third one reads a large
 file; the slowest look, the third one's share of the line and the mount's memory are printed.
 `points`: a member is read through in a mount whose caches hold little of it; then single MiB at
-random places cost some packed bytes each, since inflating begins at a seek point. The exit status
-is 1 where a bar of issue 18 is not met.
+random places cost some packed bytes each, since inflating begins at a seek point. `walk`: `find
+-maxdepth 2` over 1,000 deliveries that are archives. The exit status is 1 where a bar of issue 18
+is not met.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from pathlib import Path
 
 import archive_scenes
 import scenes
-from bars import LINE_BYTES_S
 from cli import DEFAULT_WORK
+from figures import LINE_BYTES_S
+from mounts import emulator, mounted
 from processes import sampled_memory
 from scenes import SIZES, ensure
 from sites import LEGS, Site, site, store
 from subjects import Reach, reach
+
+from up42fs.emulator.remote import Remote
 
 MIB = 1 << 20
 #: The bars: seconds of a look, share of the line, MB and seconds of a MiB from points.
@@ -116,6 +120,26 @@ def points(where: Site, home: Path) -> list[Figure]:
     ]
 
 
+def walk(_where: Site, home: Path) -> list[Figure]:
+    """What programs that look for files cost which do not look into archives."""
+    with emulator("1000,50,0,0") as ready:
+        mountpoint = home / "mnt"
+        mountpoint.mkdir()
+        with mounted(ready["env"], mountpoint, home):
+            orders = mountpoint / "orders"
+            os.listdir(orders)
+            remote = Remote(ready["control_url"])
+            position = remote.position()
+            command = ["find", str(orders), "-maxdepth", "2"]
+            found = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+            requests = remote.count(since=position)
+    beside = 2 * 1000 + 50  # each archive and its directory, in the orders
+    return [
+        Figure("find past archives, requests", requests, 0),
+        Figure("what it found", len(found), beside, at_least=True),
+    ]
+
+
 def _member(way: Reach) -> str:
     return f"{way.locate(archive_scenes.DEFLATED).removesuffix('.zip')}/{archive_scenes.IMAGE}"
 
@@ -147,7 +171,7 @@ def main() -> int:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", default="", help="neighbours or points")
+    parser.add_argument("--only", default="", help="neighbours, points or walk")
     options = parser.parse_args()
     wanted = (archive_scenes.DEFLATED, scenes.BIG)
     work = options.work.expanduser().resolve()
@@ -157,7 +181,7 @@ def main() -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-store-")))
         served = stack.enter_context(store(folder, home, secrets.token_urlsafe(16)))
         where = stack.enter_context(site(LEGS["line"], served))
-        for measured in (neighbours, points):
+        for measured in (neighbours, points, walk):
             if options.only in measured.__name__:
                 with tempfile.TemporaryDirectory(prefix="bench-") as own:
                     figures += measured(where, Path(own))

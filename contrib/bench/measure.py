@@ -18,7 +18,7 @@ from typing import Any
 from cases import Case, files
 from processes import cpu_s, sampled_memory
 from sites import Site
-from subjects import Reach, clean_environ, reach
+from subjects import Reach, clean_environ, is_archive, reach
 
 TIMEOUT_S = 900.0
 #: Time for what was on its way to be logged.
@@ -29,6 +29,7 @@ SETTLE_S = 0.3
 class Run:
     """One run: counts at the store and the API, bytes, seconds; memory and its growth of a mount.
 
+    `needed_bytes`: those of `work_bytes` that the work cannot be done without.
     `growth` is the largest memory in the last quarter of the run over that in its second quarter.
     """
 
@@ -43,6 +44,7 @@ class Run:
     work_bytes: int
     units: int
     digest: str
+    needed_bytes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for files."""
@@ -88,6 +90,7 @@ def measure(case: Case, subject: str, site: Site) -> Run:
         work_bytes=work_bytes,
         units=case.units,
         digest=timed.digest,
+        needed_bytes=int(work_bytes * case.share),
     )
 
 
@@ -147,6 +150,9 @@ def _time(
     """Run the program of a case; `begin` is called when its clock begins to run."""
     out = home / f"out-{turn}"
     argv, env = case.argv(way, names, str(out)), clean_environ() | way.env
+    if way.opening is not None and is_archive(names[0]):
+        opening = f'{{ {way.opening(names[0])}; }} >/dev/null && exec "$@"'
+        argv = ["sh", "-c", opening, "sh", *argv]
     used_s = _children_cpu_s()
     run = _staged if case.staged else _plain
     seconds, said = run(argv, env, begin)

@@ -13,7 +13,7 @@ from typing import Any
 from bars import verdicts
 from figures import Key, Results
 from measure import Run
-from subjects import rclone_program
+from subjects import program
 
 from up42fs import __version__
 
@@ -71,7 +71,7 @@ def machine() -> str:
         return (said.stdout or said.stderr).partition("\n")[0]
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    rclone = rclone_program()
+    rclone = program("rclone")
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
     parts = [
         f"up42fs {__version__}",

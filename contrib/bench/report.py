@@ -14,7 +14,13 @@ HEAD = (
     " up42fs : it |"
 )
 #: How a bar's figure is written: its divisor and its unit.
-UNITS = {"bytes": (MB, " MB"), "speed": (MB, " MB/s"), "peak": (MB, " MB"), "seconds": (1, " s")}
+UNITS = {
+    "bytes": (MB, " MB"),
+    "speed": (MB, " MB/s"),
+    "peak": (MB, " MB"),
+    "seconds": (1, " s"),
+    "late": (1, " s"),
+}
 
 
 def markdown(results: Results, cases: list[Case], subject: str) -> str:
@@ -127,7 +133,7 @@ def written(verdict: Verdict, value: float) -> str:
     if verdict.peer:
         return f"{value:.2f} times"
     divisor, unit = UNITS.get(verdict.bar.figure, (1, ""))
-    digits = 2 if verdict.bar.figure in ("seconds", "growth") else 0
+    digits = 2 if verdict.bar.figure in ("seconds", "late", "growth") else 0
     return f"{value / divisor:.{digits}f}{unit}"
 
 

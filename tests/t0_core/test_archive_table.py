@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.archive.kinds import ArchiveKind, kind_of, stem_of
+from up42fs.archive.kinds import ArchiveKind, kind_of, kind_of_bytes, stem_of
 from up42fs.archive.table import Member, MemberKind, Method, Table
 
 
@@ -99,3 +102,38 @@ def test_every_member_is_reached_through_directories(paths: set[tuple[str, ...]]
 def test_a_member_has_room_up_to_the_next_header() -> None:
     table = Table([member("a", at=50), member("b", at=10), member("d/c", at=90)], ends_at=100)
     assert [table.room_of(one) for one in table.members[:3]] == [90, 50, 100]
+
+
+@pytest.mark.claim("S259")
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"PK\3\4", ArchiveKind.ZIP),
+        (b"PK\5\6" + bytes(18), ArchiveKind.ZIP),
+        (b"\x1f\x8b\x08", ArchiveKind.TGZ),
+        (b"BZh9", ArchiveKind.TBZ2),
+        (b"\xfd7zXZ\0", ArchiveKind.TXZ),
+        (b"\x28\xb5\x2f\xfd", ArchiveKind.TZST),
+        (b"", None),
+        (b"II*\0" + bytes(508), None),
+        (bytes(512), None),
+    ],
+)
+def test_what_bytes_say(head: bytes, kind: ArchiveKind | None) -> None:
+    assert kind_of_bytes(head) is kind
+
+
+@pytest.mark.claim("S259")
+@pytest.mark.parametrize("format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_is_known_by_its_first_header(format_: int) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=format_) as out:
+        out.addfile(tarfile.TarInfo("grün" * 15))
+    assert kind_of_bytes(made.getvalue()) is ArchiveKind.TAR
+    assert kind_of_bytes(made.getvalue()[:100]) is None
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_judged(head: bytes) -> None:
+    kind = kind_of_bytes(head)
+    assert kind is not ArchiveKind.TAR or len(head) > 156

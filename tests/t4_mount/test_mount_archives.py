@@ -291,14 +291,20 @@ def test_archives_in_archives(empty: Emulator, mount) -> None:
 @pytest.mark.claim("S249")
 def test_crowds_do_not_look_into_archives(empty: Emulator, mount, tmp_path: Path) -> None:
     put(empty, STORED)
-    there: Mount = mount(empty, "-o", "refresh=3600,crowd=indexer")
-    indexer = tmp_path / "indexer"
+    put(empty, archives.tar_many(count=3), "tiles.tgz")
+    there: Mount = mount(empty, "-o", "refresh=3600,crowd=indexer:searcher=4M")
+    indexer, searcher = tmp_path / "indexer", tmp_path / "searcher"
     indexer.symlink_to("/usr/bin/ls")
+    searcher.symlink_to("/usr/bin/ls")
     since = empty.remote.position()
-    done = run(indexer, there.path / "assets/delivery")
-    assert "Permission denied" in done.stderr
+    done = run(indexer, "-R", there.path / "assets")
+    assert done.stderr.count("Permission denied") >= 2, "it must not take them for empty"
+    assert "tiles" in done.stdout
     assert asked(empty, since) == {}
-    check("ls", there.path / "assets/delivery")
+    # A search that may read that much of each file may look into zips, and into no other kind.
+    check(searcher, there.path / "assets/delivery")
+    assert "Permission denied" in run(searcher, there.path / "assets/tiles").stderr
+    assert asked(empty, since) == {"assets.sign": 1, "store.get": 1}
     check(indexer, there.path / "assets/delivery")
 
 

@@ -1,4 +1,4 @@
-"""The kinds of archives, by file name alone.
+"""The kinds of archives, by file name; and by their first bytes, where the name is wrong.
 
 The first look at an archive's bytes may refute its name; until then, the name decides, so that a
 listing costs no request. Documents that happen to be zips (docx, xlsx, jar) are files, not folders.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+
+from up42fs.archive.tar_headers import BLOCK, BadHeaderError, parse_header
+from up42fs.types import Bytes
 
 
 class ArchiveKind(StrEnum):
@@ -41,6 +44,18 @@ _ENDINGS = {
     ".zip": ArchiveKind.ZIP,  # also of .SAFE.zip
     ".kmz": ArchiveKind.ZIP,
 }
+#: How archives begin; a zip also if it is empty, or was one of several volumes.
+_BEGINNINGS = {
+    b"PK\x03\x04": ArchiveKind.ZIP,
+    b"PK\x05\x06": ArchiveKind.ZIP,
+    b"PK\x07\x08": ArchiveKind.ZIP,
+    b"\x1f\x8b": ArchiveKind.TGZ,
+    b"BZh": ArchiveKind.TBZ2,
+    b"\xfd7zXZ\0": ArchiveKind.TXZ,
+    b"\x28\xb5\x2f\xfd": ArchiveKind.TZST,
+}
+#: As many first bytes show the kind.
+HEAD_BYTES = BLOCK
 #: What compresses a tar.
 _PACKED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
@@ -56,6 +71,22 @@ def kind_of(file_name: str) -> ArchiveKind | None:
     """The kind of archive that a file of this name is; None if it is none."""
     found = _ending(file_name)
     return None if found is None else _ENDINGS[found]
+
+
+def kind_of_bytes(head: Bytes) -> ArchiveKind | None:
+    """The kind of archive that begins with `head`, of `HEAD_BYTES`; None if none does.
+
+    What is compressed may be something else than a tar.
+    """
+    text = bytes(head[:HEAD_BYTES])
+    for beginning, kind in _BEGINNINGS.items():
+        if text.startswith(beginning):
+            return kind
+    try:
+        parse_header(text.ljust(BLOCK, b"\0"))
+    except BadHeaderError:
+        return None
+    return ArchiveKind.TAR
 
 
 def stem_of(file_name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
+from up42fs.archive.kinds import ArchiveKind
 from up42fs.archive.table import Table
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot.member_tables import TableRow
@@ -28,11 +29,15 @@ USED_ANEW_US = 3600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """An archive's table, and the stamp and version of the bytes that it was read from."""
+    """An archive's table, and the stamp and version of the bytes that it was read from.
+
+    `kind` is what these are, if the archive's name says something else.
+    """
 
     table: Table
     stamp: str | None
     version: Version | None
+    kind: ArchiveKind | None = None
 
 
 class TableShelf:
@@ -67,7 +72,7 @@ class TableShelf:
             object_id,
             asset_id,
             stored.stamp,
-            _version_text(stored.version),
+            _version_text(stored.version, stored.kind),
             self._clock_ns() // 1000,
             packed,
         )
@@ -79,23 +84,26 @@ class TableShelf:
             if row is None:
                 return None
             table = Table.unpacked(row.packed)
-            return row, StoredTable(table, row.stamp, _version(row.version))
+            return row, StoredTable(table, row.stamp, *_version(row.version))
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             log.debug("the stored members of %s cannot be used: %s", object_id, error)
             return None
 
 
-def _version_text(version: Version | None) -> str:
-    if version is None:
-        return "null"
-    return json.dumps([version.size, version.etag, version.generation, version.modified])
+def _version_text(version: Version | None, kind: ArchiveKind | None) -> str:
+    names = None
+    if version is not None:
+        names = [version.size, version.etag, version.generation, version.modified]
+    return json.dumps(names if kind is None else {"version": names, "kind": kind})
 
 
-def _version(text: str) -> Version | None:
-    found = json.loads(text)
+def _version(text: str) -> tuple[Version | None, ArchiveKind | None]:
+    found, kind = json.loads(text), None
+    if isinstance(found, dict):
+        found, kind = found["version"], ArchiveKind(found["kind"])
     if found is None:
-        return None
+        return None, kind
     size, *names = found
     if not isinstance(size, int) or not all(isinstance(n, str | None) for n in names):
         raise ValueError(f"no version: {text!r}")
-    return Version(size, *names)
+    return Version(size, *names), kind

@@ -513,8 +513,12 @@ class Filesystem:
         archives = self.tree.branches.archives
         if directory.kind is not Kind.MEMBERS or archives is None or self._watch is None:
             return
-        is_known = archives.tables.held(member_ids.archive_of(directory)) is not None
-        if not is_known and self._watch.is_crowd(name := program()):
+        archive_id = member_ids.archive_of(directory)
+        if archives.tables.held(archive_id) is not None:
+            return
+        if not self._watch.is_crowd(name := program()):
+            return
+        if not (archives.is_quickly_read(archive_id) and self._watch.may_look(name)):
             raise CrowdRefused(f"{name} may not look into archives; see the option crowd")
 
     def _refuted(self, archive_id: str, note: Callable[[], None]) -> None:

@@ -11,7 +11,8 @@ refuses to apply it to other bytes.
    through once: its members have no directory. Its bytes are kept like those of any reader.
 2. Tasks that need one table share one flight. A flight goes on when its callers give up: the next
    ones find what it found. They wait while bytes arrive, up to `LONGEST_S` in total.
-3. The first look may refute the name: `NotAnArchiveError`. That is remembered for as long as the
+3. The first look may refute the name. If the bytes begin as an archive of another kind does, it is
+   read as that one; else it is none (`NotAnArchiveError`). Both are remembered for as long as the
    stamp stays the same.
 4. In memory the most recently used tables stay, up to `MOST_HELD_BYTES` in all. An open directory
    keeps its own table alive.
@@ -29,7 +30,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from up42fs.archive import zip as zips
-from up42fs.archive.kinds import ArchiveKind, kind_of
+from up42fs.archive.kinds import HEAD_BYTES, ArchiveKind, kind_of, kind_of_bytes
 from up42fs.archive.links import passes, resolved, text_of, unresolved
 from up42fs.archive.table import (
     ArchiveError,
@@ -85,12 +86,6 @@ _METHODS = {
     ArchiveKind.TBZ2: Method.BZIP2,
     ArchiveKind.TXZ: Method.XZ,
     ArchiveKind.TZST: Method.ZSTD,
-}
-_MAGIC = {
-    ArchiveKind.TGZ: b"\x1f\x8b",
-    ArchiveKind.TBZ2: b"BZh",
-    ArchiveKind.TXZ: b"\xfd7zXZ\0",
-    ArchiveKind.TZST: b"\x28\xb5\x2f\xfd",
 }
 
 
@@ -224,7 +219,7 @@ class ArchiveTables:
 
     def _hold(self, archive_id: str, origin: Origin, stored: StoredTable) -> MemberTree:
         counted_in = replace(origin, version=stored.version)
-        kind = kind_of(self.name(archive_id))
+        kind = stored.kind or kind_of(self.name(archive_id))
         if kind is not None and kind.is_packed_stream:
             counted_in = stream_of(counted_in, kind)
         tree = MemberTree(archive_id, counted_in, stored.table)
@@ -260,15 +255,20 @@ class ArchiveTables:
         return Origin(archive_id, member.size, self.label(archive_id), parent.stamp, extent)
 
     async def _read(self, archive_id: str, origin: Origin) -> StoredTable:
-        kind = kind_of(self.name(archive_id))
+        kind = named = kind_of(self.name(archive_id))
         progress = self._reading[archive_id] = Progress(origin.name, origin.size or 0)
         try:
             if kind is None or not origin.size:
                 raise NotAnArchiveError("its name or its size is no archive's")
-            if kind is ArchiveKind.ZIP:
-                table = await self._read_zip(origin, progress)
-            else:
-                table = await self._read_tar(origin, kind, progress)
+            try:
+                table = await self._read_as(kind, origin, progress)
+            except NotAnArchiveError:
+                other = await self._kind_by_bytes(origin)
+                if other is None or other is kind:
+                    raise
+                log.info("%s is read as what it is: a %s", origin.name, other.value)
+                table = await self._read_as(other, origin, progress)
+                named, kind = kind, other
             table = await self._with_targets(MemberTree(archive_id, origin, table))
         except NotAnArchiveError as error:
             raise NotADirectory(
@@ -284,7 +284,13 @@ class ArchiveTables:
             ) from error
         finally:
             self._reading.pop(archive_id, None)
-        return StoredTable(table, origin.stamp, self._files.version(origin.object_id))
+        version = self._files.version(origin.object_id)
+        return StoredTable(table, origin.stamp, version, kind if kind is not named else None)
+
+    async def _read_as(self, kind: ArchiveKind, origin: Origin, progress: Progress) -> Table:
+        if kind is ArchiveKind.ZIP:
+            return await self._read_zip(origin, progress)
+        return await self._read_tar(origin, kind, progress)
 
     async def _read_zip(self, origin: Origin, progress: Progress) -> Table:
         size = origin.size or 0
@@ -322,7 +328,7 @@ class ArchiveTables:
                 size = await self._files.read_through(stream_of(origin, kind), feed)
             except DamagedArchive:
                 if not progress.done_bytes:
-                    await self._require_magic(origin, kind)
+                    await self._require_kind(origin, kind)
                 raise
         else:
             size = origin.size or 0
@@ -343,11 +349,14 @@ class ArchiveTables:
             return await trio.to_thread.run_sync(lambda: reader.table)
         return reader.table
 
-    async def _require_magic(self, origin: Origin, kind: ArchiveKind) -> None:
+    async def _require_kind(self, origin: Origin, kind: ArchiveKind) -> None:
         """Raise NotAnArchiveError if the archive does not begin as its kind does."""
-        magic = _MAGIC[kind]
-        if await self._files.read_range(origin, ByteRange(0, len(magic))) != magic:
+        if await self._kind_by_bytes(origin) is not kind:
             raise NotAnArchiveError(f"it does not begin as a {kind.value} does")
+
+    async def _kind_by_bytes(self, origin: Origin) -> ArchiveKind | None:
+        head = ByteRange(0, min(HEAD_BYTES, origin.size or 1))
+        return kind_of_bytes(await self._files.read_range(origin, head))
 
     async def _with_targets(self, tree: MemberTree) -> Table:
         """The table with the targets of its symbolic links, which are members' contents."""

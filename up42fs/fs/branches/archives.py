@@ -208,6 +208,10 @@ class Archives:
         asset = self._index.assets.get(member_ids.asset_id_of(node.id))
         return None if asset is None else (asset.created_at, asset.updated_at)
 
+    def is_quickly_read(self, archive_id: str) -> bool:
+        """Whether the members of an archive are known after a range or two, by its name."""
+        return kind_of(self.tables.name(archive_id)) is ArchiveKind.ZIP
+
     # for documents -------------------------------------------------------------------------
 
     def is_shown(self, asset_id: str) -> bool:
@@ -222,8 +226,7 @@ class Archives:
 
         Raises nothing: a document that cannot name the members is made without them.
         """
-        kind = kind_of(self.tables.name(asset_id))
-        if self.tables.held(asset_id) is None and kind is not ArchiveKind.ZIP:
+        if self.tables.held(asset_id) is None and not self.is_quickly_read(asset_id):
             return
         try:
             with trio.move_on_after(LOOK_S):

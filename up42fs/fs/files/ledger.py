@@ -32,6 +32,8 @@ MOST_FILES = 1024
 MOST_SPANS = 1024
 #: Bytes of a file's end that a crowd may read, if its head may be as long.
 TAIL_BYTES = 128 << 10
+#: A crowd that may read so much of each file may look into zips as well: that costs less, bytes.
+LOOK_BYTES = 4 << 20
 #: Bytes of a program's name that the kernel stores.
 _NAME_BYTES = 15
 
@@ -149,6 +151,10 @@ class Watch:
 
     def is_crowd(self, program: str) -> bool:
         return program in self._crowd
+
+    def may_look(self, program: str) -> bool:
+        """Whether a program may cause the request that a look into a zip takes."""
+        return self._crowd.get(program, LOOK_BYTES) >= LOOK_BYTES
 
     def open(
         self, object_id: str, *, name: str, size: int, program: str, has_tail: bool = True
