@@ -335,6 +335,37 @@ def test_another_version_has_other_members(empty: Emulator, mount, tmp_path: Pat
     assert (top / "new/one.txt").read_bytes() == b"one" * 100_000
 
 
+@pytest.mark.claim("S250")
+@pytest.mark.parametrize("is_lie", [True, False])
+def test_a_version_that_the_catalogue_does_not_tell_of(
+    empty: Emulator, mount, is_lie: bool
+) -> None:
+    """Its table is read again: the stored one, of the same time, opens nothing any more."""
+    files = {f"{n}.bin": archives.noise(2 << 20, n) for n in range(3)}
+    content = base64.b64encode(archives.zip_of("big.zip", files, zips.STORED).data).decode()
+    made = empty.remote.storage("add_asset", name="big.zip", content_base64=content)
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    top = there.path / "assets/big"
+    assert sorted(os.listdir(top)) == sorted(files)
+    now = files
+    if is_lie:
+        empty.remote.faults(fail_plane="store", wrong_total=True, fail_next=1)
+    else:
+        now = {f"{n}.bin": archives.noise(2 << 20, 10 + n) for n in range(4)}
+        content = base64.b64encode(archives.zip_of("big.zip", now, zips.STORED).data).decode()
+        empty.remote.storage("replace_object", id=made["id"], content_base64=content)
+
+    def is_right() -> bool:
+        try:
+            return {name: (top / name).read_bytes() for name in os.listdir(top)} == now
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return False
+
+    soon(is_right)
+
+
 @pytest.mark.claim("S251")
 @pytest.mark.parametrize("how", ["hidden", "off"])
 def test_the_option(empty: Emulator, mount, how: str) -> None:

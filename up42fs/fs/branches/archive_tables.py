@@ -128,6 +128,9 @@ class ArchiveTables:
         self._recent: OrderedDict[str, MemberTree] = OrderedDict()
         self._recent_bytes = 0
         self._reading: dict[str, Progress] = {}
+        #: Assets whose stored tables may be of other bytes, although their stamp is the same; with
+        #: the archives that were read anew since then.
+        self._doubted: dict[str, set[str]] = {}
         #: Returns the size of an asset's file, fetched if UP42 does not report it.
         self.ensure_size: Callable[[str], Awaitable[int]] = self._size
 
@@ -149,8 +152,10 @@ class ArchiveTables:
     def forget(self, asset_id: str) -> bool:
         """Drop the tables of an asset and of archives in it: its bytes may have changed.
 
-        Returns whether there were any.
+        They are read anew, since the stored one opens nothing any more. Returns whether there were
+        any in memory.
         """
+        self._doubted[asset_id] = set()
         dropped = [id_ for id_ in self._held if member_ids.asset_id_of(id_) == asset_id]
         for archive_id in dropped:
             self._held.pop(archive_id, None)
@@ -207,14 +212,20 @@ class ArchiveTables:
 
     async def _load(self, archive_id: str) -> MemberTree:
         stamp = self.stamp(archive_id)
-        stored = None if self._shelf is None else await self._shelf.load(archive_id)
+        asset_id = member_ids.asset_id_of(archive_id)
+        fresh = self._doubted.get(asset_id)
+        stored = None
+        if self._shelf is not None and (fresh is None or archive_id in fresh):
+            stored = await self._shelf.load(archive_id)
         origin = await self._origin(archive_id)
         if stored is not None and stored.stamp == stamp and stamp is not None:
             return self._hold(archive_id, origin, stored)
         made = await self._read(archive_id, origin)
         self._metrics.count("archives.tables_read")
         if self._shelf is not None and origin.stamp is not None:
-            await self._shelf.save(archive_id, member_ids.asset_id_of(archive_id), made)
+            await self._shelf.save(archive_id, asset_id, made)
+            if fresh is not None:
+                fresh.add(archive_id)
         return self._hold(archive_id, origin, made)
 
     def _hold(self, archive_id: str, origin: Origin, stored: StoredTable) -> MemberTree:
