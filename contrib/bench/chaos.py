@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,12 +37,15 @@ from fault_run import DEFAULTS, HURRY
 from mounts import emulator, mounted, status, wait_for
 from processes import memory_bytes
 
+from up42fs.emulator import pattern_bytes
 from up42fs.emulator.remote import Remote
 from up42fs.fuse.boundary import READ_DEADLINE_S
 
 READER = Path(__file__).with_name("chaos_reader.py")
-KINDS = ("sequential", "random", "mapped", "moving", "gdal")
+KINDS = ("sequential", "random", "mapped", "moving", "gdal", "stored", "packed")
 MIB = 1 << 20
+#: An archive's name without its ending, and its members of each kind.
+ARCHIVE, MEMBERS = "delivery", 3
 LINK_LIFE_S = 3.0
 #: Caches too small for the files, so that the store is asked again and again.
 OPTIONS = "refresh=5,memory=100,cache_size=30M"
@@ -270,7 +275,25 @@ def _files(
     remote.storage("add_asset", name="image.tif", content_base64=base64.b64encode(copy).decode())
     image = {"path": str(mountpoint / "assets/image.tif"), "copy": str(home / "image.tif")}
     files["gdal"].append(image)
+    _members(remote, mountpoint, files, chance)
     return files
+
+
+def _members(
+    remote: Remote, mountpoint: Path, files: dict[str, list[dict[str, Any]]], chance: random.Random
+) -> None:
+    """An archive of stored and deflated members, each with a pattern's bytes."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for kind, method in (("stored", zipfile.ZIP_STORED), ("packed", zipfile.ZIP_DEFLATED)):
+            for number in range(MEMBERS):
+                name = f"{kind}-{number}.bin"
+                seed, size = chance.randrange(SEEDS), chance.randrange(200_000, 3 * MIB // 2)
+                writer.writestr(name, pattern_bytes(seed, 0, size), method)
+                path = str(mountpoint / "assets" / ARCHIVE / name)
+                files[kind].append({"path": path, "seed": seed, "size": size})
+    content = base64.b64encode(archive.getvalue()).decode()
+    remote.storage("add_asset", name=f"{ARCHIVE}.zip", content_base64=content)
 
 
 def raster(path: Path, side: int = 1024, block: int = 256) -> bytes:
@@ -335,7 +358,7 @@ def _still_right(files: dict[str, list[dict[str, Any]]]) -> list[str]:
     from chaos_reader import WrongError, sequential
 
     troubles = []
-    for file in files["sequential"]:
+    for file in (*files["sequential"], *files["stored"], *files["packed"]):
         try:
             for _ in sequential(file, random.Random(0)):
                 pass

@@ -2,7 +2,8 @@
 
     chaos_reader.py KIND SEED FILES.json
 
-KIND is `sequential`, `random`, `mapped`, `moving` or `gdal`. Prints a JSON line for every file it
+KIND is `sequential`, `random`, `mapped`, `moving`, `gdal`, or, for members of an archive, `stored`
+or `packed`. Prints a JSON line for every file it
 was through: bytes checked, or the errno it met. A byte that is wrong ends it with status 3 and the
 place. Ends by a signal, SIGBUS among them: that is what a page that cannot be read is to `mapped`.
 """
@@ -114,12 +115,19 @@ def gdal(file: dict[str, Any], chance: random.Random) -> Iterator[int]:
         raise OSError(errno.EIO, "GDAL could not read it") from error
 
 
+def member(file: dict[str, Any], chance: random.Random) -> Iterator[int]:
+    """A member of an archive reads as a file does, in any way."""
+    yield from chance.choice((sequential, scattered, mapped))(file, chance)
+
+
 KINDS: dict[str, Callable[[dict[str, Any], random.Random], Iterator[int]]] = {
     "sequential": sequential,
     "random": scattered,
     "mapped": mapped,
     "moving": moving,
     "gdal": gdal,
+    "stored": member,
+    "packed": member,
 }
 
 

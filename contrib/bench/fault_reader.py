@@ -72,6 +72,17 @@ def random(path: str, seed: int, size: int) -> None:
         compare(held(path), seed, size * step // 16 - RANDOM_BYTES, RANDOM_BYTES)
 
 
+def member(members: list[dict[str, Any]]) -> None:
+    """Every byte of some members of an archive."""
+    for place in members:
+        descriptor = os.open(place["path"], os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            compare(descriptor, place["seed"], 0, place["size"])
+        finally:
+            os.close(descriptor)
+
+
 def end(path: str) -> None:
     descriptor = _held.pop(path, None)
     if descriptor is not None:
@@ -120,7 +131,7 @@ def probe(root: str, path: str) -> None:
 _CALLS: dict[str, Callable[..., None]] = {
     call.__name__: call
     for call in (
-        *(first, begin, sequential, random, end, whole),
+        *(first, begin, sequential, random, member, end, whole),
         *(stat, ls, xattr, known_xattr, probe),
     )
 }

@@ -7,6 +7,8 @@ own. Knows the table's words and nothing of what should come of a fault.
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import os
@@ -18,9 +20,10 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from fault_table import OK, READS, Cell, Fault, expect
 from mounts import emulator, mounted, wait_for
 
 from up42fs.catalog.snapshot.snapshot import snapshot_path
-from up42fs.emulator import Faults
+from up42fs.emulator import Faults, pattern_bytes
 from up42fs.emulator.remote import Remote
 from up42fs.fuse.boundary import METADATA_DEADLINE_S, READ_DEADLINE_S
 from up42fs.fuse.mount_table import mount_at
@@ -36,8 +39,7 @@ from up42fs.fuse.mount_table import mount_at
 READER = Path(__file__).with_name("fault_reader.py")
 #: Every deadline of the mounts is divided by this (see `up42fs.deadlines`).
 HURRY = 5.0
-#: The storage is no archives but bytes under names of zips.
-OPTIONS = "refresh=3600,archives=off"
+OPTIONS = "refresh=3600"
 #: What a loaded machine may add to a deadline, and to an answer from memory, seconds.
 SLACK_S = 8.0
 MEMORY_S = 10.0
@@ -45,6 +47,8 @@ MEMORY_S = 10.0
 #: less), a store that says "in 9 s" is left alone for so long.
 HEAL_S = 30.0
 FILE_BYTES = 300_000
+MEMBER_BYTES = 400_000
+MEMBERS = {"stored.bin": zipfile.ZIP_STORED, "packed.bin": zipfile.ZIP_DEFLATED}
 DECOYS = 20
 DEFAULTS = asdict(Faults())
 
@@ -120,6 +124,12 @@ class Place:
     directory: str
     seed: int
     size: int
+    members: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def archive(self) -> str:
+        """The directory of an archive's members."""
+        return f"{self.directory}-archive"
 
 
 class Pair:
@@ -184,6 +194,8 @@ class Pair:
             if needs_link:
                 time.sleep(1.1)
                 self.remote.faults(link_life_s=300.0)
+        if cell.operation == "member" and not needs_link:
+            self._expect_ok("ls", path=place.archive, names=list(MEMBERS))
         if cell.plane == "store" and cell.operation in ("stat", "ls"):
             self._expect_ok("ls", path=place.directory, names=["item.json", "pan.tiff"])
 
@@ -244,6 +256,8 @@ class Pair:
         return outcome, seconds, seconds
 
     def _call(self, cell: Cell, place: Place) -> tuple[str, dict[str, Any]]:
+        if cell.operation == "member":
+            return "member", {"members": place.members}
         if cell.operation in READS:
             return cell.operation, {"path": place.path, "seed": place.seed, "size": place.size}
         if cell.operation == "stat":
@@ -271,6 +285,8 @@ class Pair:
             ("stat", {"path": f"{place.directory}/pan.tiff", "size": FILE_BYTES}),
             ("xattr", {"path": place.path, "asset_id": place.asset_id}),
         ]
+        if cell.operation == "member":
+            checks.append(("member", {"members": place.members}))
         if cell.operation == "refresh":
             new = f"{self.mountpoint}/assets/fresh-{self._fresh}.bin"
             checks.append(("stat", {"path": new, "size": 1000}))
@@ -313,6 +329,9 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
         places = {
             cell: _add(remote, mountpoint, n, cell.fault.size) for n, cell in enumerate(cells)
         }
+        for cell, place in places.items():
+            if cell.operation == "member":
+                _add_archive(remote, place)
         env = dict(ready["env"])
         host = cells[0].fault if cells[0].fault.at == "host" else None
         if host is not None:
@@ -334,7 +353,7 @@ def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     # Files that follow each other in a directory are fetched ahead of who reads them in a row: so
     # the next cell's does not follow, by name, age or size.
     for decoy in range(DECOYS):
-        remote.storage("add_asset", name=f"{name}-{decoy:02d}.zip", size=size)
+        remote.storage("add_asset", name=f"{name}-{decoy:02d}.bin", size=size)
     file = {"key": "pan.tiff", "size": FILE_BYTES}
     item = {"title": name, "files": [file], "properties": {"constellation": name}}
     remote.storage("put_items", asset_id=asset_id, items=[item])
@@ -343,9 +362,22 @@ def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     return Place(asset_id, str(assets / f"{name}.zip"), str(assets / name), seed, size)
 
 
+def _add_archive(remote: Remote, place: Place) -> None:
+    """Put an archive beside the cell's asset, with members that hold pattern bytes."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for seed, (name, method) in enumerate(MEMBERS.items(), place.seed):
+            writer.writestr(name, pattern_bytes(seed, 0, MEMBER_BYTES), method)
+            path = f"{place.archive}/{name}"
+            place.members.append({"path": path, "seed": seed, "size": MEMBER_BYTES})
+    content = base64.b64encode(archive.getvalue()).decode()
+    name = f"{Path(place.archive).name}.zip"
+    remote.storage("add_asset", name=name, content_base64=content)
+
+
 def _knows(mountpoint: Path, count: int) -> bool:
     names = [name for name in os.listdir(mountpoint / "assets") if name.startswith("cell-")]
-    return len(names) == (2 + DECOYS) * count
+    return sum("archive" not in name for name in names) == (2 + DECOYS) * count
 
 
 def _dead_host(
