@@ -21,6 +21,7 @@ and nowhere else. Each message says what happened, to which asset, and what to d
     ├── NotEmpty                    ENOTEMPTY
     ├── Conflict                    EBUSY        another program changes it; the kernel does not
     │                                            retry, as it does after ESTALE
+    ├── Overloaded                  EAGAIN       too many edits wait for UP42 already
     ├── BadHandle                   EBADF
     ├── AccessDenied                EACCES       UP42 refuses this account
     │   ├── CrowdRefused            EACCES       an indexer or thumbnailer reads more than a head
@@ -157,6 +158,12 @@ class Conflict(Up42fsError):
     """Another program changed it, or keeps changing it."""
 
     errno = errno.EBUSY
+
+
+class Overloaded(Up42fsError):
+    """Too much of its kind waits already; nothing was begun."""
+
+    errno = errno.EAGAIN
 
 
 class BadHandle(Up42fsError):

@@ -7,8 +7,9 @@ import os
 import stat
 import subprocess
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -477,6 +478,18 @@ def test_what_is_sent_to_up42_is_text(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^the {name} is not in the encoding") as error:
         settings(environ=ACCOUNT | bad)
     assert SECRET not in one_line(error)
+
+
+@pytest.mark.claim("S142")
+@pytest.mark.parametrize("name", ["username", "password", "workspace", "api_url", "auth_url"])
+def test_what_is_sent_to_up42_is_not_endless(name: str) -> None:
+    """From a file or a keyring, too: the environment has limits of its own."""
+    fine: dict[str, Any] = {name: "x" * 4096}
+    long: dict[str, Any] = {name: "x" * 5_000_000}
+    assert getattr(Settings(**fine), name) == "x" * 4096
+    with pytest.raises(ConfigurationError, match=f"^the {name} has 5000000 characters") as error:
+        replace(Settings(), **long)
+    assert "xx" not in one_line(error)
 
 
 @pytest.mark.claim("S195")

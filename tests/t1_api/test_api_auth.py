@@ -7,7 +7,7 @@ import trio
 from api_helpers import PASSWORD, Bench, reply, script
 from trio.testing import MockClock
 
-from up42fs.api.auth import Credentials, TokenSource
+from up42fs.api.auth import MOST_TOKEN, Credentials, TokenSource
 from up42fs.errors import (
     ConfigurationError,
     InvalidAnswer,
@@ -316,6 +316,19 @@ async def test_an_answer_without_a_usable_token_is_an_error(document: object) ->
     bench.service.on_sign_in = script((document, 200))
     with pytest.raises(InvalidAnswer, match="UP42_AUTH_URL"):
         await bench.tokens.token()
+
+
+@pytest.mark.claim("S142")
+@pytest.mark.parametrize("length", [MOST_TOKEN + 1, 5_000_000])
+async def test_a_token_without_end_is_sent_nowhere(length: int) -> None:
+    bench = Bench(unused)
+    bench.service.on_sign_in = script(({"access_token": "x" * length}, 200))
+    with pytest.raises(InvalidAnswer, match=f"a token of {length} characters") as caught:
+        await bench.client.asset("00000000-0000-0000-0000-000000000001")
+    assert len(str(caught.value)) < 300
+    longest = Bench(unused)
+    longest.service.on_sign_in = script(({"access_token": "x" * MOST_TOKEN}, 200))
+    assert await longest.tokens.token() == "x" * MOST_TOKEN
 
 
 @pytest.mark.parametrize("life_s", [0, -5, True, "soon", [], 10**400, 1e300])

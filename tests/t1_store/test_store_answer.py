@@ -150,7 +150,15 @@ def test_compressed_objects_are_refused_unless_small_enough_to_prove() -> None:
 
 
 @pytest.mark.parametrize(
-    ("etag", "sent"), [('"a"', '"a"'), ('W/"a"', None), ("a", None), (None, None)]
+    ("etag", "sent"),
+    [
+        ('"a"', '"a"'),
+        ('W/"a"', None),
+        ("a", None),
+        (None, None),
+        (f'"{"a" * 1022}"', f'"{"a" * 1022}"'),
+        (f'"{"a" * 90_000}"', None),
+    ],
 )
 def test_only_a_strong_etag_becomes_a_condition(etag: str | None, sent: str | None) -> None:
     pin = VersionPin(SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sys
@@ -26,6 +27,7 @@ from up42fs.errors import (
     InvalidArgument,
     NotFound,
     Offline,
+    Overloaded,
     Unavailable,
     Up42fsError,
 )
@@ -33,7 +35,9 @@ from up42fs.fs.edits.apply import ALL_TIMEOUT_S, EDIT_TIMEOUT_S
 from up42fs.fs.edits.changes import ChangedAsset, parse_lines, still_done, to_line
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock, default_path
+from up42fs.fs.edits.queue import MOST_RUNNING, MOST_WAITING, STUCK_S
 from up42fs.model.intentions import Edit, Metadata, retag
+from up42fs.types import Asset
 
 ONE, TWO = make_asset(1, tags=("a", "b"), title="one"), make_asset(2, tags=("b",))
 TAGS = st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map(tuple)
@@ -210,6 +214,67 @@ async def test_a_service_that_fails_and_then_hangs(
     with pytest.raises(Unavailable, match="502; whether it was done shows at the next look"):
         await world.edits.change(ONE.id, Edit(title="x"), "test")
     assert trio.current_time() == EDIT_TIMEOUT_S
+
+
+MANY = [make_asset(number, tags=("a",)) for number in range(1, 201)]
+
+
+async def outcomes_of_many(world: EditedWorld, count: int) -> dict[str, list[float]]:
+    """When edits of so many assets that begin together ended, by their outcome."""
+    ended: dict[str, list[float]] = {}
+
+    async def one(asset: Asset) -> None:
+        outcome = "done"
+        try:
+            await world.edits.change(asset.id, Edit(title="x"), "test")
+        except Up42fsError as error:
+            outcome = errno.errorcode[error.errno]
+        ended.setdefault(outcome, []).append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for asset in MANY[:count]:
+            nursery.start_soon(one, asset)
+    return ended
+
+
+@pytest.mark.claim("S119")
+@pytest.mark.parametrize("delay_s", [0.1, 1.0])
+async def test_edits_wait_for_their_turn_while_the_service_answers(
+    autojump_clock: MockClock, delay_s: float
+) -> None:
+    world = EditedWorld(*MANY)
+    world.service.delay_s = delay_s
+    ended = await outcomes_of_many(world, MOST_RUNNING + MOST_WAITING)
+    assert {outcome: len(times) for outcome, times in ended.items()} == {
+        "done": MOST_RUNNING + MOST_WAITING
+    }
+
+
+@pytest.mark.claim("S119")
+async def test_edits_do_not_queue_for_a_silent_service(autojump_clock: MockClock) -> None:
+    world = EditedWorld(*MANY)
+    world.service.delay_s = 3600.0
+    ended = await outcomes_of_many(world, len(MANY))
+    assert ended["ETIMEDOUT"] == [EDIT_TIMEOUT_S] * MOST_RUNNING
+    at_once = len(MANY) - MOST_RUNNING - MOST_WAITING
+    assert sorted(ended["EAGAIN"]) == [0.0] * at_once + [STUCK_S] * MOST_WAITING
+    assert world.service.writes == []
+    world.service.delay_s = 0.1
+    assert list(await outcomes_of_many(world, 40)) == ["done"], "it answers again"
+
+
+@pytest.mark.claim("S119")
+async def test_a_new_edit_is_refused_at_once_while_the_service_is_silent(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world = EditedWorld(*MANY)
+    world.service.delay_s = 3600.0
+    nursery.start_soon(outcomes_of_many, world, MOST_RUNNING)
+    await trio.sleep(STUCK_S + 1)
+    with pytest.raises(Overloaded, match="32 edits wait for UP42 already"):
+        await world.edits.change(MANY[-1].id, Edit(title="x"), "test")
+    assert trio.current_time() == STUCK_S + 1
+    nursery.cancel_scope.cancel()
 
 
 async def test_conflicts_are_believed_after_a_while(autojump_clock: MockClock) -> None:

@@ -53,6 +53,8 @@ _OF_THE_FORM = frozenset(
     {"invalid_scope", "invalid_client", "unauthorized_client", "unsupported_grant_type",
      "invalid_request"}
 )  # fmt: skip
+#: A longer token is in no header that a server accepts: most accept 8 KiB of headers.
+MOST_TOKEN = 16384
 DEFAULT_LIFE_S = 300.0
 RENEW_AHEAD_S = 30.0
 RENEW_AHEAD_SHARE = 0.2
@@ -235,6 +237,11 @@ def _parse_token(document: dict[str, Any], started_s: float) -> _Token:
     if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text):
         raise InvalidAnswer(
             "the UP42 identity server answered without a usable token; check UP42_AUTH_URL"
+        )
+    if len(text) > MOST_TOKEN:
+        raise InvalidAnswer(
+            f"the UP42 identity server sent a token of {len(text)} characters, and no server "
+            f"accepts more than {MOST_TOKEN} in a header; check UP42_AUTH_URL"
         )
     life_s = _life_s(document.get("expires_in"))
     ahead_s = min(RENEW_AHEAD_S, life_s * RENEW_AHEAD_SHARE)

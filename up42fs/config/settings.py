@@ -29,6 +29,8 @@ from up42fs.config.options import (
 )
 from up42fs.errors import ConfigurationError, UsageError
 
+#: Longest text that is sent to UP42 as it is, in characters: no file or keyring fills the memory.
+MOST_TEXT = 4096
 #: Settings that select the UP42 servers; if one is given, all of the login's are ignored.
 _PLACES = ("region", "api_url", "auth_url")
 
@@ -77,8 +79,14 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise ConfigurationError where what is sent to UP42 could not be."""
         for name in ("username", "password", "workspace", "api_url", "auth_url"):
+            text = getattr(self, name) or ""
+            if len(text) > MOST_TEXT:
+                raise ConfigurationError(
+                    f"the {name} has {len(text)} characters, and {MOST_TEXT} are accepted; check "
+                    "where the setting comes from"
+                )
             try:
-                (getattr(self, name) or "").encode()
+                text.encode()
             except UnicodeEncodeError:
                 raise no_text(name) from None
 

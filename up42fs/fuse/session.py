@@ -57,8 +57,8 @@ log = logging.getLogger(__name__)
 
 #: Concurrent requests. Reads wait for the network; metadata requests must find a free worker.
 MAX_TASKS = 512
-#: Concurrent rare requests, if `server` serves the others.
-MAX_RARE_TASKS = 64
+#: Concurrent rare requests, if `server` serves the others: more than edits may take.
+MAX_RARE_TASKS = 160
 #: The longest that the mount may take to answer its first request, seconds.
 READY_TIMEOUT_S = 10.0
 #: Likewise after a handshake of our own; then libfuse's is tried.

@@ -45,6 +45,7 @@ from up42fs.errors import (
 from up42fs.fs.edits.changes import ChangedAsset, still_done
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock
+from up42fs.fs.edits.queue import EditQueue
 from up42fs.metrics import Metrics
 from up42fs.model import intentions as edits
 from up42fs.model.intentions import Edit, Metadata
@@ -92,6 +93,7 @@ class Edits:
     refresh: Callable[[], None]
     metrics: Metrics
     jitter: Callable[[], float] = random.random
+    _queue: EditQueue = field(default_factory=EditQueue)
     _failures: LRUCache[str, str] = field(default_factory=lambda: LRUCache(MOST_FAILURES))
 
     async def change(self, asset_id: str, edit: Edit, what: str) -> None:
@@ -156,7 +158,7 @@ class Edits:
         advice = "whether it was done shows at the next look: see its title and tags"
         try:
             with within(EDIT_TIMEOUT_S, late, advice=advice):
-                async with self.locks.held(asset_id):
+                async with self._queue.place(), self.locks.held(asset_id):
                     await self._carry_out(asset_id, edit, operation)
                 self._failures.pop(asset_id, None)
         except Up42fsError as error:

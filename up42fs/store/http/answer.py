@@ -23,6 +23,9 @@ from up42fs.types import ByteRange, Bytes, Version
 #: refused.
 SKIP_BYTES = 8 << 20
 
+#: A longer ETag is no condition: a store refuses requests with such headers.
+MOST_ETAG = 1024
+
 _LENGTH = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
@@ -163,8 +166,16 @@ def judge(head: ResponseHead, asked: ByteRange, pin: VersionPin) -> Judgement:
 
 
 def is_strong(etag: str | None) -> bool:
-    """Whether the ETag identifies one exact sequence of bytes (RFC 9110 §8.8.1)."""
-    return etag is not None and len(etag) >= 2 and etag.startswith('"') and etag.endswith('"')
+    """Whether the ETag identifies one exact sequence of bytes (RFC 9110 §8.8.1).
+
+    One that fits in no header with `If-Match` is only compared.
+    """
+    return (
+        etag is not None
+        and 2 <= len(etag) <= MOST_ETAG
+        and etag.startswith('"')
+        and etag.endswith('"')
+    )
 
 
 def version_of(size: int, headers: Mapping[str, str]) -> Version:
