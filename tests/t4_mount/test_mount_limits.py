@@ -6,10 +6,13 @@ put back later. A read meanwhile is the right bytes or an error.
 
 from __future__ import annotations
 
+import base64
 import errno
+import io
 import os
 import resource
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -35,6 +38,8 @@ MIB = 1 << 20
 SEED = 9
 SIZE = 96 * MIB
 PIECE = 512 << 10
+MEMBERS = {"stored.bin": zipfile.ZIP_STORED, "packed.bin": zipfile.ZIP_DEFLATED}
+MEMBER_BYTES = 3 * MIB
 ERRORS = (errno.EIO, errno.ENOMEM, errno.ETIMEDOUT, errno.ENETUNREACH)
 
 
@@ -42,7 +47,33 @@ ERRORS = (errno.EIO, errno.ENOMEM, errno.ETIMEDOUT, errno.ENETUNREACH)
 def store() -> Iterator[Emulator]:
     with emulator("--synthetic", "20,3,2") as running:
         running.remote.storage("add_asset", name="big.bin", size=SIZE, seed=SEED)
+        add_archive(running)
         yield running
+
+
+def add_archive(running: Emulator) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for name, method in MEMBERS.items():
+            writer.writestr(name, pattern_bytes(SEED, 0, MEMBER_BYTES), method)
+    content = base64.b64encode(archive.getvalue()).decode()
+    running.remote.storage("add_asset", name="delivery.zip", content_base64=content)
+
+
+def read_member(there: Mount, name: str) -> bool:
+    """Whether a member of an archive could be read; wrong bytes fail the test."""
+    try:
+        with (there.path / "assets/delivery" / name).open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            got = b""
+            while more := file.read(PIECE):
+                got += more
+    except OSError as error:
+        if error.errno not in ERRORS:
+            raise
+        return False
+    assert got == pattern_bytes(SEED, 0, MEMBER_BYTES)
+    return True
 
 
 def read(there: Mount, offset: int) -> bool:
@@ -120,13 +151,17 @@ def squeeze(
     """Read from eight threads, and look around, under the limit; then be well again."""
     with limit, ThreadPoolExecutor(8) as readers:
         offsets = range(0, SIZE - PIECE, 2 * MIB)
+        members = [readers.submit(read_member, there, name) for name in 3 * list(MEMBERS)]
         could = list(readers.map(lambda offset: read(there, offset), offsets))
+        could += [member.result() for member in members]
         store.remote.storage("add_asset", name=f"new-{name}.bin", size=10, seed=1)
         os.listdir(there.path)
         os.statvfs(there.path)
         time.sleep(1.5)  # a refresh
     assert is_running(there.pid), there.log.read_text()[-5000:]
     wait_until(lambda: read(there, SIZE - PIECE), 30, "it reads again")
+    for member in MEMBERS:
+        wait_until(lambda name=member: read_member(there, name), 30, f"it reads {member} again")
     wait_until(lambda: f"new-{name}.bin" in os.listdir(there.path / "assets"), 70, "it lists again")
     return could
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from harness import Emulator, Mount, check, emulator, mounted, wait_until
+
+from up42fs.emulator import pattern_bytes
 
 pytestmark = pytest.mark.mount
 
@@ -44,6 +47,42 @@ def test_the_network_goes_and_comes_back(stack: ExitStack, tmp_path: Path) -> No
         wait_until((there.path / "assets/meanwhile.bin").exists, 15, "it refreshes by itself")
         with unread.open("rb") as file:
             assert len(file.read(100_000)) == 100_000
+
+
+@pytest.mark.claim("S20", "S112")
+def test_a_store_whose_packets_are_dropped_is_out_of_reach(
+    start, stack: ExitStack, tmp_path: Path
+) -> None:
+    """A full backlog drops the first packet of a connection, as a firewall does."""
+    running: Emulator = start("--synthetic", "1")
+    running.remote.storage("add_asset", name="file.bin", size=1 << 20, seed=5)
+    env = running.env | {"UP42FS_HURRY": "10"}
+    there = stack.enter_context(mounted(env, "-o", "refresh=3600", home=tmp_path))
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    for _ in range(4):
+        waiting = stack.enter_context(socket.socket())
+        waiting.setblocking(False)
+        waiting.connect_ex(listener.getsockname())
+    dropped = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running.remote.faults(fail_route="assets.sign", link_origin=dropped)
+    before = there.counters()
+    with there.find("file.bin").open("rb") as file, pytest.raises(OSError) as caught:
+        file.read(1)
+    assert caught.value.errno == errno.ENETUNREACH
+    after = there.counters()
+    assert after["store.requests"] - before.get("store.requests", 0) == 2
+    assert "the object store could not be reached" in there.log.read_text()
+    running.remote.faults(fail_route="", link_origin="")
+    wait_until(lambda: reads(there, "file.bin", pattern_bytes(5, 0, 1 << 20)), 15, "it is back")
+
+
+def reads(mount: Mount, name: str, content: bytes) -> bool:
+    try:
+        return mount.find(name).read_bytes() == content
+    except OSError:
+        return False
 
 
 def same_ports(running: Emulator) -> list[str]:
