@@ -198,13 +198,13 @@ def roots(sample: Emulator) -> Iterator[Mount]:
             yield there
 
 
-def as_nobody(*words: str | Path):
+def as_nobody(*words: str | Path, start: tuple[str, ...] = ("-m", "up42fs")):
     """One of our commands as `nobody`, by a Python that everybody may run."""
     paths = [path for path in sys.path if "site-packages" in path] + [str(REPOSITORY)]
     interpreter = interpreter_for_others()
     assert interpreter is not None
     env = {"PYTHONPATH": os.pathsep.join(paths), "HOME": "/nonexistent"}
-    return run(*NOBODY, interpreter, "-m", "up42fs", *words, env=env, cwd="/")
+    return run(*NOBODY, interpreter, *start, *words, env=env, cwd="/")
 
 
 @AS_ROOT
@@ -226,6 +226,16 @@ def test_a_mount_of_another_user_is_said_to_be_so(roots: Mount) -> None:
         assert "gone" not in said
         assert "Traceback" not in said
     assert roots.status()["pid"] == roots.pid
+
+
+@AS_ROOT
+@pytest.mark.claim("S153")
+def test_the_moving_picture_names_another_users_mount(roots: Mount) -> None:
+    """What `up42fs status` draws each second in a terminal."""
+    script = "import sys; from up42fs.cli import status; print(status._shown(sys.argv[1]))"
+    done = as_nobody(roots.path, start=("-c", script))
+    assert "root" in done.stdout, done
+    assert "does not answer" not in done.stdout
 
 
 @AS_ROOT

@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import Subparsers, add_command, path_argument
-from up42fs.cli.running import chosen, need_status, read_status
+from up42fs.cli.running import chosen, need_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 #: Pause between two updates, seconds.
 _INTERVAL_S = 1.0
@@ -78,19 +81,23 @@ def _show_once(documents: list[Mapping[str, Any]]) -> None:
         console.print(picture(document))
 
 
-def _show_live(places: list[Path]) -> None:
-    from rich.console import Group
-    from rich.live import Live
+def _shown(place: Path) -> RenderableType:
+    """The picture of a mount, or why there is none: another user's, or one that does not answer."""
     from rich.text import Text
 
     from up42fs.cli.status_view import picture
 
+    try:
+        return picture(need_status(place))
+    except Unavailable as error:
+        return Text(str(error), style="bold red")
+
+
+def _show_live(places: list[Path]) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
     with suppress(KeyboardInterrupt), Live(auto_refresh=False, console=make_console()) as live:
         while True:
-            pictures = []
-            for place in places:
-                document = read_status(place)
-                gone = Text(f"{place} does not answer", style="bold red")
-                pictures.append(picture(document) if document else gone)
-            live.update(Group(*pictures), refresh=True)
+            live.update(Group(*map(_shown, places)), refresh=True)
             time.sleep(_INTERVAL_S)
