@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,111 @@ def test_a_worker_loads_what_a_mount_stored_since(
         assert ranges(store, since, "four.bin") == []
         go(process)
         assert process.wait(10) == 0
+
+
+@contextmanager
+def several(store: Emulator, place: Path, count: int, *options: str) -> Iterator[list[Mount]]:
+    """Mounts of one account over one cache, one after another; ends them together."""
+    with ExitStack() as stack:
+        arguments = ("--cache-dir", str(place / "cache"), *options)
+        yield [
+            stack.enter_context(mounted(store.env, *arguments, home=place)) for _ in range(count)
+        ]
+
+
+def refreshers(mounts: list[Mount]) -> set[int]:
+    """The processes that refresh, as each mount says."""
+    return {mount.status()["refreshed_by"]["pid"] for mount in mounts}
+
+
+def leader_of(mounts: list[Mount]) -> Mount:
+    (leader,) = [mount for mount in mounts if mount.status()["refreshed_by"]["is_this"]]
+    return leader
+
+
+def api_requests(store: Emulator, since: int) -> dict[str, int]:
+    return {
+        route: count
+        for route, count in store.requests(since).items()
+        if not route.startswith("store.")
+    }
+
+
+@pytest.mark.claim("S271")
+def test_four_mounts_cost_the_api_as_one(start, tmp_path: Path) -> None:
+    """Idle, with a refresh each second: two listings each, whoever else is there."""
+    store: Emulator = start("--synthetic", "40,4,4")
+    with several(store, tmp_path, 4, "-o", "refresh=1") as mounts:
+        for mount in mounts:
+            os.listdir(mount.path / "assets")
+        assert len(refreshers(mounts)) == 1
+        assert refreshers(mounts) == {leader_of(mounts).pid}
+        since, began_s = store.remote.position(), time.monotonic()
+        time.sleep(4)
+        took_s = time.monotonic() - began_s
+        asked = api_requests(store, since)
+        # Two listings each second, and one look at unfinished rows; a token at most.
+        assert 2 <= sum(asked.values()) <= 3 * (took_s + 2) + 2, asked
+        # What arrives is soon in all of them.
+        store.remote.storage("add_asset", name="late.bin", size=10, seed=1)
+        for mount in mounts:
+            wait_until((mount.path / "assets/late.bin").exists, 15, f"late.bin in {mount.path}")
+        for mount in mounts:
+            ages = [one["seconds_since_refresh"] for one in mount.status()["catalogue"].values()]
+            assert all(age is not None and age < 15 for age in ages), ages
+
+
+@pytest.mark.claim("S271")
+def test_another_takes_over(start, tmp_path: Path) -> None:
+    store: Emulator = start("--synthetic", "10,2,2")
+    with several(store, tmp_path, 3, "-o", "refresh=1") as mounts:
+        leader = leader_of(mounts)
+        others = [mount for mount in mounts if mount is not leader]
+        os.kill(leader.pid, signal.SIGKILL)
+        wait_until(lambda: refreshers(others) <= {mount.pid for mount in others}, 15, "an election")
+        store.remote.storage("add_asset", name="late.bin", size=10, seed=1)
+        for mount in others:
+            wait_until((mount.path / "assets/late.bin").exists, 15, f"late.bin in {mount.path}")
+
+
+@pytest.mark.claim("S272")
+def test_an_edit_and_a_wish_reach_all(start, tmp_path: Path) -> None:
+    """Nothing refreshes by itself here: only what a mount tells the others."""
+    store: Emulator = start("--synthetic", "10,2,2")
+    with several(store, tmp_path, 2, "-o", "rw,refresh=3600") as mounts:
+        leader = leader_of(mounts)
+        (follower,) = [mount for mount in mounts if mount is not leader]
+        name = min(path.name for path in (leader.path / "assets").iterdir() if path.is_file())
+        for number, (here, there) in enumerate([(leader, follower), (follower, leader)]):
+            tag = f"tag-{number}"
+            (here.path / "tags" / tag).mkdir()
+            os.link(here.path / "assets" / name, here.path / "tags" / tag / name)
+            wait_until((there.path / "tags" / tag / name).exists, 15, f"{tag} in the other")
+            assert (here.path / "tags" / tag / name).exists()
+        store.remote.storage("add_asset", name="late.bin", size=10, seed=1)
+        (follower.path / ".up42fs/refresh").read_bytes()
+        for mount in mounts:
+            wait_until((mount.path / "assets/late.bin").exists, 15, f"late.bin in {mount.path}")
+
+
+@pytest.mark.claim("S271")
+def test_one_that_is_stopped_is_noticed(start, tmp_path: Path) -> None:
+    """The lock stays with a process that is stopped: a wish that it does not grant tells."""
+    store: Emulator = start("--synthetic", "5,1,1")
+    env = {"UP42FS_TEST_HUNG_S": "2"}
+    with several(
+        Emulator(store.env | env, store.remote, store.process, store.ready),
+        tmp_path,
+        2,
+        "-o",
+        "refresh=1",
+    ) as mounts:
+        leader = leader_of(mounts)
+        (follower,) = [mount for mount in mounts if mount is not leader]
+        os.kill(leader.pid, signal.SIGSTOP)
+        try:
+            store.remote.storage("add_asset", name="late.bin", size=10, seed=1)
+            late = follower.path / "assets/late.bin"
+            wait_until(late.exists, 40, lambda: follower.log.read_text())
+        finally:
+            os.kill(leader.pid, signal.SIGCONT)

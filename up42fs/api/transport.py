@@ -16,15 +16,18 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import trio
 
+from up42fs import supervise
 from up42fs.api.bounds import SMALL_BYTES, OutOfBoundsError, Unpacker, parse
 from up42fs.api.explain import explain, inner_error, unwrap
+from up42fs.api.shared_pace import PaceBook
 from up42fs.deadlines import note, patient_s, within
 from up42fs.errors import (
     AccessDenied,
@@ -54,7 +57,12 @@ REQUESTS_PER_S = 50.0
 BURST = 32
 
 
+#: The longest that the shared pace is waited for, seconds.
+BOOK_TIMEOUT_S = 2.0
+
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,8 @@ class Limits:
     ceiling_s: float = CEILING_S
     concurrency: int = CONCURRENCY
     rate: pacing.Rate = field(default_factory=lambda: pacing.Rate(REQUESTS_PER_S, BURST))
+    #: Keeps the pace of all processes of the account; without one each has its own.
+    book: PaceBook | None = None
 
 
 class Refused(Exception):
@@ -132,6 +142,8 @@ class ApiTransport:
         self._limits = limits or Limits()
         self._slots = trio.CapacityLimiter(self._limits.concurrency)
         self._pace = pacing.Pace()
+        self._book = self._limits.book
+        self._pause_s = 0.0  # to be told to the other processes
         self._jitter = jitter
 
     async def fetch(self, call: Call, *, ceiling_s: float | None = None) -> Answer:
@@ -199,7 +211,12 @@ class ApiTransport:
                 return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED))
             except httpx.TransportError as error:
                 return _Failed(retry.Failure(self._plane, _kind(error), code=_tls_fault(error)))
-        return self._judge(response, document)
+        judged = self._judge(response, document)
+        pause_s, self._pause_s = self._pause_s, 0.0
+        if pause_s:
+            rate = self._limits.rate
+            await self._booked(lambda book: book.pause(rate, pause_s))
+        return judged
 
     async def _receive(self, request: httpx.Request) -> httpx.Response:
         """Read and unpack the whole response; raises OutOfBoundsError if it is too long."""
@@ -228,17 +245,45 @@ class ApiTransport:
         while True:
             now_s = trio.current_time()
             pace, send_at_s = pacing.plan_admission(self._pace, self._limits.rate, now_s)
+            if send_at_s - now_s < _remaining_s():
+                # All processes of the account together: a reservation in a file that they share.
+                admit = partial(PaceBook.admit, rate=self._limits.rate, longest_s=_remaining_s())
+                wait_s = await self._booked(admit)
+                now_s = trio.current_time()
+                send_at_s = max(send_at_s, now_s + (wait_s or 0.0))
             if send_at_s - now_s >= _remaining_s():
                 raise Unavailable(
                     f"{call.operation} failed: {_speaker(self._plane, call)} is asked too much and "
                     f"the next turn is in {math.ceil(send_at_s - now_s)} s; try again then"
                 )
             self._pace = pace
-            if send_at_s > now_s:
-                await trio.sleep_until(send_at_s)
-            # Another caller's response may have paused the host while this caller slept.
-            if self._pace.paused_until_s <= trio.current_time():
+            if send_at_s <= now_s:
                 return
+            await trio.sleep_until(send_at_s)
+            # Another caller's response may have paused the host while this caller slept.
+            is_paused = await self._booked(lambda book: book.is_paused(self._limits.rate))
+            if self._pace.paused_until_s <= trio.current_time() and not is_paused:
+                return
+
+    async def _booked(self, ask: Callable[[PaceBook], T]) -> T | None:
+        """Ask the book that all processes share; None without one, or if it fails."""
+        book = self._book
+        if book is None:
+            return None
+        why = f"no answer in {BOOK_TIMEOUT_S:.0f} s"
+        with trio.move_on_after(BOOK_TIMEOUT_S):
+            try:
+                answer: T = await trio.to_thread.run_sync(ask, book, abandon_on_cancel=True)
+                return answer
+            except Exception as error:
+                if supervise.is_short_of_anything(error):
+                    return None
+                if not isinstance(error, OSError):
+                    raise
+                why = str(error)
+        self._book = None
+        log.debug("requests are paced by this process alone: %s: %s", book.path, why)
+        return None
 
     def _request(self, call: Call, token: str | None) -> httpx.Request:
         headers = {"Cache-Control": "no-cache"}
@@ -290,6 +335,7 @@ class ApiTransport:
             return
         now_s = trio.current_time()
         self._pace = pacing.plan_pause(self._pace, self._limits.rate, now_s, wait_s or 0.0)
+        self._pause_s = wait_s or 0.0
 
     def _error(self, call: Call, failed: _Failed, kind: type[Up42fsError]) -> Up42fsError:
         what = _what_happened(self._plane, call, failed)

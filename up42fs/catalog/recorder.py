@@ -61,6 +61,8 @@ class Recorder:
         self._reached = reached
         self._noted = _Noted()
         self._changed = trio.Event()
+        self._is_writing = False
+        self._wrote = trio.Event()  # set, and replaced, when a write ends
         self._token: trio.lowlevel.TrioToken | None = None
         snapshot.on_rebuilt = self._rebuilt
 
@@ -114,6 +116,11 @@ class Recorder:
             if self._is_synced(ListingKind.ASSETS):
                 await trio.to_thread.run_sync(self._snapshot.pack)
 
+    async def written(self) -> None:
+        """Return once all that was noted is written."""
+        while self._changed.is_set() or self._is_writing:
+            await self._wrote.wait()
+
     async def flush(self) -> None:
         """Write the rest and close the file."""
         with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
@@ -130,6 +137,7 @@ class Recorder:
     async def _write(self, *, abandons: bool = False) -> SaveResult:
         self._changed = trio.Event()
         taken, self._noted = self._noted, _Noted()
+        self._is_writing = True
         try:
             batch = self._batch(taken)
             # Not abandoned when cancelled: half a write would be rolled back, but block the next.
@@ -145,6 +153,10 @@ class Recorder:
                 raise
             log.debug("the catalogue is written later: %s", error)
             return SaveResult.AGAIN
+        finally:
+            self._is_writing = False
+            self._wrote.set()
+            self._wrote = trio.Event()
         if outcome is not SaveResult.DONE:
             self._put_back(taken)
         return outcome

@@ -15,6 +15,10 @@ arrive, newest first, and stored together with its progress: an interrupted pass
 there, followed by a refresh that must find the totals equal. Meanwhile an order whose directory you
 open is requested alone.
 
+If several processes share a snapshot, one of them asks UP42, and the others `follow` what it stored
+(`following`): until `ask_from_now` no request is sent here, and a refresh that is wanted becomes a
+wish.
+
 Between two awaits the index changes at most once, by `Index.apply`; readers never see half a row.
 
 Rejected: webhooks (a desktop has no public endpoint), and `createdAfter` polls (miss updates).
@@ -24,7 +28,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +47,7 @@ from up42fs.catalog.listings import (
     StorageListing,
 )
 from up42fs.catalog.recent_edits import Edited
+from up42fs.catalog.snapshot.snapshot import Followed
 from up42fs.catalog.snapshot.tables import UNCOUNTED
 from up42fs.catalog.totals import Totals
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
@@ -127,6 +132,15 @@ class Sync:
         index.is_complete = ASSETS in known
         self._watched = frozenset(watched)
         self._on_change = on_change
+        #: Receives what other processes changed: it is stored already.
+        self.on_followed = on_change
+        #: Called when a refresh is wanted while another process refreshes.
+        self.on_wish: Callable[[], None] = lambda: None
+        #: Awaited after each refresh, with the error that it ended with.
+        self.on_attempt: Callable[[ListingKind, str | None], Awaitable[None]] = _nothing
+        self._may_ask = trio.Event()
+        self._may_ask.set()
+        self._asking = 0
         self._refresh_s = refresh_s
         self._wanted = trio.Event()
         #: Set while a requested refresh waits for the end of its pause.
@@ -229,7 +243,10 @@ class Sync:
 
     def refresh_now(self) -> None:
         """Refresh without waiting for the next interval."""
-        self._wanted.set()
+        if self._may_ask.is_set():
+            self._wanted.set()
+        else:
+            self.on_wish()
 
     def refresh_soon(self) -> None:
         """Refresh at once, or `ASKED_PAUSE_S` after the last one requested here; none is lost."""
@@ -239,6 +256,80 @@ class Sync:
             self.refresh_now()
         else:
             self._asked.set()
+
+    # several processes -----------------------------------------------------------------------
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a refresh is under way."""
+        return self._asking > 0
+
+    def ask_from_now(self) -> None:
+        """Ask UP42: no other process does."""
+        self._may_ask.set()
+
+    def let_others_ask(self) -> None:
+        """Send no more requests for listings; a pass that is under way ends."""
+        if self._may_ask.is_set():
+            self._may_ask = trio.Event()
+
+    async def follow(self, found: Followed, *, leads: bool) -> None:
+        """Apply what other processes stored. `leads`: this one refreshes, and saw an edit."""
+        assets = [row for row in found.assets if _is_news(self._index.assets.get(row.id), row)]
+        for start in range(0, len(assets), BATCH):
+            rows = assets[start : start + BATCH]
+            if leads:
+                for row in rows:  # a listing that was requested before must not undo it
+                    self._edited.note(row, timed=True)
+            self._tell_followed(self._index.apply(Changes(assets=tuple(rows))))
+            await trio.lowlevel.checkpoint()
+        removed, removed_orders = set(found.removed_assets), set(found.removed_orders)
+        if found.is_all:
+            removed |= self._index.assets.keys() - {row.id for row in found.assets}
+            removed_orders |= self._index.orders.keys() - {row.id for row in found.orders}
+        changes = Changes(
+            orders=tuple(found.orders),
+            removed_assets=frozenset(removed),
+            removed_orders=frozenset(removed_orders),
+        )
+        self._tell_followed(self._index.apply(changes))
+        for kind in ListingKind:
+            state = self._states[kind]
+            if not state.synced and not leads:
+                state.partial_rows = len(self._known(kind))
+                if kind.value in found.complete:
+                    self._followed_to_the_end(kind, state)
+
+    def heard(
+        self, refreshed_s: Mapping[str, float], errors: Mapping[str, str], now_s: float
+    ) -> None:
+        """Take over how another process's refreshes went; `refreshed_s` and `now_s` since 1970."""
+        for kind in ListingKind:
+            state, error = self._states[kind], errors.get(kind.value)
+            if kind.value in refreshed_s and state.synced:
+                age_s = max(0.0, now_s - refreshed_s[kind.value])
+                state.synced_at_s = max(state.synced_at_s, trio.current_time() - age_s)
+            if error is not None:
+                state.error = Unavailable(error)
+                state.attempt.set()
+            elif state.error is not None:
+                state.error = None
+                if not state.synced:
+                    state.attempt = trio.Event()
+
+    def _followed_to_the_end(self, kind: ListingKind, state: _State) -> None:
+        state.synced = True
+        state.refreshes = max(1, state.refreshes)
+        state.error = None
+        if kind is ASSETS:
+            self._orders_known.clear()
+            self.reached = None
+            self._tell_followed(self._index.complete())
+        state.attempt.set()
+
+    def _tell_followed(self, delta: Delta) -> None:
+        if delta:
+            self.on_followed(delta)
 
     def status(self) -> Mapping[str, Mapping[str, object]]:
         """For `status.json`: per listing, whether it is complete, how old, and the last error."""
@@ -266,15 +357,26 @@ class Sync:
 
     async def _keep(self, kind: ListingKind) -> None:
         while True:
+            await self._may_ask.wait()
             # Taken before the attempt, which may miss a refresh requested during it.
             wanted = self._wanted
-            pause_s = self._refresh_s if await self._attempt(kind) else PAUSE_AFTER_FAILURE_S
+            is_done = await self._attempt(kind)
+            pause_s = self._refresh_s if is_done else PAUSE_AFTER_FAILURE_S
             with trio.move_on_after(pause_s):
                 await wanted.wait()
             if wanted is self._wanted and wanted.is_set():
                 self._wanted = trio.Event()
 
     async def _attempt(self, kind: ListingKind) -> bool:
+        self._asking += 1
+        try:
+            return await self._tried(kind)
+        finally:
+            self._asking -= 1
+            error = self._states[kind].error
+            await self.on_attempt(kind, None if error is None else str(error))
+
+    async def _tried(self, kind: ListingKind) -> bool:
         state = self._states[kind]
         if state.attempt.is_set():
             state.attempt = trio.Event()
@@ -416,6 +518,15 @@ class Sync:
     def _tell(self, delta: Delta) -> None:
         if delta:
             self._on_change(delta)
+
+
+def _is_news(known: Asset | None, row: Asset) -> bool:
+    """Whether a stored row is newer than the known one, or at least another of its age."""
+    return known is None or (row.updated_at >= known.updated_at and row != known)
+
+
+async def _nothing(_kind: ListingKind, _error: str | None) -> None:
+    """Nobody is to be told."""
 
 
 def _same(known: Asset | Order | None, row: Asset | Order) -> bool:

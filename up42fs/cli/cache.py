@@ -275,7 +275,7 @@ def _files_of(mount: Mount, options: argparse.Namespace) -> Path:
     never from the mount itself: the mount may be another user's, who must not choose which of this
     user's files are changed.
     """
-    from up42fs.engine.places import account_key
+    from up42fs.engine.account import account_key
     from up42fs.mount import records
 
     place = Path(mount.mountpoint)

@@ -42,7 +42,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     for note in status.get("notes") or []:
         yield "note", f"[yellow]{escape(note)}[/]"
     yield "storage", _storage(status)
-    yield "freshness", _freshness(status.get("catalogue", {}))
+    freshness = _freshness(status.get("catalogue", {}))
+    yield "freshness", freshness + _refreshed_by(status.get("refreshed_by") or {})
     if (items := _items(status.get("items") or {})) is not None:
         yield "files", items
     yield "open now", _open(status)
@@ -93,6 +94,13 @@ def _freshness(catalogue: Document) -> str:
             text += f" [red]({escape(state['error'])})[/]"
         said.append(text)
     return "; ".join(said)
+
+
+def _refreshed_by(who: Document) -> str:
+    """Which process asks UP42, if it is another one of this account."""
+    if who.get("is_this") or not who.get("pid"):
+        return ""
+    return f"; refreshed by process {who['pid']}, for all of this account here"
 
 
 def _items(items: Document) -> str | None:

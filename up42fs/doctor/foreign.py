@@ -41,6 +41,7 @@ _SHAPE: dict[Any, Any] = {
     "notes": [""],
     "listed_by": {None: ""},
     "catalogue": {None: _LISTING},
+    "refreshed_by": {"pid": 0, "is_this": False},
     "kernel": {
         "read_ahead_kib": 0,
         "max_background": 0,

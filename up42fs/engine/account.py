@@ -6,6 +6,7 @@ engine.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable
@@ -18,6 +19,8 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.network import Reached, make_http
 from up42fs.api.pages import Page
+from up42fs.api.shared_pace import PaceBook
+from up42fs.api.transport import Limits
 from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
 from up42fs.config.settings import Settings
 from up42fs.deadlines import within
@@ -86,8 +89,28 @@ async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connect
     reached = Reached(settings.api)
     async with make_http(reached=reached) as http:
         tokens = TokenSource(http, settings.auth, credentials, metrics=metrics)
-        client = Client(http, tokens, settings.api, metrics=metrics, workspace=settings.workspace)
+        client = Client(
+            http,
+            tokens,
+            settings.api,
+            metrics=metrics,
+            workspace=settings.workspace,
+            limits=Limits(book=pace_of(settings)),
+        )
         yield Connection(settings, tokens, client, reached, metrics)
+
+
+def pace_of(settings: Settings) -> PaceBook | None:
+    """The pace of this account's processes on this host; None if they share no directory."""
+    if settings.storage_dir is None:
+        return None
+    return PaceBook(settings.storage_dir / "pace" / account_key(settings))
+
+
+def account_key(settings: Settings) -> str:
+    """A key that separates the accounts whose cached bytes lie in one directory."""
+    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def credentials_of(settings: Settings) -> Credentials:

@@ -28,6 +28,7 @@ from up42fs import __version__, supervise
 from up42fs.catalog.collections import Collections
 from up42fs.catalog.crawl import ItemCrawl
 from up42fs.catalog.descriptions import Descriptions
+from up42fs.catalog.following import Following
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
 from up42fs.catalog.listings import BEING_FULFILLED, UNFINISHED, AssetListing, OrderListing
@@ -45,10 +46,9 @@ from up42fs.catalog.transformations import Transformations
 from up42fs.config.options import crowd_limits
 from up42fs.config.settings import Settings
 from up42fs.engine import prometheus
-from up42fs.engine.account import Connection, connect, load_and_sign_in, nothing_found
+from up42fs.engine.account import Connection, account_key, connect, load_and_sign_in, nothing_found
 from up42fs.engine.paths import Paths
 from up42fs.engine.places import (
-    account_key,
     egress_of,
     journal_path,
     overlay_of,
@@ -148,6 +148,16 @@ class Engine(Paths):
             if snapshot
             else None
         )
+        self.sync.on_followed = self._followed
+        self._following: Following | None = None
+        if snapshot is not None and self._recorder is not None and not on_demand:
+            self._following = Following(
+                snapshot,
+                self.sync,
+                refresh_s=settings.refresh,
+                position=stored.position,
+                written=self._recorder.written,
+            )
         self._naming = Naming(self.index, keep)
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
@@ -285,6 +295,8 @@ class Engine(Paths):
         if self._threshold is not None:
             go_on(self._threshold.run)
         if not self._on_demand:
+            if self._following is not None:
+                go_on(self._following.run)
             go_on(self.sync.run)
             go_on(self._crawl_items)
 
@@ -297,6 +309,8 @@ class Engine(Paths):
             supervise.start(keeping, self.store.aclose)
             if self._recorder is not None:
                 supervise.start(keeping, self._recorder.flush)
+        if self._following is not None:
+            self._following.close()
         if self.overlay is not None:
             self.overlay.close()
         if self.edits is not None:
@@ -321,6 +335,7 @@ class Engine(Paths):
             "bytes": self.index.total_bytes,
             "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
             "catalogue": self.sync.status(),
+            "refreshed_by": self._following.status() if self._following else None,
             "items": self._crawl.status() if self._crawl else None,
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self.store.gauges(),
@@ -422,6 +437,8 @@ class Engine(Paths):
             return
         await self.sync.synced(ListingKind.ASSETS)
         await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
+        if self._following is not None:
+            await self._following.elected()  # one crawl is enough for all
         self._crawl = ItemCrawl(
             self.index, self._items, self._shelf.versions, self._descriptions.complete
         )
@@ -444,6 +461,12 @@ class Engine(Paths):
 
     def _changed(self, delta: Delta) -> None:
         self._follow(delta)
+        self.tell_kernel(self.filesystem.apply(delta))
+
+    def _followed(self, delta: Delta) -> None:
+        """Another process of this account changed the snapshot: it is stored already."""
+        if self._crawl is not None:
+            self._crawl.note(delta)
         self.tell_kernel(self.filesystem.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from up42fs.config import homes
 from up42fs.config import settings as config
 from up42fs.config.options import MostEgress
 from up42fs.config.settings import Settings
+from up42fs.engine.account import account_key
 from up42fs.fs.sidecars.disk import OverlayDirectory
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.metrics import Metrics
@@ -75,9 +75,3 @@ def _spending(settings: Settings, most: MostEgress, of: str = "") -> Spending:
     name = f"{account_key(settings)}-{limit.period_s:.0f}{of}.json"
     book = Book(config.state_dir(os.environ) / "egress" / name)
     return Spending(limit, book, relies=not of)
-
-
-def account_key(settings: Settings) -> str:
-    """A key that separates the accounts whose cached bytes lie in one directory."""
-    identity = f"{settings.api}\0{(settings.username or '').casefold()}"
-    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:24]

@@ -21,6 +21,10 @@ from up42fs.net.expiry import server_time
 LONGEST_PAUSE_S = 60.0
 
 
+#: Requests of all processes that may wait for their turns.
+MOST_QUEUED = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """At most `per_s` requests a second in the long run, `burst` (>= 1) of them at once."""
@@ -58,6 +62,13 @@ def plan_pause(pace: Pace, rate: Rate, now_s: float, pause_s: float) -> Pace:
     # A pause uses up the burst: when it ends, callers leave one interval apart, not all at once.
     spent_s = until_s + rate.interval_s * (rate.burst - 1)
     return Pace(arrival_s=max(pace.arrival_s, spent_s), paused_until_s=until_s)
+
+
+def plausible(pace: Pace, rate: Rate, now_s: float) -> Pace:
+    """The state that another process left, without what cannot be: it must stop nobody for long."""
+    longest_s = now_s + LONGEST_PAUSE_S + rate.interval_s * (2 * rate.burst + MOST_QUEUED)
+    is_sane = pace.arrival_s <= longest_s and pace.paused_until_s <= now_s + LONGEST_PAUSE_S
+    return pace if is_sane else Pace()
 
 
 def retry_after_s(header: str | None, server_now_s: float | None) -> float | None:

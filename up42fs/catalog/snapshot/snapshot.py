@@ -27,6 +27,7 @@ import logging
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from up42fs.catalog.snapshot import member_tables, tables
+from up42fs.catalog.snapshot import changes, member_tables, tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.snapshot.member_tables import TableRow
@@ -96,6 +97,24 @@ class Stored:
     uncounted: Mapping[str, int] = field(default_factory=dict)
     #: By asset ID, the stamp of bytes that turned out to be no archive.
     no_archives: Mapping[str, str] = field(default_factory=dict)
+    #: Changes up to this one are in it; see `Snapshot.follow`.
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What other processes wrote since a position.
+
+    `is_all`: these are all rows there are, and no others.
+    """
+
+    position: int
+    assets: Sequence[Asset] = ()
+    orders: Sequence[Order] = ()
+    removed_assets: Sequence[str] = ()
+    removed_orders: Sequence[str] = ()
+    complete: frozenset[str] = frozenset()
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,8 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writer = uuid.uuid4().hex
+        self._version: tuple[int, int] | None = None  # of the database, when it was followed last
         self._database: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # the file's device and inode
         self._is_off = False
@@ -148,6 +169,11 @@ class Snapshot:
         #: Called, from any thread, after the file was removed: everything has to be written anew.
         self.on_rebuilt: Callable[[], None] = lambda: None
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def load(self) -> Stored:
         """The contents of the file; empty if it cannot be used. Never raises."""
         with self._lock:
@@ -156,6 +182,46 @@ class Snapshot:
             except Exception as error:
                 self._suffer(error, reading=True)
                 return Stored()
+
+    def follow(self, position: int) -> Followed | None:
+        """What other processes wrote after `position`; None if nothing was. Never raises."""
+        with self._lock:
+            if self._is_off or not self._path.exists():
+                return None
+            try:
+                return self._follow(self._open(), position)
+            except Exception as error:
+                self._suffer(error, reading=True)
+                return None
+
+    def _follow(self, database: sqlite3.Connection, position: int) -> Followed | None:
+        # SQLite counts what other connections wrote; most looks end here.
+        version = (id(database), database.execute("PRAGMA data_version").fetchone()[0])
+        if version == self._version:
+            return None
+        since = changes.since(database, position, self._writer)
+        complete = frozenset(
+            name for name in ("assets", "orders") if tables.is_complete(database, name)
+        )
+        if since.is_all:
+            assets = tuple(tables.read_assets(database).values())
+            followed = Followed(
+                since.position, assets, tuple(tables.read_orders(database)),
+                complete=complete, is_all=True,
+            )  # fmt: skip
+        else:
+            found = tables.assets_of(database, since.assets)
+            orders = tables.orders_of(database, since.orders)
+            followed = Followed(
+                since.position,
+                found,
+                orders,
+                sorted({*since.assets} - {asset.id for asset in found}),
+                sorted({*since.orders} - {order.id for order in orders}),
+                complete,
+            )
+        self._version = version
+        return followed
 
     def item_versions(self) -> dict[str, int]:
         """By asset ID, the `updated_us` of the stored items. Never raises."""
@@ -289,7 +355,9 @@ class Snapshot:
         if not self._path.exists():
             return Stored()
         database = self._open()
+        position = changes.position(database)  # before the rows: they may be newer
         return Stored(
+            position=position,
             assets=tables.read_assets(database),
             orders=tuple(tables.read_orders(database)),
             assets_complete=tables.is_complete(database, "assets"),
@@ -353,6 +421,12 @@ class Snapshot:
             changed = [(asset.id,) for asset in batch.assets]
             changed += [(asset_id,) for asset_id in batch.removed_assets]
             tables.insert(database, "unpacked", changed)
+            changes.note(
+                database,
+                self._writer,
+                [asset_id for (asset_id,) in changed],
+                [*(order.id for order in batch.orders), *batch.removed_orders],
+            )
             items = ((i.asset_id, i.updated_us, i.items, i.documents) for i in batch.items)
             tables.insert(database, "item", items)
             sizes = ((s.object_id, s.asset_id, s.stamp, s.size) for s in batch.sizes)

@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar
 
-from up42fs.catalog.snapshot import columns, member_tables
+from up42fs.catalog.snapshot import changes, columns, member_tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import from_us, to_us
 from up42fs.catalog.transformations import QUESTION as TRANSFORMED
@@ -24,6 +24,8 @@ FORMAT = 8
 #: Assets are packed anew once this many, and this share of them, differ from the packed ones.
 REPACK_ROWS = 500
 REPACK_SHARE = 0.02
+#: Values in one question; SQLite allows at least 999.
+_MOST_VALUES = 500
 #: Separates the texts of one value.
 SEPARATOR = "\x1f"
 #: Key prefix of extensions; the asset's ID follows.
@@ -91,6 +93,7 @@ def prepare(database: sqlite3.Connection) -> None:
         database.execute(f"PRAGMA user_version = {FORMAT}")
         database.execute("COMMIT")
     member_tables.prepare(database)
+    changes.prepare(database)
 
 
 def table_of(kind: type[Asset] | type[Order]) -> str:
@@ -134,7 +137,25 @@ def pack(database: sqlite3.Connection) -> None:
         database.execute("INSERT INTO packed VALUES (?)", (packed,))
 
 
-def _made(database: sqlite3.Connection, where: str = "") -> Iterator[Asset]:
+def assets_of(database: sqlite3.Connection, asset_ids: Sequence[str]) -> list[Asset]:
+    """The stored ones of these assets."""
+    return [one for part in _parts(asset_ids) for one in _made(database, *part)]
+
+
+def orders_of(database: sqlite3.Connection, order_ids: Sequence[str]) -> list[Order]:
+    """The stored ones of these orders."""
+    return [one for part in _parts(order_ids) for one in read_orders(database, *part)]
+
+
+def _parts(ids: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    for start in range(0, len(ids), _MOST_VALUES):
+        part = ids[start : start + _MOST_VALUES]
+        yield f"WHERE id IN ({', '.join('?' * len(part))})", part
+
+
+def _made(
+    database: sqlite3.Connection, where: str = "", values: Sequence[str] = ()
+) -> Iterator[Asset]:
     # Written out, and equal values shared: this loads a large storage in half the time.
     shared: dict[str | None, str | None] = {}
     share = shared.setdefault
@@ -142,7 +163,7 @@ def _made(database: sqlite3.Connection, where: str = "") -> Iterator[Asset]:
     for (
         id_, name, title, size, created_us, updated_us, words, status, content_type, order_id,
         account_id, workspace_id, product_id, collection, producer, source,
-    ) in _select(database, Asset, where):  # fmt: skip
+    ) in _select(database, Asset, where, values):  # fmt: skip
         tags = tags_of.get(words)
         if tags is None:
             tags = tags_of[words] = _words(words)
@@ -155,19 +176,24 @@ def _made(database: sqlite3.Connection, where: str = "") -> Iterator[Asset]:
         )  # fmt: skip
 
 
-def read_orders(database: sqlite3.Connection) -> Iterator[Order]:
+def read_orders(
+    database: sqlite3.Connection, where: str = "", values: Sequence[str] = ()
+) -> Iterator[Order]:
     for (
         id_, name, status, kind, created_us, updated_us, words, *of
-    ) in _select(database, Order):  # fmt: skip
+    ) in _select(database, Order, where, values):  # fmt: skip
         created_at, updated_at = from_us(created_us), from_us(updated_us)
         yield Order(id_, name, status, kind, created_at, updated_at, _words(words), *of)
 
 
 def _select(
-    database: sqlite3.Connection, kind: type[Asset] | type[Order], rest: str = ""
+    database: sqlite3.Connection,
+    kind: type[Asset] | type[Order],
+    rest: str = "",
+    values: Sequence[str] = (),
 ) -> Iterator[Any]:
     names = ", ".join(f'"{name}"' for name in _columns(kind))
-    return database.execute(f"SELECT {names} FROM {table_of(kind)} {rest}")  # noqa: S608
+    return database.execute(f"SELECT {names} FROM {table_of(kind)} {rest}", values)  # noqa: S608
 
 
 def _words(text: str) -> tuple[str, ...]:
