@@ -109,6 +109,8 @@ setup_suite() {
         nginx python3-gdal curl openssl util-linux locales systemd groff-base libarchive-tools xz-utils zstd
     # Ubuntu has no such package, and not every Python all of these: the tests that need them say so and are skipped.
     if apt-cache show chromium >/dev/null 2>&1; then ensure_packages chromium; fi
+    if apt-cache show default-jre-headless >/dev/null 2>&1; then ensure_packages default-jre-headless; fi
+    ensure_venv engines || say "cannot install up42fs[engines]: tests that need Spark or Ray are skipped"
     ensure_venv recipes,pages || say "cannot install up42fs[recipes,pages]: tests that need them are skipped"
     ensure_locales en_US.UTF-8 de_DE.UTF-8 fr_FR.UTF-8 de_DE.ISO-8859-1
 }
