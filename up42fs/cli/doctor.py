@@ -20,6 +20,7 @@ from up42fs.cli.options import (
 from up42fs.cli.running import read_status, within
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.config import settings as config
+from up42fs.errors import UsageError
 from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "Reads at most 8 MB from UP42, to measure the speed.",
         "up42fs doctor",
         "up42fs doctor ~/up42",
+        "up42fs doctor --account",
         "up42fs doctor --bundle up42fs-support.tar.gz ~/up42",
     )
     parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
@@ -49,6 +51,11 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         type=path_argument,
         metavar="FILE",
         help="write findings, status, log and versions to a .tar.gz, without secrets and names",
+    )
+    parser.add_argument(
+        "--account",
+        action="store_true",
+        help="tell only what this account's service supports; changes nothing, shows no secret",
     )
     parser.add_argument("--local", action="store_true", help="leave UP42 and the network out")
     add_options(parser, ACCOUNT | {"allow_other", "cache_dir", "cache_size"})
@@ -70,9 +77,16 @@ async def _examine(
     from up42fs.doctor.finding import Machine, Severity
 
     machine = Machine()
+    if options.account and options.local:
+        raise UsageError("--account asks UP42, and --local leaves it out: give one of them")
     mounts = {mount: read_status(Path(mount.mountpoint)) for mount in _mounts(place)}
     findings = []
-    checks = _checks(machine, settings, place, mounts, is_local=options.local)
+    if options.account:
+        from up42fs.doctor import service
+
+        checks = service.examine(settings)
+    else:
+        checks = _checks(machine, settings, place, mounts, is_local=options.local)
     async with aclosing(checks):
         async for finding in checks:
             findings.append(finding)

@@ -192,6 +192,7 @@ _shtab_up42fs_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[the findings as a list]"
   "--bundle[write findings, status, log and versions to a .tar.gz, without secrets and names]:FILE:_files"
+  "--account[tell only what this account\'s service supports\; changes nothing, shows no secret]"
   "--local[leave UP42 and the network out]"
   "--config[settings file instead of the default]:FILE:_files"
   "--username[e-mail address of the UP42 account (\$UP42_USERNAME)]:USERNAME:"
