@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
 
+import archive_support as archives
 import pytest
+import zip_support as zips
 from harness import UP42FS, Emulator, Mount, check, emulator, run, wait_until
 
 pytestmark = pytest.mark.mount
@@ -130,3 +133,39 @@ def test_a_directory_stands_for_what_is_in_it(files: Emulator, mount) -> None:
     assert said.splitlines() == [f"unpinned {path}" for path in paths]
     cleared = check(*UP42FS, "cache", "clear", there.path / "assets", *cache_of(there))
     assert f"deleted {len(paths)} files" in cleared
+
+
+@pytest.mark.claim("S257")
+def test_members_are_listed_and_pinned_as_what_they_are(start, mount) -> None:
+    store: Emulator = start("--synthetic", "1")
+    large, small = archives.pixels(5 << 20), archives.noise(200_000)
+    for name, built in {
+        "packed.zip": archives.zip_of("packed.zip", {"image.tif": large}),
+        "plain.zip": archives.zip_of("plain.zip", {"a.bin": small, "b.bin": small}, zips.STORED),
+        "tiles.tgz": archives.tar_of("tgz", {"c.bin": small, "d.bin": small}),
+    }.items():
+        content = base64.b64encode(built.data).decode()
+        store.remote.storage("add_asset", name=name, content_base64=content)
+    there: Mount = mount(store, "-o", "refresh=3600")
+    assets = there.path / "assets"
+    member_of_tgz = assets / "tiles/c.bin"
+    read(there, assets / "packed/image.tif", assets / "plain/a.bin", member_of_tgz)
+    blocks = Path(there.status()["disk_cache"]["directory"]).glob("blocks/*/*")
+    assert any(b"#points" in path.read_bytes()[:4096] for path in blocks if path.is_file())
+    listed_text = check(*UP42FS, "cache", "list", *cache_of(there))
+    assert "#points" not in listed_text
+    assert "seek points" not in listed_text
+    assert "packed/image.tif" in listed_text
+
+    assert check(*UP42FS, "cache", "pin", assets / "packed/image.tif").endswith("image.tif\n")
+    said = check(*UP42FS, "cache", "pin", assets / "plain/a.bin")
+    size = (assets / "plain.zip").stat().st_size
+    assert f"with it all that is read of its archive, up to {size:,} bytes" in said
+    assert "with it all that is read of its archive" in check(
+        *UP42FS, "cache", "pin", member_of_tgz
+    )
+    pinned = {row["id"] for row in listed(there) if row["pinned"]}
+    assert len(pinned) == 3, "the one that holds each member's bytes"
+    assert any(one.endswith("!tar") for one in pinned)
+    clear = (*UP42FS, "cache", "clear", "--pinned", *cache_of(there))
+    assert "deleted 2 files" in check(*clear, assets / "packed/image.tif"), "and its seek points"

@@ -95,6 +95,10 @@ class _Place:
 
     path: str
     file: Path
+    #: The file of what belongs to it: the seek points of a packed member.
+    points: Path | None = None
+    #: The bytes of the whole archive, if its members' bytes are those of the archive's file.
+    archive_bytes: int | None = None
 
 
 def _directory(options: argparse.Namespace) -> Path:
@@ -113,7 +117,11 @@ def _entries(options: argparse.Namespace) -> Iterator[CachedFile]:
 def _list(options: argparse.Namespace) -> int:
     from up42fs.catalog.stored_names import stored_names
 
-    found = sorted(_entries(options), key=lambda entry: entry.used_at_s, reverse=True)
+    found = sorted(
+        (entry for entry in _entries(options) if not _is_points(entry)),
+        key=lambda entry: entry.used_at_s,
+        reverse=True,
+    )
     held = [entry.label.object_id for entry in found if entry.label]
     names = stored_names(_directory(options) / "catalogue", held)
     rows = [_row(entry, names) for entry in found]
@@ -127,6 +135,13 @@ def _list(options: argparse.Namespace) -> int:
             f"{visible(row['path'] or row['id'])}{pinned}"
         )
     return 0
+
+
+def _is_points(entry: CachedFile) -> bool:
+    """Whether it holds no bytes of a file, but what reads of one begin at."""
+    from up42fs.store.members.inflate.kept_states import is_points_id
+
+    return entry.label is not None and is_points_id(entry.label.object_id)
 
 
 def _row(entry: CachedFile, names: Mapping[str, KnownName]) -> dict[str, Any]:
@@ -183,7 +198,9 @@ def _usage(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     from up42fs.store.disk.cached_files import is_older, remove
 
-    wanted = {place.file for place in _places(options)} if options.paths else None
+    wanted = None
+    if options.paths:
+        wanted = {file for place in _places(options) for file in (place.file, place.points) if file}
     freed = count = 0
     for entry in list(_entries(options)):
         is_chosen = (
@@ -225,8 +242,16 @@ def _pin(options: argparse.Namespace) -> int:
 
     for place in _places(options):
         pin(place.file)
-        say(f"pinned {place.path}")
+        say(f"pinned {place.path}{_and_all(place)}")
     return 0
+
+
+def _and_all(place: _Place) -> str:
+    """A warning that a pin keeps more than one file."""
+    if place.archive_bytes is None:
+        return ""
+    most = f", up to {place.archive_bytes:,} bytes" if place.archive_bytes else ""
+    return f"; with it all that is read of its archive{most}: their bytes lie in one file"
 
 
 def _unpin(options: argparse.Namespace) -> int:
@@ -240,7 +265,6 @@ def _unpin(options: argparse.Namespace) -> int:
 def _places(options: argparse.Namespace) -> list[_Place]:
     """The cached files of paths in mounts, all below directories; raises if there are none."""
     from up42fs.cli.warm.plan import files
-    from up42fs.store.disk.cached_files import path_of
 
     found = []
     for path in options.paths:
@@ -251,21 +275,25 @@ def _places(options: argparse.Namespace) -> list[_Place]:
             what = "has no delivered files in it" if Path(path).is_dir() else "is no delivered file"
             raise ConfigurationError(f"{path} {what}")
         for file in chosen:
-            object_id = _object_id(file)
             shown = path if len(chosen) == 1 and not Path(path).is_dir() else str(file)
-            found.append(_Place(shown, path_of(directory, object_id)))
+            found.append(_place(file, shown, directory))
     return found
 
 
-def _object_id(file: Path) -> str:
-    """The object that holds a file's bytes: of a member that lies in an archive as it is, that."""
+def _place(file: Path, shown: str, directory: Path) -> _Place:
+    """The cached file that holds a file's bytes: for a member that is stored, its archive's."""
+    from up42fs.store.disk.cached_files import path_of
+    from up42fs.store.members.inflate.kept_states import points_id
+
     try:
-        method = os.getxattr(file, "user.up42.member.method")
-    except OSError:
-        method = b"stored"  # no member
-    if method != b"stored":
-        return str(json.loads(os.getxattr(file, "user.up42.explain"))["id"])
-    return os.fsdecode(os.getxattr(file, "user.up42.id"))
+        os.getxattr(file, "user.up42.member.method")
+    except OSError:  # no member
+        return _Place(shown, path_of(directory, os.fsdecode(os.getxattr(file, "user.up42.id"))))
+    told = json.loads(os.getxattr(file, "user.up42.explain"))
+    kept_in = str(told.get("kept_in", told["id"]))
+    archive_bytes = int(told.get("archive_bytes") or 0) if kept_in != told["id"] else None
+    points = path_of(directory, points_id(kept_in))
+    return _Place(shown, path_of(directory, kept_in), points, archive_bytes)
 
 
 def _files_of(mount: Mount, options: argparse.Namespace) -> Path:

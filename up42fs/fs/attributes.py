@@ -29,6 +29,7 @@ from up42fs.fs.tree.nodes import LINKED_KINDS, MEMBER_KINDS, STORED_KINDS, Kind,
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Reading
+from up42fs.store.members.archives import holder
 from up42fs.types import Asset
 
 #: The most that one call fetches, bytes: it must arrive within the call's deadline.
@@ -182,8 +183,13 @@ class NodeAttributes:
         account = self._ledger.explain(node.id) if self._ledger else None
         asset = self.asset_of(node)
         failure = self.last_failure(asset.id) if asset else None
+        extent = self._sizes.extent(node)
+        held_by = holder(extent) if extent is not None and extent.is_view else None
         return {
             "id": node.id,
+            # A stored member has no bytes of its own on disk.
+            "kept_in": held_by.object_id if held_by is not None else node.id,
+            "archive_bytes": held_by.size if held_by is not None else None,
             "name": self._sizes.label(node),
             "size": self._sizes.known(node),
             "cached_bytes": await self._cached_bytes(node),

@@ -24,13 +24,19 @@ from up42fs.store.disk.format import CELL_BYTES, Label
 from up42fs.store.memory import MemoryCache
 from up42fs.types import ByteRange, Version
 
+_POINTS = "#points"
 #: Slots that are read at once, bytes.
 _LOAD_BYTES = 64 * SLOT_BYTES
 
 
 def points_id(member_id: str) -> str:
     """The object ID of a member's points in the disk cache."""
-    return f"{member_id}#points"
+    return f"{member_id}{_POINTS}"
+
+
+def is_points_id(object_id: str) -> bool:
+    """Whether an object of the disk cache is a member's points."""
+    return object_id.endswith(_POINTS)
 
 
 class _HeldState:
