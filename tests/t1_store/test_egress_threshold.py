@@ -73,6 +73,8 @@ async def test_mounts_of_an_account_are_counted_together(
         "period_seconds": DAY_S,
         "mostly_by": None,
     }
+    two.metrics.count("store.bytes_fetched", 7)
+    assert two.threshold.status()["bytes"] == 1207, "not only after the next look"
 
 
 async def test_an_idle_mount_leaves_the_book_alone(tmp_path: Path) -> None:

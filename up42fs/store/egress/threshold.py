@@ -60,9 +60,10 @@ class Threshold:
             log.warning("%s", self._words(spent), extra=FOR_DESKTOP)
 
     def status(self) -> dict[str, object]:
-        """The threshold's entry in `status.json`."""
+        """The threshold's entry in `status.json`, with what was fetched since the last look."""
+        since = self._metrics["store.bytes_fetched"] - (self._counted or 0)
         return {
-            "bytes": self._spent(),
+            "bytes": self._spent() + since,
             "warn_bytes": self._spending.limit.bytes,
             "period_seconds": self._spending.limit.period_s,
             "mostly_by": self._name_reader(),
