@@ -21,7 +21,7 @@ from up42fs.fs.editing import Editing
 from up42fs.fs.edits.apply import Edits
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock
-from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.metrics import Metrics
 from up42fs.model.intentions import Metadata

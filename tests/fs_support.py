@@ -16,7 +16,8 @@ from up42fs.errors import BadHandle
 from up42fs.fs.branches.branches import Branches
 from up42fs.fs.control import VirtualFiles
 from up42fs.fs.files.ledger import Watch
-from up42fs.fs.filesystem import Filesystem, Invalidation
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.fs.tree.tag_directories import TagDirectories

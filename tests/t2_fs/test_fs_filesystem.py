@@ -28,7 +28,9 @@ from up42fs.errors import (
     Unavailable,
     VersionChanged,
 )
-from up42fs.fs.filesystem import KERNEL_TTL_S, LISTING_TIMEOUT_S, Invalidation
+from up42fs.fs.filesystem import KERNEL_TTL_S
+from up42fs.fs.finding import LISTING_TIMEOUT_S
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.fuse.boundary import METADATA_DEADLINE_S
 from up42fs.readahead.tuning import Reading

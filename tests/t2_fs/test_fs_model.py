@@ -23,7 +23,7 @@ from strategies import at, make_order
 
 from up42fs.catalog.transformations import Transformations
 from up42fs.errors import NoAttribute, NotADirectory, OtherVersion, VersionChanged
-from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.moments import Moments
 from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.model.names import split_extension

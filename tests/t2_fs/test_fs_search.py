@@ -22,7 +22,7 @@ from up42fs.catalog.index import ListingKind
 from up42fs.catalog.searches import Searches
 from up42fs.deadlines import note
 from up42fs.errors import Offline, Unavailable
-from up42fs.fs.filesystem import BRANCH_TIMEOUT_S
+from up42fs.fs.finding import BRANCH_TIMEOUT_S
 from up42fs.fs.tree.layout import BRANCH_TTL_S
 from up42fs.fs.tree.nodes import Absent, Attributes
 from up42fs.metrics import Metrics

@@ -11,7 +11,8 @@ from trio.testing import MockClock
 
 from up42fs.errors import Unavailable
 from up42fs.fs.files.sizes import AHEAD, LISTING_S
-from up42fs.fs.filesystem import KERNEL_TTL_S, Invalidation
+from up42fs.fs.filesystem import KERNEL_TTL_S
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
 
 ASSET = done(1, name="one.zip")

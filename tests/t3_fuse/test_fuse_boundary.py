@@ -235,7 +235,7 @@ async def test_a_read_of_a_packed_member_has_as_long_as_a_listing(
 
 @pytest.mark.claim("S16")
 def test_a_read_may_take_longer_than_the_store_tries_and_metadata_than_a_listing() -> None:
-    from up42fs.fs.filesystem import BRANCH_TIMEOUT_S, LISTING_LIMIT_S
+    from up42fs.fs.finding import BRANCH_TIMEOUT_S, LISTING_LIMIT_S
     from up42fs.store.settings import StoreSettings
 
     assert StoreSettings().read_deadline_s < READ_DEADLINE_S

@@ -65,7 +65,8 @@ from up42fs.fs.edits.apply import Edits
 from up42fs.fs.edits.journal import Journal
 from up42fs.fs.edits.locks import Interlock
 from up42fs.fs.files.ledger import Ledger, Watch
-from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem, Invalidation
+from up42fs.fs.filesystem import AHEAD_BYTES, Filesystem
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.naming import Naming
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.fs.whole_tree import WholeTree

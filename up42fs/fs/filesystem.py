@@ -5,7 +5,7 @@ Raises `errors.*` only.
 Rules.
 1. No network in lookup, readdir, open, statfs or xattr lists: the catalogue answers. Exceptions,
    each once: until the catalogue's first listing is complete, calls that need it wait for it,
-   within `LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or of `search/` is
+   within `finding.LISTING_TIMEOUT_S`; a directory of transformed files, of `stac/` or `search/` is
    fetched when it is first opened or a name in it is looked up; a size that UP42 does not report is
    learned by `stat` and `open`.
 2. A lookup count and the answer that carries it change with no await between them.
@@ -19,16 +19,13 @@ Rules.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from up42fs.api.client import Client
-from up42fs.catalog.index import Delta, ListingKind
-from up42fs.catalog.sync import MOST_WAITS, Sync
-from up42fs.deadlines import request_s, within
+from up42fs.catalog.index import Delta
+from up42fs.catalog.sync import Sync
 from up42fs.errors import (
-    CrowdRefused,
     InvalidArgument,
     IsADirectory,
     NoAttribute,
@@ -45,14 +42,14 @@ from up42fs.fs.directories import OpenDirectories, Take, TakeName
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
 from up42fs.fs.files.readahead import Siblings
+from up42fs.fs.finding import Finder
+from up42fs.fs.invalidation import Invalidation, Invalidations
 from up42fs.fs.naming import Naming
 from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
 from up42fs.fs.stats import KERNEL_TTL_S as KERNEL_TTL_S
 from up42fs.fs.stats import Stats
-from up42fs.fs.tree import member_ids
-from up42fs.fs.tree.layout import Change, is_id
+from up42fs.fs.tree.layout import is_id
 from up42fs.fs.tree.nodes import (
-    BRANCH_KINDS,
     FILE_KINDS,
     LINKED_KINDS,
     REFRESH,
@@ -63,7 +60,6 @@ from up42fs.fs.tree.nodes import (
     Node,
     Opened,
     Usage,
-    inode_of,
 )
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
@@ -71,37 +67,11 @@ from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, StoredObject
 
-#: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
-#: in any case.
-LISTING_TIMEOUT_S = request_s(25.0)
-LISTING_LIMIT_S = MOST_WAITS * LISTING_TIMEOUT_S
-#: The longest that it waits for the data of a branch's directory, seconds.
-BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
-
 #: The most that is prefetched for readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 #: Files whose attributes come from data that a branch may have to load.
 _PREPARED_KINDS = frozenset({Kind.FILE, Kind.MEMBER, Kind.MEMBER_LINK})
-_NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
-    Kind.ORDERS: (ListingKind.ORDERS,),
-    Kind.TAGS: (ListingKind.ASSETS,),
-    Kind.TAG: (ListingKind.ASSETS,),
-    Kind.STATUS: (ListingKind.ASSETS,),
-    Kind.ASSETS: (ListingKind.ASSETS,),
-    Kind.STAC: (ListingKind.ASSETS,),
-    Kind.SEARCH: (ListingKind.ASSETS, ListingKind.ORDERS),
-}
-#: Directories that show a listing whole.
-_LONG = {Kind.ASSETS: ListingKind.ASSETS, Kind.ORDERS: ListingKind.ORDERS}
-
-
-@dataclass(frozen=True, slots=True)
-class Invalidation:
-    """Cached data that the kernel must drop: a directory's name, or (name None) attributes."""
-
-    inode: int
-    name: str | None = None
 
 
 class Filesystem:
@@ -122,7 +92,6 @@ class Filesystem:
         self.tree = tree
         self.sidecars = tree.sidecars
         self._watch = watch
-        self._catalogue = catalogue
         self._siblings = Siblings(
             tree.layout,
             tree.files,
@@ -143,6 +112,10 @@ class Filesystem:
         self._dirs = OpenDirectories(tree, self._stats)
         self.xattrs = NodeAttributes(tree, documents, watch.ledger if watch else None)
         self.naming = naming or Naming(tree.index)
+        self._changes = Invalidations(
+            tree, self._stats, self._siblings, self.naming, lambda stale: self.tell_kernel(stale)
+        )
+        self._finder = Finder(tree, catalogue, watch, self._changes.outdated)
         #: Called with invalidations that `apply` did not return.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Called when a user requests a look for changes.
@@ -150,8 +123,8 @@ class Filesystem:
         #: Whether users may enter who are not trusted with everything.
         self.lets_others_in = False
         if tree.branches.archives is not None:
-            tree.branches.archives.on_refuted = self._refuted
-        tree.branches.registry.on_change = lambda node: self._outdated(node)
+            tree.branches.archives.on_refuted = self._changes.refuted
+        tree.branches.registry.on_change = self._changes.outdated
         self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
 
     # names ---------------------------------------------------------------------------------
@@ -159,9 +132,9 @@ class Filesystem:
     async def lookup(self, parent: int, name: str) -> Attributes | Absent:
         """Return the attributes of `name` in `parent`, taking one reference; or `Absent`."""
         directory = self._directory(parent)
-        await self._listed(directory, name)
+        await self._finder.listed(directory, name)
         self._siblings.looked_into(directory)
-        node = await self._found(directory, name)
+        node = await self._finder.found(directory, name)
         if node is None and self.sidecars is not None:
             node, may_come = await self.sidecars.look(directory, name)
             if node is None and may_come:
@@ -195,8 +168,8 @@ class Filesystem:
 
     async def locate(self, parent: int, name: str) -> tuple[Node, Node | None]:
         directory = self._directory(parent)
-        await self._listed(directory, name)
-        found = await self._found(directory, name)
+        await self._finder.listed(directory, name)
+        found = await self._finder.found(directory, name)
         if found is None and self.sidecars is not None:
             found, _ = await self.sidecars.look(directory, name)
         return directory, found
@@ -220,8 +193,8 @@ class Filesystem:
         opens an archive that nobody has looked into.
         """
         directory = self._directory(inode)
-        self._require_known(directory, program)
-        await self._listed(directory)
+        self._finder.require_known(directory, program)
+        await self._finder.listed(directory)
         self._siblings.looked_into(directory)
         if self.sidecars is not None:
             await self.sidecars.overlay.look()
@@ -375,45 +348,11 @@ class Filesystem:
 
     def apply(self, delta: Delta) -> list[Invalidation]:
         """Follow a change of the catalogue; return what the kernel must forget."""
-        self.tree.branches.transformations.follow(delta)
-        self.naming.follow(delta)
-        changes = list(self.tree.layout.apply(delta))
-        moved = self.tree.moments.follow(delta, [change.parent for change in changes])
-        self._siblings.changed(change.parent for change in changes)
-        stale = [item for change in changes for item in self._stale_names(change)]
-        for asset_id in delta.assets:
-            asset = self.tree.index.assets.get(asset_id)
-            if asset is None:
-                self.tree.files.forget(asset_id)
-                # If it comes back, the kernel's cached pages are not trusted.
-                self.tree.versions.doubt(asset_id)
-                self.tree.versions.doubt_members(asset_id)
-            elif asset.size is not None:
-                stale += self._moved(self.tree.versions.resized(asset_id, asset.size))
-        touched = [Node(Kind.ASSET, asset_id) for asset_id in delta.assets]
-        touched += moved
-        stale += [
-            Invalidation(inode)
-            for node in touched
-            for inode in self.tree.inodes.held(node)
-            if self.tree.layout.exists(node)
-        ]
-        return stale
+        return self._changes.apply(delta)
 
     def learn_size(self, object_id: str, size: int | None) -> list[Invalidation]:
         """Take over another version of `size` bytes; if None, only give up the kernel's pages."""
-        stale = self._moved(self.tree.versions.doubt(object_id))
-        stale += self._outdated_members(member_ids.asset_id_of(object_id))
-        if size is None or member_ids.is_member_id(object_id):
-            return stale
-        if object_id in self.tree.index.assets:
-            return stale + self.apply(self.tree.index.learn_size(object_id, size))
-        inode = inode_of(Node(Kind.FILE, object_id))
-        node = self.tree.inodes.key(inode) or self.tree.versions.node_of(object_id)
-        if node is None or node.id != object_id:
-            return stale
-        self.tree.sizes.learn(node, size)
-        return [*stale, Invalidation(self.tree.inodes.number(node))]
+        return self._changes.learn_size(object_id, size)
 
     def gauges(self) -> dict[str, int]:
         """Numbers of open handles and known inodes, for `status.json`."""
@@ -453,109 +392,5 @@ class Filesystem:
         """Make a document, once the directory that it is about is known."""
         subject = self.tree.branches.subject_of(node)
         if subject is not None:
-            await self._listed(Node(Kind.ASSETS) if subject.kind is Kind.ROOT else subject)
+            await self._finder.listed(Node(Kind.ASSETS) if subject.kind is Kind.ROOT else subject)
         await self.tree.branches.ensure(node, self.tree.layout)
-
-    async def _listed(self, directory: Node, name: str | None = None) -> None:
-        """Return once the directory is known, or at least the `name` that is looked up in it."""
-        needs = _NEEDS.get(directory.kind)
-        asks = name is not None and self._catalogue.asks_for_names
-        if asks and await self._is_asked_for(directory, name or ""):
-            return
-        if needs:
-            await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
-        elif directory.kind is Kind.ORDER:
-            await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
-        if directory.kind is Kind.MEMBERS:
-            await self._prepared(directory)  # waits while bytes arrive, by a rule of its own
-        elif directory.kind in BRANCH_KINDS:
-            late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
-            with within(BRANCH_TIMEOUT_S, late):
-                await self._prepared(directory)
-
-    async def _is_asked_for(self, directory: Node, name: str) -> bool:
-        """Whether a name in a long listing is known after asking for it alone."""
-        kind = _LONG.get(directory.kind)
-        if kind is None:
-            return False
-        await self._catalogue.ready_name(kind, name, by_id=is_id(name), timeout_s=LISTING_TIMEOUT_S)
-        return self._find(directory, name) is not None
-
-    async def _prepared(self, directory: Node) -> None:
-        """Load a directory of a branch; invalidate it if its times changed."""
-        asset_id = self.tree.branches.asset_id_of(directory)
-        if asset_id is None or directory.kind is Kind.MEMBERS:
-            if await self.tree.layout.prepare(directory):
-                self.tree.moments.move(directory)
-                self._outdated(directory)
-            return
-        before_ns = self.tree.branches.registry.latest_ns(asset_id)
-        await self.tree.layout.prepare(directory)
-        self.tree.layout.children(directory)
-        if self.tree.branches.registry.latest_ns(asset_id) != before_ns:
-            self._outdated(directory)
-
-    async def _found(self, directory: Node, name: str) -> Node | None:
-        node = self._find(directory, name)
-        is_order = directory.kind is Kind.ORDERS
-        if node is None and is_order and self._catalogue.may_know_more(by_id=is_id(name)):
-            # An order that UP42 does not list is known only through its assets.
-            await self._catalogue.ready(ListingKind.ASSETS, timeout_s=LISTING_TIMEOUT_S)
-            node = self._find(directory, name)
-        return node
-
-    def _find(self, directory: Node, name: str) -> Node | None:
-        listed = self.tree.layout.find(directory, name)
-        return listed if listed is not None else self.tree.branches.made_in(directory, name)
-
-    def _require_known(self, directory: Node, program: Callable[[], str]) -> None:
-        """Keep crowds, which open every directory, from reading the table of every archive."""
-        archives = self.tree.branches.archives
-        if directory.kind is not Kind.MEMBERS or archives is None or self._watch is None:
-            return
-        archive_id = member_ids.archive_of(directory)
-        if archives.tables.held(archive_id) is not None:
-            return
-        if not self._watch.is_crowd(name := program()):
-            return
-        if not (archives.is_quickly_read(archive_id) and self._watch.may_look(name)):
-            raise CrowdRefused(f"{name} may not look into archives; see the option crowd")
-
-    def _refuted(self, archive_id: str, note: Callable[[], None]) -> None:
-        """Withdraw the directories of what turned out to be no archive."""
-        changes = list(self.tree.layout.withdraw(archive_id, note))
-        self._siblings.changed(change.parent for change in changes)
-        stale = [item for change in changes for item in self._stale_names(change)]
-        stale += [
-            Invalidation(inode)
-            for change in changes
-            for inode in self.tree.inodes.held(change.parent)
-        ]
-        if stale:
-            self.tell_kernel(stale)
-
-    def _outdated_members(self, asset_id: str) -> list[Invalidation]:
-        """Give up the members of an archive whose bytes are of another version by now."""
-        archives = self.tree.branches.archives
-        if archives is None or not archives.tables.forget(asset_id):
-            return []
-        stale = self._moved(self.tree.versions.doubt_members(asset_id))
-        changes = list(self.tree.layout.outdated(asset_id))
-        return stale + [item for change in changes for item in self._stale_names(change)]
-
-    def _outdated(self, node: Node) -> None:
-        """Invalidate a node's attributes that the kernel may have cached."""
-        stale = [Invalidation(inode) for inode in self.tree.inodes.held(node)]
-        if stale:
-            self.tell_kernel(stale)
-
-    def _moved(self, nodes: Iterable[Node]) -> list[Invalidation]:
-        changes = [change for node in nodes for change in self.tree.layout.places(node)]
-        return [item for change in changes for item in self._stale_names(change)]
-
-    def _stale_names(self, change: Change) -> Iterator[Invalidation]:
-        if not self.tree.inodes.holds(change.parent):
-            return
-        parent = self.tree.inodes.number(change.parent)
-        if self._stats.ttl_s(change.parent):
-            yield from (Invalidation(parent, name) for name in change.names)

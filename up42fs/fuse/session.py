@@ -42,7 +42,7 @@ import pyfuse3
 import trio
 
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.filesystem import Invalidation
+from up42fs.fs.invalidation import Invalidation
 from up42fs.fuse.attach import HandshakeFailed, is_connected, negotiate, take_away
 from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.handshake import Negotiated

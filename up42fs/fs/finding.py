@@ -1,0 +1,118 @@
+"""Finds names: waits until a directory is known, no longer than a user would, and looks them up.
+
+What a directory shows comes from the catalogue's listings, from one order or one name that is asked
+for alone, or from a branch that is loaded when somebody enters it (rule 1 of `fs.filesystem`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from up42fs.catalog.index import ListingKind
+from up42fs.catalog.sync import MOST_WAITS, Sync
+from up42fs.deadlines import request_s, within
+from up42fs.errors import CrowdRefused
+from up42fs.fs.files.ledger import Watch
+from up42fs.fs.tree import member_ids
+from up42fs.fs.tree.layout import is_id
+from up42fs.fs.tree.nodes import BRANCH_KINDS, Kind, Node
+from up42fs.fs.whole_tree import WholeTree
+
+#: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
+#: in any case.
+LISTING_TIMEOUT_S = request_s(25.0)
+LISTING_LIMIT_S = MOST_WAITS * LISTING_TIMEOUT_S
+#: The longest that it waits for the data of a branch's directory, seconds.
+BRANCH_TIMEOUT_S = LISTING_TIMEOUT_S
+_NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
+    Kind.ORDERS: (ListingKind.ORDERS,),
+    Kind.TAGS: (ListingKind.ASSETS,),
+    Kind.TAG: (ListingKind.ASSETS,),
+    Kind.STATUS: (ListingKind.ASSETS,),
+    Kind.ASSETS: (ListingKind.ASSETS,),
+    Kind.STAC: (ListingKind.ASSETS,),
+    Kind.SEARCH: (ListingKind.ASSETS, ListingKind.ORDERS),
+}
+#: Directories that show a listing whole.
+_LONG = {Kind.ASSETS: ListingKind.ASSETS, Kind.ORDERS: ListingKind.ORDERS}
+
+
+class Finder:
+    """Names in the directories of one tree. `outdated` takes a directory whose times moved."""
+
+    def __init__(
+        self,
+        tree: WholeTree,
+        catalogue: Sync,
+        watch: Watch | None,
+        outdated: Callable[[Node], None],
+    ) -> None:
+        self._tree = tree
+        self._catalogue = catalogue
+        self._watch = watch
+        self._outdated = outdated
+
+    async def listed(self, directory: Node, name: str | None = None) -> None:
+        """Return once the directory is known, or at least the `name` that is looked up in it."""
+        needs = _NEEDS.get(directory.kind)
+        asks = name is not None and self._catalogue.asks_for_names
+        if asks and await self._is_asked_for(directory, name or ""):
+            return
+        if needs:
+            await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
+        elif directory.kind is Kind.ORDER:
+            await self._catalogue.ready_order(directory.id, timeout_s=LISTING_TIMEOUT_S)
+        if directory.kind is Kind.MEMBERS:
+            await self._prepared(directory)  # waits while bytes arrive, by a rule of its own
+        elif directory.kind in BRANCH_KINDS:
+            late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
+            with within(BRANCH_TIMEOUT_S, late):
+                await self._prepared(directory)
+
+    async def _is_asked_for(self, directory: Node, name: str) -> bool:
+        """Whether a name in a long listing is known after asking for it alone."""
+        kind = _LONG.get(directory.kind)
+        if kind is None:
+            return False
+        await self._catalogue.ready_name(kind, name, by_id=is_id(name), timeout_s=LISTING_TIMEOUT_S)
+        return self._find(directory, name) is not None
+
+    async def _prepared(self, directory: Node) -> None:
+        """Load a directory of a branch; invalidate it if its times changed."""
+        asset_id = self._tree.branches.asset_id_of(directory)
+        if asset_id is None or directory.kind is Kind.MEMBERS:
+            if await self._tree.layout.prepare(directory):
+                self._tree.moments.move(directory)
+                self._outdated(directory)
+            return
+        before_ns = self._tree.branches.registry.latest_ns(asset_id)
+        await self._tree.layout.prepare(directory)
+        self._tree.layout.children(directory)
+        if self._tree.branches.registry.latest_ns(asset_id) != before_ns:
+            self._outdated(directory)
+
+    async def found(self, directory: Node, name: str) -> Node | None:
+        node = self._find(directory, name)
+        is_order = directory.kind is Kind.ORDERS
+        if node is None and is_order and self._catalogue.may_know_more(by_id=is_id(name)):
+            # An order that UP42 does not list is known only through its assets.
+            await self._catalogue.ready(ListingKind.ASSETS, timeout_s=LISTING_TIMEOUT_S)
+            node = self._find(directory, name)
+        return node
+
+    def _find(self, directory: Node, name: str) -> Node | None:
+        listed = self._tree.layout.find(directory, name)
+        return listed if listed is not None else self._tree.branches.made_in(directory, name)
+
+    def require_known(self, directory: Node, program: Callable[[], str]) -> None:
+        """Keep crowds, which open every directory, from reading the table of every archive."""
+        archives = self._tree.branches.archives
+        if directory.kind is not Kind.MEMBERS or archives is None or self._watch is None:
+            return
+        archive_id = member_ids.archive_of(directory)
+        if archives.tables.held(archive_id) is not None:
+            return
+        if not self._watch.is_crowd(name := program()):
+            return
+        if not (archives.is_quickly_read(archive_id) and self._watch.may_look(name)):
+            raise CrowdRefused(f"{name} may not look into archives; see the option crowd")
