@@ -331,7 +331,7 @@ BIG = 5 << 32
 def test_zip64_fields(
     narrow: tuple[int, int, int], extra: bytes, expected: tuple[int, int, int]
 ) -> None:
-    found = zip_fields.widened(zip_fields.Places(*narrow), zip_fields.fields(extra))
+    found = zip_fields.widened(zip_fields.ZipPlaces(*narrow), zip_fields.fields(extra))
     assert tuple(found) == expected
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from up42fs.readahead import zip as zips
-from up42fs.readahead.zip import Member
+from up42fs.readahead.zip import ZipMember
 from up42fs.types import ByteRange
 
 
@@ -29,7 +29,7 @@ def archive(
     return out.getvalue()
 
 
-def members_of(data: bytes, tail_bytes: int) -> list[Member]:
+def members_of(data: bytes, tail_bytes: int) -> list[ZipMember]:
     tail = data[-tail_bytes:]
     directory = zips.find_directory(len(data), tail)
     if directory is None:
@@ -92,7 +92,7 @@ def test_a_directory_before_the_tail_is_named() -> None:
 
 def test_no_zip() -> None:
     assert zips.find_directory(100, bytes(100)) is None
-    assert zips.data_start(Member(0, 1, True), b"not a header that anybody knows") is None
+    assert zips.data_start(ZipMember(0, 1, True), b"not a header that anybody knows") is None
 
 
 def test_an_archive_behind_other_bytes_is_read() -> None:

@@ -30,7 +30,7 @@ _MEMBER_BYTES = 140
 _SEPARATOR = "\0"
 
 
-class Columns(Sequence[Member]):
+class MemberColumns(Sequence[Member]):
     """Members by number. Members are appended; one may be replaced by another of its path."""
 
     def __init__(self) -> None:
@@ -69,9 +69,9 @@ class Columns(Sequence[Member]):
             rare.pop(number, None)
         self._set_rare(number, member)
 
-    def copy(self) -> Columns:
+    def copy(self) -> MemberColumns:
         """The same members, to replace some."""
-        other = Columns()
+        other = MemberColumns()
         other._paths, other._path_bytes = self._paths, self._path_bytes
         other._kinds, other._methods = self._kinds[:], self._methods[:]
         other._numbers = tuple(column[:] for column in self._numbers)
@@ -187,7 +187,7 @@ class Columns(Sequence[Member]):
         return _MAGIC + zlib.compress(b"".join(parts), 6)
 
     @classmethod
-    def unpacked(cls, blob: bytes) -> Columns:
+    def unpacked(cls, blob: bytes) -> MemberColumns:
         """The members that `packed` made bytes of; raises ValueError if the bytes are malformed."""
         try:
             return _Unpacking(_inflated(blob)).columns()
@@ -202,11 +202,11 @@ class _Unpacking:
         self._data = data
         self._at = 0
 
-    def columns(self) -> Columns:
+    def columns(self) -> MemberColumns:
         count, targets, refusals, reasons, segments, rare_count = _HEAD.unpack(
             self._take(_HEAD.size)
         )
-        found = Columns()
+        found = MemberColumns()
         found._kinds = bytearray(self._take(count))
         found._methods = bytearray(self._take(count))
         if max(found._kinds, default=0) >= len(_KINDS) or (
@@ -227,7 +227,7 @@ class _Unpacking:
 
     @staticmethod
     def _rare(
-        found: Columns,
+        found: MemberColumns,
         rare: Iterator[int],
         texts: Iterator[str],
         counts: tuple[int, int, int, int],
@@ -310,7 +310,7 @@ def _inflated(blob: bytes) -> bytes:
     return data
 
 
-def _number(value: int, found: Columns) -> int:
+def _number(value: int, found: MemberColumns) -> int:
     if not 0 <= value < len(found):
         raise ValueError("packed members name a member that does not exist")
     return value

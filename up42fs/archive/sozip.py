@@ -34,7 +34,7 @@ _OFFSET_BYTES = {4: "<{}L", 8: "<{}Q"}
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class SozipIndex:
     """Where the index of a member lies, and the size of its chunks."""
 
     span: ByteRange
@@ -54,7 +54,7 @@ def may_have_index(member: Member, data_at: int, room: int | None) -> ByteRange 
     return ByteRange(end, min(end + HEAD_BYTES, room))
 
 
-def find_index(member: Member, head: Bytes, head_at: int, room: int) -> Index | None:
+def find_index(member: Member, head: Bytes, head_at: int, room: int) -> SozipIndex | None:
     """The index by the bytes of `may_have_index`; None if none follows, or if it is not usable."""
     data = bytes(head)
     for skipped in _DESCRIPTORS:
@@ -63,7 +63,7 @@ def find_index(member: Member, head: Bytes, head_at: int, room: int) -> Index | 
     return None
 
 
-def points_of(index: Index, member: Member, data: Bytes) -> Points:
+def points_of(index: SozipIndex, member: Member, data: Bytes) -> Points:
     """The points of an index whose bytes (`index.span`) are `data`; none if it is malformed."""
     found = _Header.of(bytes(data), member)
     if found is None or len(data) < len(index.span):
@@ -107,7 +107,7 @@ class _Header:
         return found if is_usable else None
 
 
-def _index(member: Member, data: bytes, at: int, head_at: int, room: int) -> Index | None:
+def _index(member: Member, data: bytes, at: int, head_at: int, room: int) -> SozipIndex | None:
     _, _, _, method, _, _, _, _, size, name_bytes, extra_bytes = _LOCAL.unpack_from(data, at)
     name_at = at + _LOCAL.size
     name = data[name_at : name_at + name_bytes].rpartition(b"/")[2]
@@ -121,4 +121,4 @@ def _index(member: Member, data: bytes, at: int, head_at: int, room: int) -> Ind
     if head_at + start + header.index_bytes > room:
         return None
     span = ByteRange(head_at + start, head_at + start + header.index_bytes)
-    return Index(span, header.chunk_bytes)
+    return SozipIndex(span, header.chunk_bytes)

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from up42fs.archive.columns import Columns
+from up42fs.archive.columns import MemberColumns
 from up42fs.archive.member import (
     MADE_UP,
     ArchiveError,
@@ -76,7 +76,7 @@ class Table:
         Directories that are left out get `made_up_mtime_ns`, by default the newest member's time.
         Raises ValueError for paths that clash, TooLargeError for too many directories.
         """
-        columns = Columns()
+        columns = MemberColumns()
         newest = 0
         for member in members:
             columns.append(member)
@@ -85,7 +85,7 @@ class Table:
         self._made_up_mtime_ns = newest if made_up_mtime_ns is None else made_up_mtime_ns
         self._place_all()
 
-    def _set(self, columns: Columns, is_complete: bool, ends_at: int | None) -> None:
+    def _set(self, columns: MemberColumns, is_complete: bool, ends_at: int | None) -> None:
         self.is_complete = is_complete
         self._columns = columns
         self._own_count = len(columns)
@@ -178,7 +178,7 @@ class Table:
             raise ValueError("a packed table of another version")
         is_complete, ends_at, made_up_mtime_ns = _HEAD.unpack_from(blob, head_at)
         table = cls.__new__(cls)
-        columns = Columns.unpacked(blob[columns_at:])
+        columns = MemberColumns.unpacked(blob[columns_at:])
         table._set(columns, is_complete, None if ends_at == MADE_UP else ends_at)
         table._made_up_mtime_ns = made_up_mtime_ns
         if any(_UNSAFE_PATH.search(path) for path in columns.paths()):

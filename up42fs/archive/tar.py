@@ -31,7 +31,7 @@ from up42fs.archive.tar_headers import (
     parse_records,
     parse_time_ns,
 )
-from up42fs.archive.tar_members import MOST_SEGMENTS, Entry, TarMembers, decoded
+from up42fs.archive.tar_members import MOST_SEGMENTS, TarEntry, TarMembers, decoded
 from up42fs.archive.tar_sparse import (
     BadMapError,
     LinesMap,
@@ -286,16 +286,16 @@ class TarReader:
         else:
             self._add_sparse(header, at, at + BLOCK, header.size, size, pairs)
 
-    def _entry(self, header: Header, at: int, kind: MemberKind) -> Entry:
+    def _entry(self, header: Header, at: int, kind: MemberKind) -> TarEntry:
         time = self._records.get("mtime")
         mtime_ns = None if time is None else parse_time_ns(time)
         if mtime_ns is None:
             mtime_ns = header.mtime * 10**9
         if abs(mtime_ns) >= 1 << 63:
             mtime_ns = 0
-        return Entry(decoded(header.name), kind, at, at + BLOCK, 0, 0, mtime_ns, header.mode)
+        return TarEntry(decoded(header.name), kind, at, at + BLOCK, 0, 0, mtime_ns, header.mode)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: TarEntry) -> None:
         self._members.add(entry)
         self._table = None
 

@@ -29,7 +29,7 @@ _LONGEST_NAME = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """A member before it has a path. Names are as in the archive, `target` is a symlink's."""
 
     name: str
@@ -57,14 +57,14 @@ class TarMembers:
     def __init__(self) -> None:
         #: Devices, FIFOs and continuations of other volumes, which are not shown.
         self.left_out = 0
-        self._entries: list[Entry | None] = []
+        self._entries: list[TarEntry | None] = []
         self._latest: dict[str, int] = {}
         self._name_bytes = self._segments = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TarEntry) -> None:
         """Add a member. It replaces a file of the same name, as tar does when it extracts."""
         if len(self._entries) >= MOST_MEMBERS:
             raise TooLargeError(f"it has more than {MOST_MEMBERS} members")
@@ -89,7 +89,7 @@ class TarMembers:
         self._latest[wish.path] = len(self._entries)
         self._entries.append(entry)
 
-    def add_hard_link(self, entry: Entry, target: str) -> bool:
+    def add_hard_link(self, entry: TarEntry, target: str) -> bool:
         """Add a hard link as the member that `target` means now; False if there is none."""
         number = self._latest.get(names.wish(target).path)
         linked = None if number is None else self._entries[number]
@@ -135,7 +135,7 @@ class TarMembers:
         return Table(members, is_complete=is_complete, ends_at=ends_at)
 
 
-def _folders(named: list[tuple[str, Entry]]) -> set[str]:
+def _folders(named: list[tuple[str, TarEntry]]) -> set[str]:
     folders = {path for path, entry in named if entry.kind is MemberKind.DIRECTORY}
     for path, _ in named:
         while "/" in path and (path := path.rpartition("/")[0]) not in folders:
@@ -143,7 +143,7 @@ def _folders(named: list[tuple[str, Entry]]) -> set[str]:
     return folders
 
 
-def _member(number: int, path: str, entry: Entry, target: str | None) -> Member:
+def _member(number: int, path: str, entry: TarEntry, target: str | None) -> Member:
     return Member(
         number=number,
         path=path,

@@ -38,14 +38,14 @@ from up42fs.archive.table import (
     TooLargeError,
 )
 from up42fs.archive.zip_end import ENTRY, TAIL_BYTES, Directory, find_directory
-from up42fs.archive.zip_fields import HUGE, Places
+from up42fs.archive.zip_fields import HUGE, ZipPlaces
 from up42fs.types import Bytes
 
 __all__ = [
     "LOCAL_BYTES",
     "TAIL_BYTES",
     "Directory",
-    "Entry",
+    "ZipEntry",
     "data_start",
     "entries",
     "find_directory",
@@ -78,7 +78,7 @@ _METHODS = {
 _METHOD_NAMES = {1: "Shrink", 6: "Implode", 9: "Deflate64", 96: "JPEG", 97: "WavPack", 98: "PPMd"}
 
 
-class Entry(NamedTuple):
+class ZipEntry(NamedTuple):
     """An entry of the directory; offsets count from the archive's start."""
 
     host: int
@@ -95,7 +95,7 @@ class Entry(NamedTuple):
     extra: bytes
 
 
-def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
+def entries(data: bytes, shift: int = 0) -> Iterator[ZipEntry]:
     """The entries of a directory whose offsets count from `shift`.
 
     Raises DamagedError behind the last sound one, TooLargeError behind the last one allowed.
@@ -118,10 +118,10 @@ def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
             raise TooLargeError(f"it has more than {MOST_MEMBERS} members")
         number += 1
         extra = data[extra_at : extra_at + extra_bytes]
-        places = Places(size, packed_size, header_at)
+        places = ZipPlaces(size, packed_size, header_at)
         if HUGE in places:
             places = zip_fields.widened(places, zip_fields.fields(extra))
-        yield Entry(
+        yield ZipEntry(
             made_by >> 8,
             flags,
             method,
@@ -172,7 +172,7 @@ def data_start(member: Member, header: Bytes, room: int | None) -> int:
     return start
 
 
-def _wishes(found: Sequence[Entry]) -> list[Wish]:
+def _wishes(found: Sequence[ZipEntry]) -> list[Wish]:
     names = [_name(entry) for entry in found]
     # One slash shows that the writer knew which character separates.
     may_backslash = not any("/" in name for name in names)
@@ -185,19 +185,19 @@ def _wishes(found: Sequence[Entry]) -> list[Wish]:
     ]
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: ZipEntry) -> str:
     if entry.name.isascii() and zip_fields.NAME_TAG not in entry.extra:
         return entry.name.decode()
     found = zip_fields.fields(entry.extra)
     return decoded(zip_fields.unicode_name(entry.name, found) or entry.name)
 
 
-def _type(entry: Entry) -> int:
+def _type(entry: ZipEntry) -> int:
     """The bits of a Unix mode that tell a file from a directory; 0 if the host has none."""
     return stat.S_IFMT(entry.attributes >> 16) if entry.host in _UNIX_HOSTS else 0
 
 
-def _overlapping(found: Sequence[Entry]) -> set[int]:
+def _overlapping(found: Sequence[ZipEntry]) -> set[int]:
     """Numbers of entries that reach into the next one, or share its header."""
     # The name and the extra fields of a local header are not known here; `data_start` looks again.
     spans = sorted(
@@ -218,7 +218,7 @@ def _overlapping(found: Sequence[Entry]) -> set[int]:
     return overlapping
 
 
-def _member(entry: Entry, path: str, wanted: Wish, ends_at: int, is_overlapping: bool) -> Member:
+def _member(entry: ZipEntry, path: str, wanted: Wish, ends_at: int, is_overlapping: bool) -> Member:
     kind = MemberKind.DIRECTORY if wanted.is_directory else MemberKind.FILE
     refusal = None if wanted.is_directory else _refusal(entry, ends_at, is_overlapping)
     if kind is MemberKind.FILE and refusal is None and 0 < entry.size <= MAX_TARGET_BYTES:
@@ -245,7 +245,7 @@ def _member(entry: Entry, path: str, wanted: Wish, ends_at: int, is_overlapping:
     )
 
 
-def _refusal(entry: Entry, ends_at: int, is_overlapping: bool) -> Refusal | None:
+def _refusal(entry: ZipEntry, ends_at: int, is_overlapping: bool) -> Refusal | None:
     damage = _damage(entry, ends_at, is_overlapping)
     if damage is not None:
         return Refusal(RefusalKind.DAMAGED, damage)
@@ -264,7 +264,7 @@ def _refusal(entry: Entry, ends_at: int, is_overlapping: bool) -> Refusal | None
     return None
 
 
-def _damage(entry: Entry, ends_at: int, is_overlapping: bool) -> str | None:
+def _damage(entry: ZipEntry, ends_at: int, is_overlapping: bool) -> str | None:
     is_inside = 0 <= entry.header_at <= ends_at - LOCAL_BYTES - entry.packed_size
     if not is_inside or entry.size > _MOST_SIZE:
         return "lies outside of the archive, which is damaged or cut off"

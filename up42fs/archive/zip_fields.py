@@ -21,7 +21,7 @@ _NTFS_EPOCH_S = 11_644_473_600
 _UNIX_EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
-class Places(NamedTuple):
+class ZipPlaces(NamedTuple):
     """An entry's values that may be wide, in the order of the zip64 field."""
 
     size: int
@@ -45,7 +45,7 @@ def fields(extra: bytes) -> dict[int, bytes]:
     return found
 
 
-def widened(narrow: Places, found: dict[int, bytes]) -> Places:
+def widened(narrow: ZipPlaces, found: dict[int, bytes]) -> ZipPlaces:
     """`narrow` with the zip64 field's values for those that overflowed 32 bits."""
     data = found.get(_WIDE)
     if data is None or HUGE not in narrow:
@@ -55,10 +55,10 @@ def widened(narrow: Places, found: dict[int, bytes]) -> Places:
     if len(values) == 3 and all(
         old in (HUGE, new) for old, new in zip(narrow, values, strict=True)
     ):
-        return Places(*values)
+        return ZipPlaces(*values)
     wide = iter(values)
     # A value that is missing there is what it seems to be: exactly 4294967295.
-    return Places(*(next(wide, HUGE) if value == HUGE else value for value in narrow))
+    return ZipPlaces(*(next(wide, HUGE) if value == HUGE else value for value in narrow))
 
 
 def mtime_ns(found: dict[int, bytes], dos_date: int, dos_time: int) -> int:

@@ -23,8 +23,8 @@ __all__ = [
     "LOCAL_BYTES",
     "TAIL_BYTES",
     "Directory",
-    "Member",
     "Members",
+    "ZipMember",
     "data_start",
     "find_directory",
     "local_header",
@@ -40,7 +40,7 @@ _LARGEST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipMember:
     """A member by its local header's offset; `size` of its stored data, bytes."""
 
     header_at: int
@@ -51,7 +51,7 @@ class Member:
 class Members:
     """The members of an archive by number, in the order of their local headers."""
 
-    def __init__(self, members: list[tuple[int, int, bool]], largest: Member | None) -> None:
+    def __init__(self, members: list[tuple[int, int, bool]], largest: ZipMember | None) -> None:
         members.sort()
         self._headers_at = array("Q", [header_at for header_at, _, _ in members])
         self._sizes = array("Q", [size for _, size, _ in members])
@@ -68,13 +68,15 @@ class Members:
         place = bisect_right(self._headers_at, offset) - 1
         return place if place >= 0 else None
 
-    def __getitem__(self, number: int) -> Member:
-        return Member(self._headers_at[number], self._sizes[number], bool(self._are_stored[number]))
+    def __getitem__(self, number: int) -> ZipMember:
+        return ZipMember(
+            self._headers_at[number], self._sizes[number], bool(self._are_stored[number])
+        )
 
     def __len__(self) -> int:
         return len(self._headers_at)
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[ZipMember]:
         return map(self.__getitem__, range(len(self)))
 
 
@@ -103,10 +105,10 @@ def parse_directory(
     except ArchiveError:
         found.clear()
     largest = max(found, key=itemgetter(1), default=None)
-    return Members(found, Member(*largest) if largest else None)
+    return Members(found, ZipMember(*largest) if largest else None)
 
 
-def data_start(member: Member, header: Bytes) -> int | None:
+def data_start(member: ZipMember, header: Bytes) -> int | None:
     """Offset of the member's data by its local header (30 bytes); None if that is invalid."""
     head = bytes(header[:LOCAL_BYTES])
     if len(head) < LOCAL_BYTES or not head.startswith(_LOCAL):
@@ -115,7 +117,7 @@ def data_start(member: Member, header: Bytes) -> int | None:
     return member.header_at + LOCAL_BYTES + int(name) + int(extra)
 
 
-def local_header(member: Member) -> ByteRange:
+def local_header(member: ZipMember) -> ByteRange:
     """The range of the member's local header, without names."""
     return ByteRange(member.header_at, member.header_at + LOCAL_BYTES)
 

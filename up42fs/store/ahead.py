@@ -21,7 +21,7 @@ from up42fs.errors import Up42fsError
 from up42fs.ranges import coalesce
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.http.tally import Tallies
-from up42fs.store.members.archives import Archives, outermost
+from up42fs.store.members.archives import StoredMembers, outermost
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.members.open_member import place
 from up42fs.types import ByteRange, Version
@@ -66,7 +66,7 @@ class Prefetches:
         nursery: trio.Nursery,
         store: Known,
         fetcher_of: Callable[[Origin], Fetcher],
-        archives: Archives,
+        archives: StoredMembers,
         tallies: Tallies,
     ) -> None:
         self._nursery = nursery

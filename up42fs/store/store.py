@@ -47,7 +47,7 @@ from up42fs.store.http.source import Network, NetworkSource
 from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.insights import Insights
-from up42fs.store.members.archives import Archives, holder, outermost
+from up42fs.store.members.archives import StoredMembers, holder, outermost
 from up42fs.store.members.extent import Extent, Origin, is_of
 from up42fs.store.members.inflate.inflaters import Inflaters, Progress, to_its_end
 from up42fs.store.members.open_member import OpenMember, OpenSparse, cached_bytes_of
@@ -123,7 +123,7 @@ class FileStore:
                 is_below_kernel=settings.is_below_kernel,
             )
         self._windows = Windows(settings.parts_bytes // 2)
-        self._archives = Archives(self._fetcher_of)
+        self._archives = StoredMembers(self._fetcher_of)
         self._insights = Insights(INSIGHT_BYTES)
         self._inflaters = Inflaters(
             nursery, cache=self._cache, buffers=self._buffers, disk=self._disk, run_part=_run,

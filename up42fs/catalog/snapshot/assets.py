@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from up42fs.catalog.snapshot.columns import NO_SIZE, NOTHING, STATUSES, Columns
+from up42fs.catalog.snapshot.columns import NO_SIZE, NOTHING, STATUSES, AssetColumns
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.model import names
 from up42fs.model.names import is_plain
@@ -42,7 +42,7 @@ Member = tuple[int, str, str, bool]
 class AssetTable(Mapping[str, Asset]):
     """Assets by ID. An asset in the columns is made anew at each access."""
 
-    def __init__(self, columns: Columns = NOTHING) -> None:
+    def __init__(self, columns: AssetColumns = NOTHING) -> None:
         self._columns = columns
         self._rows = dict(zip(columns.ids, range(len(columns.ids)), strict=True))
         self._made: dict[str, Asset] = {}

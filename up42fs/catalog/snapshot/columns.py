@@ -25,7 +25,7 @@ from up42fs.types import Asset, CnamStatus
 #: 1970, tags as one text.
 Row = tuple[Any, ...]
 
-#: A byte of `Columns.statuses` is an index into this.
+#: A byte of `AssetColumns.statuses` is an index into this.
 STATUSES = tuple(CnamStatus)
 _STATUS_BYTES = {status.value: number for number, status in enumerate(STATUSES)}
 #: Markers of a missing text, and of a missing size.
@@ -70,7 +70,7 @@ class Shared(NamedTuple):
     source: str | None
 
 
-class Columns(NamedTuple):
+class AssetColumns(NamedTuple):
     """Assets by row, oldest first. Sizes in bytes or NO_SIZE, times in µs since 1970."""
 
     ids: list[str]
@@ -139,7 +139,7 @@ def pack(rows: Iterable[Row]) -> bytes:
     return zlib.crc32(body).to_bytes(_CRC_BYTES, "little") + body
 
 
-def unpack(packed: bytes, separator: str) -> Columns:
+def unpack(packed: bytes, separator: str) -> AssetColumns:
     """The columns of `pack`, with tags split at `separator`; raises ValueError and the like."""
     body = memoryview(packed)[_CRC_BYTES:]
     if zlib.crc32(body) != int.from_bytes(packed[:_CRC_BYTES], "little"):
@@ -155,7 +155,7 @@ def unpack(packed: bytes, separator: str) -> Columns:
     statuses = next(sections)
     tags, orders, shared = (_array("I", next(sections)) for _ in range(3))
     tag_texts, order_ids, shares = head["distinct"]
-    return Columns(
+    return AssetColumns(
         [id_ for id_ in ids.all() if id_ is not None],
         names.all(),
         titles,
@@ -178,7 +178,7 @@ def _array(typecode: str, content: bytes) -> array[int]:
     return column
 
 
-NOTHING = Columns(
+NOTHING = AssetColumns(
     [], [], Texts(b"", array("I")), array("q"), array("q"), array("q"), b"",
     array("I"), array("I"), array("I"), [], [], [],
 )  # fmt: skip

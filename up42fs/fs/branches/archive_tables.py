@@ -89,7 +89,7 @@ _METHODS = {
 }
 
 
-class Progress:
+class TableProgress:
     """How far the reading of a table is, in bytes; of a compressed tar, in unpacked ones.
 
     `size` is that of the archive.
@@ -127,7 +127,7 @@ class ArchiveTables:
         self._held: WeakValueDictionary[str, MemberTree] = WeakValueDictionary()
         self._recent: OrderedDict[str, MemberTree] = OrderedDict()
         self._recent_bytes = 0
-        self._reading: dict[str, Progress] = {}
+        self._reading: dict[str, TableProgress] = {}
         #: Assets whose stored tables may be of other bytes, although their stamp is the same; with
         #: the archives that were read anew since then.
         self._doubted: dict[str, set[str]] = {}
@@ -267,7 +267,7 @@ class ArchiveTables:
 
     async def _read(self, archive_id: str, origin: Origin) -> StoredTable:
         kind = named = kind_of(self.name(archive_id))
-        progress = self._reading[archive_id] = Progress(origin.name, origin.size or 0)
+        progress = self._reading[archive_id] = TableProgress(origin.name, origin.size or 0)
         try:
             if kind is None or not origin.size:
                 raise NotAnArchiveError("its name or its size is no archive's")
@@ -298,12 +298,12 @@ class ArchiveTables:
         version = self._files.version(origin.object_id)
         return StoredTable(table, origin.stamp, version, kind if kind is not named else None)
 
-    async def _read_as(self, kind: ArchiveKind, origin: Origin, progress: Progress) -> Table:
+    async def _read_as(self, kind: ArchiveKind, origin: Origin, progress: TableProgress) -> Table:
         if kind is ArchiveKind.ZIP:
             return await self._read_zip(origin, progress)
         return await self._read_tar(origin, kind, progress)
 
-    async def _read_zip(self, origin: Origin, progress: Progress) -> Table:
+    async def _read_zip(self, origin: Origin, progress: TableProgress) -> Table:
         size = origin.size or 0
         tail_at = max(0, size - TAIL_BYTES)
         tail = await self._bytes(origin, tail_at, size, progress)
@@ -321,12 +321,12 @@ class ArchiveTables:
             return parse()
         return await trio.to_thread.run_sync(parse)
 
-    async def _bytes(self, origin: Origin, start: int, stop: int, progress: Progress) -> bytes:
+    async def _bytes(self, origin: Origin, start: int, stop: int, progress: TableProgress) -> bytes:
         found = await self._files.read_range(origin, ByteRange(start, stop))
         progress.done_bytes += len(found)
         return found
 
-    async def _read_tar(self, origin: Origin, kind: ArchiveKind, progress: Progress) -> Table:
+    async def _read_tar(self, origin: Origin, kind: ArchiveKind, progress: TableProgress) -> Table:
         reader = TarReader()
 
         async def feed(data: Bytes) -> None:

@@ -13,7 +13,7 @@ from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.members.view import View, Views
 
 
-class Archives:
+class StoredMembers:
     """All views of one store. `fetcher_of` returns the fetcher of an object that is no view."""
 
     def __init__(self, fetcher_of: Callable[[Origin], Fetcher]) -> None:

@@ -14,7 +14,7 @@ from up42fs.store.fetcher import Fetcher
 from up42fs.store.handle import OpenFile, Windows
 from up42fs.store.http.tally import Tallies
 from up42fs.store.insights import Insights
-from up42fs.store.members.archives import Archives
+from up42fs.store.members.archives import StoredMembers
 from up42fs.store.members.extent import Extent
 from up42fs.store.members.inflate.identity import nominal_size
 from up42fs.store.members.inflate.inflaters import Inflaters, Upstream
@@ -37,7 +37,7 @@ class PackedMembers:
     def __init__(
         self,
         inflaters: Inflaters,
-        archives: Archives,
+        archives: StoredMembers,
         *,
         tallies: Tallies,
         windows: Windows,
