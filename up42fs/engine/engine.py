@@ -16,7 +16,15 @@ import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -131,19 +139,7 @@ class Engine(Paths):
         self._edited = Edited()
         keep = self._keep if snapshot else None
         self._on_demand = on_demand
-        self.sync = (partial(OnDemand, nursery) if on_demand else Sync)(
-            self.index,
-            assets=self._assets,
-            orders=self._orders,
-            on_change=self._changed,
-            refresh_s=settings.refresh,
-            known=[kind for kind in ListingKind if getattr(stored, f"{kind.value}_complete")],
-            edited=self._edited,
-            reached=stored.reached,
-            uncounted=stored.uncounted,
-            watched=watched,
-            keep=keep,
-        )
+        self.sync = self._make_sync(stored, watched, keep)
         self._recorder = (
             Recorder(snapshot, self.index, self.sync.is_synced, reached=lambda: self.sync.reached)
             if snapshot
@@ -170,13 +166,7 @@ class Engine(Paths):
         self.edits = self._make_edits(place) if settings.rw else None
         tag_directories = TagDirectories() if self.edits else None
 
-        store_settings = StoreSettings(
-            memory_bytes=max(settings.memory - PROCESS_MIB, settings.memory // 4) << 20,
-            cache_dir=settings.storage_dir,
-            cache_bytes=settings.cache_size,
-            cache_key=account_key(settings),
-            is_below_kernel=is_below_kernel,
-        )
+        store_settings = self._store_settings(is_below_kernel)
         self.store = FileStore(
             nursery,
             self._sign,
@@ -186,23 +176,9 @@ class Engine(Paths):
             egress=self._egress,
             is_local=lambda: connection.reached.is_local,
         )
-        transformations = Transformations(self.index, stored.transformed_us, keep)
-        virtual = VirtualFiles(
-            self.status,
-            lambda: prometheus.render(self.status()),
-            self.edits.journal.render if self.edits else None,
-        )
-        tree = WholeTree(
-            self.index,
-            self.store,
-            virtual,
-            self._make_branches(transformations, self._make_archives(stored, snapshot, keep)),
-            tag_directories=tag_directories,
-            overlay=self.overlay,
-        )
         super().__init__(
             Filesystem(
-                tree,
+                self._make_tree(stored, snapshot, keep, tag_directories),
                 catalogue=self.sync,
                 documents=self._client,
                 watch=self.watch,
@@ -363,6 +339,53 @@ class Engine(Paths):
         )
         self.index.load(stored.assets, stored.orders)
         self.index.assets.extensions.update(stored.extensions)
+
+    def _make_sync(self, stored: Stored, watched: Collection[str], keep: Keep | None) -> Sync:
+        return (partial(OnDemand, self._nursery) if self._on_demand else Sync)(
+            self.index,
+            assets=self._assets,
+            orders=self._orders,
+            on_change=self._changed,
+            refresh_s=self.settings.refresh,
+            known=[kind for kind in ListingKind if getattr(stored, f"{kind.value}_complete")],
+            edited=self._edited,
+            reached=stored.reached,
+            uncounted=stored.uncounted,
+            watched=watched,
+            keep=keep,
+        )
+
+    def _store_settings(self, is_below_kernel: bool) -> StoreSettings:
+        settings = self.settings
+        return StoreSettings(
+            memory_bytes=max(settings.memory - PROCESS_MIB, settings.memory // 4) << 20,
+            cache_dir=settings.storage_dir,
+            cache_bytes=settings.cache_size,
+            cache_key=account_key(settings),
+            is_below_kernel=is_below_kernel,
+        )
+
+    def _make_tree(
+        self,
+        stored: Stored,
+        snapshot: Snapshot | None,
+        keep: Keep | None,
+        tag_directories: TagDirectories | None,
+    ) -> WholeTree:
+        transformations = Transformations(self.index, stored.transformed_us, keep)
+        virtual = VirtualFiles(
+            self.status,
+            lambda: prometheus.render(self.status()),
+            self.edits.journal.render if self.edits else None,
+        )
+        return WholeTree(
+            self.index,
+            self.store,
+            virtual,
+            self._make_branches(transformations, self._make_archives(stored, snapshot, keep)),
+            tag_directories=tag_directories,
+            overlay=self.overlay,
+        )
 
     def _make_edits(self, place: Path | None) -> Edits:
         source = AssetMetadata(self._client, lambda: self._assets.own is None)
