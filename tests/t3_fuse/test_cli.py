@@ -13,6 +13,8 @@ import pytest
 from harness import COMMANDS
 
 from up42fs import __version__
+from up42fs.cli import unmount
+from up42fs.fuse.mount_table import Mount
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HELPER = REPOSITORY / "contrib" / "mount.up42fs"
@@ -555,6 +557,26 @@ def test_a_file_of_settings_is_a_mount_option(
 def test_unmounting_what_is_not_ours(up42fs: Shell, place: str) -> None:
     for lazy in ([], ["--lazy"]):
         assert complaint(up42fs("unmount", *lazy, place)) == f"{place} is not an up42fs mount"
+
+
+@pytest.mark.claim("S180")
+def test_what_took_its_number_is_no_copy_of_a_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives the number of a mount that was taken away to the next one."""
+    mount = Mount("/here", "0:50", "fuse.up42fs", "eu")
+    places, holders = ["/here", "/bound"], [(5, "sh"), (6, "cron")]
+    monkeypatch.setattr(unmount, "places_of", lambda _: places)
+    monkeypatch.setattr(unmount, "holders_of", lambda _: holders)
+    copies = unmount.Copies.of(mount)
+    places[:], holders[:] = ["/here", "/another"], [(5, "sleep"), (7, "docker")]
+    said = unmount.what_keeps(4, mount, copies.left(mount))
+    assert said is not None
+    assert "that of process 5 (sleep)." in said
+    holders[:] = [(7, "docker")]
+    assert unmount.what_keeps(4, mount, copies.left(mount)) is None
+    places[:] = ["/bound", "/another"]
+    said = unmount.what_keeps(4, mount, copies.left(mount))
+    assert said is not None
+    assert said.endswith("unmount that too: sudo umount /bound")
 
 
 def test_a_demo_where_no_directory_can_be(up42fs: Shell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness import Emulator, Mount, check, run, wait_until
+from harness import UP42FS, Emulator, Mount, check, run, wait_until
 
 from up42fs.emulator import pattern_bytes
 
@@ -88,6 +90,80 @@ def test_a_reader_that_is_to_end_is_gone(
         if took_s[-1] < GONE_S:
             break
     assert min(took_s) < GONE_S, took_s
+
+
+@pytest.fixture
+def overlay(silent: Mount, tmp_path: Path) -> Iterator[Path]:
+    """An overlayfs above the mount; its upper layer needs a file system that allows it."""
+    upper, place = tmp_path / "upper", tmp_path / "overlay"
+    upper.mkdir()
+    place.mkdir()
+    if run("mount", "-t", "tmpfs", "tmpfs", upper).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        for name in ("files", "work"):
+            (upper / name).mkdir()
+        layers = f"lowerdir={silent.path},upperdir={upper}/files,workdir={upper}/work"
+        if run("mount", "-t", "overlay", "overlay", "-o", layers, place).returncode:
+            pytest.skip("no overlayfs here")
+        yield place
+        run("umount", "--lazy", place)
+    finally:
+        run("umount", "--lazy", upper)
+
+
+@pytest.mark.claim("S121")
+@pytest.mark.parametrize("reader", ["read of an image", "read past the page cache", "list"])
+def test_a_reader_of_an_overlay_above_the_mount_is_gone(
+    silent: Mount, overlay: Path, reader: str
+) -> None:
+    """The request has the reader's number, although overlayfs sends it."""
+    took_s = []
+    for _ in range(TRIES):
+        program = waiting(replace(silent, path=overlay), READERS[reader])
+        took_s.append(seconds_to_end(program, signal.SIGKILL))
+        if took_s[-1] < GONE_S:
+            break
+    assert min(took_s) < GONE_S, took_s
+
+
+#: Installs a filter that allows every call, as container runtimes and units install stricter ones.
+FILTERED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+allow = (ctypes.c_uint64 * 1)(0x7FFF000000000006)
+class Program(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+program = Program(1, ctypes.cast(allow, ctypes.c_void_p))
+if libc.prctl(22, 2, ctypes.byref(program), 0, 0):
+    assert not libc.prctl(38, 1, 0, 0, 0)
+    assert not libc.prctl(22, 2, ctypes.byref(program), 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="fusermount3 is not setuid below a filter")
+@pytest.mark.claim("S121")
+def test_a_mount_whose_calls_are_filtered(start, tmp_path: Path) -> None:
+    running: Emulator = start("--synthetic", "3,1,1")
+    running.remote.storage("add_asset", name="file.bin", size=64 * MIB, seed=5)
+    place, log = tmp_path / "mnt", tmp_path / "log"
+    place.mkdir()
+    cache = ("--cache-dir", tmp_path / "cache", "--log-file", log)
+    check(sys.executable, "-c", FILTERED, *UP42FS, "mount", place, *cache, env=running.env)
+    try:
+        pid = json.loads((place / ".up42fs/status.json").read_text())["pid"]
+        there = Mount(place, pid, log, running.env)
+        assert "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
+        running.remote.faults(stall_before_headers_s=60.0)
+        took_s = [
+            seconds_to_end(waiting(there, READERS[reader]), signal.SIGKILL)
+            for reader in ("read", "read past the page cache", "list") * 2
+        ]
+        assert sorted(took_s)[3] < GONE_S, took_s
+    finally:
+        running.remote.faults(stall_before_headers_s=0.0)
+        check(*UP42FS, "unmount", "--lazy", place)
 
 
 @pytest.mark.claim("S121")

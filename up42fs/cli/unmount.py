@@ -7,6 +7,8 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -55,6 +57,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"{mountpoint} was not unmounted: {mount.owner_name} mounted it; "
             f"run this as {mount.owner_name}, or as root"
         )
+    copies = Copies.of(mount)
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
     # Run in `/`, since PATH may lead to the current directory.
     done = subprocess.run(command, capture_output=True, errors="replace", check=False, cwd="/")
@@ -65,7 +68,30 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"or: up42fs unmount --lazy {quote(str(mountpoint))}"
         )
     if pid is not None and not lazy:
-        _wait_for_exit(pid, mount)
+        _wait_for_exit(pid, mount, copies)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The places of a mount, and the processes whose mount namespaces have a copy of it.
+
+    They are noted before an unmount. Afterwards the kernel gives the mount's number to the next
+    one, so a place that comes then is another mount.
+    """
+
+    places: frozenset[str]
+    holders: Mapping[int, str]
+
+    @classmethod
+    def of(cls, mount: Mount) -> Copies:
+        places = frozenset(places_of(mount.device)) - {mount.mountpoint}
+        return cls(places, dict(holders_of(mount.device)))
+
+    def left(self, mount: Mount) -> Copies:
+        """Those that are still there."""
+        now = Copies.of(mount)
+        holders = {pid: name for pid, name in now.holders.items() if pid in self.holders}
+        return Copies(self.places & now.places, holders)
 
 
 def serving_pid(mountpoint: Path) -> int | None:
@@ -75,29 +101,29 @@ def serving_pid(mountpoint: Path) -> int | None:
     return pid if isinstance(pid, int) and pid > 0 else None
 
 
-def _wait_for_exit(pid: int, mount: Mount) -> None:
+def _wait_for_exit(pid: int, mount: Mount, copies: Copies) -> None:
     began_s = time.monotonic()
     look_s = _LOOK_S
     while _runs(pid):
         waited_s = time.monotonic() - began_s
         if waited_s > look_s:
             look_s += _LOOK_S
-            keeps = what_keeps(pid, mount)
+            keeps = what_keeps(pid, mount, copies.left(mount))
             if keeps or waited_s > EXIT_TIMEOUT_S:
                 say(f"up42fs: {keeps or _no_reason(pid)}", to_error=True)
                 return
         time.sleep(0.02)
 
 
-def what_keeps(pid: int, mount: Mount) -> str | None:
+def what_keeps(pid: int, mount: Mount, copies: Copies) -> str | None:
     """Why the process of a mount that was taken away goes on; None where nothing is found."""
-    if places := places_of(mount.device):
+    if places := sorted(copies.places):
         return (
             f"{mount.mountpoint} is unmounted, and process {pid} goes on: the same mount stands at "
             f"{visible(places[0])}; unmount that too: sudo umount {shlex.quote(places[0])}"
         )
-    if holders := holders_of(mount.device):
-        who = ", ".join(f"{number} ({visible(name)})" for number, name in holders)
+    if copies.holders:
+        who = ", ".join(f"{pid} ({visible(name)})" for pid, name in copies.holders.items())
         return (
             f"{mount.mountpoint} is unmounted, and process {pid} goes on: a copy of the mount is "
             f"in another mount namespace (a container, a service), that of process {who}. "
