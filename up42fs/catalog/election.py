@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from up42fs.catalog.turns import Notice, parse_notice
+from up42fs.ownership import ensure_directory
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_BYTES = 4096
@@ -37,6 +38,7 @@ class Election:
             if os.fstat(self._lock).st_nlink:
                 return True
             self.resign()  # the file was deleted: others lock a new one
+        self._ensure_directory()
         descriptor = os.open(self._elected, _FLAGS, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,6 +51,13 @@ class Election:
         os.pwrite(descriptor, str(os.getpid()).encode().ljust(32), 0)
         self._lock = descriptor
         return True
+
+    def _ensure_directory(self) -> None:
+        """Create the snapshot's directory: on a cold cache this comes before the first write."""
+        parent = self._elected.parent
+        if not parent.parent.is_dir():
+            parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(ensure_directory(str(parent), None))
 
     def resign(self) -> None:
         """Let another process be elected."""
@@ -66,7 +75,7 @@ class Election:
         """Tell the others."""
         descriptor = os.open(self._notice, _FLAGS, 0o600)
         try:
-            errors = {kind: text[:1000] for kind, text in notice.errors.items()}
+            errors = {kind: text[:200] for kind, text in notice.errors.items()}
             document = notice.document() | {"errors": errors}
             os.pwrite(descriptor, json.dumps(document).encode().ljust(_MOST_BYTES), 0)
         finally:

@@ -208,7 +208,8 @@ class Following:
         """The files cannot be used: this process refreshes for itself."""
         if not self._is_reported:
             self._is_reported = True
-            log.warning("the catalogue is refreshed by this process for itself: %s", error)
+            # The snapshot's own warning tells the user: it lies in the same directory.
+            log.info("the catalogue is refreshed by this process for itself: %s", error)
         self._sync.ask_from_now()
 
     async def _publish(self, notice: Notice) -> None:
