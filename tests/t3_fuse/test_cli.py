@@ -13,7 +13,10 @@ import pytest
 from harness import COMMANDS
 
 from up42fs import __version__
+from up42fs.cli import running as running_commands
+from up42fs.cli import status as status_command
 from up42fs.cli import unmount
+from up42fs.cli.main import main as run_command
 from up42fs.fuse.mount_table import Mount
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -692,3 +695,15 @@ def test_the_reports_descriptor_is_forgotten_with_its_pipe(tmp_path: Path) -> No
     finally:
         os.close(catalogue)
         os.close(receive)
+
+
+def test_a_script_that_lists_no_mounts_gets_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Other tests have mounts: what this user has mounted is set here.
+    monkeypatch.setattr(status_command, "ours", list)
+    monkeypatch.setattr(running_commands, "ours", list)
+    assert run_command(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run_command(["status", "--once"]) == 1
+    assert "nothing is mounted" in capsys.readouterr().err

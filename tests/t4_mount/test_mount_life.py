@@ -430,3 +430,22 @@ def test_a_signal_at_any_moment_leaves_no_mount(sample: Emulator, mountpoint: Pa
         process.send_signal(signal.SIGTERM)
         process.wait(15)
         assert mount_at(mountpoint) is None, moment
+
+
+@pytest.mark.claim("S325")
+def test_to_mount_what_is_mounted_is_no_failure(sample: Emulator, sample_mount) -> None:
+    env = dict(sample_mount.env)
+    done = run(*UP42FS, "mount", sample_mount.path, env=env)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr == f"up42fs: {sample_mount.path} is mounted already\n"
+    assert sample_mount.status()["pid"] == sample_mount.pid, "it is the same mount"
+    # What would be another mount is refused, as before: edits, another account, this process.
+    for arguments, other in (
+        (["-o", "rw"], {}),
+        ([], {"UP42_USERNAME": "somebody@else.example"}),
+        ([], {"UP42_WORKSPACE": "00000000-0000-4000-8000-000000000000"}),
+        (["--foreground"], {}),
+    ):
+        done = run(*UP42FS, "mount", sample_mount.path, *arguments, env=env | other)
+        assert done.returncode == 1, (arguments, other)
+        assert "is busy: something is mounted there" in done.stderr

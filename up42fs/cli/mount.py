@@ -31,7 +31,7 @@ from up42fs import logs
 from up42fs.cli import keeping, respawn
 from up42fs.cli.options import Subparsers, add_command, add_options, path_argument
 from up42fs.cli.options import settings_of as merge
-from up42fs.cli.running import clear_dead
+from up42fs.cli.running import clear_dead, read_status
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import serving_pid
 from up42fs.config import settings as config
@@ -85,6 +85,9 @@ def main(options: argparse.Namespace) -> int:
         return _serve_as_child(options, int(ready_fd))
     if _is_mounted_as_named(options):
         return 0
+    if _is_mounted_already(options):
+        say(f"up42fs: {os.path.realpath(options.mountpoint)} is mounted already", to_error=True)
+        return 0
     require_pyfuse3()
     settings, mountpoint = _prepare(options)
     if options.foreground:
@@ -121,6 +124,26 @@ def _is_mounted_as_named(options: argparse.Namespace) -> bool:
         and (mounted.fstype, mounted.source) == (FSTYPE, source_name(source))
         and serving_pid(Path(mounted.mountpoint)) is not None
     )
+
+
+def _is_mounted_already(options: argparse.Namespace) -> bool:
+    """Whether this user's mount of the same storage answers there, and takes edits if wished.
+
+    A script that mounts may run twice. `mount(8)` and `--foreground` want a mount of their own.
+    """
+    if options.foreground or options.from_mount is not None:
+        return False
+    place = Path(os.path.realpath(options.mountpoint))
+    mounted = mount_at(place)
+    if mounted is None or mounted.fstype != FSTYPE or mounted.is_foreign:
+        return False
+    if serving_pid(place) is None:
+        return False
+    said, settings = read_status(place), settings_of(options, os.environ)
+    if said is None or bool(said.get("edits")) != settings.rw:
+        return False
+    here = said.get("api"), said.get("account"), said.get("workspace") or None
+    return here == (settings.api, settings.username, settings.workspace)
 
 
 def _prepare(options: argparse.Namespace) -> tuple[config.Settings, Path]:

@@ -14,6 +14,7 @@ from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import chosen, need_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
+from up42fs.fuse.mount_table import ours
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,7 +44,13 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Show the status; return 0. Raises an `Up42fsError` without a mount, or if none answers."""
+    """Show the status; return 0. Raises an `Up42fsError` without a mount, or if none answers.
+
+    A script that asks for a list of all mounts gets an empty one instead.
+    """
+    if options.json and options.mountpoint is None and not ours():
+        say_json([])
+        return 0
     places = chosen(options.mountpoint)
     if not (options.json or options.once) and sys.stdout.isatty():
         _show_live(places)
