@@ -59,6 +59,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
         )
     },
     "archives": [(how, how) for how in ("on", "hidden", "off", "on")],
+    "names": [(how, how) for how in ("title", "id", "file", "title")],
     "orders": [(how, how) for how in ("all", "delivered", "all", "all")],
     "nonempty": [("yes", True), ("no", False), ("on", True), ("0", False)],
     **{name: [(str(n), n) for n in range(70, 74)] for name in ("uid", "gid", "read_ahead")},
@@ -274,6 +275,7 @@ REFUSED = {
     "allow_other": ["maybe"],
     "archives": ["", "ON", "yes"],
     "orders": ["", "ALL", "none"],
+    "names": ["", "ID", "tag"],
     "nonempty": ["maybe"],
     "credentials": [""],
     "cache_dir": [""],

@@ -514,8 +514,12 @@ def test_it_is_mounted_by_an_automounter_when_somebody_looks(
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, (done.stdout, done.stderr)
-    names = ["assets", "cnam", "orders", "search", "stac", "tags"]
-    assert done.stdout.split() == [*names, "autofs", "fuse.up42fs", "autofs"]
+    *names, first, second, third = done.stdout.split()
+    assert (first, second, third) == ("autofs", "fuse.up42fs", "autofs")
+    # Views that need the assets may come a moment later.
+    assert set(names) - {"jobs", "workspaces"} == {
+        *("assets", "cnam", "orders", "search", "stac", "tags"),
+    }
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")

@@ -82,7 +82,8 @@ def ids_in(directory: Path) -> set[str]:
 def test_one_asset_is_one_inode_under_all_its_names(sample_mount: Mount) -> None:
     names: dict[int, int] = {}
     top = sample_mount.path
-    groups = [group for view in ("orders", "tags", "cnam") for group in (top / view).iterdir()]
+    views = ("orders", "tags", "cnam", "workspaces")
+    groups = [group for view in views for group in (top / view).iterdir()]
     for directory in (top / "assets", *groups):
         for path in files_in(directory):
             inode = path.stat().st_ino

@@ -6,16 +6,21 @@ counts and kernel entries follow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from up42fs.catalog.snapshot.assets import AssetTable
+from up42fs.model.names import FILE
 from up42fs.types import Asset, CnamStatus, Order
 
 G = TypeVar("G", str, CnamStatus)
+
+#: The sources of assets that came from processing (contract §2, §5.4).
+RESULTS = frozenset({"PROCESSING", "ANALYTICS"})
 
 
 class ListingKind(Enum):
@@ -80,8 +85,21 @@ class _Grouping:
 class Index:
     """The catalogue in memory."""
 
-    def __init__(self, *, shows_all_orders: bool = False) -> None:
-        """With `shows_all_orders` also those orders are shown that have no assets."""
+    def __init__(
+        self,
+        *,
+        shows_all_orders: bool = False,
+        shows_workspaces: bool = True,
+        named_by: str = FILE,
+    ) -> None:
+        """With `shows_all_orders` also those orders are shown that have no assets.
+
+        `named_by` is one of the styles of `model.names`.
+        """
+        self._shows_workspaces = shows_workspaces
+        #: How many assets are of each workspace and source; counted when it is first needed.
+        self._origins: Counter[tuple[str | None, str | None]] | None = None
+        self.named_by = named_by
         self._shows_all_orders = shows_all_orders
         self._made_groups: _Grouping | None = _Grouping()
         self._learned: dict[str, tuple[datetime, int]] = {}
@@ -93,6 +111,7 @@ class Index:
         self.is_complete = True
         #: Every asset by ID; read only.
         self.assets = AssetTable()
+        self.assets.style = named_by
         #: Every order that UP42 listed, by ID, with or without assets; read only.
         self.orders: dict[str, Order] = {}
 
@@ -123,6 +142,21 @@ class Index:
     def tags(self) -> Iterable[str]:
         """Tags that at least one asset carries."""
         return self._groups.by_tag.keys()
+
+    def workspaces(self) -> Sequence[str]:
+        """The workspaces of the assets, if there are several; else none."""
+        if not self._shows_workspaces:
+            return ()
+        found = {workspace for workspace, _ in self._counted_origins() if workspace is not None}
+        return sorted(found) if len(found) > 1 else ()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether some asset came from processing."""
+        return any(source in RESULTS for _, source in self._counted_origins())
+
+    def ids_of_workspace(self, workspace_id: str) -> list[str]:
+        return self.assets.ids_of_workspace(workspace_id)
 
     def ids_of_order(self, order_id: str) -> Collection[str]:
         return self._groups.by_order.get(order_id, ())
@@ -187,10 +221,21 @@ class Index:
         """Fill an empty index, without a delta."""
         self.orders.update((order.id, order) for order in orders)
         self.assets = assets
+        assets.style = self.named_by
+        self._origins = None
+        self._note_origins()
         self._made_groups = None
         for asset_id in self._learned.keys() & assets.keys():
             assets.put(self._with_learned_size(assets[asset_id]))
         self.total_bytes, self.unsized = assets.total_size()
+
+    def _counted_origins(self) -> Counter[tuple[str | None, str | None]]:
+        if self._origins is None:
+            self._origins = self.assets.origins()
+        return self._origins
+
+    def _note_origins(self) -> None:
+        self.assets.has_workspaces = bool(self.workspaces())
 
     @property
     def _groups(self) -> _Grouping:
@@ -264,6 +309,7 @@ class Index:
         """Update groups and totals to an asset's new state, and note in `delta` what changed."""
         delta.assets.add(asset_id)
         delta.was.setdefault(asset_id, old)
+        self._move_origin(old, new)
         for asset, sign in ((old, -1), (new, 1)):
             if asset is not None:
                 self.total_bytes += sign * (asset.size or 0)
@@ -275,6 +321,24 @@ class Index:
         _move(groups.by_status, asset_id, was.statuses, now.statuses)
         delta.renames_orders |= _move(groups.by_order, asset_id, was.orders, now.orders)
         delta.renames_tags |= _move(groups.by_tag, asset_id, was.tags, now.tags)
+
+    def _move_origin(self, old: Asset | None, new: Asset | None) -> None:
+        was = None if old is None else (old.workspace_id, old.source)
+        now = None if new is None else (new.workspace_id, new.source)
+        if was == now:
+            return
+        if self._origins is None:
+            self._note_origins()
+            return
+        is_new = now is not None and now not in self._origins
+        for origin, step in ((was, -1), (now, 1)):
+            if origin is not None:
+                self._origins[origin] += step
+        gone = [origin for origin, count in self._origins.items() if not count]
+        for origin in gone:
+            del self._origins[origin]
+        if gone or is_new:
+            self._note_origins()
 
     def __repr__(self) -> str:
         return f"<Index {len(self.assets)} assets, {len(self.orders)} orders>"

@@ -255,6 +255,11 @@ OPTIONS: tuple[Option, ...] = (
         "orders that are shown: those with assets (delivered), or all, to watch their progress",
     ),
     Option(
+        "names",
+        _choice("file", "title", "id"),
+        "what assets are named by: their delivered file, their title, or their ID",
+    ),
+    Option(
         "archives",
         _choice("on", "hidden", "off"),
         "directories of archives' members: on, hidden (found by name, not listed), or off",

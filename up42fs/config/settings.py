@@ -63,6 +63,7 @@ class Settings:
     footprints: bool = False
     documents: bool = False
     orders: str = "delivered"
+    names: str = "file"
     archives: str = "on"
     read_ahead: int = 1024
     cache_dir: Path | None = None

@@ -39,6 +39,7 @@ from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.following import Following
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
+from up42fs.catalog.jobs import Jobs
 from up42fs.catalog.listings import BEING_FULFILLED, UNFINISHED, AssetListing, OrderListing
 from up42fs.catalog.metadata import AssetMetadata
 from up42fs.catalog.on_demand import OnDemand
@@ -131,7 +132,12 @@ class Engine(Paths):
         #: seconds.
         self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
 
-        self.index = Index(shows_all_orders=settings.orders == "all")
+        self.index = Index(
+            shows_all_orders=settings.orders == "all",
+            # The names of workspaces are IDs of the account, which others may not see.
+            shows_workspaces=settings.share_links or not settings.allow_other,
+            named_by=settings.names,
+        )
         self._load(stored)
         self._assets = AssetListing(self._client)
         watched = UNFINISHED if settings.orders == "all" else (BEING_FULFILLED,)
@@ -443,6 +449,7 @@ class Engine(Paths):
             items=items,
             collections=collections,
             searches=Searches(nursery, client, metrics=metrics, shows_stale=shows_stale),
+            jobs=Jobs(nursery, client, self.index, items, metrics=metrics, shows_stale=shows_stale),
             order_details=OrderDetails(nursery, client),
             lists_footprints=self.settings.footprints,
             lists_order_documents=self.settings.documents,

@@ -88,6 +88,10 @@ class NodeAttributes:
                 return xattrs.of_order(node.id, self._index.orders.get(node.id))
             case Kind.TAG:
                 return xattrs.of_tag(node.id)
+            case Kind.WORKSPACE:
+                return xattrs.of_workspace(node.id)
+            case Kind.JOB:
+                return xattrs.of_job(node.id)
             case _:
                 return {}
 

@@ -17,6 +17,7 @@ from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.layout import is_id
 from up42fs.fs.tree.nodes import BRANCH_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
+from up42fs.model.names import ID, split_extension
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
 #: in any case.
@@ -30,6 +31,9 @@ _NEEDS: dict[Kind, tuple[ListingKind, ...]] = {
     Kind.TAG: (ListingKind.ASSETS,),
     Kind.STATUS: (ListingKind.ASSETS,),
     Kind.ASSETS: (ListingKind.ASSETS,),
+    Kind.WORKSPACES: (ListingKind.ASSETS,),
+    Kind.WORKSPACE: (ListingKind.ASSETS,),
+    Kind.JOBS: (ListingKind.ASSETS,),
     Kind.STAC: (ListingKind.ASSETS,),
     Kind.SEARCH: (ListingKind.ASSETS, ListingKind.ORDERS),
 }
@@ -74,7 +78,10 @@ class Finder:
         kind = _LONG.get(directory.kind)
         if kind is None:
             return False
-        await self._catalogue.ready_name(kind, name, by_id=is_id(name), timeout_s=LISTING_TIMEOUT_S)
+        asked = split_extension(name)[0] if self._tree.index.named_by == ID else name
+        await self._catalogue.ready_name(
+            kind, asked, by_id=is_id(asked), timeout_s=LISTING_TIMEOUT_S
+        )
         return self._find(directory, name) is not None
 
     async def _prepared(self, directory: Node) -> None:

@@ -231,6 +231,15 @@ def of_tag(tag: str) -> dict[str, str]:
     return {PREFIX + "kind": "tag", PREFIX + "name": tag, PREFIX + "tags": tag}
 
 
+def of_workspace(workspace_id: str) -> dict[str, str]:
+    own = {"id": workspace_id, "kind": "workspace", "workspace_id": workspace_id}
+    return {PREFIX + key: value for key, value in own.items()}
+
+
+def of_job(job_id: str) -> dict[str, str]:
+    return {PREFIX + "id": job_id, PREFIX + "kind": "job", STAC + "job_id": job_id}
+
+
 def _delivery(asset: Asset | None, order: Order | None) -> dict[str, str]:
     """The attributes that a transformed file or its directory shares with the delivery."""
     if asset is None:

@@ -49,6 +49,7 @@ _ARGUMENTS = (
     "refresh",
     "archives",
     "orders",
+    "names",
 )
 
 
@@ -59,7 +60,7 @@ class FileSystem(Questions, ReadOnlySystem):
     and `memory` (MiB) are the settings of those names; what is not given comes from the
     environment, the settings file or `up42fs login`, in each process anew. Directories of archives'
     members are found by name, and listed with `archives="on"`; `orders="all"` shows also orders
-    without assets. `mount` is "auto" to
+    without assets; `names` is what assets are named by. `mount` is "auto" to
     read through a mount of the same account on this host if there is one, "never", or a mount
     point.
     """
@@ -82,6 +83,7 @@ class FileSystem(Questions, ReadOnlySystem):
         refresh: float | str | None = None,
         archives: str = "hidden",
         orders: str | None = None,
+        names: str | None = None,
         asynchronous: bool = False,
         loop: Any = None,
         **storage_options: Any,
@@ -95,7 +97,7 @@ class FileSystem(Questions, ReadOnlySystem):
         super().__init__(asynchronous=asynchronous, loop=loop, **storage_options)
         values = (
             *(region, workspace, credentials, cache_dir, memory, cache_size, refresh),
-            *(archives, orders),
+            *(archives, orders, names),
         )
         self._arguments = dict(zip(_ARGUMENTS, values, strict=True))
         self._mount = os.fspath(mount)

@@ -135,6 +135,7 @@ def runner_of(settings: Settings) -> Runner:
     key: tuple[Any, ...] = (
         settings.api, settings.auth, settings.username, settings.workspace, settings.storage_dir,
         settings.cache_size, settings.memory, settings.refresh, settings.archives,
+        settings.orders, settings.names,
     )  # fmt: skip
     with _lock:
         runner = _runners.get(key)

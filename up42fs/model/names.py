@@ -74,6 +74,10 @@ _MIME_TYPES |= {".tiff": "image/tiff", ".jpeg": "image/jpeg", ".gz": "applicatio
 _MIME_TYPES |= {".zip": "application/zip", ".tgz": "application/gzip", ".xml": "application/xml"}
 
 
+#: What assets may be named by.
+FILE, TITLE, ID = STYLES = ("file", "title", "id")
+
+
 @dataclass(frozen=True, slots=True)
 class NameWish:
     """An entry that needs a name: its ID, a sort key (older is smaller), its wished-for name."""
@@ -141,18 +145,26 @@ def asset_name(
     content_type: str | None,
     id_: str,
     learned: str | None = None,
+    style: str = FILE,
 ) -> str:
-    """Name of an asset before clashes: delivered name, else title plus extension, else its ID.
+    """Name of an asset before clashes, in one of the styles `STYLES`.
 
-    The extension is the one `learned` from the file, else that of the content type.
+    FILE: its delivered name, else its title plus extension, else its ID. TITLE: the title comes
+    first. ID: its ID plus extension. The extension is the delivered name's, else the one `learned`
+    from the file, else that of the content type.
     """
     delivered = safe_name(name)
-    if delivered is not None:
+    if delivered is not None and style == FILE:
         return delivered
     titled = safe_name(title)
+    if delivered is not None:
+        extension = split_extension(delivered)[1]
+    else:
+        extension = extension_for(content_type) if learned is None else learned
+    if style == ID:
+        return _fit(safe_name(id_) or "_", extension)
     if titled is None:
-        return _fit(safe_name(id_) or "_", learned or "")
-    extension = extension_for(content_type) if learned is None else learned
+        return delivered or _fit(safe_name(id_) or "_", learned or "")
     if titled.lower().endswith(extension.lower()):
         return titled
     return _fit(titled, extension)

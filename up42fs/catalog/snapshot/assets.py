@@ -6,6 +6,7 @@ directories or callers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
@@ -46,6 +47,10 @@ class AssetTable(Mapping[str, Asset]):
         self._columns = columns
         self._rows = dict(zip(columns.ids, range(len(columns.ids)), strict=True))
         self._made: dict[str, Asset] = {}
+        #: Whether assets have a name in the view of their workspace.
+        self.has_workspaces = False
+        #: What assets are named by.
+        self.style = names.FILE
         #: Learned extensions, by ID, of assets that UP42 gives no name.
         self.extensions: dict[str, str] = {}
         #: The number of names that assets have in the views for their tags, and the index of no
@@ -80,14 +85,15 @@ class AssetTable(Mapping[str, Asset]):
         row = self._rows.get(asset_id)
         if row is None:
             asset = self._made.get(asset_id)
-            return None if asset is None else _figures(asset)
+            return None if asset is None else _figures(asset, self.has_workspaces)
         _, _, _, sizes, created_us, updated_us, statuses, tags, orders, *_ = self._columns
+        places = 2 if not self.has_workspaces else 2 + self._has_workspace(row)
         size, has_order = sizes[row], orders[row] != self._no_order
         shown = (
             None if size == NO_SIZE else size,
             created_us[row] * 1000,
             updated_us[row] * 1000,
-            2 + self._tag_names[tags[row]] + has_order - (statuses[row] == _UNTOLD),
+            places + self._tag_names[tags[row]] + has_order - (statuses[row] == _UNTOLD),
         )
         return tuple.__new__(Figures, shown)  # like `Figures(*shown)`, in half the time
 
@@ -119,8 +125,9 @@ class AssetTable(Mapping[str, Asset]):
         """The data that determines the names of these assets, or of all."""
         columns, rows = self._columns, self._rows
         if asset_ids is None and len(rows) == len(columns.ids):
+            by_file = self.style == names.FILE
             wishes = [
-                wish if wish is not None and is_plain(wish) else self._wish(row)
+                wish if by_file and wish is not None and is_plain(wish) else self._wish(row)
                 for row, wish in enumerate(columns.names)
             ]
             flags = [status == _TRANSFORMED for status in columns.statuses]
@@ -129,12 +136,18 @@ class AssetTable(Mapping[str, Asset]):
         return map(self._outline, self if asset_ids is None else asset_ids)
 
     def outline(self, asset: Asset) -> Outline:
-        return outline(asset, self.extensions.get(asset.id))
+        return self.outline_by(asset, self.extensions.get(asset.id))
+
+    def outline_by(self, asset: Asset, extension: str | None) -> Outline:
+        """Like `outline`, with this learned extension."""
+        return outline(asset, extension, self.style)
 
     def wish(self, asset: Asset) -> str:
         """The name that an asset has where no other has it: `outline(asset).wish`, quicker."""
         learned = self.extensions.get(asset.id)
-        return names.asset_name(asset.name, asset.title, asset.content_type, asset.id, learned)
+        return names.asset_name(
+            asset.name, asset.title, asset.content_type, asset.id, learned, self.style
+        )
 
     def _outline(self, asset_id: str) -> Outline:
         row, columns = self._rows.get(asset_id), self._columns
@@ -146,7 +159,7 @@ class AssetTable(Mapping[str, Asset]):
     def _wish(self, row: int) -> str:
         columns = self._columns
         name = columns.names[row]
-        if name is not None and is_plain(name):
+        if name is not None and self.style == names.FILE and is_plain(name):
             return name
         return names.asset_name(
             name,
@@ -154,6 +167,7 @@ class AssetTable(Mapping[str, Asset]):
             columns.content_type(row),
             columns.ids[row],
             self.extensions.get(columns.ids[row]),
+            self.style,
         )
 
     def ids_with_status(self, status: CnamStatus) -> list[str]:
@@ -162,6 +176,32 @@ class AssetTable(Mapping[str, Asset]):
         found = [id_ for id_, row in self._rows.items() if statuses[row] == wanted]
         found += [asset.id for asset in self._made.values() if asset.cnam_status is status]
         return found
+
+    def origins(self) -> Counter[tuple[str | None, str | None]]:
+        """How many assets are of each workspace and source."""
+        columns, found = self._columns, Counter[tuple[str | None, str | None]]()
+        of_rows = columns.shared
+        counts = Counter(of_rows if len(self._rows) == len(of_rows) else self._shares_left())
+        for number, count in counts.items():
+            found[columns.shares[number].workspace_id, columns.shares[number].source] += count
+        for asset in self._made.values():
+            found[asset.workspace_id, asset.source] += 1
+        return found
+
+    def ids_of_workspace(self, workspace_id: str) -> list[str]:
+        """IDs of the assets in a workspace; checks every asset."""
+        shares, shared = self._columns.shares, self._columns.shared
+        is_in = [share.workspace_id == workspace_id for share in shares]
+        found = [id_ for id_, row in self._rows.items() if is_in[shared[row]]]
+        found += [asset.id for asset in self._made.values() if asset.workspace_id == workspace_id]
+        return found
+
+    def _shares_left(self) -> list[int]:
+        shared = self._columns.shared
+        return [shared[row] for row in self._rows.values()]
+
+    def _has_workspace(self, row: int) -> bool:
+        return self._columns.shares[self._columns.shared[row]].workspace_id is not None
 
     def status(self, asset_id: str) -> CnamStatus | None:
         row = self._rows.get(asset_id)
@@ -201,23 +241,24 @@ _TRANSFORMED = STATUSES.index(CnamStatus.SUCCESSFUL)
 _UNTOLD = STATUSES.index(CnamStatus.UNTOLD)
 
 
-def outline(asset: Asset, extension: str | None = None) -> Outline:
+def outline(asset: Asset, extension: str | None = None, style: str = names.FILE) -> Outline:
     """The data that determines an asset's names; `extension` is the learned one."""
     return Outline(
         to_us(asset.created_at),
         asset.id,
-        names.asset_name(asset.name, asset.title, asset.content_type, asset.id, extension),
+        names.asset_name(asset.name, asset.title, asset.content_type, asset.id, extension, style),
         asset.cnam_status is CnamStatus.SUCCESSFUL,
     )
 
 
-def view_names(asset: Asset) -> int:
-    """How many names an asset has in the four views: `assets/`, state, order, each of its tags."""
+def view_names(asset: Asset, has_workspaces: bool = False) -> int:
+    """How many names an asset has in the views: `assets/`, state, order, workspace, each tag."""
     tags = len(set(asset.tags)) if len(asset.tags) > 1 else len(asset.tags)
     told = asset.cnam_status is not CnamStatus.UNTOLD
-    return 1 + told + (asset.order_id is not None) + tags
+    has_workspace = has_workspaces and asset.workspace_id is not None
+    return 1 + told + (asset.order_id is not None) + has_workspace + tags
 
 
-def _figures(asset: Asset) -> Figures:
+def _figures(asset: Asset, has_workspaces: bool) -> Figures:
     created_ns, updated_ns = to_us(asset.created_at) * 1000, to_us(asset.updated_at) * 1000
-    return Figures(asset.size, created_ns, updated_ns, view_names(asset))
+    return Figures(asset.size, created_ns, updated_ns, view_names(asset, has_workspaces))

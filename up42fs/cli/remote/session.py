@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: The settings that these commands know.
 SETTINGS = ACCOUNT | {
     *("cache_dir", "cache_size", "memory", "max_egress"),
-    *("archives", "orders", "documents"),
+    *("archives", "orders", "documents", "names"),
 }
 #: Where a command's own paths lie, for its help.
 PATHS = (

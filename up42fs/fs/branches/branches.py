@@ -11,12 +11,14 @@ from up42fs.catalog.collections import Collections
 from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
+from up42fs.catalog.jobs import Jobs
 from up42fs.catalog.order_details import OrderDetails
 from up42fs.catalog.searches import Searches
 from up42fs.catalog.transformations import Transformations
 from up42fs.fs.branches import footprints, layers
 from up42fs.fs.branches.archives import Archives
 from up42fs.fs.branches.footprints import Footprints
+from up42fs.fs.branches.jobs import JobDirectories
 from up42fs.fs.branches.layers import Layers
 from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.order_documents import OrderDocuments
@@ -40,6 +42,7 @@ class Branches:
         items: Items | None = None,
         collections: Collections | None = None,
         searches: Searches | None = None,
+        jobs: Jobs | None = None,
         order_details: OrderDetails | None = None,
         lists_footprints: bool = False,
         lists_order_documents: bool = False,
@@ -74,7 +77,8 @@ class Branches:
             self._made += [outlines, self.layers]
         if order_details is not None:
             self._made.append(OrderDocuments(index, order_details, lists=lists_order_documents))
-        found: list[Branch | None] = [self.transformed, self.static, search, archives]
+        results = JobDirectories(index, jobs) if jobs else None
+        found: list[Branch | None] = [self.transformed, self.static, search, results, archives]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 
     def is_settled(self, directory: Node) -> bool:

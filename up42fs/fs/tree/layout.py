@@ -23,7 +23,7 @@ from cachetools import LRUCache
 
 from up42fs.archive.kinds import archive_names
 from up42fs.catalog.index import Delta, Index
-from up42fs.catalog.snapshot.assets import Outline, outline
+from up42fs.catalog.snapshot.assets import Outline
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.branch import ArchiveNames, Branch
 from up42fs.fs.tree.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
@@ -45,8 +45,12 @@ _TOP = {
     "assets": Node(Kind.ASSETS),
 }
 #: Directories whose members the catalogue knows; and all directories of assets.
-VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS})
-ASSET_DIRS = VIEW_DIRS | {Kind.QUERY}
+VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS, Kind.WORKSPACE})
+#: Directories whose members a branch finds.
+FOUND_DIRS = frozenset({Kind.QUERY, Kind.JOB})
+ASSET_DIRS = VIEW_DIRS | FOUND_DIRS
+#: Directories of the top level that are listed only if they have something to show.
+_WORKSPACES, _JOBS = Node(Kind.WORKSPACES), Node(Kind.JOBS)
 #: Built directories of branches that are kept.
 MOST_BRANCH_DIRS = 256
 #: With more changed assets than this, directories are rebuilt instead.
@@ -100,14 +104,16 @@ class Layout:
         self._former: dict[tuple[Node, str], Node] = {}
         self._virtual = {name: Node(Kind.VIRTUAL, name) for name in virtual_names}
         self._builders: dict[Kind, Callable[[Node], dict[str, Node]]] = {
-            Kind.ROOT: lambda _: self._top,
+            Kind.ROOT: lambda _: self._tops(),
             Kind.CNAM: lambda _: _STATUSES,
             Kind.CONTROL: lambda _: self._virtual,
             Kind.ORDERS: lambda _: self._orders(),
             Kind.TAGS: lambda _: self._tags(),
+            Kind.WORKSPACES: lambda _: self._workspaces(),
         }
         self._builders |= {kind: branch.children for kind, branch in self._branches.items()}
-        self._builders[Kind.QUERY] = lambda node: self._roster(node).names
+        for kind in FOUND_DIRS:
+            self._builders[kind] = lambda node: self._roster(node).names
 
     async def prepare(self, node: Node) -> bool:
         """Load what `children(node)` needs; raises an `Up42fsError`. May send requests.
@@ -139,7 +145,9 @@ class Layout:
                 return self._index.ids_with_tag(node.id)
             case Kind.STATUS:
                 return self._index.ids_with_status(CnamStatus(node.id))
-            case Kind.QUERY:
+            case Kind.WORKSPACE:
+                return self._index.ids_of_workspace(node.id)
+            case kind if kind in FOUND_DIRS:
                 return [asset.id for asset in self._branches[node.kind].members(node)]
             case _:
                 return None
@@ -223,6 +231,10 @@ class Layout:
                 return self._index.has_order(node.id)
             case Kind.TAG:
                 return node.id in self._index.tags() or node.id in self._empty_tags.held
+            case Kind.WORKSPACES:
+                return bool(self._index.workspaces())
+            case Kind.WORKSPACE:
+                return node.id in self._index.workspaces()
             case Kind.VIRTUAL:
                 return node.id in self._virtual
             case _:
@@ -237,7 +249,7 @@ class Layout:
             case Kind.ASSET:
                 figures = self._index.assets.figures(node.id)
                 return figures.names if figures is not None else 1
-            case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM:
+            case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM | Kind.WORKSPACES:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
                 return 1
@@ -293,7 +305,7 @@ class Layout:
         if asset is None:  # it is a member of another archive, or has left
             rebuilt = list(self._built_of(member_ids.asset_id_of(asset_id)))
         else:
-            rebuilt = [node for node in self._passing if node.kind is Kind.QUERY]
+            rebuilt = [node for node in self._passing if node.kind in FOUND_DIRS]
             rebuilt += self._withdrawn(asset, gone)
         refute()
         self.changes += 1
@@ -397,10 +409,29 @@ class Layout:
             was, now = delta.was.get(asset_id), self._index.assets.get(asset_id)
             learned = self._index.assets.extensions.get(asset_id)
             named_by = delta.extensions.get(asset_id, learned)
-            before = outline(was, named_by) if was is not None and _belongs(was, node) else None
-            after = outline(now, learned) if now is not None and _belongs(now, node) else None
+            by = self._index.assets.outline_by
+            before = by(was, named_by) if was is not None and _belongs(was, node) else None
+            after = by(now, learned) if now is not None and _belongs(now, node) else None
             if before is not None or after is not None:
                 yield before, after
+
+    def _tops(self) -> dict[str, Node]:
+        """The top level: also workspaces if there are several, and jobs if they left results."""
+        top = dict(self._top)
+        if self._index.workspaces():
+            top["workspaces"] = _WORKSPACES
+        if Kind.JOBS in self._branches and self._index.has_results:
+            top["jobs"] = _JOBS
+        return top
+
+    def _workspaces(self) -> dict[str, Node]:
+        return _assign(
+            Kind.WORKSPACE,
+            (
+                names.NameWish(id_, (0.0, id_), names.safe_name(id_) or "_")
+                for id_ in self._index.workspaces()
+            ),
+        )
 
     def _orders(self) -> dict[str, Node]:
         orders = self._index.orders
@@ -418,6 +449,10 @@ class Layout:
     def _alias(self, parent: Node, name: str) -> Node | None:
         id_ = name.lower()
         match parent.kind:
+            case Kind.ROOT if name == "jobs" and Kind.JOBS in self._branches:
+                return _JOBS
+            case Kind.WORKSPACES if id_ in self._index.workspaces():
+                return Node(Kind.WORKSPACE, id_, name)
             case Kind.ORDERS if self._index.has_order(id_):
                 return Node(Kind.ORDER, id_, name)
             case kind if kind in ASSET_DIRS:
@@ -473,6 +508,8 @@ def _belongs(asset: Asset, directory: Node) -> bool:
             return directory.id in asset.tags
         case Kind.STATUS:
             return asset.cnam_status == directory.id
+        case Kind.WORKSPACE:
+            return asset.workspace_id == directory.id
         case _:
             return True
 
@@ -502,9 +539,9 @@ def _touched(node: Node, delta: Delta) -> bool:
             return delta.renames_orders
         case Kind.TAGS:
             return delta.renames_tags
-        case Kind.ASSETS:
+        case Kind.ROOT | Kind.ASSETS | Kind.WORKSPACES | Kind.WORKSPACE:
             return bool(delta.assets)
-        case Kind.QUERY:
+        case Kind.QUERY | Kind.JOB:
             return bool(delta.assets or delta.orders)
         case Kind.ORDER:
             return node.id in delta.orders

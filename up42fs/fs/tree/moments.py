@@ -21,7 +21,12 @@ from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.types import Asset, CnamStatus
 
 _ORDERS, _TAGS, _ASSETS = Node(Kind.ORDERS), Node(Kind.TAGS), Node(Kind.ASSETS)
-KINDS = frozenset({Kind.ORDERS, Kind.TAGS, Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS})
+KINDS = frozenset(
+    {
+        *(Kind.ORDERS, Kind.TAGS, Kind.ASSETS, Kind.WORKSPACES),
+        *(Kind.ORDER, Kind.TAG, Kind.STATUS, Kind.WORKSPACE),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,9 @@ class Moments:
             case Kind.STATUS:
                 ids = self._index.ids_with_status(CnamStatus(node.id))
                 return _Moment(*[assets.latest_ns(ids)[1]] * 2)
+            case Kind.WORKSPACE:
+                ids = self._index.ids_of_workspace(node.id)
+                return _Moment(*[assets.latest_ns(ids)[0]] * 2)
             case Kind.TAGS:
                 return _Moment(*[assets.latest_ns()[1]] * 2)
             case Kind.ORDERS:
@@ -146,6 +154,8 @@ def _places(asset: Asset | None) -> Iterator[Node]:
         yield Node(Kind.STATUS, asset.cnam_status.value)
     if asset.order_id is not None:
         yield Node(Kind.ORDER, asset.order_id)
+    if asset.workspace_id is not None:
+        yield Node(Kind.WORKSPACE, asset.workspace_id)
     for tag in asset.tags:
         yield Node(Kind.TAG, tag)
 

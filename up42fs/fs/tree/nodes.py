@@ -28,6 +28,8 @@ class Kind(StrEnum):
     ORDER = "order"
     TAG = "tag"
     STATUS = "status"
+    WORKSPACES = "workspaces"
+    WORKSPACE = "workspace"
     ASSET = "asset"
     CONTROL = "control"
     VIRTUAL = "virtual"
@@ -40,6 +42,8 @@ class Kind(StrEnum):
     STAC_ITEM = "stac-item"
     SEARCH = "search"
     QUERY = "query"
+    JOBS = "jobs"
+    JOB = "job"  # the results of one processing job
     SIDECAR = "sidecar"  # kept on this machine beside an image
     MEMBERS = "members"  # a directory of an archive's members; see `fs.tree.member_ids`
     MEMBER = "member"  # a file in an archive; its ID is the store's
@@ -106,6 +110,8 @@ BRANCH_KINDS = frozenset(
         Kind.STAC_ITEM,
         Kind.SEARCH,
         Kind.QUERY,
+        Kind.JOBS,
+        Kind.JOB,
         Kind.MEMBERS,
     }
 )

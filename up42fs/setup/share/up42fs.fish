@@ -51,7 +51,7 @@ function _shtab_up42fs_using
 end
 
 set -g _shtab_up42fs_commands login logout mount ls find info cat cp url unmount serve status explain warm cache 'cache list' 'cache usage' 'cache clear' 'cache verify' 'cache pin' 'cache unpin' doctor undo setup demo emulator
-set -g _shtab_up42fs_opts_with_value --advanced-refused --api-latency-s --api-prefix --api-url --archives --asset-get --assets-gone --auth-latency-s --auth-port --auth-url --bandwidth-bytes-s --bare-orders --bbox --bloat --body-encoding --bundle --cache-dir --cache-size --config --content-type-says --cors --coverage-shape --credentials --crowd --cut-body-at --data --date-skew-s --drip-bytes-s --error-shape --expired-wording --external-store --fail-body --fail-next --fail-object --fail-plane --fail-route --fail-seed --fail-share --fail-skip --fail-status --files-twice --gid --half-edit --host --href-suffix --in-refused --items-without-order --jobs --latency-s --link-life-s --link-origin --link-style --listen --log-file --log-format --log-level --max-egress --max-page-size --memory --next-link --null-refused --odd-hrefs --older-than --on-term --orders --page-size-error-above --password --port --prefix --public-url --quoted-disposition --range --read-ahead --redirect-to --refresh --region --result-asset --retry-after --rows-twice --rows-without-id --sample-dir --short-body --sidecars-size --stac-random-401-share --stall-before-headers-s --stall-body-at --stall-s --store-latency-s --store-port --synthetic --tls-cert --tls-key --token-file --token-life-s --too-long-body --total-off --uid --umask --username --warn-egress --workspace -iname -j -maxdepth -mindepth -name -newer -newermt -o -path -r -size -type
+set -g _shtab_up42fs_opts_with_value --advanced-refused --api-latency-s --api-prefix --api-url --archives --asset-get --assets-gone --auth-latency-s --auth-port --auth-url --bandwidth-bytes-s --bare-orders --bbox --bloat --body-encoding --bundle --cache-dir --cache-size --config --content-type-says --cors --coverage-shape --credentials --crowd --cut-body-at --data --date-skew-s --drip-bytes-s --error-shape --expired-wording --external-store --fail-body --fail-next --fail-object --fail-plane --fail-route --fail-seed --fail-share --fail-skip --fail-status --files-twice --gid --half-edit --host --href-suffix --in-refused --items-without-order --jobs --latency-s --link-life-s --link-origin --link-style --listen --log-file --log-format --log-level --max-egress --max-page-size --memory --names --next-link --null-refused --odd-hrefs --older-than --on-term --orders --page-size-error-above --password --port --prefix --public-url --quoted-disposition --range --read-ahead --redirect-to --refresh --region --result-asset --retry-after --rows-twice --rows-without-id --sample-dir --short-body --sidecars-size --stac-random-401-share --stall-before-headers-s --stall-body-at --stall-s --store-latency-s --store-port --synthetic --tls-cert --tls-key --token-file --token-life-s --too-long-body --total-off --uid --umask --username --warn-egress --workspace -iname -j -maxdepth -mindepth -name -newer -newermt -o -path -r -size -type
 
 complete -c up42fs -e
 complete -c up42fs -f
@@ -101,6 +101,7 @@ complete -c up42fs -n '_shtab_up42fs_using mount' -l memory -x -d 'memory to use
 complete -c up42fs -n '_shtab_up42fs_using mount' -l footprints -d 'list footprints.geojson, layers.qlr and visual.vrt where they stand'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using mount' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l read-ahead -x -d 'kernel read-ahead, set where permitted; KiB without a unit (default 1M)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
@@ -128,6 +129,7 @@ complete -c up42fs -n '_shtab_up42fs_using ls' -l auth-url -x -d 'address of the
 complete -c up42fs -n '_shtab_up42fs_using ls' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using ls' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using ls' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using ls' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using ls' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using ls' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using ls' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -156,6 +158,7 @@ complete -c up42fs -n '_shtab_up42fs_using find' -l auth-url -x -d 'address of t
 complete -c up42fs -n '_shtab_up42fs_using find' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using find' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using find' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using find' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using find' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using find' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using find' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -174,6 +177,7 @@ complete -c up42fs -n '_shtab_up42fs_using info' -l auth-url -x -d 'address of t
 complete -c up42fs -n '_shtab_up42fs_using info' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using info' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using info' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using info' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using info' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using info' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using info' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -192,6 +196,7 @@ complete -c up42fs -n '_shtab_up42fs_using cat' -l auth-url -x -d 'address of th
 complete -c up42fs -n '_shtab_up42fs_using cat' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using cat' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using cat' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using cat' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using cat' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using cat' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using cat' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -214,6 +219,7 @@ complete -c up42fs -n '_shtab_up42fs_using cp' -l auth-url -x -d 'address of the
 complete -c up42fs -n '_shtab_up42fs_using cp' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using cp' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using cp' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using cp' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using cp' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using cp' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using cp' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -234,6 +240,7 @@ complete -c up42fs -n '_shtab_up42fs_using url' -l auth-url -x -d 'address of th
 complete -c up42fs -n '_shtab_up42fs_using url' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using url' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using url' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using url' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using url' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using url' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using url' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
@@ -268,6 +275,7 @@ complete -c up42fs -n '_shtab_up42fs_using serve' -l memory -x -d 'memory to use
 complete -c up42fs -n '_shtab_up42fs_using serve' -l footprints -d 'list footprints.geojson, layers.qlr and visual.vrt where they stand'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
+complete -c up42fs -n '_shtab_up42fs_using serve' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l cache-dir -xka "(__fish_complete_directories)" -d 'directory of the disk cache; else up42fs in XDG_CACHE_HOME or ~/.cache'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l cache-size -x -d 'size of the disk cache, 0 for none; a tenth of the disk stays free (default 10G)'
