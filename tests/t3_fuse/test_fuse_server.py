@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
-from up42fs.fuse.server import BUSY_LISTING_S, LISTING_S, Server
+from up42fs.fuse.server import BUSY_LISTING_S, LEAD_S, LISTING_S, Server
 from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -413,6 +414,28 @@ async def test_a_storm_pauses_while_others_are_answered(
         handlers.gates[7].set()
         assert (await kernel.receive())[:2] == (storm[2], 0)
         assert kernel.server._others._taken == 0
+
+
+@pytest.mark.claim("S123")
+async def test_work_that_is_done_once_makes_no_storm_of_its_client(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charged: list[tuple[float, bool]] = []
+
+    def took(_: load.Shares, client: int, seconds: float, now_s: float, *, is_read: bool) -> None:
+        charged.append((seconds, is_read))
+
+    async def slow(*_: Any) -> Any:
+        time.sleep(0.02)
+        return FILE
+
+    monkeypatch.setattr(load.Shares, "took", took)
+    monkeypatch.setattr(handlers, "attributes", slow)
+    async with served(handlers) as kernel:
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
+    assert charged
+    assert all(seconds <= LEAD_S for seconds, _ in charged)
 
 
 @pytest.mark.claim("S118")
