@@ -169,6 +169,55 @@ def test_bash_asks_for_remote_paths(store: Emulator, tmp_path: Path) -> None:
     assert check("bash", "-c", program, env=store.env).splitlines() == ["tags/köln/"]
 
 
+#: Types each word and Tab in an interactive shell, and then keys that write the line to a file.
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; PATH=$1:\$PATH"
+zpty -w shell "shown() { print -r -- \"\$BUFFER\" >>$1/shown; BUFFER= }; zle -N shown"
+zpty -w shell "bindkey -e; bindkey '^X^P' shown"
+for word in "${@[2,-1]}"; do
+  zpty -n -w shell "up42fs ls $word"$'\t\x18\x10'
+done
+for turn in {1..600}; do
+  while zpty -r -t shell out; do :; done
+  [[ -e $1/shown && $(wc -l <$1/shown) -ge $(( $# - 1 )) ]] && break
+  sleep 0.1
+done
+cat $1/shown
+"""
+FISH = """
+set -gx PATH $argv[1] $PATH
+source $argv[1]/up42fs.fish
+for word in $argv[2..-1]; complete -C "up42fs ls $word"; end
+"""
+
+
+@pytest.mark.claim("S294")
+@pytest.mark.parametrize(("shell", "name"), [("zsh", "_up42fs"), ("fish", "up42fs.fish")])
+def test_other_shells_complete_remote_paths(
+    store: Emulator, tmp_path: Path, shell: str, name: str
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}: apt-get install {shell}")
+    script = check(sys.executable, REPOSITORY / "contrib/completions.py", shell)
+    (tmp_path / name).write_text(script)
+    (tmp_path / "up42fs").write_text(f'#!/bin/sh\nexec {" ".join(UP42FS)} "$@"\n')
+    (tmp_path / "up42fs").chmod(0o755)
+    words = ["tags/k", "orders/K", r"orders/Köln\ \[west\]/b"]
+    options, program = ("-f", ZSH) if shell == "zsh" else ("--no-config", FISH)
+    zeroth = (shell,) if shell == "zsh" else ()
+    env = store.env | {"HOME": str(tmp_path), "LANG": "C.UTF-8", "TERM": "xterm"}
+    told = check(shell, options, "-c", program, *zeroth, tmp_path, *words, env=env, timeout_s=100)
+    if shell == "zsh":
+        found = [line.removeprefix("up42fs ls ").rstrip() for line in told.splitlines()]
+        expected = ["tags/köln/", r"orders/Köln\ \[west\]/", r"orders/Köln\ \[west\]/big.bin"]
+    else:
+        found = [line.partition("\t")[0] for line in told.splitlines()]
+        expected = ["tags/köln/", "orders/Köln [west]/", "orders/Köln [west]/big.bin"]
+    assert found == expected
+
+
 def test_members_of_archives_are_found_and_not_walked_into(store: Emulator, tmp_path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

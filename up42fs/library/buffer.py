@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from up42fs.types import Bytes
+
 
 class Buffer:
     """The last answer of one open file, in the shape of fsspec's caches.
@@ -13,7 +15,7 @@ class Buffer:
 
     name = "up42"
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], Bytes], size: int) -> None:
         self._read = fetch
         self.size = size
         self._start = self._stop = 0
@@ -27,6 +29,7 @@ class Buffer:
             return self._data[start - self._start : stop - self._start]
         if start >= stop:
             return b""
-        data = self._read(start, stop)
+        found = self._read(start, stop)
+        data = found if isinstance(found, bytes) else bytes(found)  # a view of the engine's memory
         self._start, self._stop, self._data = start, start + len(data), data
         return data[: stop - start]

@@ -21,12 +21,14 @@ from up42fs.fs.tree.nodes import Attributes
 from up42fs.library.facts import Fact
 from up42fs.library.spans import holder, merged, span_within
 from up42fs.readahead.tuning import Reading
-from up42fs.types import StoredObject, Version
+from up42fs.types import ByteRange, Bytes, StoredObject, Version
 
 PREFIX = "user."
 #: Ranges of a file that are read at the same time: more would only wait for each other.
 AT_ONCE = 24
 
+#: Bytes of one piece of a file that is copied: the most, and what is waited for.
+PIECE_BYTES, LEAST_PIECE_BYTES = 4 << 20, 1 << 20
 #: The most that is told ahead of a read, bytes.
 AHEAD_BYTES = 256 << 10
 
@@ -55,10 +57,11 @@ class Reader:
             return None
         return replace(stored, size=self.size, version=self.version or stored.version)
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         """The bytes from `offset` on, and some behind them that are in memory anyhow.
 
         A caller that goes on where they end has read them: the plan learns of it by this call.
+        Many bytes are a view of the engine's memory: the caller copies them in its own thread.
         """
         start = offset
         if offset == self._told_to and self._read_to < offset:
@@ -68,7 +71,19 @@ class Reader:
         self._read_to = self._told_to = offset + len(data)
         more = self._file.ahead(self._read_to, AHEAD_BYTES) if size < AHEAD_BYTES else b""
         self._told_to += len(more)
+        if size >= AHEAD_BYTES:
+            return data
         return b"".join((data, more)) if more else bytes(data)
+
+    async def exactly(self, span: ByteRange) -> Bytes:
+        """The bytes of a range and nothing more."""
+        return await self._file.read(span.start, len(span))
+
+    async def piece(self, offset: int) -> Bytes:
+        """The bytes from `offset` on that lie in one place of memory: a view, nothing is copied."""
+        here = len(self._file.ahead(offset, PIECE_BYTES))
+        size = here if here >= AHEAD_BYTES else LEAST_PIECE_BYTES
+        return await self._file.read(offset, min(size, self.size - offset))
 
     async def aclose(self) -> None:
         """Close it; idempotent."""
@@ -174,7 +189,7 @@ async def ranges(
     try:
         spans = [span_within(start, end, reader.size) for start, end in wanted]
         fetched = merged(spans, most_gap)
-        pieces: list[bytes] = [b""] * len(fetched)
+        pieces: list[Bytes] = [b""] * len(fetched)
         errors: list[Up42fsError] = []
 
         places = iter(range(len(fetched)))
@@ -183,7 +198,7 @@ async def ranges(
             try:
                 for place in places:
                     span = fetched[place]
-                    pieces[place] = await reader.read(span.start, len(span))
+                    pieces[place] = await reader.exactly(span)
             except Up42fsError as error:
                 errors.append(error)
                 nursery.cancel_scope.cancel()
@@ -198,15 +213,20 @@ async def ranges(
         await reader.aclose()
 
 
-def _cut(fetched: Sequence[Any], pieces: Sequence[bytes], start: int, stop: int) -> bytes:
+def _cut(fetched: Sequence[Any], pieces: Sequence[Bytes], start: int, stop: int) -> bytes:
     place = holder(fetched, start)
     begin = fetched[place].start
-    return pieces[place][start - begin : stop - begin]
+    return bytes(pieces[place][start - begin : stop - begin])
 
 
-async def read(_engine: Engine, reader: Reader, offset: int, size: int) -> bytes:
+async def read(_engine: Engine, reader: Reader, offset: int, size: int) -> Bytes:
     """Read from an open file."""
     return await reader.read(offset, size)
+
+
+async def piece(_engine: Engine, reader: Reader, offset: int) -> Bytes:
+    """Read what is at hand from a file that is copied."""
+    return await reader.piece(offset)
 
 
 async def close(_engine: Engine, reader: Reader) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.spec import AbstractBufferedFile
 
 from up42fs.library.buffer import Buffer
+from up42fs.types import Bytes
 
 if TYPE_CHECKING:
     from up42fs.library.facts import Fact
@@ -79,17 +80,17 @@ class File(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
         self.loc = base + int(loc)
         return self.loc
 
-    def _fetch_more(self, start: int, stop: int) -> bytes:
+    def _fetch_more(self, start: int, stop: int) -> Bytes:
         """The bytes `[start, stop)`, and those behind them that are at hand."""
         if self._process != os.getpid():
             self._reader = self.fs.reader_of(self.path)
             self._process = os.getpid()
-        data: bytes
+        data: Bytes
         data, self._reader = self.fs.read_by(self.path, self._reader, start, stop - start)
         return data
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return self._fetch_more(start, end)[: end - start]
+        return bytes(self._fetch_more(start, end)[: end - start])
 
     def close(self) -> None:
         """Close it; idempotent, and waits for nothing."""

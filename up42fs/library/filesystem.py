@@ -32,10 +32,11 @@ from up42fs.library.plans import Plan, arun, run
 from up42fs.library.questions import Questions
 from up42fs.library.read_only import ReadOnlySystem, as_os_error, refusal
 from up42fs.library.spans import MOST_GAP
+from up42fs.types import Bytes
 
 T = TypeVar("T")
 
-#: Bytes of one read of a file that is copied or read whole.
+#: Bytes of the first read of a file that is copied.
 PIECE_BYTES = 1 << 20
 #: How long a signed link works if nothing else is asked, seconds.
 LINK_S = 60.0
@@ -243,18 +244,16 @@ class FileSystem(Questions, ReadOnlySystem):
 
     def _copy(self, path: str, target: Any, callback: Any) -> None:
         path = self._strip_protocol(path)
-        reader, backend = self.reader_of(path), self._backend(path)
+        reader, backend = self.reader_of(path, "WHOLE"), self._backend(path)
         try:
             callback.set_size(reader.size)
             # Facts may be old, which the first bytes tell.
             data, reader = self.read_by(path, reader, 0, min(PIECE_BYTES, reader.size))
-            at = 0
+            data, at = data[:PIECE_BYTES], 0
             while at < reader.size:
-                data, at = data[:PIECE_BYTES], at + len(data[:PIECE_BYTES])
+                at += len(data)
                 # The next bytes are on their way while these are written.
-                coming = (
-                    backend.start("read", reader, at, PIECE_BYTES) if at < reader.size else None
-                )
+                coming = backend.start("piece", reader, at) if at < reader.size else None
                 target.write(data)
                 callback.relative_update(len(data))
                 with _os_errors(path):
@@ -311,7 +310,7 @@ class FileSystem(Questions, ReadOnlySystem):
         """Open a file; by the facts of another process, if there are any."""
         return self._run(path, self._plan_open, reading)
 
-    def read_by(self, path: str, reader: Any, offset: int, size: int) -> tuple[bytes, Any]:
+    def read_by(self, path: str, reader: Any, offset: int, size: int) -> tuple[Bytes, Any]:
         """Read from an open file; the reader that is returned is another one if facts were old."""
         with _os_errors(path):
             try:

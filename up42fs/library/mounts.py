@@ -25,6 +25,8 @@ STATUS = ".up42fs/status.json"
 ANSWER_S = 2.0
 #: The longest status that is read, bytes.
 MOST_STATUS_BYTES = 4 << 20
+#: The most that is read at once from a file that is copied, bytes.
+PIECE_BYTES = 1 << 20
 _PREFIX = "user."
 _LINK = "user.up42.download_url"
 
@@ -119,6 +121,10 @@ class Mounted:
             pieces.append(piece)
             offset, size = offset + len(piece), size - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def piece(self, file: MountedFile, offset: int) -> bytes:
+        """Read some bytes of a file that is copied."""
+        return os.pread(file.descriptor, PIECE_BYTES, offset)
 
     def close(self, file: MountedFile) -> None:
         """Close an open file."""

@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import h11
 import trio
@@ -88,7 +88,13 @@ class _Stream(HTTPStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Send one message of the application."""
-        if message is None or message["type"] != "http.response.body":
+        if message is None:
+            # The application ended early. If the head was on its way when the client left,
+            # hypercorn takes it for not sent and begins another one.
+            with suppress(h11.LocalProtocolError):
+                await super().app_send(message)
+            return
+        if message["type"] != "http.response.body":
             await super().app_send(message)
             return
         body: object = message.get("body", b"")
@@ -101,8 +107,28 @@ class _Stream(HTTPStream):
             await self._send_closed()
 
 
+class _Parser(h11.Connection):
+    """h11's parser, to which all that follows the last request of a connection is an error.
+
+    A client may send requests without waiting for answers. What it sends after one that says
+    `Connection: close`, or that is answered so, is ignored (RFC 9112, 9.6); the answer is sent.
+    """
+
+    def next_event(self) -> Any:
+        """The next event; none while an answer that ends the connection is sent."""
+        if self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            return h11.PAUSED
+        return super().next_event()
+
+
 class _Http1(H11Protocol):
     """HTTP/1.1, without hypercorn's upgrades to HTTP/2 and WebSocket."""
+
+    def __init__(self, app: AppWrapper, config: Config, *others: Any) -> None:
+        super().__init__(app, config, *others)
+        self.connection = _Parser(
+            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
+        )
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Offer no upgrade."""
@@ -195,8 +221,13 @@ class Connection:
 
     async def _read(self, protocol: H11Protocol) -> None:
         while True:
+            data: bytes | bytearray = b""
             with trio.CancelScope(deadline=self._deadline_s()) as self._waiting:
-                data = await self._stream.receive_some(PIECE_BYTES)
+                try:
+                    data = await self._stream.receive_some(PIECE_BYTES)
+                except _GONE:  # raised from the group of tasks, it would come in a group of errors
+                    self._is_broken = True
+                    return
             if self._waiting.cancelled_caught or not data:
                 return
             await protocol.handle(RawData(bytes(data)))

@@ -30,7 +30,7 @@ import trio
 from up42fs import logs
 from up42fs.engine import Engine, Place
 from up42fs.engine.objects import Readable, id_of, open_object
-from up42fs.errors import NotFound, OtherVersion, SignInFailed, Up42fsError
+from up42fs.errors import InvalidArgument, NotFound, OtherVersion, SignInFailed, Up42fsError
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.model.names import mime_type
 from up42fs.readahead.tuning import Reading
@@ -66,6 +66,8 @@ QUICK_S = 0.02
 #: With more bodies than this, chunks are copied. A view of the cache's memory, which a slow client
 #: takes long to read, keeps megabytes around it from being reused.
 MOST_VIEWS = 16
+#: Fields of a query.
+MOST_FIELDS = 16
 #: The name under which reads are accounted for.
 PROGRAM = "serve"
 #: Delivered files may be pages with scripts, which must not run under this server's address.
@@ -112,11 +114,13 @@ def ask_of(scope: Mapping[str, Any]) -> Ask:
     state = scope["state"]
     entry: Entry = state["entry"]
     query = scope["query_string"].decode("latin-1")
+    if query.count("&") >= MOST_FIELDS:
+        raise InvalidArgument(f"the query has more than {MOST_FIELDS} fields")
     return Ask(
         scope["method"] == "GET",
         decoded(entry.path),
         state["headers"],
-        parse_qs(query, keep_blank_values=True, max_num_fields=16) if query else {},
+        parse_qs(query, keep_blank_values=True, max_num_fields=MOST_FIELDS) if query else {},
         state["base"],
         entry,
     )

@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""`up42fs.FileSystem` beside fsspec's own HTTP file system and a mount, in one run.
+
+    library.py [--only get,loop,small,ranges,windows] [--rounds 5] [--size 122000000]
+
+- get: `get_file` of a file that nothing has read. Bar: 0.9 of the rate of fsspec's `http` with a
+  link of UP42.
+- loop: the same by reads of 1 MiB of an open file. Bar: twice that rate.
+- small: reads of 4 KiB of what is in memory. Bar: at most 21 microseconds each, a tenth of what
+  crossing threads for each took.
+- ranges: 500 ranges of 2 KB by one `cat_ranges`. Bar: not more seconds.
+- windows: 64 windows of 512 x 512 pixels of a COG by 4 processes with rasterio's `opener`. Bars: at
+  most 1.3 times the seconds of a mount, 70 store requests, 27 MB.
+
+Each line is a case, its figure, and its bar; the status is 1 where a bar is not met. The emulator
+is UP42 and its object store, and all run on this machine: seconds are ratios, counts are exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mounts import clean_environment, emulator, mounted
+from serve import WORKERS, Bars, Costs, emulator_of, image
+
+from up42fs.emulator.remote import Remote
+
+PIECE = 1 << 20
+RANGES, RANGE_BYTES = 500, 2000
+#: Reads its share of the windows; `fs` is None for a path of a mount.
+_WORKER = """
+import pickle, sys
+import fsspec, rasterio
+from rasterio.windows import Window
+print(flush=True)
+fs, path = pickle.load(sys.stdin.buffer)
+number, of = int(sys.argv[1]), int(sys.argv[2])
+total = 0
+with rasterio.open(path, **({} if fs is None else {"opener": fs})) as image:
+    columns = image.width // 512
+    for window in range(number, 64, of):
+        at = (window * 37) % (columns * (image.height // 512))
+        place = Window((at % columns) * 512, (at // columns) * 512, 512, 512)
+        total += int(image.read(1, window=place).astype("uint64").sum())
+print(total)
+"""
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes."""
+    began_s = time.perf_counter()
+    work()
+    return time.perf_counter() - began_s
+
+
+def systems(name: str) -> tuple[Any, str, Any, str]:
+    """Ours with the path of an asset, made anew, and fsspec's for HTTP with a link to it."""
+    import fsspec
+
+    import up42fs
+
+    up42fs.FileSystem.clear_instance_cache()
+    ours = up42fs.FileSystem(cache_size=0, memory=64, mount="never")
+    path = f"assets/{name}"
+    theirs = fsspec.filesystem("http", skip_instance_cache=True)
+    return ours, path, theirs, ours.sign(path)
+
+
+def forget() -> None:
+    """End all engines: the next one has nothing in memory."""
+    from up42fs.library import runner
+
+    for each in list(runner._runners.values()):
+        each.end()
+    runner._runners.clear()
+
+
+def compare(
+    rounds: int, name: str, work: Callable[[Any, str], object]
+) -> tuple[list[float], list[float]]:
+    """Seconds of `work` with ours and with fsspec's, in turns, each with nothing read before."""
+    ours_s, theirs_s = [], []
+    for _ in range(rounds):
+        forget()
+        ours, path, theirs, link = systems(name)
+        ours.info(path)
+        theirs.info(link)
+        ours_s.append(timed(lambda fs=ours, at=path: work(fs, at)))  # type: ignore[misc]
+        theirs_s.append(timed(lambda fs=theirs, at=link: work(fs, at)))  # type: ignore[misc]
+    return ours_s, theirs_s
+
+
+def say(bars: Bars, what: str, took: tuple[list[float], list[float]], least: float) -> None:
+    """Print both medians and their ratio."""
+    ours_s, theirs_s = took
+    bars.say(f"{what}, up42fs", statistics.median(ours_s), "s")
+    bars.say(f"{what}, fsspec http", statistics.median(theirs_s), "s")
+    ratios = [b / a for a, b in zip(ours_s, theirs_s, strict=True)]
+    bars.say(f"{what}: rate / fsspec http", statistics.median(ratios), "", least=least)
+
+
+def get(bars: Bars, rounds: int, home: Path) -> None:
+    numbers = iter(range(2 * rounds))  # to remove a file takes as long as to write it
+
+    def work(fs: Any, path: str) -> None:
+        fs.get_file(path, str(home / f"target-{next(numbers)}"))
+
+    say(bars, "get_file", compare(rounds, "big.bin", work), 0.9)
+
+
+def loop(bars: Bars, rounds: int) -> None:
+    def work(fs: Any, path: str) -> None:
+        with fs.open(path) as file:
+            while file.read(PIECE):
+                pass
+
+    say(bars, "1 MiB loop", compare(rounds, "big.bin", work), 2.0)
+
+
+def small(bars: Bars, rounds: int) -> None:
+    forget()
+    ours, path, _, _ = systems("big.bin")
+    each_s, count = [], 8 * PIECE // 4096
+    with ours.open(path) as file:
+        for _ in range(rounds):
+            file.seek(0)
+            file.read(8 * PIECE)
+            file.seek(0)
+            each_s.append(timed(lambda: [file.read(4096) for _ in range(count)]) / count)
+    bars.say("cached read of 4 KiB", statistics.median(each_s) * 1e6, "us", most=21.0)
+
+
+def ranges(bars: Bars, rounds: int, size: int) -> None:
+    chance = random.Random(7)
+    starts = [chance.randrange(size - RANGE_BYTES) for _ in range(RANGES)]
+    ends = [start + RANGE_BYTES for start in starts]
+
+    def work(fs: Any, path: str) -> None:
+        found = fs.cat_ranges([path] * RANGES, starts, ends)
+        assert all(len(piece) == RANGE_BYTES for piece in found)
+
+    say(bars, "500 ranges", compare(rounds, "big.bin", work), 1.0)
+
+
+def workers(given: object, env: dict[str, str]) -> tuple[float, list[str]]:
+    """Seconds of the processes that read all windows, and what they read."""
+    packed = pickle.dumps(given)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-W", "ignore", "-c", _WORKER, str(number), str(WORKERS)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for number in range(WORKERS)
+    ]
+    for process in processes:  # as a cluster's workers, they run before there is work
+        assert process.stdout is not None
+        process.stdout.readline()
+    began_s = time.perf_counter()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(packed)
+        process.stdin.close()
+        process.stdin = None
+    told = [process.communicate()[0].decode() for process in processes]
+    assert all(process.returncode == 0 for process in processes), told
+    return time.perf_counter() - began_s, told
+
+
+def windows(bars: Bars, rounds: int, home: Path, ready: dict[str, Any]) -> None:
+    import up42fs
+
+    remote = Remote(ready["control_url"])
+    env = clean_environment(ready["env"]) | {
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "UP42FS_CRAWL_AFTER_S": "3600",
+    }
+    by_mount, by_library, costs = [], [], (0, 0.0)
+    for turn in range(rounds):
+        place = home / f"windows-{turn}"
+        (place / "mount").mkdir(parents=True)
+        with mounted(ready["env"], place / "mount", place):
+            took_s, expected = workers((None, str(place / "mount/assets/scene.tif")), env)
+            by_mount.append(took_s)
+        forget()
+        up42fs.FileSystem.clear_instance_cache()
+        fs = up42fs.FileSystem(cache_dir=str(place / "library"), mount="never")
+        fs.ls("assets")
+        fs.info("assets/scene.tif")
+        counted = Costs(remote)
+        took_s, told = workers((fs, "assets/scene.tif"), env)
+        assert told == expected
+        by_library.append(took_s)
+        costs = counted.told()[:2]
+    bars.say("64 windows, mount", statistics.median(by_mount), "s")
+    bars.say("64 windows, fsspec", statistics.median(by_library), "s")
+    pairs = [a / b for a, b in zip(by_library, by_mount, strict=True)]
+    bars.say("64 windows: fsspec / mount, seconds", statistics.median(pairs), "", most=1.3)
+    bars.say("64 windows, fsspec: store requests", costs[0], "", most=70)
+    bars.say("64 windows, fsspec: megabytes", costs[1], "MB", most=27)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases; return 1 where a bar was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", default="get,loop,small,ranges,windows")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=122_000_000)
+    options = parser.parse_args(arguments)
+    wanted, bars = options.only.split(","), Bars()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="up42fs-bench-")))
+        stack.callback(forget)
+        if set(wanted) - {"windows"}:
+            ready = stack.enter_context(emulator("1,1,1"))
+            Remote(ready["control_url"]).storage(
+                "add_asset", name="big.bin", size=options.size, seed=1
+            )
+            os.environ.update(ready["env"])
+        for name in wanted:
+            match name:
+                case "get":
+                    get(bars, options.rounds, home)
+                case "loop":
+                    loop(bars, options.rounds)
+                case "small":
+                    small(bars, options.rounds)
+                case "ranges":
+                    ranges(bars, options.rounds, options.size)
+                case "windows":
+                    data = home / "data"
+                    data.mkdir()
+                    image(data, options.size)
+                    with emulator_of(data) as ready:
+                        os.environ.update(ready["env"])
+                        windows(bars, options.rounds, home, ready)
+                case _:
+                    parser.error(f"no such case: {name}")
+    return int(bars.is_missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
