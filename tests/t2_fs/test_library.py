@@ -128,6 +128,21 @@ def test_a_file_system_is_made_and_pickled_without_the_engine() -> None:
     assert len(ours) <= 12, ours
 
 
+def test_an_import_takes_a_part_of_the_engines_time() -> None:
+    """Both in one process, by its processor time: the first one loads what both share."""
+    script = (
+        "import time\n"
+        "began = time.process_time(); import up42fs.library.filesystem\n"
+        "then = time.process_time(); import up42fs.engine\n"
+        "print(then - began, time.process_time() - began)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    library_s, all_s = map(float, done.stdout.split())
+    assert library_s <= 0.45 * all_s
+
+
 def test_without_fsspec_the_cure_is_named() -> None:
     script = "import sys\nsys.modules['fsspec'] = None\nimport up42fs\nup42fs.FileSystem"
     done = subprocess.run(
