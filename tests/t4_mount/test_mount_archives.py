@@ -490,3 +490,19 @@ def test_sidecars_beside_members(empty: Emulator, mount, tmp_path: Path) -> None
     with mounted(env, "-o", "refresh=3600,sidecars", home=tmp_path) as again:
         scene = again.path / "assets/images/a/scene.tif"
         assert "STATISTICS_MEAN" in scene.with_name("scene.tif.aux.xml").read_text()
+
+
+@pytest.mark.claim("S258")
+def test_members_are_prefetched_along_their_directory(empty: Emulator, mount) -> None:
+    """What `cp -r` reads next is on its way: else each member would cost a round trip."""
+    data = {f"tile{number:02}.bin": archives.noise(300_000, number) for number in range(12)}
+    put(empty, archives.zip_of("tiles.zip", data), "tiles.zip")
+    put(empty, archives.zip_of("plain.zip", data, zips.STORED), "plain.zip")
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    for stem in ("tiles", "plain"):
+        before = there.counters().get("siblings.read_files", 0)
+        for name in sorted(data):
+            assert (there.path / "assets" / stem / name).read_bytes() == data[name]
+        # The first two show the course; how soon prefetching follows them depends on the machine.
+        assert there.counters()["siblings.read_files"] - before >= 4
+    assert there.counters()["siblings.wasted_files"] == 0

@@ -160,7 +160,7 @@ class Siblings:
             return None
         names: dict[str, str] = {}
         for name, node in children.items():
-            if node.kind in LINKED_KINDS:
+            if node.kind in LINKED_KINDS or node.kind is Kind.MEMBER:
                 names.setdefault(node.id, name)
         return Folder(str(directory), names, lambda id_: self._inode_of(self._sizes.node(id_)))
 
