@@ -79,7 +79,7 @@ class Fake:
 
     root: Path
     settings: Settings
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=lambda: {"/etc/mtab": ""})
     outputs: dict[str, str] = field(default_factory=dict)
     programs: list[str] = field(default_factory=list)
     place: Path | None = None
@@ -161,6 +161,8 @@ MACHINES: dict[str, tuple[Callable[[Fake], Any], Severity, str, str]] = {
         Severity.FAIL, "cannot be opened", "--device /dev/fuse"),
     "no fusermount3": (
         lambda f: setattr(f, "has_helper", False), Severity.FAIL, "missing", "install fuse3"),
+    "no mtab": (
+        lambda f: f.files.clear(), Severity.FAIL, "unmounts nothing", "ln -s /proc/self/mounts"),
     "fusermount3 without rights": (
         lambda f: setattr(f, "mode", 0o755), Severity.FAIL, "not setuid", "chmod u+s"),
     "an old libfuse": (

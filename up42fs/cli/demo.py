@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import unmount
 from up42fs.errors import Unavailable, Up42fsError
-from up42fs.fuse.mount_table import mount_at
+from up42fs.fuse.mount_table import mount_at, ours
 
 _HINTS = """\
 UP42 sample storage is mounted at {mountpoint}. Try in another shell:
@@ -56,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
     # Set the handlers explicitly: a script's background jobs are started with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="up42fs-demo-") as temporary, ExitStack() as stack:
+    with _temporary() as temporary, ExitStack() as stack:
         directory = _directory(options.mountpoint, Path(temporary))
         environ = stack.enter_context(_emulator(options.data, temporary))
         _mount(directory, environ, Path(temporary) / "log")
@@ -67,6 +68,20 @@ def main(options: argparse.Namespace) -> int:
             return 0
         finally:
             _unmount(directory)
+
+
+@contextmanager
+def _temporary() -> Iterator[str]:
+    """A directory that is deleted afterwards, unless something is still mounted in it."""
+    path = tempfile.mkdtemp(prefix="up42fs-demo-")
+    try:
+        yield path
+    finally:
+        mounted = [mount.mountpoint for mount in ours() if mount.mountpoint.startswith(f"{path}/")]
+        if mounted:  # deleting would go through what is mounted
+            say(f"up42fs: {mounted[0]} is still mounted; {path} stays", to_error=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _directory(mountpoint: str | None, temporary: Path) -> Path:
@@ -144,4 +159,5 @@ def _unmount(directory: Path) -> None:
         unmount(directory)
     except Up42fsError as error:
         say(f"up42fs: {error}; detaching it", to_error=True)
-        unmount(directory, lazy=True)
+        with suppress(Up42fsError):
+            unmount(directory, lazy=True)

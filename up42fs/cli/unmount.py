@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.running import read_status
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
+from up42fs.fuse.detach import detach
 from up42fs.fuse.mount_table import FSTYPE, Mount, holders_of, mount_at, places_of
 from up42fs.visible import visible
 
@@ -58,11 +58,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             f"run this as {mount.owner_name}, or as root"
         )
     copies = Copies.of(mount)
-    command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
-    # Run in `/`, since PATH may lead to the current directory.
-    done = subprocess.run(command, capture_output=True, errors="replace", check=False, cwd="/")
-    if done.returncode != 0:
-        reason = done.stderr.strip() or "fusermount3 failed"
+    reason = detach(mountpoint, lazy=lazy)
+    if reason is not None:
         raise Unavailable(
             f"{mountpoint} was not unmounted: {reason}; leave it in every shell and program, "
             f"or: up42fs unmount --lazy {quote(str(mountpoint))}"

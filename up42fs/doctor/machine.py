@@ -70,6 +70,12 @@ def fusermount(machine: Machine) -> Iterator[Finding]:
         )
     else:
         yield ok("fusermount3", path)
+    if machine.uid != 0 and machine.read("/etc/mtab") is None:
+        yield fail(
+            "mtab",
+            "/etc/mtab is missing, and fusermount3 unmounts nothing without it",
+            "sudo ln -s /proc/self/mounts /etc/mtab",
+        )
     said = machine.run([path, "--version"]) or ""
     version = re.search(r"(\d+)\.(\d+)(\.\d+)?", said)
     if version is None:

@@ -38,6 +38,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
+from up42fs.fuse.detach import detach
 from up42fs.fuse.handshake import Negotiated, raise_limits
 from up42fs.fuse.mount_table import Mount, mount_at
 
@@ -220,14 +221,10 @@ def is_connected(device_fd: int) -> bool:
 
 def take_away(mountpoint: Path) -> None:
     """Take a mount away lazily; logs what to do where that fails. Blocks for some seconds."""
-    command = ["fusermount3", "-u", "-q", "-z", "--", str(mountpoint)]
-    try:
-        subprocess.run(  # noqa: S603  (the mount point is an argument after `--`)
-            command, stdin=subprocess.DEVNULL, timeout=_UNMOUNT_TIMEOUT_S, check=False, cwd="/"
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    reason = detach(mountpoint, lazy=True, timeout_s=_UNMOUNT_TIMEOUT_S)
+    if reason is not None and mount_at(mountpoint) is not None:
         log.warning(
-            "%s is still mounted: %s; run: up42fs unmount %s", mountpoint, error, mountpoint
+            "%s is still mounted: %s; run: up42fs unmount %s", mountpoint, reason, mountpoint
         )
 
 
