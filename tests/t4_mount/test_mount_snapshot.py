@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, check, emulator, mounted, run, wait_until
+from harness import UP42FS, Emulator, Mount, check, emulator, mounted, run, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -159,15 +159,21 @@ def files_below(mountpoint: Path) -> int:
     return len(found.splitlines())
 
 
+def is_crawled(mount: Mount) -> bool:
+    items = mount.status()["items"] or {}
+    return items.get("missing") == 0 == items.get("plain_missing")
+
+
 def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_path: Path) -> None:
     running = start("--synthetic", "300,20,5,120,12")
     cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600,archives=off")
     env = running.env | {"UP42FS_CRAWL_AFTER_S": "0"}
     with mounted(env, *cache, home=tmp_path) as mount:
         os.listdir(mount.path / "assets")
-        wait_until(lambda: (mount.status()["items"] or {}).get("missing") == 0, 20, "the crawl")
+        wait_until(lambda: is_crawled(mount), 20, "the crawl")
         position = running.remote.position()
-        assert running.requests().get("stac.search") == 2  # 100 assets at a time
+        # 100 assets at a time: 120 that are transformed, then the 180 others.
+        assert running.requests().get("stac.search") == 4
         found = files_below(mount.path)
         assert running.requests(position) == {}
         directory = next((mount.path / "assets").glob("*/"))
@@ -177,6 +183,7 @@ def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_
     with mounted(env, *cache, home=tmp_path) as mount:
         os.listdir(mount.path / "assets")
         wait_until(lambda: running.requests(position).get("orders.list", 0) >= 1, 20, "a refresh")
+        wait_until(lambda: is_crawled(mount), 20, "the crawl")
         position = running.remote.position()
         assert files_below(mount.path) == found
         check("ls", "-l", mount.path / "assets" / directory.name)

@@ -184,13 +184,13 @@ class ItemCrawl:
             log.debug("asking for the items of %d deliveries failed: %s", len(assets), error)
             await trio.sleep(PAUSE_AFTER_FAILURE_S)
             return
-        for asset_id in wanted:
-            self._plain.pop(asset_id, None)
-        if not self._plain and not self._missing and self._finish is not None:
+        if self._plain.keys() <= set(wanted) and self._finish is not None:
             try:
                 await self._finish()
             except Up42fsError as error:
                 log.debug("what the collections tell of deliveries stays unknown: %s", error)
+        for asset_id in wanted:
+            self._plain.pop(asset_id, None)
 
     async def _one_by_one(self, assets: Iterable[Asset], failed: Up42fsError | None) -> None:
         """Request each asset's items; `failed`, if any, is the error of their batch."""

@@ -79,6 +79,10 @@ class Recorder:
         """The noted items of an asset that are not in the snapshot yet."""
         return self._noted.items.get(asset_id)
 
+    def unwritten_without_items(self) -> list[str]:
+        """IDs of assets without items that are noted so, and not in the snapshot yet."""
+        return [row.asset_id for row in self._noted.items.values() if row.items == "[]"]
+
     def note_answer(self, question: str, packed: bytes | None) -> None:
         """Remember an answer of the service; None removes it, because its subject is gone."""
         self._noted.answers[question] = packed

@@ -108,7 +108,8 @@ class Shelf:
 
     async def without_items(self) -> list[str]:
         """IDs of the assets that are known to have no items."""
-        return await trio.to_thread.run_sync(self._snapshot.without_items)
+        unwritten = self._recorder.unwritten_without_items()
+        return [*unwritten, *await trio.to_thread.run_sync(self._snapshot.without_items)]
 
     def put(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
         """Keep all items of an asset as it is now; each must have its document."""
