@@ -3,7 +3,7 @@
     python contrib/rerun.py NOTES [pytest arguments]
 
 For CI (`contrib/test --rerun`), whose machine others share: a real mount there now and then waits
-longer than any test allows. At most three tests that failed are run again, one by one. If all pass,
+longer than any test allows. At most five tests that failed are run again, one by one. If all pass,
 so does this; their names are printed and appended to the file NOTES, since each of them is a defect
 of that test or of the product.
 """
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 #: More failures than this have a cause that a second run does not take away.
-MOST = 3
+MOST = 5
 #: pytest's exit status where tests ran to their end and some failed.
 TESTS_FAILED = 1
 
