@@ -60,6 +60,8 @@ class Recorder:
         self._gather_s = gather_s
         self._reached = reached
         self._noted = _Noted()
+        #: What a thread writes just now: it is in the snapshot only when that ends.
+        self._taken = _Noted()
         self._changed = trio.Event()
         self._is_writing = False
         self._wrote = trio.Event()  # set, and replaced, when a write ends
@@ -77,11 +79,12 @@ class Recorder:
 
     def unwritten_items(self, asset_id: str) -> ItemRow | None:
         """The noted items of an asset that are not in the snapshot yet."""
-        return self._noted.items.get(asset_id)
+        return self._noted.items.get(asset_id) or self._taken.items.get(asset_id)
 
     def unwritten_without_items(self) -> list[str]:
         """IDs of assets without items that are noted so, and not in the snapshot yet."""
-        return [row.asset_id for row in self._noted.items.values() if row.items == "[]"]
+        unwritten = self._taken.items | self._noted.items
+        return [row.asset_id for row in unwritten.values() if row.items == "[]"]
 
     def note_answer(self, question: str, packed: bytes | None) -> None:
         """Remember an answer of the service; None removes it, because its subject is gone."""
@@ -103,7 +106,7 @@ class Recorder:
 
     def unwritten_members(self, object_id: str) -> TableRow | None:
         """The noted table of an archive that is not in the snapshot yet."""
-        return self._noted.members.get(object_id)
+        return self._noted.members.get(object_id) or self._taken.members.get(object_id)
 
     async def run(self) -> None:
         """Write for ever; start it once. Cancelled at unmount, when `flush` writes the rest."""
@@ -141,7 +144,7 @@ class Recorder:
     async def _write(self, *, abandons: bool = False) -> SaveResult:
         self._changed = trio.Event()
         taken, self._noted = self._noted, _Noted()
-        self._is_writing = True
+        self._is_writing, self._taken = True, taken
         try:
             batch = self._batch(taken)
             # Not abandoned when cancelled: half a write would be rolled back, but block the next.
@@ -158,7 +161,7 @@ class Recorder:
             log.debug("the catalogue is written later: %s", error)
             return SaveResult.AGAIN
         finally:
-            self._is_writing = False
+            self._is_writing, self._taken = False, _Noted()
             self._wrote.set()
             self._wrote = trio.Event()
         if outcome is not SaveResult.DONE:
