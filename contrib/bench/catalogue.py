@@ -86,7 +86,8 @@ class Mounted:
                 status["catalogue"][part]["seconds_since_refresh"] is not None
                 for part in ("assets", "orders")
             )
-            if listed and (status["items"] or {}).get("missing") == 0:
+            items = status["items"] or {}
+            if listed and items.get("missing") == 0 == items.get("plain_missing"):
                 return
             time.sleep(0.5)
         raise TimeoutError("the storage was not listed in time")

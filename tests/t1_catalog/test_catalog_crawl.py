@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,8 @@ from up42fs.catalog.crawl import IN_VAIN, ItemCrawl
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.snapshot import item_rows
-from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot import item_rows, tables
+from up42fs.catalog.snapshot.snapshot import Batch, SaveResult, Snapshot
 from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.together import DOUBTS
 from up42fs.catalog.together import MOST as BATCH
@@ -132,6 +133,54 @@ async def test_what_changed_is_asked_again(tmp_path: Path, nursery: trio.Nursery
     assert source.asked["search"] == 3
     await later.items.of_asset(done(2))  # as it was: not what is on the shelf
     assert source.asked["search"] == 4
+
+
+async def test_assets_out_of_the_snapshot_are_crawled_once(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = BATCH + 1
+    source = source_of(count)
+    first = Place(nursery, source, tmp_path / "c.sqlite", 0)
+    assets = (*(done(n) for n in range(count)), *(make_asset(n) for n in range(1000, 1005)))
+    first.recorder.note(first.index.apply(Changes(assets=assets)))
+    await first.recorder._write()
+    monkeypatch.setattr(tables, "REPACK_ROWS", 1)
+    first.snapshot.pack()
+    later = Place(nursery, source, tmp_path / "c.sqlite", 0)
+    stored = later.snapshot.load()
+    later.index.load(stored.assets, stored.orders)
+    # A large storage is loaded into columns, which make an object at each access.
+    assert later.index.assets[asset_id(0)] is not later.index.assets[asset_id(0)]
+    nursery.start_soon(later.crawl.run)
+    await later.crawled()
+    await trio.sleep(0.1)
+    assert source.asked["search"] == 2 + 1
+
+
+async def test_items_are_on_the_shelf_also_while_they_are_written(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(3)
+    place = Place(nursery, source, tmp_path / "c.sqlite", 3)
+    begun, goes_on = threading.Event(), threading.Event()
+    save = place.snapshot.save
+
+    def slow_save(batch: Batch) -> SaveResult:
+        begun.set()
+        assert goes_on.wait(20)
+        return save(batch)
+
+    monkeypatch.setattr(place.snapshot, "save", slow_save)
+    await place.items.learn_many([done(n) for n in range(3)])
+    try:
+        nursery.start_soon(place.recorder._write)
+        await trio.to_thread.run_sync(begun.wait, 20)
+        assert await place.items.of_asset(done(1)) == (make_item(1, 1),)
+        (whole,) = await place.items.whole(done(2))
+        assert whole.document == {"n": 2}
+        assert source.asked["search"] == 1
+    finally:
+        goes_on.set()
 
 
 async def test_an_asset_that_leaves_takes_its_items(tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -309,4 +358,40 @@ async def test_damaged_items_are_asked_again(
     place.snapshot._open().execute("UPDATE item SET items = ?, documents = 'x'", (damage,))
     later = Place(nursery, source, tmp_path / "c.sqlite", 1)
     assert await later.items.of_asset(done(0)) == (make_item(0, 0),)
+    assert source.asked["search"] == 2
+
+
+async def test_a_search_that_keeps_failing_is_sent_ever_more_rarely(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    source = Stac(items=[make_item(0, 0, files=0), make_item(1, 1)], fail=Unavailable("down"))
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", 0)
+    place.index.apply(Changes(assets=(make_asset(0),)))
+    nursery.start_soon(place.crawl.run)
+    await trio.sleep(24 * 3600)
+    assert 10 < source.asked["search"] < 60
+    assert place.crawl.status()["plain_missing"] == 1
+    # A transformed asset does not wait for that pause to end.
+    source.fail = None
+    before = source.asked["search"]
+    place.crawl.note(place.index.apply(Changes(assets=(done(1),))))
+    await trio.sleep(1)
+    assert source.asked["search"] == before + 1
+    assert place.crawl.status()["missing"] == 0
+    await trio.sleep(3600)
+    assert place.crawl.status()["plain_missing"] == 0
+    assert source.asked["search"] == before + 2
+
+
+async def test_a_delivery_that_changes_while_it_is_asked_for_is_asked_again(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    source = Stac(items=[make_item(n, n, files=0) for n in range(3)], latency_s=1)
+    place = Unshelved(nursery, source, tmp_path / "c.sqlite", 0)
+    place.index.apply(Changes(assets=tuple(make_asset(n) for n in range(3))))
+    nursery.start_soon(place.crawl.run)
+    await trio.sleep(0.5)
+    place.crawl.note(place.index.apply(Changes(assets=(make_asset(1, updated_at=at(99)),))))
+    await trio.sleep(10)
+    assert place.crawl.status()["plain_missing"] == 0
     assert source.asked["search"] == 2

@@ -160,8 +160,11 @@ def files_below(mountpoint: Path) -> int:
 
 
 def is_crawled(mount: Mount) -> bool:
-    items = mount.status()["items"] or {}
-    return items.get("missing") == 0 == items.get("plain_missing")
+    """Whether all items are known, and the refresh after the mount is done."""
+    status = mount.status()
+    items, listings = status["items"] or {}, status["catalogue"].values()
+    is_refreshed = all(each["seconds_since_refresh"] is not None for each in listings)
+    return is_refreshed and items.get("missing") == 0 == items.get("plain_missing")
 
 
 def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_path: Path) -> None:
@@ -184,6 +187,8 @@ def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_
         os.listdir(mount.path / "assets")
         wait_until(lambda: running.requests(position).get("orders.list", 0) >= 1, 20, "a refresh")
         wait_until(lambda: is_crawled(mount), 20, "the crawl")
+        routes = running.requests(position)
+        assert not {"stac.search", "stac.collections"} & routes.keys(), routes
         position = running.remote.position()
         assert files_below(mount.path) == found
         check("ls", "-l", mount.path / "assets" / directory.name)
@@ -193,3 +198,25 @@ def test_transformed_files_are_crawled_and_walking_them_asks_nothing(start, tmp_
         assert running.requests(position) == {}
     names = 12 + 1
     assert found > 300 * 3 + 120 * names * 3
+
+
+@pytest.mark.claim("S320")
+def test_a_crawl_that_was_cut_short_is_completed_by_one_of_the_next_mounts(
+    start, tmp_path: Path
+) -> None:
+    """A storage as large as this is loaded from packed columns, not from rows."""
+    running = start("--synthetic", "700,20,5,150,1")
+    cache = ("--cache-dir", str(tmp_path / "cache"), "-o", "refresh=3600,archives=off")
+    with mounted(running.env, *cache, home=tmp_path) as mount:
+        assert len(os.listdir(mount.path / "assets")) >= 700
+        assert "stac.search" not in running.requests()
+    env = running.env | {"UP42FS_CRAWL_AFTER_S": "0"}
+    with (
+        mounted(env, *cache, home=tmp_path) as first,
+        mounted(env, *cache, home=tmp_path) as second,
+    ):
+        crawls = (first, second)
+        wait_until(lambda: any(is_crawled(mount) for mount in crawls), 20, "the crawl")
+        assert [mount.status()["items"] is None for mount in crawls].count(True) == 1
+        # 150 transformed assets, then the 550 others.
+        assert running.requests()["stac.search"] == 2 + 6

@@ -30,7 +30,7 @@ import trio
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.items import Items
-from up42fs.catalog.snapshot.item_rows import plain_version, to_us
+from up42fs.catalog.snapshot.item_rows import plain_version, to_us, version
 from up42fs.catalog.together import MOST as BATCH
 from up42fs.errors import InvalidArgument, Offline, Up42fsError
 from up42fs.types import Asset, CnamStatus
@@ -76,6 +76,10 @@ class ItemCrawl:
         self._refused: set[str] = set()
         #: Assets that are not transformed, whose items are requested when nothing else is missing.
         self._plain: dict[str, None] = {}
+        self._is_plain_complete = False
+        #: After failures: how many in a row, and when the next request is due.
+        self._plain_failures = 0
+        self._plain_due_s = -math.inf
         self._changed = trio.Event()
         self._started = False
         self._error: Up42fsError | None = None
@@ -107,7 +111,7 @@ class ItemCrawl:
             "transformed": self._index.count(CnamStatus.SUCCESSFUL),
             "missing": len(self._missing | self._aside) if self._started else None,
             "refused": len(self._refused),
-            "plain_missing": len(self._plain) if self._started else None,
+            "plain_missing": len(self._plain) if self._is_plain_complete else None,
             "together": self._items.asks_together,
             "error": str(self._error) if self._error else None,
         }
@@ -128,19 +132,25 @@ class ItemCrawl:
                 updated_us = figures.updated_ns // 1000 if figures else 0
                 if held.get(asset_id) != plain_version(updated_us):
                     self._plain[asset_id] = None
+        self._is_plain_complete = True
         while True:
             await self._until_wanted()
             await (self._next() if self._missing else self._next_plain())
 
     async def _until_wanted(self) -> None:
-        while not self._missing and not self._plain:
+        while not self._missing and not self._is_plain_due():
             due_s = min((aside.due_s for aside in self._aside.values()), default=math.inf)
+            if self._plain:
+                due_s = min(due_s, self._plain_due_s)
             self._changed = trio.Event()
             with trio.move_on_at(due_s):
                 await self._changed.wait()
             now_s = trio.current_time()
             due = [id_ for id_, aside in self._aside.items() if aside.due_s <= now_s]
             self._missing |= dict.fromkeys(due)
+
+    def _is_plain_due(self) -> bool:
+        return bool(self._plain) and trio.current_time() >= self._plain_due_s
 
     async def _next(self) -> None:
         wanted = list(reversed(self._missing))[:BATCH]
@@ -174,16 +184,22 @@ class ItemCrawl:
         wanted = list(reversed(self._plain))[:BATCH]
         assets = [self._index.assets[id_] for id_ in wanted if self._is_plain(id_)]
         try:
-            if self._items.asks_together and assets:
-                await self._items.learn_many(assets)
-            else:
+            if not self._items.asks_together:
                 wanted = list(self._plain)
+            elif assets:
+                await self._items.learn_many(assets)
         except InvalidArgument as error:
             log.debug("the items of %d deliveries stay unknown: %s", len(assets), error)
         except Up42fsError as error:
             log.debug("asking for the items of %d deliveries failed: %s", len(assets), error)
-            await trio.sleep(PAUSE_AFTER_FAILURE_S)
+            # An outage says nothing about this batch, so its pause does not grow.
+            self._plain_failures = 1 if isinstance(error, Offline) else self._plain_failures + 1
+            self._plain_due_s = trio.current_time() + _pause_s(self._plain_failures)
             return
+        self._plain_failures = 0
+        # An asset that changed while UP42 answered is requested again.
+        changed = {asset.id for asset in assets if not self._is_unchanged(asset)}
+        wanted = [asset_id for asset_id in wanted if asset_id not in changed]
         if self._plain.keys() <= set(wanted) and self._finish is not None:
             try:
                 await self._finish()
@@ -223,11 +239,19 @@ class ItemCrawl:
 
     def _learned(self, assets: Iterable[Asset]) -> None:
         for asset in assets:
-            if self._index.assets.get(asset.id) is asset:  # else it changed meanwhile
+            if self._is_unchanged(asset):
                 self._forget(asset.id)
         if self._error is not None and not self._aside:
             log.info("asking for the items of transformed assets works again")
             self._error = None
+
+    def _is_unchanged(self, asset: Asset) -> bool:
+        """Whether the items just requested are those of the asset as it is now.
+
+        Compares versions: an asset out of the snapshot is a new object at each access.
+        """
+        now = self._index.assets.get(asset.id)
+        return now is not None and version(now) == version(asset)
 
     def _forget(self, asset_id: str) -> None:
         self._missing.pop(asset_id, None)
@@ -238,9 +262,7 @@ class ItemCrawl:
     def _set_aside(self, asset_id: str) -> None:
         self._missing.pop(asset_id, None)
         times = self._aside[asset_id].times + 1 if asset_id in self._aside else 1
-        # The pause doubles with each failure.
-        pause_s = min(PAUSE_AFTER_FAILURE_S * 2.0 ** min(times - 1, 16), LONGEST_PAUSE_S)
-        self._aside[asset_id] = _Aside(trio.current_time() + pause_s, times)
+        self._aside[asset_id] = _Aside(trio.current_time() + _pause_s(times), times)
 
     def _refuse(self, asset_id: str, error: Up42fsError) -> None:
         self._forget(asset_id)
@@ -261,3 +283,8 @@ class ItemCrawl:
                 error,
             )
         self._error = error
+
+
+def _pause_s(failures: int) -> float:
+    """The pause after so many failures in a row, seconds: it doubles with each."""
+    return min(PAUSE_AFTER_FAILURE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
