@@ -200,6 +200,54 @@ async def test_each_request_is_one_call(handlers: Handlers) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOMEM, "no memory"), MemoryError()], ids=["kernel", "python"]
+)
+@pytest.mark.claim("S132")
+async def test_a_read_of_the_device_without_memory_is_repeated(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    readv, failures = os.readv, iter([error, error])
+
+    def short(*arguments: Any) -> int:
+        for failure in failures:
+            raise failure
+        return readv(*arguments)
+
+    monkeypatch.setattr(os, "readv", short)
+    async with served(handlers) as kernel:
+        assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=7))[0] == 0
+    assert not list(failures)
+
+
+@pytest.mark.claim("S132")
+async def test_a_pause_without_memory_ends_nothing(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the requests that wait then would never be answered."""
+    readv, sleep, failures = os.readv, trio.sleep, [MemoryError(), MemoryError()]
+
+    def short(*arguments: Any) -> int:
+        if len(failures) == 2 and handlers.waiting:
+            raise failures.pop()
+        return readv(*arguments)
+
+    async def no_sleep(seconds: float) -> None:
+        if len(failures) == 1:
+            raise failures.pop()
+        await sleep(seconds)
+
+    monkeypatch.setattr(os, "readv", short)
+    monkeypatch.setattr(trio, "sleep", no_sleep)
+    gate = handlers.gates[7] = trio.Event()
+    async with served(handlers) as kernel:
+        waiting = await kernel.send(Opcode.GETATTR, bytes(16), node=7)
+        while failures:
+            await sleep(0.001)
+        gate.set()
+        assert (await kernel.receive())[:2] == (waiting, 0)
+
+
 async def test_refusals_and_forgotten_inodes(handlers: Handlers) -> None:
     handlers.found = Absent(60.0)
     async with served(handlers) as kernel:

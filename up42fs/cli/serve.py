@@ -31,7 +31,13 @@ from up42fs.engine import Engine
 from up42fs.errors import ConfigurationError
 from up42fs.fuse.mount_table import ours
 from up42fs.mount import signals
-from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
+from up42fs.mount.process import (
+    GC_THRESHOLD,
+    return_memory,
+    seclude,
+    wake_without_memory,
+    watch_sleep,
+)
 from up42fs.serve import records
 from up42fs.serve.records import ServerRecord
 from up42fs.visible import visible
@@ -168,6 +174,7 @@ async def _serve(
 ) -> None:
     from up42fs.serve import server
 
+    wake_without_memory()
     stop = trio.Event()
 
     def about() -> dict[str, object]:

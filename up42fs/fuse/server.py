@@ -145,6 +145,7 @@ class Server:
         self._onlookers = Onlookers()
         self._message = bytearray(_MESSAGE_BYTES)
         self._view = memoryview(self._message)
+        self._libfuse_reply = memoryview(bytearray(_REPLY_BYTES))
         self._is_ended = False
         self._reads, self._others = Places(), Places()
         self._late_keeper_runs = False
@@ -194,7 +195,8 @@ class Server:
                 return  # another task leads
             except Exception as error:
                 supervise.report(self._lead, error)
-            await trio.sleep(_DEFECT_PAUSE_S)
+            with suppress(MemoryError):  # then it reads on at once
+                await trio.sleep(_DEFECT_PAUSE_S)
 
     async def _follow_requests(self) -> None:
         """Read and answer until another task has taken the lead, or the mount has ended."""
@@ -384,19 +386,26 @@ class Server:
                 if not self._lingers or not select.select([self._device_fd], (), (), LINGER_S)[0]:
                     return None
             except OSError as error:
-                if error.errno == errno.ENOENT:
-                    continue  # taken back while it was read
-                if error.errno == errno.EINVAL and self._has_grown():
-                    continue
-                self._is_ended = True
-                if error.errno != errno.ENODEV:
-                    log.warning("the FUSE device cannot be read: %s", error)
-                return None
+                if not self._is_readable_yet(error):
+                    return None
             else:
                 try:
                     return protocol.head(self._view[:length])
                 except Exception as error:
                     self._defect(int.from_bytes(self._message[8:16], sys.byteorder), error)
+
+    def _is_readable_yet(self, error: OSError) -> bool:
+        """Whether to read on after `error`, which is raised if something is used up just now."""
+        if error.errno == errno.ENOENT:
+            return True  # taken back while it was read
+        if error.errno == errno.EINVAL and self._has_grown():
+            return True
+        if supervise.is_short_of_anything(error):
+            raise error  # `_lead` reads again after a pause
+        self._is_ended = True
+        if error.errno != errno.ENODEV:
+            log.warning("the FUSE device cannot be read: %s", error)
+        return False
 
     def _has_grown(self) -> bool:
         """Make room for larger requests: the kernel says that some do not fit."""
@@ -435,7 +444,7 @@ class Server:
             return False
         return True
 
-    def _send(self, message: bytes) -> bool:
+    def _send(self, message: protocol.Buffer) -> bool:
         try:
             os.write(self._device_fd, message)
         except OSError as error:
@@ -570,8 +579,8 @@ class Server:
 
     def _hand_on(self) -> None:
         with suppress(BlockingIOError):
-            while message := self._libfuse.recv(_REPLY_BYTES):
-                self._send(message)
+            while length := self._libfuse.recv_into(self._libfuse_reply):
+                self._send(self._libfuse_reply[:length])
 
 
 @types.coroutine

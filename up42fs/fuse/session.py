@@ -140,7 +140,7 @@ class Session:
                 log.error(
                     "the mount at %s ends by a defect; it answers \"Transport endpoint is not "
                     "connected\" until you mount again: up42fs mount %s",
-                    self._mountpoint, self._mountpoint,
+                    self._mountpoint, self._mountpoint, exc_info=True,
                 )  # fmt: skip
             self._close(unmount=is_to_go and not self._is_to_stay)
 

@@ -27,7 +27,13 @@ from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
 from up42fs.mount.desktop import Desktop
 from up42fs.mount.ending import Ending
-from up42fs.mount.process import GC_THRESHOLD, return_memory, seclude, watch_sleep
+from up42fs.mount.process import (
+    GC_THRESHOLD,
+    return_memory,
+    seclude,
+    wake_without_memory,
+    watch_sleep,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +88,7 @@ class _Mount:
         self._ending = Ending(lambda: self._session.take_away())
 
     async def run(self, on_ready: Callable[[], None], notes: list[str]) -> None:
+        wake_without_memory()
         async with (
             _told_at_the_desktop(self._mountpoint),
             Engine.open(
@@ -110,8 +117,10 @@ class _Mount:
             await nursery.start(signals.listen, self._stop, engine.sync.refresh_now)
             self._session.on_end = self._ending.begin
             async with self._session.mounted():
-                await self._serve_session(nursery, on_ready)
-                self._ending.begin()
+                try:
+                    await self._serve_session(nursery, on_ready)
+                finally:
+                    self._ending.begin()  # the end after a defect has a deadline, too
             await engine.aclose()
             if self._record is not None:
                 await supervise.contained(trio.to_thread.run_sync, records.remove, self._record)

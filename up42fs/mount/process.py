@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -21,6 +22,8 @@ GC_THRESHOLD = (50_000, 20, 100)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _WANTED = ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 512 << 10), (_M_TRIM_THRESHOLD, 4 << 20))
 _PR_SET_DUMPABLE = 4
+#: Read at once of the socket by which threads wake trio; it rarely holds more than one byte.
+_WAKEUP_BYTES = 4096
 #: A wait of TICK_S that took this much longer means sleep, and not only a busy machine, seconds.
 SLEPT_S = 10.0
 TICK_S = 2.0
@@ -53,6 +56,32 @@ def seclude() -> None:
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         reason = os.strerror(ctypes.get_errno())
         log.warning("programs of this user may read the memory of this one: %s", reason)
+
+
+def wake_without_memory() -> bool:
+    """Let other threads wake this trio run without memory to spare. Return whether it was possible.
+
+    For each wake-up trio reads its socket into 64 KiB that it allocates then. A MemoryError there
+    ends the whole run, and with it the mount. Nothing public of trio changes that, so this replaces
+    one method of one object; with another trio, which lacks it, all stays as it is.
+    """
+    token = trio.lowlevel.current_trio_token()
+    try:
+        wakeup = token._reentry_queue.wakeup
+        receive, _ = wakeup.wakeup_sock.recv_into, wakeup.drain
+    except AttributeError:
+        log.info("this version of trio may end a mount for which no memory is left")
+        return False
+    scratch = bytearray(_WAKEUP_BYTES)
+
+    def drain() -> None:
+        # Without memory for the exception the socket stays readable, and is read once more.
+        with suppress(BlockingIOError, MemoryError):
+            while receive(scratch):
+                pass
+
+    wakeup.drain = drain  # type: ignore[method-assign]
+    return True
 
 
 async def watch_sleep(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:
