@@ -1,4 +1,7 @@
-"""The examples of docs/clusters.md, run as they stand: one mount and one server for all of them."""
+"""The examples of docs/clusters.md, run as they stand: one mount and one server for all of them.
+
+Only their clusters are of one process each, since each more takes seconds to start.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ pytestmark = pytest.mark.mount
 
 PAGE = REPOSITORY / "docs/clusters.md"
 ADDRESS = "http://127.0.0.1:8042"
+#: Sizes of clusters in the examples, and those that the tests start.
+SMALLER = {"n_workers=2": "n_workers=1", "local[2]": "local[1]", "num_cpus=2": "num_cpus=1"}
 QGIS_PYTHON = "/usr/bin/python3"  # Debian's: QGIS is made for it
 
 
@@ -47,6 +52,8 @@ class Place:
 
     def runs(self, block: str) -> str:
         script = self.home / "example.py"
+        for size, smaller in SMALLER.items():
+            block = block.replace(size, smaller)
         script.write_text(block.replace(ADDRESS, self.server.address.rstrip("/")))
         return check(sys.executable, script, env=self.env, cwd=self.home, timeout_s=100)
 
@@ -67,6 +74,8 @@ def place(sample: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "PYTHONWARNINGS": "ignore",
             "UP42FS_SERVER": server.address,
             "SPARK_LOCAL_IP": "127.0.0.1",
+            # A JVM that lives for seconds should not optimise what it runs.
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": "/tmp",  # its sockets have short names only there
