@@ -86,7 +86,8 @@ def act(
     alive_s = max(tried_s, notice.alive_s) if notice is not None else 0.0
     # A clock that was set back must not make a refresh of the future count for ever.
     tried_s, alive_s = (one if one <= now_s + SLACK_S else 0.0 for one in (tried_s, alive_s))
-    if now_s - max(tried_s, following_since_s) <= refresh_s + SLACK_S:
+    slack_s = min(SLACK_S, hung_s)
+    if now_s - max(tried_s, following_since_s) <= refresh_s + slack_s:
         return Act.REST
     if wished_s is None or wished_s > now_s:
         return Act.WISH
