@@ -19,6 +19,8 @@ from up42fs.errors import InvalidAnswer
 from up42fs.net.hosts import check_url, is_loopback
 from up42fs.net.retry import FailureKind
 from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
+from up42fs.store.http.driver import Attempt
+from up42fs.store.http.libcurl import Transfer
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
@@ -173,6 +175,25 @@ async def test_the_request_carries_what_the_store_allows_and_no_more(
     }
     await transport.fetch(request(server), new_sink())
     assert "If-Match" not in server.sent()
+    transport.close()
+
+
+async def test_requests_are_counted_exactly(nursery: trio.Nursery) -> None:
+    """Otherwise one thread gets what another has a connection for, and opens one more."""
+    server = await start(nursery, good)
+    transport = CurlTransport(1, threads=1)
+    (driver,) = transport._drivers._all
+    prepare, seen = driver._prepare, []
+
+    def counted(transfer: Transfer, attempt: Attempt) -> None:
+        seen.append(driver.busy)  # neither queued any more nor running yet
+        prepare(transfer, attempt)
+
+    driver._prepare = counted
+    for _ in range(2):
+        await transport.fetch(request(server), Collector())
+        assert driver.busy == 0
+    assert seen == [1, 1]
     transport.close()
 
 

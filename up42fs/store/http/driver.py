@@ -283,7 +283,10 @@ class Driver:
         self._connections = connections
         self._configure = configure
         self._prepare = prepare
-        self._lock = threading.Lock()  # over `_multi`, `_thread`, `_inbox`, and the flags
+        self._lock = threading.Lock()  # over `_multi`, `_thread`, `_inbox`, `busy`, and the flags
+        #: Number of requests queued or running. Exact, or the threads would share out requests
+        #: otherwise than they keep connections.
+        self.busy = 0
         self._multi: Multi | None = None
         self._thread: threading.Thread | None = None
         self._is_to_reset = False
@@ -292,11 +295,6 @@ class Driver:
         self._inbox: deque[Attempt] = deque()
         self._running: dict[int, _Channel] = {}
         self._idle: list[_Channel] = []
-
-    @property
-    def busy(self) -> int:
-        """Number of requests queued or running."""
-        return len(self._running) + len(self._inbox)
 
     @property
     def is_stuck(self) -> bool:
@@ -313,6 +311,7 @@ class Driver:
             if self._thread is None:
                 self._start()
             self._inbox.append(attempt)
+            self.busy += 1
         self.wake()
         return True
 
@@ -366,6 +365,7 @@ class Driver:
             multi, self._multi = self._multi, None
             lost = [channel.attempt for channel in self._running.values()] + list(self._inbox)
             self._inbox.clear()
+            self.busy = 0
         for channel in (*self._running.values(), *self._idle):
             with suppress(Exception):
                 if multi is not None and channel.attempt is not None:
@@ -416,6 +416,7 @@ class Driver:
                 channel.attempt = None
                 channel.transfer.end()
                 self._idle.append(channel)
+            self._leave()
             attempt.lose()
         else:
             self._running[channel.transfer.key] = channel
@@ -429,7 +430,12 @@ class Driver:
         attempt, channel.attempt = channel.attempt, None
         assert attempt is not None, "it ran"
         self._idle.append(channel)
+        self._leave()
         attempt.end(code, was_sent=was_sent, verdict=verdict)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.busy -= 1
 
     def _renew(self, multi: Multi | None) -> None:
         """Replace the multi handle by `multi`; None at the end of the thread."""
@@ -450,5 +456,6 @@ class Driver:
         with self._lock:
             refused = list(self._inbox)
             self._inbox.clear()
+            self.busy = 0
         for attempt in refused:
             attempt.refuse()
