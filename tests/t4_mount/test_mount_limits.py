@@ -40,6 +40,8 @@ SIZE = 96 * MIB
 PIECE = 512 << 10
 MEMBERS = {"stored.bin": zipfile.ZIP_STORED, "packed.bin": zipfile.ZIP_DEFLATED}
 MEMBER_BYTES = 3 * MIB
+#: Reads that fail take all their time, 35 s divided by this.
+HURRY = {"UP42FS_HURRY": "10"}
 ERRORS = (errno.EIO, errno.ENOMEM, errno.ETIMEDOUT, errno.ENETUNREACH)
 
 
@@ -150,7 +152,7 @@ def squeeze(
 ) -> list[bool]:
     """Read from eight threads, and look around, under the limit; then be well again."""
     with limit, ThreadPoolExecutor(8) as readers:
-        offsets = range(0, SIZE - PIECE, 2 * MIB)
+        offsets = range(0, SIZE - PIECE, 4 * MIB)
         members = [readers.submit(read_member, there, name) for name in 3 * list(MEMBERS)]
         could = list(readers.map(lambda offset: read(there, offset), offsets))
         could += [member.result() for member in members]
@@ -172,7 +174,7 @@ def squeeze(
 @pytest.mark.claim("S132", "S135")
 @pytest.mark.slow
 def test_no_descriptors(store: Emulator, tmp_path: Path, spare: int) -> None:
-    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+    with mounted(store.env | HURRY, "-o", "refresh=1", home=tmp_path) as there:
         most = descriptors(there.pid) + spare
         squeeze(
             store, there, lowered(there.pid, resource.RLIMIT_NOFILE, most), f"descriptors-{spare}"
@@ -187,7 +189,7 @@ def test_no_descriptors(store: Emulator, tmp_path: Path, spare: int) -> None:
 @pytest.mark.claim("S132", "S135")
 @pytest.mark.slow
 def test_no_memory(store: Emulator, tmp_path: Path, spare_kib: int) -> None:
-    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+    with mounted(store.env | HURRY, "-o", "refresh=1", home=tmp_path) as there:
         most = addresses(there.pid) + (spare_kib << 10)
         squeeze(store, there, lowered(there.pid, resource.RLIMIT_AS, most), f"memory-{spare_kib}")
 
@@ -199,14 +201,14 @@ def test_no_memory(store: Emulator, tmp_path: Path, spare_kib: int) -> None:
 def test_no_threads_in_a_container(store: Emulator, tmp_path: Path, spare: int) -> None:
     """`docker run --pids-limit` and TasksMax= of systemd: cgroups hold for every user."""
     assert PIDS_GROUP is not None
-    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+    with mounted(store.env | HURRY, "-o", "refresh=1", home=tmp_path) as there:
         squeeze(store, there, few_processes(there.pid, PIDS_GROUP, spare), f"pids-{spare}")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may start any number of threads")
 @pytest.mark.claim("S132", "S135")
 def test_no_threads(store: Emulator, tmp_path: Path) -> None:
-    with mounted(store.env | {"UP42FS_HURRY": "4"}, "-o", "refresh=1", home=tmp_path) as there:
+    with mounted(store.env | HURRY, "-o", "refresh=1", home=tmp_path) as there:
         squeeze(store, there, lowered(there.pid, resource.RLIMIT_NPROC, 1), "threads")
 
 

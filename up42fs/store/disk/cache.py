@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 import trio
 
 from up42fs import supervise
+from up42fs.deadlines import patient_s
 from up42fs.metrics import Metrics
 from up42fs.ranges import intersect
 from up42fs.store.disk import claims, locks
@@ -55,7 +56,7 @@ FLUSH_S = 5.0
 #: The end of an object, kept if possible because archives have their directory there, bytes.
 END_BYTES = 128 << 10
 #: How long the cache is off after a shortage: the first time, and at most, seconds.
-FIRST_PAUSE_S = 10.0
+FIRST_PAUSE_S = patient_s(10.0)
 LONGEST_PAUSE_S = 300.0
 #: The modification time of a file in use is updated at most this often, seconds.
 TOUCH_S = 60.0
