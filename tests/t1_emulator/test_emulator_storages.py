@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from emulator_support import ACCOUNT, Start
 
@@ -207,6 +208,20 @@ def test_a_folder_becomes_orders_tags_and_assets(tmp_path: Path) -> None:
         (file,) = item.files
         assert (file.key, file.id != scene.id) == (scene.name, True)
         assert _bytes(storage, file.id) == _bytes(storage, scene.id)
+
+
+def test_an_image_of_a_folder_lies_where_it_says(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    shape = {"driver": "GTiff", "width": 20, "height": 10, "count": 1, "dtype": "uint8"}
+    turned = rasterio.Affine(0.01, 0, -74.1, 0, -0.01, 40.8)
+    for name, place in (("there.tif", {"crs": "EPSG:4326", "transform": turned}), ("here.tif", {})):
+        with rasterio.open(tmp_path / name, "w", **shape, **place) as image:
+            image.write(np.zeros((1, 10, 20), "uint8"))
+    (tmp_path / "none.tif").write_bytes(b"II*\0" + bytes(64))
+    storage = folder_storage(ACCOUNT, tmp_path)
+    found = {c.items[0].title: c.items[0].bbox for c in storage.collections.values()}
+    assert found["there"] == pytest.approx((-74.1, 40.7, -73.9, 40.8))
+    assert found["here"] == found["none"], "both tell no place"
 
 
 async def test_a_changed_file_is_another_version(start: Start, tmp_path: Path) -> None:

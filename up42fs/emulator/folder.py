@@ -2,11 +2,14 @@
 
 Each regular file is an asset with a stable ID; its top-level directory is its order, the
 directories between are its tags. Images count as transformed, with one STAC item whose one file has
-the same bytes under another ID. Symbolic links are not followed.
+the same bytes under another ID. Its outline is the image's own if rasterio is installed and can
+tell it. Symbolic links are not followed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import mimetypes
 import os
 from collections.abc import Iterator
@@ -27,6 +30,8 @@ from up42fs.emulator.storage import (
 
 IMAGES = frozenset((".tif", ".tiff", ".jp2"))
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+#: West, south, east and north of what tells no place.
+SOMEWHERE = (13.3, 52.4, 13.5, 52.6)
 
 
 def folder_storage(account: Account, root: Path) -> Storage:
@@ -111,13 +116,33 @@ def _add_collection(storage: Storage, asset: Asset, path: Path, label: str, is_i
         collection_id,
         Path(name).stem or name,
         asset.created_us - 3600 * US,
-        (13.3, 52.4, 13.5, 52.6),
+        (is_image and _outline(path)) or SOMEWHERE,
         (file,),
         {"gsd": 0.5, "proj:epsg": None},
     )
     storage.put_collection(
         Collection(collection_id, asset.id, item.title, asset.created_us, [item], is_image)
     )
+
+
+def _outline(path: Path) -> tuple[float, float, float, float] | None:
+    """Return the degrees that an image covers; None if it does not say, or without rasterio."""
+    if importlib.util.find_spec("rasterio") is None:
+        return None
+    import rasterio
+    from rasterio.warp import transform_bounds
+
+    quietly = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+    try:
+        with rasterio.Env(**quietly), rasterio.open(path) as image:
+            if image.crs is None:
+                return None
+            west, south, east, north = transform_bounds(image.crs, "EPSG:4326", *image.bounds)
+    except Exception:  # what GDAL cannot read or place tells no outline
+        return None
+    numbers = (west, south, east, north)
+    is_sound = all(map(math.isfinite, numbers)) and -180 <= west < east <= 180
+    return numbers if is_sound and -90 <= south < north <= 90 else None
 
 
 def _media_type(name: str) -> str:
