@@ -20,12 +20,16 @@ from transformed_support import file, transformed, walk
 pytestmark = pytest.mark.mount
 
 
+#: What `-o footprints` lists beside the deliveries.
+DOCUMENTS = ("footprints.geojson", "layers.qlr", "visual.vrt")
+
+
 def ids_in(directory: Path) -> set[str]:
     """IDs of the deliveries of a directory."""
     found = set()
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.is_file(follow_symlinks=False) and entry.name != "footprints.geojson":
+            if entry.is_file(follow_symlinks=False) and entry.name not in DOCUMENTS:
                 found.add(os.getxattr(entry.path, "user.up42.id").decode())
     return found
 
@@ -214,14 +218,16 @@ def test_a_refused_search_is_an_error_and_not_an_empty_directory(start, mount) -
 
 # -- footprints
 
+PLACES = ("orders/Sentinel-2 Brandenburg", "tags/harbour", "search/constellation=PHR")
+
 
 def test_footprints_are_hidden_but_there(sample: Emulator, sample_mount: Mount) -> None:
-    for place in ("orders/Sentinel-2 Brandenburg", "tags/harbour", "search/constellation=PHR"):
+    for place in (*PLACES, "assets", "."):
         directory = sample_mount.path / place
-        assert "footprints.geojson" not in os.listdir(directory)
+        assert not {*DOCUMENTS} & {*os.listdir(directory)}
         document = directory / "footprints.geojson"
         assert document.stat().st_size == len(document.read_bytes()) > 100
-    assert not (sample_mount.path / "assets/footprints.geojson").exists()
+    assert not (sample_mount.path / "stac/footprints.geojson").exists()
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +237,41 @@ def listing(sample: Emulator, session_home: Path) -> Iterator[Mount]:
 
 
 def test_footprints_are_listed_where_wished(listing: Mount) -> None:
-    for place in ("orders/Sentinel-2 Brandenburg", "tags/harbour", "search/constellation=PHR"):
+    for place in (*PLACES, "assets", "."):
         assert "footprints.geojson" in os.listdir(listing.path / place)
-    assert "footprints.geojson" not in os.listdir(listing.path / "assets")
+    assert "footprints.geojson" not in os.listdir(listing.path / "stac")
+
+
+@pytest.mark.claim("S322")
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_listed_is_copied(listing: Mount, tmp_path: Path, place: str) -> None:
+    """`cp -r` and rsync fail at a name that is listed and is not there."""
+    directory = listing.path / place
+    check("cp", "-r", directory, tmp_path / "copy")
+    assert {*os.listdir(directory)} == {*os.listdir(tmp_path / "copy")}
+    for name in DOCUMENTS:
+        if name in os.listdir(directory):
+            assert (tmp_path / "copy" / name).read_bytes() == (directory / name).read_bytes()
+
+
+@pytest.mark.claim("S322")
+def test_listed_layers_without_an_image_are_valid(start, mount) -> None:
+    """A listing does not know yet that no asset that was transformed has an image."""
+    running = start("--synthetic", "1,1,0")
+    order = running.remote.storage("add_order", display_name="Points")["id"]
+    points = [file("points.laz", b"LASF" + bytes(60), media_type="application/vnd.laszip")]
+    transformed(running, "points.zip", points, order_id=order)
+    directory = mount(running, "-o", "footprints").path / "orders/Points"
+    before = running.remote.position()
+    assert {*DOCUMENTS} < {*os.listdir(directory)}
+    assert "stac.search" not in running.requests(before), "a listing asks for no items"
+    said = json.loads(check("gdalinfo", "-json", directory / "visual.vrt"))
+    assert said["size"] == [1, 1]
+    assert "has an image" in said["metadata"][""]["UP42FS_LEFT_OUT"]
+    layers = (directory / "layers.qlr").read_text()
+    assert layers.count("<maplayer ") == 1
+    assert "./footprints.geojson" in layers
+    assert len(json.loads((directory / "footprints.geojson").read_text())["features"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ def is_tiff(file: StacAsset) -> bool:
     )
 
 
-def vrt(images: Iterable[Image]) -> bytes | None:
-    """A mosaic of the images; None if none of them can be shown."""
+def vrt(images: Iterable[Image]) -> bytes:
+    """A mosaic of the images; one empty pixel if none of them can be shown."""
     usable: dict[tuple[int | None, int, str], list[tuple[Image, Raster]]] = {}
     left_out = []
     for image in images:
@@ -70,7 +70,7 @@ def vrt(images: Iterable[Image]) -> bytes | None:
         key = (raster.epsg, raster.bands, raster.kind)
         usable.setdefault(key, []).append((image, raster))
     if not usable:
-        return None
+        return _empty_vrt(left_out or ["no asset of this directory has an image"])
     best = max(usable, key=lambda key: (len(usable[key]), -(key[0] or 0), key[1], key[2]))
     for key, others in usable.items():
         if key != best:
@@ -99,9 +99,7 @@ def _vrt(epsg: int | None, images: Sequence[tuple[Image, Raster]], left_out: lis
         repr(float(number)) for number in (west, dx, 0, north, 0, -dy)
     )
     if left_out:
-        Xml.SubElement(Xml.SubElement(root, "Metadata"), "MDI", key=LEFT_OUT).text = _sound(
-            "; ".join(left_out)
-        )
+        _tell_left_out(root, left_out)
     for band in range(1, rasters[0].bands + 1):
         element = Xml.SubElement(root, "VRTRasterBand", dataType=rasters[0].kind, band=str(band))
         nodata = {raster.nodata for raster in rasters}
@@ -111,6 +109,24 @@ def _vrt(epsg: int | None, images: Sequence[tuple[Image, Raster]], left_out: lis
             Xml.SubElement(element, "ColorInterp").text = _COLOURS[band - 1]
         for image, raster in images:
             _add_source(element, image.path, raster, band, (west, dx, north, dy))
+    return _written(root)
+
+
+def _empty_vrt(left_out: list[str]) -> bytes:
+    """A raster of one pixel without data: GDAL opens no VRT that has no band."""
+    root = Xml.Element("VRTDataset", rasterXSize="1", rasterYSize="1")
+    _tell_left_out(root, left_out)
+    band = Xml.SubElement(root, "VRTRasterBand", dataType="Byte", band="1")
+    Xml.SubElement(band, "NoDataValue").text = "0"
+    return _written(root)
+
+
+def _tell_left_out(root: Xml.Element, left_out: list[str]) -> None:
+    item = Xml.SubElement(Xml.SubElement(root, "Metadata"), "MDI", key=LEFT_OUT)
+    item.text = _sound("; ".join(left_out))
+
+
+def _written(root: Xml.Element) -> bytes:
     Xml.indent(root)
     return Xml.tostring(root, encoding="unicode").encode() + b"\n"
 

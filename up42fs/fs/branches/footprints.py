@@ -24,7 +24,7 @@ from cachetools import LRUCache
 from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
-from up42fs.errors import DeadlineExceeded, Offline, Unavailable, Up42fsError
+from up42fs.errors import DeadlineExceeded, NotFound, Offline, Unavailable, Up42fsError
 from up42fs.flights import Flights
 from up42fs.fs.branches.outlines import WITHOUT_OUTLINE, FootprintEntry, feature
 from up42fs.fs.branches.spool import Content, Spool, Writer
@@ -244,7 +244,10 @@ def _write_features(
 
 
 async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
-    """Items by asset, without those of assets that fail. Raises if all fail."""
+    """Items by asset, without those of assets that fail.
+
+    Raises if all fail, but not because UP42 has none: the document is listed, so it must be there.
+    """
     found: dict[str, tuple[StacItem, ...]] = {}
     errors: list[Up42fsError] = []
     limiter = trio.CapacityLimiter(PARALLEL)
@@ -260,7 +263,8 @@ async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacIt
             try:
                 found[asset.id] = await items.whole(asset)
             except Up42fsError as error:
-                errors.append(error)
+                if not isinstance(error, NotFound):
+                    errors.append(error)
                 log.warning("footprints: asset %s is left out: %s", asset.id, error)
 
     async with trio.open_nursery() as nursery:

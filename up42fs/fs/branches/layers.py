@@ -77,7 +77,10 @@ class Layers:
         return self._kept.get(document)
 
     def names(self, directory: Node) -> tuple[str, ...]:
-        """Both, where there are transformed assets: other directories may have nothing to show."""
+        """Both, where there are transformed assets: other directories may have nothing to show.
+
+        A name that is listed can be read, so that `cp -r` works; see `ensure`.
+        """
         match directory.kind:
             case Kind.ORDER:
                 ids = self._index.ids_of_order(directory.id)
@@ -101,7 +104,11 @@ class Layers:
         """None: the tree's own times apply."""
 
     async def ensure(self, document: Node, layout: Layout) -> bytes:
-        """Return the document; raises NotFound if the directory has no image to show."""
+        """Return the document.
+
+        Raises NotFound if the directory has no image and does not list the document. A listing
+        cannot know the images without requests, so a listed document may be an empty one.
+        """
         made = self._kept.get(document)
         if made is not None:
             return made
@@ -109,14 +116,9 @@ class Layers:
         await layout.prepare(directory)
         label = layout.label(directory)
         shown = await self._images(directory, layout)
-        if not shown:
+        if not shown and name not in self.names(directory):
             raise NotFound(f"{name}: {label} has no image that UP42 transformed, and no GeoTIFF")
-        if name == QLR:
-            made = self._qlr(label, shown)
-        else:
-            made = mosaic.vrt(await self._read(shown))
-            if made is None:
-                raise NotFound(f"{name}: no image of {label} says where it lies")
+        made = self._qlr(label, shown) if name == QLR else mosaic.vrt(await self._read(shown))
         self._kept[document] = made
         return made
 
@@ -179,7 +181,10 @@ class Layers:
         return _Shown(f"{path}/{name}", label, node, None if epsg == NO_EPSG else epsg)
 
     async def _read(self, shown: list[_Shown]) -> list[Image]:
-        """What the heads of the images say, in their order. Raises if none can be read."""
+        """What the heads of the images say, in their order. Raises if none can be read.
+
+        Images that UP42 no longer has are no reason to raise: the document itself is there.
+        """
         limiter = trio.CapacityLimiter(PARALLEL)
         found: dict[str, Image] = {}
         errors: list[Up42fsError] = []
@@ -189,7 +194,8 @@ class Layers:
                 try:
                     raster = await self._raster(image)
                 except Up42fsError as error:
-                    errors.append(error)
+                    if not isinstance(error, NotFound):
+                        errors.append(error)
                     log.warning("%s: %s is left out: %s", VRT, image.path, error)
                     found[image.path] = Image(image.path, None, "it could not be read")
                 else:
@@ -199,7 +205,7 @@ class Layers:
         async with trio.open_nursery() as nursery:
             for image in shown:
                 nursery.start_soon(read, image)
-        if len(errors) == len(shown):
+        if errors and not any(image.raster for image in found.values()):
             raise errors[0]
         return [found[image.path] for image in shown]
 
