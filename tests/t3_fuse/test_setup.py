@@ -211,9 +211,12 @@ def test_a_package_is_staged_below_destdir(tmp_path: Path) -> None:
 
 
 def test_a_mount_with_odd_letters_is_named_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "36 25 0:49 / /mnt/my\\040ü\\134x rw - fuse.up42fs up42:eu rw,user_id=7,group_id=7\n"
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: line)
-    assert mounts_of(7) == mounts_of(None) == ["/mnt/my ü\\x"]
+    places = (b"/mnt/my\\040\xc3\xbc\\134x", b"/mnt/k\xf6ln", b"/mnt/\r\x0b\xc2\x85\xe2\x80\xa8x")
+    line = b"36 25 0:49 / %b rw - fuse.up42fs up42:eu rw,user_id=7,group_id=7\n"
+    table = b"".join(line % place for place in places)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: table)
+    named = [b"/mnt/my \xc3\xbc\\x", *places[1:]]
+    assert mounts_of(7) == mounts_of(None) == [os.fsdecode(place) for place in named]
     assert mounts_of(70) == []
 
 

@@ -82,7 +82,7 @@ def test_a_status_names_no_file_that_is_read(tmp_path: Path) -> None:
         done = run(*UP42FS, "cache", "pin", file, env={"HOME": str(tmp_path)})
         assert (done.returncode, done.stderr) == (0, "")
         assert list(lure.iterdir()) == []
-        pinned = [path for path in (tmp_path / ".cache").rglob("*") if path.is_file()]
+        pinned = [path for path in (tmp_path / ".cache/up42fs").rglob("*") if path.is_file()]
         assert len(pinned) == 1
 
 

@@ -53,12 +53,13 @@ def refused(env: dict[str, str], mountpoint: Path, *arguments: str) -> str:
 
 
 def command_lines() -> list[str]:
-    """What runs on this machine, without this process."""
+    """What runs on this machine, without this process; other tests' words may be any bytes."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal() and int(process.name) != os.getpid():
             with suppress(OSError):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(os.fsdecode(words))
     return found
 
 
@@ -113,7 +114,7 @@ def test_an_address_where_no_api_is(sample: Emulator, mountpoint: Path) -> None:
 
 def test_a_busy_mount_point(sample: Emulator, mount) -> None:
     there = mount(sample)
-    done = run(*UP42FS, "mount", there.path, env=sample.env)
+    done = run(*UP42FS, "mount", "-o", "rw", there.path, env=sample.env)
     assert done.returncode == 1
     assert "busy" in done.stderr
     assert there.status()["pid"] == there.pid

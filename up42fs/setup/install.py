@@ -145,16 +145,17 @@ def reload_services(places: Places) -> None:
 
 def mounts_of(uid: int | None) -> list[str]:
     """Where mounts of up42fs are; those of one user unless `uid` is None."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    # As bytes: a path need not be text in any encoding, and may hold every line separator but \n.
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     return list(_mounts(lines, uid))
 
 
-def _mounts(lines: Iterable[str], uid: int | None) -> Iterator[str]:
+def _mounts(lines: Iterable[bytes], uid: int | None) -> Iterator[str]:
     for line in lines:
-        before, _, after = line.partition(" - ")
-        if not after.startswith("fuse.up42fs "):
+        before, _, after = line.partition(b" - ")
+        if not after.startswith(b"fuse.up42fs "):
             continue
-        if uid is None or f"user_id={uid}," in f"{after},":
+        if uid is None or b"user_id=%d," % uid in after + b",":
             # As the kernel writes a path, a blank is \040.
-            place = before.split(" ")[4].encode("utf-8", "surrogateescape")
-            yield place.decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+            place = before.split(b" ")[4].decode("unicode_escape")
+            yield os.fsdecode(place.encode("latin-1"))
