@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import trio
 from store_script import Bench, Fault, bench, pattern
 
 from up42fs.errors import NotFound
-from up42fs.store.disk import claims
+from up42fs.store.disk import cache, claims
 from up42fs.store.disk.files import CacheDirectory
 from up42fs.store.disk.locks import Claim, ClaimFile
 from up42fs.types import ByteRange
@@ -175,6 +175,44 @@ def test_a_claim_that_is_given_up_while_it_is_taken_is_given_back(tmp_path: Path
     assert Claim(other, ByteRange(0, 10)).take()
     file.close()
     other.close()
+
+
+def open_claim_files(directory: Path) -> int:
+    """How often this process has the file of claims below `directory` open."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(link.readlink())
+    return sum(link.is_relative_to(directory) and link.name == ClaimFile.NAME for link in links)
+
+
+def test_the_file_of_claims_stays_open_while_one_is_held(tmp_path: Path) -> None:
+    root = CacheDirectory(tmp_path / "blocks", "0" * 16)
+    file, other = ClaimFile(root), ClaimFile(root)
+    claim = Claim(file, ByteRange(0, 10))
+    assert claim.take()
+    file.rest()
+    assert not Claim(other, ByteRange(0, 10)).take(), "the claim outlives the rest"
+    other.close()
+    claim.release()
+    assert not open_claim_files(tmp_path)
+    assert Claim(file, ByteRange(0, 10)).take()
+    assert not Claim(other, ByteRange(0, 10)).take()
+    file.close()
+    other.close()
+
+
+async def test_a_store_at_rest_has_no_file_open_for_writing(tmp_path: Path) -> None:
+    """Otherwise the cache's disk could not become read-only."""
+    async with trio.open_nursery() as nursery:
+        async with Pair(tmp_path, nursery) as (one, two):
+            for b, start in ((one, 0), (two, 2 * MIB), (one, 3 * MIB)):
+                await read(b, ByteRange(start, start + 1000))
+                assert open_claim_files(tmp_path)
+                with trio.fail_after(cache.REST_S + 10):
+                    while open_claim_files(tmp_path):
+                        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.claim("S270")

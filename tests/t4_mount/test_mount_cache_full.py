@@ -64,7 +64,10 @@ def test_a_full_disk_is_no_wrong_byte(start, tmp_path: Path) -> None:
 @pytest.mark.claim("S67", "S69")
 @IN_A_NAMESPACE
 def test_a_disk_that_becomes_read_only_is_no_wrong_byte(start, tmp_path: Path) -> None:
-    log = in_a_namespace(start("--synthetic", "1"), tmp_path, 'mount -o remount,ro "$1"')
+    # A mount at rest has no file open for writing, so that its disk can become read-only.
+    remount = """n=0
+    until mount -o remount,ro "$1" 2>/dev/null; do n=$((n + 1)); [ $n -lt 200 ]; sleep 0.1; done"""
+    log = in_a_namespace(start("--synthetic", "1"), tmp_path, remount)
     assert "Traceback" not in log
 
 

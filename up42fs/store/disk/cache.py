@@ -62,6 +62,8 @@ LONGEST_PAUSE_S = 300.0
 TOUCH_S = 60.0
 #: Times of such updates remembered.
 MOST_TOUCHED = 4096
+#: The file of claims is closed after so long without a claim, seconds.
+REST_S = 2.0
 
 
 #: Runs a blocking job in another thread; returns its result, and raises its exceptions.
@@ -122,6 +124,8 @@ class DiskCache:
         self._nursery = nursery
         self._files = files
         self._claims = locks.ClaimFile(files.root)
+        self._claimed_s = -math.inf
+        self._resting: trio.CancelScope | None = None
         self._room = room
         self._metrics = metrics
         self._directory = directory
@@ -203,6 +207,8 @@ class DiskCache:
         """
         region = claims.region(wanted.object_id, span) if claiming else None
         claim = None if region is None else locks.Claim(self._claims, region)
+        if claim is not None:
+            self._note_claim()
 
         def job() -> Look:
             # First the claim, then the look: what was stored before it was given back is seen.
@@ -219,6 +225,22 @@ class DiskCache:
             if look is None and claim is not None:
                 claim.release()
         return look
+
+    def _note_claim(self) -> None:
+        self._claimed_s = trio.current_time()
+        if self._resting is None and not self._is_closed:
+            self._resting = trio.CancelScope()
+            supervise.start(self._nursery, self._rest, self._resting)
+
+    async def _rest(self, scope: trio.CancelScope) -> None:
+        """Close the file of claims once nothing was claimed for a while, until the next claim."""
+        with scope:
+            left_s = REST_S
+            while left_s > 0:
+                await trio.sleep(left_s)
+                left_s = self._claimed_s + REST_S - trio.current_time()
+        self._resting = None
+        await self._load(self._claims.rest)
 
     async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
         """Read verified bytes from `span.start` on; return their number, None if unusable.
@@ -358,6 +380,8 @@ class DiskCache:
                 await self._progress.wait()
         self._is_closed = True
         self.is_on = False
+        if self._resting is not None:
+            self._resting.cancel()
         self._claims.close()
         self._files.close()
 
@@ -476,6 +500,7 @@ class DiskCache:
             return False
         self.is_on = False
         self._reason = why
+        self._claims.rest()
         self._files.close()
         self._wake()
         return True

@@ -8,8 +8,10 @@ that the name leads elsewhere, and tries once more.
 
 A *claim* of a range that is fetched is a lock on bytes of one file for all objects of the account
 (`F_OFD_SETLK`). It belongs to the open file, not to the process: two engines in one process exclude
-each other too, and it ends with the process, however that ends. A process opens the file once, so
-that a claim costs one system call. Its bytes are never written.
+each other too, and it ends with the process, however that ends. A process keeps the file open while
+it claims, so that a claim costs one system call. Such a lock needs a file that is open for writing,
+which keeps the disk from becoming read-only: so a process that is at rest closes it (`rest`). Its
+bytes are never written.
 """
 
 from __future__ import annotations
@@ -92,17 +94,18 @@ class ClaimFile:
     def __init__(self, root: CacheDirectory) -> None:
         self._root = root
         self._kept: Descriptor | None = None
-        _claim_files.add(self)
 
-    def lock(self, region: ByteRange) -> bool:
-        """Lock bytes; False if another process has locked some of them. Raises OSError."""
-        return _lock(self._descriptor().fd, fcntl.F_WRLCK, region)
+    def lock(self, region: ByteRange) -> Descriptor | None:
+        """Lock bytes; None if another process has locked some of them. Raises OSError.
 
-    def unlock(self, region: ByteRange) -> None:
-        """Unlock bytes. Raises OSError."""
-        kept = self._kept
-        if kept is not None:
-            _lock(kept.fd, fcntl.F_UNLCK, region)
+        They are locked for as long as something refers to the descriptor that is returned.
+        """
+        opened = self._descriptor()
+        return opened if _lock(opened.fd, fcntl.F_WRLCK, region) else None
+
+    def rest(self) -> None:
+        """Close the file once none of its claims is held; the next claim opens it again."""
+        self._kept = None
 
     def close(self) -> None:
         """Give back all claims."""
@@ -116,6 +119,7 @@ class ClaimFile:
         if kept is None or not os.fstat(kept.fd).st_nlink:
             with self._root.opened() as directory:
                 kept = self._kept = Descriptor(os.open(self.NAME, _FLAGS, 0o600, dir_fd=directory))
+            _open_files.add(kept)
         return kept
 
 
@@ -126,14 +130,15 @@ class Claim:
         self._file = file
         self._region = region
         self._mutex = threading.Lock()
-        self._is_taken = False
+        self._locked: Descriptor | None = None
         self._is_over = False
 
     def take(self) -> bool:
         """Take it; False if another process has it. True as well where files cannot be locked."""
         with self._mutex:
             try:
-                is_ours = self._is_taken = self._file.lock(self._region)
+                self._locked = self._file.lock(self._region)
+                is_ours = self._locked is not None
             except OSError as error:
                 log.debug("ranges are fetched without a look at other processes: %s", error)
                 is_ours = True
@@ -147,21 +152,21 @@ class Claim:
         # If `take` runs in another thread, it sees `_is_over` and releases the claim itself.
         if self._mutex.acquire(blocking=False):
             try:
-                if self._is_taken:
-                    self._is_taken = False
+                locked, self._locked = self._locked, None
+                if locked is not None and locked.close.alive:
                     with suppress(OSError):
-                        self._file.unlock(self._region)
+                        _lock(locked.fd, fcntl.F_UNLCK, self._region)
             finally:
                 self._mutex.release()
 
 
-_claim_files: WeakSet[ClaimFile] = WeakSet()
+_open_files: WeakSet[Descriptor] = WeakSet()
 
 
 def _close_in_child() -> None:
     # A child that was forked shares the open file, and with it the claims: they would outlive the
     # parent. Closing one of two descriptors gives no claim back.
-    for file in list(_claim_files):
+    for file in list(_open_files):
         file.close()
 
 
