@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,38 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         Election(path).stand()
     assert target.read_text() == "x"
+
+
+def test_an_elected_process_at_rest_has_no_file_open_for_writing(tmp_path: Path) -> None:
+    """Otherwise the cache's disk could not become read-only."""
+    one, two = Election(tmp_path / "a.sqlite"), Election(tmp_path / "a.sqlite")
+    assert one.stand()
+    assert not two.stand()
+    assert one.elected() == os.getpid()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if link.readlink().is_relative_to(tmp_path):
+                mode = int((Path("/proc/self/fdinfo") / link.name).read_text().split()[3], 8)
+                assert mode & os.O_ACCMODE == os.O_RDONLY
+    one.resign()
+    assert two.stand()
+    two.resign()
+
+
+def test_an_election_on_nfs_locks_a_file_that_is_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def of_nfs(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    one, two = Election(tmp_path / "a.sqlite"), Election(tmp_path / "a.sqlite")
+    assert one.stand()
+    assert not two.stand()
+    one.resign()
+    assert two.stand()
+    two.resign()

@@ -10,6 +10,7 @@ crash of the machine there is nobody to agree with. Raises OSError.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -39,16 +40,14 @@ class Election:
                 return True
             self.resign()  # the file was deleted: others lock a new one
         self._ensure_directory()
-        descriptor = os.open(self._elected, _FLAGS, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        descriptor = _locked(self._elected)
+        if descriptor is None:
             return False
+        try:
+            _write(self._elected, str(os.getpid()).encode().ljust(32))
         except OSError:
             os.close(descriptor)
             raise
-        os.pwrite(descriptor, str(os.getpid()).encode().ljust(32), 0)
         self._lock = descriptor
         return True
 
@@ -73,13 +72,9 @@ class Election:
 
     def publish(self, notice: Notice) -> None:
         """Tell the others."""
-        descriptor = os.open(self._notice, _FLAGS, 0o600)
-        try:
-            errors = {kind: text[:200] for kind, text in notice.errors.items()}
-            document = notice.document() | {"errors": errors}
-            os.pwrite(descriptor, json.dumps(document).encode().ljust(_MOST_BYTES), 0)
-        finally:
-            os.close(descriptor)
+        errors = {kind: text[:200] for kind, text in notice.errors.items()}
+        document = notice.document() | {"errors": errors}
+        _write(self._notice, json.dumps(document).encode().ljust(_MOST_BYTES))
 
     def notice(self) -> Notice | None:
         """What was told last; None if nothing was, or it cannot be read."""
@@ -100,6 +95,37 @@ class Election:
         with suppress(OSError):
             return self._wish.stat(follow_symlinks=False).st_mtime_ns
         return 0
+
+
+def _locked(path: Path) -> int | None:
+    """Open and lock a file; None if another process has locked it.
+
+    The lock is kept for as long as a mount lasts, and a file that is open for writing would keep
+    the disk from becoming read-only. So it is open for reading, except on NFS, which locks no such
+    file (flock(2): EBADF).
+    """
+    for access in (os.O_RDONLY, os.O_RDWR):
+        descriptor = os.open(path, _FLAGS & ~os.O_ACCMODE | access, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno != errno.EBADF or access == os.O_RDWR:
+                raise
+        else:
+            return descriptor
+    return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        os.pwrite(descriptor, content, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:
