@@ -49,7 +49,7 @@ HEAL_S = 30.0
 FILE_BYTES = 300_000
 MEMBER_BYTES = 400_000
 MEMBERS = {"stored.bin": zipfile.ZIP_STORED, "packed.bin": zipfile.ZIP_DEFLATED}
-DECOYS = 20
+DECOYS = 10
 DEFAULTS = asdict(Faults())
 
 
@@ -273,7 +273,7 @@ class Pair:
             return {"path": place.directory, "names": ["item.json", "pan.tiff"]}
         name = Path(place.directory).name
         query = self.mountpoint / "search" / f"constellation={name}"
-        return {"path": str(query), "names": [name, f"{name}.zip"]}
+        return {"path": str(query), "names": [name, Path(place.path).name]}
 
     def _damage(self, cell: Cell, place: Place) -> list[str]:
         """The faults that stay once the cause is gone, after some time to heal."""
@@ -348,10 +348,12 @@ def pair(cells: Sequence[Cell], home: Path) -> Iterator[Pair]:
 
 def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     name, seed = f"cell-{number:03d}", number % 200
-    asset = remote.storage("add_asset", name=f"{name}.zip", size=size, seed=seed)
+    # Files that follow each other in a directory are prefetched for a reader that reads them in a
+    # row, also where it reads only those of one suffix. So each cell's file has a suffix of its
+    # own, and more decoys before the next cell's than such a reader may leave out (`walk.REACH`).
+    file_name = f"{name}.c{number:03d}"
+    asset = remote.storage("add_asset", name=file_name, size=size, seed=seed)
     asset_id = str(asset["id"])
-    # Files that follow each other in a directory are fetched ahead of who reads them in a row: so
-    # the next cell's does not follow, by name, age or size.
     for decoy in range(DECOYS):
         remote.storage("add_asset", name=f"{name}-{decoy:02d}.bin", size=size)
     file = {"key": "pan.tiff", "size": FILE_BYTES}
@@ -359,7 +361,7 @@ def _add(remote: Remote, mountpoint: Path, number: int, size: int) -> Place:
     remote.storage("put_items", asset_id=asset_id, items=[item])
     remote.storage("set_cnam_status", id=asset_id, status="SUCCESSFUL")
     assets = mountpoint / "assets"
-    return Place(asset_id, str(assets / f"{name}.zip"), str(assets / name), seed, size)
+    return Place(asset_id, str(assets / file_name), str(assets / name), seed, size)
 
 
 def _add_archive(remote: Remote, place: Place) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -82,12 +83,32 @@ def mounted(
         done = subprocess.run(command, env=hurried, capture_output=True, text=True, timeout=READY_S)
         if done.returncode != 0:
             raise RuntimeError(f"cannot mount: {done.stderr}")
-        yield int(status(mountpoint)["pid"])
+        pid = int(status(mountpoint)["pid"])
+        with _ended(pid):
+            try:
+                yield pid
+            finally:
+                _unmount(mountpoint)
     finally:
         _unmount(mountpoint)
 
 
+@contextmanager
+def _ended(pid: int) -> Iterator[None]:
+    """Wait for the end of a mount's process afterwards: until then it writes to its log."""
+    process = os.pidfd_open(pid)
+    try:
+        yield
+    finally:
+        if not select.select([process], [], [], _END_S)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], _END_S)
+        os.close(process)
+
+
 def _unmount(mountpoint: Path) -> None:
+    if mount_at(mountpoint) is None:
+        return
     command = [*UP42FS, "unmount", str(mountpoint)]
     try:
         subprocess.run(command, capture_output=True, timeout=READY_S)
