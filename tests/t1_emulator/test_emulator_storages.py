@@ -213,9 +213,9 @@ def test_a_folder_becomes_orders_tags_and_assets(tmp_path: Path) -> None:
 def test_an_image_of_a_folder_lies_where_it_says(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     shape = {"driver": "GTiff", "width": 20, "height": 10, "count": 1, "dtype": "uint8"}
-    turned = rasterio.Affine(0.01, 0, -74.1, 0, -0.01, 40.8)
-    for name, place in (("there.tif", {"crs": "EPSG:4326", "transform": turned}), ("here.tif", {})):
-        with rasterio.open(tmp_path / name, "w", **shape, **place) as image:
+    shape["transform"] = rasterio.Affine(0.01, 0, -74.1, 0, -0.01, 40.8)
+    for name, crs in (("there.tif", "EPSG:4326"), ("here.tif", None)):
+        with rasterio.open(tmp_path / name, "w", **shape, crs=crs) as image:
             image.write(np.zeros((1, 10, 20), "uint8"))
     (tmp_path / "none.tif").write_bytes(b"II*\0" + bytes(64))
     storage = folder_storage(ACCOUNT, tmp_path)

@@ -12,6 +12,7 @@ import importlib.util
 import math
 import mimetypes
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,7 +135,9 @@ def _outline(path: Path) -> tuple[float, float, float, float] | None:
 
     quietly = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
     try:
-        with rasterio.Env(**quietly), rasterio.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), rasterio.Env(**quietly):
+            image = rasterio.open(path)
+        with image:
             if image.crs is None:
                 return None
             west, south, east, north = transform_bounds(image.crs, "EPSG:4326", *image.bounds)
