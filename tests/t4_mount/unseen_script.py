@@ -88,7 +88,9 @@ def main() -> None:
     process = mounted()
     try:
         until_s = time.monotonic() + 30
-        while not (MOUNT / "assets").is_dir():
+        # The file and not only its directory: else a reader may wait for the first listing, which
+        # ends with its own deadline, and not for bytes.
+        while not (MOUNT / "assets/image.tif").is_file():
             assert process.poll() is None
             assert time.monotonic() < until_s
             time.sleep(0.05)
