@@ -63,6 +63,7 @@ COMMANDS = (
     "undo",
     "demo",
     "emulator",
+    "setup",
 )
 
 

@@ -19,10 +19,12 @@ def test_the_top_of_the_tree(sample_mount: Mount) -> None:
     assert sorted(os.listdir(sample_mount.path)) == [
         "assets",
         "cnam",
+        "jobs",
         "orders",
         "search",
         "stac",
         "tags",
+        "workspaces",
     ]
     assert sorted(os.listdir(sample_mount.path / "cnam")) == [
         "FAILED",
