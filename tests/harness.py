@@ -76,12 +76,11 @@ class Emulator:
     process: subprocess.Popen[str]
     ready: dict[str, str]
 
-    def requests(self, since: int = 0, *, with_tokens: bool = False) -> dict[str, int]:
-        """How many requests each route got; a token may end at any moment, and is left out."""
+    def requests(self, since: int = 0) -> dict[str, int]:
+        """How many requests each route got."""
         counts: dict[str, int] = {}
         for request in self.remote.log(since):
-            if with_tokens or request["route"] != "auth.token":
-                counts[request["route"]] = counts.get(request["route"], 0) + 1
+            counts[request["route"]] = counts.get(request["route"], 0) + 1
         return counts
 
     def asset(self, name: str) -> str:
@@ -162,6 +161,14 @@ def environ(env: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without UP42 settings, plus `env`."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("UP42_", "XDG_"))}
     return clean | dict(env)
+
+
+def become(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process the account of `emulator`, and nothing of the caller's settings."""
+    for name in os.environ.keys() - environ({}).keys():
+        monkeypatch.delenv(name)
+    for name, value in emulator.env.items():
+        monkeypatch.setenv(name, value)
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 60, **kw):

@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from up42fs.doctor.scrub import LEAST_CHARACTERS, Scrubber, known
@@ -30,6 +30,8 @@ LINES = (
 
 
 @given(names, st.sampled_from(LINES))
+@example("zqxxx:", LINES[1])
+@example("zqx: zqy", LINES[1])
 def test_a_label_hides_its_name_though_nobody_knows_it(name: str, line: str) -> None:
     if line.startswith("{"):
         name = json.dumps(name)[1:-1]

@@ -32,7 +32,7 @@ def test_the_picture_agrees_with_the_emulator(start, mount, tmp_path: Path) -> N
     zips = sorted((there.path / "assets").glob("*.zip"))
     zips[0].read_bytes()
     said = lines(check(*UP42FS, "status", there.path, env={"COLUMNS": "120"}))
-    seen = emulator.requests(with_tokens=True)
+    seen = emulator.requests()
     size = zips[0].stat().st_size
     assert said["storage"].startswith("3 assets")
     assert f"process {there.pid}" in said["mounted"]

@@ -125,20 +125,25 @@ def jobs_of(service: Emulator) -> dict[str, set[str]]:
 
 @pytest.mark.claim("S309")
 def test_results_stand_by_their_job(sample: Emulator, sample_mount: Mount) -> None:
+    def asked_since(position: int) -> dict[str, int]:
+        asked = sample.requests(position)
+        asked.pop("auth.token", None)  # whenever the last one has ended
+        return asked
+
     jobs = jobs_of(sample)
     began = sample.remote.position()
     assert "jobs" in os.listdir(sample_mount.path)
     assert sample.remote.count(since=began) == 0
     place = sample_mount.path / "jobs"
     assert set(os.listdir(place)) == jobs.keys()
-    assert sample.requests(began) == {"stac.search": 1}
+    assert asked_since(began) == {"stac.search": 1}
     for job, assets in jobs.items():
         assert ids_in(place / job) == assets
         assert os.getxattr(place / job, "user.up42.stac.job_id").decode() == job
         for path in (place / job).iterdir():
             assert path.samefile(sample_mount.path / "assets" / path.name)
     assert not (place / "no such job").exists()
-    assert sample.requests(began) == {"stac.search": 1}, "kept for a minute"
+    assert asked_since(began) == {"stac.search": 1}, "kept for a minute"
 
 
 @pytest.mark.claim("S309")

@@ -22,10 +22,15 @@ _WORD = re.compile(r"\w+")
 _USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")
 _ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _LABELLED = re.compile(rf" \((?:asset|file|item|order) {_ID}")
+#: Calls that a line of the log may begin with. Any other word may be the start of a name.
+_CALLS = (
+    "access|create|flush|fsync|getattr|getxattr|link|listxattr|lookup|mkdir|mknod|open|opendir|read"
+    "|readdir|readlink|release|removexattr|rename|rmdir|setattr|setxattr|statfs|symlink|unlink|write"
+)
 #: The start of a line of up42fs's log: time, level, logger, and which call it was.
 _HEAD = re.compile(
-    r"\A(?:(?:<\d>|[\d :,-]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )[\w.]+: (?:[a-z]+: )?"
-    r"|[\w.]+Error: )"
+    r"\A(?:(?:<\d>|[\d :,-]+ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )[\w.]+: "
+    rf"(?:(?:{_CALLS}): )?|[\w.]+Error: )"
 )
 #: Quoted text, also if the closing quote is missing: a pattern that required it would be retried
 #: from every quote.
