@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -40,6 +41,13 @@ def ensure_directory(name: str, parent: int | None) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def open_directory(path: Path) -> int:
+    """Open this user's directory at `path`, created with its parents if need be. Raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ensure_directory(str(path), None)
 
 
 def is_plain(found: os.stat_result) -> bool:

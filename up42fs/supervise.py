@@ -121,6 +121,17 @@ async def kept_going(work: Callable[[*Ts], Awaitable[object]], *arguments: *Ts) 
         await trio.sleep(pause_s)
 
 
+async def repeated(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Run `work` every `every_s` seconds, and once more when cancelled."""
+    try:
+        while True:
+            await work()
+            await trio.sleep(every_s)
+    finally:
+        with trio.CancelScope(shield=True):
+            await work()
+
+
 async def _failed(work: Callable[[*Ts], Awaitable[object]], arguments: tuple[*Ts]) -> bool:
     try:
         await work(*arguments)

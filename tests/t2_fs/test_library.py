@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Emulator, emulator, environ
+from harness import Emulator, become, emulator, environ
 
 import up42fs
 from up42fs.emulator.content import pattern_bytes
@@ -45,10 +45,7 @@ def store() -> Iterator[Emulator]:
 
 @pytest.fixture
 def fs(store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in [name for name in os.environ if name.startswith(("UP42_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.env.items():
-        monkeypatch.setenv(name, value)
+    become(store, monkeypatch)
     return up42fs.FileSystem(cache_dir=str(tmp_path), mount="never")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness import Emulator, emulator, environ, run, served
+from harness import Emulator, become, emulator, environ, run, served
 
 import up42fs
 from up42fs.emulator.content import pattern_bytes
@@ -43,10 +43,7 @@ def store() -> Iterator[Emulator]:
 
 @pytest.fixture
 def fs(store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in [name for name in os.environ if name.startswith(("UP42_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.env.items():
-        monkeypatch.setenv(name, value)
+    become(store, monkeypatch)
     return up42fs.FileSystem(cache_dir=str(tmp_path / "cache"), mount="never", memory=68)
 
 

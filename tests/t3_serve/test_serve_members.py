@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness import Emulator, Served, check, emulator, environ, served
+from harness import Emulator, Served, become, check, emulator, environ, served
 
 rasterio = pytest.importorskip("rasterio", reason="no rasterio: pip install rasterio")
 import numpy as np  # noqa: E402
@@ -82,10 +81,7 @@ def fs(store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("fsspec", reason="no fsspec: pip install 'up42fs[fsspec]'")
     import up42fs
 
-    for name in [name for name in os.environ if name.startswith(("UP42_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.env.items():
-        monkeypatch.setenv(name, value)
+    become(store, monkeypatch)
     return up42fs.FileSystem(cache_dir=str(tmp_path), mount="never", memory=67)
 
 

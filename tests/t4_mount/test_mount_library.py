@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Emulator, Mount, emulator, mounted
+from harness import Emulator, Mount, become, emulator, mounted
 
 import up42fs
 from up42fs.emulator.content import pattern_bytes
@@ -27,10 +26,7 @@ def store() -> Iterator[Emulator]:
 
 @pytest.fixture
 def mount(store: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
-    for name in [name for name in os.environ if name.startswith(("UP42_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.env.items():
-        monkeypatch.setenv(name, value)
+    become(store, monkeypatch)
     with mounted(store.env, home=tmp_path) as made:
         yield made
 
@@ -61,7 +57,7 @@ def test_another_accounts_mount_is_not_used(
     since = store.remote.position()
     never = up42fs.FileSystem(memory=72, mount="never", cache_size=0)
     assert never.cat_file("tags/mine/big.tif", 0, 10) == pattern_bytes(SEED, 0, 10)
-    assert store.requests(since, with_tokens=True)["auth.token"] == 1
+    assert store.requests(since)["auth.token"] == 1
     monkeypatch.setenv("UP42_USERNAME", "another@example.com")
     other = up42fs.FileSystem(memory=73, cache_size=0)
     with pytest.raises(PermissionError):

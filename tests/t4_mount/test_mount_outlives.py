@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Emulator, emulator, environ, mounted
+from harness import Emulator, become, emulator, environ, mounted
 
 import up42fs
 
@@ -102,10 +101,7 @@ def test_fsspec_outlives_links(
 ) -> None:
     for name in ("fsspec", "dask", "rasterio"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'up42fs[recipes]'")
-    for name in [name for name in os.environ if name.startswith(("UP42_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in store.env.items():
-        monkeypatch.setenv(name, value)
+    become(store, monkeypatch)
     fs = up42fs.FileSystem(cache_size=0, mount="never", memory=69)
     path = "assets/elevation_berlin.tif"
     assert fs.exists(path)

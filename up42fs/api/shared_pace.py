@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from up42fs.net import pacing
-from up42fs.ownership import ensure_directory
+from up42fs.ownership import open_directory
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_BYTES = 512
@@ -58,10 +58,7 @@ class PaceBook:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        parent = self.path.parent
-        if not parent.parent.is_dir():
-            parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = ensure_directory(str(parent), None)
+        directory = open_directory(self.path.parent)
         try:
             descriptor = os.open(self.path.name, _FLAGS, 0o600, dir_fd=directory)
         finally:

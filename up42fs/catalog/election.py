@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from up42fs.catalog.turns import Notice, parse_notice
-from up42fs.ownership import ensure_directory
+from up42fs.ownership import open_directory
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_BYTES = 4096
@@ -53,10 +53,7 @@ class Election:
 
     def _ensure_directory(self) -> None:
         """Create the snapshot's directory: on a cold cache this comes before the first write."""
-        parent = self._elected.parent
-        if not parent.parent.is_dir():
-            parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(ensure_directory(str(parent), None))
+        os.close(open_directory(self._elected.parent))
 
     def resign(self) -> None:
         """Let another process be elected."""

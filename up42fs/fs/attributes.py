@@ -28,7 +28,6 @@ from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import LINKED_KINDS, MEMBER_KINDS, STORED_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.stac import StacItem
-from up42fs.readahead.tuning import Reading
 from up42fs.store.members.archives import holder
 from up42fs.types import Asset
 
@@ -51,6 +50,7 @@ class NodeAttributes:
 
     def __init__(self, tree: WholeTree, documents: Client, ledger: Ledger | None = None) -> None:
         self._index, self._files, self._sizes = tree.index, tree.files, tree.sizes
+        self._exact_bytes = tree.exact_bytes
         self._registry, self._transformed = tree.branches.registry, tree.branches.transformed
         self._documents = DocumentCache(documents)
         self._ledger = ledger
@@ -168,19 +168,7 @@ class NodeAttributes:
         start, stop = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 0 < stop - start <= MOST_FETCHED:
             raise InvalidArgument(f"{text!r} is no span of 1 to {MOST_FETCHED:,} bytes")
-        sizes, size = self._sizes, await self._sizes.ensure(node)
-        file = self._files.open(
-            node.id,
-            size=size,
-            name=sizes.label(node),
-            stamp=sizes.stamp(node),
-            reading=Reading.EXACT,
-            extent=sizes.extent(node),
-        )
-        try:
-            return len(await file.read(start, stop - start))
-        finally:
-            file.close()
+        return len(await self._exact_bytes(node, start, stop))
 
     async def _explain(self, node: Node) -> dict[str, Any]:
         """The file's cost and its causes, as far as recorded."""

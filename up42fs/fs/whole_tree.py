@@ -64,6 +64,10 @@ class WholeTree:
 
     async def first_bytes(self, node: Node, most: int) -> bytes:
         """The first bytes of a stored file, and no others, as far as they are fetched for this."""
+        return await self.exact_bytes(node, 0, most)
+
+    async def exact_bytes(self, node: Node, start: int, stop: int) -> bytes:
+        """The bytes `[start, stop)` of a stored file, as far as it has them; prefetches nothing."""
         sizes, size = self.sizes, await self.sizes.ensure(node)
         file = self.files.open(
             node.id,
@@ -74,6 +78,6 @@ class WholeTree:
             extent=sizes.extent(node),
         )
         try:
-            return bytes(await file.read(0, min(most, size)))
+            return bytes(await file.read(start, max(0, min(stop, size) - start)))
         finally:
             file.close()

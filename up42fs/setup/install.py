@@ -6,11 +6,11 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
+from up42fs.fuse.mount_table import ours
 from up42fs.setup.plan import MARKER, Places, Planned, SetupError, planned
 
 _SHARED = files("up42fs.setup") / "share"
@@ -145,17 +145,4 @@ def reload_services(places: Places) -> None:
 
 def mounts_of(uid: int | None) -> list[str]:
     """Where mounts of up42fs are; those of one user unless `uid` is None."""
-    # As bytes: a path need not be text in any encoding, and may hold every line separator but \n.
-    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    return list(_mounts(lines, uid))
-
-
-def _mounts(lines: Iterable[bytes], uid: int | None) -> Iterator[str]:
-    for line in lines:
-        before, _, after = line.partition(b" - ")
-        if not after.startswith(b"fuse.up42fs "):
-            continue
-        if uid is None or b"user_id=%d," % uid in after + b",":
-            # As the kernel writes a path, a blank is \040.
-            place = before.split(b" ")[4].decode("unicode_escape")
-            yield os.fsdecode(place.encode("latin-1"))
+    return [mount.mountpoint for mount in ours() if uid is None or mount.owner == uid]

@@ -41,7 +41,7 @@ from up42fs.catalog.snapshot import changes, member_tables, tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.snapshot.member_tables import TableRow
-from up42fs.ownership import ensure_directory, ensure_file, remove_foreign
+from up42fs.ownership import ensure_file, open_directory, remove_foreign
 from up42fs.supervise import is_short_of_anything
 from up42fs.types import Asset, Order
 
@@ -395,10 +395,7 @@ class Snapshot:
         return database
 
     def _ensure_ours(self) -> None:
-        directory, name = self._path.parent, self._path.name
-        if not directory.parent.is_dir():
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = ensure_directory(str(directory), None)
+        name, descriptor = self._path.name, open_directory(self._path.parent)
         try:
             # SQLite opens its companion files by name, without checking what they are.
             for suffix in _COMPANIONS:

@@ -2,24 +2,22 @@
 
 An edit reads the newest state and writes a whole list of tags: two simultaneous edits lose a tag,
 and UP42 offers no conditional write. Within a mount a lock in memory is enough; between mounts it
-is a lock on one byte of a file, whose offset is derived from the asset. The lock belongs to the
-open file (`F_OFD_SETLK`), not to the process, so that two engines in one process exclude each
-other, too. The kernel releases it when a mount dies.
+is a lock on one byte of a file (`byte_locks`), whose offset is derived from the asset.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import stat
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 
 import trio
+
+from up42fs import byte_locks
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +53,14 @@ class Interlock:
         digest = blake2b(f"{self._scope}\0{asset_id}".encode(errors="replace"), digest_size=7)
         place = int.from_bytes(digest.digest(), "big")
         while self._descriptor is not None:
-            if _lock(self._descriptor, fcntl.F_WRLCK, place):
+            if byte_locks.lock(self._descriptor, place, 1):
                 break
             await trio.sleep(RETRY_S)
         try:
             yield
         finally:
             if self._descriptor is not None:
-                _lock(self._descriptor, fcntl.F_UNLCK, place)
+                byte_locks.unlock(self._descriptor, place, 1)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -92,13 +90,3 @@ def _open(path: Path) -> int | None:
             "edits are not held apart from those of other mounts on this machine: %s", error
         )
         return None
-
-
-def _lock(descriptor: int, kind: int, place: int) -> bool:
-    """Lock or unlock one byte; False if another open file has locked it."""
-    flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, place, 1, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, flock)
-    except (BlockingIOError, PermissionError):  # fcntl(2) allows either
-        return False
-    return True

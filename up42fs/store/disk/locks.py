@@ -7,11 +7,9 @@ cached file has. The file is deleted when it is unlocked; a process that opened 
 that the name leads elsewhere, and tries once more.
 
 A *claim* of a range that is fetched is a lock on bytes of one file for all objects of the account
-(`F_OFD_SETLK`). It belongs to the open file, not to the process: two engines in one process exclude
-each other too, and it ends with the process, however that ends. A process keeps the file open while
-it claims, so that a claim costs one system call. Such a lock needs a file that is open for writing,
-which keeps the disk from becoming read-only: so a process that is at rest closes it (`rest`). Its
-bytes are never written.
+(`byte_locks`). A process keeps the file open while it claims, so that a claim costs one system
+call. Such a lock needs a file that is open for writing, which keeps the disk from becoming
+read-only: so a process that is at rest closes it (`rest`). Its bytes are never written.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import struct
 import threading
 from contextlib import suppress
 from weakref import WeakSet
 
+from up42fs import byte_locks
 from up42fs.store.disk.files import CacheDirectory, Descriptor, file_name
 from up42fs.types import ByteRange
 
@@ -101,7 +99,7 @@ class ClaimFile:
         They are locked for as long as something refers to the descriptor that is returned.
         """
         opened = self._descriptor()
-        return opened if _lock(opened.fd, fcntl.F_WRLCK, region) else None
+        return opened if byte_locks.lock(opened.fd, region.start, len(region)) else None
 
     def rest(self) -> None:
         """Close the file once none of its claims is held; the next claim opens it again."""
@@ -155,7 +153,7 @@ class Claim:
                 locked, self._locked = self._locked, None
                 if locked is not None and locked.close.alive:
                     with suppress(OSError):
-                        _lock(locked.fd, fcntl.F_UNLCK, self._region)
+                        byte_locks.unlock(locked.fd, self._region.start, len(self._region))
             finally:
                 self._mutex.release()
 
@@ -171,12 +169,3 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
-
-
-def _lock(fd: int, kind: int, region: ByteRange) -> bool:
-    flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, region.start, len(region), 0)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, flock)
-    except (BlockingIOError, PermissionError):  # fcntl(2) allows either
-        return False
-    return True

@@ -15,8 +15,7 @@ import logging
 from datetime import datetime
 from typing import NoReturn
 
-import trio
-
+from up42fs import supervise
 from up42fs.errors import QuotaExceeded
 from up42fs.logs import FOR_DESKTOP
 from up42fs.metrics import Metrics
@@ -74,13 +73,7 @@ class Egress:
 
     async def run(self) -> None:
         """Synchronise with the book every `SAVE_S` seconds, and once more when cancelled."""
-        try:
-            while True:
-                await self.share()
-                await trio.sleep(SAVE_S)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self.share()
+        await supervise.repeated(self.share, SAVE_S)
 
     async def share(self) -> None:
         """Synchronise with the book; says once when the budget is nearly used up."""

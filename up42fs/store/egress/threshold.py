@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import trio
-
+from up42fs import supervise
 from up42fs.logs import FOR_DESKTOP
 from up42fs.metrics import Metrics
 from up42fs.store.egress.spending import Spending
@@ -36,13 +35,7 @@ class Threshold:
 
     async def run(self) -> None:
         """Look every `LOOK_S` seconds, and once more when cancelled."""
-        try:
-            while True:
-                await self.look()
-                await trio.sleep(LOOK_S)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self.look()
+        await supervise.repeated(self.look, LOOK_S)
 
     async def look(self) -> None:
         """Count what was fetched since the last look; warns once if that passes the threshold."""
