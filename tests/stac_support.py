@@ -18,6 +18,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.searches import Searches
 from up42fs.fs.branches.branches import Branches
+from up42fs.model.outlines import Drawn, draw
 from up42fs.model.query import Query
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset, CnamStatus
@@ -111,8 +112,9 @@ class Stac:
     async def whole(self, asset: Asset) -> tuple[StacItem, ...]:
         return await self.of_asset(asset)
 
-    async def kept_whole(self, assets: Iterable[Asset]) -> dict[str, tuple[StacItem, ...]]:
-        return {asset.id: self._answers[asset.id] for asset in assets if asset.id in self._answers}
+    async def drawn(self, assets: Iterable[Asset]) -> dict[str, tuple[Drawn, ...]]:
+        known = [asset.id for asset in assets if asset.id in self._answers]
+        return {asset_id: tuple(map(draw, self._answers[asset_id])) for asset_id in known}
 
     def sizes(self, asset_id: str) -> dict[str, int]:
         return self.learned.get(asset_id, {})

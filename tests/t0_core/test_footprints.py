@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.fs.branches.outlines import WITHOUT_OUTLINE, FootprintEntry, feature_collection
-from up42fs.model import geojson
+from up42fs.model import geojson, outlines
+from up42fs.model.outlines import Shown, draw, line
 from up42fs.model.stac import StacItem
 
+SUMMER = timezone(timedelta(hours=2))
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 #: Fiji, as RFC 7946 §3.1.9 wants it: cut at the antimeridian.
 ACROSS = {
@@ -44,71 +46,75 @@ def make_item(geometry: Any = None, bbox: tuple[float, ...] | None = None) -> St
     )
 
 
-def only(entry: FootprintEntry) -> dict[str, Any]:
-    (feature,) = feature_collection([entry])["features"]
-    return feature
+SHOWN = Shown("a", "x")
+
+
+def only(item: StacItem, shown: Shown = SHOWN) -> dict[str, Any]:
+    made = line(shown, draw(item))
+    assert made is not None
+    return json.loads(made)
+
+
+def document(*features: tuple[Shown, StacItem]) -> str:
+    made = [line(shown, draw(item)) for shown, item in features]
+    lines = ",".join(one for one in made if one is not None)
+    return f'{{"type": "FeatureCollection", "name": "footprints", "features": [{lines}]}}'
 
 
 def test_a_feature_says_what_and_where() -> None:
-    entry = FootprintEntry("asset-1", "a b.zip", status="SUCCESSFUL", item=make_item(SQUARE))
-    assert feature_collection([entry], "Berlin") == {
-        "type": "FeatureCollection",
-        "name": "Berlin",
-        WITHOUT_OUTLINE: 0,
-        "features": [
-            {
-                "type": "Feature",
-                "properties": {
-                    "id": "asset-1",
-                    "title": "scene",
-                    "path": "a b.zip",
-                    "datetime": "2024-05-01T10:00:00.000Z",
-                    "cloud_cover": 12.5,
-                    "gsd": 0.5,
-                    "collection": "phr",
-                    "status": "SUCCESSFUL",
-                },
-                "geometry": SQUARE,
-            }
-        ],
+    shown = Shown("asset-1", "a b.zip", status="SUCCESSFUL")
+    assert only(make_item(SQUARE), shown) == {
+        "type": "Feature",
+        "properties": {
+            "id": "asset-1",
+            "title": "scene",
+            "path": "a b.zip",
+            "datetime": "2024-05-01T10:00:00.000Z",
+            "cloud_cover": 12.5,
+            "gsd": 0.5,
+            "collection": "phr",
+            "status": "SUCCESSFUL",
+        },
+        "geometry": SQUARE,
     }
 
 
 def test_what_the_asset_says_wins_over_the_item() -> None:
-    entry = FootprintEntry("a", "x", title="mine", collection="spot", item=make_item(SQUARE))
-    assert only(entry)["properties"]["title"] == "mine"
-    assert only(entry)["properties"]["collection"] == "spot"
+    said = only(make_item(SQUARE), Shown("a", "x", title="mine", collection="spot"))["properties"]
+    assert said["title"] == "mine"
+    assert said["collection"] == "spot"
 
 
 @pytest.mark.parametrize(
-    ("item", "bbox", "expected"),
+    ("item", "expected"),
     [
-        (make_item(ACROSS, (177, -20, -178, -15)), None, ACROSS),
-        (make_item(None, (0, 0, 1, 1)), None, SQUARE),
-        (make_item(None, (0, 0, 5, 1, 1, 9)), None, SQUARE),
-        (make_item({"type": "Polygon", "coordinates": []}, (0, 0, 1, 1)), None, SQUARE),
-        (None, (0, 0, 1, 1), SQUARE),
-        (make_item(), (177, -20, -178, -15), ACROSS),
-        (None, (7, 8, 7, 8), {"type": "Point", "coordinates": [7, 8]}),
+        (make_item(ACROSS, (177, -20, -178, -15)), ACROSS),
+        (make_item(None, (0, 0, 1, 1)), SQUARE),
+        (make_item(None, (0, 0, 5, 1, 1, 9)), SQUARE),
+        (make_item({"type": "Polygon", "coordinates": []}, (0, 0, 1, 1)), SQUARE),
+        (make_item(None, (177, -20, -178, -15)), ACROSS),
+        (make_item(None, (7, 8, 7, 8)), {"type": "Point", "coordinates": [7, 8]}),
     ],
 )
-def test_the_outline_is_the_geometry_else_the_box(
-    item: StacItem | None, bbox: tuple[float, ...] | None, expected: dict[str, Any]
-) -> None:
-    feature = only(FootprintEntry("a", "x", item=item, bbox=bbox))
-    assert feature["geometry"] == expected
+def test_the_outline_is_the_geometry_else_the_box(item: StacItem, expected: dict[str, Any]) -> None:
+    assert only(item)["geometry"] == expected
 
 
-def test_what_has_no_outline_is_counted() -> None:
-    entries = [
-        FootprintEntry("a", "x"),
-        FootprintEntry("b", "y", item=make_item()),
-        FootprintEntry("c", "z", bbox=(0, 0, float("nan"), 1)),
-        FootprintEntry("d", "w", bbox=(0, 0, 1, 1)),
+@pytest.mark.parametrize("item", [make_item(), make_item(None, (0, 0, float("nan"), 1))])
+def test_what_has_no_outline_has_no_feature(item: StacItem) -> None:
+    assert line(Shown("a", "x"), draw(item)) is None
+
+
+def test_what_is_kept_is_what_is_drawn() -> None:
+    """Also a title that is no Unicode, and a datetime of another zone."""
+    items = [
+        make_item(SQUARE),
+        make_item(),
+        replace(make_item(ACROSS), user_title='"Größe" \ud800', gsd=None, cloud_cover=None),
+        replace(make_item(SQUARE), datetime=datetime(2024, 5, 1, 10, tzinfo=SUMMER)),
     ]
-    document = feature_collection(entries)
-    assert document[WITHOUT_OUTLINE] == 3
-    assert [feature["properties"]["id"] for feature in document["features"]] == ["d"]
+    assert outlines.unpack(outlines.pack(items)) == tuple(map(draw, items))
+    assert draw(items[-1]).datetime == "2024-05-01T08:00:00.000Z"
 
 
 # -- geometries
@@ -133,9 +139,9 @@ geometries = shapes | st.lists(shapes, min_size=1, max_size=2).map(
 @given(geometries)
 def test_a_sound_geometry_passes_and_its_bounds_hold_it(geometry: dict[str, Any]) -> None:
     assert geojson.is_geometry(geometry)
-    assert only(FootprintEntry("a", "x", item=make_item(geometry)))["geometry"] == geojson.simple(
-        geometry
-    )
+    item = make_item(geometry)
+    assert only(item)["geometry"] == geojson.simple(geometry)
+    assert outlines.unpack(outlines.pack([item])) == (draw(item),)
     west, south, east, north = geojson.bounds(geometry)
     numbers = json.dumps(geometry)
     assert west <= east
@@ -190,13 +196,13 @@ OGRINFO = shutil.which("ogrinfo")
 
 @pytest.mark.skipif(OGRINFO is None, reason="ogrinfo is not installed")
 def test_gdal_opens_it(tmp_path: Path) -> None:
-    entries = [
-        FootprintEntry("asset-1", "100% Größe.zip", title='"quoted"', item=make_item(SQUARE)),
-        FootprintEntry("asset-2", "b.zip", item=make_item(ACROSS), status="FAILED"),
-        FootprintEntry("asset-3", "c.zip"),
+    features = [
+        (Shown("asset-1", "100% Größe.zip", title='"quoted"'), make_item(SQUARE)),
+        (Shown("asset-2", "b.zip", status="FAILED"), make_item(ACROSS)),
+        (Shown("asset-3", "c.zip"), make_item()),
     ]
     path = tmp_path / "footprints.geojson"
-    path.write_text(json.dumps(feature_collection(entries)))
+    path.write_text(document(*features))
     # A proxy or a driver of the machine must not decide.
     answer = subprocess.run(
         [OGRINFO or "", "-ro", "-al", str(path)],
@@ -224,7 +230,7 @@ def test_gdal_opens_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(OGRINFO is None, reason="ogrinfo is not installed")
 def test_gdal_opens_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "footprints.geojson"
-    path.write_text(json.dumps(feature_collection([FootprintEntry("a", "x")])))
+    path.write_text(document((Shown("a", "x"), make_item())))
     answer = subprocess.run(
         [OGRINFO or "", "-ro", "-al", str(path)], capture_output=True, text=True, timeout=60
     )

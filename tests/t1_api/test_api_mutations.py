@@ -25,8 +25,8 @@ from trio.testing import MockClock
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.stac_only import asset_part, merged, order_part, scenes_of
 from up42fs.errors import InvalidAnswer, Up42fsError
-from up42fs.fs.branches.outlines import FootprintEntry, feature_collection
-from up42fs.model import names
+from up42fs.model import names, outlines
+from up42fs.model.outlines import Shown, draw, line
 from up42fs.model.stac import in_order, transformed_files
 
 ITEM: dict[str, Any] = {
@@ -160,11 +160,10 @@ async def use(kind: str, bench: Bench) -> None:
                     await client.sign(file.asset_id)
         assert item_rows.unpack(item_rows.pack(items)) == tuple(items)
         item_rows.unpack_documents(item_rows.pack_documents(items))
-        shown = [
-            FootprintEntry(id=i.id, path="p", item=i, title=None, collection=None, status="x")
-            for i in items
-        ]
-        json.dumps(feature_collection(shown, name="n"), allow_nan=False)
+        for item, drawn in zip(items, outlines.unpack(outlines.pack(items)), strict=True):
+            assert drawn == draw(item)
+            feature = json.loads(line(Shown(item.id, "p"), drawn) or "{}")
+            json.dumps(feature, allow_nan=False)
 
 
 async def every(rows: AsyncIterator[Any]) -> list[Any]:

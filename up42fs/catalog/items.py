@@ -39,6 +39,7 @@ from up42fs.catalog.together import Together, equal
 from up42fs.errors import InvalidArgument, Up42fsError
 from up42fs.flights import Flights
 from up42fs.metrics import Metrics
+from up42fs.model.outlines import Drawn, draw
 from up42fs.model.stac import StacItem, in_order, transformed_files
 from up42fs.types import Asset, CnamStatus
 
@@ -128,20 +129,28 @@ class Items:
         key = (asset.id, asset.updated_at)
         return await self._flights.join(key, partial(self._search, asset))
 
-    async def kept_whole(self, assets: Iterable[Asset]) -> dict[str, tuple[StacItem, ...]]:
-        """The items, with their documents, of those assets whose items are known; by asset ID.
+    async def drawn(self, assets: Iterable[Asset]) -> dict[str, tuple[Drawn, ...]]:
+        """The outlines of those assets whose items are known; by asset ID.
 
         Looks in memory and on the shelf; sends no request.
         """
-        found: dict[str, tuple[StacItem, ...]] = {}
-        wanted: dict[str, int] = {}
+        found: dict[str, tuple[Drawn, ...]] = {}
+        wanted: dict[str, Asset] = {}
         for asset in assets:
             answer = self._valid(asset)
             if answer is None or not all(item.document for item in answer.items):
-                wanted[asset.id] = version(asset)
+                wanted[asset.id] = asset
             elif answer.items or asset.cnam_status in _WITHOUT_DIRECTORY:
-                found[asset.id] = answer.items
-        return found | (await self._shelf.whole(wanted) if self._shelf and wanted else {})
+                found[asset.id] = tuple(map(draw, answer.items))
+        if self._shelf is None or not wanted:
+            return found
+        versions = {asset.id: version(asset) for asset in wanted.values()}
+        found |= await self._shelf.outlines(versions)
+        undrawn = {id_: kept for id_, kept in versions.items() if id_ not in found}
+        for asset_id, items in (await self._shelf.whole(undrawn) if undrawn else {}).items():
+            found[asset_id] = tuple(map(draw, items))
+            self._shelf.put_outlines(wanted[asset_id], items)
+        return found
 
     async def shelved(self, asset_id: str) -> tuple[StacItem, ...]:
         """The last shelved items of an asset, with their documents; sends no request."""

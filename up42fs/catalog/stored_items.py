@@ -17,6 +17,8 @@ from up42fs.catalog.cached_answers import StoredAnswers
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
+from up42fs.model import outlines
+from up42fs.model.outlines import Drawn
 from up42fs.model.stac import StacCollection, StacItem
 from up42fs.types import Asset
 
@@ -102,6 +104,27 @@ class Shelf:
                 log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
         return found
 
+    async def outlines(self, versions: Mapping[str, int]) -> dict[str, tuple[Drawn, ...]]:
+        """The kept items, as they are drawn, of assets that are kept in these versions."""
+        noted = (self._recorder.unwritten_items(asset_id) for asset_id in versions)
+        rows = [(row.asset_id, row.updated_us, row.outlines) for row in noted if row is not None]
+        return await trio.to_thread.run_sync(self._outlines, versions, rows)
+
+    def _outlines(
+        self, versions: Mapping[str, int], noted: list[tuple[str, int, str | None]]
+    ) -> dict[str, tuple[Drawn, ...]]:
+        there = {row[0] for row in noted}
+        rows = self._snapshot.outlines([id_ for id_ in versions if id_ not in there])
+        found = {}
+        for asset_id, kept, text in (*noted, *rows):
+            if text is None or versions[asset_id] != kept:
+                continue
+            try:
+                found[asset_id] = outlines.unpack(text)
+            except (ValueError, TypeError) as error:
+                log.debug("the stored outlines of asset %s cannot be used: %s", asset_id, error)
+        return found
+
     async def versions(self) -> dict[str, int]:
         """By asset ID, the version (`item_rows.version`) of the kept items."""
         return await trio.to_thread.run_sync(self._snapshot.item_versions)
@@ -113,8 +136,13 @@ class Shelf:
 
     def put(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
         """Keep all items of an asset as it is now; each must have its document."""
-        packed = item_rows.pack(items), item_rows.pack_documents(items)
+        packed = item_rows.pack(items), item_rows.pack_documents(items), outlines.pack(items)
         self._recorder.note_items(ItemRow(asset.id, item_rows.version(asset), *packed))
+
+    def put_outlines(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
+        """Keep the outlines of items that an older release kept without, unless newer ones came."""
+        if self._recorder.unwritten_items(asset.id) is None:
+            self.put(asset, items)
 
     def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
         """Keep a size in bytes; it holds as long as the file's item has this `stamp`."""

@@ -21,12 +21,12 @@ from up42fs.api.client import Client
 from up42fs.deadlines import Turns, request_s, within
 from up42fs.errors import InvalidArgument, NoAttribute
 from up42fs.fs import xattrs
-from up42fs.fs.branches.outlines import outline_of
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.files.ledger import Ledger
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import LINKED_KINDS, MEMBER_KINDS, STORED_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
+from up42fs.model.outlines import outline_of
 from up42fs.model.stac import StacItem
 from up42fs.store.members.archives import holder
 from up42fs.types import Asset

@@ -37,7 +37,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from up42fs.catalog.snapshot import changes, member_tables, tables
+from up42fs.catalog.snapshot import changes, member_tables, outline_table, tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.snapshot.member_tables import TableRow
@@ -63,6 +63,8 @@ class ItemRow:
     updated_us: int
     items: str
     documents: bytes
+    #: The items as `model.outlines` packs them; None if the writer made none.
+    outlines: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,10 @@ class Snapshot:
     def whole_items(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str, bytes]]:
         """(Asset ID, `updated_us`, items as text, documents) of stored items. Never raises."""
         return self._read_of("SELECT asset_id, updated_us, items, documents FROM item", asset_ids)
+
+    def outlines(self, asset_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+        """(Asset ID, `updated_us`, outlines as text) of stored items. Never raises."""
+        return self._read_of(outline_table.QUESTION, asset_ids)
 
     def without_items(self) -> list[str]:
         """IDs of the assets that are known to have no items. Never raises."""
@@ -426,10 +432,17 @@ class Snapshot:
             )
             items = ((i.asset_id, i.updated_us, i.items, i.documents) for i in batch.items)
             tables.insert(database, "item", items)
+            drawn = [
+                (i.asset_id, i.updated_us, i.outlines)
+                for i in batch.items
+                if i.outlines is not None
+            ]
+            outline_table.put(database, drawn)
             sizes = ((s.object_id, s.asset_id, s.stamp, s.size) for s in batch.sizes)
             tables.insert(database, "size", sizes)
             tables.remove(database, "asset", "id", batch.removed_assets)
             tables.remove(database, "item", "asset_id", batch.removed_assets)
+            tables.remove(database, "outline", "asset_id", batch.removed_assets)
             tables.remove(database, "size", "asset_id", batch.removed_assets)
             member_tables.put(database, batch.members)
             member_tables.use(database, batch.members_used_us)

@@ -5,7 +5,7 @@ the snapshot as far as their items are there, and written to a `Spool`: memory h
 orders, tags and searches all unknown items are requested. The directories that show the whole
 storage leave that to the crawl, but for a limited number, and say how many are missing.
 
-`fs.branches.outlines` converts items to GeoJSON.
+`model.outlines` converts items to GeoJSON; the snapshot keeps them in that form.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, NotFound, Offline, Unavailable, Up42fsError
 from up42fs.flights import Flights
-from up42fs.fs.branches.outlines import WITHOUT_OUTLINE, FootprintEntry, feature
 from up42fs.fs.branches.spool import Content, Spool, Writer
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import ROOT, Kind, Node
-from up42fs.model.stac import StacItem
+from up42fs.model.outlines import NOTHING, Drawn, Shown, draw, line
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,9 @@ TOGETHER = 100
 MOST_ASKED = 1000
 #: How long a document may take, seconds; its readers try again after their own deadlines.
 BUILD_TIMEOUT_S = 900.0
-#: Foreign member (RFC 7946 §6.1): the number of assets whose outlines are not known yet.
+#: Foreign members (RFC 7946 §6.1): the number of items and assets without outline, and therefore
+#: without feature, and of assets whose outlines are not known yet.
+WITHOUT_OUTLINE = "up42fs:without_outline"
 NOT_YET_KNOWN = "up42fs:not_yet_known"
 
 
@@ -175,38 +176,31 @@ class Footprints:
         is_first = True
         for ids in _batches(paths, TOGETHER):
             assets = [self._index.assets[id_] for id_ in ids if id_ in self._index.assets]
-            found = await self._items.kept_whole(assets)
+            found = await self._items.drawn(assets)
             unknown = [asset for asset in assets if asset.id not in found]
             if unknown and not is_part and asked >= MOST_ASKED:
                 missing += len(unknown)
             elif unknown:
                 asked += len(unknown)
-                found |= await _items_of(self._items, unknown)
-            entries = list(self._entries(assets, found, paths))
+                found |= await _drawn_of(self._items, unknown)
+            shown = [(self._shown(each, paths), found.get(each.id)) for each in assets]
+            features = [(one, drawn or self._drawn_of_collection(one.id)) for one, drawn in shown]
             is_any, left_out = await trio.to_thread.run_sync(
-                _write_features, writer, entries, is_first
+                _write_features, writer, features, is_first
             )
             is_first = is_first and not is_any
             without += left_out
         writer.write(_foot(without, missing))
         return missing
 
-    def _entries(
-        self,
-        assets: Iterable[Asset],
-        found: Mapping[str, tuple[StacItem, ...]],
-        paths: Mapping[str, str],
-    ) -> Iterator[FootprintEntry]:
-        for asset in assets:
-            for item in found.get(asset.id) or (self._descriptions.of_collection(asset.id),):
-                yield FootprintEntry(
-                    id=asset.id,
-                    path=paths.get(asset.id, asset.id),
-                    item=item,
-                    title=asset.title,
-                    collection=asset.collection,
-                    status=asset.cnam_status.value or None,
-                )
+    def _shown(self, asset: Asset, paths: Mapping[str, str]) -> Shown:
+        status = asset.cnam_status.value or None
+        path = paths.get(asset.id, asset.id)
+        return Shown(asset.id, path, asset.title, asset.collection, status)
+
+    def _drawn_of_collection(self, asset_id: str) -> tuple[Drawn]:
+        described = self._descriptions.of_collection(asset_id)
+        return (NOTHING if described is None else draw(described),)
 
 
 def _batches(paths: Mapping[str, str], most: int) -> Iterator[list[str]]:
@@ -229,26 +223,23 @@ def _foot(without_outline: int, not_yet_known: int) -> bytes:
 
 
 def _write_features(
-    writer: Writer, entries: Iterable[FootprintEntry], is_first: bool
+    writer: Writer, features: Iterable[tuple[Shown, tuple[Drawn, ...]]], is_first: bool
 ) -> tuple[bool, int]:
     """Write a feature a line; return whether there was any, and the number of those without."""
-    made = [feature(entry) for entry in entries]
-    lines = [
-        json.dumps(one, ensure_ascii=False).encode(errors="replace")
-        for one in made
-        if one is not None
-    ]
+    made = [line(shown, one) for shown, drawn in features for one in drawn]
+    lines = [one for one in made if one is not None]
     if lines:
-        writer.write((b"\n" if is_first else b",\n") + b",\n".join(lines))
-    return bool(lines), made.count(None)
+        text = ("\n" if is_first else ",\n") + ",\n".join(lines)
+        writer.write(text.encode(errors="replace"))
+    return bool(lines), len(made) - len(lines)
 
 
-async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacItem, ...]]:
-    """Items by asset, without those of assets that fail.
+async def _drawn_of(items: Items, assets: list[Asset]) -> dict[str, tuple[Drawn, ...]]:
+    """Outlines by asset, without those of assets that fail.
 
     Raises if all fail, but not because UP42 has none: the document is listed, so it must be there.
     """
-    found: dict[str, tuple[StacItem, ...]] = {}
+    found: dict[str, tuple[Drawn, ...]] = {}
     errors: list[Up42fsError] = []
     limiter = trio.CapacityLimiter(PARALLEL)
     try:
@@ -261,7 +252,7 @@ async def _items_of(items: Items, assets: list[Asset]) -> dict[str, tuple[StacIt
     async def ask(asset: Asset) -> None:
         async with limiter:
             try:
-                found[asset.id] = await items.whole(asset)
+                found[asset.id] = tuple(map(draw, await items.whole(asset)))
             except Up42fsError as error:
                 if not isinstance(error, NotFound):
                     errors.append(error)
