@@ -1,6 +1,6 @@
-"""Makes the pictures of README: a session in the demo, and up42fs beside its peers.
+"""Makes pictures of the documentation: a session, a file's map, and up42fs beside its peers.
 
-    python contrib/pictures.py      writes session.svg and peers.svg to docs/pictures
+    python contrib/pictures.py      writes session.svg, explain.svg and peers.svg to docs/pictures
 
 The session is run for real in `up42fs demo`. The bars are the times of docs/performance-peers.md,
 where the command that measures them stands; so the picture and the table cannot differ.
@@ -46,23 +46,37 @@ PEERS = ("up42fs", "/vsicurl/", "/vsicurl/ tuned", "rclone")
 COLOURS = ("#0b7285", "#adb5bd", "#868e96", "#495057")
 
 
+#: Reads a window and an overview of an image, and draws what that fetched.
+DRAWN = """
+cd assets
+gdal_translate -q -srcwin 1000 2500 512 512 tempelhof_pansharpened_50cm.tif "$HOME/cut.tif"
+gdal_translate -q -outsize 300 0 tempelhof_pansharpened_50cm.tif "$HOME/small.tif"
+up42fs explain --svg "$1" tempelhof_pansharpened_50cm.tif
+"""
+
+
 def run_session() -> list[tuple[str, str]]:
     """Each command of the session, and what it printed in the demo."""
     mark = "@@up42fs@@"
     lines = ["DEMO=$PWD; export DEMO"]
     for command in SESSION:
         lines += [command + " 2>&1", f"printf '%s\\n' {mark}"]
+    printed = in_demo("\n".join(lines)).split(mark + "\n")
+    return list(zip(SESSION, printed, strict=False))
+
+
+def in_demo(script: str, *arguments: str) -> str:
+    """Run a script of bash inside the demo's mount; return what it printed."""
     with tempfile.TemporaryDirectory() as home:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "up42fs", "demo", "--", "bash", "-c", "\n".join(lines)],
+        shell = ["bash", "-c", script, "bash", *arguments]
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "up42fs", "demo", "--", *shell],
             env={"PATH": _path(), "HOME": home, "LC_ALL": "C.UTF-8", "COLUMNS": "100"},
             capture_output=True,
             text=True,
             check=True,
             timeout=300,
-        )
-    printed = done.stdout.split(mark + "\n")
-    return list(zip(SESSION, printed, strict=False))
+        ).stdout
 
 
 def _path() -> str:
@@ -134,6 +148,7 @@ def main() -> None:
     page = (ROOT / "docs" / "performance-peers.md").read_text(encoding="utf-8")
     draw_peers(table_of_peers(page), PICTURES / "peers.svg")
     draw_session(run_session(), PICTURES / "session.svg")
+    in_demo(DRAWN, str(PICTURES / "explain.svg"))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def test_the_program_of_the_most_read_files_is_named() -> None:
     assert ledger.top_program() is None
     ledger.open("a", name="a", size=100, program="qgis")
     assert ledger.top_program() is None
-    ledger.open("a", name="a", size=100, program="qgis").note_read(ByteRange(0, 60), 0.0)
-    ledger.open("b", name="b", size=100, program="restic").note_read(ByteRange(0, 50), 0.0)
-    ledger.open("c", name="c", size=100, program="restic").note_read(ByteRange(0, 50), 0.0)
+    ledger.open("a", name="a", size=100, program="qgis").note_read(ByteRange(0, 60), 0.0, 0.0)
+    ledger.open("b", name="b", size=100, program="restic").note_read(ByteRange(0, 50), 0.0, 0.0)
+    ledger.open("c", name="c", size=100, program="restic").note_read(ByteRange(0, 50), 0.0, 0.0)
     assert ledger.top_program() == "restic"

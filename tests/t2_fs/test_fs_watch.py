@@ -114,7 +114,7 @@ async def test_a_crowd_is_limited_in_memory_as_well() -> None:
 
 def test_another_version_is_another_account() -> None:
     ledger = Ledger()
-    ledger.open("id", name="a", size=1, program="x").note_read(ByteRange(0, 1), 0.0)
+    ledger.open("id", name="a", size=1, program="x").note_read(ByteRange(0, 1), 0.0, 0.0)
     assert ledger.open("id", name="a", size=1, program="y").reads == 1
     assert ledger.open("id", name="a", size=2, program="y").reads == 0
 
@@ -124,7 +124,7 @@ def test_the_most_read_come_first() -> None:
     for number in range(20):
         account = ledger.open(str(number), name=f"{number}", size=100, program="cp")
         if number:
-            account.note_read(ByteRange(0, number), 0.0)
+            account.note_read(ByteRange(0, number), 0.0, 0.0)
     assert [entry["name"] for entry in ledger.top(3)] == ["19", "18", "17"]
     assert len(ledger.top(100)) == 19
 
@@ -135,7 +135,7 @@ def test_memory_stays_small_and_nothing_read_is_lost(reads: list[tuple[int, int]
     limit, ledger_module.MOST_SPANS = ledger_module.MOST_SPANS, 8
     try:
         for start, length in reads:
-            account.note_read(ByteRange(start, start + length), 0.1)
+            account.note_read(ByteRange(start, start + length), 0.1, 0.0)
             assert account.spans.covers(ByteRange(start, start + length))
             assert len(list(account.spans)) <= 8
     finally:
@@ -146,7 +146,7 @@ def test_what_is_told_fits_into_an_attribute() -> None:
     ledger = Ledger()
     account = ledger.open("id", name="n" * 250, size=10**13, program="x" * 15)
     for number in range(3000):
-        account.note_read(ByteRange(number * 10**9, number * 10**9 + 10**6), 1.0)
+        account.note_read(ByteRange(number * 10**9, number * 10**9 + 10**6), 1.0, 0.0)
     assert len(json.dumps(ledger.explain("id"))) < 65536
 
 

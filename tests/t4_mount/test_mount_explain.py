@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from harness import UP42FS, Emulator, Mount, check, emulator, run
@@ -56,6 +57,26 @@ def test_who_read_what(big: Emulator, mount) -> None:
     shown = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
     assert "cat" in shown
     assert f"in {told['store']['requests']} requests: {path.name}" in shown
+
+
+def test_a_drawing_costs_nothing(sample_mount: Mount, tmp_path: Path) -> None:
+    image = next(sample_mount.path.glob("orders/*/*/b04.tiff"))
+    check("gdal_translate", "-q", "-srcwin", "512", "512", "64", "64", image, tmp_path / "cut.tif")
+    before = sample_mount.counters()["store.requests"]
+    picture = tmp_path / "drawn.svg"
+    check(*UP42FS, "explain", "--svg", picture, image)
+    assert sample_mount.counters()["store.requests"] == before
+    drawn = picture.read_text()
+    sizes = [
+        one.text for one in ElementTree.fromstring(drawn).iter() if "small" in one.get("class", "")
+    ]
+    assert "1,024 x 1,024" in sizes, "the tables of its tiles were held"
+    history = json.loads(os.getxattr(image, "user.up42.explain.history"))
+    told = json.loads(check(*UP42FS, "explain", "--json", image))
+    fetched = sum(stop - start for _, _, start, stop in history["fetched"])
+    assert fetched == told["store"]["bytes_fetched"]
+    done = run(*UP42FS, "explain", "--svg", picture, image, image)
+    assert (done.returncode, "give one PATH" in done.stderr) == (1, True)
 
 
 def test_what_cannot_be_explained(sample_mount: Mount, tmp_path: Path) -> None:

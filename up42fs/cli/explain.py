@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from up42fs.cli.options import Subparsers, add_command, path_argument
@@ -15,7 +16,10 @@ from up42fs.cli.running import mount_of
 from up42fs.cli.terminal import say, say_json
 from up42fs.config.quantities import show_count
 from up42fs.errors import ConfigurationError
-from up42fs.fs.xattrs import EXPLAIN
+from up42fs.fs.xattrs import EXPLAIN, HISTORY
+from up42fs.ranges import RangeSet
+from up42fs.readahead.tiff import TiffLayout, parse
+from up42fs.types import ByteRange
 from up42fs.visible import visible
 
 #: Width of a file's map, characters.
@@ -32,14 +36,22 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "and what it cost in requests and bytes, since the mount was made. Costs no request.",
         "up42fs explain ~/up42/assets/scene.tif",
         "up42fs explain --json scene.tif | jq .reads",
+        "up42fs explain --svg scene.svg scene.tif",
     )
     parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
-    parser.add_argument("--json", action="store_true", help="an object for each file, a line each")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="an object for each file, a line each")
+    shape.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw one file's bytes, over time and in the image"
+    )
     parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Explain each file; return 0. Raises an `Up42fsError` for a path that is not in a mount."""
+    if options.svg:
+        _draw(options.paths, options.svg)
+        return 0
     for path in options.paths:
         document = explanation(path)
         if options.json:
@@ -61,6 +73,31 @@ def explanation(path: str) -> Mapping[str, Any]:
             ) from None
         raise
     return document
+
+
+def _draw(paths: Sequence[str], picture: Path) -> None:
+    """Write the drawing of one file; raises ConfigurationError for several."""
+    from up42fs.cli.explain_svg import draw
+
+    if len(paths) != 1:
+        raise ConfigurationError("--svg draws one file: give one PATH")
+    path = paths[0]
+    document = explanation(path)
+    history = json.loads(os.getxattr(path, HISTORY))
+    picture.write_text(draw(document, history, _layout(path, document, history)), encoding="utf-8")
+
+
+def _layout(path: str, document: Mapping[str, Any], history: Mapping[str, Any]) -> TiffLayout:
+    """The tiles of a TIFF, as far as its tables came before: a drawing fetches nothing."""
+    came = RangeSet(ByteRange(*span) for span in document.get("ranges") or ())
+    for _, _, start, stop in history["fetched"]:
+        came.add(ByteRange(start, stop))
+
+    def get(span: ByteRange) -> bytes | None:
+        return os.pread(file.fileno(), len(span), span.start) if came.covers(span) else None
+
+    with Path(path).open("rb", buffering=0) as file:
+        return parse(document["size"] or 0, get)
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.outlines import outline_of
 from up42fs.model.stac import StacItem
 from up42fs.store.members.archives import holder
+from up42fs.timeline import Timeline
 from up42fs.types import Asset
 
 #: The most that one call fetches, bytes: it must arrive within the call's deadline.
@@ -136,6 +137,8 @@ class NodeAttributes:
                 return str(await self._cached_bytes(node)).encode()
             if name == xattrs.EXPLAIN:
                 return json.dumps(await self._explain(node)).encode()
+            if name == xattrs.HISTORY:
+                return json.dumps(self._history(node), separators=(",", ":")).encode()
             if name.startswith(xattrs.FETCH):
                 return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
         raise NoAttribute(name)
@@ -189,6 +192,17 @@ class NodeAttributes:
             "store": dict(self._files.tally(node.id)),
             **(account or {}),
         }
+
+    def _history(self, node: Node) -> dict[str, list[list[float]]]:
+        """When which bytes were fetched and first read: [began, ended, start, stop].
+
+        Seconds since the first of them.
+        """
+        account = self._ledger.account(node.id) if self._ledger else None
+        fetched = self._files.fetched(node.id)
+        read = account.timeline if account else Timeline()
+        first_s = min((moment.began_s for moment in (*fetched, *read)), default=0.0)
+        return {"fetched": fetched.since(first_s), "read": read.since(first_s)}
 
     def asset_of(self, node: Node) -> Asset | None:
         """The asset that has a node's title and tags."""

@@ -23,7 +23,7 @@ from up42fs.fs import xattrs
 
 _ROOT = 0
 #: Attributes that fail with EACCES for others. The API's object always contains the account's IDs.
-PRIVATE = frozenset({xattrs.JSON, xattrs.DOWNLOAD_URL, xattrs.EXPLAIN})
+PRIVATE = frozenset({xattrs.JSON, xattrs.DOWNLOAD_URL, xattrs.EXPLAIN, xattrs.HISTORY})
 #: Listed attributes that are hidden from others, so that a copy with attributes does not fail.
 ACCOUNT = frozenset({xattrs.PREFIX + "account_id", xattrs.PREFIX + "workspace_id"})
 #: Members of STAC documents that identify the owner (`uup42-system` is UP42's own typing error).

@@ -25,6 +25,8 @@ UNLISTED = frozenset({STAC_JSON, GEOMETRY})
 DOWNLOAD_URL = PREFIX + "download_url"
 CACHED = PREFIX + "cached"
 EXPLAIN = PREFIX + "explain"
+#: When which bytes of a file were fetched, and first read.
+HISTORY = EXPLAIN + ".history"
 #: Followed by `START-STOP`: reading it fetches the bytes [START, STOP), and no others.
 FETCH = PREFIX + "fetch."
 #: Followed by the rest of an attribute's name: the full value of a listed one that had to be cut.

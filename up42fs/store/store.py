@@ -56,6 +56,7 @@ from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Part
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
+from up42fs.timeline import Timeline
 from up42fs.types import ByteRange, Bytes, SignedUrl, Signer, Version
 
 log = logging.getLogger(__name__)
@@ -406,6 +407,10 @@ class FileStore:
             return await file.ensure_cached_bytes()
         finally:
             file.close()
+
+    def fetched(self, object_id: str) -> Timeline:
+        """When which bytes of one object came from the object store; see `Tallies.fetched`."""
+        return self._tallies.fetched(object_id)
 
     def tally(self, object_id: str) -> Mapping[str, int]:
         """The counters of one object; see `tally.Tallies.get`."""

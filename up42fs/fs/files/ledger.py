@@ -22,6 +22,7 @@ from cachetools import LRUCache
 from up42fs.errors import CrowdRefused
 from up42fs.metrics import Metrics
 from up42fs.ranges import RangeSet, coalesce
+from up42fs.timeline import Timeline
 from up42fs.types import ByteRange
 
 log = logging.getLogger(__name__)
@@ -52,21 +53,27 @@ class Account:
     waited_s: float = 0.0
     slowest_s: float = 0.0
     spans: RangeSet = field(default_factory=RangeSet)
+    #: First reads of bytes, on trio's clock. A repeated read is not in it.
+    timeline: Timeline = field(default_factory=Timeline)
     gap_bytes: int = 4096
 
-    def note_read(self, span: ByteRange, took_s: float) -> None:
-        """Record that a reader got the bytes of `span` after `took_s` seconds."""
+    def note_read(self, span: ByteRange, took_s: float, now_s: float) -> None:
+        """Record that a reader got the bytes of `span` at `now_s`, after `took_s` seconds."""
+        if not self.spans.holds(span.start, span.stop):
+            self.timeline.note(span, now_s - took_s, now_s)
         self.reads += 1
         self.bytes_read += len(span)
         self.waited_s += took_s
         self.slowest_s = max(self.slowest_s, took_s)
         self.note_span(span)
 
-    def note_hit(self, start: int, stop: int) -> None:
+    def note_hit(self, start: int, stop: int, clock: Callable[[], float]) -> None:
         """Record a read of `[start, stop)` that took no time worth measuring."""
         self.reads += 1
         self.bytes_read += stop - start
         if not self.spans.holds(start, stop):
+            now_s = clock()
+            self.timeline.note(ByteRange(start, stop), now_s, now_s)
             self.note_span(ByteRange(start, stop))
 
     def note_span(self, span: ByteRange) -> None:
@@ -107,12 +114,16 @@ class Ledger:
         account.opens[program] += 1
         return account
 
+    def account(self, object_id: str) -> Account | None:
+        """The account of one object; None if it was never opened."""
+        return self._accounts.get(object_id)
+
     def explain(self, object_id: str) -> dict[str, Any] | None:
         """The account of one object with its `ranges`; None if it was never opened.
 
         `ranges` are [start, stop) pairs, in bytes.
         """
-        account = self._accounts.get(object_id)
+        account = self.account(object_id)
         if account is None:
             return None
         return account.describe() | {"ranges": [[span.start, span.stop] for span in account.spans]}

@@ -96,7 +96,7 @@ class StoredFile:
         if self._visit is not None and self._visit.is_news(offset, stop):
             self._follow(offset, stop)
         if watched is not None:
-            watched.account.note_hit(offset, stop)
+            watched.account.note_hit(offset, stop, watched.clock)
         return data
 
     def ahead(self, offset: int, most: int) -> Bytes:
@@ -121,7 +121,8 @@ class StoredFile:
             account.errors[type(error).__name__] += 1
             raise
         if len(data):
-            account.note_read(ByteRange(offset, offset + len(data)), clock() - began_s)
+            now_s = clock()
+            account.note_read(ByteRange(offset, offset + len(data)), now_s - began_s, now_s)
         return data
 
     def _follow(self, offset: int, stop: int) -> None:

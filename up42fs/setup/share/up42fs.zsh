@@ -313,6 +313,7 @@ _shtab_up42fs_emulator_defaults_added=0
 _shtab_up42fs_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[an object for each file, a line each]"
+  "--svg[draw one file\'s bytes, over time and in the image]:FILE:_files"
   "(*):PATH:_files"
 )
 

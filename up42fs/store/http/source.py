@@ -162,11 +162,18 @@ class NetworkSource:
             tally.count(f"store.{name}", amount)
 
         race = Race(network.transport, network.egress, pace, self.pin, count, network.clock)
+        began_s = trio.current_time()
         try:
             delivery = await race.run(request, part)
         except InvalidAnswer:  # the link points to a forbidden URL
             self._leases.discard(self._object_id, lease)
             raise
+        finally:
+            rest = lacking(part, asked.stop)
+            stop = asked.stop if rest is None else rest.start
+            if stop > asked.start:
+                came = ByteRange(asked.start, stop)
+                self._tally.fetched.note(came, began_s, trio.current_time())
         if self.pin.version is not None and self.pin.version.is_nameless and self.pin.size:
             self._network.on_nameless(self._name)
         if isinstance(delivery.refused, Final):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from cachetools import LRUCache
 
 from up42fs.metrics import Metrics
+from up42fs.timeline import Timeline
 
 #: Objects remembered; the least recently counted are evicted first.
 MOST_OBJECTS = 1024
@@ -23,6 +24,8 @@ class Tally:
     def __init__(self, metrics: Metrics) -> None:
         self.counts: Counter[str] = Counter()
         self.name: str | None = None
+        #: The ranges that came from the object store, on trio's clock.
+        self.fetched = Timeline()
         self._metrics = metrics
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -60,6 +63,11 @@ class Tallies:
         """An object's counters by name without the `store.` prefix; {} if nothing was counted."""
         tally = self._by_id.get(object_id)
         return dict(sorted(tally.counts.items())) if tally else {}
+
+    def fetched(self, object_id: str) -> Timeline:
+        """When which bytes of an object came from the object store; empty if none did."""
+        tally = self._by_id.get(object_id)
+        return tally.fetched if tally else Timeline()
 
     def top(self, most: int) -> list[dict[str, object]]:
         """The `most` objects with the most fetched bytes, with their counters."""
