@@ -58,6 +58,8 @@ Yes or no: `1 true yes on` or `0 false no off`; `-o ro` alone means yes.
 `--password` and `-o password=` are refused. It comes from the environment, from
 `credentials`, or from the file: one that other users may read is refused (`chmod 600 FILE`).
 Better is `up42fs login`, which keeps it in the system's keyring.
+`account` chooses one of [several logins](accounts.md); user name, password and servers of later
+sources then count for nothing.
 The `credentials` file wins unless user name and password both come from its source or an earlier
 one.
 

@@ -46,6 +46,7 @@ def why_no_mount() -> str | None:
 COMMANDS = (
     "login",
     "logout",
+    "accounts",
     "mount",
     "unmount",
     "ls",

@@ -39,7 +39,7 @@ SECRET = "hunter2-hunter2"
 VALUES: dict[str, list[tuple[str, object]]] = {
     **{
         name: [(f"{name}{n}", f"{name}{n}") for n in range(4)]
-        for name in ("username", "password", "workspace", "api_url", "auth_url")
+        for name in ("username", "password", "workspace", "account", "api_url", "auth_url")
     },
     **{
         name: [(f"/tmp/{name}{n}", Path(f"/tmp/{name}{n}")) for n in range(4)]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The longest that a mount's names are listed, seconds.
 NAMES_TIMEOUT_S = 10.0
+#: `--account` without a name; no name of a login is empty.
+_SERVICE = ""
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -54,11 +56,19 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--account",
+        nargs="?",
+        const=_SERVICE,
+        metavar="NAME",
+        help="the account that signed in under NAME; without NAME: tell only what this account's "
+        "service supports; changes nothing, shows no secret",
+    )
+    parser.add_argument(
+        "--service",
         action="store_true",
-        help="tell only what this account's service supports; changes nothing, shows no secret",
+        help="the same as --account without NAME, and may stand beside it",
     )
     parser.add_argument("--local", action="store_true", help="leave UP42 and the network out")
-    add_options(parser, ACCOUNT | {"allow_other", "cache_dir", "cache_size"})
+    add_options(parser, ACCOUNT - {"account"} | {"allow_other", "cache_dir", "cache_size"})
     parser.set_defaults(command=main)
 
 
@@ -66,8 +76,23 @@ def main(options: argparse.Namespace) -> int:
     """Run the checks and print the findings; return 0, or 1 if a check failed."""
     import trio
 
+    _tell_account_from_mountpoint(options)
     place = Path(os.path.realpath(options.mountpoint)) if options.mountpoint else None
     return trio.run(_examine, options, settings_of(options), place)
+
+
+def _tell_account_from_mountpoint(options: argparse.Namespace) -> None:
+    """Decide what the word after `--account` is: the option had no value once.
+
+    `--account` alone asks for the report, and a mount point may follow it. No name has a slash.
+    """
+    given = options.account
+    if given is not None and given != _SERVICE and "/" not in given:
+        return
+    options.account = None
+    options.service = options.service or given is not None
+    if given not in (None, _SERVICE):
+        options.mountpoint = options.mountpoint or given
 
 
 async def _examine(
@@ -77,11 +102,11 @@ async def _examine(
     from up42fs.doctor.finding import Machine, Severity
 
     machine = Machine()
-    if options.account and options.local:
+    if options.service and options.local:
         raise UsageError("--account asks UP42, and --local leaves it out: give one of them")
     mounts = {mount: read_status(Path(mount.mountpoint)) for mount in _mounts(place)}
     findings = []
-    if options.account:
+    if options.service:
         from up42fs.doctor import service
 
         checks = service.examine(settings)

@@ -6,16 +6,19 @@ import argparse
 import getpass
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 from up42fs.cli.options import Subparsers, add_command, add_options
 from up42fs.cli.terminal import say
 from up42fs.config import settings as config
-from up42fs.config.logins import Login, Logins, default_path
-from up42fs.config.options import expand_home
-from up42fs.errors import ConfigurationError
+from up42fs.config.logins import DEFAULT, Login, Logins, Removed, default_path
+from up42fs.config.options import account_name, expand_home
+from up42fs.config.settings import PLACES
+from up42fs.errors import ConfigurationError, UsageError
 
-_PLACES = ("region", "api_url", "auth_url")
+#: Variables that say nothing of where to sign in; a workspace of one account is none of another.
+_NOT_OF_A_LOGIN = frozenset({"UP42_PASSWORD", "UP42_WORKSPACE", "UP42_ACCOUNT"})
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -28,6 +31,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "Without a terminal the password is the first line of standard input.",
         "up42fs login",
         "up42fs login --region sa --username me@example.com",
+        "up42fs login --as lab --username lab@example.com",
         "pass show up42 | up42fs login --username me@example.com --no-keyring",
     )
     parser.add_argument(
@@ -35,7 +39,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="keep the password in the file: for machines on which no desktop is running",
     )
-    add_options(parser, ("username", "password", *_PLACES))
+    _add_name(parser, "keep it as a further account, which --account NAME chooses")
+    add_options(parser, ("username", "password", "workspace", *PLACES))
     parser.set_defaults(command=login)
     parser = add_command(
         commands,
@@ -44,11 +49,27 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "Forget the account, and its password. Mounts that are running keep it.",
         "up42fs logout",
         "up42fs logout --region sa",
+        "up42fs logout --as lab",
         "up42fs logout --all",
     )
+    _add_name(parser, "the account that signed in under this name")
     parser.add_argument("--all", action="store_true", help="every account that signed in")
-    add_options(parser, _PLACES)
+    add_options(parser, PLACES)
     parser.set_defaults(command=logout)
+
+
+def _add_name(parser: argparse.ArgumentParser, words: str) -> None:
+    parser.add_argument("--as", dest="name", type=_name, metavar="NAME", help=words)
+
+
+def _name(text: str) -> str:
+    try:
+        name = account_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} will not do: {error}") from None
+    if name == DEFAULT:
+        raise argparse.ArgumentTypeError("the default account has no name: leave --as out")
+    return name
 
 
 def login(options: argparse.Namespace) -> int:
@@ -57,7 +78,8 @@ def login(options: argparse.Namespace) -> int:
 
     from up42fs.engine.account import sign_in
 
-    settings = _place(options)
+    logins = Logins(default_path(os.environ))
+    settings = _place(options, _former(options, logins))
     username = settings.username or _ask_name()
     settings = replace(
         settings,
@@ -66,9 +88,8 @@ def login(options: argparse.Namespace) -> int:
         account_hint="type it again, and check the account's region: --region eu or sa",
     )
     holdings = trio.run(sign_in, settings)
-    logins = Logins(default_path(os.environ))
     try:
-        kept = logins.add(settings, use_keyring=not options.no_keyring)
+        kept = logins.add(settings, use_keyring=not options.no_keyring, name=options.name)
     except OSError as error:
         raise ConfigurationError(
             f"the password is right, but {username} cannot be kept in {default_path(os.environ)}: "
@@ -78,7 +99,8 @@ def login(options: argparse.Namespace) -> int:
     where = "the system's keyring" if kept.is_in_keyring else str(default_path(os.environ))
     say(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
     say(f"The password is kept in {where}.")
-    say("Next: mkdir -p ~/up42 && up42fs mount ~/up42")
+    chosen = f" --account {options.name}" if options.name else ""
+    say(f"Next: mkdir -p ~/up42 && up42fs mount{chosen} ~/up42")
     if kept.left:
         say(f"up42fs: {kept.left}", to_error=True)
     return 0
@@ -86,12 +108,7 @@ def login(options: argparse.Namespace) -> int:
 
 def logout(options: argparse.Namespace) -> int:
     """Delete the stored account; return 0, or 1 if its password could not be removed."""
-    logins = Logins(default_path(os.environ))
-    places = [login.place for login in logins.all()] if options.all else [_place(options, logins)]
-    removed = [gone for place in places if (gone := logins.remove(place)) is not None]
-    if not removed:
-        where = f" at {places[0].auth}" if places else ""
-        raise ConfigurationError(f"nobody is signed in{where}; nothing to forget")
+    removed = _removed(options, Logins(default_path(os.environ)))
     for gone in removed:
         say(f"Signed out {_who(gone.login)}{'' if gone.left else '; its password is forgotten'}.")
         if gone.left:
@@ -99,21 +116,59 @@ def logout(options: argparse.Namespace) -> int:
     return 1 if any(gone.left for gone in removed) else 0
 
 
-def _place(options: argparse.Namespace, logins: Logins | None = None) -> config.Settings:
-    """Return where to sign in, and the user name if given, but no stored password."""
+def _removed(options: argparse.Namespace, logins: Logins) -> list[Removed]:
+    """Remove the accounts that are meant; raises ConfigurationError where there is none."""
+    if options.name and options.all:
+        raise UsageError("--as names one account, and --all means every one: give one of them")
+    if options.name:
+        return [logins.forget(logins.named(options.name))]
+    if options.all:
+        removed = [logins.forget(login) for login in logins.all()]
+        where = ""
+    else:
+        place = _place(options, logins.place())
+        gone = logins.remove(place)
+        removed = [] if gone is None else [gone]
+        where = f" at {place.auth}" + _others(logins)
+    if not removed:
+        raise ConfigurationError(f"nobody is signed in{where}; nothing to forget")
+    return removed
+
+
+def _others(logins: Logins) -> str:
+    names = [login.name for login in logins.all() if login.name is not None]
+    return f" without a name (with one: {', '.join(names)}; see --as)" if names else ""
+
+
+def _former(options: argparse.Namespace, logins: Logins) -> dict[str, str]:
+    """What an account of the same name says of itself, so that only the password is asked for."""
+    login = next((one for one in logins.all() if options.name and one.name == options.name), None)
+    if login is None:
+        return {}
+    former = {"username": login.username}
+    if not any(getattr(options, place) is not None for place in PLACES):
+        former |= login.servers()
+    return former | ({"workspace": login.workspace} if login.workspace else {})
+
+
+def _place(options: argparse.Namespace, known: Mapping[str, str]) -> config.Settings:
+    """Return where to sign in, and the user name if given, but no stored password.
+
+    What is `known` of an account by its name wins over variables, which may be another account's.
+    """
+    names = ("username", "workspace", *PLACES)
     arguments = {
-        name: value
-        for name in ("username", *_PLACES)
-        if (value := getattr(options, name, None)) is not None
+        name: value for name in names if (value := getattr(options, name, None)) is not None
     }
     path = config.default_file(os.environ) if options.config is None else options.config
     file = config.load_file(expand_home(str(path)), must_exist=options.config is not None)
+    is_named = options.name is not None
     found = config.resolve(
         arguments=arguments,
-        mount_options={},
-        environ={k: v for k, v in os.environ.items() if k != "UP42_PASSWORD"},
-        file={name: value for name, value in file.items() if name in ("username", *_PLACES)},
-        login=logins.place() if logins else None,
+        mount_options=known if is_named else {},
+        environ={k: v for k, v in os.environ.items() if k not in _NOT_OF_A_LOGIN},
+        file={name: value for name, value in file.items() if name in ("username", *PLACES)},
+        login=None if is_named else known,
     )
     return replace(found, password=None)
 
@@ -146,4 +201,5 @@ def _named(settings: config.Settings) -> str:
 
 
 def _who(login: Login) -> str:
-    return f"{login.username} ({_named(login.place)})"
+    name = f"{login.name}: " if login.name else ""
+    return f"{name}{login.username} ({login.shown_place})"

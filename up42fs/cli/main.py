@@ -9,7 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import cache, demo, doctor, explain, login, mount, setup, status, undo, unmount
+from up42fs.cli import (
+    accounts,
+    cache,
+    demo,
+    doctor,
+    explain,
+    login,
+    mount,
+    setup,
+    status,
+    undo,
+    unmount,
+)
 from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
 from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
@@ -23,7 +35,7 @@ Command = Callable[[argparse.Namespace], int]
 #: Names of commands, also of those in later releases, which are therefore no SOURCE of mount(8).
 _COMMANDS = frozenset(
     {
-        *("mount", "unmount", "demo", "emulator", "login", "logout"),
+        *("mount", "unmount", "demo", "emulator", "login", "logout", "accounts"),
         *("ls", "find", "info", "cat", "cp", "url", "serve"),
         *("doctor", "status", "undo", "explain", "warm", "cache", "setup"),
         *("help", "version", "umount"),
@@ -126,6 +138,7 @@ def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"up42fs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     login.add_parser(commands)
+    accounts.add_parser(commands)
     mount.add_parser(commands)
     for module in (ls, find, info, cat, cp, url):
         module.add_parser(commands)

@@ -8,14 +8,17 @@ from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from up42fs.cli.terminal import say
-from up42fs.config import homes
+from up42fs.config import accounts, homes
 from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
 from up42fs.config.options import OPTIONS, Option, expand_home, secret_refusal
 
 #: The settings that identify the account.
 ACCOUNT = frozenset(
-    {"username", "password", "credentials", "region", "workspace", "api_url", "auth_url"}
+    {
+        *("username", "password", "credentials", "region", "workspace", "account"),
+        *("api_url", "auth_url"),
+    }
 )
 
 Subparsers = argparse._SubParsersAction
@@ -111,15 +114,13 @@ def settings_of(
             to_error=True,
         )
     file = config.load_file(path, must_exist=given is not None)
-    logins = Logins(default_path(environ))
-    settings = config.resolve(
+    return accounts.settings_of(
         arguments=arguments,
         mount_options=mount_options,
         environ=environ,
         file=file,
-        login=logins.place(),
+        logins=Logins(default_path(environ)),
     )
-    return logins.complete(settings)
 
 
 def _help(option: Option, default: str) -> str:

@@ -75,7 +75,8 @@ def _account(status: Document) -> str:
     if status.get("for_others"):
         return escape(f"known to the user who mounted only; at {status.get('api')}")
     where = f" (workspace {status['workspace']})" if status.get("workspace") else ""
-    return escape(f"{status.get('account')} at {status.get('api')}{where}")
+    name = f"{status['account_name']}: " if status.get("account_name") else ""
+    return escape(f"{name}{status.get('account')} at {status.get('api')}{where}")
 
 
 def _storage(status: Document) -> str:

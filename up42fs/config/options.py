@@ -7,6 +7,7 @@ never from an argument: arguments are visible to every user of the machine.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from up42fs.errors import ConfigurationError, UsageError
 
 N = TypeVar("N", int, float)
 
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 #: The kernel's IDs of users and groups have 32 bits, and the last of them means none.
 _MAX_ID = (1 << 32) - 2
 
@@ -176,6 +178,15 @@ def crowd_limits(text: str) -> dict[str, int]:
     return limits
 
 
+def account_name(text: str) -> str:
+    """Parse the name of a login. Raises ValueError."""
+    if not _ACCOUNT_NAME.fullmatch(text):
+        raise ValueError(
+            "up to 64 letters, digits and . _ - @ +, the first a letter or digit, like work"
+        )
+    return text
+
+
 def _path(text: str) -> Path:
     if not text:  # it would mean the current directory, and usually comes from an unset variable
         raise ValueError("a path that is not empty")
@@ -196,6 +207,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("credentials", _path, 'JSON file {"username": …, "password": …}, as the UP42 SDK reads'),
     Option("region", _choice(*REGIONS), "where the account is: eu or sa", env="UP42_REGION"),
     Option("workspace", str, "ID of one workspace; all of the account without", "UP42_WORKSPACE"),
+    Option("account", account_name, "account that signed in under this name", env="UP42_ACCOUNT"),
     Option("api_url", str, "address of the API instead of the region's", env="UP42_API_URL"),
     Option("auth_url", str, "address of the identity server likewise", env="UP42_AUTH_URL"),
     Option("ro", _boolean, "read-only (the default)", flag=True),

@@ -32,7 +32,7 @@ from up42fs.errors import ConfigurationError, UsageError
 #: Longest text that is sent to UP42 as it is, in characters: no file or keyring fills the memory.
 MOST_TEXT = 4096
 #: Settings that select the UP42 servers; if one is given, all of the login's are ignored.
-_PLACES = ("region", "api_url", "auth_url")
+PLACES = ("region", "api_url", "auth_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Settings:
     credentials: Path | None = None
     region: str = "eu"
     workspace: str | None = None
+    account: str | None = None
     api_url: str | None = None
     auth_url: str | None = None
     ro: bool = True
@@ -179,7 +180,7 @@ def resolve(
     """Merge the sources by precedence; the servers of `login` count if no source names one."""
     environment = {o.name: environ[o.env] for o in OPTIONS if o.env and environ.get(o.env)}
     layers = [("--", arguments), ("-o ", mount_options), ("$", environment), ("", file)]
-    if login and not any(name in layer for _, layer in layers for name in _PLACES):
+    if login and not any(name in layer for _, layer in layers for name in PLACES):
         layers.append(("login: ", login))
     values: dict[str, Any] = {}
     ranks: dict[str, int] = {}

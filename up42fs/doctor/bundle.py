@@ -85,7 +85,10 @@ def _documents(
     yield "settings.json", json.dumps(_settings(settings), indent=2)
     yield "system.json", json.dumps(_system(machine), indent=2)
     for number, mount in enumerate(mounts, 1):
-        yield f"status-{number}.json", json.dumps(scrubber.value(mount.status), indent=2)
+        status = dict(mount.status)
+        if status.get("account_name"):
+            status["account_name"] = "<name>"
+        yield f"status-{number}.json", json.dumps(scrubber.value(status), indent=2)
         if mount.log_file is not None:
             yield f"log-{number}.txt", scrubber.log(_tail(mount.log_file))
 
@@ -93,6 +96,8 @@ def _documents(
 def _settings(settings: Settings) -> dict[str, str | None]:
     """Return every setting but the password, and whether there is an account."""
     shown = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "password"}
+    # A name that the user gave, perhaps a person's or a customer's.
+    shown["account"] = "<name>" if settings.account else None
     shown["signs_in"] = bool(settings.username and settings.password)
     return {name: None if value is None else str(value) for name, value in shown.items()}
 

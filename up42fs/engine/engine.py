@@ -311,6 +311,7 @@ class Engine(Paths):
             "pid": os.getpid(),
             "api": self.settings.api,
             "account": self.settings.username,
+            "account_name": self.settings.account,
             "workspace": self.settings.workspace,
             "mounted_seconds": round(time.time() - self._started_s),
             "assets": len(self.index.assets),

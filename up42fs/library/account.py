@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from up42fs.config import accounts
 from up42fs.config import settings as config
 from up42fs.config.logins import Logins, default_path
 from up42fs.config.settings import Settings
@@ -20,8 +21,10 @@ def settings_of(arguments: Mapping[str, object | None]) -> Settings:
     if arguments.get("memory") is not None:
         given["memory"] = str(int(str(arguments["memory"])) + OWN_MIB)
     file = config.load_file(config.default_file(os.environ), must_exist=False)
-    logins = Logins(default_path(os.environ))
-    settings = config.resolve(
-        arguments=given, mount_options={}, environ=os.environ, file=file, login=logins.place()
+    return accounts.settings_of(
+        arguments=given,
+        mount_options={},
+        environ=os.environ,
+        file=file,
+        logins=Logins(default_path(os.environ)),
     )
-    return logins.complete(settings)

@@ -43,6 +43,7 @@ LINK_S = 60.0
 _ARGUMENTS = (
     "region",
     "workspace",
+    "account",
     "credentials",
     "cache_dir",
     "memory",
@@ -57,13 +58,13 @@ _ARGUMENTS = (
 class FileSystem(Questions, ReadOnlySystem):
     """UP42's storage as paths: `orders/NAME/file`, `assets/ID`, `tags/TAG/…`, `search/cloud<10`.
 
-    `region`, `workspace`, `credentials` (the path of a file), `cache_dir`, `cache_size`, `refresh`
-    and `memory` (MiB) are the settings of those names; what is not given comes from the
-    environment, the settings file or `up42fs login`, in each process anew. Directories of archives'
-    members are found by name, and listed with `archives="on"`; `orders="all"` shows also orders
-    without assets; `names` is what assets are named by. `mount` is "auto" to
-    read through a mount of the same account on this host if there is one, "never", or a mount
-    point.
+    `region`, `workspace`, `account` (the name of a login), `credentials` (the path of a file),
+    `cache_dir`, `cache_size`, `refresh` and `memory` (MiB) are the settings of those names; what is
+    not given comes from the environment, the settings file or `up42fs login`, in each process anew.
+    Directories of archives' members are found by name, and listed with `archives="on"`;
+    `orders="all"` shows also orders without assets; `names` is what assets are named by. `mount` is
+    "auto" to read through a mount of the same account on this host if there is one, "never", or a
+    mount point.
     """
 
     protocol = "up42"
@@ -80,6 +81,7 @@ class FileSystem(Questions, ReadOnlySystem):
         memory: int = 64,
         mount: str = "auto",
         *,
+        account: str | None = None,
         cache_size: int | str | None = None,
         refresh: float | str | None = None,
         archives: str = "hidden",
@@ -97,7 +99,7 @@ class FileSystem(Questions, ReadOnlySystem):
             )
         super().__init__(asynchronous=asynchronous, loop=loop, **storage_options)
         values = (
-            *(region, workspace, credentials, cache_dir, memory, cache_size, refresh),
+            *(region, workspace, account, credentials, cache_dir, memory, cache_size, refresh),
             *(archives, orders, names),
         )
         self._arguments = dict(zip(_ARGUMENTS, values, strict=True))

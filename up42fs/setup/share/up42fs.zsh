@@ -10,6 +10,7 @@
 
 _shtab_up42fs_commands() {
   local _commands=(
+    accounts:'List the accounts that up42fs login keeps: name, user, region or server, workspace,'
     cache:'Look into the disk cache and change it, with mounts running or not.'
     cat:'Write files, or a range of bytes of each, to standard output. Needs no mount.'
     cp:'Copy files, with -r directories. Copies that were stopped go on where they were; files'
@@ -53,6 +54,14 @@ _shtab_up42fs_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_up42fs_defaults_added=0
+
+_shtab_up42fs_accounts_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[a list, \[\] if nobody is signed in]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_up42fs_accounts_defaults_added=0
 
 _shtab_up42fs_cache_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -136,6 +145,7 @@ _shtab_up42fs_cat_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -164,6 +174,7 @@ _shtab_up42fs_cp_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -194,7 +205,8 @@ _shtab_up42fs_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[the findings as a list]"
   "--bundle[write findings, status, log and versions to a .tar.gz, without secrets and names]:FILE:_files"
-  "--account[tell only what this account\'s service supports\; changes nothing, shows no secret]"
+  "--account[the account that signed in under NAME\; without NAME\: tell only what this account\'s service supports\; changes nothing, shows no secret]:NAME:"
+  "--service[the same as --account without NAME, and may stand beside it]"
   "--local[leave UP42 and the network out]"
   "--config[settings file instead of the default]:FILE:_files"
   "--username[e-mail address of the UP42 account (\$UP42_USERNAME)]:USERNAME:"
@@ -338,6 +350,7 @@ _shtab_up42fs_find_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -362,6 +375,7 @@ _shtab_up42fs_info_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -381,9 +395,11 @@ _shtab_up42fs_info_defaults_added=0
 _shtab_up42fs_login_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--no-keyring[keep the password in the file\: for machines on which no desktop is running]"
+  "--as[keep it as a further account, which --account NAME chooses]:NAME:"
   "--config[settings file instead of the default]:FILE:_files"
   "--username[e-mail address of the UP42 account (\$UP42_USERNAME)]:USERNAME:"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
+  "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
 )
@@ -393,6 +409,7 @@ _shtab_up42fs_login_defaults_added=0
 
 _shtab_up42fs_logout_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--as[the account that signed in under this name]:NAME:"
   "--all[every account that signed in]"
   "--config[settings file instead of the default]:FILE:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
@@ -414,6 +431,7 @@ _shtab_up42fs_ls_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -439,6 +457,7 @@ _shtab_up42fs_mount_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--ro[read-only (the default)]"
@@ -491,6 +510,7 @@ _shtab_up42fs_serve_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--allow-other[let other users of the machine in]"
@@ -566,6 +586,7 @@ _shtab_up42fs_url_options=(
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--workspace[ID of one workspace\; all of the account without (\$UP42_WORKSPACE)]:WORKSPACE:"
+  "--account[account that signed in under this name (\$UP42_ACCOUNT)]:ACCOUNT:"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
   "--auth-url[address of the identity server likewise (\$UP42_AUTH_URL)]:AUTH_URL:"
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
@@ -612,6 +633,7 @@ _shtab_up42fs() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_up42fs-$line[1]:"
       case $line[1] in
+        accounts) _arguments -C -s $_shtab_up42fs_accounts_options ;;
         cache) _shtab_up42fs_cache ;;
         cat) _arguments -C -s $_shtab_up42fs_cat_options ;;
         cp) _arguments -C -s $_shtab_up42fs_cp_options ;;
