@@ -627,6 +627,54 @@ async def test_the_end_of_the_mount_ends_it(
         end.close()
 
 
+@pytest.mark.claim("S350")
+async def test_waits_that_change_nothing_end_before_edits_do(
+    handlers: Handlers, two_places: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in tasks, those without a place, and those that begin to wait after all ended."""
+    handlers.gates = {node: trio.Event() for node in (1, 2, 3, 42)}
+    written = trio.Event()
+
+    async def write(handle: int, offset: int, data: bytes) -> int:
+        await written.wait()
+        return len(data)
+
+    monkeypatch.setattr(handlers, "write", write)
+    async with served(handlers) as kernel:
+        read = struct.pack("=QQIIQII", 42, 2, 3, 0, 0, 0, 0)
+        edit = await kernel.send(Opcode.WRITE, struct.pack("=QQIIQII", 1, 0, 0, 0, 0, 0, 0))
+        ended = [await kernel.send(Opcode.READ, read) for _ in range(3)]
+        ended += [await kernel.send(Opcode.GETATTR, bytes(16), node=node) for node in (1, 2)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert handlers.waiting == 3, "two reads and one look; one of each has no place"
+        kernel.server.end_waits()
+        ended.append(await kernel.send(Opcode.GETATTR, bytes(16), node=3))
+        answers = [(await kernel.receive())[:2] for _ in ended]
+        assert sorted(number for number, _ in answers) == ended
+        assert {error for _, error in answers} == {errno.EINTR}
+        written.set()
+        assert (await kernel.receive())[:2] == (edit, 0)
+
+
+@pytest.mark.claim("S350")
+async def test_a_mount_that_is_gone_says_so_and_its_readers_end(handlers: Handlers) -> None:
+    handlers.gates = {1: trio.Event()}
+    async with served(handlers) as kernel:
+        await kernel.send(Opcode.GETATTR, bytes(16), node=1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not kernel.server.is_gone.is_set()
+
+        def gone(*_: object) -> int:
+            raise OSError(errno.ENODEV, "unmounted")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "readv", gone)
+            kernel.device.send(b"x")
+            await kernel.server.is_gone.wait()
+        kernel.server.end_waits()
+        assert (await kernel.receive())[:2] == (1, errno.ECONNABORTED)
+
+
 DEFECTS = [
     (RuntimeError("can't start new thread"), errno.EIO),
     (MemoryError(), errno.ENOMEM),

@@ -30,7 +30,7 @@ from harness import (
 
 from up42fs.emulator import pattern_bytes
 from up42fs.fuse.mount_table import mount_at
-from up42fs.fuse.session import GRACE_S
+from up42fs.fuse.session import READS_GRACE_S
 
 pytestmark = pytest.mark.mount
 
@@ -88,7 +88,7 @@ def is_healthy(there: Mount, offset: int = 500 * MIB) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.claim("S86")
-def test_a_signal_unmounts_in_three_seconds_whoever_waits(
+def test_a_signal_unmounts_in_two_seconds_whoever_waits(
     store: Emulator, there: Mount, number: int
 ) -> None:
     with stalled_crowd(store, there) as reader:
@@ -98,9 +98,9 @@ def test_a_signal_unmounts_in_three_seconds_whoever_waits(
         took_s = time.monotonic() - started_s
         reader.wait(10)  # no read goes on
         wait_until(lambda: not is_running(there.pid), 10, "the process ends")
-    # Two seconds for reads in flight; the rest is what unmounting takes, more on a busy machine.
-    assert GRACE_S <= 2.0
-    assert took_s < GRACE_S + 4.0
+    # One second for reads in flight; the rest is what unmounting takes, more on a busy machine.
+    assert READS_GRACE_S <= 1.0
+    assert took_s < READS_GRACE_S + 4.0
     assert "Traceback" not in there.log.read_text()
 
 

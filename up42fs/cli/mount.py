@@ -26,6 +26,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from typing import NoReturn
 
 from up42fs import logs
 from up42fs.cli import keeping, respawn
@@ -96,7 +97,7 @@ def main(options: argparse.Namespace) -> int:
         ready = partial(notify, READY="1", STATUS=f"{mountpoint} answers")
         _serve(settings, mountpoint, ready, notes, options.from_mount)
         notify(STOPPING="1")
-        return 0
+        _leave()
     return _serve_in_background(options.argv, mountpoint)
 
 
@@ -249,6 +250,12 @@ def _serve(
     run.serve(settings, mountpoint, ready, notes, source_name(given) if given else None)
 
 
+def _leave() -> NoReturn:
+    from up42fs.mount.ending import leave
+
+    leave(0)
+
+
 def notify(**state: str) -> None:
     """Send assignments such as `READY="1"`; a socket that is gone is not an error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -362,6 +369,7 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
             report(ready=True, notes=[logs.redact(note) for note in notes])
 
         _serve(settings, mountpoint, ready, notes, options.from_mount)
+        _leave()
     except (Up42fsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         report(error=logs.redact(str(error)))
@@ -370,7 +378,6 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
         logging.getLogger(__name__).exception("the mount process failed")
         report(error=f"unexpected: {logs.redact(repr(error))}")
         raise
-    return 0
 
 
 def _log(settings: config.Settings, mountpoint: Path, notes: list[str]) -> config.Settings:

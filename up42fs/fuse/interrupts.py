@@ -153,10 +153,14 @@ class Interrupts:
         self._is_proc_ours = _own_number(proc) == os.getpid()
         self._waits: dict[int, Wait] = {}
         self._looked_at: dict[int, Wait] = {}  # in turn
+        self._is_over = False
         self._is_looking = False  # begun again where it fails, so never left without one
 
     def begin(self, unique: int, wait: Wait) -> None:
         """Register a request that starts to wait."""
+        if self._is_over:
+            wait.end()
+            return
         self._waits[unique] = wait
         if wait.is_deaf:
             self._look_later(unique, wait)
@@ -174,6 +178,12 @@ class Interrupts:
         wait.woken_s = trio.current_time()
         if not self._is_ended(wait, self._seen(wait)):
             self._look_later(unique, wait)
+
+    def end_all(self) -> None:
+        """End every wait, whatever its caller does, and those that begin later."""
+        self._is_over = True
+        for wait in list(self._waits.values()):
+            wait.end()
 
     def __len__(self) -> int:
         return len(self._waits)

@@ -83,6 +83,8 @@ _MOST_MESSAGE_BYTES = 32 << 20
 _REPLY_BYTES = 64 * 1024
 #: Pause of the leader after an internal error, seconds.
 _DEFECT_PAUSE_S = 0.05
+#: How long a handle that nobody received may take to close, seconds.
+_RELEASE_S = 2.0
 #: `select` does not accept larger descriptors.
 _MOST_SELECTABLE = 1024
 
@@ -147,6 +149,8 @@ class Server:
         self._view = memoryview(self._message)
         self._libfuse_reply = memoryview(bytearray(_REPLY_BYTES))
         self._is_ended = False
+        #: Set when the device reports that the mount is gone.
+        self.is_gone = trio.Event()
         self._reads, self._others = Places(), Places()
         self._late_keeper_runs = False
         self._shares = Shares()
@@ -182,6 +186,10 @@ class Server:
         """Read no more requests."""
         self._is_ended = True
         trio.lowlevel.notify_closing(self._device_fd)
+
+    def end_waits(self) -> None:
+        """Fail all requests that wait and change nothing, now and later."""
+        self._interrupts.end_all()
 
     # reading -------------------------------------------------------------------------------
 
@@ -306,11 +314,16 @@ class Server:
         self, request: RequestHead, limit: Limit | None, scope: trio.CancelScope
     ) -> None:
         """Answer a request whose wait ended with its time, or with its reader."""
-        number = errno.EINTR
+        number = self._ended_wait_errno
         if trio.current_time() >= scope.deadline:
             operation = limit.operation if limit is not None else "request"
             number = late(self._handlers, operation)
         self._send(protocol.refusal(request.unique, number))
+
+    @property
+    def _ended_wait_errno(self) -> int:
+        """Of a wait that ends with its reader, or like the kernel's own at the mount's end."""
+        return errno.ECONNABORTED if self._is_ended else errno.EINTR
 
     def _over(self, request: RequestHead, places: Places) -> None:
         self._interrupts.over(request.unique)
@@ -330,7 +343,7 @@ class Server:
         def end() -> None:
             if places.withdraw(request.unique):
                 self._interrupts.over(request.unique)
-                self._send(protocol.refusal(request.unique, errno.EINTR))
+                self._send(protocol.refusal(request.unique, self._ended_wait_errno))
 
         self._interrupts.begin(request.unique, Wait(request.pid, end))
         if not self._late_keeper_runs:
@@ -403,6 +416,7 @@ class Server:
         if supervise.is_short_of_anything(error):
             raise error  # `_lead` reads again after a pause
         self._is_ended = True
+        self.is_gone.set()
         if error.errno != errno.ENODEV:
             log.warning("the FUSE device cannot be read: %s", error)
         return False
@@ -481,7 +495,7 @@ class Server:
         flags = protocol.open_flags(self._view)
         opened = await self._handlers.open_file(request.node, flags, request)
         if not self._reply(request, protocol.opened(opened)):
-            with trio.CancelScope(shield=True):  # the reader may have ended with its request
+            with _to_the_end():  # the reader may have ended with its request
                 await self._handlers.release(opened.handle)
 
     async def _read(self, request: RequestHead) -> None:
@@ -503,7 +517,7 @@ class Server:
     async def _opendir(self, request: RequestHead) -> None:
         handle = await self._handlers.opendir(request.node, request)
         if not self._reply(request, protocol.opened_directory(handle)):
-            with trio.CancelScope(shield=True):
+            with _to_the_end():
                 await self._handlers.releasedir(handle)
 
     async def _readdir(self, request: RequestHead) -> None:
@@ -581,6 +595,11 @@ class Server:
         with suppress(BlockingIOError):
             while length := self._libfuse.recv_into(self._libfuse_reply):
                 self._send(self._libfuse_reply[:length])
+
+
+def _to_the_end() -> trio.CancelScope:
+    """A scope for what follows a request that was cancelled."""
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S)
 
 
 @types.coroutine

@@ -11,8 +11,9 @@ process. The ways it can freeze or die, and the remedies (all measured):
    no lock. Data is never invalidated: an open after a change simply does not keep the page cache.
 3. Wrong kernel options end `main()` silently: a session that ends before the mount was seen to
    answer is an error.
-4. `terminate()` and an unmount from outside wait for the handlers in flight, which nobody will
-   read: after a grace period they are cancelled. The unmount shows as an error on the device.
+4. `terminate()` and an unmount from outside wait for the handlers in flight. After a request to
+   stop they have a grace period, edits a longer one than reads. After an unmount nobody receives
+   their answers, so reads are cancelled at once. The unmount shows as an error on the device.
 5. Touching the mount from the loop is a deadlock by design: the readiness probe is a thread.
 6. A program that sees an empty directory in place of the mount may act on it: `rsync --delete`
    removes its copies. So the mount is taken away only where that was asked for (a signal, an
@@ -63,8 +64,10 @@ MAX_RARE_TASKS = 160
 READY_TIMEOUT_S = 10.0
 #: Likewise after a handshake of our own; then libfuse's is tried.
 FIRST_TIMEOUT_S = 4.0
-#: How long handlers in flight may go on after a request to stop, seconds.
+#: How long handlers in flight may go on after a request to stop, seconds, and how long those that
+#: change nothing.
 GRACE_S = 2.0
+READS_GRACE_S = 1.0
 #: The longest that an edit waits for the kernel to forget old names, seconds.
 FORGET_TIMEOUT_S = 2.0
 #: If set to `off`, libfuse does the handshake: for tests, and to locate the cause of a problem.
@@ -282,14 +285,22 @@ class Session:
             _terminate()
         else:
             self._server.stop()
-        await trio.sleep(GRACE_S)
-        scope.cancel()
+        await self._end_handlers(scope, READS_GRACE_S)
 
     async def _end_when_disconnected(self, scope: trio.CancelScope) -> None:
-        while is_connected(self._device_fd):  # noqa: ASYNC110  (pyfuse3 owns its events)
-            await trio.sleep(_DEVICE_POLL_S)
+        gone = self._server.is_gone if self._server else trio.Event()
+        while is_connected(self._device_fd) and not gone.is_set():
+            with trio.move_on_after(_DEVICE_POLL_S):
+                await gone.wait()  # libfuse does not tell, so the device is looked at as well
         self.on_end()
-        await trio.sleep(GRACE_S)
+        await self._end_handlers(scope, 0.0)
+
+    async def _end_handlers(self, scope: trio.CancelScope, reads_s: float) -> None:
+        """Give reads and other calls their time to end, then cancel them."""
+        await trio.sleep(reads_s)
+        if self._server is not None:
+            self._server.end_waits()
+        await trio.sleep(GRACE_S - reads_s)
         scope.cancel()
 
     async def _probe(
