@@ -129,6 +129,13 @@ class RangeSet:
         index = bisect_right(self._starts, start) - 1
         return index >= 0 and self._stops[index] >= stop
 
+    def around(self, offset: int) -> ByteRange | None:
+        """The longest range of offsets in the set that holds `offset`; None without it."""
+        index = bisect_right(self._starts, offset) - 1
+        if index < 0 or self._stops[index] <= offset:
+            return None
+        return ByteRange(self._starts[index], self._stops[index])
+
     def clear(self) -> None:
         """Remove everything."""
         self._starts.clear()

@@ -11,8 +11,9 @@ from subjects import CURL, RATARMOUNT, RCLONE, VSICURL
 ANY_VSICURL = tuple(VSICURL)
 ANY_RCLONE = tuple(RCLONE)
 PEERS = (*ANY_VSICURL, *ANY_RCLONE, RATARMOUNT)
-#: What GDAL 3.10 reads of the SOZip for the same window, bytes.
-SOZIP_BYTES = 6.4e6
+#: What GDAL 3.10.3 (of rasterio's wheel) reads of the SOZip for the same window, bytes: its nine
+#: tiles have 14 MB, and GDAL reads on in steps of 2 MiB. That took 31 requests.
+SOZIP_BYTES = 18.9e6
 
 
 @dataclass(frozen=True)

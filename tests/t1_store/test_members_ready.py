@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from test_members_engines import zstd_frame
 from test_members_packed import KIB, MIB, Clock, Remounts, Zip, check, pixels
 
 from up42fs.archive.table import Method
+from up42fs.store.handle import OpenFile
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.members.inflate import zstd
 
@@ -70,6 +73,43 @@ async def test_sozip_is_read_at_random(tmp_path: Path, autojump_clock: Clock) ->
     await Remounts(tmp_path / "cache", made).mounted(use)
 
 
+@pytest.mark.claim("S355")
+async def test_chunks_that_one_read_needs_are_one_request(autojump_clock: Clock) -> None:
+    made = sozip()
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 0, 4 * KIB)
+        known = len(b.script.requests)
+        await check(file, DATA, 6 * MIB, 3 * MIB)
+        # The index, and three segments of a MiB together.
+        assert len(b.script.requests) - known <= 2
+        file.close()
+
+    await Remounts(None, made).mounted(use)
+
+
+@pytest.mark.claim("S355")
+async def test_a_jump_with_read_ahead_fetches_nothing_before_it(autojump_clock: Clock) -> None:
+    """What is read ahead of a jump waits for the index, and unpacks nothing from the front."""
+    made = sozip()
+
+    async def use(b: Bench) -> None:
+        file = made.open(b, "scene.tif")
+        await check(file, DATA, 0, 4 * KIB)
+        known = len(b.script.requests)
+        for offset in range(6 * MIB, 11 * MIB, 512 * KIB):
+            await check(file, DATA, offset, 512 * KIB)
+        spans = [span for _, span, _ in b.script.requests[known:]]
+        packed = made.extents["scene.tif"].packed_size
+        assert all(span.start > packed * 4 // 10 for span in spans)
+        assert len(spans) <= 7  # ten segments, which several parts ask for at a time
+        assert sum(map(len, spans)) <= packed * 7 // 10
+        file.close()
+
+    await Remounts(None, made).mounted(use)
+
+
 @pytest.mark.parametrize("shift", [1, 40, 5000])
 @pytest.mark.claim("S211", "S228")
 async def test_a_wrong_index_costs_bytes_only(autojump_clock: Clock, shift: int) -> None:
@@ -118,6 +158,96 @@ async def test_streams_with_blocks_are_read_at_random(
         file.close()
 
     await Remounts(None, made).mounted(use)
+
+
+#: Longer than what is inflated at once from a ready point, and quick to pack.
+BLOCK = 10 * MIB
+BLOCKS = [
+    b"".join(pixels(32 * KIB, 16 * number + part).ljust(BLOCK // 16, b"#") for part in range(16))
+    for number in range(3)
+]
+
+
+def large_blocks(kind: str) -> bytes:
+    """An xz file of three large blocks: of one stream each, or in one stream as `xz -T0` writes."""
+    if kind == "streams":
+        return b"".join(lzma.compress(block, preset=0) for block in BLOCKS)
+    command = ["xz", "-0", f"--block-size={BLOCK}", "--stdout"]
+    return subprocess.run(command, input=b"".join(BLOCKS), capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("kind", ["streams", "blocks"])
+@pytest.mark.claim("S356")
+async def test_a_large_block_is_read_from_its_own_start(
+    tmp_path: Path, autojump_clock: Clock, kind: str
+) -> None:
+    if kind == "blocks" and shutil.which("xz") is None:
+        pytest.skip("xz is not installed")
+    packed, whole = large_blocks(kind), b"".join(BLOCKS)
+    made = Zip(packed, {"stream": whole})
+    archive = Origin("a", len(packed), "delivery.tar", None)
+    stream = Origin(
+        "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), Method.XZ, None)
+    )
+    at = BLOCK + 5 * MIB
+
+    def member(b: Bench, number: int, start: int, size: int) -> OpenFile:
+        inner = Extent(stream, 0, start, size, Method.STORED, None)
+        return b.files.open(f"a!{number}", size=size, name="scene.tif", extent=inner)
+
+    async def use(b: Bench) -> None:
+        file = member(b, 0, at, 100_000)
+        assert await file.read(0, 100_000) == whole[at:][:100_000]
+        spans = [span for _, span, _ in b.script.requests]
+        assert all(span.start >= len(packed) // 4 for span in spans)
+        asked = b.script.asked()
+        # Another reader of what was passed on the way costs nothing.
+        other = member(b, 1, BLOCK + 2 * MIB, 100_000)
+        assert await other.read(0, 100_000) == whole[BLOCK + 2 * MIB :][:100_000]
+        assert b.script.asked() == asked
+        # Over the border between two blocks, and to the end.
+        last = member(b, 2, 2 * BLOCK - 50_000, BLOCK + 50_000)
+        assert await last.read(0, 100_000) == whole[2 * BLOCK - 50_000 :][:100_000]
+        assert await last.read(BLOCK, 50_000) == whole[-50_000:]
+        first = member(b, 3, 0, 100_000)
+        assert await first.read(0, 100_000) == whole[:100_000]
+        for one in (file, other, last, first):
+            one.close()
+
+    async def again(b: Bench) -> None:
+        file = member(b, 1, BLOCK + 2 * MIB, 100_000)
+        assert await file.read(0, 100_000) == whole[BLOCK + 2 * MIB :][:100_000]
+        assert not b.script.requests
+        file.close()
+
+    remounts = Remounts(tmp_path / "cache", made)
+    await remounts.mounted(use)
+    await remounts.mounted(again)
+
+
+@pytest.mark.claim("S356")
+async def test_one_block_is_unpacked_from_the_front_once(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    whole = BLOCKS[0]
+    packed = lzma.compress(whole, preset=0)
+    made = Zip(packed, {"stream": whole})
+    archive = Origin("a", len(packed), "delivery.tar", None)
+    stream = Origin(
+        "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), Method.XZ, None)
+    )
+
+    async def use(b: Bench, most: int) -> None:
+        for at in (7 * MIB, 6 * MIB, 2 * MIB):
+            inner = Extent(stream, 0, at, 100_000, Method.STORED, None)
+            file = b.files.open(f"a!{at}", size=100_000, name="scene.tif", extent=inner)
+            assert await file.read(0, 100_000) == whole[at:][:100_000]
+            file.close()
+        assert b.script.asked() <= most
+
+    remounts = Remounts(tmp_path / "cache", made)
+    await remounts.mounted(lambda b: use(b, len(packed) + 64 * KIB))
+    await remounts.mounted(lambda b: use(b, 0))
 
 
 def plain(name: bytes = b"scene.tif") -> Zip:

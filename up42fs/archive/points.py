@@ -7,7 +7,7 @@ the points that up42fs makes of a deflate stream, which need both.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,6 +61,11 @@ class Points:
     def after(self, out_at: int) -> Point | None:
         """The first point behind `out_at`."""
         place = bisect_right(self._out_at, out_at)
+        return self[place] if place < len(self) else None
+
+    def reaching(self, in_at: int) -> Point | None:
+        """The first point whose packed bytes begin at `in_at` or behind it."""
+        place = bisect_left(self._in_at, in_at)
         return self[place] if place < len(self) else None
 
     def __getitem__(self, number: int) -> Point:

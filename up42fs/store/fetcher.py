@@ -439,6 +439,7 @@ class Fetcher:
         self._insert(part)
         self._have.add(span)
         self._cache.add(part)
+        self.source.foresee(span, wanted=wanted)
         self._slots.submit((self, part), urgent=wanted)
 
     async def run(self, part: Part) -> None:
@@ -469,6 +470,7 @@ class Fetcher:
         elif error is not None and not part.wanted:
             self._may_read_ahead = False
         whole = part.span
+        self.source.filled(whole)
         part.finish(error if part.wanted or isinstance(error, VersionChanged) else None)
         if part.filled < len(whole):
             self._have.discard(ByteRange(whole.start + part.filled, whole.stop))

@@ -68,6 +68,18 @@ class Source(Protocol):
         ...
 
 
+class Due(Protocol):
+    """Gets the ranges that parts were made for."""
+
+    def add(self, span: ByteRange, *, wanted: bool) -> None:
+        """A part was made for `span`; `wanted`: a reader waits for it."""
+        ...
+
+    def discard(self, span: ByteRange) -> None:
+        """That part is over."""
+        ...
+
+
 class ObjectSource:
     """The source of a fetcher's bytes: the network, with or without a disk cache before it."""
 
@@ -77,6 +89,8 @@ class ObjectSource:
         self.stamp = stamp
         self.pin = source.pin
         self.error = source.error
+        #: Gets the ranges that are about to be filled from the source.
+        self.due: Due | None = None
         self._source = source
         self._disk = disk
         self._object_id = object_id
@@ -94,6 +108,16 @@ class ObjectSource:
         return self._source
 
     # planning ------------------------------------------------------------------------------
+
+    def foresee(self, span: ByteRange, *, wanted: bool) -> None:
+        """A part was made for `span`; those of one plan are made before any is filled."""
+        if self.due is not None and self.lacks(span):
+            self.due.add(span, wanted=wanted)
+
+    def filled(self, span: ByteRange) -> None:
+        """The part of `span` is over, filled or not."""
+        if self.due is not None:
+            self.due.discard(span)
 
     @property
     def is_ready(self) -> bool:

@@ -85,8 +85,14 @@ class Inflater:
     `out_at` and `in_at` are the offsets reached: of the member, and of the archive.
     """
 
-    def __init__(self, packing: Packing, start: State, *, makes_points: bool) -> None:
-        """`start` is a point with its window, or the member's beginning."""
+    def __init__(
+        self, packing: Packing, start: State, *, makes_points: bool, prefix: bytes | None = None
+    ) -> None:
+        """`start` is a point with its window, or the member's beginning.
+
+        With a `prefix` it is a ready point; the engine gets that first, and need not come to the
+        end of its stream: `packing` is that of the bytes up to where it stops.
+        """
         self.out_at, self.in_at, self.data_at = start.out_at, start.in_at, start.data_at
         #: Set by another thread: end the current call soon.
         self.is_stopped = False
@@ -102,6 +108,9 @@ class Inflater:
         self._scratch = memoryview(bytearray(1))
         self._piece_bytes = self._piece_crc = 0
         self._checks: list[int] = []
+        self._is_whole = prefix is None
+        if prefix:
+            self._engine.inflate(memoryview(prefix), self._scratch)
         self._begin_span(self.out_at)
 
     @property
@@ -136,7 +145,8 @@ class Inflater:
             if idle and used == len(data):
                 if not is_last:
                     break
-                self._engine.end()
+                if self._is_whole:
+                    self._engine.end()
                 self._end()
             elif idle > _MOST_IDLE:
                 raise DamagedStreamError("its packed bytes are damaged")

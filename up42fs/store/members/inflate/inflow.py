@@ -39,6 +39,8 @@ LEAST_BYTES = 128 << 10
 #: The most that is on its way at once, and the most ahead of the inflater, with what has arrived.
 COMING_BYTES = 16 * MIB
 AHEAD_BYTES = 32 * MIB
+#: The largest request for the bytes between ready points, which several parts wait for.
+TOGETHER_BYTES = 8 * MIB
 
 
 class Passing(Access):
@@ -114,6 +116,31 @@ class Passing(Access):
         return Plan(cancel=(ByteRange(self._from, self.asked_up_to),))
 
 
+class Together(Passing):
+    """Plans the requests for bytes between ready points: one request for adjacent ones."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        #: The offset from which on bytes are due up to `limit`.
+        self.first = 0
+
+    @property
+    def run_bytes(self) -> int:
+        """No run: memory keeps the bytes until others need it."""
+        return 0
+
+    def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
+        """The missing bytes of `read`, and what is due around them without a gap."""
+        most = max(len(read), min(TOGETHER_BYTES, window_bytes))
+        # Parts begin in any order, so what is due is divided from its front on.
+        start = min(read.start, self.first + (read.start - self.first) // most * most)
+        stop = max(read.stop, min(self.limit, start + most, self._size))
+        self._from = start if self._from is None else min(self._from, start)
+        self.asked_up_to = max(self.asked_up_to, stop)
+        holes = have.missing(ByteRange(start, stop))
+        return Plan(tuple(hole for hole in holes if intersect(hole, read)))
+
+
 class Inflow:
     """Reads the packed bytes `[start, stop)` of an archive that begins at `base` of a file."""
 
@@ -124,9 +151,14 @@ class Inflow:
         base: int = 0,
         *,
         is_small: bool = False,
+        is_scattered: bool = False,
     ) -> None:
-        """`size` is that of the whole file, not only of the archive in it."""
-        self._access = Passing(size, is_small=is_small)
+        """`size` is that of the whole file, not only of the archive in it.
+
+        `is_scattered`: it is read by `exactly` alone, here and there.
+        """
+        together = Together(size) if is_scattered else None
+        self._access, self._together = together or Passing(size, is_small=is_small), together
         self._file = open_file(self._access)
         self._base = base
 
@@ -147,9 +179,15 @@ class Inflow:
         step = min(STEP_BYTES, most, max(here, LEAST_STEP_BYTES))
         return await self._file.read(self._base + at, step)
 
-    async def exactly(self, span: ByteRange) -> Bytes:
-        """All bytes of a range of the archive; raises an `Up42fsError`."""
-        self._access.limit = self._base + span.stop
+    async def exactly(self, span: ByteRange, due: ByteRange | None = None) -> Bytes:
+        """All bytes of a range of the archive; raises an `Up42fsError`.
+
+        `due` are those that will be needed around them.
+        """
+        due = due or span
+        self._access.limit = self._base + max(span.stop, due.stop)
+        if self._together is not None:
+            self._together.first = self._base + min(span.start, due.start)
         return await self._file.read(self._base + span.start, len(span))
 
     def here(self, at: int) -> int:

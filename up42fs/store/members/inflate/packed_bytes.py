@@ -62,11 +62,13 @@ class PackedBytes:
             return left
         return await self.open_another()
 
-    async def open_another(self) -> Inflow:
-        """A new reader of them; raises an `Up42fsError`."""
+    async def open_another(self, *, is_scattered: bool = False) -> Inflow:
+        """A new reader of them, see `Inflow`; raises an `Up42fsError`."""
         upstream = await self._upstream()
-        is_small = self.extent.packed_size <= BLOCK_BYTES
-        return Inflow(upstream.open, upstream.fetcher.size, upstream.base, is_small=is_small)
+        return Inflow(
+            upstream.open, upstream.fetcher.size, upstream.base,
+            is_small=self.extent.packed_size <= BLOCK_BYTES, is_scattered=is_scattered,
+        )  # fmt: skip
 
     def leave(self, inflow: Inflow) -> None:
         """Leave a reader for the next caller of `open`, with what it requested."""

@@ -45,6 +45,20 @@ class Segment:
     prefix: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A point at which a run may begin; behind `prefix` its packed bytes up to `in_stop` are one.
+
+    They become output up to `out_stop`. Offsets of packed bytes are the archive's.
+    """
+
+    out_at: int
+    in_at: int
+    out_stop: int
+    in_stop: int
+    prefix: bytes
+
+
 class Ready:
     """The ready points of a member of `size` bytes, whose packed bytes are `packed`."""
 
@@ -55,8 +69,12 @@ class Ready:
         size: int,
         prefix: Callable[[int], bytes] = lambda _: b"",
         feed_until: Callable[[int], int | None] = lambda _: None,
+        *,
+        is_run_through: bool = False,
     ) -> None:
+        """`is_run_through`: a fresh engine may go on from a point, and notices what is wrong."""
         self.size = size
+        self._is_run_through = is_run_through
         self._points = points
         self._packed = packed
         self._prefix = prefix
@@ -81,6 +99,30 @@ class Ready:
             ByteRange(out_at, out_stop),
             ByteRange(data_at + in_at, data_at + in_stop),
             self._prefix(in_at),
+        )
+
+    def packed(self, out: ByteRange) -> ByteRange:
+        """The bytes of the archive that hold output."""
+        first, last = self._points.before(out.start), self._points.after(out.stop - 1)
+        return ByteRange(
+            self._packed.start + (first.in_at if first is not None else 0),
+            self._packed.start + (last.in_at if last is not None else len(self._packed)),
+        )
+
+    def start(self, at: int) -> Start | None:
+        """The last point at which a run to offset `at` may begin, if segments are too long."""
+        point = self._points.before(at)
+        if point is None or not self._is_run_through:
+            return None
+        until = self._feed_until(point.in_at)
+        data_at, length = self._packed.start, len(self._packed) if until is None else until
+        after = self._points.reaching(length)
+        return Start(
+            point.out_at,
+            data_at + point.in_at,
+            self.size if after is None else after.out_at,
+            data_at + length,
+            self._prefix(point.in_at),
         )
 
 
@@ -147,7 +189,9 @@ async def find(
         reader.feed(await read(ByteRange(data_at + span.start, data_at + span.stop)))
     if not len(reader.points) or reader.size is None or reader.next_range is not None:
         return None
-    return Ready(reader.points, packed, reader.size, reader.prefix, reader.feed_until)
+    return Ready(
+        reader.points, packed, reader.size, reader.prefix, reader.feed_until, is_run_through=True
+    )
 
 
 async def _of_sozip(

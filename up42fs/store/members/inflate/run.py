@@ -12,6 +12,7 @@ is. The last chunk waits for the member's end, which shows whether the whole is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -31,6 +32,7 @@ from up42fs.store.members.inflate.inflater import (
 )
 from up42fs.store.members.inflate.inflow import Inflow
 from up42fs.store.members.inflate.patience import Flow
+from up42fs.store.members.inflate.ready import Start
 from up42fs.types import ByteRange
 
 #: Output that is made in one go at most, bytes.
@@ -118,8 +120,11 @@ class Run:
         threads: trio.CapacityLimiter,
         behind: trio.Semaphore,
         rest: Callable[[Run], Awaitable[bool]],
+        begins: Start | None = None,
     ) -> None:
         """`checks_up_to`: there its output ends, which can be checked; 0: it makes points.
+
+        `begins` is its start, if that is a point which the file brought along.
 
         `rest` returns once the run is wanted again, or False when its state shall go.
         """
@@ -136,6 +141,7 @@ class Run:
         self.is_evicted = False
         self._owner = owner
         self._packed_bytes = packed_bytes
+        self.begins = begins
         self._buffers = buffers
         self._run = run
         self._threads = threads
@@ -152,7 +158,8 @@ class Run:
 
     def leads_to(self, at: int) -> bool:
         """Whether its output comes to an offset."""
-        return not self.is_over and self.out_at <= at < (self.checks_up_to or at + 1)
+        stop = self.begins.out_stop if self.begins is not None else self.checks_up_to
+        return not self.is_over and self.out_at <= at < (stop or at + 1)
 
     @property
     def is_complete(self) -> bool:
@@ -193,7 +200,16 @@ class Run:
         return self._inflater.in_at if self._inflater is not None else 0
 
     @property
+    def _packing(self) -> Packing:
+        packing = self._owner.packing
+        if self.begins is None:
+            return packing
+        return replace(packing, size=self.begins.out_stop, crc32=None)
+
+    @property
     def _end_at(self) -> int:
+        if self.begins is not None:
+            return self.begins.in_stop
         return (self._inflater.data_at if self._inflater is not None else 0) + self._packed_bytes
 
     def _expected(self, out_at: int) -> int:
@@ -208,7 +224,7 @@ class Run:
             length = int((point.in_at - before.in_at) * share * 1.02) + _POINT_SPARE_BYTES
             return min(before.in_at + length, point.in_at)
         made, used = self.out_at - self._begun[0], self._in_at - self._begun[1]
-        size = self._owner.packing.size
+        size = self._packing.size
         ratio = used / made if made >= MIB else self._packed_bytes / size if size else 1.0
         return min(self._end_at, self._in_at + expected((out_at - self.out_at) * ratio))
 
@@ -235,7 +251,10 @@ class Run:
     async def _go(self) -> None:
         start, self._inflow = await self._owner.started(self)
         self._begun = (start.out_at, start.in_at)
-        self._inflater = Inflater(self._owner.packing, start, makes_points=not self.checks_up_to)
+        self._inflater = Inflater(
+            self._packing, start, makes_points=not self.checks_up_to,
+            prefix=self.begins.prefix if self.begins is not None else None,
+        )  # fmt: skip
         self._owner.begun(self)
         while not self._inflater.is_over and not self.is_evicted:
             wanted = self._owner.wanted_up_to(self)
@@ -280,7 +299,7 @@ class Run:
 
     async def _chunk(self, pieces: list[Piece], wanted: int) -> None:
         """Make output up to `wanted`, or as much of it as fits a chunk."""
-        start, size = self.out_at, self._owner.packing.size
+        start, size = self.out_at, self._packing.size
         if pieces:
             needed = [piece for piece in pieces if piece.start < wanted]
             pieces, stop = needed, needed[-1].stop

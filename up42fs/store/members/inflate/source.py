@@ -111,7 +111,7 @@ class InflatedSource(Reporter):
         self._object_id = object_id
         self._name = name
         self._packed = PackedBytes(extent, self.size, self.pin, upstream=upstream, error=self.error)
-        self._segments = Segments(self.packing, self._packed, inflaters)
+        self._segments = Segments(self.packing, self._packed, inflaters, self._near)
         self._inflaters = inflaters
         self._on_damaged = on_damaged
         self._runs: list[Run] = []
@@ -131,6 +131,7 @@ class InflatedSource(Reporter):
     def kept_by(self, keeper: ObjectSource) -> None:
         """Pass all output to `keeper`, and look there first."""
         self._output.keeper = keeper
+        keeper.due = self._segments
 
     def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the member and the cure."""
@@ -149,6 +150,10 @@ class InflatedSource(Reporter):
 
     # filling parts -------------------------------------------------------------------------
 
+    def _near(self, at: int) -> int:
+        """The offset that a run has reached from which one could go on to `at`."""
+        return max((run.out_at for run in self._runs if run.out_at <= at), default=0)
+
     async def fetch(self, part: Part, stop: int | None = None) -> None:
         """Fill `part`, up to offset `stop` if given, or until the disk has the next bytes.
 
@@ -156,11 +161,12 @@ class InflatedSource(Reporter):
         """
         began_s = trio.current_time()
         try:
-            while (asked := lacking(part, stop or part.span.stop)) is not None and not part.stopped:
-                if not self._output.fill(part, asked) and not await self._fetch(
-                    part, asked, began_s
-                ):
-                    return
+            with self._segments.used():
+                while (asked := lacking(part, stop or part.span.stop)) and not part.stopped:
+                    if not self._output.fill(part, asked) and not await self._fetch(
+                        part, asked, began_s
+                    ):
+                        return
         finally:
             self._packed.close_left()
 
@@ -187,10 +193,10 @@ class InflatedSource(Reporter):
         # Points are looked for when somebody waits: what is prefetched follows a run from the
         # front, whose first bytes a request for points would delay.
         if not self._segments.are_known:
-            if not part.wanted or len(self.index):
+            is_to_wait = part.wanted or self._segments.is_look_due
+            if not is_to_wait or len(self.index):
                 return False
-            near = max((run.out_at for run in self._runs if run.out_at <= asked.start), default=0)
-            if not await self._segments.are_worth_it(asked, near):
+            if not await self._segments.are_worth_it(asked):
                 return False
         made = await self._segments.inflated(asked)
         if made is None:
@@ -228,7 +234,7 @@ class InflatedSource(Reporter):
 
     def _chosen(self, at: int) -> Run | None:
         """The run that the bytes from `at` on should come from, if it runs already."""
-        point = self.index.before(at)
+        point = self._segments.start(at) or self.index.before(at)
         running = [run.out_at for run in self._runs if not run.is_over and run.leads_to(at)]
         start = choose(at, running, point.out_at if point is not None else None, self._span)
         ways = [run for run in self._runs if run.out_at == start and run.leads_to(at)]
@@ -242,6 +248,9 @@ class InflatedSource(Reporter):
         """The start of a run to `at`, and up to where its output can be checked, or 0."""
         point = self.index.before(at)
         start = stop = point.out_at if point is not None else 0
+        ready = self._segments.start(at)
+        if ready is not None and ready.out_at > start:
+            return ready.out_at, 0
         while (after := self.index.after(stop)) and after.checks and after.after == stop:
             stop = after.out_at
         return start, stop if stop > at else 0
@@ -249,6 +258,7 @@ class InflatedSource(Reporter):
     def _start(self, at: int) -> Run:
         """Start a run from the last point before `at`, or from the beginning."""
         out_at, checks_up_to = self._way_to(at)
+        begins = self._segments.start(at)
         run = Run(
             self, out_at,
             checks_up_to=checks_up_to,
@@ -258,6 +268,7 @@ class InflatedSource(Reporter):
             threads=self._inflaters.threads,
             behind=self._inflaters.behind,
             rest=self._rest,
+            begins=begins if begins is not None and begins.out_at == out_at else None,
         )  # fmt: skip
         self._runs.append(run)
         self._output.is_going_on = True
@@ -352,6 +363,9 @@ class InflatedSource(Reporter):
         packed = self._packed
         inflow = await packed.open()
         try:
+            if run.begins is not None:
+                start = run.begins
+                return State(start.out_at, start.in_at, start.in_at, crc32=None), inflow
             if run.out_at:
                 known = self.index.before(run.out_at)
                 point = known and await self._window(known)
@@ -412,6 +426,7 @@ class InflatedSource(Reporter):
             # The next run begins at the member's beginning, and shows whether it is damaged.
             self._is_doubted = True
             self._kept_states.drop()
+            self._segments.distrust()
         elif isinstance(error, DamagedStreamError):
             self._damage = self.error(DamagedArchive, str(error), _CURE)
             self._drop()
@@ -420,7 +435,8 @@ class InflatedSource(Reporter):
         elif isinstance(error, Up42fsError):
             run.failure = error
         elif error is None and run.is_complete and self.packing.size is None:
-            self.ends_at = run.out_at
+            is_last = run.begins is None or run.out_at == self._segments.size
+            self.ends_at = run.out_at if is_last else self.ends_at
         if isinstance(error, VersionChanged):
             self._kept_states.close()
         for waiter in self._waiters:
