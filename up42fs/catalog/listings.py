@@ -15,15 +15,14 @@ is believed, and at every full pass after that: one 404 of a gateway must not ma
 for good.
 
 `updatedAt` is only inferred to move when a transformation ends or an order is fulfilled (contract
-§2.2), so *unsettled* rows, which are in those states, are requested again: one page of all rows in
-the state now, and each row that was known in it and has left it by itself. Only UP42's own listings
-support this; a storage that STAC alone lists is read whole.
+§2.2), so *unsettled* rows, which are in those states, are requested again (`looks`). Only UP42's
+own listings support this; a storage that STAC alone lists is read whole.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -32,6 +31,7 @@ from up42fs.api.client import Client
 from up42fs.api.pages import Memo, Page, in_batches
 from up42fs.api.transport import Refused
 from up42fs.catalog.index import ListingKind
+from up42fs.catalog.looks import MOST_ONE_BY_ONE, left, page_of, page_with
 from up42fs.catalog.stac_only import Scenes, asset_part, merged, order_part, scenes_of
 from up42fs.errors import NotFound, Unavailable
 from up42fs.model.stac import StacCollection
@@ -45,8 +45,6 @@ Row = TypeVar("Row", bound=Asset | Order)
 BATCH = 100
 #: Rows per page of a refresh: enough to meet known rows in one page, and quick to send.
 _NEWEST_ROWS = 100
-#: Unsettled rows requested one by one in one look; the others wait for the next.
-MOST_ONE_BY_ONE = 20
 BEING_FULFILLED = "BEING_FULFILLED"
 #: States in which UP42 works on an order. Those without assets matter only where they are shown.
 #: Others are not requested by: a server may refuse names that it does not know.
@@ -73,6 +71,7 @@ class OwnListing(Generic[Row]):
         self._by_name = by_name
         self._unsettled = unsettled
         self._memo = Memo()
+        self._looks, self._pages = 0, 1
 
     def everything(self) -> AsyncGenerator[Row, None]:
         """Every row once, in any order."""
@@ -96,23 +95,33 @@ class OwnListing(Generic[Row]):
         page = await self._page(0, size=_NEWEST_ROWS, sort="createdAt,desc", **narrow)
         return page.items if page.total_pages <= 1 else None
 
-    async def look_again(self, unsettled: Iterable[Row]) -> tuple[list[Row], frozenset[str]]:
-        """Unsettled rows as they are now, and the IDs of those that are gone."""
-        page = await self._page(0, size=_NEWEST_ROWS, sort="createdAt,desc", **self._unsettled)
+    async def look_again(
+        self, unsettled: Collection[Row], known: Collection[Row]
+    ) -> tuple[list[Row], frozenset[str]]:
+        """Unsettled rows as they are now, and the IDs of those that are gone.
+
+        `known` are all rows that the caller knows; `looks` tells which requests this takes.
+        """
+        number = page_of(self._looks, self._pages)
+        self._looks += 1
+        page = await self._page(number, size=_NEWEST_ROWS, sort="createdAt,desc", **self._unsettled)
+        self._pages = page.total_pages
         rows = list(page.items)
-        listed = {row.id for row in rows}
-        oldest = rows[-1].created_at if rows and page.total_pages > 1 else None
-        settled = [
-            row.id
-            for row in unsettled
-            if row.id not in listed and (oldest is None or row.created_at > oldest)
-        ]
+        settled = left(unsettled, rows, number, page.total_pages)
+        most = MOST_ONE_BY_ONE
+        if len(settled) > most:
+            near = page_with(settled[0], known, _NEWEST_ROWS)
+            found = (await self._page(near, size=_NEWEST_ROWS, sort="createdAt,desc")).items
+            rows += found
+            here = {row.id for row in found}
+            settled = [row for row in settled if row.id not in here]
+            most -= 1
         gone: set[str] = set()
-        for row_id in settled[:MOST_ONE_BY_ONE]:
+        for row in settled[:most]:
             try:
-                rows.append(await self._one(row_id))
+                rows.append(await self._one(row.id))
             except NotFound:
-                gone.add(row_id)
+                gone.add(row.id)
         return rows, frozenset(gone)
 
 

@@ -435,7 +435,7 @@ class Sync:
         own, unsettled = self._listings[kind].own, self._unsettled(kind)
         if own is not None and unsettled:
             asked_s = trio.current_time()
-            rows, gone = await own.look_again(unsettled)
+            rows, gone = await own.look_again(unsettled, self._known(kind).values())
             self._apply(kind, rows, gone, asked_s)
 
     def _unsettled(self, kind: ListingKind) -> list[Any]:
