@@ -14,7 +14,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "accounts",
-        "list who is signed in",
         "List the accounts that up42fs login keeps: name, user, region or server, workspace,\n"
         "where the password is, and which one is meant without --account. Asks nobody, and\n"
         "shows no password.",

@@ -35,7 +35,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "cache",
-        "what is kept on disk: list, usage, clear, verify, pin, unpin",
         "Look into the disk cache and change it, with mounts running or not.",
         "up42fs cache usage",
         "up42fs cache list --json",
@@ -81,7 +80,7 @@ def _add(
     actions: Subparsers[argparse.ArgumentParser], name: str, words: str, run: Any, example: str
 ) -> argparse.ArgumentParser:
     description = words[0].upper() + words[1:] + "."
-    parser = add_command(actions, name, words, description, f"up42fs cache {name} {example}")
+    parser = add_command(actions, name, description, f"up42fs cache {name} {example}", words=words)
     if name in ("list", "usage"):
         parser.add_argument("--json", action="store_true", help="the same as a JSON document")
     add_options(parser, ("cache_dir", "cache_size"))

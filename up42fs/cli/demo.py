@@ -37,7 +37,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "demo",
-        "mount sample storage, no account needed",
         "Start the emulator with sample storage and mount it. With a COMMAND: run it\n"
         "with the mount as working directory, unmount, exit with its status.",
         "up42fs demo",

@@ -37,7 +37,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "doctor",
-        "find out what keeps up42fs from working well",
         "Look at all that a mount needs, a line each: ok, warn or fail, and the cure.\n"
         "MOUNTPOINT may be mounted or not yet; without it every mount is looked at.\n"
         "Reads at most 8 MB from UP42, to measure the speed.",

@@ -31,7 +31,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "explain",
-        "what a file cost, and why",
         "Tell who opened a file of a mount, what was read of it, how long that took\n"
         "and what it cost in requests and bytes, since the mount was made. Costs no request.",
         "up42fs explain ~/up42/assets/scene.tif",

@@ -25,7 +25,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "login",
-        "sign in once, for all mounts to come",
         "Ask for user name and password, sign in, and keep both: the password in the\n"
         "system's keyring, or where there is none in a file that only you can read.\n"
         "Without a terminal the password is the first line of standard input.",
@@ -42,10 +41,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     _add_name(parser, "keep it as a further account, which --account NAME chooses")
     add_options(parser, ("username", "password", "workspace", *PLACES))
     parser.set_defaults(command=login)
+
+
+def add_logout_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "logout",
-        "forget the account that signed in",
         "Forget the account, and its password. Mounts that are running keep it.",
         "up42fs logout",
         "up42fs logout --region sa",

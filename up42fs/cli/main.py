@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from up42fs import __version__
-from up42fs.cli import (
-    accounts,
-    cache,
-    demo,
-    doctor,
-    explain,
-    login,
-    mount,
-    setup,
-    status,
-    undo,
-    unmount,
-)
-from up42fs.cli.options import EXIT_STATUSES, Formatter, Subparsers, add_command
-from up42fs.cli.remote import cat, complete, cp, find, info, ls, url
+from up42fs.cli.commands import COMMANDS, add_commands
+from up42fs.cli.options import EXIT_STATUSES, Formatter
 from up42fs.cli.terminal import ensure_open, guarded, say, speak_any_encoding
-from up42fs.cli.warm import command as warm
-from up42fs.config.options import suggestion
+from up42fs.config.options import is_source, suggestion
 from up42fs.errors import Up42fsError, UsageError
 from up42fs.visible import visible
 
 Command = Callable[[argparse.Namespace], int]
 
 #: Names of commands, also of those in later releases, which are therefore no SOURCE of mount(8).
-_COMMANDS = frozenset(
-    {
-        *("mount", "unmount", "demo", "emulator", "login", "logout", "accounts"),
-        *("ls", "find", "info", "cat", "cp", "url", "serve"),
-        *("doctor", "status", "undo", "explain", "warm", "cache", "setup"),
-        *("help", "version", "umount"),
-    }
-)
+_TAKEN = frozenset({*COMMANDS, "help", "version", "umount"})
+#: The hidden command that a shell's completion calls.
+_COMPLETE = "__complete"
+#: Loading modules makes many objects and little garbage: collections as often as by default take a
+#: sixth of a start.
+_GC_THRESHOLD = 50_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 for success, 1 for failure, 2 for wrong usage."""
+    gc.set_threshold(_GC_THRESHOLD)
     ensure_open()
     speak_any_encoding()
     return guarded(lambda: _run(argv))
@@ -52,11 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == [complete.COMMAND]:
+    if arguments[:1] == [_COMPLETE]:
+        from up42fs.cli.remote import complete
+
         return complete.main(arguments[1:])
     arguments = _as_subcommand(_renamed(arguments))
     arguments, run = _split_command(arguments)
-    parser = make_parser(meant=arguments[0] if arguments else "")
+    # No option before the command takes a value.
+    meant = next((word for word in arguments if not word.startswith("-")), "")
+    parser = make_parser(meant=meant)
     options = parser.parse_args(arguments, argparse.Namespace(argv=arguments, run=run))
     command: Command = options.command
     try:
@@ -128,7 +118,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
-    """Make the parser of all commands; completions and manual pages are generated from it too."""
+    """Make the parser of all commands; completions and manual pages are generated from it too.
+
+    Only the command that is `meant` is loaded, or all of them for None.
+    """
     parser: argparse.ArgumentParser = _Parser(
         prog="up42fs",
         formatter_class=Formatter,
@@ -137,22 +130,7 @@ def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"up42fs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    login.add_parser(commands)
-    accounts.add_parser(commands)
-    mount.add_parser(commands)
-    for module in (ls, find, info, cat, cp, url):
-        module.add_parser(commands)
-    unmount.add_parser(commands)
-    _add_serve(commands, is_meant=meant in (None, "serve"))
-    status.add_parser(commands)
-    explain.add_parser(commands)
-    warm.add_parser(commands)
-    cache.add_parser(commands)
-    doctor.add_parser(commands)
-    undo.add_parser(commands)
-    setup.add_parser(commands)
-    demo.add_parser(commands)
-    _add_emulator(commands, is_meant=meant in (None, "emulator"))
+    add_commands(commands, meant)
     return parser
 
 
@@ -163,46 +141,6 @@ def _epilog() -> str:
         "also: up42fs help [COMMAND], up42fs version, up42fs umount MOUNTPOINT\n\n"
         f"exit status (demo -- COMMAND: that of COMMAND):\n{statuses}"
     )
-
-
-def _add_serve(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
-    if not is_meant:
-        commands.add_parser("serve", help="serve the storage over HTTP")
-        return  # loading the engine takes longer than most commands
-    from up42fs.cli import serve
-
-    serve.add_parser(commands)
-
-
-def _add_emulator(commands: Subparsers[argparse.ArgumentParser], *, is_meant: bool) -> None:
-    parser = add_command(
-        commands,
-        "emulator",
-        "run the UP42 stand-in alone",
-        "Serve sample storage, files of yours or generated rows as UP42 would, until\n"
-        "Ctrl-C. Prints one JSON line: its addresses, and the environment for up42fs mount.",
-        "up42fs emulator",
-        "up42fs emulator --data ~/imagery --port 8042",
-        "up42fs emulator --synthetic 100000,2000,50 --api-latency-s 0.1",
-    )
-    if not is_meant:
-        return  # loading the emulator's servers takes longer than mounting
-    try:
-        from up42fs.emulator import command
-    except ModuleNotFoundError as error:
-        missing = error.name
-        parser.set_defaults(command=lambda _: _missing(missing))
-        return
-    command.add_arguments(parser)
-    parser.set_defaults(command=command.main)
-
-
-def _missing(module: str | None) -> int:
-    say(
-        f"up42fs: the emulator needs the Python package {module}; run: pip install 'up42fs[demo]'",
-        to_error=True,
-    )
-    return 1
 
 
 def _renamed(arguments: list[str]) -> list[str]:
@@ -221,12 +159,12 @@ def _renamed(arguments: list[str]) -> list[str]:
 def _as_subcommand(arguments: list[str]) -> list[str]:
     """Turn mount(8)'s `SOURCE MOUNTPOINT [-o …]` into the `mount` command's form."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
-    if len(words) < 2 or words[0] in _COMMANDS:
+    if len(words) < 2 or words[0] in _TAKEN:
         return arguments
     # No command takes two words and then -o, so with -o the first word is a SOURCE, maybe a wrong
     # one.
     has_options = any(word.startswith("-o") for word in arguments[2:])
-    if not (has_options or mount.is_source(words[0])):
+    if not (has_options or is_source(words[0])):
         return arguments
     source, *rest = arguments
     return ["mount", "--from-mount", source, *rest]

@@ -36,7 +36,7 @@ from up42fs.cli.running import clear_dead, read_status
 from up42fs.cli.terminal import say
 from up42fs.cli.unmount import serving_pid
 from up42fs.config import settings as config
-from up42fs.config.options import REGIONS, parse_mount_options
+from up42fs.config.options import REGIONS, is_source, parse_mount_options, source_name
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
 from up42fs.visible import visible
@@ -53,7 +53,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "mount",
-        "mount UP42 storage",
         "Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the\n"
         "mount answers. Account: as signed in by up42fs login, or UP42_USERNAME and\n"
         "UP42_PASSWORD, or --credentials FILE.",
@@ -225,17 +224,6 @@ def _from_mount(source: str, mount_options: dict[str, str]) -> dict[str, str]:
     if name in REGIONS:
         wishes.setdefault("region", name)
     return wishes
-
-
-def source_name(source: str) -> str:
-    """The source as in /etc/fstab: mount(8) makes it a path if a file has the same name."""
-    return source.rpartition("/")[2]
-
-
-def is_source(word: str) -> bool:
-    """Whether a word can be a source in /etc/fstab rather than a mistyped command."""
-    name = source_name(word)
-    return name in REGIONS or name.startswith("up42") or name == "none"
 
 
 def _serve(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from up42fs.cli.commands import COMMANDS
+from up42fs.cli.commands import Subparsers as Subparsers
 from up42fs.cli.terminal import say
-from up42fs.config import accounts, homes
-from up42fs.config import settings as config
-from up42fs.config.logins import Logins, default_path
 from up42fs.config.options import OPTIONS, Option, expand_home, secret_refusal
+
+if TYPE_CHECKING:
+    from up42fs.config import settings as config
 
 #: The settings that identify the account.
 ACCOUNT = frozenset(
@@ -21,7 +23,6 @@ ACCOUNT = frozenset(
     }
 )
 
-Subparsers = argparse._SubParsersAction
 #: Exit statuses of all commands, for `--help` and the documentation.
 EXIT_STATUSES: Mapping[int, str] = {
     0: "done; nothing wrong",
@@ -38,16 +39,16 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def add_command(
     commands: Subparsers[argparse.ArgumentParser],
     name: str,
-    words: str,
     description: str,
     *lines: str,
+    words: str = "",
     **more: Any,
 ) -> argparse.ArgumentParser:
-    """Add a command: `words` describe it in lists of commands, `lines` are its examples."""
+    """Add a command; `lines` are its examples, `words` describe one that is not in the table."""
     shown = "\n".join(f"  {line}" for line in lines)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=words,
+        help=words or COMMANDS[name].words,
         description=description,
         formatter_class=Formatter,
         epilog=f"examples:\n{shown}\n\nexit status: see up42fs --help",
@@ -65,6 +66,8 @@ def path_argument(text: str) -> str:
 
 def add_options(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
     """Add one long option for every entry of the option table, or for those in `names`."""
+    from up42fs.config import settings as config  # loading it takes 10 ms, which `status` saves
+
     parser.add_argument(
         "--config",
         type=path_argument,
@@ -102,6 +105,10 @@ def settings_of(
     mount_options: Mapping[str, str] | None = None,
 ) -> config.Settings:
     """Merge arguments, `-o`, environment, file and login; raises ConfigurationError."""
+    from up42fs.config import accounts, homes
+    from up42fs.config import settings as config
+    from up42fs.config.logins import Logins, default_path
+
     chosen = vars(options)
     arguments = {o.name: chosen[o.name] for o in OPTIONS if chosen.get(o.name) is not None}
     mount_options = dict(mount_options or {})

@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 
 from up42fs.doctor import foreign
 from up42fs.errors import ConfigurationError, Unavailable
-from up42fs.fs.control import STATUS
-from up42fs.fs.tree.nodes import CONTROL_DIR
+from up42fs.fs.hidden import CONTROL_DIR, STATUS
 from up42fs.fuse.mount_table import FSTYPE, Mount, mount_at, ours
 from up42fs.visible import visible
 

@@ -64,7 +64,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "serve",
-        "serve the storage over HTTP",
         "Serve UP42 storage over HTTP: addresses that do not expire, for programs\n"
         "that cannot mount. A file is answered by a redirect to a fresh link, or with --proxy by\n"
         "bytes out of the cache. At / there is a page for people. Ends with Ctrl-C.",

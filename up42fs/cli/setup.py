@@ -15,7 +15,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "setup",
-        "put manual pages, completions, units and helpers where the system looks",
         "Put what goes with up42fs where the system looks for it: the command, manual pages,\n"
         "completions, systemd units, a menu entry; for all users also the helper of mount(8)\n"
         "and a udev rule. Keeps a list of it, and --remove removes exactly that.",

@@ -27,7 +27,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "status",
-        "what a mount holds, did and costs",
         "Show how mounts are: account, freshness, requests, bytes, caches, errors.\n"
         "In a terminal the picture moves until Ctrl-C. Without MOUNTPOINT: all mounts.\n"
         "Costs no request. For Prometheus there is MOUNTPOINT/.up42fs/metrics.",

@@ -12,7 +12,7 @@ from up42fs.cli.running import MOST_CHANGES_BYTES, chosen, need_status, read_con
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.edits.changes import ChangedAsset, parse_lines, still_done
-from up42fs.fs.tree.nodes import CHANGES, CONTROL_DIR, UNDO
+from up42fs.fs.hidden import CHANGES, CONTROL_DIR, UNDO
 from up42fs.model.intentions import Metadata
 
 
@@ -20,7 +20,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "undo",
-        "take back edits of titles and tags",
         "Take back the latest edits made through a mount with -o rw, as\n"
         ".up42fs/changes has them; what one command changed is one edit. What others\n"
         "changed since stays, and a title that was changed again too.",

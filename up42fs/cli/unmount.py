@@ -28,7 +28,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "unmount",
-        "take a mount away",
         "Unmount, and wait until the mount's process is gone.",
         "up42fs unmount ~/up42",
         "up42fs unmount --lazy ~/up42",

@@ -357,6 +357,17 @@ def secret_refusal(shown: str, option: Option) -> str:
     )
 
 
+def source_name(source: str) -> str:
+    """The source as in /etc/fstab: mount(8) makes it a path if a file has the same name."""
+    return source.rpartition("/")[2]
+
+
+def is_source(word: str) -> bool:
+    """Whether a word can be a source in /etc/fstab rather than a mistyped command."""
+    name = source_name(word)
+    return name in REGIONS or name.startswith("up42") or name == "none"
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The closest match of `word` in `known`, as the end of a message; empty if there is none."""
     found = difflib.get_close_matches(word, list(known), 1, 0.7)

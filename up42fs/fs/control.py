@@ -6,10 +6,9 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 
+from up42fs.fs.hidden import CHANGES, REFRESH, STATUS
 from up42fs.fs.privacy import refusal, status_for_others
-from up42fs.fs.tree.nodes import CHANGES, REFRESH
 
-STATUS = "status.json"
 README = b"""\
 This directory is made by up42fs; nothing in it lies in UP42 storage.
 

@@ -30,7 +30,8 @@ from up42fs.errors import (
 from up42fs.fs import xattrs
 from up42fs.fs.edits.apply import Edits
 from up42fs.fs.filesystem import Filesystem
-from up42fs.fs.tree.nodes import CHANGES, UNDO, Attributes, Kind, Node
+from up42fs.fs.hidden import CHANGES, UNDO
+from up42fs.fs.tree.nodes import Attributes, Kind, Node
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.model import intentions as edits
 from up42fs.model import names

@@ -43,6 +43,7 @@ from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
 from up42fs.fs.files.readahead import Siblings
 from up42fs.fs.finding import Finder
+from up42fs.fs.hidden import REFRESH
 from up42fs.fs.invalidation import Invalidation, Invalidations
 from up42fs.fs.naming import Naming
 from up42fs.fs.privacy import ACCOUNT, document_for_others, require_shared
@@ -52,7 +53,6 @@ from up42fs.fs.tree.layout import is_id
 from up42fs.fs.tree.nodes import (
     FILE_KINDS,
     LINKED_KINDS,
-    REFRESH,
     STORED_KINDS,
     Absent,
     Attributes,

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from up42fs.catalog.snapshot.assets import Figures
 from up42fs.errors import VersionChanged
 from up42fs.fs.branches.spool import Content, Spool
+from up42fs.fs.hidden import REFRESH
 from up42fs.fs.privacy import document_for_others, refusal
 from up42fs.fs.sidecars.file import Sidecar
 from up42fs.fs.tree import member_ids, moments
@@ -24,7 +25,6 @@ from up42fs.fs.tree.nodes import (
     BRANCH_KINDS,
     FILE_KINDS,
     MEMBER_KINDS,
-    REFRESH,
     ROOT,
     Attributes,
     Kind,

@@ -32,7 +32,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from statistics import fmean
 
 from up42fs.ranges import ceil_to, floor_to
 from up42fs.readahead.contents import Image
@@ -112,7 +111,8 @@ class Shapes:
         if not recent:
             return _tiles(level.tile_height), _tiles(level.tile_width)
         rows, columns = zip(*recent, strict=True)
-        return round(fmean(rows) + 0.25), round(fmean(columns) + 0.25)
+        count = len(recent)
+        return round(sum(rows) / count + 0.25), round(sum(columns) / count + 0.25)
 
 
 def _tiles(side: int) -> int:

@@ -31,7 +31,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "cat",
-        "write files of the storage to standard output, without a mount",
         "Write files, or a range of bytes of each, to standard output.",
         "up42fs cat orders/Berlin/item.json | jq .",
         "up42fs cat --range 0-15 assets/scene.tif | xxd",

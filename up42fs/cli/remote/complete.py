@@ -16,8 +16,6 @@ from up42fs.errors import Up42fsError
 if TYPE_CHECKING:
     from up42fs.engine import Engine
 
-#: The first word of the command; no user types it.
-COMMAND = "__complete"
 #: A completion that takes longer helps nobody, seconds.
 TIMEOUT_S = 4.0
 

@@ -39,7 +39,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "cp",
-        "copy files of the storage to this machine, without a mount",
         "Copy files, with -r directories. Copies that were stopped go on where they were; files\n"
         "that are here already, by size and time of change, are left as they are.",
         "up42fs cp orders/Berlin/delivery.zip .",

@@ -40,7 +40,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "find",
-        "find files of the storage, without a mount",
         "Print what lies below the paths and passes all tests, which are those of find(1).",
         "up42fs find orders/Berlin -name '*.tif'",
         "up42fs find orders -type d -maxdepth 1",

@@ -28,7 +28,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "info",
-        "what UP42 knows of an order, an asset or a file, without a mount",
         "Tell size, times, and what getfattr tells of the same path in a mount.",
         "up42fs info orders/Berlin",
         "up42fs info --json 'orders/Berlin/*' | jq -r .attributes.cnam_status",

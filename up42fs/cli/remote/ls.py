@@ -34,7 +34,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "ls",
-        "list directories of the storage, without a mount",
         "List what a directory of the storage holds, a name a line, with / after directories.",
         "up42fs ls orders",
         "up42fs ls -l 'orders/Berlin*'",

@@ -46,13 +46,12 @@ PATHS = (
 def add_remote_command(
     commands: Subparsers[argparse.ArgumentParser],
     name: str,
-    words: str,
     description: str,
     *lines: str,
 ) -> argparse.ArgumentParser:
     """Add a command with the options for the account; `lines` are its examples."""
     description = f"{description} Needs no mount.\n{PATHS}"
-    return add_command(commands, name, words, description, *lines)
+    return add_command(commands, name, description, *lines)
 
 
 def add_account(parser: argparse.ArgumentParser) -> None:

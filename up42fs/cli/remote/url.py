@@ -30,7 +30,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_remote_command(
         commands,
         "url",
-        "print addresses of files, without a mount",
         "Print the address of each file. While up42fs serve runs on this machine for this\n"
         "account, it is that server's and does not expire. Else it is a presigned link: anybody\n"
         "who has it can read the file for about five minutes, without an account.",

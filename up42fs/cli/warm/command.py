@@ -24,7 +24,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "warm",
-        "read files ahead of work, so that the cache has them",
         "Read files, or all files below directories, into the mount's cache.\n"
         "Stopped by Ctrl-C, it goes on from there when it is run again.",
         "up42fs warm ~/up42/orders/Berlin",

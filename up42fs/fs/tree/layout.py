@@ -24,9 +24,10 @@ from cachetools import LRUCache
 from up42fs.archive.kinds import archive_names
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.snapshot.assets import Outline
+from up42fs.fs.hidden import CONTROL_DIR
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.branch import ArchiveNames, Branch
-from up42fs.fs.tree.nodes import CONTROL, CONTROL_DIR, ROOT, Kind, Node, asset_node
+from up42fs.fs.tree.nodes import CONTROL, ROOT, Kind, Node, asset_node
 from up42fs.fs.tree.roster import ArchiveStem, Roster
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.model import names

@@ -8,14 +8,6 @@ from typing import NamedTuple
 
 from up42fs.fs.tree.inodes import ROOT_INODE, derive_inode
 
-CONTROL_DIR = ".up42fs"
-#: The control directory's list of edits. Setting UNDO on it to an operation's number undoes that.
-CHANGES = "changes"
-UNDO = "user.up42.undo"
-#: Following this link of the control directory makes the mount look for changes at once. It is a
-#: link because a mount that is read-only for the kernel has no file that could be touched.
-REFRESH = "refresh"
-
 
 class Kind(StrEnum):
     """Kinds of nodes; the value is part of the inode's derivation and must not change."""
