@@ -46,7 +46,7 @@ def _summed(block: bytes) -> bytes:
 
 def xz_indexes(data: bytes) -> None:
     """Indexes at the end of xz files: points within the file, in order."""
-    _read_index(xz.IndexReader(len(data)), data)
+    _read_index(xz.XzIndexReader(len(data)), data)
 
 
 def summed_xz_indexes(data: bytes) -> None:
@@ -56,15 +56,15 @@ def summed_xz_indexes(data: bytes) -> None:
     fields = (len(index) // 4 - 1).to_bytes(4, "little") + b"\0\4"
     footer = zlib.crc32(fields).to_bytes(4, "little") + fields + b"YZ"
     whole = bytes(1 << 12) + index + footer
-    _read_index(xz.IndexReader(len(whole)), whole)
+    _read_index(xz.XzIndexReader(len(whole)), whole)
 
 
 def seek_tables(data: bytes) -> None:
     """Seek tables of zstd files: points within the file, in order."""
-    _read_index(zstd_frames.IndexReader(len(data)), data)
+    _read_index(zstd_frames.SeekTableReader(len(data)), data)
 
 
-def _read_index(reader: xz.IndexReader | zstd_frames.IndexReader, data: bytes) -> None:
+def _read_index(reader: xz.XzIndexReader | zstd_frames.SeekTableReader, data: bytes) -> None:
     for _ in range(200):
         if (span := reader.next_range) is None:
             break

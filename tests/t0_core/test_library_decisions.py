@@ -16,7 +16,7 @@ from up42fs import stac
 from up42fs.library import plans
 from up42fs.library.buffer import Buffer
 from up42fs.library.facts import MOST_PICKLED_FILES, MOST_PICKLED_NAMES, Facts
-from up42fs.library.plans import Ask
+from up42fs.library.plans import Question
 from up42fs.library.spans import holder, merged, span_within
 from up42fs.types import StoredObject, Version
 
@@ -132,13 +132,13 @@ def test_a_pickle_carries_so_many_facts_and_no_more() -> None:
 
 async def _plan(fails: bool) -> str:
     try:
-        first = await Ask("first", fails)
+        first = await Question("first", fails)
     except KeyError:
         return "failed"
-    return f"{first} {await Ask('second')}"
+    return f"{first} {await Question('second')}"
 
 
-def _answer(ask: Ask) -> str:
+def _answer(ask: Question) -> str:
     if ask.arguments == (True,):
         raise KeyError
     return ask.name
@@ -146,7 +146,7 @@ def _answer(ask: Ask) -> str:
 
 @pytest.mark.parametrize(("fails", "said"), [(False, "first second"), (True, "failed")])
 async def test_a_plan_is_run_by_calls_that_block_and_by_coroutines(fails: bool, said: str) -> None:
-    async def later(ask: Ask) -> str:
+    async def later(ask: Question) -> str:
         await trio.lowlevel.checkpoint()
         return _answer(ask)
 

@@ -18,7 +18,7 @@ from up42fs.archive.points import Points
 DATA = archive_support.pixels(700_000, 31)
 
 
-def index_of(reader: xz.IndexReader | zstd_frames.IndexReader, file: bytes) -> list[int]:
+def index_of(reader: xz.XzIndexReader | zstd_frames.SeekTableReader, file: bytes) -> list[int]:
     """Let the reader read; return the lengths of the ranges that it needed."""
     lengths = []
     while (span := reader.next_range) is not None:
@@ -35,7 +35,7 @@ def ends_of(points: Points, size: int) -> list[tuple[int, int, int]]:
     return [(in_at, out_at, end) for (in_at, out_at), end in zip(places, ends, strict=True)]
 
 
-def unpacked_xz(reader: xz.IndexReader, file: bytes, in_at: int, count: int) -> bytes:
+def unpacked_xz(reader: xz.XzIndexReader, file: bytes, in_at: int, count: int) -> bytes:
     """What a decoder makes from a point on, as the engines do it: within one stream."""
     decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     decoder.decompress(reader.prefix(in_at))
@@ -51,7 +51,7 @@ def unpacked_xz(reader: xz.IndexReader, file: bytes, in_at: int, count: int) -> 
 def test_each_block_of_an_xz_file_is_a_point(check: str, block: int) -> None:
     command = ["xz", "-T1", "-0", "-c", f"--check={check}", f"--block-size={block}"]
     file = subprocess.run(command, input=DATA, stdout=subprocess.PIPE, check=True).stdout
-    reader = xz.IndexReader(len(file))
+    reader = xz.XzIndexReader(len(file))
     assert len(index_of(reader, file)) == 1
     assert reader.size == len(DATA)
     assert [point.out_at for point in reader.points] == list(range(block, len(DATA), block))
@@ -67,7 +67,7 @@ def test_streams_of_xz_one_after_the_other_are_read_from_the_last(padding: int) 
         file += lzma.compress(DATA[at : at + 100_000], check=check, preset=0) + bytes(padding)
     done = subprocess.run(["xz", "-dc"], input=file, stdout=subprocess.PIPE, check=True)
     assert done.stdout == DATA
-    reader = xz.IndexReader(len(file))
+    reader = xz.XzIndexReader(len(file))
     index_of(reader, file)
     assert reader.size == len(DATA)
     assert [point.out_at for point in reader.points] == list(range(100_000, len(DATA), 100_000))
@@ -78,7 +78,7 @@ def test_streams_of_xz_one_after_the_other_are_read_from_the_last(padding: int) 
 def test_a_long_index_of_xz_takes_one_more_range() -> None:
     data = bytes(40_000 * 100)
     file = tars.xz_bytes(data, block=100)
-    reader = xz.IndexReader(len(file))
+    reader = xz.XzIndexReader(len(file))
     assert len(index_of(reader, file)) == 2
     assert reader.size == len(data)
     assert len(reader.points) == 39_999
@@ -86,7 +86,7 @@ def test_a_long_index_of_xz_takes_one_more_range() -> None:
 
 def test_one_block_has_no_points_and_a_known_size() -> None:
     file = lzma.compress(DATA, preset=0)
-    reader = xz.IndexReader(len(file))
+    reader = xz.XzIndexReader(len(file))
     index_of(reader, file)
     assert (len(reader.points), reader.size) == (0, len(DATA))
 
@@ -99,7 +99,7 @@ def test_a_broken_index_of_xz_is_unusable_or_harmless(data: st.DataObject) -> No
         at = data.draw(st.integers(0, 200) | st.integers(0, len(file) - 1))
         file[-1 - at] ^= data.draw(st.integers(1, 255))
     cut = bytes(file[: data.draw(st.sampled_from((len(file), len(file) - 1, len(file) - 4, 30)))])
-    reader = xz.IndexReader(len(cut))
+    reader = xz.XzIndexReader(len(cut))
     index_of(reader, cut)
     for point in reader.points:
         assert 12 <= point.in_at < len(cut)
@@ -113,7 +113,7 @@ XZ = tars.xz_bytes(DATA, block=65536)
 @pytest.mark.parametrize("frame", [10_000, 65536, 300_000])
 def test_each_frame_of_a_seek_table_is_a_point(frame: int) -> None:
     file = tars.zstd_bytes(DATA, frame, is_seekable=True)
-    reader = zstd_frames.IndexReader(len(file))
+    reader = zstd_frames.SeekTableReader(len(file))
     assert len(index_of(reader, file)) == 1
     assert reader.size == len(DATA)
     places = ends_of(reader.points, len(DATA))
@@ -127,7 +127,7 @@ def test_a_long_seek_table_takes_one_more_range() -> None:
     pieces = [b"%05d" % number for number in range(5000)]
     frames = [tars.raw_zstd_frame(piece) for piece in pieces]
     file = b"".join(frames) + tars.seek_table(frames, pieces)
-    reader = zstd_frames.IndexReader(len(file))
+    reader = zstd_frames.SeekTableReader(len(file))
     assert len(index_of(reader, file)) == 2
     assert reader.size == 25_000
     assert len(reader.points) == 4999
@@ -142,7 +142,7 @@ def test_a_seek_table_with_checksums_is_read() -> None:
     )
     table = rows + struct.pack("<LBL", 2, 0x80, 0x8F92EAB1)
     file = b"".join(frames) + struct.pack("<LL", 0x184D2A5E, len(table)) + table
-    reader = zstd_frames.IndexReader(len(file))
+    reader = zstd_frames.SeekTableReader(len(file))
     index_of(reader, file)
     assert reader.size == 150
     assert [point.in_at for point in reader.points] == [len(frames[0])]
@@ -153,13 +153,13 @@ def test_a_seek_table_that_lies_about_sizes_is_not_used() -> None:
     for shift in (-1, 1):
         wrong = [frames[0] + b"x" * shift if shift > 0 else frames[0][:shift], frames[1]]
         file = b"".join(frames) + tars.seek_table(wrong, [b"a" * 100, b"b" * 50])
-        reader = zstd_frames.IndexReader(len(file))
+        reader = zstd_frames.SeekTableReader(len(file))
         index_of(reader, file)
         assert (reader.size, len(reader.points)) == (None, 0)
 
 
 def test_files_without_a_table_have_no_points() -> None:
     for file in (tars.zstd_bytes(DATA, 100_000), b"", b"short", archive_support.noise(100_000)):
-        reader = zstd_frames.IndexReader(len(file))
+        reader = zstd_frames.SeekTableReader(len(file))
         index_of(reader, file)
         assert (reader.size, len(reader.points)) == (None, 0)

@@ -22,9 +22,9 @@ from up42fs.serve.addresses import (
     joined,
     parse_listen,
 )
-from up42fs.serve.conditions import Content, Verdict, http_date, judge
+from up42fs.serve.conditions import Representation, Verdict, http_date, judge
 from up42fs.serve.documents import absolute, with_addresses
-from up42fs.serve.gate import Entry, Peer, Refusal, Rules, admit, cors_headers, preflight
+from up42fs.serve.gate import AdmittedRequest, Peer, Refusal, Rules, admit, cors_headers, preflight
 from up42fs.serve.pages import as_html, as_json, wants_json
 
 OWNER, OTHER = 1000, 1001
@@ -131,7 +131,7 @@ def test_what_leads_elsewhere_is_refused() -> None:
 # -- conditions
 
 MADE_S = 1_700_000_000
-CONTENT = Content(1000, '"v1"', MADE_S)
+CONTENT = Representation(1000, '"v1"', MADE_S)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_ranges(value: str, expected: Verdict) -> None:
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_range_lies_in_the_file(size: int, first: int, last: int) -> None:
-    verdict = judge({"range": f"bytes={first}-{last}"}, Content(size, None, 0))
+    verdict = judge({"range": f"bytes={first}-{last}"}, Representation(size, None, 0))
     if verdict.status == 206:
         assert range(verdict.start, verdict.stop) == range(first, min(last + 1, size))
         assert verdict.start < verdict.stop
@@ -174,8 +174,8 @@ def test_a_range_lies_in_the_file(size: int, first: int, last: int) -> None:
 
 
 def test_an_empty_file_has_no_range() -> None:
-    assert judge({"range": "bytes=0-"}, Content(0, None, 0)) == Verdict(416)
-    assert judge({}, Content(0, None, 0)) == Verdict(200, 0, 0)
+    assert judge({"range": "bytes=0-"}, Representation(0, None, 0)) == Verdict(416)
+    assert judge({}, Representation(0, None, 0)) == Verdict(200, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ def ask(
     method: str = "GET",
     path: bytes = b"/assets/x",
     **headers: str,
-) -> Entry | Refusal:
+) -> AdmittedRequest | Refusal:
     told = {"host": "127.0.0.1:8042"} | {k.replace("_", "-"): v for k, v in headers.items()}
     return admit(rules, peer or Peer(OWNER), method, path, told)
 
 
-def status_of(answer: Entry | Refusal) -> int:
+def status_of(answer: AdmittedRequest | Refusal) -> int:
     return answer.status if isinstance(answer, Refusal) else 200
 
 
@@ -316,10 +316,10 @@ def test_without_a_token_only_the_user_and_root_may_ask() -> None:
     assert status_of(ask(LOCAL, Peer(None))) == 403
     assert status_of(ask(LOCAL, Peer(OTHER), path=b"/healthz")) == 200
     shared = ask(Rules(OWNER, allow_other=True), Peer(OTHER))
-    assert isinstance(shared, Entry)
+    assert isinstance(shared, AdmittedRequest)
     assert not shared.is_trusted
     everything = ask(Rules(OWNER, allow_other=True, share_links=True), Peer(OTHER))
-    assert isinstance(everything, Entry)
+    assert isinstance(everything, AdmittedRequest)
     assert everything.is_trusted
 
 
@@ -338,7 +338,7 @@ def test_a_token_lets_anyone_in_and_nothing_else_does() -> None:
         assert status_of(ask(SECRET, peer, path=b"/~wrong/assets/x")) == 401
         assert status_of(ask(SECRET, peer, path=f"/{TOKEN}/x".encode())) == 401
     entry = ask(SECRET, path=f"/~{TOKEN}/assets/x".encode())
-    assert entry == Entry(b"/assets/x", prefix=f"/~{TOKEN}")
+    assert entry == AdmittedRequest(b"/assets/x", prefix=f"/~{TOKEN}")
     assert TOKEN not in repr(SECRET)
 
 
@@ -376,7 +376,7 @@ def test_pages_of_listed_origins_may_read() -> None:
     origin = "https://maps.example.org"
     rules = Rules(OWNER, origins=frozenset({origin}))
     entry = ask(rules, origin=origin, sec_fetch_site="cross-site", sec_fetch_mode="cors")
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, AdmittedRequest)
     assert entry.is_from_page
     assert ("access-control-allow-origin", origin) in cors_headers(rules, {"origin": origin})
     evil = {"origin": "https://evil.example.org"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.fs.branches import spool
-from up42fs.fs.branches.spool import Spool, Writer
+from up42fs.fs.branches.spool import Spool, SpoolWriter
 
 
 @given(
@@ -22,7 +22,7 @@ def test_what_is_written_is_read(
 ) -> None:
     before, spool.MOST_IN_MEMORY = spool.MOST_IN_MEMORY, most
     try:
-        writer = Writer(None)
+        writer = SpoolWriter(None)
         for piece in pieces:
             writer.write(piece)
         content = writer.finish()
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(
 def test_a_long_document_takes_a_piece_of_memory_and_leaves_no_file(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
-        writer = Writer(tmp_path)
+        writer = SpoolWriter(tmp_path)
         for number in range(400):
             writer.write(b"%100d" % number * 1000)
         content = writer.finish()
@@ -53,6 +53,6 @@ def test_a_long_document_takes_a_piece_of_memory_and_leaves_no_file(tmp_path: Pa
 
 
 def test_where_nothing_can_be_written_the_directory_for_temporary_files_takes_it() -> None:
-    writer = Writer(Path("/proc/nothing"))
+    writer = SpoolWriter(Path("/proc/nothing"))
     writer.write(b"x" * (spool.MOST_IN_MEMORY + 1))
     assert len(writer.finish()) == spool.MOST_IN_MEMORY + 1

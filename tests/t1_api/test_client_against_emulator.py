@@ -14,7 +14,7 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.network import make_http
 from up42fs.api.transport import Limits
-from up42fs.emulator import Remote, Settings, SyntheticSize, Urls, serve
+from up42fs.emulator import EmulatorSettings, Remote, SyntheticSize, Urls, serve
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -68,7 +68,7 @@ def make_client(
 async def running() -> AsyncIterator[Bench]:
     async with trio.open_nursery() as nursery:
         with trio.fail_after(60):
-            urls = await nursery.start(serve, Settings(synthetic=SIZE))
+            urls = await nursery.start(serve, EmulatorSettings(synthetic=SIZE))
             metrics = Metrics()
             async with make_http() as http:
                 client = make_client(http, urls, metrics)

@@ -20,16 +20,23 @@ from up42fs.catalog.index import Index, ListingKind
 from up42fs.catalog.items import Items
 from up42fs.catalog.listings import AssetListing, OrderListing
 from up42fs.catalog.sync import Sync
-from up42fs.emulator import Account, Faults, Remote, Settings, Storage, SyntheticSize, serve
+from up42fs.emulator import (
+    EmulatedAccount,
+    EmulatorSettings,
+    Faults,
+    Remote,
+    Storage,
+    SyntheticSize,
+    serve,
+)
 from up42fs.emulator.content import PatternContent
-from up42fs.emulator.storage import Asset as StoredAsset
-from up42fs.emulator.storage import Collection, Item, StacFile
+from up42fs.emulator.storage import Collection, EmulatedAsset, Item, StacFile
 from up42fs.metrics import Metrics
 from up42fs.model.stac import transformed_files
 from up42fs.types import Asset, CnamStatus, Order
 
-SYNTHETIC = Settings(synthetic=SyntheticSize(assets=230, orders=7, tags=3))
-SAMPLE = Settings()
+SYNTHETIC = EmulatorSettings(synthetic=SyntheticSize(assets=230, orders=7, tags=3))
+SAMPLE = EmulatorSettings()
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
@@ -67,9 +74,9 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, storage: Storage | None = None, **switches: Any
+    settings: EmulatorSettings, storage: Storage | None = None, **switches: Any
 ) -> AsyncIterator[Bench]:
-    settings = Settings(synthetic=settings.synthetic, faults=Faults(**switches))
+    settings = EmulatorSettings(synthetic=settings.synthetic, faults=Faults(**switches))
     async with trio.open_nursery() as nursery:
         with trio.fail_after(60):
             urls = await nursery.start(serve, settings, storage)
@@ -86,10 +93,10 @@ async def running(
 
 def with_items(*counts: tuple[int, int]) -> Storage:
     """A storage with a transformed asset for each (items, files an item)."""
-    storage = Storage(Account("demo@up42fs.example", "demo"))
+    storage = Storage(EmulatedAccount("demo@up42fs.example", "demo"))
     account = storage.account
     for number, (items, files) in enumerate(counts):
-        made = StoredAsset(
+        made = EmulatedAsset(
             f"asset-{number}", 1, 1, account.workspace_id, account.account_id, status="SUCCESSFUL"
         )
         storage.put_asset(made, PatternContent(number, 1000))
@@ -126,7 +133,7 @@ SWITCHES = [
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("settings", [SAMPLE, SYNTHETIC], ids=["sample", "synthetic"])
 async def test_every_transformed_asset_has_its_items(
-    settings: Settings, switches: dict[str, Any]
+    settings: EmulatorSettings, switches: dict[str, Any]
 ) -> None:
     async with running(settings, **switches) as bench:
         items = bench.items()
@@ -256,7 +263,7 @@ async def synced(bench: Bench, nursery: trio.Nursery) -> tuple[Index, AssetListi
 @pytest.mark.parametrize("status", [404, 410])
 @pytest.mark.parametrize("settings", [SAMPLE, SYNTHETIC], ids=["sample", "synthetic"])
 async def test_the_storage_out_of_stac_is_the_storage(
-    settings: Settings, status: int, caplog: pytest.LogCaptureFixture
+    settings: EmulatorSettings, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(settings) as bench:
         expected = {asset.id: asset for asset in await every(bench.client.all_assets())}
@@ -353,7 +360,7 @@ ODD_TOTALS: list[dict[str, Any]] = [
 @pytest.mark.claim("S162")
 @pytest.mark.parametrize("switches", ODD_TOTALS, ids=str)
 async def test_a_refresh_is_one_request_and_finds_removals(switches: dict[str, Any]) -> None:
-    many = Settings(synthetic=SyntheticSize(assets=1000, orders=120, tags=3, transformed=0))
+    many = EmulatorSettings(synthetic=SyntheticSize(assets=1000, orders=120, tags=3, transformed=0))
     async with running(many, **switches) as bench, trio.open_nursery() as nursery:
         index = Index()
         sync = Sync(

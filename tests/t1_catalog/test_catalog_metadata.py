@@ -12,9 +12,9 @@ from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.network import make_http
 from up42fs.catalog.metadata import AssetMetadata
-from up42fs.emulator import Account, Faults, Remote, Settings, Storage, serve
+from up42fs.emulator import EmulatedAccount, EmulatorSettings, Faults, Remote, Storage, serve
 from up42fs.emulator.content import BytesContent
-from up42fs.emulator.storage import Asset, Collection, Item, StacFile, stable_id
+from up42fs.emulator.storage import Collection, EmulatedAsset, Item, StacFile, stable_id
 from up42fs.errors import NotFound, Unavailable
 from up42fs.metrics import Metrics
 from up42fs.model.intentions import Edit, Metadata
@@ -24,12 +24,14 @@ ONE, STEREO, BARE = stable_id("one"), stable_id("stereo"), stable_id("bare")
 
 def storage() -> Storage:
     """An asset with one item, one with two, one that STAC does not know."""
-    account = Account("demo@up42fs.example", "demo")
+    account = EmulatedAccount("demo@up42fs.example", "demo")
     found = Storage(account)
     for id_, items in ((ONE, 1), (STEREO, 2), (BARE, 0)):
         name = f"{id_[:8]}.zip"
-        asset = Asset(id_, 10**15, 10**15, account.workspace_id, account.account_id, name=name,
-                      tags=["a", "b"])  # fmt: skip
+        asset = EmulatedAsset(
+            id_, 10**15, 10**15, account.workspace_id, account.account_id, name=name,
+            tags=["a", "b"],
+        )  # fmt: skip
         found.put_asset(asset, BytesContent(b"data"))
         collection = stable_id(f"collection {id_}")
         rows = [
@@ -44,7 +46,7 @@ def storage() -> Storage:
 
 @asynccontextmanager
 async def metadata(by_stac: bool) -> AsyncIterator[tuple[AssetMetadata, Remote]]:
-    settings = Settings(faults=Faults(assets_gone=404) if by_stac else Faults())
+    settings = EmulatorSettings(faults=Faults(assets_gone=404) if by_stac else Faults())
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(serve, settings, storage())
         metrics = Metrics()

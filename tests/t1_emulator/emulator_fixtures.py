@@ -11,7 +11,7 @@ import pytest
 import trio
 from emulator_support import Emulator, Start, small_storage
 
-from up42fs.emulator import Faults, Settings, Storage, serve
+from up42fs.emulator import EmulatorSettings, Faults, Storage, serve
 from up42fs.emulator.sample_files import ensure_files
 
 
@@ -21,7 +21,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
     clients: list[httpx.AsyncClient] = []
 
     async def start_one(storage: Storage | None = None, **switches: Any) -> Emulator:
-        settings = Settings(faults=Faults(**switches))
+        settings = EmulatorSettings(faults=Faults(**switches))
         urls = await nursery.start(serve, settings, storage or small_storage())
         client = httpx.AsyncClient(trust_env=False, timeout=20)
         clients.append(client)

@@ -8,12 +8,19 @@ from typing import Any
 
 import httpx
 
-from up42fs.emulator import Account, Storage, Urls
+from up42fs.emulator import EmulatedAccount, Storage, Urls
 from up42fs.emulator.clock import US, parse_us
 from up42fs.emulator.content import BytesContent, PatternContent
-from up42fs.emulator.storage import Asset, Collection, Item, Order, StacFile, stable_id
+from up42fs.emulator.storage import (
+    Collection,
+    EmulatedAsset,
+    EmulatedOrder,
+    Item,
+    StacFile,
+    stable_id,
+)
 
-ACCOUNT = Account("demo@up42fs.example", "demo")
+ACCOUNT = EmulatedAccount("demo@up42fs.example", "demo")
 TOKEN_PATH = "/realms/public/protocol/openid-connect/token"
 FORM = {
     "grant_type": "password",
@@ -33,16 +40,21 @@ def small_storage() -> Storage:
     storage = Storage(ACCOUNT)
     start_us = parse_us("2024-03-01T10:00:00.123456Z")
     ids = (ACCOUNT.workspace_id, ACCOUNT.account_id)
-    order = Order(stable_id("order"), "One/Order", "FULFILLED", start_us, start_us + US, *ids)
+    order = EmulatedOrder(
+        stable_id("order"), "One/Order", "FULFILLED", start_us, start_us + US, *ids
+    )
     storage.put_order(order)
-    big = Asset(BIG, start_us, start_us, *ids, name="big.zip", order_id=order.id, title="Big one",
-                status="SUCCESSFUL", tags=["alpha", "beta"], collection="phr",
-                producer="airbus")  # fmt: skip
+    big = EmulatedAsset(
+        BIG, start_us, start_us, *ids, name="big.zip", order_id=order.id, title="Big one",
+        status="SUCCESSFUL", tags=["alpha", "beta"], collection="phr", producer="airbus",
+    )  # fmt: skip
     storage.put_asset(big, PatternContent(BIG_SEED, BIG_BYTES))
-    note = Asset(NOTE, start_us + US, start_us + US, *ids, name="note.txt", source="USER",
-                 content_type="text/plain", fraction_digits=3)  # fmt: skip
+    note = EmulatedAsset(
+        NOTE, start_us + US, start_us + US, *ids, name="note.txt", source="USER",
+        content_type="text/plain", fraction_digits=3,
+    )  # fmt: skip
     storage.put_asset(note, BytesContent(NOTE_BYTES))
-    empty = Asset(EMPTY, start_us + 2 * US, start_us + 2 * US, *ids, name="empty.bin")
+    empty = EmulatedAsset(EMPTY, start_us + 2 * US, start_us + 2 * US, *ids, name="empty.bin")
     storage.put_asset(empty, BytesContent(b""))
     file = StacFile("b01.tiff", FILE, "image/tiff")
     storage.put_stac_file(file, PatternContent(FILE_SEED, FILE_BYTES), start_us)

@@ -9,14 +9,16 @@ import pytest
 from emulator_support import FORM, TOKEN_PATH, Emulator, Start, small_storage
 
 from up42fs.emulator import SyntheticSize
-from up42fs.emulator.storage import Account
+from up42fs.emulator.storage import EmulatedAccount
 from up42fs.emulator.synthetic import synthetic_storage
 
 STAC = "/v2/assets/stac"
 
 
 def many() -> Any:
-    return synthetic_storage(Account("demo@up42fs.example", "demo"), SyntheticSize(50, 4, 2))
+    return synthetic_storage(
+        EmulatedAccount("demo@up42fs.example", "demo"), SyntheticSize(50, 4, 2)
+    )
 
 
 async def search(emulator: Emulator, **body: Any) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ async def test_basic_cql2_alone_is_accepted_as_advertised(start: Start) -> None:
 
 @pytest.mark.parametrize("switch", ["yes", "mixed"])
 async def test_orders_may_have_neither_dates_nor_details(start: Start, switch: str) -> None:
-    account = Account("demo@up42fs.example", "demo")
+    account = EmulatedAccount("demo@up42fs.example", "demo")
     emulator = await start(synthetic_storage(account, SyntheticSize(1, 40, 0)))
     await emulator.faults(bare_orders=switch)
     rows = (await emulator.get("/v2/orders", size=100))["content"]

@@ -12,7 +12,7 @@ from emulator_support import Emulator, Start
 
 from up42fs.emulator import Storage
 from up42fs.emulator.sample import sample_storage
-from up42fs.emulator.storage import Account
+from up42fs.emulator.storage import EmulatedAccount
 
 BASE = "/v2/assets/stac"
 
@@ -33,7 +33,7 @@ def recorded(name: str) -> Any:
 
 @pytest.fixture
 async def sampled(start: Start, sample_dir: Path) -> Emulator:
-    storage: Storage = sample_storage(Account("demo@up42fs.example", "demo"), sample_dir)
+    storage: Storage = sample_storage(EmulatedAccount("demo@up42fs.example", "demo"), sample_dir)
     return await start(storage)
 
 

@@ -20,7 +20,7 @@ from up42fs.emulator.content import FileContent
 from up42fs.emulator.folder import folder_storage
 from up42fs.emulator.sample import sample_storage
 from up42fs.emulator.sample_files import SampleUnavailableError, ensure_files
-from up42fs.emulator.storage import Asset
+from up42fs.emulator.storage import EmulatedAsset
 from up42fs.emulator.synthetic import synthetic_storage
 
 
@@ -34,7 +34,7 @@ def _bytes(storage: Storage, file_id: str) -> bytes:
     return b"".join(bytes(piece) for piece in content.pieces(0, content.size))
 
 
-def _assets(storage: Storage, **wanted: Any) -> list[Asset]:
+def _assets(storage: Storage, **wanted: Any) -> list[EmulatedAsset]:
     return [
         asset
         for asset in storage.assets.values()

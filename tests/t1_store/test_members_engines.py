@@ -23,7 +23,7 @@ from up42fs.store.members.inflate import engines, framed, zstd
 from up42fs.store.members.inflate.engines import (
     Border,
     DamagedStreamError,
-    Engine,
+    Decompressor,
     ModuleEngine,
     ZlibEngine,
     fast,
@@ -67,7 +67,7 @@ def deflated(data: bytes, chance: random.Random) -> bytes:
 
 
 def inflated(
-    engine: Engine, packed: bytes, chance: random.Random, at: int = 0, span: int | None = None
+    engine: Decompressor, packed: bytes, chance: random.Random, at: int = 0, span: int | None = None
 ) -> tuple[bytes, int, list[tuple[int, int, Border]]]:
     """What an engine makes of `packed` from `at` on, fed and emptied in steps of any size."""
     step, room = chance.randrange(1, 200_000), bytearray(chance.randrange(1, 70_000))
@@ -138,7 +138,7 @@ def test_a_prefix_ends_with_the_unread_bits(bits: int, last: int) -> None:
     assert probe.eof
 
 
-_FILES: dict[str, tuple[Callable[[], Engine], Callable[[bytes], bytes], list[bytes]]] = {
+_FILES: dict[str, tuple[Callable[[], Decompressor], Callable[[bytes], bytes], list[bytes]]] = {
     "gzip": (framed.GzipEngine, gzip.compress, [b"", bytes(1000), b"junk"]),
     "bzip2": (framed.bzip2, bz2.compress, [b"", b"junk junk"]),
     "xz": (framed.xz, lzma.compress, [b"", bytes(4)]),
@@ -206,7 +206,7 @@ def zstd_frame(data: bytes) -> bytes:
     return text
 
 
-def damaged() -> Iterator[tuple[str, Callable[[], Engine], bytes]]:
+def damaged() -> Iterator[tuple[str, Callable[[], Decompressor], bytes]]:
     data = random.Random(3).randbytes(5000) + bytes(50_000)
     for kind, make, packed in (
         ("gzip", framed.GzipEngine, gzip.compress(data)),
@@ -231,7 +231,7 @@ def damaged() -> Iterator[tuple[str, Callable[[], Engine], bytes]]:
 @pytest.mark.parametrize(
     ("make", "packed"), [one[1:] for one in damaged()], ids=[one[0] for one in damaged()]
 )
-def test_damaged_streams_are_told(make: Callable[[], Engine], packed: bytes) -> None:
+def test_damaged_streams_are_told(make: Callable[[], Decompressor], packed: bytes) -> None:
     with pytest.raises(DamagedStreamError):
         inflated(make(), packed, random.Random(2))
 

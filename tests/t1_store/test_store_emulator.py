@@ -17,7 +17,7 @@ from store_script import pattern
 from up42fs.api.auth import Credentials, TokenSource
 from up42fs.api.client import Client
 from up42fs.api.network import make_http
-from up42fs.emulator import Remote, Settings, serve
+from up42fs.emulator import EmulatorSettings, Remote, serve
 from up42fs.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -72,7 +72,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Bench]:
     (data / "small.xml").write_bytes(SMALL)
     versions: list[tuple[str, Version | None]] = []
     async with trio.open_nursery() as nursery:
-        urls = await nursery.start(serve, Settings(data_dir=data))
+        urls = await nursery.start(serve, EmulatorSettings(data_dir=data))
         remote = Remote(urls.control_url)
         summary = await trio.to_thread.run_sync(remote.storage)
         ids = {asset["name"]: asset["id"] for asset in summary["assets"]}

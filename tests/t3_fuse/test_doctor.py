@@ -666,7 +666,7 @@ def test_nothing_secret_goes_into_the_archive(fake: Fake, tmp_path: Path) -> Non
     status = {"account": "me@example.com", "log_file": "/elsewhere"}
     findings = [Finding("account", Severity.OK, f"me@example.com {SECRET}")]
     archive = tmp_path / "x.tar.gz"
-    bundle.write(archive, fake.machine(), settings, findings, [bundle.Mounted(status, log)])
+    bundle.write(archive, fake.machine(), settings, findings, [bundle.MountReport(status, log)])
     with tarfile.open(archive) as tar:
         text = "".join(tar.extractfile(m).read().decode() for m in tar)  # type: ignore[union-attr]
     for secret in (SECRET, "abc", "me@example.com", "/home/me", socket.gethostname()):
@@ -694,7 +694,9 @@ def test_what_took_the_place_of_a_log_is_not_read(fake: Fake, tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", "missing"):
         archive = tmp_path / "x.tar.gz"
-        bundle.write(archive, fake.machine(), Settings(), [], [bundle.Mounted({}, tmp_path / name)])
+        bundle.write(
+            archive, fake.machine(), Settings(), [], [bundle.MountReport({}, tmp_path / name)]
+        )
         with tarfile.open(archive) as tar:
             text = "".join(tar.extractfile(m).read().decode() for m in tar)  # type: ignore[union-attr]
         assert SECRET not in text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from up42fs.setup.install import Installation, mounts_of, refuse_foreign_code, shared
 from up42fs.setup.login import with_bookmark, without_bookmark
-from up42fs.setup.plan import Places, SetupError, planned
+from up42fs.setup.plan import InstallPaths, SetupError, planned
 
 SETUP = (sys.executable, "-I", "-m", "up42fs", "setup")
 #: Where no mount of another test runs, since setup removes nothing beneath mounts.
@@ -42,7 +42,7 @@ def files(root: Path) -> set[str]:
 
 @given(name=NAMES, is_system=st.booleans())
 def test_a_plan_leaves_no_place_to_be_filled_in(name: str, is_system: bool) -> None:
-    places = Places.of(is_system=is_system, prefix=f"/{name}", home="")
+    places = InstallPaths.of(is_system=is_system, prefix=f"/{name}", home="")
     plan = list(planned(places, "/py", shared))
     assert len({file.path for file in plan}) == len(plan)
     for file in plan:
@@ -59,7 +59,7 @@ def test_a_plan_leaves_no_place_to_be_filled_in(name: str, is_system: bool) -> N
 @pytest.mark.parametrize("prefix", ["relative", "/a:b", '/a"b', "/a$b", "/a`b", "/a\\b", "/a\nb"])
 def test_what_no_script_can_name_is_refused(prefix: str) -> None:
     with pytest.raises(SetupError, match="'"):
-        Places.of(is_system=False, prefix=prefix, home="/h")
+        InstallPaths.of(is_system=False, prefix=prefix, home="/h")
 
 
 BOOKMARKS = st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8"))).map(
@@ -221,7 +221,7 @@ def test_a_mount_with_odd_letters_is_named_as_it_is(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_list_names_no_path_of_somebody_else(tmp_path: Path) -> None:
-    places = Places.of(is_system=False, prefix=None, home=str(tmp_path))
+    places = InstallPaths.of(is_system=False, prefix=None, home=str(tmp_path))
     installation = Installation(places)
     assert installation.installed() == []
     places.list.parent.mkdir(parents=True)

@@ -25,7 +25,7 @@ import httpx
 import trio
 
 from up42fs.api.links import require_secure
-from up42fs.api.transport import Answer, ApiTransport, Call, Limits, Refused
+from up42fs.api.transport import ApiTransport, Call, JsonResponse, Limits, Refused
 from up42fs.deadlines import Turns, patient_s
 from up42fs.errors import (
     AccessDenied,
@@ -176,7 +176,7 @@ class TokenSource:
             self._current = None
             self._refused_until_s = trio.current_time() + REFUSAL_KEPT_S
 
-    async def _ask(self, *, ceiling_s: float) -> Answer:
+    async def _ask(self, *, ceiling_s: float) -> JsonResponse:
         """Request a token in the first form that the server accepts, and keep that form."""
         until_s = trio.current_time() + ceiling_s
         for way in self._ways:
@@ -196,7 +196,7 @@ class TokenSource:
                 return answer
         raise refusal
 
-    async def _ask_by(self, client_id: str, scope: str | None, *, ceiling_s: float) -> Answer:
+    async def _ask_by(self, client_id: str, scope: str | None, *, ceiling_s: float) -> JsonResponse:
         form = {
             "grant_type": "password",
             "username": self._credentials.username,

@@ -88,7 +88,9 @@ class Guarded(_Backend):
             raise httpcore.ConnectError(
                 f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
             )
-        return _Stream(await self._first(usable, port, local_address, options), self._reached)
+        return _RecordedStream(
+            await self._first(usable, port, local_address, options), self._reached
+        )
 
     async def _first(
         self, addresses: list[str], port: int, local_address: str | None, options: _Options
@@ -123,7 +125,7 @@ class Guarded(_Backend):
         return won[0]
 
 
-class _Stream(httpcore.AsyncNetworkStream):
+class _RecordedStream(httpcore.AsyncNetworkStream):
     """A connection that records where it leads after the other side's certificate was verified."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, reached: Reached | None) -> None:

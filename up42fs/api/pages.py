@@ -191,7 +191,7 @@ def _effective(page: Page[R], size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _PassRows:
     """The rows of one pass: all IDs, those on two pages, and whether page 0 stayed the same."""
 
     ids: frozenset[str]
@@ -208,7 +208,7 @@ class _Passes(Generic[R]):
         self._memo = memo
         self._yielded: set[str] = set()
         self._total: int | None = None
-        self._last: _Seen | None = None
+        self._last: _PassRows | None = None
         #: Rows of all passes so far, including those without an ID.
         self._rows = 0
         self.sound = False
@@ -277,7 +277,7 @@ class _Passes(Generic[R]):
         again = await self._fetch(0, size, NEWEST_FIRST)
         if again.total is not None:
             self._total = again.total
-        now = _Seen(frozenset(seen), frozenset(repeated), _ids(again) == _ids(first))
+        now = _PassRows(frozenset(seen), frozenset(repeated), _ids(again) == _ids(first))
         # Rows that come twice although nothing changed are ties that the server sorts differently
         # from page to page, or rows that it lists twice.
         same_total = first.total is not None and again.total == first.total

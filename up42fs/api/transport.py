@@ -91,7 +91,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonResponse:
     """The JSON object of a successful response; `server_now_s` is its `Date` in Unix seconds."""
 
     document: dict[str, Any]
@@ -146,7 +146,7 @@ class ApiTransport:
         self._pause_s = 0.0  # to be told to the other processes
         self._jitter = jitter
 
-    async def fetch(self, call: Call, *, ceiling_s: float | None = None) -> Answer:
+    async def fetch(self, call: Call, *, ceiling_s: float | None = None) -> JsonResponse:
         """Make the call and return its JSON object without the legacy envelope.
 
         Raises NotFound, AccessDenied, InvalidArgument, VersionChanged, Offline, Unavailable,
@@ -161,13 +161,13 @@ class ApiTransport:
         with within(limit_s, late) as scope:
             return await self._attempts(call, scope.deadline - TELLING_S)
 
-    async def _attempts(self, call: Call, until_s: float) -> Answer:
+    async def _attempts(self, call: Call, until_s: float) -> JsonResponse:
         attempt, renewed = 1, False
         while True:
             # Before the slot: a token is fetched through another transport and must not hold one.
             token = await call.bearer.token(until_s) if call.bearer is not None else None
             outcome = await self._attempt(call, token)
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, JsonResponse):
                 return outcome
             unsure = call.refused_at_times and outcome.failure.status == HTTPStatus.UNAUTHORIZED
             verdict = retry.decide(
@@ -198,7 +198,7 @@ class ApiTransport:
             # first causes a renewal.
             call.bearer.discard(token)
 
-    async def _attempt(self, call: Call, token: str | None) -> Answer | _Failed:
+    async def _attempt(self, call: Call, token: str | None) -> JsonResponse | _Failed:
         async with self._slots:
             await self._take_turn(call)
             self._metrics.count(f"{self._prefix}.requests")
@@ -310,7 +310,7 @@ class ApiTransport:
                 f"({type(error).__name__}); try again later"
             ) from None
 
-    def _judge(self, response: httpx.Response, document: Any) -> Answer | _Failed:
+    def _judge(self, response: httpx.Response, document: Any) -> JsonResponse | _Failed:
         server_now_s = expiry.server_time(response.headers.get("date"))
         status = response.status_code
         if 200 <= status < 300:
@@ -318,7 +318,7 @@ class ApiTransport:
                 return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED, status))
             hidden = inner_error(document)
             if hidden is None:
-                return Answer(unwrap(document), server_now_s)
+                return JsonResponse(unwrap(document), server_now_s)
             status = hidden
         code, words = explain(response, document)
         wait_s = pacing.retry_after_s(response.headers.get("retry-after"), server_now_s)

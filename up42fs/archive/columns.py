@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from up42fs.archive.member import Member, MemberKind, Method, Refusal, RefusalKind
+from up42fs.archive.member import Member, MemberKind, MemberRefusal, Method, RefusalKind
 from up42fs.types import Bytes
 
 #: Begins packed columns; another layout gets another one.
@@ -41,7 +41,7 @@ class MemberColumns(Sequence[Member]):
         self._numbers = tuple(array("q") for _ in range(7))
         #: What few members have, by number.
         self._targets: dict[int, str] = {}
-        self._refusals: dict[int, Refusal] = {}
+        self._refusals: dict[int, MemberRefusal] = {}
         self._segments: dict[int, tuple[tuple[int, int, int], ...]] = {}
         self._path_bytes = 0
 
@@ -237,7 +237,7 @@ class _Unpacking:
             for _ in range(targets):
                 found._targets[_number(next(rare), found)] = next(texts)
             placed = [(_number(next(rare), found), next(rare)) for _ in range(refusals)]
-            known = [Refusal(_CAUSES[next(rare)], next(texts)) for _ in range(reasons)]
+            known = [MemberRefusal(_CAUSES[next(rare)], next(texts)) for _ in range(reasons)]
             for number, place in placed:
                 found._refusals[number] = known[place]
             for _ in range(segments):

@@ -56,7 +56,7 @@ class RefusalKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class MemberRefusal:
     """Why a member cannot be opened. `reason` completes the sentence "The member …"."""
 
     kind: RefusalKind
@@ -86,7 +86,7 @@ class Member:
     mode: int | None
     #: A symlink's target, relative and inside the archive; None while it is not known.
     target: str | None = None
-    refusal: Refusal | None = None
+    refusal: MemberRefusal | None = None
     #: Data of a sparse file: offset in the file, offset in the archive, length.
     segments: tuple[tuple[int, int, int], ...] = ()
 

@@ -12,8 +12,8 @@ from up42fs.archive.table import (
     MOST_MEMBERS,
     Member,
     MemberKind,
+    MemberRefusal,
     Method,
-    Refusal,
     RefusalKind,
     Table,
     TooLargeError,
@@ -157,6 +157,6 @@ def _member(number: int, path: str, entry: TarEntry, target: str | None) -> Memb
         mtime_ns=entry.mtime_ns,
         mode=entry.mode,
         target=target,
-        refusal=Refusal(RefusalKind.DAMAGED, entry.refusal) if entry.refusal else None,
+        refusal=MemberRefusal(RefusalKind.DAMAGED, entry.refusal) if entry.refusal else None,
         segments=entry.segments,
     )

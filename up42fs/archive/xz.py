@@ -3,7 +3,7 @@
 Theory (xz file format 1.1). A file is one stream or several. A stream is a header of 12 bytes, its
 blocks, an index of their sizes, and a footer of 12 bytes that says how long the index is. So all is
 found from the end: footer, index, and by their sizes the end of the stream before. A block can be
-unpacked alone by a decoder that has read the header of its stream (`IndexReader.prefix`).
+unpacked alone by a decoder that has read the header of its stream (`XzIndexReader.prefix`).
 
 A wrong index costs bytes, never correctness: blocks have checksums of their own, and a block that
 does not unpack to its size is an error of the reader.
@@ -34,7 +34,7 @@ class _UnusableError(ValueError):
     """The end of the file is not that of a sound xz file."""
 
 
-class IndexReader:
+class XzIndexReader:
     """Reads the indexes of all streams, from the last one to the first.
 
     Fetch `next_range` and `feed` its bytes until it is None. If the file has no usable index,

@@ -12,8 +12,8 @@ Theory. Entries are hostile input, and honest writers differ:
    opened lie side by side. Honest writers overlap by up to two bytes.
 5. Deflate makes at most 1032 bytes of one, so a larger ratio is a lie about sizes.
 
-A member that cannot be opened is listed with its `Refusal`; the archive around it stays usable.
-`zip_end` finds the directory.
+A member that cannot be opened is listed with its `MemberRefusal`; the archive around it stays
+usable. `zip_end` finds the directory.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from up42fs.archive.table import (
     DamagedError,
     Member,
     MemberKind,
+    MemberRefusal,
     Method,
-    Refusal,
     RefusalKind,
     Table,
     TooLargeError,
@@ -245,18 +245,18 @@ def _member(entry: ZipEntry, path: str, wanted: Wish, ends_at: int, is_overlappi
     )
 
 
-def _refusal(entry: ZipEntry, ends_at: int, is_overlapping: bool) -> Refusal | None:
+def _refusal(entry: ZipEntry, ends_at: int, is_overlapping: bool) -> MemberRefusal | None:
     damage = _damage(entry, ends_at, is_overlapping)
     if damage is not None:
-        return Refusal(RefusalKind.DAMAGED, damage)
+        return MemberRefusal(RefusalKind.DAMAGED, damage)
     if entry.flags & (_ENCRYPTED | _MASKED) or entry.method == _AES:
-        return Refusal(
+        return MemberRefusal(
             RefusalKind.ENCRYPTED,
             "is encrypted; copy the archive, and unpack it with its password",
         )
     if entry.method not in _METHODS or entry.flags & _PATCHED:
         name = _METHOD_NAMES.get(entry.method, "an unknown method")
-        return Refusal(
+        return MemberRefusal(
             RefusalKind.UNSUPPORTED,
             f"is packed by method {entry.method} ({name}), which up42fs does not unpack; copy the "
             "archive, and unpack it with 7z",

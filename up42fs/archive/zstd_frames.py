@@ -24,7 +24,7 @@ TAIL_BYTES = 32 << 10
 _HAS_CHECKSUMS, _RESERVED = 0x80, 0x7C
 
 
-class IndexReader:
+class SeekTableReader:
     """Reads the seek table of the seekable format.
 
     Fetch `next_range` and `feed` its bytes until it is None. If the file has no usable table,

@@ -35,7 +35,7 @@ STORED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Observed:
     is_elected: bool
     elected: int | None
     notice: Notice | None
@@ -143,11 +143,11 @@ class Following:
 
     # looks ---------------------------------------------------------------------------------
 
-    def _seen(self, is_wishing: bool) -> _Seen:
+    def _seen(self, is_wishing: bool) -> _Observed:
         is_elected = self._election.stand()
         if is_wishing:
             self._election.wish()
-        return _Seen(
+        return _Observed(
             is_elected,
             self._election.elected(),
             self._election.notice(),
@@ -155,7 +155,7 @@ class Following:
             self._snapshot.follow(self._position),
         )
 
-    async def _lead(self, seen: _Seen) -> None:
+    async def _lead(self, seen: _Observed) -> None:
         now_s = self._clock()
         if not self.leads:
             self.leads = True
@@ -170,7 +170,7 @@ class Following:
             self._alive_s = now_s
             await self._publish(replace(self._notice, alive_s=now_s))
 
-    def _follow(self, seen: _Seen) -> None:
+    def _follow(self, seen: _Observed) -> None:
         now_s = self._clock()
         if self.leads:
             self.leads, self._since_s = False, now_s

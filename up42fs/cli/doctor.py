@@ -119,7 +119,7 @@ async def _examine(
     if options.json:
         say_json([finding.document() for finding in findings])
     if options.bundle:
-        found = [bundle.Mounted(s, _log_of(m, settings)) for m, s in mounts.items() if s]
+        found = [bundle.MountReport(s, _log_of(m, settings)) for m, s in mounts.items() if s]
         known = _names(mounts, settings)
         names = bundle.write(Path(options.bundle), machine, settings, findings, found, known)
         if not options.json:

@@ -37,7 +37,7 @@ _VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FI
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountReport:
     """A running mount's status, and its log file according to this user's own records."""
 
     status: Mapping[str, Any]
@@ -49,7 +49,7 @@ def write(
     machine: Machine,
     settings: Settings,
     findings: Sequence[Finding],
-    mounts: Sequence[Mounted],
+    mounts: Sequence[MountReport],
     names: Iterable[str] = (),
 ) -> list[str]:
     """Write the archive; return the names in it. Raises OSError.
@@ -75,7 +75,7 @@ def _documents(
     machine: Machine,
     settings: Settings,
     findings: Sequence[Finding],
-    mounts: Sequence[Mounted],
+    mounts: Sequence[MountReport],
     scrubber: Scrubber,
 ) -> Iterable[tuple[str, str]]:
     shown = [finding.document() for finding in findings]
@@ -142,7 +142,9 @@ def _tail(path: Path) -> str:
         return f"the log cannot be read: {error.strerror}"
 
 
-def _hider(settings: Settings, mounts: Sequence[Mounted], machine: Machine) -> Callable[[str], str]:
+def _hider(
+    settings: Settings, mounts: Sequence[MountReport], machine: Machine
+) -> Callable[[str], str]:
     """Return a function that removes secrets and names from a text."""
     words = {str(mount.status.get("account") or ""): "<account>" for mount in mounts}
     words |= dict.fromkeys(_proxy_users(machine.environ), "<redacted>")

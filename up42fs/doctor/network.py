@@ -24,7 +24,7 @@ from up42fs.api.network import make_http
 from up42fs.config.quantities import show_count
 from up42fs.config.settings import Settings
 from up42fs.doctor.finding import Finding, Severity, fail, ok, warn
-from up42fs.engine.account import Connection, connect, credentials_of, nothing_found
+from up42fs.engine.account import AccountConnection, connect, credentials_of, nothing_found
 from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.net.certificates import find_trust
@@ -205,7 +205,7 @@ async def _empty(settings: Settings) -> Finding:
     return warn("account", words, cure)
 
 
-async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding, None]:
+async def _bytes(connection: AccountConnection, asset: Asset) -> AsyncGenerator[Finding, None]:
     label = asset.name or asset.id
     try:
         with trio.fail_after(STEP_TIMEOUT_S):
@@ -224,7 +224,7 @@ async def _bytes(connection: Connection, asset: Asset) -> AsyncGenerator[Finding
         yield await _speed(connection, asset, label)
 
 
-async def _ranges(connection: Connection, asset: Asset, label: str) -> Finding:
+async def _ranges(connection: AccountConnection, asset: Asset, label: str) -> Finding:
     started_s = time.monotonic()
     await _read(connection, asset, label, min(_RANGE_BYTES, asset.size or 0))
     took_ms = (time.monotonic() - started_s) * 1000
@@ -232,7 +232,7 @@ async def _ranges(connection: Connection, asset: Asset, label: str) -> Finding:
     return replace(ok("ranges", words), names=(label,))
 
 
-async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
+async def _speed(connection: AccountConnection, asset: Asset, label: str) -> Finding:
     wanted = min(SPEED_BYTES, asset.size or 0)
     started_s = time.monotonic()
     try:
@@ -247,7 +247,7 @@ async def _speed(connection: Connection, asset: Asset, label: str) -> Finding:
     return replace(ok("speed", words), names=(label,))
 
 
-async def _read(connection: Connection, asset: Asset, label: str, count: int) -> None:
+async def _read(connection: AccountConnection, asset: Asset, label: str, count: int) -> None:
     settings = StoreSettings(memory_bytes=64 << 20, cache_dir=None)
     failure: Up42fsError | None = None
     with trio.fail_after(STEP_TIMEOUT_S + 5):

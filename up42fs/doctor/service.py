@@ -41,7 +41,7 @@ _ID = re.compile(r"[0-9a-fA-F]{8}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResponse:
     """What came back: `status` 0 if nothing did; a document if it was JSON."""
 
     status: int
@@ -64,7 +64,7 @@ class Answer:
         return str(self.status) if self.status else self.error or "no answer"
 
 
-class Service:
+class ProbedService:
     """Sends requests as the account, each once, and remembers what probes need of each other."""
 
     def __init__(self, http: httpx.AsyncClient, api: str, token: str) -> None:
@@ -80,16 +80,18 @@ class Service:
         accept: str = "*/*",
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ProbeResponse:
         bearer = {"Authorization": f"Bearer {self.token if token is None else token}"}
         return await self._send(
             method, self._api + path, {"Accept": accept, **bearer, **(headers or {})}, body
         )
 
-    async def ask_store(self, method: str, **headers: str) -> Answer:
+    async def ask_store(self, method: str, **headers: str) -> ProbeResponse:
         return await self._send(method, self.link, headers, None)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: Any) -> Answer:
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Any
+    ) -> ProbeResponse:
         try:
             with trio.fail_after(STEP_TIMEOUT_S):
                 request = self._http.build_request(method, url, headers=dict(headers), json=body)
@@ -99,13 +101,13 @@ class Service:
                 finally:
                     await response.aclose()
         except trio.TooSlowError:
-            return Answer(0, error=f"no answer within {STEP_TIMEOUT_S:.0f} s")
+            return ProbeResponse(0, error=f"no answer within {STEP_TIMEOUT_S:.0f} s")
         except httpx.HTTPError as error:
-            return Answer(0, error=type(error).__name__)
+            return ProbeResponse(0, error=type(error).__name__)
         document = None
         with suppress(ValueError):
             document = json.loads(content)
-        return Answer(response.status_code, response.headers, document)
+        return ProbeResponse(response.status_code, response.headers, document)
 
 
 async def _some(response: httpx.Response) -> bytes:
@@ -120,7 +122,7 @@ async def _some(response: httpx.Response) -> bytes:
     return b"".join(pieces)
 
 
-Probe = Callable[[Service], Awaitable[str]]
+Probe = Callable[[ProbedService], Awaitable[str]]
 
 
 async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
@@ -134,7 +136,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
         return
     yield ok("token", _about_token(token))
     async with make_http() as http:
-        service = Service(http, settings.api, token)
+        service = ProbedService(http, settings.api, token)
         for name, probe in PROBES:
             try:
                 words = await probe(service)
@@ -166,7 +168,7 @@ def _names(found: Iterable[object]) -> str:
     return ", ".join(names[:24]) or "none"
 
 
-def _shape(answer: Answer) -> str:
+def _shape(answer: ProbeResponse) -> str:
     if isinstance(answer.document, Mapping):
         return f"{answer} with {_names(answer.document)}"
     return f"{answer}, no JSON object"
@@ -175,7 +177,7 @@ def _shape(answer: Answer) -> str:
 # -- the probes, in an order in which later ones use what earlier ones found
 
 
-async def _assets(service: Service) -> str:
+async def _assets(service: ProbedService) -> str:
     answer = await service.ask("GET", f"/v2/assets?page=0&size={LARGE_PAGE}&sort=createdAt,asc")
     rows = [row for row in answer.rows("content") if isinstance(row, Mapping)]
     if not answer.is_ok:
@@ -192,7 +194,7 @@ async def _assets(service: Service) -> str:
     )
 
 
-async def _orders(service: Service) -> str:
+async def _orders(service: ProbedService) -> str:
     answer = await service.ask("GET", f"/v2/orders?page=0&size={LARGE_PAGE}")
     rows = [row for row in answer.rows("content") if isinstance(row, Mapping)]
     tasking = [row for row in rows if row.get("type") == "TASKING"]
@@ -205,13 +207,13 @@ async def _orders(service: Service) -> str:
     )
 
 
-async def _coverage(service: Service) -> str:
+async def _coverage(service: ProbedService) -> str:
     if not service.order_id:
         return "not asked: there is no order"
     return _shape(await service.ask("GET", f"/v2/coverage/orders/{service.order_id}"))
 
 
-async def _landing(service: Service) -> str:
+async def _landing(service: ProbedService) -> str:
     answer = await service.ask("GET", f"{_STAC}/", accept=_GEO)
     classes = [str(name).rpartition("/")[2] for name in answer.rows("conformsTo")]
     filters = sorted({name for name in classes if "cql" in name or "filter" in name})
@@ -222,13 +224,13 @@ async def _landing(service: Service) -> str:
     )
 
 
-async def _queryables(service: Service) -> str:
+async def _queryables(service: ProbedService) -> str:
     answer = await service.ask("GET", f"{_STAC}/queryables", accept=_GEO)
     properties = answer.document.get("properties") if isinstance(answer.document, Mapping) else None
     return f"{answer}; {_names(properties or ())}"
 
 
-async def _search(service: Service) -> str:
+async def _search(service: ProbedService) -> str:
     answer = await service.ask("POST", f"{_STAC}/search", body={"limit": 500}, accept=_GEO)
     rows = [row for row in answer.rows("features") if isinstance(row, Mapping)]
     first = [
@@ -246,11 +248,11 @@ async def _search(service: Service) -> str:
     )
 
 
-def _ids(answer: Answer) -> list[object]:
+def _ids(answer: ProbeResponse) -> list[object]:
     return [row.get("id") for row in answer.rows("features") if isinstance(row, Mapping)]
 
 
-def _stac_id(service: Service, files: Iterable[Mapping[str, Any]]) -> str:
+def _stac_id(service: ProbedService, files: Iterable[Mapping[str, Any]]) -> str:
     """The ID of one file that is no delivery."""
     for file in files:
         path = urlsplit(str(file.get("href"))).path.removesuffix("/download-url")
@@ -261,7 +263,7 @@ def _stac_id(service: Service, files: Iterable[Mapping[str, Any]]) -> str:
     return ""
 
 
-async def _items(service: Service) -> str:
+async def _items(service: ProbedService) -> str:
     answer = await service.ask("POST", f"{_STAC}/search", body={"limit": 100}, accept=_GEO)
     rows = [row for row in answer.rows("features") if isinstance(row, Mapping)]
     said = [row["properties"] for row in rows if isinstance(row.get("properties"), Mapping)]
@@ -284,7 +286,7 @@ def _hosts(urls: Iterable[str]) -> str:
     return ", ".join(sorted(host for host in hosts if len(host) < 64)[:4]) or "none"
 
 
-async def _filters(service: Service) -> str:
+async def _filters(service: ProbedService) -> str:
     if not service.asset_id:
         return "not asked: there is no asset"
     is_it = {"op": "=", "args": [{"property": "asset_id"}, service.asset_id]}
@@ -302,7 +304,7 @@ async def _filters(service: Service) -> str:
     return "; ".join(said)
 
 
-async def _accepts(service: Service) -> str:
+async def _accepts(service: ProbedService) -> str:
     body = {"limit": 1}
     said = [
         f"{kind} {await service.ask('POST', f'{_STAC}/search', body=body, accept=kind)}"
@@ -311,14 +313,14 @@ async def _accepts(service: Service) -> str:
     return "; ".join(said)
 
 
-async def _collections(service: Service) -> str:
+async def _collections(service: ProbedService) -> str:
     answer = await service.ask("GET", f"{_STAC}/collections?limit=500", accept=_GEO)
     rows = [row for row in answer.rows("collections") if isinstance(row, Mapping)]
     own = sum(bool(row.get("assets")) for row in rows)
     return f"{answer}; asked for 500, got {len(rows)}, {own} have assets of their own"
 
 
-async def _metadata(service: Service) -> str:
+async def _metadata(service: ProbedService) -> str:
     if not service.stac_id:
         return "not asked: no file of an item was found"
     answer = await service.ask("GET", f"/v2/assets/{service.stac_id}/metadata")
@@ -326,7 +328,7 @@ async def _metadata(service: Service) -> str:
     return f"of a STAC file: {answer}, {'with' if has_size else 'without'} a size"
 
 
-async def _direct(service: Service) -> str:
+async def _direct(service: ProbedService) -> str:
     if not service.asset_id:
         return "not asked: there is no asset"
     answer = await service.ask(
@@ -338,7 +340,7 @@ async def _direct(service: Service) -> str:
     return f"GET /v2/assets/{{id}}: {answer}{leads}; answers a range: {ranges}"
 
 
-async def _links(service: Service) -> str:
+async def _links(service: ProbedService) -> str:
     id_ = service.asset_id or service.stac_id
     if not id_:
         return "not asked: there is no asset"
@@ -355,7 +357,7 @@ async def _links(service: Service) -> str:
     return f"signed {style}, life {life_s:.0f} s, file name {said}, host {_hosts([service.link])}"
 
 
-async def _store(service: Service) -> str:
+async def _store(service: ProbedService) -> str:
     if not service.link:
         return "not asked: there is no link"
     head = await service.ask_store("HEAD")
@@ -366,7 +368,7 @@ async def _store(service: Service) -> str:
     return f"HEAD {head}; a range {some}, headers {shown}; stored encoding {encoding}"
 
 
-async def _errors(service: Service) -> str:
+async def _errors(service: ProbedService) -> str:
     unknown = await service.ask("GET", f"/v2/assets/{uuid4()}/metadata")
     bad = await service.ask("GET", "/v2/assets?workspaceId=a")
     refused = await service.ask("GET", "/v2/assets?size=1", token="not-a-token")  # noqa: S106

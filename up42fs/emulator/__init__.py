@@ -6,16 +6,16 @@ Imports no other part of up42fs, so that client and service cannot share a mista
 from up42fs.emulator.content import pattern_bytes
 from up42fs.emulator.faults import Faults
 from up42fs.emulator.remote import Remote
-from up42fs.emulator.server import Settings, run, serve
+from up42fs.emulator.server import EmulatorSettings, run, serve
 from up42fs.emulator.service import Urls
-from up42fs.emulator.storage import Account, Storage
+from up42fs.emulator.storage import EmulatedAccount, Storage
 from up42fs.emulator.synthetic import SyntheticSize
 
 __all__ = [
-    "Account",
+    "EmulatedAccount",
+    "EmulatorSettings",
     "Faults",
     "Remote",
-    "Settings",
     "Storage",
     "SyntheticSize",
     "Urls",

@@ -12,11 +12,11 @@ from typing import Any
 from up42fs.emulator import objects, pages
 from up42fs.emulator.clock import format_z
 from up42fs.emulator.faults import Faults
-from up42fs.emulator.service import ApiError, Call, Route, json_response
-from up42fs.emulator.storage import Asset
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
+from up42fs.emulator.storage import EmulatedAsset
 from up42fs.emulator.wire import Request, Response, Slice
 
-SORTABLE: dict[str, Callable[[Asset], Any]] = {
+SORTABLE: dict[str, Callable[[EmulatedAsset], Any]] = {
     "id": lambda a: a.id,
     "name": lambda a: a.name,
     "title": lambda a: a.title,
@@ -34,7 +34,7 @@ SORTABLE: dict[str, Callable[[Asset], Any]] = {
 _TAG = re.compile(r"[\w .\-/:]+")
 
 
-def render(asset: Asset, faults: Faults) -> dict[str, Any]:
+def render(asset: EmulatedAsset, faults: Faults) -> dict[str, Any]:
     """Return the asset object of contract §2.2."""
     absent = asset.absent | ({"name"} if faults.assets_without_names else frozenset())
     row = {
@@ -58,7 +58,7 @@ def render(asset: Asset, faults: Faults) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in absent}
 
 
-def _list(call: Call) -> Response:
+def _list(call: ReceivedCall) -> Response:
     _refuse_if_gone(call)
     return pages.one_page(
         call,
@@ -70,8 +70,8 @@ def _list(call: Call) -> Response:
     )
 
 
-def _filters(request: Request) -> list[Callable[[Asset], bool]]:
-    tests: list[Callable[[Asset], bool]] = []
+def _filters(request: Request) -> list[Callable[[EmulatedAsset], bool]]:
+    tests: list[Callable[[EmulatedAsset], bool]] = []
     workspace = pages.uuid_value(request, "workspaceId")
     after, before = (
         pages.moment_us(request, "createdAfter"),
@@ -96,18 +96,18 @@ def _filters(request: Request) -> list[Callable[[Asset], bool]]:
 
 
 def _any_of(
-    request: Request, key: str, values: Callable[[Asset], tuple[str | None, ...]]
-) -> list[Callable[[Asset], bool]]:
+    request: Request, key: str, values: Callable[[EmulatedAsset], tuple[str | None, ...]]
+) -> list[Callable[[EmulatedAsset], bool]]:
     wanted = set(request.values(key))
     return [lambda a: not wanted.isdisjoint(values(a))] if wanted else []
 
 
-def _metadata(call: Call) -> Response:
+def _metadata(call: ReceivedCall) -> Response:
     _refuse_if_gone(call)
     return json_response(_row(call))
 
 
-def _row(call: Call) -> dict[str, Any]:
+def _row(call: ReceivedCall) -> dict[str, Any]:
     file_id = call.params["id"]
     asset = call.storage.assets.get(file_id)
     if asset is not None:
@@ -124,7 +124,7 @@ def _row(call: Call) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _set_metadata(call: Call) -> Response:
+def _set_metadata(call: ReceivedCall) -> Response:
     _refuse_if_gone(call)
     body = call.json()
     if not isinstance(body, dict):
@@ -163,7 +163,7 @@ def check_metadata(changes: dict[str, Any]) -> None:
                                 "spaces and . - _ / :")  # fmt: skip
 
 
-def _download(call: Call) -> Response:
+def _download(call: ReceivedCall) -> Response:
     """The undocumented direct download, in one of three ways, by switch (contract §3.3)."""
     stored = call.storage.objects_by_file.get(call.params["id"])
     if stored is None or call.faults.asset_get == "404":
@@ -175,24 +175,24 @@ def _download(call: Call) -> Response:
     return Response(200, headers, Slice(stored.content, 0, stored.content.size))
 
 
-def _sign(call: Call) -> Response:
+def _sign(call: ReceivedCall) -> Response:
     stored = call.storage.objects_by_file.get(call.params["id"])
     if stored is None:
         raise ApiError(404, f"Asset {call.params['id']} not found.")
     return json_response({"url": objects.sign(call.service, stored, call.strikes)})
 
 
-def _refuse_if_gone(call: Call) -> None:
+def _refuse_if_gone(call: ReceivedCall) -> None:
     status = call.faults.assets_gone
     if status is not None:
         raise ApiError(status, "This endpoint is no longer available. Use the STAC API.")
 
 
 ROUTES = (
-    Route("GET", "/v2/assets", "assets.list", _list),
-    Route("GET", "/v2/assets/{id}", "assets.get", _download),
-    Route("GET", "/v2/assets/{id}/metadata", "assets.metadata", _metadata),
-    Route("POST", "/v2/assets/{id}/metadata", "assets.update", _set_metadata),
-    Route("POST", "/v2/assets/{id}/download-url", "assets.sign", _sign),
-    Route("POST", "/v2/files/{id}/download-url", "assets.sign", _sign),
+    Endpoint("GET", "/v2/assets", "assets.list", _list),
+    Endpoint("GET", "/v2/assets/{id}", "assets.get", _download),
+    Endpoint("GET", "/v2/assets/{id}/metadata", "assets.metadata", _metadata),
+    Endpoint("POST", "/v2/assets/{id}/metadata", "assets.update", _set_metadata),
+    Endpoint("POST", "/v2/assets/{id}/download-url", "assets.sign", _sign),
+    Endpoint("POST", "/v2/files/{id}/download-url", "assets.sign", _sign),
 )

@@ -12,7 +12,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
-from up42fs.emulator.service import ApiError, Call, Route, Service, json_response
+from up42fs.emulator.service import ApiError, EmulatedService, Endpoint, ReceivedCall, json_response
 from up42fs.emulator.storage import stable_id
 from up42fs.emulator.wire import Response
 
@@ -21,7 +21,7 @@ CLIENTS = ("up42-api", "up42-sdk")
 _REALM = "/realms/public/protocol/openid-connect"
 
 
-def issue(service: Service, kind: str, life_s: float) -> str:
+def issue(service: EmulatedService, kind: str, life_s: float) -> str:
     """Return a token of `kind` (access, refresh, id) in the form of a JWT."""
     now_s = service.now_s()
     claims = {
@@ -34,7 +34,9 @@ def issue(service: Service, kind: str, life_s: float) -> str:
     return f"{body}.{_digest(service, body)}"
 
 
-def require_token(service: Service, authorization: str | None, kind: str = "access") -> None:
+def require_token(
+    service: EmulatedService, authorization: str | None, kind: str = "access"
+) -> None:
     """Raise a 401 `ApiError` unless `authorization` is a bearer token valid now."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -42,7 +44,7 @@ def require_token(service: Service, authorization: str | None, kind: str = "acce
     _check(service, token, kind)
 
 
-def _check(service: Service, token: str, kind: str) -> None:
+def _check(service: EmulatedService, token: str, kind: str) -> None:
     body, _, digest = token.rpartition(".")
     if not hmac.compare_digest(digest, _digest(service, body)):
         raise ApiError(401, "ACCESS_TOKEN_INVALID: the token is not one of ours, or was revoked.")
@@ -53,7 +55,7 @@ def _check(service: Service, token: str, kind: str) -> None:
         raise ApiError(401, "ACCESS_TOKEN_EXPIRED: JWT expired.")
 
 
-def _token(call: Call) -> Response:
+def _token(call: ReceivedCall) -> Response:
     if not call.request.headers.get("content-type", "").startswith(
         "application/x-www-form-urlencoded"
     ):
@@ -71,7 +73,7 @@ def _token(call: Call) -> Response:
     return _oauth_error("unsupported_grant_type", f"Unsupported grant_type {grant}", 400)
 
 
-def _by_password(call: Call, form: dict[str, str]) -> Response:
+def _by_password(call: ReceivedCall, form: dict[str, str]) -> Response:
     account = call.storage.account
     right = form.get("username") == account.username and form.get("password") == account.password
     if not right:
@@ -79,7 +81,7 @@ def _by_password(call: Call, form: dict[str, str]) -> Response:
     return _grant(call, form)
 
 
-def _by_refresh(call: Call, form: dict[str, str]) -> Response:
+def _by_refresh(call: ReceivedCall, form: dict[str, str]) -> Response:
     try:
         _check(call.service, form.get("refresh_token", ""), "refresh")
     except ApiError:
@@ -87,7 +89,7 @@ def _by_refresh(call: Call, form: dict[str, str]) -> Response:
     return _grant(call, form)
 
 
-def _grant(call: Call, form: dict[str, str]) -> Response:
+def _grant(call: ReceivedCall, form: dict[str, str]) -> Response:
     life_s = call.faults.token_life_s
     answer: dict[str, Any] = {
         "access_token": issue(call.service, "access", life_s),
@@ -106,7 +108,7 @@ def _grant(call: Call, form: dict[str, str]) -> Response:
     return Response(200, (*response.headers, ("Cache-Control", "no-store")), response.body)
 
 
-def _user_info(call: Call) -> Response:
+def _user_info(call: ReceivedCall) -> Response:
     require_token(call.service, call.request.headers.get("authorization"))
     account = call.storage.account
     return json_response(
@@ -126,7 +128,7 @@ def _oauth_error(code: str, words: str, status: int = 401) -> Response:
     return json_response({"error": code, "error_description": words}, status)
 
 
-def _digest(service: Service, body: str) -> str:
+def _digest(service: EmulatedService, body: str) -> str:
     return _encode(hmac.digest(service.secret, body.encode(), "sha256"))
 
 
@@ -140,6 +142,6 @@ def _decode(text: str) -> bytes:
 
 
 ROUTES = (
-    Route("POST", f"{_REALM}/token", "auth.token", _token, is_public=True),
-    Route("GET", f"{_REALM}/userinfo", "auth.userinfo", _user_info, is_public=True),
+    Endpoint("POST", f"{_REALM}/token", "auth.token", _token, is_public=True),
+    Endpoint("GET", f"{_REALM}/userinfo", "auth.userinfo", _user_info, is_public=True),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from up42fs.emulator import objects, stac_json
 from up42fs.emulator.clock import format_offset
 from up42fs.emulator.content import BytesContent
-from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
 from up42fs.emulator.stac_json import PIXEL, link
 from up42fs.emulator.storage import Item, StacFile, stable_id
 from up42fs.emulator.wire import Response
@@ -22,7 +22,7 @@ _PICTURES = ("thumbnail", "quicklook")
 _MOST = 100
 
 
-def _landing(call: Call) -> Response:
+def _landing(call: ReceivedCall) -> Response:
     return json_response(
         {
             "type": "Catalog",
@@ -37,7 +37,7 @@ def _landing(call: Call) -> Response:
     )
 
 
-def _search(call: Call) -> Response:
+def _search(call: ReceivedCall) -> Response:
     body = call.json() if call.request.method == "POST" else dict(call.request.query)
     try:
         limit = min(int(body.get("limit") or stac_json.DEFAULT_LIMIT), _MOST)
@@ -50,7 +50,7 @@ def _search(call: Call) -> Response:
     return json_response(answer, media_type=_GEO)
 
 
-def _scene(call: Call, item: Item) -> dict[str, Any]:
+def _scene(call: ReceivedCall, item: Item) -> dict[str, Any]:
     asset = call.storage.asset_of_item(item)
     collection = asset.collection or "unknown"
     place = _url(call, f"/collections/{collection}/items/{item.id}")
@@ -76,7 +76,7 @@ def _scene(call: Call, item: Item) -> dict[str, Any]:
     }
 
 
-def _picture(call: Call) -> Response:
+def _picture(call: ReceivedCall) -> Response:
     """Sign a link to a scene's thumbnail or quicklook."""
     item = call.storage.items.get(call.params["item"])
     if item is None or call.params["role"] not in _PICTURES:
@@ -89,20 +89,20 @@ def _picture(call: Call) -> Response:
     return json_response({"url": objects.sign(call.service, stored, call.strikes)})
 
 
-def _links(call: Call) -> list[dict[str, Any]]:
+def _links(call: ReceivedCall) -> list[dict[str, Any]]:
     return [link("self", _url(call, "/")), link("root", _url(call, "/"))]
 
 
-def _url(call: Call, path: str) -> str:
+def _url(call: ReceivedCall, path: str) -> str:
     return f"{call.service.public_url}{BASE}{path}"
 
 
 ROUTES = (
-    Route("GET", BASE, "catalog.landing", _landing),
-    Route("GET", f"{BASE}/", "catalog.landing", _landing),
-    Route("GET", f"{BASE}/search", "catalog.search", _search),
-    Route("POST", f"{BASE}/search", "catalog.search", _search),
-    Route(
+    Endpoint("GET", BASE, "catalog.landing", _landing),
+    Endpoint("GET", f"{BASE}/", "catalog.landing", _landing),
+    Endpoint("GET", f"{BASE}/search", "catalog.search", _search),
+    Endpoint("POST", f"{BASE}/search", "catalog.search", _search),
+    Endpoint(
         "POST",
         f"{BASE}/collections/{{collection}}/items/{{item}}/{{role}}/download-url",
         "catalog.sign",

@@ -19,7 +19,7 @@ import trio
 from up42fs.emulator import faults
 from up42fs.emulator.external import SECRET_ENV, ExternalStore
 from up42fs.emulator.sample_files import SampleUnavailableError
-from up42fs.emulator.server import Settings, serve
+from up42fs.emulator.server import EmulatorSettings, serve
 from up42fs.emulator.service import Urls
 from up42fs.emulator.synthetic import SyntheticSize
 
@@ -50,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="let links lead to another server that shows the files of --data",
     )
-    parser.add_argument("--username", default=Settings().username, help="default: %(default)s")
-    parser.add_argument("--password", default=Settings().password, help="default: %(default)s")
+    parser.add_argument(
+        "--username", default=EmulatorSettings().username, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--password", default=EmulatorSettings().password, help="default: %(default)s"
+    )
     parser.add_argument(
         "--die-with-parent", action="store_true", help="end when the parent process ends"
     )
@@ -74,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     external = None
     if args.external_store:
         external = ExternalStore(args.external_store, args.data, secret)
-    settings = Settings(
+    settings = EmulatorSettings(
         api_port=args.port,
         auth_port=args.auth_port,
         store_port=args.store_port,
@@ -104,7 +108,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def ready_line(settings: Settings, urls: Urls) -> str:
+def ready_line(settings: EmulatorSettings, urls: Urls) -> str:
     """Return the JSON line that gives callers the servers' addresses and the credentials."""
     ready: dict[str, Any] = {
         "api_url": urls.api_url,
@@ -123,7 +127,7 @@ def ready_line(settings: Settings, urls: Urls) -> str:
     return json.dumps(ready)
 
 
-async def _serve_until_told(settings: Settings, parent: int | None) -> None:
+async def _serve_until_told(settings: EmulatorSettings, parent: int | None) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, nursery.cancel_scope)
         if parent is not None:

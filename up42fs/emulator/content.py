@@ -25,7 +25,7 @@ BLOCK_BYTES = 1 << 20
 ROTATION = 7919 * 13 * 2 + 1
 
 
-class Content(Protocol):
+class ObjectContent(Protocol):
     """The bytes of one object; `size` in bytes."""
 
     @property

@@ -13,32 +13,39 @@ from dataclasses import asdict
 from typing import Any
 
 from up42fs.emulator.clock import US, parse_us
-from up42fs.emulator.content import BytesContent, Content, PatternContent
+from up42fs.emulator.content import BytesContent, ObjectContent, PatternContent
 from up42fs.emulator.faults import BadSwitchError
-from up42fs.emulator.service import ApiError, Call, Route, json_response
-from up42fs.emulator.storage import Asset, Collection, Item, Order, StacFile, stable_id
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
+from up42fs.emulator.storage import (
+    Collection,
+    EmulatedAsset,
+    EmulatedOrder,
+    Item,
+    StacFile,
+    stable_id,
+)
 from up42fs.emulator.wire import Response
 
 PREFIX = "/_emulator"
 
 
-def _log(call: Call) -> Response:
+def _log(call: ReceivedCall) -> Response:
     request, journal = call.request, call.service.journal
     since = int(request.get("since") or 0)
     rows = journal.since(since, request.get("plane") or None, request.get("route") or None)
     return json_response({"next": journal.next_position, "requests": rows})
 
 
-def _clear_log(call: Call) -> Response:
+def _clear_log(call: ReceivedCall) -> Response:
     call.service.journal.clear()
     return json_response({"next": call.service.journal.next_position, "requests": []})
 
 
-def _faults(call: Call) -> Response:
+def _faults(call: ReceivedCall) -> Response:
     return json_response(asdict(call.faults))
 
 
-def _set_faults(call: Call) -> Response:
+def _set_faults(call: ReceivedCall) -> Response:
     body = call.json()
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object of switches.")
@@ -50,7 +57,7 @@ def _set_faults(call: Call) -> Response:
         raise ApiError(400, str(error)) from None
 
 
-def _summary(call: Call) -> Response:
+def _summary(call: ReceivedCall) -> Response:
     storage, with_digests = call.storage, call.request.get("sha256") is not None
     objects = []
     for stored in storage.objects_by_file.values():
@@ -89,7 +96,7 @@ def _summary(call: Call) -> Response:
     )
 
 
-def _asset_row(asset: Asset) -> dict[str, Any]:
+def _asset_row(asset: EmulatedAsset) -> dict[str, Any]:
     status = None if "geospatialMetadataExtractionStatus" in asset.absent else asset.status
     return {
         "id": asset.id, "name": asset.name, "size": asset.size, "status": status,
@@ -97,14 +104,14 @@ def _asset_row(asset: Asset) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sha256(content: Content) -> str:
+def _sha256(content: ObjectContent) -> str:
     digest = hashlib.sha256()
     for piece in content.pieces(0, content.size):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def _change(call: Call) -> Response:
+def _change(call: ReceivedCall) -> Response:
     body = call.json()
     operation = OPERATIONS.get(body.pop("op", "")) if isinstance(body, dict) else None
     if operation is None:
@@ -121,7 +128,7 @@ def _change(call: Call) -> Response:
 
 
 def _add_asset(
-    call: Call,
+    call: ReceivedCall,
     *,
     name: str | None = None,
     id: str | None = None,  # noqa: A002  (the JSON field)
@@ -142,7 +149,7 @@ def _add_asset(
     account = storage.account
     created_us = now_us if created_at is None else parse_us(created_at)
     asset_id = id or stable_id(f"added {len(storage.assets)} {now_us}")
-    asset = Asset(
+    asset = EmulatedAsset(
         asset_id,
         created_us,
         created_us,
@@ -162,24 +169,24 @@ def _add_asset(
     return _asset_row(asset)
 
 
-def _content(seed: int, size: int, content_base64: str | None) -> Content:
+def _content(seed: int, size: int, content_base64: str | None) -> ObjectContent:
     if content_base64 is not None:
         return BytesContent(base64.b64decode(content_base64, validate=True))
     return PatternContent(seed, size)
 
 
-def _remove_asset(call: Call, *, id: str) -> dict[str, Any]:  # noqa: A002
+def _remove_asset(call: ReceivedCall, *, id: str) -> dict[str, Any]:  # noqa: A002
     call.storage.remove_asset(id)
     return {"id": id}
 
 
-def _remove_object(call: Call, *, id: str) -> dict[str, Any]:  # noqa: A002
+def _remove_object(call: ReceivedCall, *, id: str) -> dict[str, Any]:  # noqa: A002
     call.storage.remove_object(id)
     return {"id": id}
 
 
 def _replace_object(
-    call: Call,
+    call: ReceivedCall,
     *,
     id: str,  # noqa: A002
     seed: int = 2,
@@ -194,12 +201,12 @@ def _replace_object(
     return {"id": id, "size": stored.content.size, "etag": stored.etag}
 
 
-def _set_metadata(call: Call, *, id: str, **changes: Any) -> dict[str, Any]:  # noqa: A002
+def _set_metadata(call: ReceivedCall, *, id: str, **changes: Any) -> dict[str, Any]:  # noqa: A002
     return _asset_row(call.storage.set_metadata(id, changes, call.service.now_us()))
 
 
 def _edit_tags(
-    call: Call,
+    call: ReceivedCall,
     *,
     id: str,  # noqa: A002
     add: list[str] | None = None,
@@ -211,12 +218,12 @@ def _edit_tags(
     return _set_metadata(call, id=id, tags=tags)
 
 
-def _set_cnam_status(call: Call, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
+def _set_cnam_status(call: ReceivedCall, *, id: str, status: str) -> dict[str, Any]:  # noqa: A002
     return _asset_row(call.storage.set_cnam_status(id, status, call.service.now_us()))
 
 
 def _put_items(
-    call: Call,
+    call: ReceivedCall,
     *,
     asset_id: str,
     items: list[dict[str, Any]],
@@ -253,7 +260,7 @@ def _put_items(
     return {"id": collection_id, "items": [item.id for item in made]}
 
 
-def _put_file(call: Call, place: str, row: dict[str, Any]) -> StacFile:
+def _put_file(call: ReceivedCall, place: str, row: dict[str, Any]) -> StacFile:
     row = dict(row)
     key, size = row.pop("key"), row.pop("size", 1000)
     content = row.pop("content_base64", None)
@@ -268,7 +275,7 @@ def _put_file(call: Call, place: str, row: dict[str, Any]) -> StacFile:
 
 
 def _add_order(
-    call: Call,
+    call: ReceivedCall,
     *,
     display_name: str | None = None,
     id: str | None = None,  # noqa: A002
@@ -282,7 +289,7 @@ def _add_order(
     account = storage.account
     order_id = id or stable_id(f"added order {len(storage.orders)} {now_us}")
     storage.put_order(
-        Order(
+        EmulatedOrder(
             *(order_id, display_name, status, now_us, now_us),
             *(account.workspace_id, account.account_id, type),
             details=details,
@@ -293,7 +300,7 @@ def _add_order(
 
 
 def _progress_order(
-    call: Call,
+    call: ReceivedCall,
     *,
     id: str,  # noqa: A002
     status: str,
@@ -307,13 +314,13 @@ def _progress_order(
     return {"id": order.id, "status": order.status}
 
 
-def _revoke_tokens(call: Call) -> dict[str, Any]:
+def _revoke_tokens(call: ReceivedCall) -> dict[str, Any]:
     """Invalidate all tokens issued so far: 401 until the client signs in again."""
     call.service.revoke_tokens()
     return {}
 
 
-def _revoke_links(call: Call) -> dict[str, Any]:
+def _revoke_links(call: ReceivedCall) -> dict[str, Any]:
     """Invalidate all links signed so far: 403 until the client requests a new link."""
     call.service.revoke_links()
     return {}
@@ -335,10 +342,10 @@ OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 ROUTES = (
-    Route("GET", f"{PREFIX}/log", "control", _log, is_public=True),
-    Route("DELETE", f"{PREFIX}/log", "control", _clear_log, is_public=True),
-    Route("GET", f"{PREFIX}/faults", "control", _faults, is_public=True),
-    Route("PATCH", f"{PREFIX}/faults", "control", _set_faults, is_public=True),
-    Route("GET", f"{PREFIX}/storage", "control", _summary, is_public=True),
-    Route("POST", f"{PREFIX}/storage", "control", _change, is_public=True),
+    Endpoint("GET", f"{PREFIX}/log", "control", _log, is_public=True),
+    Endpoint("DELETE", f"{PREFIX}/log", "control", _clear_log, is_public=True),
+    Endpoint("GET", f"{PREFIX}/faults", "control", _faults, is_public=True),
+    Endpoint("PATCH", f"{PREFIX}/faults", "control", _set_faults, is_public=True),
+    Endpoint("GET", f"{PREFIX}/storage", "control", _summary, is_public=True),
+    Endpoint("POST", f"{PREFIX}/storage", "control", _change, is_public=True),
 )

@@ -181,10 +181,10 @@ _TOKEN = re.compile(
 
 def parse_text(text: str) -> dict[str, Any]:
     """Parse CQL2 text into CQL2-JSON; raises `CqlError`."""
-    return _Parser(text).parse()
+    return _CqlParser(text).parse()
 
 
-class _Parser:
+class _CqlParser:
     """Recursive descent: or-terms of and-terms of comparisons."""
 
     def __init__(self, text: str) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from up42fs.emulator.clock import US
 from up42fs.emulator.content import FileContent
 from up42fs.emulator.storage import (
-    Account,
-    Asset,
     Collection,
+    EmulatedAccount,
+    EmulatedAsset,
+    EmulatedOrder,
     Item,
-    Order,
     StacFile,
     Storage,
     stable_id,
@@ -35,7 +35,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 SOMEWHERE = (13.3, 52.4, 13.5, 52.6)
 
 
-def folder_storage(account: Account, root: Path) -> Storage:
+def folder_storage(account: EmulatedAccount, root: Path) -> Storage:
     """Return a storage of the files in `root`; raises NotADirectoryError if it is no directory."""
     if not root.is_dir():
         raise NotADirectoryError(f"--data {root}: no such directory")
@@ -63,7 +63,7 @@ def _add_file(storage: Storage, root: Path, path: Path) -> None:
     modified_us = path.stat().st_mtime_ns // 1000
     order_id = _ensure_order(storage, directories[0], modified_us) if directories else None
     is_image = path.suffix.lower() in IMAGES
-    asset = Asset(
+    asset = EmulatedAsset(
         stable_id(f"folder asset {label}"),
         modified_us,
         modified_us,
@@ -86,7 +86,7 @@ def _ensure_order(storage: Storage, name: str, moment_us: int) -> str:
     order = storage.orders.get(order_id)
     if order is None:
         storage.put_order(
-            Order(
+            EmulatedOrder(
                 order_id,
                 name,
                 "FULFILLED",
@@ -103,7 +103,9 @@ def _ensure_order(storage: Storage, name: str, moment_us: int) -> str:
     return order_id
 
 
-def _add_collection(storage: Storage, asset: Asset, path: Path, label: str, is_image: bool) -> None:
+def _add_collection(
+    storage: Storage, asset: EmulatedAsset, path: Path, label: str, is_image: bool
+) -> None:
     collection_id = stable_id(f"folder collection {label}")
     name = asset.name or label
     if is_image:

@@ -9,24 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from up42fs.emulator.clock import format_z
-from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
 from up42fs.emulator.stac_json import BASE as STAC_BASE
-from up42fs.emulator.storage import Asset
+from up42fs.emulator.storage import EmulatedAsset
 from up42fs.emulator.wire import Response
 
 BASE = "/v2/processing/jobs"
 
 
-def _jobs(call: Call) -> dict[str, list[Asset]]:
+def _jobs(call: ReceivedCall) -> dict[str, list[EmulatedAsset]]:
     """The results of each job, oldest first."""
-    found: dict[str, list[Asset]] = {}
+    found: dict[str, list[EmulatedAsset]] = {}
     for asset in sorted(call.storage.assets.values(), key=lambda asset: asset.created_us):
         if asset.job_id is not None:
             found.setdefault(asset.job_id, []).append(asset)
     return found
 
 
-def _render(call: Call, job_id: str, results: list[Asset]) -> dict[str, Any]:
+def _render(call: ReceivedCall, job_id: str, results: list[EmulatedAsset]) -> dict[str, Any]:
     first = results[0]
     moment = format_z(first.created_us, 3)
     known = call.storage.collections_of_asset.get(first.id, [])
@@ -44,7 +44,7 @@ def _render(call: Call, job_id: str, results: list[Asset]) -> dict[str, Any]:
     }
 
 
-def _list(call: Call) -> Response:
+def _list(call: ReceivedCall) -> Response:
     wanted = (call.request.get("ids") or "").split(",")
     jobs = [
         _render(call, job_id, results)
@@ -54,7 +54,7 @@ def _list(call: Call) -> Response:
     return json_response({"jobs": jobs, "links": []})
 
 
-def _get(call: Call) -> Response:
+def _get(call: ReceivedCall) -> Response:
     job_id = call.params["id"]
     results = _jobs(call).get(job_id)
     if results is None:
@@ -63,6 +63,6 @@ def _get(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("GET", BASE, "jobs.list", _list),
-    Route("GET", f"{BASE}/{{id}}", "jobs.get", _get),
+    Endpoint("GET", BASE, "jobs.list", _list),
+    Endpoint("GET", f"{BASE}/{{id}}", "jobs.get", _get),
 )

@@ -43,7 +43,7 @@ class Record:
 
 
 @dataclass(slots=True)
-class Journal:
+class RequestJournal:
     """All requests in order of arrival; `position` 0 is the first ever."""
 
     records: deque[Record] = field(default_factory=lambda: deque(maxlen=KEPT))

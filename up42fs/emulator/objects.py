@@ -19,8 +19,8 @@ from up42fs.emulator import links
 from up42fs.emulator.clock import US, format_http, to_us
 from up42fs.emulator.content import FileContent
 from up42fs.emulator.faults import Faults
-from up42fs.emulator.service import Call, Route, Service
-from up42fs.emulator.storage import StoredObject
+from up42fs.emulator.service import EmulatedService, Endpoint, ReceivedCall
+from up42fs.emulator.storage import EmulatedObject
 from up42fs.emulator.wire import Request, Response, Slice
 
 REDIRECTED = "/redirected"
@@ -42,7 +42,7 @@ class _Identity:
 # -- links, for the API
 
 
-def sign(service: Service, stored: StoredObject, strikes: Faults | None = None) -> str:
+def sign(service: EmulatedService, stored: EmulatedObject, strikes: Faults | None = None) -> str:
     """Return a fresh link to the object, according to the switches and `strikes`."""
     faults, strikes = service.faults, strikes or Faults()
     if service.external is not None and isinstance(stored.content, FileContent):
@@ -59,7 +59,7 @@ def sign(service: Service, stored: StoredObject, strikes: Faults | None = None) 
     return links.make_v2(secret, store_url, path, text, signed_us / US + faults.link_life_s)
 
 
-def disposition(stored: StoredObject, quoted: bool) -> str | None:
+def disposition(stored: EmulatedObject, quoted: bool) -> str | None:
     """Return the Content-Disposition of a link; only the stem for `data.<ext>` objects."""
     name = stored.filename
     if not name:
@@ -77,7 +77,7 @@ def _is_on(switch: str, file_id: str) -> bool:
 # -- requests, at the store
 
 
-def _serve(call: Call) -> Response:
+def _serve(call: ReceivedCall) -> Response:
     request, faults = call.request, call.faults
     path = request.path
     if faults.redirect_store and not path.startswith(REDIRECTED + "/"):
@@ -108,7 +108,7 @@ def _serve(call: Call) -> Response:
         )
 
 
-def _answer(call: Call, stored: StoredObject) -> Response:
+def _answer(call: ReceivedCall, stored: EmulatedObject) -> Response:
     request, strikes = call.request, call.strikes
     etag = _moved(stored.etag) if strikes.other_etag else stored.etag
     identity = _Identity(etag, stored.modified_us)
@@ -130,7 +130,7 @@ def _answer(call: Call, stored: StoredObject) -> Response:
     return Response(206, tuple(headers), Slice(stored.content, *span))
 
 
-def _inflated(stored: StoredObject, headers: list[tuple[str, str]], size: int) -> Response:
+def _inflated(stored: EmulatedObject, headers: list[tuple[str, str]], size: int) -> Response:
     """The gzip trap: the Range is ignored and no length is known (contract §6)."""
     headers.append(("Warning", "214 UploadServer gunzipped"))
     return Response(200, tuple(headers), Slice(stored.content, 0, size), has_length=False)
@@ -144,7 +144,9 @@ def _content_range(span: tuple[int, int], size: int, strikes: Faults) -> str:
     return f"bytes {start}-{last}/{total}"
 
 
-def _headers(call: Call, stored: StoredObject, identity: _Identity) -> list[tuple[str, str]]:
+def _headers(
+    call: ReceivedCall, stored: EmulatedObject, identity: _Identity
+) -> list[tuple[str, str]]:
     is_gzip = call.faults.gzip_objects
     media_type = "text/html" if call.strikes.bad_content_type else stored.media_type
     headers = [
@@ -268,7 +270,7 @@ def object_path(request: Request) -> str:
     return request.path.removeprefix(REDIRECTED)
 
 
-def route(method: str) -> Route:
+def route(method: str) -> Endpoint:
     """Return the store's only route, for every path and method."""
     name = {"GET": "store.get", "HEAD": "store.head"}.get(method, "store.other")
-    return Route(method, "*", name, _serve, is_public=True)
+    return Endpoint(method, "*", name, _serve, is_public=True)

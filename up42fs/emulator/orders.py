@@ -12,12 +12,12 @@ from typing import Any
 from up42fs.emulator import pages
 from up42fs.emulator.clock import format_z
 from up42fs.emulator.geometry import Box, polygon
-from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
 from up42fs.emulator.stac_json import is_on
-from up42fs.emulator.storage import Order
+from up42fs.emulator.storage import EmulatedOrder
 from up42fs.emulator.wire import Request, Response
 
-SORTABLE: dict[str, Callable[[Order], Any]] = {
+SORTABLE: dict[str, Callable[[EmulatedOrder], Any]] = {
     "createdAt": lambda o: o.created_us,
     "updatedAt": lambda o: o.updated_us,
     "type": lambda o: o.type,
@@ -25,7 +25,7 @@ SORTABLE: dict[str, Callable[[Order], Any]] = {
 }
 
 
-def render(call: Call, order: Order) -> dict[str, Any]:
+def render(call: ReceivedCall, order: EmulatedOrder) -> dict[str, Any]:
     """Return the order object of contract §4.2; `assets` by switch."""
     row: dict[str, Any] = {
         "id": order.id,
@@ -54,7 +54,7 @@ def render(call: Call, order: Order) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in absent}
 
 
-def _list(call: Call) -> Response:
+def _list(call: ReceivedCall) -> Response:
     return pages.one_page(
         call,
         "orders",
@@ -65,8 +65,8 @@ def _list(call: Call) -> Response:
     )
 
 
-def _filters(request: Request) -> list[Callable[[Order], bool]]:
-    tests: list[Callable[[Order], bool]] = []
+def _filters(request: Request) -> list[Callable[[EmulatedOrder], bool]]:
+    tests: list[Callable[[EmulatedOrder], bool]] = []
     workspace = pages.uuid_value(request, "workspaceId")
     if workspace is not None:
         tests.append(lambda o: o.workspace_id == workspace)
@@ -80,7 +80,7 @@ def _filters(request: Request) -> list[Callable[[Order], bool]]:
     return tests
 
 
-_LISTS: dict[str, Callable[[Order], tuple[str | None, ...]]] = {
+_LISTS: dict[str, Callable[[EmulatedOrder], tuple[str | None, ...]]] = {
     "type": lambda o: (o.type,),
     "status": lambda o: (o.status,),
     "subStatus": lambda o: ((o.details or {}).get("subStatus"),),
@@ -90,18 +90,18 @@ _LISTS: dict[str, Callable[[Order], tuple[str | None, ...]]] = {
 }
 
 
-def _order(call: Call) -> Order:
+def _order(call: ReceivedCall) -> EmulatedOrder:
     order = call.storage.orders.get(call.params["id"])
     if order is None:
         raise ApiError(404, f"Order {call.params['id']} not found.")
     return order
 
 
-def _get(call: Call) -> Response:
+def _get(call: ReceivedCall) -> Response:
     return json_response(render(call, _order(call)))
 
 
-def _coverage(call: Call) -> Response:
+def _coverage(call: ReceivedCall) -> Response:
     """What of a tasking's area was delivered, and what was not (contract §14).
 
     Half of it while the order is being fulfilled: the western half.
@@ -127,7 +127,7 @@ def _coverage(call: Call) -> Response:
     )
 
 
-def _ring(order: Order) -> Box | None:
+def _ring(order: EmulatedOrder) -> Box | None:
     geometry = (order.details or {}).get("geometry") or {}
     if geometry.get("type") != "Polygon":
         return None
@@ -135,7 +135,7 @@ def _ring(order: Order) -> Box | None:
     return min(longitudes), min(latitudes), max(longitudes), max(latitudes)
 
 
-def _area(call: Call, box: Box | None) -> dict[str, Any]:
+def _area(call: ReceivedCall, box: Box | None) -> dict[str, Any]:
     """A box, or nothing, as a feature collection or by switch as a geometry."""
     shapes = [] if box is None else [polygon(box)]
     if call.faults.coverage_shape == "geometry":
@@ -144,7 +144,7 @@ def _area(call: Call, box: Box | None) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _patch(call: Call) -> Response:
+def _patch(call: ReceivedCall) -> Response:
     order, body = _order(call), call.json()
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object with tags and/or budgetId.")
@@ -156,7 +156,7 @@ def _patch(call: Call) -> Response:
     return json_response(render(call, order))
 
 
-def _cancel(call: Call) -> Response:
+def _cancel(call: ReceivedCall) -> Response:
     order = _order(call)
     if order.status not in ("CREATED", "PLACEMENT_FAILED"):
         raise ApiError(409, f"Order {order.id} is {order.status} and cannot be canceled.")
@@ -165,9 +165,9 @@ def _cancel(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("GET", "/v2/orders", "orders.list", _list),
-    Route("GET", "/v2/orders/{id}", "orders.get", _get),
-    Route("GET", "/v2/coverage/orders/{id}", "orders.coverage", _coverage),
-    Route("PATCH", "/v2/orders/{id}", "orders.update", _patch),
-    Route("POST", "/v2/orders/{id}/cancellation", "orders.cancel", _cancel),
+    Endpoint("GET", "/v2/orders", "orders.list", _list),
+    Endpoint("GET", "/v2/orders/{id}", "orders.get", _get),
+    Endpoint("GET", "/v2/coverage/orders/{id}", "orders.coverage", _coverage),
+    Endpoint("PATCH", "/v2/orders/{id}", "orders.update", _patch),
+    Endpoint("POST", "/v2/orders/{id}/cancellation", "orders.cancel", _cancel),
 )

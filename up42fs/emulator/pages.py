@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from up42fs.emulator.clock import parse_us
 from up42fs.emulator.faults import Faults
-from up42fs.emulator.service import ApiError, Call, json_response
+from up42fs.emulator.service import ApiError, ReceivedCall, json_response
 from up42fs.emulator.wire import Request, Response
 
 Row = TypeVar("Row")
@@ -33,7 +33,7 @@ def page_number_and_size(
 
 
 def one_page(
-    call: Call,
+    call: ReceivedCall,
     kind: str,
     rows: Iterable[Row],
     *,

@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from up42fs.emulator.clock import US, parse_us
-from up42fs.emulator.content import EMPTY_ZIP, BytesContent, Content, FileContent, PatternContent
+from up42fs.emulator.content import (
+    EMPTY_ZIP,
+    BytesContent,
+    FileContent,
+    ObjectContent,
+    PatternContent,
+)
 from up42fs.emulator.geometry import polygon
 from up42fs.emulator.sample_files import default_sample_dir, ensure_files, zip_of_size
 from up42fs.emulator.storage import (
-    Account,
-    Asset,
     Collection,
+    EmulatedAccount,
+    EmulatedAsset,
+    EmulatedOrder,
     Item,
-    Order,
     StacFile,
     Storage,
     stable_id,
@@ -63,7 +69,7 @@ class _Row:
     tags: list[str] | None = None
     title: str | None = None
     content_type: str = "application/zip"
-    content: Content | None = None
+    content: ObjectContent | None = None
     digits: int = 6
     producer: str | None = "airbus"
     collection: str | None = "pneo"
@@ -152,14 +158,14 @@ def _hard_rows() -> tuple[_Row, ...]:
     return (*rows, empty, tiny)
 
 
-def _small(seed: int, size: int, name: str) -> Content:
+def _small(seed: int, size: int, name: str) -> ObjectContent:
     """Content of `size` bytes: of a zip if the name says so, or gets that extension."""
     if name in ("None", ".."):
         return PatternContent(seed, size)
     return BytesContent(zip_of_size(seed, size))
 
 
-def sample_storage(account: Account, directory: Path) -> Storage:
+def sample_storage(account: EmulatedAccount, directory: Path) -> Storage:
     """Return the sample storage on the files in `directory`; missing files are made.
 
     Raises the errors of `sample_files.ensure_files`.
@@ -175,14 +181,14 @@ def sample_storage(account: Account, directory: Path) -> Storage:
 
 
 def _order(
-    account: Account,
+    account: EmulatedAccount,
     key: str,
     name: str | None,
     status: str,
     kind: str,
     created: str,
     tags: list[str] | None,
-) -> Order:
+) -> EmulatedOrder:
     created_us = parse_us(created)
     footprint = {"type": "Point", "coordinates": [13.4, 52.47]}
     details: dict[str, Any] = {"aoi": footprint, "imageId": None}
@@ -200,7 +206,7 @@ def _order(
             "maxCloudCover": 10,
         }
     is_bare = key == "failed"
-    return Order(
+    return EmulatedOrder(
         stable_id(f"sample order {key}"), name, status, created_us, created_us + 427 * US,
         account.workspace_id, account.account_id, kind,
         None if is_bare else stable_id(f"product {key}"), tags,
@@ -209,11 +215,11 @@ def _order(
     )  # fmt: skip
 
 
-def _put_asset(storage: Storage, directory: Path, row: _Row) -> Asset:
+def _put_asset(storage: Storage, directory: Path, row: _Row) -> EmulatedAsset:
     account, created_us = storage.account, parse_us(row.created)
     asset_id = stable_id(f"sample asset {row.key}")
     workspace_id = account.other_workspace_id if row.key == "quicklook" else account.workspace_id
-    asset = Asset(
+    asset = EmulatedAsset(
         asset_id, created_us, created_us + (613 * US if row.status != "NOT_PROCESSED" else 0),
         workspace_id, account.account_id, row.name, 0, row.content_type, row.status,
         stable_id(f"product {row.order}") if row.order else None,
@@ -286,7 +292,7 @@ _KEYWORDS = {"pneo": ("Airbus", "PléiadesNeo"), "s2": ("ESA", "Sentinel-2")}
 
 
 def _put_collection(
-    storage: Storage, asset: Asset, row: _Row, directory: Path, facts: dict[str, Any]
+    storage: Storage, asset: EmulatedAsset, row: _Row, directory: Path, facts: dict[str, Any]
 ) -> None:
     scenes = _SCENES.get(row.key)
     collection = Collection(
@@ -313,7 +319,7 @@ def _put_collection(
     storage.put_collection(collection)
 
 
-def _untransformed_item(collection: Collection, asset: Asset) -> Item:
+def _untransformed_item(collection: Collection, asset: EmulatedAsset) -> Item:
     file = StacFile("data", asset.id, asset.content_type, "Data",
                     extra={"description": "Storage Data"})  # fmt: skip
     return Item(
@@ -327,7 +333,7 @@ def _untransformed_item(collection: Collection, asset: Asset) -> Item:
 def _item(
     storage: Storage,
     collection: Collection,
-    asset: Asset,
+    asset: EmulatedAsset,
     label: str,
     scene: tuple[str, tuple[_FileRow, ...], dict[str, Any]],
     directory: Path,

@@ -25,16 +25,16 @@ from up42fs.emulator.journal import Record
 from up42fs.emulator.sample import default_sample_dir, sample_storage
 from up42fs.emulator.service import (
     ApiError,
-    Call,
-    Route,
-    Service,
+    EmulatedService,
+    Endpoint,
+    ReceivedCall,
     Urls,
     error_response,
     struck_response,
 )
-from up42fs.emulator.storage import Account, Storage
+from up42fs.emulator.storage import EmulatedAccount, Storage
 from up42fs.emulator.synthetic import SyntheticSize, synthetic_storage
-from up42fs.emulator.wire import Connection, Exchange, Request, Response
+from up42fs.emulator.wire import Exchange, Request, Response, WireConnection
 
 HOST = "127.0.0.1"
 #: Long enough for a burst of clients; Linux cuts it to net.core.somaxconn.
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EmulatorSettings:
     """The storage to serve, and the ports; port 0 takes any free one.
 
     The storage is `data_dir` (a directory of files), or `synthetic` (generated rows), or the sample
@@ -65,7 +65,7 @@ class Settings:
 
 
 async def serve(
-    settings: Settings,
+    settings: EmulatorSettings,
     storage: Storage | None = None,
     *,
     task_status: trio.TaskStatus[Urls] = trio.TASK_STATUS_IGNORED,
@@ -83,7 +83,9 @@ async def serve(
             for port in (settings.api_port, settings.auth_port, settings.store_port)
         ]
         urls = Urls(*(f"http://{HOST}:{group[0].socket.getsockname()[1]}" for group in listeners))
-        service = Service(storage, FaultBox(settings.faults), urls, external=settings.external)
+        service = EmulatedService(
+            storage, FaultBox(settings.faults), urls, external=settings.external
+        )
         connection_ids = itertools.count(1)
         for plane, group in zip(_planes(service), listeners, strict=True):
             accept = partial(_accept, plane, connection_ids)
@@ -91,7 +93,7 @@ async def serve(
         task_status.started(urls)
 
 
-def run(settings: Settings, ready: Callable[[Urls], None]) -> None:
+def run(settings: EmulatorSettings, ready: Callable[[Urls], None]) -> None:
     """Serve until interrupted; calls `ready` with the URLs. Blocks."""
 
     async def main() -> None:
@@ -101,9 +103,9 @@ def run(settings: Settings, ready: Callable[[Urls], None]) -> None:
     trio.run(main)
 
 
-def load_storage(settings: Settings) -> Storage:
+def load_storage(settings: EmulatorSettings) -> Storage:
     """Return the storage that `settings` describe; may make the sample, for up to a minute."""
-    account = Account(settings.username, settings.password)
+    account = EmulatedAccount(settings.username, settings.password)
     if settings.data_dir is not None:
         return folder_storage(account, settings.data_dir)
     if settings.synthetic is not None:
@@ -120,18 +122,18 @@ async def _listen(port: int) -> list[trio.SocketListener]:
 
 
 async def _accept(
-    plane: Plane, connection_ids: itertools.count[int], stream: trio.SocketStream
+    plane: EmulatedPlane, connection_ids: itertools.count[int], stream: trio.SocketStream
 ) -> None:
-    await Connection(stream, next(connection_ids), plane.handle).run()
+    await WireConnection(stream, next(connection_ids), plane.handle).run()
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class EmulatedPlane:
     """One of the three servers: its routes and the service behind them."""
 
     name: str
-    service: Service
-    routes: tuple[Route, ...]
+    service: EmulatedService
+    routes: tuple[Endpoint, ...]
 
     async def handle(self, request: Request) -> Exchange:
         """Respond to one request, journal it, and decide how the wire treats it."""
@@ -139,7 +141,7 @@ class Plane:
         service = self.service
         request = self._below_prefix(request)
         route, params = self._route(request)
-        call = Call(service, request, params)
+        call = ReceivedCall(service, request, params)
         if route is not None and route.name == "control":
             return Exchange(self._respond(route, call))
         record = service.journal.add(self._record(request, route, params))
@@ -150,7 +152,7 @@ class Plane:
         record.status = 0 if effects.reset_before_headers else response.status
         return Exchange(self._signed_off(response), effects, record.count)
 
-    def _decide(self, route: Route | None, call: Call) -> Response:
+    def _decide(self, route: Endpoint | None, call: ReceivedCall) -> Response:
         faults = call.strikes
         if faults.fail_applied:
             self._respond(route, call)
@@ -168,7 +170,7 @@ class Plane:
             response = replace(response, headers=(*kept, ("Content-Type", "text/html")))
         return _encoded(bloated(response, faults.bloat), faults.body_encoding)
 
-    def _respond(self, route: Route | None, call: Call) -> Response:
+    def _respond(self, route: Endpoint | None, call: ReceivedCall) -> Response:
         shape = call.faults.error_shape
         try:
             if route is None:
@@ -184,7 +186,7 @@ class Plane:
             log.exception("emulator: %s %s failed", call.request.method, call.request.path)
             return error_response(shape, 500, "The emulator itself failed; see its log.")
 
-    def _refuse_at_random(self, route: Route, call: Call) -> None:
+    def _refuse_at_random(self, route: Endpoint, call: ReceivedCall) -> None:
         share = call.faults.stac_random_401_share
         if route.name.startswith("stac.") and call.service.box.random.random() < share:
             raise ApiError(401, "Unauthorized")
@@ -204,7 +206,7 @@ class Plane:
             return replace(request, raw_target=request.raw_target[len(prefix) :])
         return replace(request, raw_target="/outside" + request.raw_target)
 
-    def _route(self, request: Request) -> tuple[Route | None, dict[str, str]]:
+    def _route(self, request: Request) -> tuple[Endpoint | None, dict[str, str]]:
         if self.name == "store":
             return objects.route(request.method), {}
         # A HEAD request gets the head of the response to GET.
@@ -215,7 +217,7 @@ class Plane:
                 return route, params
         return None, {}
 
-    def _record(self, request: Request, route: Route | None, params: dict[str, str]) -> Record:
+    def _record(self, request: Request, route: Endpoint | None, params: dict[str, str]) -> Record:
         record = Record(
             position=0,
             plane=self.name,
@@ -258,13 +260,13 @@ def _encoded(response: Response, encoding: str | None) -> Response:
     return replace(response, headers=(*response.headers, ("Content-Encoding", named)), body=body)
 
 
-def _planes(service: Service) -> tuple[Plane, Plane, Plane]:
+def _planes(service: EmulatedService) -> tuple[EmulatedPlane, EmulatedPlane, EmulatedPlane]:
     api = (
         *(*control.ROUTES, *stac.ROUTES, *assets.ROUTES),
         *(*orders.ROUTES, *catalog.ROUTES, *jobs.ROUTES),
     )
     return (
-        Plane("api", service, api),
-        Plane("auth", service, auth.ROUTES),
-        Plane("store", service, ()),
+        EmulatedPlane("api", service, api),
+        EmulatedPlane("auth", service, auth.ROUTES),
+        EmulatedPlane("store", service, ()),
     )

@@ -1,7 +1,7 @@
 """Shared state of the handlers: storage, switches, journal, and the shapes of errors.
 
-Handlers are plain functions from a `Call` to a `Response`; the server waits and sends. Knows
-nothing of sockets.
+Handlers are plain functions from a `ReceivedCall` to a `Response`; the server waits and sends.
+Knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from up42fs.emulator.clock import US, format_http
 from up42fs.emulator.external import ExternalStore
 from up42fs.emulator.faults import FaultBox, Faults
-from up42fs.emulator.journal import Journal
+from up42fs.emulator.journal import RequestJournal
 from up42fs.emulator.storage import Storage
 from up42fs.emulator.wire import Request, Response
 
@@ -51,13 +51,13 @@ class ApiError(Exception):
 
 
 @dataclass(slots=True)
-class Service:
+class EmulatedService:
     """The state that all three servers share."""
 
     storage: Storage
     box: FaultBox
     urls: Urls
-    journal: Journal = field(default_factory=Journal)
+    journal: RequestJournal = field(default_factory=RequestJournal)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     link_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     external: ExternalStore | None = None
@@ -94,10 +94,10 @@ class Service:
 
 
 @dataclass(slots=True)
-class Call:
+class ReceivedCall:
     """One request, as a handler receives it."""
 
-    service: Service
+    service: EmulatedService
     request: Request
     params: dict[str, str]
     struck: bool = False
@@ -127,11 +127,11 @@ class Call:
             raise ApiError(400, f"Malformed JSON request: {error}") from None
 
 
-Handle = Callable[[Call], Response]
+Handle = Callable[[ReceivedCall], Response]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Endpoint:
     """`pattern` has `{name}` for one path segment; journal and switches use the route's `name`."""
 
     method: str

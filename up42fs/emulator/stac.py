@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from up42fs.emulator import assets, cql, stac_json
 from up42fs.emulator.clock import parse_us
 from up42fs.emulator.geometry import boxes_intersect, intersects_box
-from up42fs.emulator.service import ApiError, Call, Route, json_response
+from up42fs.emulator.service import ApiError, Endpoint, ReceivedCall, json_response
 from up42fs.emulator.stac_json import BASE, DEFAULT_LIMIT, link
 from up42fs.emulator.storage import Collection, Item
 from up42fs.emulator.wire import Request, Response
@@ -35,16 +35,16 @@ class _Page:
 # -- reading
 
 
-def _landing(call: Call) -> Response:
+def _landing(call: ReceivedCall) -> Response:
     return json_response(stac_json.landing(call.service.public_url))
 
 
-def _queryables(call: Call) -> Response:
+def _queryables(call: ReceivedCall) -> Response:
     answer = stac_json.queryables(call.service.public_url)
     return json_response(answer, media_type="application/schema+json")
 
 
-def _collections(call: Call) -> Response:
+def _collections(call: ReceivedCall) -> Response:
     workspace = call.request.get("workspace_id")
     storage, api_url = call.storage, call.service.public_url
 
@@ -61,13 +61,13 @@ def _collections(call: Call) -> Response:
     return json_response({"collections": documents, "links": links})
 
 
-def _collection(call: Call) -> Response:
+def _collection(call: ReceivedCall) -> Response:
     row = _collection_row(call)
     api_url = call.service.public_url
     return json_response(stac_json.collection_json(call.storage, row, api_url, call.faults))
 
 
-def _items(call: Call) -> Response:
+def _items(call: ReceivedCall) -> Response:
     collection = _collection_row(call)
     path = f"/collections/{collection.id}/items"
     page = _page(call, collection.items, call.request.get("limit"), call.request.get("token"))
@@ -76,13 +76,13 @@ def _items(call: Call) -> Response:
     return _features(call, page.rows, links)
 
 
-def _item(call: Call) -> Response:
+def _item(call: ReceivedCall) -> Response:
     api_url = call.service.public_url
     document = stac_json.item_json(call.storage, _item_row(call), api_url, call.faults)
     return json_response(document, media_type=_GEO)
 
 
-def _search_post(call: Call) -> Response:
+def _search_post(call: ReceivedCall) -> Response:
     body = call.json()
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object.")
@@ -95,7 +95,7 @@ def _search_post(call: Call) -> Response:
     return _features(call, page.rows, links)
 
 
-def _search_get(call: Call) -> Response:
+def _search_get(call: ReceivedCall) -> Response:
     body = _body_of_query(call.request)
     page = _page(call, _found(call, body), body.get("limit"), body.get("token"))
     links = _links(call, "/search", f"{call.service.public_url}{BASE}/")
@@ -106,7 +106,7 @@ def _search_get(call: Call) -> Response:
 # -- writing
 
 
-def _patch_item(call: Call) -> Response:
+def _patch_item(call: ReceivedCall) -> Response:
     item, body = _item_row(call), call.json()
     if not isinstance(body, dict):
         raise ApiError(400, "The body is a JSON object with up42-user:title and/or :tags.")
@@ -120,7 +120,7 @@ def _patch_item(call: Call) -> Response:
     return _item(call)
 
 
-def _delete_collection(call: Call) -> Response:
+def _delete_collection(call: ReceivedCall) -> Response:
     call.storage.remove_collection(_collection_row(call).id)
     return Response(204)
 
@@ -128,14 +128,14 @@ def _delete_collection(call: Call) -> Response:
 # -- rows
 
 
-def _collection_row(call: Call) -> Collection:
+def _collection_row(call: ReceivedCall) -> Collection:
     row = call.storage.collections.get(call.params["collection"])
     if row is None:
         raise ApiError(404, f"Collection {call.params['collection']} not found.")
     return row
 
 
-def _item_row(call: Call) -> Item:
+def _item_row(call: ReceivedCall) -> Item:
     row = call.storage.items.get(call.params["item"])
     if row is None or row.collection_id != call.params["collection"]:
         raise ApiError(404, f"Item {call.params['item']} not found.")
@@ -146,7 +146,7 @@ def _newest_first(collection: Collection) -> tuple[int, str]:
     return (-collection.created_us, collection.id)
 
 
-def _all_items(call: Call) -> list[Item]:
+def _all_items(call: ReceivedCall) -> list[Item]:
     def compute() -> list[Item]:
         collections = sorted(call.storage.collections.values(), key=_newest_first)
         return [item for collection in collections for item in collection.items]
@@ -154,7 +154,7 @@ def _all_items(call: Call) -> list[Item]:
     return call.storage.query("items", compute)
 
 
-def _found(call: Call, body: dict[str, Any]) -> list[Item]:
+def _found(call: ReceivedCall, body: dict[str, Any]) -> list[Item]:
     question = {key: body[key] for key in body if key not in ("token", "limit")}
 
     def compute() -> list[Item]:
@@ -170,7 +170,7 @@ def _found(call: Call, body: dict[str, Any]) -> list[Item]:
         raise ApiError(400, f"Invalid search: {error}") from None
 
 
-def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
+def _candidates(call: ReceivedCall, body: dict[str, Any]) -> list[Item]:
     """Return the items among which a search can match, few for clients' usual searches."""
     collections = call.storage.collections
     if body.get("collections"):
@@ -192,7 +192,7 @@ def _candidates(call: Call, body: dict[str, Any]) -> list[Item]:
     return _all_items(call) if order_id is None else _items_by_order(call).get(order_id, [])
 
 
-def _items_by_order(call: Call) -> dict[str | None, list[Item]]:
+def _items_by_order(call: ReceivedCall) -> dict[str | None, list[Item]]:
     def compute() -> list[dict[str | None, list[Item]]]:
         found: dict[str | None, list[Item]] = {}
         for item in _all_items(call):
@@ -203,7 +203,7 @@ def _items_by_order(call: Call) -> dict[str | None, list[Item]]:
     return call.storage.query("items by order", compute)[0]
 
 
-def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
+def _tests(call: ReceivedCall, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
     tests: list[Callable[[Item], bool]] = []
     if body.get("ids"):
         tests.append(lambda item: item.id in body["ids"])
@@ -227,7 +227,7 @@ def _tests(call: Call, body: dict[str, Any]) -> list[Callable[[Item], bool]]:
     return tests
 
 
-def _refuse_operators(call: Call, body: dict[str, Any]) -> None:
+def _refuse_operators(call: ReceivedCall, body: dict[str, Any]) -> None:
     """Refuse operators of CQL2 by switch, of classes that not every server implements."""
     expression = cql.unwrap(body.get("filter"))
     faults = call.faults
@@ -260,7 +260,7 @@ def _interval(text: str) -> tuple[int, int]:
     )
 
 
-def _sorted(call: Call, rows: list[Item], sortby: Any) -> list[Item]:
+def _sorted(call: ReceivedCall, rows: list[Item], sortby: Any) -> list[Item]:
     for rule in reversed(sortby or []):
         name = str(rule["field"]).removeprefix("properties.")
         descending = str(rule.get("direction", "asc")).lower() == "desc"
@@ -268,7 +268,7 @@ def _sorted(call: Call, rows: list[Item], sortby: Any) -> list[Item]:
     return rows
 
 
-def _sort_value(call: Call, item: Item, name: str) -> tuple[bool, Any]:
+def _sort_value(call: ReceivedCall, item: Item, name: str) -> tuple[bool, Any]:
     values: Mapping[str, Any] = stac_json.queryable_values(call.storage, item, call.faults)
     value = item.bbox if name == "bbox" else values.get(name, item.properties.get(name))
     return (value is None, value if value is not None else 0)
@@ -300,7 +300,7 @@ def _body_of_query(request: Request) -> dict[str, Any]:
 # -- pages
 
 
-def _page(call: Call, rows: Sequence[Row], limit: Any, token: Any) -> _Page:
+def _page(call: ReceivedCall, rows: Sequence[Row], limit: Any, token: Any) -> _Page:
     count = _limit(call, limit)
     start = 0
     if token:
@@ -318,7 +318,7 @@ def _page(call: Call, rows: Sequence[Row], limit: Any, token: Any) -> _Page:
     )
 
 
-def _limit(call: Call, limit: Any) -> int:
+def _limit(call: ReceivedCall, limit: Any) -> int:
     try:
         count = DEFAULT_LIMIT if limit in (None, "") else int(limit)
     except (TypeError, ValueError):
@@ -329,19 +329,19 @@ def _limit(call: Call, limit: Any) -> int:
     return min(count, call.faults.max_page_size)
 
 
-def _features(call: Call, rows: Sequence[Item], links: list[dict[str, Any]]) -> Response:
+def _features(call: ReceivedCall, rows: Sequence[Item], links: list[dict[str, Any]]) -> Response:
     api_url = call.service.public_url
     features = [stac_json.item_json(call.storage, row, api_url, call.faults) for row in rows]
     answer = {"features": features, "links": links, "type": "FeatureCollection"}
     return json_response(answer, media_type=_GEO)
 
 
-def _links(call: Call, path: str, parent: str) -> list[dict[str, Any]]:
+def _links(call: ReceivedCall, path: str, parent: str) -> list[dict[str, Any]]:
     base = call.service.public_url + BASE
     return [link("root", f"{base}/"), link("parent", parent), link("self", base + path)]
 
 
-def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
+def _get_page_links(call: ReceivedCall, path: str, page: _Page) -> list[dict[str, Any]]:
     """Return next and previous links of a GET list: the same query with a token."""
     kept = [pair for pair in call.request.query if pair[0] != "token"]
     links = []
@@ -352,7 +352,7 @@ def _get_page_links(call: Call, path: str, page: _Page) -> list[dict[str, Any]]:
     return links
 
 
-def _next_href(call: Call, path: str, query: str = "") -> str:
+def _next_href(call: ReceivedCall, path: str, query: str = "") -> str:
     """A link to another page in the style of `next_link`; short ones need the request's URL."""
     style = call.faults.next_link
     if style == "query":
@@ -364,7 +364,7 @@ def _next_href(call: Call, path: str, query: str = "") -> str:
     return f"{_next_base(call)}{path}{query}"
 
 
-def _next_base(call: Call) -> str:
+def _next_base(call: ReceivedCall) -> str:
     """Return the base of next links; by switch `http` and without a port.
 
     A client that follows such a link unchanged, instead of sending its token to its own host,
@@ -378,15 +378,15 @@ def _next_base(call: Call) -> str:
 _ONE = f"{BASE}/collections/{{collection}}"
 
 ROUTES = (
-    Route("GET", BASE, "stac.landing", _landing),
-    Route("GET", f"{BASE}/", "stac.landing", _landing),
-    Route("GET", f"{BASE}/queryables", "stac.queryables", _queryables),
-    Route("GET", f"{BASE}/collections", "stac.collections", _collections),
-    Route("GET", _ONE, "stac.collection", _collection),
-    Route("DELETE", _ONE, "stac.delete", _delete_collection),
-    Route("GET", f"{_ONE}/items", "stac.items", _items),
-    Route("GET", f"{_ONE}/items/{{item}}", "stac.item", _item),
-    Route("PATCH", f"{_ONE}/items/{{item}}", "stac.update", _patch_item),
-    Route("POST", f"{BASE}/search", "stac.search", _search_post),
-    Route("GET", f"{BASE}/search", "stac.search", _search_get),
+    Endpoint("GET", BASE, "stac.landing", _landing),
+    Endpoint("GET", f"{BASE}/", "stac.landing", _landing),
+    Endpoint("GET", f"{BASE}/queryables", "stac.queryables", _queryables),
+    Endpoint("GET", f"{BASE}/collections", "stac.collections", _collections),
+    Endpoint("GET", _ONE, "stac.collection", _collection),
+    Endpoint("DELETE", _ONE, "stac.delete", _delete_collection),
+    Endpoint("GET", f"{_ONE}/items", "stac.items", _items),
+    Endpoint("GET", f"{_ONE}/items/{{item}}", "stac.item", _item),
+    Endpoint("PATCH", f"{_ONE}/items/{{item}}", "stac.update", _patch_item),
+    Endpoint("POST", f"{BASE}/search", "stac.search", _search_post),
+    Endpoint("GET", f"{BASE}/search", "stac.search", _search_get),
 )

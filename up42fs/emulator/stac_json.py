@@ -13,7 +13,7 @@ from up42fs.emulator.clock import format_offset, format_z
 from up42fs.emulator.content import BytesContent
 from up42fs.emulator.faults import Faults
 from up42fs.emulator.geometry import polygon
-from up42fs.emulator.storage import Asset, Collection, Item, StacFile, Storage, stable_id
+from up42fs.emulator.storage import Collection, EmulatedAsset, Item, StacFile, Storage, stable_id
 
 VERSION = "1.0.0"
 BASE = "/v2/assets/stac"
@@ -261,7 +261,7 @@ def footprint(item: Item) -> dict[str, Any]:
 
 
 def _up42_fields(
-    storage: Storage, asset: Asset, collection: Collection, is_item: bool = False
+    storage: Storage, asset: EmulatedAsset, collection: Collection, is_item: bool = False
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "up42-system:account_id": asset.account_id,
@@ -303,7 +303,7 @@ def _extent(collection: Collection) -> dict[str, Any]:
     }
 
 
-def _providers(asset: Asset) -> list[dict[str, Any]]:
+def _providers(asset: EmulatedAsset) -> list[dict[str, Any]]:
     name = (asset.producer or "UP42").upper()
     return [
         {"name": "UP42", "roles": ["host"], "url": "https://www.up42.com"},

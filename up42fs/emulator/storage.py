@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from up42fs.emulator.clock import US
-from up42fs.emulator.content import BytesContent, Content, PatternContent
+from up42fs.emulator.content import BytesContent, ObjectContent, PatternContent
 
 NAMESPACE = uuid.UUID("8a1f6f0e-6f0b-4d8a-9a0c-42f542f542f5")
 BUCKET = "user-storage-interstellar-prod"
@@ -30,7 +30,7 @@ def stable_id(label: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class EmulatedAccount:
     """The account's credentials and IDs."""
 
     username: str
@@ -41,7 +41,7 @@ class Account:
 
 
 @dataclass(slots=True)
-class Order:
+class EmulatedOrder:
     """One order (contract §4.2); `absent` names JSON keys that are left out."""
 
     id: str
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Asset:
+class EmulatedAsset:
     """One delivery (contract §2.2); `absent` names JSON keys that are left out."""
 
     id: str
@@ -131,13 +131,13 @@ class Collection:
 
 
 @dataclass(slots=True)
-class StoredObject:
+class EmulatedObject:
     """One object of the store; `file_id` is the ID of its asset or STAC asset."""
 
     path: str
     file_id: str
     filename: str | None
-    content: Content
+    content: ObjectContent
     modified_us: int
     generation: int = 1
     media_type: str = "application/octet-stream"
@@ -159,14 +159,14 @@ class StoredObject:
 class Storage:
     """The state of the account; change it only through methods."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: EmulatedAccount) -> None:
         self.account = account
-        self.orders: dict[str, Order] = {}
-        self.assets: dict[str, Asset] = {}
+        self.orders: dict[str, EmulatedOrder] = {}
+        self.assets: dict[str, EmulatedAsset] = {}
         self.collections: dict[str, Collection] = {}
         self.items: dict[str, Item] = {}
-        self.objects: dict[str, StoredObject] = {}
-        self.objects_by_file: dict[str, StoredObject] = {}
+        self.objects: dict[str, EmulatedObject] = {}
+        self.objects_by_file: dict[str, EmulatedObject] = {}
         self.collections_of_asset: dict[str, list[str]] = {}
         self._queries: dict[object, list[Any]] = {}
 
@@ -180,12 +180,12 @@ class Storage:
             self._queries[key] = compute()
         return self._queries[key]
 
-    def assets_of_order(self, order_id: str) -> list[Asset]:
+    def assets_of_order(self, order_id: str) -> list[EmulatedAsset]:
         """Return the assets delivered for an order, oldest first."""
         mine = (asset for asset in self.assets.values() if asset.order_id == order_id)
         return sorted(mine, key=lambda asset: asset.created_us)
 
-    def asset_of_item(self, item: Item) -> Asset:
+    def asset_of_item(self, item: Item) -> EmulatedAsset:
         """Return the asset whose delivery `item` describes."""
         return self.assets[self.collections[item.collection_id].asset_id]
 
@@ -195,19 +195,21 @@ class Storage:
         """Clear the cached lists; call it after every change of a row."""
         self._queries.clear()
 
-    def put_order(self, order: Order) -> Order:
+    def put_order(self, order: EmulatedOrder) -> EmulatedOrder:
         """Add or replace an order."""
         self.orders[order.id] = order
         self.changed()
         return order
 
-    def put_asset(self, asset: Asset, content: Content, object_path: str | None = None) -> Asset:
+    def put_asset(
+        self, asset: EmulatedAsset, content: ObjectContent, object_path: str | None = None
+    ) -> EmulatedAsset:
         """Add or replace an asset with its delivered bytes; the size follows the bytes."""
         asset.size = content.size
         self.assets[asset.id] = asset
         path = object_path or f"assets/{stable_id('object ' + asset.id)}"
         self._put_object(
-            StoredObject(
+            EmulatedObject(
                 path, asset.id, asset.name, content, asset.created_us, 1, asset.content_type
             )
         )
@@ -228,18 +230,18 @@ class Storage:
         self.changed()
         return collection
 
-    def put_stac_file(self, file: StacFile, content: Content, modified_us: int) -> None:
+    def put_stac_file(self, file: StacFile, content: ObjectContent, modified_us: int) -> None:
         """Add the bytes of a STAC asset that has its own object."""
         path = f"assets/{stable_id('object ' + file.id)}"
         self._put_object(
-            StoredObject(path, file.id, file.key, content, modified_us, 1, file.media_type)
+            EmulatedObject(path, file.id, file.key, content, modified_us, 1, file.media_type)
         )
 
-    def _put_object(self, stored: StoredObject) -> None:
+    def _put_object(self, stored: EmulatedObject) -> None:
         self.objects[stored.url_path] = stored
         self.objects_by_file[stored.file_id] = stored
 
-    def set_metadata(self, asset_id: str, changes: dict[str, Any], now_us: int) -> Asset:
+    def set_metadata(self, asset_id: str, changes: dict[str, Any], now_us: int) -> EmulatedAsset:
         """Set `title` and `tags` if given (contract §3.2); KeyError for an unknown asset."""
         asset = self.assets[asset_id]
         if "title" in changes:
@@ -250,7 +252,7 @@ class Storage:
         self._touch(asset, now_us)
         return asset
 
-    def set_cnam_status(self, asset_id: str, status: str, now_us: int) -> Asset:
+    def set_cnam_status(self, asset_id: str, status: str, now_us: int) -> EmulatedAsset:
         """Set the transformation's status; SUCCESSFUL creates an item with files (contract §8)."""
         asset = self.assets[asset_id]
         asset.status = status
@@ -282,7 +284,7 @@ class Storage:
         self.objects_by_file[file_id]  # KeyError for an unknown one
         self._remove_object(file_id, keep_link=True)
 
-    def replace_content(self, file_id: str, content: Content, now_us: int) -> StoredObject:
+    def replace_content(self, file_id: str, content: ObjectContent, now_us: int) -> EmulatedObject:
         """Give an object other bytes under the same link, with a new ETag and generation."""
         stored = self.objects_by_file[file_id]
         stored.content = content
@@ -293,7 +295,7 @@ class Storage:
             self._touch(self.assets[file_id], now_us)
         return stored
 
-    def progress_order(self, order_id: str, status: str, now_us: int) -> Order:
+    def progress_order(self, order_id: str, status: str, now_us: int) -> EmulatedOrder:
         """Move an order to `status`."""
         order = self.orders[order_id]
         order.status = status
@@ -301,7 +303,7 @@ class Storage:
         self.changed()
         return order
 
-    def _touch(self, asset: Asset, now_us: int) -> None:
+    def _touch(self, asset: EmulatedAsset, now_us: int) -> None:
         asset.updated_us = max(now_us, asset.updated_us + 1)
         self.changed()
 
@@ -321,7 +323,7 @@ class Storage:
                 if file.id not in self.assets:
                     self._remove_object(file.id)
 
-    def _ensure_transformed(self, asset: Asset, now_us: int) -> None:
+    def _ensure_transformed(self, asset: EmulatedAsset, now_us: int) -> None:
         collection_id = next(iter(self.collections_of_asset.get(asset.id, [])), None)
         collection = self.collections.get(collection_id or "")
         if collection is not None and collection.is_transformed:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from up42fs.emulator.clock import US, parse_us
 from up42fs.emulator.content import EMPTY_ZIP, PatternContent
-from up42fs.emulator.storage import Account, Asset, Collection, Item, Order, StacFile, Storage
+from up42fs.emulator.storage import (
+    Collection,
+    EmulatedAccount,
+    EmulatedAsset,
+    EmulatedOrder,
+    Item,
+    StacFile,
+    Storage,
+)
 
 FIRST_US = parse_us("2023-01-01T00:00:00Z")
 LAST_US = parse_us("2026-06-01T00:00:00Z")
@@ -52,7 +60,7 @@ class SyntheticSize:
         return "IN_PROGRESS" if n % 5000 == 7 else _UNTRANSFORMED[n % 2]
 
 
-def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
+def synthetic_storage(account: EmulatedAccount, size: SyntheticSize) -> Storage:
     """Return a storage with that many rows; bytes are patterns, up to 4 GiB for each asset."""
     storage = Storage(account)
     rng = random.Random(42)
@@ -68,9 +76,9 @@ def synthetic_storage(account: Account, size: SyntheticSize) -> Storage:
     return storage
 
 
-def _order(account: Account, rng: random.Random, n: int, count: int) -> Order:
+def _order(account: EmulatedAccount, rng: random.Random, n: int, count: int) -> EmulatedOrder:
     created_us = FIRST_US + n * (LAST_US - FIRST_US) // max(1, count)
-    return Order(
+    return EmulatedOrder(
         _id(rng), f"Order {n:05d}", "FULFILLED", created_us, created_us + 600 * US,
         account.workspace_id, account.account_id, tags=[],
     )  # fmt: skip
@@ -81,14 +89,14 @@ def _add_asset(
     rng: random.Random,
     n: int,
     created_us: int,
-    orders: list[Order],
+    orders: list[EmulatedOrder],
     tags: list[str],
     status: str,
-) -> Asset:
+) -> EmulatedAsset:
     account = storage.account
     order = rng.choice(orders) if orders else None
     producer, collection = _PRODUCTS[n % len(_PRODUCTS)]
-    asset = Asset(
+    asset = EmulatedAsset(
         _id(rng), created_us, created_us + rng.randrange(3600) * US, account.workspace_id,
         account.account_id, name=f"{producer}_{n:06d}.zip", status=status,
         order_id=order.id if order else None, producer=producer, collection=collection,
@@ -100,7 +108,7 @@ def _add_asset(
 
 
 def _add_collection(
-    storage: Storage, rng: random.Random, n: int, asset: Asset, file_count: int
+    storage: Storage, rng: random.Random, n: int, asset: EmulatedAsset, file_count: int
 ) -> None:
     is_transformed = asset.status == "SUCCESSFUL"
     title = f"SCENE_{n:06d}"

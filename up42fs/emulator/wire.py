@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, unquote
 import h11
 import trio
 
-from up42fs.emulator.content import BLOCK_BYTES, Content, FileContent
+from up42fs.emulator.content import BLOCK_BYTES, FileContent, ObjectContent
 
 MAX_BODY_BYTES = 16 << 20
 IDLE_S = 75.0
@@ -83,7 +83,7 @@ class Request:
 class Slice:
     """The bytes `[start, stop)` of a content."""
 
-    content: Content
+    content: ObjectContent
     start: int
     stop: int
 
@@ -137,7 +137,7 @@ class _GoneError(Exception):
 
 
 @dataclass(slots=True)
-class Connection:
+class WireConnection:
     """One client connection: handles requests one after the other until either side ends."""
 
     stream: trio.SocketStream

@@ -44,7 +44,7 @@ PREFLIGHT_KNOWN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class AccountConnection:
     """The clients of one account, connected to UP42."""
 
     settings: Settings
@@ -83,7 +83,7 @@ class Holdings:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connection]:
+async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[AccountConnection]:
     """Connect to the account of `settings`; raises ConfigurationError if there is none."""
     credentials = credentials_of(settings)
     reached = Reached(settings.api)
@@ -97,7 +97,7 @@ async def connect(settings: Settings, metrics: Metrics) -> AsyncIterator[Connect
             workspace=settings.workspace,
             limits=Limits(book=pace_of(settings)),
         )
-        yield Connection(settings, tokens, client, reached, metrics)
+        yield AccountConnection(settings, tokens, client, reached, metrics)
 
 
 def pace_of(settings: Settings) -> PaceBook | None:
@@ -164,7 +164,7 @@ def nothing_found(settings: Settings) -> str:
 
 
 async def load_and_sign_in(
-    connection: Connection, snapshot: Snapshot | None
+    connection: AccountConnection, snapshot: Snapshot | None
 ) -> tuple[Stored, bool]:
     """Load the stored catalogue while signing in; return it, and whether UP42 has no assets.
 

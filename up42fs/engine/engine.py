@@ -55,7 +55,13 @@ from up42fs.catalog.transformations import Transformations
 from up42fs.config.options import crowd_limits
 from up42fs.config.settings import Settings
 from up42fs.engine import prometheus
-from up42fs.engine.account import Connection, account_key, connect, load_and_sign_in, nothing_found
+from up42fs.engine.account import (
+    AccountConnection,
+    account_key,
+    connect,
+    load_and_sign_in,
+    nothing_found,
+)
 from up42fs.engine.paths import Paths
 from up42fs.engine.places import (
     egress_of,
@@ -105,7 +111,7 @@ class Engine(Paths):
     def __init__(
         self,
         nursery: trio.Nursery,
-        connection: Connection,
+        connection: AccountConnection,
         snapshot: Snapshot | None,
         stored: Stored,
         place: Path | None,

@@ -13,7 +13,7 @@ from up42fs.engine import Engine
 from up42fs.errors import Up42fsError
 from up42fs.library import calls
 from up42fs.library.account import settings_of
-from up42fs.library.mounts import Mounted, MountedFile, mount_of
+from up42fs.library.mounts import MountCalls, MountedFile, mount_of
 from up42fs.library.runner import Runner, runner_of
 
 
@@ -74,7 +74,7 @@ async def _run(work: Any, arguments: tuple[Any, ...], engine: Engine) -> Any:
 class ByMount:
     """Calls through a mount."""
 
-    def __init__(self, mounted: Mounted) -> None:
+    def __init__(self, mounted: MountCalls) -> None:
         self._mounted = mounted
         self.process = os.getpid()
 
@@ -102,10 +102,10 @@ def backend_of(arguments: Mapping[str, object | None], mount: str) -> Backend:
     Sends no request. Raises an `Up42fsError`.
     """
     if mount not in ("auto", "never"):
-        return ByMount(Mounted(_directory(mount)))
+        return ByMount(MountCalls(_directory(mount)))
     settings = settings_of(arguments)
     if mount == "auto" and (place := mount_of(settings)) is not None:
-        return ByMount(Mounted(place))
+        return ByMount(MountCalls(place))
     return ByEngine(runner_of(settings))
 
 

@@ -84,7 +84,7 @@ class MountedFile:
         self.version = None
 
 
-class Mounted:
+class MountCalls:
     """The calls of `library.calls`, through a mount; all block, and raise OSError."""
 
     def __init__(self, root: Path) -> None:

@@ -1,7 +1,7 @@
 """One body for a method and its coroutine: what is asked is said, and a driver asks it.
 
-A plan is a coroutine that awaits nothing but `Ask`. `run` asks by calls that block, `arun` in an
-asyncio loop; the plan knows neither. Knows nothing of the questions.
+A plan is a coroutine that awaits nothing but a `Question`. `run` asks by calls that block, `arun`
+in an asyncio loop; the plan knows neither. Knows nothing of the questions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 Plan = Coroutine[Any, Any, T]
 
 
-class Ask:
+class Question:
     """A question: the name of a call, and its arguments."""
 
     __slots__ = ("arguments", "name")
@@ -23,12 +23,12 @@ class Ask:
         self.name = name
         self.arguments = arguments
 
-    def __await__(self) -> Generator[Ask, Any, Any]:
+    def __await__(self) -> Generator[Question, Any, Any]:
         """The answer, once the driver has it."""
         return (yield self)
 
 
-def run(plan: Plan[T], answer: Callable[[Ask], Any]) -> T:
+def run(plan: Plan[T], answer: Callable[[Question], Any]) -> T:
     """The result of a plan; `answer` blocks."""
     said: Any = None
     error: Exception | None = None
@@ -45,7 +45,7 @@ def run(plan: Plan[T], answer: Callable[[Ask], Any]) -> T:
             error = raised
 
 
-async def arun(plan: Plan[T], answer: Callable[[Ask], Awaitable[Any]]) -> T:
+async def arun(plan: Plan[T], answer: Callable[[Question], Awaitable[Any]]) -> T:
     """The result of a plan; `answer` is awaited."""
     said: Any = None
     error: Exception | None = None

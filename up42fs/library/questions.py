@@ -10,7 +10,7 @@ from typing import Any
 from up42fs.errors import NotADirectory, NotFound
 from up42fs.errors import VersionChanged as Changed
 from up42fs.library.facts import Fact, Facts
-from up42fs.library.plans import Ask
+from up42fs.library.plans import Question
 
 
 class Questions:
@@ -27,7 +27,7 @@ class Questions:
     async def _looked_up(self, path: str) -> dict[str, Any]:
         if self._facts.is_absent(path):
             raise NotFound(f"/{path}: there is no such name in its directory")
-        info, stored = await Ask("info", path)
+        info, stored = await Question("info", path)
         if info["type"] == "file":
             self._facts.note(info, stored)
         return dict(info)
@@ -46,7 +46,7 @@ class Questions:
 
     async def _plan_ls(self, path: str, detail: bool) -> list[Any]:
         try:
-            listed = await Ask("listing", path)
+            listed = await Question("listing", path)
         except (NotADirectory, NotADirectoryError):
             listed = [(await self._plan_info(path), None)]
         else:
@@ -59,7 +59,7 @@ class Questions:
     async def _plan_open(self, path: str, reading: str) -> Any:
         if self._facts.is_absent(path):
             raise NotFound(f"/{path}: there is no such name in its directory")
-        reader = await Ask("opened", path, self._facts.given(path), reading)
+        reader = await Question("opened", path, self._facts.given(path), reading)
         if reader.stored is not None and self._facts.given(path) is None:
             self._facts.note({**reader.info, "name": path}, reader.stored)
         return reader
@@ -80,12 +80,12 @@ class Questions:
         return await _ranges(path, None, wanted, most_gap)
 
     async def _plan_link(self, path: str, lasts_s: float) -> str:
-        link: str = await Ask("link", path, self._facts.given(path), lasts_s)
+        link: str = await Question("link", path, self._facts.given(path), lasts_s)
         return link
 
 
 async def _ranges(
     path: str, fact: Fact | None, wanted: list[tuple[int | None, int | None]], most_gap: int
 ) -> list[bytes]:
-    found: list[bytes] = await Ask("ranges", path, fact, wanted, most_gap)
+    found: list[bytes] = await Question("ranges", path, fact, wanted, most_gap)
     return found

@@ -26,7 +26,7 @@ LEFT_OUT = "UP42FS_LEFT_OUT"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class MosaicImage:
     """An image and its path relative to the document; `raster` is None if it cannot be used."""
 
     path: str
@@ -58,9 +58,9 @@ def is_tiff(file: StacAsset) -> bool:
     )
 
 
-def vrt(images: Iterable[Image]) -> bytes:
+def vrt(images: Iterable[MosaicImage]) -> bytes:
     """A mosaic of the images; one empty pixel if none of them can be shown."""
-    usable: dict[tuple[int | None, int, str], list[tuple[Image, Raster]]] = {}
+    usable: dict[tuple[int | None, int, str], list[tuple[MosaicImage, Raster]]] = {}
     left_out = []
     for image in images:
         if image.raster is None:
@@ -79,7 +79,9 @@ def vrt(images: Iterable[Image]) -> bytes:
     return _vrt(best[0], usable[best], left_out)
 
 
-def _vrt(epsg: int | None, images: Sequence[tuple[Image, Raster]], left_out: list[str]) -> bytes:
+def _vrt(
+    epsg: int | None, images: Sequence[tuple[MosaicImage, Raster]], left_out: list[str]
+) -> bytes:
     rasters = [raster for _, raster in images]
     west = min(raster.transform[0] for raster in rasters)
     north = max(raster.transform[3] for raster in rasters)

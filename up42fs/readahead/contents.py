@@ -37,7 +37,7 @@ class Format(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Image:
+class FoundTiff:
     """A TIFF in an object, `size` bytes from `base` on."""
 
     base: int
@@ -107,16 +107,16 @@ class Structure:
         self.size = size
         self.budget = budget or ParseBudget()
         self.is_forgotten = False
-        self._images: list[Image] = []  # by base, never overlapping
+        self._images: list[FoundTiff] = []  # by base, never overlapping
         self._is_tail_seen = False
         self._directory: zipfile.Directory | None = None
         self._members: zipfile.Members | None = None
         self._jpegs: list[ByteRange] = []  # members that are JPEG 2000 files, by place
         self._judged: set[int] = set()  # numbers of members whose first bytes were checked
-        self._unread: set[Image] = set()
-        self._layout_bytes: dict[Image, int] = {}
+        self._unread: set[FoundTiff] = set()
+        self._layout_bytes: dict[FoundTiff, int] = {}
         self._held_bytes = 0
-        self._added: Image | None = None  # found by the current call of `learn`
+        self._added: FoundTiff | None = None  # found by the current call of `learn`
 
     @property
     def held_bytes(self) -> int:
@@ -169,14 +169,14 @@ class Structure:
             if self.format is Format.TIFF:
                 self._add(0, self.size)
 
-    def _learn_image(self, image: Image, get: Get) -> None:
+    def _learn_image(self, image: FoundTiff, get: Get) -> None:
         if image.learn(get):
             self._unread.discard(image)
         known_bytes = image.layout.held_bytes if image.layout else 0
         self._held_bytes += known_bytes - self._layout_bytes.get(image, 0)
         self._layout_bytes[image] = known_bytes
 
-    def image_at(self, offset: int) -> Image | None:
+    def image_at(self, offset: int) -> FoundTiff | None:
         """The known image that contains `offset`, if any."""
         place = bisect_right(self._images, offset, key=lambda image: image.base) - 1
         image = self._images[place] if place >= 0 else None
@@ -257,7 +257,7 @@ class Structure:
             self.budget.spend(1, _IMAGE_BYTES)
         except OverBudgetError:
             return
-        image = Image(base, size, _reading=tiff.TiffParser(size, self.budget))
+        image = FoundTiff(base, size, _reading=tiff.TiffParser(size, self.budget))
         self._added = image
         self._unread.add(image)
         self._held_bytes += _IMAGE_BYTES

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from up42fs.ranges import ceil_to, floor_to
-from up42fs.readahead.contents import Image, Structure
+from up42fs.readahead.contents import FoundTiff, Structure
 from up42fs.readahead.jumps import Stride
 from up42fs.readahead.runs import Stream
 from up42fs.readahead.tiff import Tile
@@ -128,7 +128,7 @@ class TileReader:
         self.shapes.leave(id(self))
         return left, coming
 
-    def _touched(self, image: Image, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
+    def _touched(self, image: FoundTiff, passed: ByteRange, *, goes_on: bool) -> list[Tile]:
         """The tiles that are certainly wanted, in the order of the file."""
         if goes_on:
             return image.under(passed)
@@ -142,7 +142,7 @@ class TileReader:
             first += image.under(ByteRange(pages.stop, passed.stop))
         return list(dict.fromkeys(first))
 
-    def _scans(self, image: Image, read: ByteRange, stream: Stream) -> bool:
+    def _scans(self, image: FoundTiff, read: ByteRange, stream: Stream) -> bool:
         """Whether the run has certainly continued from one level into another."""
         stop = read.stop - self.tuning.slack_bytes
         sure = image.under(ByteRange(stop - 1, stop)) if stop > stream.whole_from else []
@@ -156,7 +156,7 @@ class TileReader:
             return 0
         return max(self._longest_bytes, self.tuning.kernel_ahead_bytes)
 
-    def _walk(self, image: Image, tile: Tile) -> Walk:
+    def _walk(self, image: FoundTiff, tile: Tile) -> Walk:
         key = (image.base, tile.level, tile.plane)
         walk = self._walks.pop(key, None)
         if walk is None:
@@ -176,7 +176,7 @@ class TileReader:
         return left
 
     def _strided(
-        self, image: Image, tile: Tile, read: ByteRange, *, goes_on: bool
+        self, image: FoundTiff, tile: Tile, read: ByteRange, *, goes_on: bool
     ) -> list[ByteRange] | None:
         """The next stops of a reader of every n-th strip, as far as it will read there."""
         assert image.layout is not None, "or there would be no tile"
@@ -191,7 +191,7 @@ class TileReader:
         self._stop = _Stop(read.start, read.stop)
         return self._stops_ahead(image, tile)
 
-    def _stops_ahead(self, image: Image, tile: Tile) -> list[ByteRange] | None:
+    def _stops_ahead(self, image: FoundTiff, tile: Tile) -> list[ByteRange] | None:
         allowed = min(self.tuning.base_bytes * (1 + self._stride.steps // 16), _MOST_STRIDED_BYTES)
         spans: list[ByteRange] = []
         ahead = 1

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from up42fs.ranges import ceil_to, floor_to
-from up42fs.readahead.contents import Image
+from up42fs.readahead.contents import FoundTiff
 from up42fs.readahead.grid import Grid, Pane
 from up42fs.readahead.tiff import TiffLevel, Tile
 from up42fs.readahead.tuning import BUFFER_BYTES, KERNEL_READ_BYTES, Tuning
@@ -162,7 +162,7 @@ class Walk:
     """One reader in one plane of one level of an image."""
 
     def __init__(
-        self, image: Image, level: int, plane: int, shapes: Shapes, tuning: Tuning
+        self, image: FoundTiff, level: int, plane: int, shapes: Shapes, tuning: Tuning
     ) -> None:
         assert image.layout is not None, "or there are no tiles to walk through"
         self.touched_at = 0

@@ -22,7 +22,7 @@ from up42fs.serve import gate
 from up42fs.serve.addresses import encoded
 from up42fs.serve.files import Message, Send, Tree, refuse, reply, wire
 from up42fs.serve.gate import Peer, Refusal, Rules
-from up42fs.serve.page import Page
+from up42fs.serve.page import WebPage
 from up42fs.visible import visible
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class App:
         self._engine = engine
         self._rules = rules
         self._tree = tree = Tree(engine, proxies=proxies)
-        page = Page(engine, tree, mountpoint)
+        page = WebPage(engine, tree, mountpoint)
         self._routes = Starlette(
             routes=[
                 Route("/healthz", _Answers(self._health)),

@@ -19,7 +19,7 @@ _TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class Representation:
     """Content to send: its size in bytes, its version, and when it was made (Unix seconds)."""
 
     size: int
@@ -41,7 +41,7 @@ def is_conditional(headers: Mapping[str, str]) -> bool:
     return any(name in headers for name in ("if-match", "if-none-match", "if-range"))
 
 
-def judge(headers: Mapping[str, str], content: Content, *, is_get: bool = True) -> Verdict:
+def judge(headers: Mapping[str, str], content: Representation, *, is_get: bool = True) -> Verdict:
     """Judge a GET or HEAD by its headers, in lower case."""
     if _fails(headers, content):
         return Verdict(412)
@@ -70,7 +70,7 @@ def _cut(first: str, last: str, size: int) -> Verdict | None:
     return Verdict(206, start, min(int(last) + 1, size) if last else size)
 
 
-def _fails(headers: Mapping[str, str], content: Content) -> bool:
+def _fails(headers: Mapping[str, str], content: Representation) -> bool:
     match = headers.get("if-match")
     if match is not None:
         return not _names(match, content.etag, is_strong=True)
@@ -78,7 +78,7 @@ def _fails(headers: Mapping[str, str], content: Content) -> bool:
     return since is not None and content.modified_s > since
 
 
-def _is_known(headers: Mapping[str, str], content: Content) -> bool:
+def _is_known(headers: Mapping[str, str], content: Representation) -> bool:
     match = headers.get("if-none-match")
     if match is not None:
         return _names(match, content.etag, is_strong=False)
@@ -86,7 +86,7 @@ def _is_known(headers: Mapping[str, str], content: Content) -> bool:
     return since is not None and content.modified_s <= since
 
 
-def _is_wanted(if_range: str | None, content: Content) -> bool:
+def _is_wanted(if_range: str | None, content: Representation) -> bool:
     """Whether a range may be cut from this version."""
     if if_range is None:
         return True

@@ -83,7 +83,7 @@ def widen(plain: trio.SocketStream) -> None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
 
 
-class _Stream(HTTPStream):
+class _UncopiedStream(HTTPStream):
     """hypercorn's answer to one request; bodies that are views of memory are not copied."""
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
@@ -107,7 +107,7 @@ class _Stream(HTTPStream):
             await self._send_closed()
 
 
-class _Parser(h11.Connection):
+class _StrictParser(h11.Connection):
     """h11's parser, to which all that follows the last request of a connection is an error.
 
     A client may send requests without waiting for answers. What it sends after one that says
@@ -126,7 +126,7 @@ class _Http1(H11Protocol):
 
     def __init__(self, app: AppWrapper, config: Config, *others: Any) -> None:
         super().__init__(app, config, *others)
-        self.connection = _Parser(
+        self.connection = _StrictParser(
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
 
@@ -134,7 +134,7 @@ class _Http1(H11Protocol):
         """Offer no upgrade."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        self.stream = _Stream(
+        self.stream = _UncopiedStream(
             self.app,
             self.config,
             self.context,
@@ -172,7 +172,7 @@ class _Http1(H11Protocol):
             await self.send(RawData(data=piece))
 
 
-class Connection:
+class ClientConnection:
     """One client's connection."""
 
     def __init__(self, stream: Stream, client: Address, server: Address) -> None:
@@ -297,7 +297,7 @@ class Clients:
     def __init__(self, most: int, about: About) -> None:
         self._most = most
         self._about = about
-        self._open: set[Connection] = set()
+        self._open: set[ClientConnection] = set()
         self._freed = trio.Event()
 
     def __len__(self) -> int:
@@ -342,7 +342,7 @@ class Clients:
             return
         if len(self._open) < MOST_QUEUES:
             widen(plain)
-        connection = Connection(stream, client, server)
+        connection = ClientConnection(stream, client, server)
         self._open.add(connection)
         try:
             await connection.run(app, config, context, self._about(client, server))

@@ -37,7 +37,7 @@ from up42fs.readahead.tuning import Reading
 from up42fs.serve import pages
 from up42fs.serve.addresses import decoded
 from up42fs.serve.conditions import (
-    Content,
+    Representation,
     Verdict,
     http_date,
     is_conditional,
@@ -45,7 +45,7 @@ from up42fs.serve.conditions import (
     moment_of,
 )
 from up42fs.serve.documents import with_addresses
-from up42fs.serve.gate import Entry
+from up42fs.serve.gate import AdmittedRequest
 from up42fs.types import Bytes, StoredObject, Version
 from up42fs.visible import visible
 
@@ -93,7 +93,7 @@ _RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TreeRequest:
     """One admitted request: `base` begins the addresses in its answer."""
 
     is_get: bool
@@ -101,7 +101,7 @@ class Ask:
     headers: Mapping[str, str]
     query: Mapping[str, list[str]]
     base: str
-    entry: Entry
+    entry: AdmittedRequest
 
     def says(self, name: str) -> bool | None:
         """Whether the query switches `name` on; None if it does not mention it."""
@@ -109,14 +109,14 @@ class Ask:
         return None if values is None else values[-1].casefold() not in ("0", "no", "off", "false")
 
 
-def ask_of(scope: Mapping[str, Any]) -> Ask:
+def ask_of(scope: Mapping[str, Any]) -> TreeRequest:
     """The request of an ASGI scope that the gate has admitted; raises InvalidArgument."""
     state = scope["state"]
-    entry: Entry = state["entry"]
+    entry: AdmittedRequest = state["entry"]
     query = scope["query_string"].decode("latin-1")
     if query.count("&") >= MOST_FIELDS:
         raise InvalidArgument(f"the query has more than {MOST_FIELDS} fields")
-    return Ask(
+    return TreeRequest(
         scope["method"] == "GET",
         decoded(entry.path),
         state["headers"],
@@ -189,7 +189,7 @@ class Tree:
             headers = [("retry-after", str(_RETRY_AFTER_S))] if status in (503, 504) else []
             await refuse(send, status, str(error), headers)
 
-    async def _answer(self, ask: Ask, send: Send) -> None:
+    async def _answer(self, ask: TreeRequest, send: Send) -> None:
         if (object_id := id_of(ask.path)) is not None:
             await self._by_id(ask, object_id, send)
             return
@@ -206,7 +206,7 @@ class Tree:
             else:
                 await self._content(ask, place, send)
 
-    def _goes_through(self, ask: Ask) -> bool:
+    def _goes_through(self, ask: TreeRequest) -> bool:
         """Whether the bytes of a file that has links come through here."""
         if self._must_proxy or ask.entry.is_from_page or not ask.entry.is_trusted:
             return True
@@ -218,7 +218,7 @@ class Tree:
         self._engine.metrics.count("serve.redirects")
         await reply(send, 302, b"", [("location", link.url), ("cache-control", "no-store")])
 
-    async def _by_id(self, ask: Ask, object_id: str, send: Send) -> None:
+    async def _by_id(self, ask: TreeRequest, object_id: str, send: Send) -> None:
         """Answer for a file that is named by its ID, as `up42fs.stac.stable` names it."""
         if self._goes_through(ask):
             known = StoredObject(object_id, None, object_id)
@@ -236,7 +236,7 @@ class Tree:
 
     # directories ---------------------------------------------------------------------------
 
-    async def _directory(self, ask: Ask, place: Place, send: Send) -> None:
+    async def _directory(self, ask: TreeRequest, place: Place, send: Send) -> None:
         listing = await place.listing()
         kind, body = pages.directory(
             ask.path,
@@ -249,7 +249,7 @@ class Tree:
 
     # files ---------------------------------------------------------------------------------
 
-    async def _content(self, ask: Ask, place: Place, send: Send) -> None:
+    async def _content(self, ask: TreeRequest, place: Place, send: Send) -> None:
         is_trusted = ask.entry.is_trusted
         async with place.opened(program=PROGRAM, is_trusted=is_trusted) as file:
             headers = [("content-type", content_type(ask.path))]
@@ -263,11 +263,11 @@ class Tree:
         await self._whole(ask, body, headers, _made_s(place.attributes), send)
 
     async def _whole(
-        self, ask: Ask, body: bytes, headers: Headers, modified_s: int, send: Send
+        self, ask: TreeRequest, body: bytes, headers: Headers, modified_s: int, send: Send
     ) -> None:
         """Answer with a body in memory, whose entity tag is made from it."""
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-        content = Content(len(body), tag, modified_s)
+        content = Representation(len(body), tag, modified_s)
         # What is made on request has no time that says whether it changed.
         told = {n: v for n, v in ask.headers.items() if n not in _DATED}
         verdict = judge(told, content, is_get=ask.is_get)
@@ -276,7 +276,7 @@ class Tree:
         await send({"type": "http.response.body", "body": body[verdict.start : verdict.stop]})
 
     async def _stream(
-        self, ask: Ask, file: Readable, modified_s: int, headers: Headers, send: Send
+        self, ask: TreeRequest, file: Readable, modified_s: int, headers: Headers, send: Send
     ) -> None:
         if file.version is None and is_conditional(ask.headers):
             await file.read(0, 1)  # the version comes with the first bytes
@@ -359,13 +359,13 @@ def _made_s(attributes: Attributes) -> int:
     return attributes.mtime_ns // 1_000_000_000
 
 
-def _described_by(version: Version | None, size: int, modified_s: int) -> Content:
+def _described_by(version: Version | None, size: int, modified_s: int) -> Representation:
     if version is None:
-        return Content(size, None, modified_s)
-    return Content(size, version.etag or _tag(version.generation), modified_s)
+        return Representation(size, None, modified_s)
+    return Representation(size, version.etag or _tag(version.generation), modified_s)
 
 
-def _of_bytes(content: Content, verdict: Verdict) -> Headers:
+def _of_bytes(content: Representation, verdict: Verdict) -> Headers:
     """The headers of delivered bytes."""
     return [*_described(content, verdict), _SANDBOX, ("cache-control", "private, no-cache")]
 
@@ -374,7 +374,7 @@ def _tag(generation: str | None) -> str | None:
     return None if generation is None else f'"{generation}"'
 
 
-def _described(content: Content, verdict: Verdict, *, is_dated: bool = True) -> Headers:
+def _described(content: Representation, verdict: Verdict, *, is_dated: bool = True) -> Headers:
     """The headers about a body and its version."""
     headers = [("accept-ranges", "bytes")]
     if content.etag is not None:

@@ -77,7 +77,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AdmittedRequest:
     """An admitted request: its path without the token, and whether it is trusted.
 
     `prefix` stands in front of every path in addresses. `is_from_page`: a page of another origin
@@ -92,7 +92,7 @@ class Entry:
 
 def admit(
     rules: Rules, peer: Peer, method: str, raw_path: bytes, headers: Mapping[str, str]
-) -> Entry | Refusal:
+) -> AdmittedRequest | Refusal:
     """Admit a request or refuse it. Names of headers are in lower case."""
     host = headers.get("host")
     if host is not None and not is_ours(host, rules.hosts, is_local=rules.is_local):
@@ -116,7 +116,7 @@ def admit(
     if _has_body(headers):
         close = (("connection", "close"),)
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here", close)
-    return Entry(
+    return AdmittedRequest(
         path,
         prefix=f"/~{shown.decode('latin-1')}" if shown else "",
         is_trusted=_is_trusted(rules, peer),
@@ -124,7 +124,7 @@ def admit(
     )
 
 
-def moved(entry: Entry, path: bytes) -> Entry:
+def moved(entry: AdmittedRequest, path: bytes) -> AdmittedRequest:
     """The same request for another path."""
     return replace(entry, path=path)
 

@@ -24,7 +24,7 @@ from up42fs.errors import NoAttribute, NotShared, Up42fsError
 from up42fs.fs.xattrs import CACHED
 from up42fs.serve import pages
 from up42fs.serve.addresses import joined
-from up42fs.serve.files import Ask, Send, Tree, ask_of, refuse, reply, status_of
+from up42fs.serve.files import Send, Tree, TreeRequest, ask_of, refuse, reply, status_of
 from up42fs.serve.gate import moved
 
 #: Files of a directory whose cached bytes are counted.
@@ -44,7 +44,7 @@ _COUNTERS = (
 Find = Callable[[], Awaitable[str | None]]
 
 
-class Page:
+class WebPage:
     """The page and its endpoints."""
 
     def __init__(self, engine: Engine, tree: Tree, mountpoint: Find | None = None) -> None:
@@ -169,7 +169,7 @@ class _Endpoint:
             await refuse(send, status_of(error), str(error))
 
 
-def _inner(scope: Any, mark: bytes) -> Ask:
+def _inner(scope: Any, mark: bytes) -> TreeRequest:
     """The request, for the path of the tree behind `mark`."""
     entry = scope["state"]["entry"]
     scope["state"]["entry"] = moved(entry, entry.path.removeprefix(mark) or b"/")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from up42fs.setup import leftovers
 from up42fs.setup.install import Installation, mounts_of, reload_services
 from up42fs.setup.login import forget_login, mount_at_login
-from up42fs.setup.plan import Places, SetupError
+from up42fs.setup.plan import InstallPaths, SetupError
 from up42fs.visible import visible
 
 Say = Callable[..., None]
@@ -52,7 +52,7 @@ def main(options: argparse.Namespace, say: Say = _say) -> int:
     )
     environ = dict(os.environ)
     home = environ.get("HOME", "")
-    places = Places.of(is_system=is_system, prefix=options.prefix, home=home)
+    places = InstallPaths.of(is_system=is_system, prefix=options.prefix, home=home)
     if options.at_login and is_system:
         raise SetupError("--at-login is for one user: run `up42fs setup --at-login` as that user")
     installation = Installation(places, environ.get("DESTDIR", ""))
@@ -103,7 +103,7 @@ def _remove(
         _tell_what_is_left(places, environ, say, None if purges else again)
 
 
-def _refuse_while_mounted(places: Places) -> None:
+def _refuse_while_mounted(places: InstallPaths) -> None:
     running = mounts_of(None if places.is_system else os.geteuid())
     if running:
         cures = "; ".join(f"up42fs unmount {shlex.quote(place)}" for place in running)
@@ -111,7 +111,7 @@ def _refuse_while_mounted(places: Places) -> None:
 
 
 def _tell_what_is_left(
-    places: Places, environ: dict[str, str], say: Say, again: str | None
+    places: InstallPaths, environ: dict[str, str], say: Say, again: str | None
 ) -> None:
     """Say what people keep and that `again` removes it; without `again`, remove it."""
     left = list(leftovers.leftovers(places, environ))
@@ -125,7 +125,7 @@ def _tell_what_is_left(
         say("to remove them too:", f"  {again}")
 
 
-def _again(places: Places, what: str) -> str:
+def _again(places: InstallPaths, what: str) -> str:
     """The command that does `what` with this installation."""
     caller = os.environ.get("UP42FS_INSTALLER") or f"{shlex.quote(str(places.command))} setup"
     whom = " --user" if not places.is_system else ""

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from up42fs.fuse.mount_table import ours
-from up42fs.setup.plan import MARKER, Places, Planned, SetupError, planned
+from up42fs.setup.plan import MARKER, InstallPaths, Planned, SetupError, planned
 
 _SHARED = files("up42fs.setup") / "share"
 
@@ -24,7 +24,7 @@ def shared(name: str) -> str:
 class Installation:
     """An installation at `places`, below `root` (of a package that is being made, or `/`)."""
 
-    def __init__(self, places: Places, root: str = "") -> None:
+    def __init__(self, places: InstallPaths, root: str = "") -> None:
         self.places = places
         self._root = root
 
@@ -130,7 +130,7 @@ def refuse_foreign_code(python: str) -> None:
                 )
 
 
-def reload_services(places: Places) -> None:
+def reload_services(places: InstallPaths) -> None:
     """Tell systemd and udev what is new, where they run; their failures change nothing."""
     if not Path("/run/systemd/system").is_dir():
         return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from up42fs.setup.plan import Places
+from up42fs.setup.plan import InstallPaths
 
 #: What services of the system keep.
 _OF_SYSTEM = (Path("/var/cache/up42fs"), Path("/var/lib/up42fs"), Path("/etc/up42fs"))
@@ -51,7 +51,7 @@ class Person:
         return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
 
 
-def people(places: Places, environ: dict[str, str]) -> list[Person]:
+def people(places: InstallPaths, environ: dict[str, str]) -> list[Person]:
     """This user; for all users root, and who called sudo."""
     if not places.is_system:
         found = pwd.getpwuid(os.geteuid())
@@ -61,7 +61,7 @@ def people(places: Places, environ: dict[str, str]) -> list[Person]:
     return [Person(entry.pw_name, entry.pw_uid, Path(entry.pw_dir)) for entry in entries]
 
 
-def leftovers(places: Places, environ: dict[str, str]) -> Iterator[tuple[Person, Path, str]]:
+def leftovers(places: InstallPaths, environ: dict[str, str]) -> Iterator[tuple[Person, Path, str]]:
     """Yield who keeps what, and its size as people read it."""
     everybody = people(places, environ)
     kept = [(everybody[0], path) for path in _OF_SYSTEM] if places.is_system else []
@@ -80,7 +80,9 @@ def remove(person: Person, path: Path) -> bool:
     return person.run("rm", "-rf", str(path)).returncode == 0
 
 
-def forget_passwords(places: Places, environ: dict[str, str], say: Callable[[str], None]) -> None:
+def forget_passwords(
+    places: InstallPaths, environ: dict[str, str], say: Callable[[str], None]
+) -> None:
     """Sign everybody out; `say` receives what could not be done."""
     for person in people(places, environ):
         own = environ if not places.is_system else {}

@@ -17,7 +17,7 @@ class SetupError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class InstallPaths:
     """Where an installation lies.
 
     `prefix` is the directory of `bin`, `share` and `lib`; `code` is the environment that
@@ -29,7 +29,7 @@ class Places:
     is_system: bool
 
     @classmethod
-    def of(cls, *, is_system: bool, prefix: str | None, home: str) -> Places:
+    def of(cls, *, is_system: bool, prefix: str | None, home: str) -> InstallPaths:
         """The places of an installation for all users, or for the one whose home is `home`.
 
         Raises SetupError if no script can name them.
@@ -69,7 +69,7 @@ class Planned:
     text: str
 
 
-def planned(places: Places, python: str, shared: Callable[[str], str]) -> Iterator[Planned]:
+def planned(places: InstallPaths, python: str, shared: Callable[[str], str]) -> Iterator[Planned]:
     """Every file of an installation whose interpreter is `python`.
 
     `shared` returns the text of a file that up42fs carries, by its name.

@@ -26,7 +26,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, NotFound, Offline, Unavailable, Up42fsError
 from up42fs.flights import Flights
-from up42fs.fs.branches.spool import Content, Spool, Writer
+from up42fs.fs.branches.spool import Content, Spool, SpoolWriter
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import ROOT, Kind, Node
 from up42fs.model.outlines import NOTHING, Drawn, Shown, draw, line
@@ -152,7 +152,7 @@ class Footprints:
             if node.kind is Kind.ASSET
         }
         label = layout.label(directory) or ("UP42" if directory == ROOT else directory.kind.value)
-        writer = Writer(self._directory)
+        writer = SpoolWriter(self._directory)
         try:
             missing = await self._write(writer, label, paths, is_part=directory.kind in _PARTS)
         except OSError as error:
@@ -168,7 +168,7 @@ class Footprints:
         return content
 
     async def _write(
-        self, writer: Writer, label: str, paths: Mapping[str, str], *, is_part: bool
+        self, writer: SpoolWriter, label: str, paths: Mapping[str, str], *, is_part: bool
     ) -> int:
         """Write the document; return the number of assets whose items are not known."""
         writer.write(_head(label))
@@ -223,7 +223,7 @@ def _foot(without_outline: int, not_yet_known: int) -> bytes:
 
 
 def _write_features(
-    writer: Writer, features: Iterable[tuple[Shown, tuple[Drawn, ...]]], is_first: bool
+    writer: SpoolWriter, features: Iterable[tuple[Shown, tuple[Drawn, ...]]], is_first: bool
 ) -> tuple[bool, int]:
     """Write a feature a line; return whether there was any, and the number of those without."""
     made = [line(shown, one) for shown, drawn in features for one in drawn]

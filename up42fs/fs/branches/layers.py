@@ -22,7 +22,7 @@ from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import geotiff, mosaic
-from up42fs.model.mosaic import Image
+from up42fs.model.mosaic import MosaicImage
 from up42fs.model.stac import NO_EPSG
 
 log = logging.getLogger(__name__)
@@ -180,13 +180,13 @@ class Layers:
         label = file.item.title or path
         return _Shown(f"{path}/{name}", label, node, None if epsg == NO_EPSG else epsg)
 
-    async def _read(self, shown: list[_Shown]) -> list[Image]:
+    async def _read(self, shown: list[_Shown]) -> list[MosaicImage]:
         """What the heads of the images say, in their order. Raises if none can be read.
 
         Images that UP42 no longer has are no reason to raise: the document itself is there.
         """
         limiter = trio.CapacityLimiter(PARALLEL)
-        found: dict[str, Image] = {}
+        found: dict[str, MosaicImage] = {}
         errors: list[Up42fsError] = []
 
         async def read(image: _Shown) -> None:
@@ -197,10 +197,10 @@ class Layers:
                     if not isinstance(error, NotFound):
                         errors.append(error)
                     log.warning("%s: %s is left out: %s", VRT, image.path, error)
-                    found[image.path] = Image(image.path, None, "it could not be read")
+                    found[image.path] = MosaicImage(image.path, None, "it could not be read")
                 else:
                     why_not = "" if raster else "its head does not say where it lies, or how"
-                    found[image.path] = Image(image.path, raster, why_not)
+                    found[image.path] = MosaicImage(image.path, raster, why_not)
 
         async with trio.open_nursery() as nursery:
             for image in shown:

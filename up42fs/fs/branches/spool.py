@@ -37,7 +37,7 @@ class Spool:
 Content = bytes | Spool
 
 
-class Writer:
+class SpoolWriter:
     """Takes the pieces of a document, in order; `directory` is where a long one lies."""
 
     def __init__(self, directory: Path | None) -> None:

@@ -46,7 +46,7 @@ TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ItemFile:
     """One readable file of an item: the delivery's asset ID, the item, the STAC asset, its name."""
 
     asset_id: str | None
@@ -78,7 +78,7 @@ class FileRegistry:
         self._index = index
         self._items = items
         self._most = most
-        self._files: dict[str, File] = {}
+        self._files: dict[str, ItemFile] = {}
         #: Item -> its files in memory; the most recently used item is last.
         self._by_item: OrderedDict[str, set[str]] = OrderedDict()
         self._learned: dict[str, int] = {}
@@ -89,7 +89,7 @@ class FileRegistry:
         self._keys: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
 
-    def get(self, file_id: str) -> File | None:
+    def get(self, file_id: str) -> ItemFile | None:
         """The file of a STAC asset ID, unless it was evicted or its delivery has left."""
         file = self._files.get(file_id)
         if file is None or (file.asset_id and file.asset_id not in self._index.assets):
@@ -142,7 +142,7 @@ class FileRegistry:
         for item in items:
             self.named(item, item.assets)
 
-    def _hold(self, file: File, file_id: str, sizes: Mapping[str, int], made_ns: int) -> None:
+    def _hold(self, file: ItemFile, file_id: str, sizes: Mapping[str, int], made_ns: int) -> None:
         known = self._files.get(file_id)
         if known is not None and stamp_of(known.item) != stamp_of(file.item):
             self._learned.pop(file_id, None)
@@ -187,7 +187,7 @@ class FileRegistry:
             if stac.asset_id in self._index.assets:
                 listed[name] = Node(Kind.ASSET, stac.asset_id)
                 continue
-            self._hold(File(item.asset_id, item, stac, name), stac.asset_id, sizes, made_ns)
+            self._hold(ItemFile(item.asset_id, item, stac, name), stac.asset_id, sizes, made_ns)
             listed[name] = seen[stac.asset_id] = node_of_file(item, stac.asset_id)
         self._forget_oldest()
         return listed

@@ -40,7 +40,7 @@ _NAME_BYTES = 15
 
 
 @dataclass(slots=True)
-class Account:
+class FileReads:
     """The reads of one file since the mount was made. Times in seconds."""
 
     name: str
@@ -105,12 +105,12 @@ class Ledger:
     """The accounts of one mount, by object ID."""
 
     def __init__(self) -> None:
-        self._accounts: LRUCache[str, Account] = LRUCache(MOST_FILES)
+        self._accounts: LRUCache[str, FileReads] = LRUCache(MOST_FILES)
 
-    def open(self, object_id: str, *, name: str, size: int, program: str) -> Account:
+    def open(self, object_id: str, *, name: str, size: int, program: str) -> FileReads:
         account = self._accounts.get(object_id)
         if account is None or account.size != size:
-            account = self._accounts[object_id] = Account(name, size)
+            account = self._accounts[object_id] = FileReads(name, size)
         account.opens[program] += 1
         return account
 
@@ -184,7 +184,7 @@ class Watch:
             tail_bytes=min(TAIL_BYTES, head_bytes) if has_tail else 0,
         )
 
-    def _refuse(self, account: Account, program: str) -> CrowdRefused:
+    def _refuse(self, account: FileReads, program: str) -> CrowdRefused:
         self._metrics.count("fs.crowd_refused")
         account.refused += 1
         head_bytes = self._crowd[program]
@@ -200,7 +200,7 @@ class Watch:
 class Watched:
     """The account of an open file; `refuse` makes the error for a crowd, None for other readers."""
 
-    account: Account
+    account: FileReads
     clock: Callable[[], float]
     refuse: Callable[[], CrowdRefused] | None = None
     head_bytes: int = 0

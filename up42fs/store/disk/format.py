@@ -261,7 +261,7 @@ def merge(old: CellRecord | None, new: ByteRange) -> ByteRange | None:
 _Count = Callable[[int, int | bytes, int], int]
 
 
-class _Buffer(ctypes.Structure):
+class _PyBuffer(ctypes.Structure):
     """`Py_buffer`."""
 
     _fields_ = (
@@ -276,9 +276,9 @@ class _Buffer(ctypes.Structure):
 
 
 _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
-_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(_Buffer), ctypes.c_int)
+_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int)
 _release_buffer = ctypes.pythonapi.PyBuffer_Release
-_release_buffer.argtypes = (ctypes.POINTER(_Buffer),)
+_release_buffer.argtypes = (ctypes.POINTER(_PyBuffer),)
 _release_buffer.restype = None
 
 
@@ -304,7 +304,7 @@ def crc32_of(data: Bytes, pieces: Iterable[tuple[int, int, int]]) -> list[int]:
     if _count is None:
         view = memoryview(data)
         return [crc32(view[start:stop], before) for start, stop, before in pieces]
-    buffer = _Buffer()
+    buffer = _PyBuffer()
     _get_buffer(data, ctypes.byref(buffer), 0)
     try:
         at = buffer.buf or 0

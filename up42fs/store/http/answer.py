@@ -243,7 +243,7 @@ def _is_encoded(encoding: str | None) -> bool:
     return (encoding or "identity").strip().lower() != "identity"
 
 
-class Writer(Protocol):
+class BodyWriter(Protocol):
     """Takes an object's bytes in order."""
 
     def write(self, data: Bytes) -> bool:
@@ -278,7 +278,7 @@ class Delivery:
         self,
         asked: ByteRange,
         pin: VersionPin,
-        writer: Writer,
+        writer: BodyWriter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: Garbled | Final | None = None

@@ -57,7 +57,7 @@ class Border:
     window: bytes
 
 
-class Engine(Protocol):
+class Decompressor(Protocol):
     """Inflates a stream from its front."""
 
     #: Whether the stream has ended; what is fed after that is not part of it.
@@ -82,7 +82,7 @@ class Engine(Protocol):
         ...
 
 
-class BorderEngine(Engine, Protocol):
+class BorderEngine(Decompressor, Protocol):
     """An engine that stops at borders between blocks."""
 
     def seek_border(self, after_bytes: int) -> None:
@@ -94,7 +94,7 @@ class BorderEngine(Engine, Protocol):
         ...
 
 
-class _Stream(ctypes.Structure):
+class _ZStream(ctypes.Structure):
     """`z_stream`."""
 
     _fields_ = (
@@ -123,10 +123,10 @@ class _Library:
     quick: Any
     version: bytes
 
-    def begin(self, stream: _Stream) -> None:
+    def begin(self, stream: _ZStream) -> None:
         """Make the state of a raw stream."""
         code = self.quick.inflateInit2_(
-            ctypes.byref(stream), _RAW, self.version, ctypes.sizeof(_Stream)
+            ctypes.byref(stream), _RAW, self.version, ctypes.sizeof(_ZStream)
         )
         if code != _OK:
             raise MemoryError("zlib has no memory for another stream")
@@ -146,7 +146,7 @@ def library() -> _Library | None:
         quick.inflatePrime.argtypes = (pointer, number, number)
         quick.inflateSetDictionary.argtypes = (pointer, ctypes.c_char_p, ctypes.c_uint)
         quick.inflateGetDictionary.argtypes = (pointer, pointer, pointer)
-        found.begin(stream := _Stream())
+        found.begin(stream := _ZStream())
         quick.inflateEnd(ctypes.byref(stream))
     except (OSError, AttributeError, MemoryError):
         return None
@@ -163,7 +163,7 @@ class ZlibEngine:
         assert found is not None, "the caller asked for it"
         self.is_over = False
         self._library = found
-        self._stream = _Stream()
+        self._stream = _ZStream()
         self._input = ctypes.create_string_buffer(FEED_BYTES)
         self._view = memoryview(self._input).cast("B")
         self._wanted: int | None = None  # output before the next border that is wanted
@@ -300,7 +300,7 @@ class ModuleEngine:
         self._inflater = None
 
 
-def fast(start: Border | None = None) -> Engine:
+def fast(start: Border | None = None) -> Decompressor:
     """The fastest engine, which makes no points."""
     return ModuleEngine(isal_zlib if isal_zlib is not None else zlib, start)
 

@@ -21,7 +21,7 @@ from up42fs.store.members.inflate.engines import (
     FEED_BYTES,
     Border,
     DamagedStreamError,
-    Engine,
+    Decompressor,
     ModuleEngine,
     ZlibEngine,
     pointed,
@@ -251,12 +251,12 @@ class StreamsEngine:
         self._one = None
 
 
-def bzip2() -> Engine:
+def bzip2() -> Decompressor:
     """bzip2, of files and of members."""
     return StreamsEngine(bz2.BZ2Decompressor, 4 << 20)
 
 
-def xz() -> Engine:
+def xz() -> Decompressor:
     """xz, and LZMA as a file."""
     return StreamsEngine(
         lambda: lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=MOST_STATE_BYTES), 10 << 20

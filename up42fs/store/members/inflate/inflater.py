@@ -16,7 +16,7 @@ from up42fs.store.members.inflate.engines import (
     FEED_BYTES,
     Border,
     DamagedStreamError,
-    Engine,
+    Decompressor,
     ZlibEngine,
     fast,
     library,
@@ -52,7 +52,7 @@ class Packing:
     span: int | None
 
 
-def engine_of(method: Method, start: Border | None, *, makes_points: bool) -> Engine:
+def engine_of(method: Method, start: Border | None, *, makes_points: bool) -> Decompressor:
     """The engine for a method, from the beginning or from a border; raises ValueError."""
     match method:
         case Method.DEFLATED:

@@ -179,8 +179,8 @@ async def find(
         return Ready(points, packed, size) if len(points) else None
     if extent.method not in (Method.XZ, Method.ZSTD):
         return None
-    reader: xz.IndexReader | zstd_frames.IndexReader
-    make = xz.IndexReader if extent.method is Method.XZ else zstd_frames.IndexReader
+    reader: xz.XzIndexReader | zstd_frames.SeekTableReader
+    make = xz.XzIndexReader if extent.method is Method.XZ else zstd_frames.SeekTableReader
     reader = make(extent.packed_size)
     for _ in range(_MOST_RANGES):
         span = reader.next_range

@@ -72,7 +72,7 @@ _CURE = (
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
+class _OutputWaiter:
     """A part that waits for output up to `stop`."""
 
     run: Run
@@ -115,7 +115,7 @@ class InflatedSource(Reporter):
         self._inflaters = inflaters
         self._on_damaged = on_damaged
         self._runs: list[Run] = []
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[_OutputWaiter] = []
         self._output = Output(inflaters.cache, self._kept)
         self._damage: Up42fsError | None = None
         self._is_doubted = False  # whether its points led to damaged bytes before
@@ -185,7 +185,7 @@ class InflatedSource(Reporter):
             if not await self._may_begin(asked.start):
                 return False
             run = self._chosen(asked.start) or self._start(asked.start)
-        await self._wait(_Waiter(run, part, asked.stop), began_s)
+        await self._wait(_OutputWaiter(run, part, asked.stop), began_s)
         return True
 
     async def _take_segments(self, part: Part, asked: ByteRange) -> bool:
@@ -280,7 +280,7 @@ class InflatedSource(Reporter):
 
     # waiting -------------------------------------------------------------------------------
 
-    async def _wait(self, waiter: _Waiter, began_s: float) -> None:
+    async def _wait(self, waiter: _OutputWaiter, began_s: float) -> None:
         """Wait until the part has its bytes, or its run is over."""
         run, part = waiter.run, waiter.part
         self._waiters.append(waiter)
@@ -300,7 +300,7 @@ class InflatedSource(Reporter):
         if run.failure is not None and not part.has(waiter.stop):
             raise copied(run.failure) from run.failure
 
-    def _judge(self, waiter: _Waiter, began_s: float) -> None:
+    def _judge(self, waiter: _OutputWaiter, began_s: float) -> None:
         """Tell a reader at once that its bytes take longer than a read may."""
         run, now_s = waiter.run, trio.current_time()
         run.look()

@@ -18,7 +18,7 @@ _HELD_BYTES = 10 << 20
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax
 
 
-class _Buffer(ctypes.Structure):
+class _ZstdBuffer(ctypes.Structure):
     """`ZSTD_inBuffer` and `ZSTD_outBuffer`."""
 
     _fields_ = (("at", ctypes.c_void_p), ("size", ctypes.c_size_t), ("pos", ctypes.c_size_t))
@@ -65,8 +65,8 @@ class ZstdEngine:
             return 0, 0
         fed = min(len(data), FEED_BYTES)
         self._view[:fed] = data[:fed]
-        source = _Buffer(ctypes.addressof(self._input), fed, 0)
-        room = _Buffer(ctypes.addressof(ctypes.c_char.from_buffer(into)), len(into), 0)
+        source = _ZstdBuffer(ctypes.addressof(self._input), fed, 0)
+        room = _ZstdBuffer(ctypes.addressof(ctypes.c_char.from_buffer(into)), len(into), 0)
         while room.pos < room.size:
             before = (source.pos, room.pos)
             code = self._library.ZSTD_decompressStream(
