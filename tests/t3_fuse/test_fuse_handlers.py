@@ -18,6 +18,7 @@ from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened, Usage
 from up42fs.fuse.callers import UNKNOWN
 from up42fs.fuse.handlers import Handlers
+from up42fs.fuse.operations import AS_THEY_ARE, Operations
 from up42fs.fuse.protocol import BLOCK_SIZE_BYTES
 from up42fs.metrics import Metrics
 
@@ -32,11 +33,6 @@ WRITING = (
     "write", "setxattr", "removexattr",
 )  # fmt: skip
 LEFT_OUT = ("access", "fsyncdir", "poll")
-#: What `server` calls instead of the calls of pyfuse3 that convert the same.
-FOR_THE_SERVER = (
-    "find", "drop", "attributes", "list_entries", "list_names", "open_file", "read_again",
-    "usage", "takes_long",
-)  # fmt: skip
 #: What the kernel need not tell where there are no sidecars to keep.
 KEEPING = ("flush", "fsync")
 #: Arguments by the names that pyfuse3 gives them; 1 for all others.
@@ -122,8 +118,8 @@ def fs() -> RecordingFilesystem:
 
 
 @pytest.fixture
-def handlers(fs: RecordingFilesystem) -> Handlers:
-    return Handlers(fs, Metrics(), uid=1234, gid=5678)  # type: ignore[arg-type]
+def operations(fs: RecordingFilesystem) -> Operations:
+    return Operations(Handlers(fs, Metrics(), uid=1234, gid=5678))  # type: ignore[arg-type]
 
 
 async def refusal(awaitable: Any) -> int:
@@ -136,10 +132,10 @@ async def refusal(awaitable: Any) -> int:
 # entries ---------------------------------------------------------------------------------------
 
 
-async def test_the_fields_of_a_file(handlers: Handlers, fs: RecordingFilesystem) -> None:
+async def test_the_fields_of_a_file(operations: Operations, fs: RecordingFilesystem) -> None:
     for entry in (
-        await handlers.lookup(1, b"scene.zip", CTX),
-        await handlers.getattr(7, CTX),
+        await operations.lookup(1, b"scene.zip", CTX),
+        await operations.getattr(7, CTX),
     ):
         assert isinstance(entry, pyfuse3.EntryAttributes)
         assert (entry.st_ino, entry.st_mode, entry.st_nlink) == (7, 0o100444, 3)
@@ -156,69 +152,71 @@ async def test_the_fields_of_a_file(handlers: Handlers, fs: RecordingFilesystem)
 
 
 async def test_the_fields_of_a_directory_not_to_be_remembered(
-    handlers: Handlers, fs: RecordingFilesystem
+    operations: Operations, fs: RecordingFilesystem
 ) -> None:
     fs.found = DIRECTORY
-    entry = await handlers.lookup(1, b"orders", CTX)
+    entry = await operations.lookup(1, b"orders", CTX)
     assert (entry.st_ino, entry.st_mode, entry.st_blocks) == (8, 0o40555, 0)
     assert entry.entry_timeout == entry.attr_timeout == 0.0
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(0, 0), (1, 1), (512, 1), (513, 2)])
 async def test_blocks_follow_the_size(
-    handlers: Handlers, fs: RecordingFilesystem, size: int, blocks: int
+    operations: Operations, fs: RecordingFilesystem, size: int, blocks: int
 ) -> None:
     fs.found = FILE._replace(size=size)
-    assert (await handlers.getattr(7, CTX)).st_blocks == blocks
+    assert (await operations.getattr(7, CTX)).st_blocks == blocks
 
 
 @pytest.mark.parametrize("ttl_s", [0.0, KERNEL_TTL_S])
 async def test_a_miss_is_an_answer_that_the_kernel_may_remember(
-    handlers: Handlers, fs: RecordingFilesystem, ttl_s: float
+    operations: Operations, fs: RecordingFilesystem, ttl_s: float
 ) -> None:
     fs.found = Absent(ttl_s)
-    entry = await handlers.lookup(1, b"scene.zip.aux.xml", CTX)
+    entry = await operations.lookup(1, b"scene.zip.aux.xml", CTX)
     assert isinstance(entry, pyfuse3.EntryAttributes)
     assert entry.st_ino == 0
     assert entry.entry_timeout == ttl_s
-    assert handlers.metrics.snapshot() == {}
+    assert operations.metrics.snapshot() == {}
 
 
-async def test_names_that_are_no_utf_8_pass(handlers: Handlers, fs: RecordingFilesystem) -> None:
-    await handlers.lookup(1, b"\xff\xc3\xbc", CTX)
-    await handlers.getxattr(7, b"user.\xff", CTX)
+async def test_names_that_are_no_utf_8_pass(
+    operations: Operations, fs: RecordingFilesystem
+) -> None:
+    await operations.lookup(1, b"\xff\xc3\xbc", CTX)
+    await operations.getxattr(7, b"user.\xff", CTX)
     assert fs.calls == [("lookup", 1, "\udcffü"), ("getxattr", 7, "user.\udcff")]
 
 
 # handles ---------------------------------------------------------------------------------------
 
 
-async def test_opening(handlers: Handlers, fs: RecordingFilesystem) -> None:
-    opened = await handlers.open(7, os.O_RDONLY, CTX)
+async def test_opening(operations: Operations, fs: RecordingFilesystem) -> None:
+    opened = await operations.open(7, os.O_RDONLY, CTX)
     assert isinstance(opened, pyfuse3.FileInfo)
     assert (opened.fh, opened.keep_cache, opened.direct_io) == (42, False, True)
-    assert await handlers.opendir(8, CTX) == 41
+    assert await operations.opendir(8, CTX) == 41
     assert fs.calls == [("open", 7, os.O_RDONLY, UNKNOWN), ("opendir", 8)]
 
 
 @pytest.mark.parametrize("data", [b"abc", memoryview(b"xabcx")[1:4], bytearray(b"abc")])
 async def test_reading_hands_on_the_buffer_without_a_copy(
-    handlers: Handlers, fs: RecordingFilesystem, data: Any
+    operations: Operations, fs: RecordingFilesystem, data: Any
 ) -> None:
     fs.data = data
-    assert await handlers.read(42, 10, 3) is data
+    assert await operations.read(42, 10, 3) is data
     assert memoryview(data).c_contiguous
     assert fs.calls == [("read", 42, 10, 3)]
 
 
 async def test_what_answers_nothing_answers_none(
-    handlers: Handlers, fs: RecordingFilesystem
+    operations: Operations, fs: RecordingFilesystem
 ) -> None:
     calls: list[Awaitable[object]] = [
-        handlers.forget([(7, 2), (8, 1)]),
-        handlers.release(42),
-        handlers.releasedir(41),
-        handlers.readdir(41, 5, TOKEN),
+        operations.forget([(7, 2), (8, 1)]),
+        operations.release(42),
+        operations.releasedir(41),
+        operations.readdir(41, 5, TOKEN),
     ]
     assert [await call for call in calls] == [None] * 4
     assert fs.calls == [
@@ -228,24 +226,24 @@ async def test_what_answers_nothing_answers_none(
 
 
 async def test_an_error_is_its_errno_and_counted(
-    handlers: Handlers, fs: RecordingFilesystem
+    operations: Operations, fs: RecordingFilesystem
 ) -> None:
     fs.error = BadHandle("not open")
     for awaitable in (
-        handlers.lookup(1, b"x", CTX),
-        handlers.getattr(7, CTX),
-        handlers.opendir(8, CTX),
-        handlers.readdir(41, 0, TOKEN),
-        handlers.open(7, 0, CTX),
-        handlers.read(42, 0, 1),
-        handlers.statfs(CTX),
-        handlers.getxattr(7, b"user.x", CTX),
-        handlers.listxattr(7, CTX),
-        handlers.release(42),
-        handlers.releasedir(41),
+        operations.lookup(1, b"x", CTX),
+        operations.getattr(7, CTX),
+        operations.opendir(8, CTX),
+        operations.readdir(41, 0, TOKEN),
+        operations.open(7, 0, CTX),
+        operations.read(42, 0, 1),
+        operations.statfs(CTX),
+        operations.getxattr(7, b"user.x", CTX),
+        operations.listxattr(7, CTX),
+        operations.release(42),
+        operations.releasedir(41),
     ):
         assert await refusal(awaitable) == errno.EBADF
-    assert handlers.metrics.snapshot() == {"fuse.errors_EBADF": 11}
+    assert operations.metrics.snapshot() == {"fuse.errors_EBADF": 11}
 
 
 # df, attributes --------------------------------------------------------------------------------
@@ -255,10 +253,10 @@ async def test_an_error_is_its_errno_and_counted(
     ("used_bytes", "blocks"), [(0, 0), (1, 1), (4096, 1), (4097, 2), (50 << 40, 50 << 28)]
 )
 async def test_df(
-    handlers: Handlers, fs: RecordingFilesystem, used_bytes: int, blocks: int
+    operations: Operations, fs: RecordingFilesystem, used_bytes: int, blocks: int
 ) -> None:
     fs.usage = Usage(used_bytes, 77)
-    data = await handlers.statfs(CTX)
+    data = await operations.statfs(CTX)
     assert isinstance(data, pyfuse3.StatvfsData)
     assert data.f_bsize == data.f_frsize == 4096
     assert (data.f_blocks, data.f_bfree, data.f_bavail) == (blocks, 0, 0)
@@ -274,19 +272,19 @@ async def test_df(
     ],
 )
 async def test_foreign_attributes_never_reach_the_file_system(
-    handlers: Handlers, fs: RecordingFilesystem, name: bytes
+    operations: Operations, fs: RecordingFilesystem, name: bytes
 ) -> None:
-    assert await refusal(handlers.getxattr(7, name, CTX)) == errno.EOPNOTSUPP
+    assert await refusal(operations.getxattr(7, name, CTX)) == errno.EOPNOTSUPP
     assert fs.calls == []
 
 
-async def test_attributes(handlers: Handlers, fs: RecordingFilesystem) -> None:
-    assert await handlers.getxattr(7, b"user.up42.id", CTX) == b"value"
-    names = await handlers.listxattr(7, CTX)
+async def test_attributes(operations: Operations, fs: RecordingFilesystem) -> None:
+    assert await operations.getxattr(7, b"user.up42.id", CTX) == b"value"
+    names = await operations.listxattr(7, CTX)
     assert names == [b"user.up42.id", b"user.xdg.tags"]
     assert isinstance(names, list)
     fs.error = NoAttribute("user.x")
-    assert await refusal(handlers.getxattr(7, b"user.x", CTX)) == errno.ENODATA
+    assert await refusal(operations.getxattr(7, b"user.x", CTX)) == errno.ENODATA
 
 
 # what is not there -----------------------------------------------------------------------------
@@ -294,47 +292,56 @@ async def test_attributes(handlers: Handlers, fs: RecordingFilesystem) -> None:
 
 @pytest.mark.parametrize("name", WRITING)
 async def test_every_writing_handler_is_erofs(
-    handlers: Handlers, fs: RecordingFilesystem, name: str
+    operations: Operations, fs: RecordingFilesystem, name: str
 ) -> None:
     parameters = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
     arguments = [ARGUMENTS.get(parameter, 1) for parameter in list(parameters)[1:]]
-    assert await refusal(getattr(handlers, name)(*arguments)) == errno.EROFS
+    assert await refusal(getattr(operations, name)(*arguments)) == errno.EROFS
     assert fs.calls == []
-    assert getattr(handlers, name).__name__ == name
+    assert getattr(operations, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", LEFT_OUT + KEEPING)
 async def test_what_is_left_out_is_enosys_so_that_the_kernel_stops_asking(
-    handlers: Handlers, name: str
+    operations: Operations, name: str
 ) -> None:
     parameters = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
-    assert (name in vars(Handlers)) == (name in KEEPING)
-    assert await refusal(getattr(handlers, name)(*[0] * (len(parameters) - 1))) == errno.ENOSYS
+    assert (name in AS_THEY_ARE) == (name in KEEPING)
+    assert await refusal(getattr(operations, name)(*[0] * (len(parameters) - 1))) == errno.ENOSYS
 
 
 def test_every_handler_of_pyfuse3_is_accounted_for() -> None:
     calls = {name for name, value in vars(pyfuse3.Operations).items() if callable(value)}
     calls = {name for name in calls if not name.startswith("_")} - {"init", "stacktrace"}
     assert len(calls) > 25
-    ours = {name for name, value in vars(Handlers).items() if not name.startswith("_")}
+    ours = {name for name in vars(Operations) if not name.startswith("_")} | set(AS_THEY_ARE)
     assert calls - ours == set(LEFT_OUT)
     assert set(WRITING) <= ours
-    assert ours - calls == {"supports_dot_lookup", "enable_writeback_cache", *FOR_THE_SERVER}
+    assert ours - calls == {"supports_dot_lookup", "enable_writeback_cache"}
 
 
-def test_handlers_take_the_arguments_that_pyfuse3_gives() -> None:
-    for name, value in vars(Handlers).items():
-        if name.startswith("_") or name in WRITING + FOR_THE_SERVER or not callable(value):
+def test_a_call_stands_on_one_side_of_the_conversion() -> None:
+    """What is converted is no handler as it is; and every handler serves pyfuse3 or the server."""
+    converted = {name for name in vars(Operations) if not name.startswith("_")}
+    assert not converted & set(AS_THEY_ARE)
+    handlers = {name for name in vars(Handlers) if not name.startswith("_")}
+    assert handlers - converted - set(AS_THEY_ARE) == {"list_names", "read_again", "takes_long"}
+
+
+def test_operations_take_the_arguments_that_pyfuse3_gives(operations: Operations) -> None:
+    names = {name for name in vars(Operations) if callable(getattr(Operations, name))}
+    for name in {*names, *AS_THEY_ARE} - {"mknod", "symlink"}:
+        if name.startswith("_"):
             continue
-        base = inspect.signature(getattr(pyfuse3.Operations, name)).parameters
-        taken = list(inspect.signature(value).parameters)
-        assert taken[: len(base)] == list(base), name
+        base = list(inspect.signature(getattr(pyfuse3.Operations, name)).parameters)[1:]
+        taken = list(inspect.signature(getattr(operations, name)).parameters)
+        assert taken[: len(base)] == base, name
 
 
 def test_the_kernel_is_not_asked_for_what_it_must_not_do() -> None:
-    assert Handlers.supports_dot_lookup is False
-    assert Handlers.enable_writeback_cache is False
-    assert not Handlers.enable_acl
+    assert Operations.supports_dot_lookup is False
+    assert Operations.enable_writeback_cache is False
+    assert not Operations.enable_acl
 
 
 # the whole, without a kernel -------------------------------------------------------------------
@@ -343,21 +350,21 @@ def test_the_kernel_is_not_asked_for_what_it_must_not_do() -> None:
 async def test_a_file_system_answers_through_the_handlers() -> None:
     asset = make_asset(3, size=1000, tags=("t",))
     world = World(asset)
-    handlers = Handlers(world.fs, Metrics(), uid=1, gid=2)
-    tags = await handlers.lookup(1, b"tags", CTX)
-    tag = await handlers.lookup(tags.st_ino, b"t", CTX)
-    file = await handlers.lookup(tag.st_ino, b"asset3.zip", CTX)
+    operations = Operations(Handlers(world.fs, Metrics(), uid=1, gid=2))
+    tags = await operations.lookup(1, b"tags", CTX)
+    tag = await operations.lookup(tags.st_ino, b"t", CTX)
+    file = await operations.lookup(tag.st_ino, b"asset3.zip", CTX)
     assert (file.st_size, file.st_nlink, file.st_uid) == (1000, 3, 1)
-    assert await refusal(handlers.open(file.st_ino, os.O_RDWR, CTX)) == errno.EROFS
-    assert await refusal(handlers.open(tag.st_ino, os.O_RDONLY, CTX)) == errno.EISDIR
-    assert await refusal(handlers.opendir(file.st_ino, CTX)) == errno.ENOTDIR
-    assert await refusal(handlers.getattr(999, CTX)) == errno.ENOENT
-    opened = await handlers.open(file.st_ino, os.O_RDONLY, CTX)
-    assert bytes(await handlers.read(opened.fh, 990, 100)) == content(asset.id, 990, 1000)
-    await handlers.release(opened.fh)
-    assert await refusal(handlers.read(opened.fh, 0, 1)) == errno.EBADF
+    assert await refusal(operations.open(file.st_ino, os.O_RDWR, CTX)) == errno.EROFS
+    assert await refusal(operations.open(tag.st_ino, os.O_RDONLY, CTX)) == errno.EISDIR
+    assert await refusal(operations.opendir(file.st_ino, CTX)) == errno.ENOTDIR
+    assert await refusal(operations.getattr(999, CTX)) == errno.ENOENT
+    opened = await operations.open(file.st_ino, os.O_RDONLY, CTX)
+    assert bytes(await operations.read(opened.fh, 990, 100)) == content(asset.id, 990, 1000)
+    await operations.release(opened.fh)
+    assert await refusal(operations.read(opened.fh, 0, 1)) == errno.EBADF
     world.remove(asset)
-    assert await refusal(handlers.getattr(file.st_ino, CTX)) == errno.ESTALE
-    assert (await handlers.lookup(tags.st_ino, b"t", CTX)).st_ino == 0
-    await handlers.forget([(tags.st_ino, 1), (tag.st_ino, 1), (file.st_ino, 1)])
+    assert await refusal(operations.getattr(file.st_ino, CTX)) == errno.ESTALE
+    assert (await operations.lookup(tags.st_ino, b"t", CTX)).st_ino == 0
+    await operations.forget([(tags.st_ino, 1), (tag.st_ino, 1), (file.st_ino, 1)])
     assert world.fs.gauges() == {"inodes": 1, "open_files": 0, "open_directories": 0}

@@ -43,11 +43,11 @@ class Handlers:
         self.found: Attributes | Absent = FILE
         self.forgotten: list[tuple[int, int]] = []
 
-    async def find(self, parent: int, name: bytes) -> Attributes | Absent:
+    async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
         self.calls.append(("lookup", parent, name))
         return self.found
 
-    def drop(self, inodes: Any) -> None:
+    def forget(self, inodes: Any) -> None:
         self.forgotten.extend(inodes)
 
     @boundary(60.0)
@@ -59,17 +59,17 @@ class Handlers:
             finally:
                 self.waiting -= 1
 
-    async def usage(self) -> tuple[int, int, int]:
+    async def statfs(self) -> tuple[int, int, int]:
         return 9, 1, 7
 
-    async def attributes(self, inode: int) -> Attributes:
+    async def getattr(self, inode: int) -> Attributes:
         self.calls.append(("getattr", inode))
         await self.gate(inode)
         if inode == 13:
             raise pyfuse3.FUSEError(errno.ESTALE)
         return FILE
 
-    async def open_file(self, inode: int, flags: int, ctx: Any) -> Opened:
+    async def open(self, inode: int, flags: int, ctx: Any) -> Opened:
         self.calls.append(("open", inode, flags, ctx.pid))
         return Opened(42, keep_cache=True, direct_io=False)
 
@@ -94,9 +94,7 @@ class Handlers:
         self.calls.append(("opendir", inode))
         return 41
 
-    async def list_entries(
-        self, handle: int, offset: int, take: Any, take_file: Any = None
-    ) -> None:
+    async def readdir(self, handle: int, offset: int, take: Any, take_file: Any = None) -> None:
         self.calls.append(("readdir", handle, offset, take_file is None))
         take("dir", DIRECTORY, 1)
         if take_file is None:
@@ -374,8 +372,8 @@ async def test_a_wait_ends_with_its_time(
 
     class Limited(Handlers):
         @boundary(0.2, "getattr")
-        async def attributes(self, inode: int) -> Attributes:
-            return await super().attributes(inode)
+        async def getattr(self, inode: int) -> Attributes:
+            return await super().getattr(inode)
 
         @boundary(30.0)
         async def read(
@@ -408,8 +406,8 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
 
     class Limited(Handlers):
         @boundary(0.2, "getattr")
-        async def attributes(self, inode: int) -> Attributes:
-            return await super().attributes(inode)
+        async def getattr(self, inode: int) -> Attributes:
+            return await super().getattr(inode)
 
     limited = Limited()
     async with served(limited) as kernel:
@@ -478,7 +476,7 @@ async def test_work_that_is_done_once_makes_no_storm_of_its_client(
         return FILE
 
     monkeypatch.setattr(load.Shares, "took", took)
-    monkeypatch.setattr(handlers, "attributes", slow)
+    monkeypatch.setattr(handlers, "getattr", slow)
     async with served(handlers) as kernel:
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
         assert (await kernel.ask(Opcode.GETATTR, bytes(16), node=8))[0] == 0
@@ -501,7 +499,7 @@ async def test_a_read_is_answered_between_the_pieces_of_a_long_listing(
                 return
 
     monkeypatch.setattr(handlers, "list_names", list_names)
-    monkeypatch.setattr(handlers, "list_entries", list_names)
+    monkeypatch.setattr(handlers, "readdir", list_names)
     ticks = itertools.count()
     for module in (protocol, server_module):
         monkeypatch.setattr(module, "perf_counter", lambda: 1e-5 * next(ticks))
@@ -685,15 +683,15 @@ DEFECTS = [
 ]
 #: Every request that a handler answers, with a body that can be parsed.
 REQUESTS = {
-    "find": (Opcode.LOOKUP, b"file\0"),
-    "attributes": (Opcode.GETATTR, bytes(16)),
-    "open_file": (Opcode.OPEN, bytes(8)),
+    "lookup": (Opcode.LOOKUP, b"file\0"),
+    "getattr": (Opcode.GETATTR, bytes(16)),
+    "open": (Opcode.OPEN, bytes(8)),
     "read": (Opcode.READ, struct.pack("=QQIIQII", 1, 0, 4, 0, 0, 0, 0)),
     "write": (Opcode.WRITE, struct.pack("=QQIIQII", 1, 0, 0, 0, 0, 0, 0)),
     "release": (Opcode.RELEASE, bytes(24)),
     "opendir": (Opcode.OPENDIR, bytes(8)),
     "list_names": (Opcode.READDIR, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
-    "list_entries": (Opcode.READDIRPLUS, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
+    "readdir": (Opcode.READDIRPLUS, struct.pack("=QQIIQII", 41, 0, 4096, 0, 0, 0, 0)),
     "releasedir": (Opcode.RELEASEDIR, bytes(24)),
     "getxattr": (Opcode.GETXATTR, struct.pack("=II", 100, 0) + b"user.a\0"),
     "listxattr": (Opcode.LISTXATTR, struct.pack("=II", 100, 0)),

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
-import pyfuse3
 import pytest
 from harness import (
     IN_A_NAMESPACE,
@@ -31,9 +32,12 @@ from harness import (
 
 from up42fs.emulator import pattern_bytes
 from up42fs.errors import ConfigurationError
+from up42fs.fs.filesystem import Filesystem
+from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.mount_table import mount_at
 from up42fs.fuse.session import MountOptions, Session
 from up42fs.fuse.tuning import read_ahead_path
+from up42fs.metrics import Metrics
 
 pytestmark = pytest.mark.mount
 
@@ -269,7 +273,8 @@ async def test_what_fusermount3_refuses_is_said(
 ) -> None:
     (tmp_path / "mnt").mkdir()
     options = MountOptions("test", allow_other=True, negotiates=negotiates)
-    session = Session(pyfuse3.Operations(), tmp_path / "mnt", options)  # type: ignore[arg-type]
+    nothing = cast(Filesystem, SimpleNamespace(sidecars=None))
+    session = Session(Handlers(nothing, Metrics(), uid=0, gid=0), tmp_path / "mnt", options)
     with pytest.raises(ConfigurationError) as caught:
         async with session.mounted():
             pass

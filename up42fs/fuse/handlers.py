@@ -1,30 +1,21 @@
 """The calls of FUSE over `fs.Filesystem`: one call of `fs` each, within a deadline.
 
-`server` serves the frequent calls, with requests that it read from the device; pyfuse3 serves the
-rest, and all of them where libfuse has the device (see `session`). Both use the same methods, which
-raise only FUSEError. If pyfuse3 needs an object of its own, the call stands twice in a row: what
-it means, for `server`, and its conversion, under the name that pyfuse3 calls.
-
-pyfuse3's default answers handlers that are not defined with ENOSYS, after which the kernel sends no
-more such requests: access (the kernel checks modes itself); and, without sidecars, flush and fsync.
-A result of the wrong type kills the mount as an exception does, so mypy checks the types strictly.
+Each call stands here once, in values of `fs`. `server` serves the frequent calls, with requests
+that it read from the device; pyfuse3 serves the rest, and all of them where libfuse has the device
+(see `session`). Both call these methods, which raise only FUSEError, and add what their side of the
+wire looks like: `protocol` for the server, `operations` for pyfuse3. Calls whose values pyfuse3
+takes as they are have its signature, unused arguments included.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple, NoReturn
 
 import pyfuse3
-from pyfuse3 import (
-    EntryAttributes,
-    FileInfo,
-    ReaddirToken,
-    RequestContext,
-    SetattrFields,
-    StatvfsData,
-)
+from pyfuse3 import RequestContext
 
 from up42fs import supervise
 from up42fs.errors import ReadOnly
@@ -36,7 +27,6 @@ from up42fs.fs.writing import Writing
 from up42fs.fuse.boundary import LISTING_DEADLINE_S, METADATA_DEADLINE_S, READ_DEADLINE_S, boundary
 from up42fs.fuse.callers import program_of
 from up42fs.fuse.protocol import (
-    BLOCK_SIZE_BYTES,
     MOST_NAME_BYTES,
     STATFS_BLOCK_BYTES,
     RequestHead,
@@ -56,15 +46,30 @@ Caller = RequestContext | RequestHead
 
 _metadata = boundary(METADATA_DEADLINE_S)
 _reading = boundary(READ_DEADLINE_S)
-#: For handlers that are always answered from memory, and for conversions.
+#: For handlers that are always answered from memory.
 _at_once = boundary(None)
 
 
-class Handlers(pyfuse3.Operations):
-    """The calls to one file system."""
+class NewAttributes(NamedTuple):
+    """What setattr sets; None where a value stays. Times in nanoseconds."""
 
-    supports_dot_lookup = False
-    enable_writeback_cache = False
+    size: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+    @property
+    def times_ns(self) -> tuple[int, int] | None:
+        """The times of the last access and change; an access that is not told is the change."""
+        if self.mtime_ns is None:
+            return None
+        return self.mtime_ns if self.atime_ns is None else self.atime_ns, self.mtime_ns
+
+
+class Handlers:
+    """The calls to one file system."""
 
     def __init__(
         self,
@@ -77,7 +82,6 @@ class Handlers(pyfuse3.Operations):
         privacy: Privacy | None = None,
     ) -> None:
         """Without `writing` the mount is read-only; without `privacy` it belongs to this user."""
-        super().__init__()
         self.metrics = metrics
         self.uid = uid
         self.gid = gid
@@ -88,42 +92,24 @@ class Handlers(pyfuse3.Operations):
 
     # names and attributes ------------------------------------------------------------------
 
-    @boundary(LISTING_DEADLINE_S, "lookup")
-    async def find(self, parent: int, name: bytes) -> Attributes | Absent:
+    @boundary(LISTING_DEADLINE_S)
+    async def lookup(self, parent: int, name: bytes) -> Attributes | Absent:
         """Return a name's attributes and take one reference, or `Absent`."""
         if len(name) > MOST_NAME_BYTES:  # the kernel allows more; each call begins with a lookup
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         return await self._fs.lookup(parent, text_of(name))
 
-    @_at_once
-    async def lookup(self, parent_inode: int, name: bytes, ctx: Caller) -> EntryAttributes:
-        """Convert `find`; a miss is an entry without an inode, so that the kernel caches it."""
-        found = await self.find(parent_inode, name)
-        if isinstance(found, Absent):
-            entry = EntryAttributes()
-            entry.st_ino = 0
-            entry.entry_timeout = found.ttl_s
-            return entry
-        return self._entry(found)
-
-    def drop(self, inodes: Iterable[tuple[int, int]]) -> None:
+    def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
         """Drop references, as (inode, count); never raises."""
         try:
             for inode, count in inodes:
                 self._fs.forget(inode, count)
         except Exception as error:
-            supervise.report(self.drop, error)
+            supervise.report(self.forget, error)
 
-    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        self.drop(inode_list)
-
-    @boundary(METADATA_DEADLINE_S, "getattr")
-    async def attributes(self, inode: int) -> Attributes:
+    @_metadata
+    async def getattr(self, inode: int) -> Attributes:
         return await self._fs.getattr(inode)
-
-    @_at_once
-    async def getattr(self, inode: int, ctx: Caller) -> EntryAttributes:
-        return self._entry(await self.attributes(inode))
 
     @_metadata
     async def readlink(self, inode: int, ctx: Caller) -> bytes:
@@ -136,28 +122,16 @@ class Handlers(pyfuse3.Operations):
         """Open a frozen listing; return its handle."""
         return await self._fs.opendir(inode, lambda: program_of(ctx.pid))
 
-    @boundary(None, "readdir")
-    async def list_entries(
+    @_at_once
+    async def readdir(
         self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
     ) -> None:
         """Offer entries until one is refused; each entry that `take` accepts is one reference."""
         self._fs.readdir(handle, offset, take, take_file)
 
     @_at_once
-    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """Convert `list_entries`: with all attributes, until the kernel's buffer is full."""
-        entry = self._blank_entry()  # reused: the reply is written entry by entry
-        reply, fill = pyfuse3.readdir_reply, _fill
-
-        def take(name: str, attributes: Attributes, after: int) -> bool:
-            fill(entry, attributes)
-            return reply(token, bytes_of(name), entry, after)
-
-        await self.list_entries(fh, start_id, take)
-
-    @_at_once
     async def list_names(self, handle: int, offset: int, take: TakeName) -> None:
-        """Offer names until one is refused; pyfuse3 has no such call."""
+        """Like `readdir`, but names alone, which are no references; pyfuse3 has no such call."""
         self._fs.list_names(handle, offset, take)
 
     @_at_once
@@ -166,8 +140,8 @@ class Handlers(pyfuse3.Operations):
 
     # files ---------------------------------------------------------------------------------
 
-    @boundary(METADATA_DEADLINE_S, "open")
-    async def open_file(self, inode: int, flags: int, ctx: Caller) -> Opened:
+    @_metadata
+    async def open(self, inode: int, flags: int, ctx: Caller) -> Opened:
         """Open a file for reading; sends no request to UP42 before the first read."""
         opened = await self._fs.open(
             inode, flags, program_of(ctx.pid), is_trusted=self._privacy.trusts(ctx.uid)
@@ -176,10 +150,6 @@ class Handlers(pyfuse3.Operations):
             # No await is allowed between this and the reply.
             self.read_ahead.prepare(in_pieces=opened.in_pieces)
         return opened
-
-    @_at_once
-    async def open(self, inode: int, flags: int, ctx: Caller) -> FileInfo:
-        return _file_info(await self.open_file(inode, flags, ctx))
 
     def read_again(self, handle: int, offset: int, size: int) -> Bytes | None:
         """Like `read` of bytes in memory that were read before; None for all other reads.
@@ -193,9 +163,7 @@ class Handlers(pyfuse3.Operations):
         return self._fs.is_unpacked(handle)
 
     @boundary(READ_DEADLINE_S, unpacks=takes_long)
-    async def read(  # type: ignore[override]  # any buffer will do, which saves a copy
-        self, fh: int, off: int, size: int, is_mapped: bool = False
-    ) -> Bytes:
+    async def read(self, fh: int, off: int, size: int, is_mapped: bool = False) -> Bytes:
         """The bytes, whole or not at all: a short answer would cut the file in the kernel.
 
         With `is_mapped` they are for the page cache, where whoever has the file open finds them.
@@ -207,11 +175,9 @@ class Handlers(pyfuse3.Operations):
         return await self._writing.write(fh, off, buf)
 
     @_metadata
-    async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Caller
-    ) -> tuple[FileInfo, EntryAttributes]:
-        attributes, opened = await self._writing.create(parent_inode, text_of(name))
-        return _file_info(opened), self._entry(attributes)
+    async def create(self, parent: int, name: bytes) -> tuple[Attributes, Opened]:
+        """Create a sidecar and open it."""
+        return await self._writing.create(parent, text_of(name))
 
     @_reading
     async def flush(self, fh: int) -> None:
@@ -236,21 +202,12 @@ class Handlers(pyfuse3.Operations):
 
     # the storage, extended attributes ------------------------------------------------------
 
-    @boundary(METADATA_DEADLINE_S, "statfs")
-    async def usage(self) -> tuple[int, int, int]:
+    @_metadata
+    async def statfs(self) -> tuple[int, int, int]:
         """Return (blocks, free blocks, files) for `df`; free blocks are room for sidecars."""
         used = self._fs.statfs()
         free = await self._writing.free_bytes() // STATFS_BLOCK_BYTES
         return -(-used.used_bytes // STATFS_BLOCK_BYTES) + free, free, used.files
-
-    @_at_once
-    async def statfs(self, ctx: Caller) -> StatvfsData:
-        data = StatvfsData()
-        data.f_bsize = data.f_frsize = STATFS_BLOCK_BYTES
-        data.f_blocks, data.f_bfree, data.f_files = await self.usage()
-        data.f_bavail = data.f_bfree
-        data.f_namemax = MOST_NAME_BYTES
-        return data
 
     @_metadata
     async def getxattr(self, inode: int, name: bytes, ctx: Caller) -> bytes:
@@ -278,11 +235,9 @@ class Handlers(pyfuse3.Operations):
     # edits ---------------------------------------------------------------------------------
 
     @_metadata
-    async def mkdir(
-        self, parent_inode: int, name: bytes, mode: int, ctx: Caller
-    ) -> EntryAttributes:
+    async def mkdir(self, parent: int, name: bytes) -> Attributes:
         """Create a tag that no asset has yet."""
-        return self._entry(await self._writing.editing.mkdir(parent_inode, text_of(name)))
+        return await self._writing.editing.mkdir(parent, text_of(name))
 
     @_metadata
     async def rmdir(self, parent_inode: int, name: bytes, ctx: Caller) -> None:
@@ -290,12 +245,9 @@ class Handlers(pyfuse3.Operations):
         await self._writing.editing.rmdir(parent_inode, text_of(name))
 
     @_metadata
-    async def link(
-        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Caller
-    ) -> EntryAttributes:
+    async def link(self, inode: int, new_parent: int, new_name: bytes) -> Attributes:
         """Add a tag to an asset."""
-        editing = self._writing.editing
-        return self._entry(await editing.link(inode, new_parent_inode, text_of(new_name)))
+        return await self._writing.editing.link(inode, new_parent, text_of(new_name))
 
     @_metadata
     async def unlink(self, parent_inode: int, name: bytes, ctx: Caller) -> None:
@@ -318,94 +270,28 @@ class Handlers(pyfuse3.Operations):
         )
 
     @_metadata
-    async def setattr(
-        self,
-        inode: int,
-        attr: EntryAttributes,
-        fields: SetattrFields,
-        fh: int | None,
-        ctx: Caller,
-    ) -> EntryAttributes:
+    async def setattr(self, inode: int, new: NewAttributes) -> Attributes:
         """Set size and times of sidecars; elsewhere accept only unchanged values (`rsync`)."""
-        size, times_ns = _size_and_times(attr, fields)
-        if await self._writing.change(inode, size=size, times_ns=times_ns):
-            return self._entry(await self._fs.getattr(inode))
-        _ = self._writing.editing
-        shown = self._entry(await self._fs.getattr(inode))
-        if fields.update_size or any(
-            getattr(attr, name) != getattr(shown, name)
-            for name, is_set in _settable(fields)
-            if is_set
-        ):
-            raise ReadOnly("modes, owners, times and sizes cannot be changed")
+        if await self._writing.change(inode, size=new.size, times_ns=new.times_ns):
+            return await self._fs.getattr(inode)
+        _ = self._writing.editing  # fails where the mount is read-only
+        shown = await self._fs.getattr(inode)
+        # The time of the last access is not kept: it is shown as that of the last change.
+        kept = NewAttributes(None, shown.mode, self.uid, self.gid, shown.mtime_ns, shown.mtime_ns)
+        for wanted, is_now in zip(new, kept, strict=True):
+            if wanted is not None and wanted != is_now:
+                raise ReadOnly("modes, owners, times and sizes cannot be changed")
         return shown
+
+    @_at_once
+    async def mknod(self, *_: object) -> NoReturn:
+        raise ReadOnly("devices and sockets cannot be created")
+
+    @_at_once
+    async def symlink(self, *_: object) -> NoReturn:
+        raise ReadOnly("symbolic links cannot be created")
 
     def _require_sidecars(self) -> None:
         """Fail with ENOSYS without sidecars; the kernel then stops sending FLUSH and FSYNC."""
         if not self._writing.keeps_sidecars:
             raise pyfuse3.FUSEError(errno.ENOSYS)
-
-    def _entry(self, attributes: Attributes) -> EntryAttributes:
-        entry = self._blank_entry()
-        _fill(entry, attributes)
-        return entry
-
-    def _blank_entry(self) -> EntryAttributes:
-        entry = EntryAttributes()
-        entry.st_uid = self.uid
-        entry.st_gid = self.gid
-        entry.st_blksize = BLOCK_SIZE_BYTES
-        return entry
-
-
-def _file_info(opened: Opened) -> FileInfo:
-    return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache, direct_io=opened.direct_io)
-
-
-def _size_and_times(
-    attr: EntryAttributes, fields: SetattrFields
-) -> tuple[int | None, tuple[int, int] | None]:
-    """The values that setattr sets: size in bytes, and (access, change) times in nanoseconds."""
-    size = attr.st_size if fields.update_size else None
-    if not fields.update_mtime:
-        return size, None
-    return size, (attr.st_atime_ns if fields.update_atime else attr.st_mtime_ns, attr.st_mtime_ns)
-
-
-def _fill(entry: EntryAttributes, attributes: Attributes) -> None:
-    (
-        inode, mode, nlink, size, mtime_ns, ctime_ns, ttl_s, attr_ttl_s, generation, _, is_part,
-    ) = attributes  # fmt: skip
-    entry.st_ino = inode
-    entry.generation = generation
-    entry.st_mode = mode
-    entry.st_nlink = nlink
-    entry.st_size = size
-    entry.st_blocks = 0 if is_part else -(-size // 512)
-    entry.st_atime_ns = entry.st_mtime_ns = mtime_ns
-    entry.st_ctime_ns = ctime_ns
-    entry.entry_timeout = ttl_s
-    entry.attr_timeout = ttl_s if attr_ttl_s is None else attr_ttl_s
-
-
-def _settable(fields: SetattrFields) -> Iterator[tuple[str, bool]]:
-    yield "st_mode", fields.update_mode
-    yield "st_uid", fields.update_uid
-    yield "st_gid", fields.update_gid
-    yield "st_atime_ns", fields.update_atime
-    yield "st_mtime_ns", fields.update_mtime
-
-
-def _refuse(name: str) -> Callable[..., Awaitable[None]]:
-    async def refuse(*_args: object) -> None:
-        raise pyfuse3.FUSEError(ReadOnly.errno)
-
-    refuse.__name__ = name
-    refuse.__doc__ = "Writing is refused with EROFS."
-    return refuse
-
-
-for _name in ("mknod", "symlink"):
-    setattr(Handlers, _name, _refuse(_name))
-
-assert pyfuse3.ENOATTR == errno.ENODATA

@@ -475,25 +475,25 @@ class Server:
 
     async def _lookup(self, request: RequestHead) -> None:
         name = protocol.name(self._view, request.length)
-        found = await self._handlers.find(request.node, name)
+        found = await self._handlers.lookup(request.node, name)
         is_told = self._reply(request, self._entries.entry(found))
         if isinstance(found, Absent):
             return
         if not found.is_dir:
             self._onlookers.asked_for_file(request.pid, request.node)
         if not is_told:
-            self._handlers.drop([(found.inode, 1)])
+            self._handlers.forget([(found.inode, 1)])
 
     async def _forget(self, request: RequestHead) -> None:
-        self._handlers.drop(protocol.forgets(self._view, request))
+        self._handlers.forget(protocol.forgets(self._view, request))
 
     async def _getattr(self, request: RequestHead) -> None:
-        found = await self._handlers.attributes(request.node)
+        found = await self._handlers.getattr(request.node)
         self._reply(request, self._entries.attributes(found))
 
     async def _open(self, request: RequestHead) -> None:
         flags = protocol.open_flags(self._view)
-        opened = await self._handlers.open_file(request.node, flags, request)
+        opened = await self._handlers.open(request.node, flags, request)
         if not self._reply(request, protocol.opened(opened)):
             with _to_the_end():  # the reader may have ended with its request
                 await self._handlers.release(opened.handle)
@@ -530,11 +530,11 @@ class Server:
         handle, offset, room = protocol.read_in(self._view)
         listing = NamesPlus(room, *self._owner, self._listing_until_s())
         bare = None if self._onlookers.wants_files(request.pid) else listing.add_name
-        await self._handlers.list_entries(handle, offset, listing.add, bare)
+        await self._handlers.readdir(handle, offset, listing.add, bare)
         if not listing.is_full:
             self._onlookers.listed_names(request.pid, request.node)
         if not self._reply(request, listing.reply()):
-            self._handlers.drop((inode, 1) for inode in listing.inodes())
+            self._handlers.forget((inode, 1) for inode in listing.inodes())
 
     def _listing_until_s(self) -> float:
         return perf_counter() + (BUSY_LISTING_S if self._shares.are_reads_busy else LISTING_S)
@@ -560,7 +560,7 @@ class Server:
         self._reply(request, value if room else protocol.count(len(value)))
 
     async def _statfs(self, request: RequestHead) -> None:
-        self._reply(request, protocol.usage(*await self._handlers.usage()))
+        self._reply(request, protocol.usage(*await self._handlers.statfs()))
 
     async def _interrupt(self, _: RequestHead) -> None:
         self._interrupts.interrupted(protocol.handle(self._view))

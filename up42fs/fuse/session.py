@@ -49,6 +49,7 @@ from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.handshake import Negotiated
 from up42fs.fuse.mount_table import Mount, mount_at
 from up42fs.fuse.notices import DeviceNotices, LibfuseNotices, Notices
+from up42fs.fuse.operations import Operations
 from up42fs.fuse.protocol import bytes_of
 from up42fs.fuse.server import Server
 from up42fs.fuse.tuning import CONGESTION_THRESHOLD, ReadAhead, wanted_background
@@ -106,6 +107,7 @@ class Session:
 
     def __init__(self, handlers: Handlers, mountpoint: Path, options: MountOptions) -> None:
         self._handlers = handlers
+        self._operations = Operations(handlers)
         self._mountpoint = mountpoint
         self._options = options
         self._stopping = trio.Event()
@@ -152,7 +154,7 @@ class Session:
         if self._options.negotiates:
             try:
                 attached = await negotiate(
-                    self._handlers,
+                    self._operations,
                     self._mountpoint,
                     self._options.to_fuse(),
                     max_background=wanted_background(),
@@ -180,7 +182,7 @@ class Session:
         """Mount as libfuse does it; `reason` is why not otherwise."""
         before = _devices()
         try:
-            pyfuse3.init(self._handlers, str(self._mountpoint), self._options.to_fuse())
+            pyfuse3.init(self._operations, str(self._mountpoint), self._options.to_fuse())
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot mount at {self._mountpoint}: {error}; {reason}"
