@@ -95,7 +95,7 @@ async def read_about(file: OpenFile, data: bytes, chance: random.Random, *, may_
 
 def evict(b: Bench, directory: Path, chance: random.Random) -> None:
     """Lose bytes and points, in memory or on disk, as any mount may."""
-    for fetcher in list(b.files._fetchers.values()):
+    for fetcher in list(b.files._objects._fetchers.values()):
         if chance.random() < 0.5:
             fetcher.forget()
     for path in directory.glob("blocks/*/*"):

@@ -238,9 +238,9 @@ async def drop_bytes(b: Bench, mounts: Remounts) -> None:
     """Drop the inflated bytes, not the points."""
     await trio.sleep(1)
     object_id = f"a!{ARCHIVE.extents['scene.tif'].header_at}"
-    fetcher = b.files._fetchers[object_id]
+    fetcher = b.files._objects._fetchers[object_id]
     fetcher.forget()
-    for other in b.files._fetchers.values():
+    for other in b.files._objects._fetchers.values():
         other.forget()
     if mounts.directory is not None:
         (path,) = mounts.directory.glob(f"blocks/*/{file_name(object_id)}")

@@ -150,7 +150,7 @@ async def test_the_disk_is_looked_at_from_the_open_on(
     async def opened(b: Bench) -> None:
         file = b.files.open("a", size=len(DATA), name="scene.tif")
         await trio.testing.wait_all_tasks_blocked()
-        fetcher = b.files.fetcher("a", len(DATA), "scene.tif", None)
+        fetcher = b.files._objects.fetcher("a", len(DATA), "scene.tif", None)
         assert fetcher.source.is_ready
         assert fetcher.source.held_in([]) >= BLOCK
         assert (b.script.requests, b.script.signs) == ([], [])
@@ -605,7 +605,7 @@ async def test_what_waits_for_the_disk_counts_as_memory(
         assert b.files.memory_bytes == held_bytes, "the bytes are still there"
         disk.set()
         await trio.sleep(1)
-        b.files._cache.shrink(b.files._cache.budget_bytes)
+        b.files._objects.cache.shrink(b.files._objects.cache.budget_bytes)
         assert b.files.memory_bytes == 0
 
     await mounts.mounted(use)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from up42fs.errors import AccessDenied, InvalidAnswer, NotFound, Unavailable, Up42fsError
 from up42fs.net.retry import FailureKind
-from up42fs.store.store import HEAD_BYTES
+from up42fs.store.versions import HEAD_BYTES
 
 MIB = 1 << 20
 

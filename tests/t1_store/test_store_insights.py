@@ -13,7 +13,7 @@ from store_script import bench
 from tiff_support import Image, write_tiff
 
 from up42fs.readahead.contents import Format
-from up42fs.store import store as files
+from up42fs.store import objects
 from up42fs.store.insights import Insights
 
 
@@ -74,21 +74,23 @@ async def test_tables_of_open_images_are_bounded_too(
     """Images that are open all at once: some are read as plain bytes, and all are read right."""
     image = write_tiff([Image(16 * 40, 16 * 40, 16, [60] * 1600)])
     names = [f"image-{number}" for number in range(30)]
-    monkeypatch.setattr(files, "INSIGHT_BYTES", 30_000)
+    monkeypatch.setattr(objects, "INSIGHT_BYTES", 30_000)
     b = bench(nursery, dict.fromkeys(names, image))
     opened = [b.files.open(name, size=len(image), name=name) for name in names]
     for _ in range(2):
         for file in opened:
             assert bytes(await file.read(0, len(image))) == image
             assert b.files.gauges()["insight_bytes"] <= 4 * 30_000
-    known = [b.files.fetcher(name, len(image), name, None).insight.structure for name in names]
+    known = [
+        b.files._objects.fetcher(name, len(image), name, None).insight.structure for name in names
+    ]
     assert 1 < sum(one.image_at(0) is not None for one in known) < 15
     forgotten = next(n for n, one in zip(names, known, strict=True) if one.is_forgotten)
     for file in opened:
         file.close()
     with_hints = b.files.open(forgotten, size=len(image), name=forgotten)
     await with_hints.read(0, len(image))
-    assert b.files.fetcher(forgotten, len(image), "", None).insight.structure.image_at(0)
+    assert b.files._objects.fetcher(forgotten, len(image), "", None).insight.structure.image_at(0)
     with_hints.close()
 
 
@@ -97,19 +99,20 @@ async def test_images_looked_at_once_do_not_pile_up(
 ) -> None:
     image = write_tiff([Image(16 * 40, 16 * 40, 16, [60] * 1600)])
     names = [f"image-{number}" for number in range(30)]
-    monkeypatch.setattr(files, "INSIGHT_BYTES", 200_000)
+    monkeypatch.setattr(objects, "INSIGHT_BYTES", 200_000)
     b = bench(nursery, dict.fromkeys(names, image))
     for name in [*names, names[0]]:
         file = b.files.open(name, size=len(image), name=name)
         await file.read(0, len(image))
-        assert b.files.fetcher(name, len(image), name, None).insight.structure.image_at(0)
+        assert b.files._objects.fetcher(name, len(image), name, None).insight.structure.image_at(0)
         file.close()
         held_bytes = b.files.gauges()["insight_bytes"]
         assert held_bytes <= 200_000
     known = [
         name
         for name in names
-        if b.files.fetcher(name, len(image), name, None).insight.structure.format is Format.TIFF
+        if b.files._objects.fetcher(name, len(image), name, None).insight.structure.format
+        is Format.TIFF
     ]
     assert names[0] in known, "learned anew"
     assert 1 < len(known) < 15

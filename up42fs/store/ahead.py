@@ -12,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
 
 import trio
 
 from up42fs import supervise
 from up42fs.errors import Up42fsError
 from up42fs.ranges import coalesce
-from up42fs.store.fetcher import Fetcher
+from up42fs.store.http.links import Leases
 from up42fs.store.http.tally import Tallies
-from up42fs.store.members.archives import StoredMembers, outermost
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.archives import outermost
+from up42fs.store.members.extent import Origin
 from up42fs.store.members.open_member import place
-from up42fs.types import ByteRange, Version
+from up42fs.store.objects import Objects
+from up42fs.store.versions import PinnedVersions
+from up42fs.types import ByteRange
 
 #: Maps an object's size in bytes to the ranges to prefetch.
 Spans = Callable[[int], Sequence[ByteRange]]
@@ -44,35 +45,21 @@ class Prefetch:
         self.scope.cancel()
 
 
-class Known(Protocol):
-    """The parts of the store that a prefetch needs."""
-
-    async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None, extent: Extent | None = None
-    ) -> Version:
-        """See `FileStore.ensure_version`."""
-        ...
-
-    async def ensure_link(self, object_id: str) -> None:
-        """See `FileStore.ensure_link`."""
-        ...
-
-
 class Prefetches:
     """All prefetches of one store."""
 
     def __init__(
         self,
         nursery: trio.Nursery,
-        store: Known,
-        fetcher_of: Callable[[Origin], Fetcher],
-        archives: StoredMembers,
+        objects: Objects,
+        versions: PinnedVersions,
+        leases: Leases,
         tallies: Tallies,
     ) -> None:
         self._nursery = nursery
-        self._store = store
-        self._fetcher_of = fetcher_of
-        self._archives = archives
+        self._objects = objects
+        self._versions = versions
+        self._leases = leases
         self._tallies = tallies
         self._running: set[Prefetch] = set()
         self._signing = trio.CapacityLimiter(SIGNING_AHEAD)
@@ -108,26 +95,26 @@ class Prefetches:
         """Fetch the spans; return whether all of them are cached afterwards."""
         if target.size is None:
             async with self._signing:
-                version = await self._store.ensure_version(
+                version = await self._versions.ensure(
                     target.object_id, name=target.name, stamp=target.stamp
                 )
             target = replace(target, size=version.size)
-        fetcher = self._fetcher_of(target)
+        fetcher = self._objects.holding(target)
         wanted = spans(fetcher.size)
         await fetcher.source.ready()
         if not any(map(fetcher.lacks, wanted)):
             return True
         async with self._signing:
-            await self._store.ensure_link(_linked(target))
+            await self._leases.get(_linked(target))
         # The object may have been forgotten or replaced while the link was signed.
-        fetcher = self._fetcher_of(target)
+        fetcher = self._objects.holding(target)
         await fetcher.fetch_ahead(wanted)
         return not any(map(fetcher.lacks, wanted))
 
     async def _fetch_member(self, target: Origin, spans: Spans) -> bool:
         """Like `_fetch`, of a stored member, with its neighbours if they are small."""
         assert target.extent is not None, "it is a member"
-        fetcher, view = self._archives.view(target.object_id, target.extent)
+        fetcher, view = self._objects.archives.view(target.object_id, target.extent)
         await fetcher.source.ready()
         if view.parent is not None:
             await place(fetcher, view.parent, target.name)
@@ -135,8 +122,8 @@ class Prefetches:
         if not any(map(fetcher.lacks, view.around(wanted))):
             return True
         async with self._signing:
-            await self._store.ensure_link(_linked(target))
-        fetcher, view = self._archives.view(target.object_id, target.extent)
+            await self._leases.get(_linked(target))
+        fetcher, view = self._objects.archives.view(target.object_id, target.extent)
         asked, neighbours = view.around(wanted), view.neighbours
         if neighbours is not None:
             holes = [hole for span in asked for hole in fetcher.coverage.missing(span)]

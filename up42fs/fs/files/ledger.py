@@ -114,7 +114,7 @@ class Ledger:
         account.opens[program] += 1
         return account
 
-    def account(self, object_id: str) -> Account | None:
+    def account(self, object_id: str) -> FileReads | None:
         """The account of one object; None if it was never opened."""
         return self._accounts.get(object_id)
 

@@ -69,7 +69,7 @@ class Tallies:
         tally = self._by_id.get(object_id)
         return tally.fetched if tally else Timeline()
 
-    def top(self, most: int) -> list[dict[str, object]]:
+    def top(self, most: int = 50) -> list[dict[str, object]]:
         """The `most` objects with the most fetched bytes, with their counters."""
         fetched = [(one.counts["bytes_fetched"], key) for key, one in self._by_id.items()]
         chosen = sorted((pair for pair in fetched if pair[0]), reverse=True)[:most]

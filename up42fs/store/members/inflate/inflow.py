@@ -116,7 +116,7 @@ class Passing(Access):
         return Plan(cancel=(ByteRange(self._from, self.asked_up_to),))
 
 
-class Together(Passing):
+class Adjoining(Passing):
     """Plans the requests for bytes between ready points: one request for adjacent ones."""
 
     def __init__(self, size: int) -> None:
@@ -157,7 +157,7 @@ class Inflow:
 
         `is_scattered`: it is read by `exactly` alone, here and there.
         """
-        together = Together(size) if is_scattered else None
+        together = Adjoining(size) if is_scattered else None
         self._access, self._together = together or Passing(size, is_small=is_small), together
         self._file = open_file(self._access)
         self._base = base

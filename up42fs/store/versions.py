@@ -1,0 +1,127 @@
+"""Versions of objects whose size UP42 does not report, learned from their first bytes.
+
+One GET of an object's head tells its size and its version. Callers that ask at the same time share
+it, and its bytes are cached for the reader who comes next.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+
+from up42fs import supervise
+from up42fs.deadlines import Turns, request_s, within
+from up42fs.errors import Up42fsError
+from up42fs.store.disk.cache import DiskCache
+from up42fs.store.http.tally import Tallies
+from up42fs.store.members.archives import outermost
+from up42fs.store.members.extent import Extent
+from up42fs.store.objects import Objects
+from up42fs.store.part import Part
+from up42fs.types import ByteRange, Version
+
+#: The longest a size may take to learn: less than `stat` may take, so that the reason is told.
+SIZE_DEADLINE_S = request_s(25.0)
+#: The first bytes of an object of unknown size, whose answer tells the size: those that the first
+#: read of a file would fetch (`readahead.plan`). UP42 reports no size of transformed files.
+HEAD_BYTES = 128 << 10
+
+
+class PinnedVersions:
+    """The versions of all objects of one store."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        objects: Objects,
+        disk: DiskCache | None,
+        tallies: Tallies,
+        read_deadline_s: float,
+    ) -> None:
+        self._nursery = nursery
+        self._objects = objects
+        self._disk = disk
+        self._tallies = tallies
+        self._limit_s = min(read_deadline_s, SIZE_DEADLINE_S)
+        self._probes: dict[str, Turns] = {}
+
+    def __len__(self) -> int:
+        """How many are being learned."""
+        return len(self._probes)
+
+    async def ensure(
+        self,
+        object_id: str,
+        *,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
+    ) -> Version:
+        """Return the object's version: from memory or disk, else by a link and a GET of its head.
+
+        With an `extent` it is the version of the outermost archive. Concurrent callers for one
+        object share the requests, and the head is cached for its reader. Raises an `Up42fsError`.
+        """
+        if extent is not None:
+            archive = outermost(extent)
+            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
+        known = self._objects.version(object_id)
+        if known is not None:
+            return known
+        turns = self._probes.setdefault(object_id, Turns())
+        late = f"{name}: its size did not come in time; try again"
+        try:
+            with within(self._limit_s, late) as scope:
+                async with turns.turn():
+                    known = self._objects.version(object_id) or await self.kept(object_id, stamp)
+                    return known or await self._probe(object_id, name, stamp, scope.deadline)
+        finally:
+            if turns.are_over:
+                self._probes.pop(object_id, None)
+
+    def start(
+        self,
+        object_id: str,
+        *,
+        name: str,
+        stamp: str | None = None,
+        extent: Extent | None = None,
+    ) -> None:
+        """Like `ensure`, in the background: waits for nothing and raises nothing."""
+        if extent is not None:
+            archive = outermost(extent)
+            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
+        if self._objects.version(object_id) is None and object_id not in self._probes:
+            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
+
+    async def kept(self, object_id: str, stamp: str | None) -> Version | None:
+        """The version of which the disk cache has bytes, if they are of the state `stamp`."""
+        label = await self._disk.label(object_id) if self._disk else None
+        if label is None or (label.object_id, label.stamp) != (object_id, stamp):
+            return None
+        return label.version
+
+    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None) -> None:
+        with suppress(Up42fsError):  # a caller that needs the version gets the error itself
+            await self.ensure(object_id, name=name, stamp=stamp)
+
+    async def _probe(
+        self, object_id: str, name: str, stamp: str | None, deadline_s: float
+    ) -> Version:
+        self._tallies.of(object_id, name).count("store.probes")
+        source = self._objects.source(object_id, name, None, stamp)
+        head = Part(ByteRange(0, HEAD_BYTES), None, wanted=True, deadline_s=deadline_s)
+        head.begin(self._objects.buffers)
+        try:
+            await source.fetch(head)  # another process may ask for it at the same time
+        finally:
+            head.finish(None)
+        version = source.pin.version
+        assert version is not None, "a source fills its part, or raises"
+        fetcher = self._objects.replace(object_id, source, version.size)
+        content = bytes(head.peek(head.span)) if head.filled else b""
+        fetcher.adopt(content)
+        if not content:  # of an empty object nothing but its version is kept
+            source.keep(None, memoryview(content))
+        return version
