@@ -17,11 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from emulators import Nest, Process
 
 from up42fs.cli.unmount import unmount
 from up42fs.emulator.remote import Remote
@@ -74,7 +76,7 @@ class Emulator:
 
     env: dict[str, str]
     remote: Remote
-    process: subprocess.Popen[str]
+    process: Process
     ready: dict[str, str]
 
     def requests(self, since: int = 0) -> dict[str, int]:
@@ -102,17 +104,18 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
     # Without a home every emulator would make its sample anew (`contrib/test-elsewhere homeless`).
     kept_sample = os.environ.get("UP42FS_TEST_SAMPLE_DIR")
     place = ["--sample-dir", kept_sample] if kept_sample else []
-    process = subprocess.Popen(
-        [*UP42FS, "emulator", "--die-with-parent", *place, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+    receive, send = os.pipe()
+    try:
+        process = _nest().start(["--die-with-parent", *place, *arguments], send)
+    finally:
+        os.close(send)
     # What mounts keep is kept by the server's address, and another test's server may have had it.
     kept = tempfile.mkdtemp(prefix="up42fs-tests-")
     Path(kept).chmod(0o777)
     try:
-        line = process.stdout.readline()
+        # Kept open: whatever else the emulator prints must not end it.
+        with open(receive, closefd=False) as told:
+            line = told.readline()
         assert line, "the emulator did not start"
         ready = json.loads(line)
         env = ready["env"] | {"XDG_CACHE_HOME": kept}
@@ -121,7 +124,13 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
         shutil.rmtree(kept, ignore_errors=True)
         process.terminate()
         process.wait(10)
-        process.stdout.close()
+        process.close()
+        os.close(receive)
+
+
+@cache
+def _nest() -> Nest:
+    return Nest()
 
 
 #: What status.json tells of requests under way.
