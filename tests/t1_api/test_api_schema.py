@@ -85,7 +85,10 @@ def asset(**row: Any) -> Asset:
 @pytest.mark.parametrize(
     ("size", "size_bytes"),
     [
-        (0, 0),
+        (0, None),
+        ("0", None),
+        (0.0, None),
+        (1, 1),
         (2**40, 2**40),
         ("300", 300),
         (300.0, 300),

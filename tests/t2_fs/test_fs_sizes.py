@@ -9,11 +9,12 @@ from stac_support import Stac, done, file_id, item_of, stac_world
 from strategies import make_asset
 from trio.testing import MockClock
 
-from up42fs.errors import Unavailable
-from up42fs.fs.files.sizes import AHEAD, LISTING_S
+from up42fs.errors import DeadlineExceeded, Unavailable
+from up42fs.fs.files.sizes import AHEAD, BRIEFLY_S, LISTING_S
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
+from up42fs.types import Version
 
 ASSET = done(1, name="one.zip")
 KEYS = tuple(f"b{n:02d}.tiff" for n in range(21))
@@ -100,6 +101,69 @@ async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(
     assert world.files.probed == FILES
     world.files.on_probe = lambda *_: None
     assert await stat(world, "assets/one/b04.tiff") == 1004
+
+
+class SlowStore:
+    """Answers nothing for 25 s about `silent` files, and at once about the others."""
+
+    def __init__(self, world: World, silent: list[str], answers_after_s: float = 0.0) -> None:
+        self.silent, self.answers_after_s, self.sizes = silent, answers_after_s, world.files.sizes
+        world.files.ensure_version = self.ensure_version  # type: ignore[method-assign]
+
+    async def ensure_version(
+        self, object_id: str, *, name: str, stamp: str | None = None
+    ) -> Version:
+        if object_id in self.silent:
+            await trio.sleep(25)
+            raise DeadlineExceeded(f"{name}: the object store stopped sending; try again")
+        await trio.sleep(self.answers_after_s)
+        return Version(self.sizes[object_id])
+
+
+async def stats(world: World) -> dict[str, int | DeadlineExceeded]:
+    """The sizes of all files, or their errors, asked for one after another."""
+    found: dict[str, int | DeadlineExceeded] = {}
+    for key in KEYS:
+        try:
+            found[key] = await stat(world, f"assets/one/{key}")
+        except DeadlineExceeded as error:
+            found[key] = error
+    return found
+
+
+@pytest.mark.claim("S353")
+async def test_a_listing_waits_twice_for_a_silent_store_not_once_a_file(
+    world: World, autojump_clock: MockClock
+) -> None:
+    store = SlowStore(world, FILES)
+    found = await stats(world)
+    assert trio.current_time() == pytest.approx(50 + len(KEYS[2:]) * BRIEFLY_S, abs=0.1)
+    assert all(isinstance(error, DeadlineExceeded) for error in found.values())
+    told = str(found["b07.tiff"])
+    assert told.startswith("b07.tiff of item") and "b01.tiff" in told and "stopped sending" in told
+    assert sorted(world.files.begun) == [FILES[0], *FILES[2:]]
+    store.silent = []  # the network is back
+    await trio.sleep(LISTING_S + 0.1)
+    assert all(size == 1000 + n for n, size in enumerate((await stats(world)).values()))
+
+
+@pytest.mark.claim("S353")
+async def test_what_is_at_hand_is_shown_after_files_that_stall(
+    world: World, autojump_clock: MockClock
+) -> None:
+    SlowStore(world, FILES[3:6])
+    found = await stats(world)
+    assert [key for key, size in found.items() if not isinstance(size, int)] == list(KEYS[3:6])
+    # The third of them was not waited for in full.
+    assert trio.current_time() == pytest.approx(50 + BRIEFLY_S, abs=0.1)
+
+
+async def test_a_listing_over_a_slow_line_is_a_listing(
+    world: World, autojump_clock: MockClock
+) -> None:
+    SlowStore(world, [], answers_after_s=LISTING_S + 1)
+    await stats(world)
+    assert sorted(world.files.begun) == FILES[2:]
 
 
 async def test_another_version_is_believed_and_told_to_the_kernel(

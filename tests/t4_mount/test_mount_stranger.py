@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_a_loose_service_works(service: Stranger, tmp_path: Path) -> None:
         wait_until(lambda: "file 4.bin" in names(there), 10, "the new file shows")
         with pytest.raises(PermissionError):
             there.find("file 4.bin").read_bytes()
+
+
+@pytest.mark.claim("S354")
+def test_a_size_of_0_is_not_believed(service: Stranger, tmp_path: Path) -> None:
+    service.rows[:] = [row(1, size=0) | {"true size": 300_000}, row(2)]
+    with mounted(service.env, home=tmp_path) as there:
+        path = there.find("file 1.bin")
+        assert path.read_bytes() == pattern_bytes(1, 0, 300_000)
+        assert path.stat().st_size == 300_000
+        os.kill(there.pid, signal.SIGHUP)  # the same row comes again, and changes nothing
+        wait_until(lambda: len(service.asked("/v2/assets?")) > 2, 10, "the listing is read again")
+        assert path.stat().st_size == 300_000
 
 
 @pytest.mark.claim("S81")

@@ -69,7 +69,8 @@ class Oddities:
 def of_asset(row: Mapping[str, Any], asset: Asset) -> Iterator[tuple[str, str]]:
     """Yield (kind, sentence) for values of `row` that `asset` lacks or no file name can hold."""
     for field, is_without in _WITHOUT.items():
-        if row.get(field) not in (None, "", []) and is_without(asset):
+        is_size_0 = field == "size" and schema.parse_count(row.get(field)) == 0
+        if row.get(field) not in (None, "", []) and not is_size_0 and is_without(asset):
             yield field, f"its {field} cannot be used: {_shown(row[field])}"
     if asset.tags and (lost := schema.lost_tags(row["tags"])):
         yield "tags left out", f"{lost} of its tags are too many or too long and were left out"

@@ -50,7 +50,9 @@ def parse_asset(row: object) -> Asset | None:
         id=asset_id,
         name=_name(row.get("name")),
         title=_text(row.get("title")),
-        size=parse_count(row.get("size")),
+        # No delivery is empty: 0 stands for a size that is not known yet. Believed, it would make
+        # every read end at once without a request, so that nothing could correct it.
+        size=parse_count(row.get("size")) or None,
         created_at=created_at,
         updated_at=updated_at,
         tags=_strings(row.get("tags")),

@@ -8,10 +8,18 @@ fetched in the background at once, and each call waits only for its own size: on
 or fails delays no other. A company is the files of an item; for assets (STAC-only accounts) those
 of its last listing, of which the next `AHEAD` are fetched, since a directory may hold any number.
 Each is started once per listing.
+
+A program that lists a directory asks for one size after another, so a host that answers nothing
+would make it wait once a file: minutes for one `ls -l`. If `MOST_SLOW` files of a company in a row
+failed, each after more than `SLOW_S`, the next ones are waited for `BRIEFLY_S` only, and fail with
+the error of the last. The first one that fails is no proof: it may stall alone. With the second
+one the fetches of all others have begun, so what can be had is there. `LISTING_S` after the last
+failure the next call waits in full again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +28,7 @@ from cachetools import LRUCache
 
 from up42fs.catalog.index import Index
 from up42fs.catalog.stored_items import stamp_of
-from up42fs.errors import NotFound
+from up42fs.errors import NotFound, Up42fsError
 from up42fs.fs.branches.archives import Archives, MemberFile
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree import member_ids
@@ -28,8 +36,14 @@ from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.store.members.extent import Extent
 from up42fs.store.store import FileStore
 
-#: Two calls about one company within this time are a listing, seconds.
+#: A call about a company within this time after the one before ended is a listing, seconds.
 LISTING_S = 2.0
+#: A failure that took longer than this was waited for, seconds.
+SLOW_S = 1.0
+#: After so many of them in a row, the other files of the company are waited for so long, seconds:
+#: enough for a size that memory or the disk holds.
+MOST_SLOW = 2
+BRIEFLY_S = 0.1
 #: Number of sizes fetched ahead of the requested one.
 AHEAD = 64
 #: Number of listings remembered.
@@ -43,6 +57,23 @@ class _SizeQueue:
     first: Node
     asked_s: float
     begun: set[str] = field(default_factory=set)
+    #: Slow failures since the last success, and when and how the last of them ended.
+    slow: int = 0
+    failed_s: float = -math.inf
+    error: Up42fsError | None = None
+
+    def told(self, now_s: float) -> Up42fsError | None:
+        """The error that the company's other files would most likely wait for; None if none."""
+        is_lasting = self.slow >= MOST_SLOW and now_s - self.failed_s <= LISTING_S
+        return self.error if is_lasting else None
+
+    def ended(self, begun_s: float, now_s: float, error: Up42fsError | None) -> None:
+        """Note how a call for one size ended that began at `begun_s` and waited in full."""
+        self.asked_s = max(self.asked_s, now_s)
+        if error is None:
+            self.slow, self.error = 0, None
+        elif now_s - begun_s > SLOW_S:
+            self.slow, self.failed_s, self.error = self.slow + 1, now_s, error
 
 
 class Sizes:
@@ -82,13 +113,36 @@ class Sizes:
         known = self.known(node)
         if known is not None:
             return known
-        for other in self._next_after(node):
+        listing, others = self._next_after(node)
+        for other in others:
             self._files.start_version(other.id, name=self.label(other), stamp=self.stamp(other))
+        begun_s = self._clock()
+        told = listing.told(begun_s)
+        if told is not None:
+            return await self._briefly(node, told)
+        try:
+            size = await self._fetched(node)
+        except Up42fsError as error:
+            listing.ended(begun_s, self._clock(), error)
+            raise
+        listing.ended(begun_s, self._clock(), None)
+        return size
+
+    async def _fetched(self, node: Node) -> int:
         version = await self._files.ensure_version(
             node.id, name=self.label(node), stamp=self.stamp(node)
         )
         self.learn(node, version.size)
         return version.size
+
+    async def _briefly(self, node: Node, told: Up42fsError) -> int:
+        """The size if it is at hand, else an error like `told`, for which others waited."""
+        with trio.move_on_after(BRIEFLY_S):
+            return await self._fetched(node)
+        raise type(told)(
+            f"{self.label(node)}: its size was not waited for, as others before it failed; the "
+            f"last: {told}"
+        ) from told
 
     async def of_asset(self, asset_id: str) -> int:
         """The size of an asset's file, fetched if necessary; raises an `Up42fsError`."""
@@ -146,20 +200,20 @@ class Sizes:
         file = self._registry.get(node.id)
         return file.name if file else ""
 
-    def _next_after(self, node: Node) -> list[Node]:
-        """The files to fetch sizes of together with `node`; none for a single call."""
+    def _next_after(self, node: Node) -> tuple[_SizeQueue, list[Node]]:
+        """The listing that `node` is of, and the files whose sizes to fetch with its own."""
         name, company = self._company(node)
         now_s = self._clock()
         listing = self._listings.get(name)
         if listing is None or now_s - listing.asked_s > LISTING_S:
-            self._listings[name] = _SizeQueue(node, now_s)
-            return []
+            listing = self._listings[name] = _SizeQueue(node, now_s)
+            return listing, []
         listing.asked_s = now_s
         if listing.first == node:
-            return []
+            return listing, []
         begin = [n for n in company if n.id not in listing.begun and self._is_unknown(n)]
         listing.begun |= {other.id for other in begin}
-        return [other for other in begin if other != node]
+        return listing, [other for other in begin if other != node]
 
     def _company(self, node: Node) -> tuple[str, Sequence[Node]]:
         """The key of a node's company, and its members to fetch together with `node`."""
