@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from up42fs.errors import InvalidAnswer, VersionChanged
 from up42fs.store.http.answer import (
+    PAGE,
     SKIP_BYTES,
     Final,
     Garbled,
@@ -107,6 +108,28 @@ def test_a_sign_in_page_is_not_taken_for_a_new_version(size: int | None) -> None
     page = ResponseHead(200, {"content-length": "57", "content-type": "text/html"})
     assert isinstance(judge(page, ASKED, pin), Garbled)
     assert (pin.version, pin.changed_to, pin.size) == (None, None, size)
+
+
+@pytest.mark.parametrize("size", [SIZE, None])
+@pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])
+def test_a_page_from_a_server_of_static_files_is_no_version(kind: str, size: int | None) -> None:
+    """It sends ranges and an ETag, too; once, that was an unknown file's bytes."""
+    asked = ByteRange(0, 100)
+    page = {"content-type": kind, "etag": '"page"', "content-length": "60"}
+    ranged = ResponseHead(206, page | {"content-range": "bytes 0-59/60"})
+    for head in (ranged, ResponseHead(200, page)):
+        pin = VersionPin(size)
+        assert judge(head, asked, pin) == Garbled(PAGE)
+        assert pin.version is None
+        assert pin.changed_to is None
+
+
+def test_html_that_is_the_file_is_taken() -> None:
+    page = {"content-type": "text/html", "etag": '"a"', "content-length": "60"}
+    signed = {"content-disposition": "attachment; filename=preview.html"}
+    asked = ByteRange(0, 60)
+    assert isinstance(judge(ResponseHead(200, page), asked, VersionPin(60)), Take)
+    assert isinstance(judge(ResponseHead(200, page | signed), asked, VersionPin(None)), Take)
 
 
 def test_a_store_without_etags_is_believed_where_the_size_is_right() -> None:

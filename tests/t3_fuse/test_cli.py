@@ -13,10 +13,13 @@ import pytest
 from harness import COMMANDS
 
 from up42fs import __version__
+from up42fs.cli import mount as mount_command
 from up42fs.cli import running as running_commands
 from up42fs.cli import status as status_command
 from up42fs.cli import unmount
 from up42fs.cli.main import main as run_command
+from up42fs.engine import account
+from up42fs.fuse import session
 from up42fs.fuse.mount_table import Mount
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -707,3 +710,10 @@ def test_a_script_that_lists_no_mounts_gets_an_empty_list(
     assert json.loads(capsys.readouterr().out) == []
     assert run_command(["status", "--once"]) == 1
     assert "nothing is mounted" in capsys.readouterr().err
+
+
+def test_a_mount_that_gives_up_says_why() -> None:
+    """Its own deadlines together end before the waiting command's, which knows no reason."""
+    own_s = account.PREFLIGHT_S + 1 + session.READY_TIMEOUT_S
+    starting_python_s = 5
+    assert own_s + starting_python_s < mount_command.READY_TIMEOUT_S

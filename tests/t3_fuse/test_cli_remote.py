@@ -34,7 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.cli.remote.find import size_test
-from up42fs.cli.remote.session import byte_range, span_of
+from up42fs.cli.remote.session import byte_range, moment, span_of
 from up42fs.cli.remote.targets import PART_SUFFIX, below, part_of
 from up42fs.emulator.content import pattern_bytes
 from up42fs.serve import records
@@ -576,3 +576,15 @@ def test_partial_files_of_two_versions_have_two_names(a: int, b: int, x: str, y:
     first, second = (part_of(Path("/d/f"), n, Version(n, tag)) for n, tag in ((a, x), (b, y)))
     assert (first == second) == ((a, x) == (b, y))
     assert first.name.startswith(".f.")
+
+
+@pytest.mark.parametrize(
+    ("time_s", "told"),
+    [
+        (-62135596800, "0001-01-01T00:00:00Z"),
+        (-1, "1969-12-31T23:59:59Z"),
+        (253402300799, "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_times_have_four_digits_for_the_year(time_s: int, told: str) -> None:
+    assert moment(time_s * 10**9) == told

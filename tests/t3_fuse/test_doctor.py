@@ -128,6 +128,15 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return Fake(root, Settings(cache_dir=tmp_path / "cache"))
 
 
+def test_a_missing_engine_is_named(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install up42fs` alone cannot mount, and everything else on the machine is well."""
+    monkeypatch.setattr(machine, "find_spec", lambda _: None)
+    finding = bad(fake.findings())
+    assert finding.level is Severity.FAIL
+    assert "pyfuse3 is missing" in finding.words
+    assert "up42fs[mount]" in finding.cure
+
+
 PROFILE = """\
 profile fusermount3 /usr/bin/fusermount3 {
   mount fstype=@{fuse_types} options=(nosuid,nodev) -> @{HOME}/**/,

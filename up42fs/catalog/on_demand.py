@@ -12,14 +12,18 @@ request, which also notices what is gone from it. A name in `orders/` or `assets
 that name: UP42 answers with all rows whose names contain a part of it, so those that clash with it
 are among them. An ID is asked for as such. After `MOST_QUESTIONS` of them the caller is walking
 through the storage, and whole listings are read instead.
+
+A call falls back from one question to a wider one, and callers ask one after another: a server that
+answers nothing would make them wait each time. So an error that took longer than `LONG_S` is
+raised, and likewise raised at once by calls about the same listing in the next `FRESH_S`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -28,14 +32,17 @@ from up42fs import supervise
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.listings import OwnAssets, OwnListing
 from up42fs.catalog.sync import ASSETS, Sync
-from up42fs.deadlines import Turns, within
-from up42fs.errors import NotFound, Up42fsError
+from up42fs.deadlines import Turns, request_s, within
+from up42fs.errors import DeadlineExceeded, NotFound, Up42fsError, copied
 from up42fs.model.names import certain_part
 
 log = logging.getLogger(__name__)
 
 #: Orders and names that are asked for one by one before all rows are listed.
 MOST_QUESTIONS = 16
+#: An error that came later than this was waited for, seconds; and how long others need not wait.
+LONG_S = request_s(5.0)
+FRESH_S = 2.0
 
 
 class OnDemand(Sync):
@@ -49,17 +56,25 @@ class OnDemand(Sync):
         self._passes: dict[ListingKind, trio.Event] = {}
         #: When each order, and each name, was asked for alone.
         self._read_at_s: dict[str, float] = {}
+        #: The last error about each listing that was waited for, and when it came.
+        self._waited_for: dict[ListingKind, tuple[float, Up42fsError]] = {}
 
     async def ready(self, *kinds: ListingKind, timeout_s: float) -> None:
         """Return once each listing is current; raises as `Sync.ready` does."""
         stale = [kind for kind in kinds if not self._is_current(kind)]
-        passes = [self._begin(kind) for kind in stale]
         # A known listing that UP42 does not answer for in time is shown as it is.
-        known = [done for kind, done in zip(stale, passes, strict=True) if self.is_synced(kind)]
+        known = [kind for kind in stale if self.is_synced(kind) and not self._is_hopeless(kind)]
+        unknown = [kind for kind in stale if not self.is_synced(kind)]
+        self._raise_again(*unknown)
+        passes = [self._begin(kind) for kind in known + unknown]
+        begun_s = trio.current_time()
         with trio.move_on_after(timeout_s):
-            for done in known:
+            for done in passes[: len(known)]:
                 await done.wait()
-        await super().ready(*kinds, timeout_s=timeout_s)
+        if trio.current_time() - begun_s > LONG_S:
+            self._note_hopeless(kind for kind in known if not self._is_current(kind))
+        with self._waiting(*unknown):
+            await super().ready(*kinds, timeout_s=timeout_s)
 
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
         """Return once the assets of an order are current; raises as `Sync.ready_order` does."""
@@ -70,12 +85,16 @@ class OnDemand(Sync):
             await self.ready(ASSETS, timeout_s=timeout_s)
             return
         if not self.is_synced(ASSETS):
+            self._raise_again(ASSETS)
             self._orders_known.discard(order_id)
-            await super().ready_order(order_id, timeout_s=timeout_s)
+            with self._waiting(ASSETS):
+                await super().ready_order(order_id, timeout_s=timeout_s)
             self._note(order_id)
             return
+        if self._is_hopeless(ASSETS):
+            return  # it is shown as it is known
         late = f"UP42 has not listed order {order_id} within {timeout_s:.0f} s: try again"
-        with within(timeout_s, late):
+        with self._waiting(ASSETS), within(timeout_s, late):
             async with self._order_turns.setdefault(order_id, Turns()).turn():
                 if not self._is_recent(order_id):
                     await self._reread(order_id, own)
@@ -85,7 +104,8 @@ class OnDemand(Sync):
     ) -> None:
         """Ask for the rows that may be called `name`, or for the one with this ID, by one request.
 
-        Nothing is raised: if that does not find the name, the listing is read, and can tell why.
+        If that does not find the name, the listing is read, and can tell why. So an error is raised
+        only if it was waited for and nothing of the listing is known.
         """
         own, question = self._listings[kind].own, f"{kind.value} {name}"
         if own is None or self._is_current(kind) or self._is_recent(question):
@@ -93,16 +113,24 @@ class OnDemand(Sync):
         part = name.lower() if by_id else certain_part(name)
         if part is None or len(self._read_at_s) >= MOST_QUESTIONS:
             return
+        if self._is_hopeless(kind):
+            return
         asked_s = trio.current_time()
-        with trio.move_on_after(timeout_s), suppress(Up42fsError):
-            rows: Sequence[Any] | None
-            if by_id:
-                rows = await self._row(own, part)
-            else:
-                rows = await own.called(part)
-            if rows is not None:
-                self._apply(kind, rows, frozenset(), asked_s)
-                self._note(question)
+        late = f"UP42 has not told what {name} is within {timeout_s:.0f} s: try again"
+        try:
+            with self._waiting(kind), within(timeout_s, late):
+                rows: Sequence[Any] | None
+                if by_id:
+                    rows = await self._row(own, part)
+                else:
+                    rows = await own.called(part)
+        except Up42fsError:
+            if self._is_hopeless(kind) and not self.is_synced(kind):
+                raise
+            return
+        if rows is not None:
+            self._apply(kind, rows, frozenset(), asked_s)
+            self._note(question)
 
     async def _row(self, own: OwnListing[Any], row_id: str) -> Sequence[Any]:
         try:
@@ -125,11 +153,45 @@ class OnDemand(Sync):
 
     refresh_soon = refresh_now
 
+    @contextmanager
+    def _waiting(self, *kinds: ListingKind) -> Iterator[None]:
+        """Remember an error of the block for these listings, if it was waited for."""
+        begun_s = trio.current_time()
+        try:
+            yield
+        except Up42fsError as error:
+            now_s = trio.current_time()
+            if now_s - begun_s > LONG_S:
+                for kind in kinds:
+                    self._waited_for[kind] = now_s, error
+            raise
+
+    def _note_hopeless(self, kinds: Iterable[ListingKind]) -> None:
+        """Remember that these listings, which are shown as they are known, were waited for."""
+        for kind in kinds:
+            error = self._states[kind].error or DeadlineExceeded(f"no answer about {kind.value}")
+            self._waited_for[kind] = trio.current_time(), error
+
+    def _is_hopeless(self, kind: ListingKind) -> bool:
+        """Whether a call about this listing waited for an error until just now."""
+        came_s, _ = self._waited_for.get(kind, (-math.inf, None))
+        return trio.current_time() - came_s <= FRESH_S
+
+    def _raise_again(self, *kinds: ListingKind) -> None:
+        for kind in filter(self._is_hopeless, kinds):
+            raise copied(self._waited_for[kind][1])
+
+    def _report(self, kind: ListingKind, error: Up42fsError) -> None:
+        # The call that needs a listing raises the error; only what is shown all the same is told.
+        if self.is_synced(kind):
+            super()._report(kind, error)
+
     async def _reread(self, order_id: str, own: OwnAssets) -> None:
         """Read an order of a storage that is known."""
         asked_s = trio.current_time()
         try:
-            rows = await own.of_order(order_id)
+            with self._waiting(ASSETS):
+                rows = await own.of_order(order_id)
         except NotFound:  # UP42 lists no assets any more: read STAC's listing
             rows = []
         except Up42fsError as error:

@@ -386,7 +386,7 @@ class Sync:
             with watched(state.trouble):
                 await self._pass(kind, state)
         except Up42fsError as error:
-            _report(kind, state, error)
+            self._report(kind, error)
             state.error = error
             return False
         except Exception as error:
@@ -402,6 +402,17 @@ class Sync:
             return True
         finally:
             state.attempt.set()
+
+    def _report(self, kind: ListingKind, error: Up42fsError) -> None:
+        """Log that a pass failed, once as long as the reason stays the same."""
+        state = self._states[kind]
+        if state.error is None or str(state.error) != str(error):
+            is_news = kind is ListingKind.ASSETS and state.error is None
+            extra = FOR_DESKTOP if is_news else None
+            said = "refreshing the %s failed, the last known state stays: %s"
+            if not state.synced:
+                said = "listing the %s failed, it is tried again: %s"
+            log.warning(said, kind.value, error, extra=extra)
 
     async def _pass(self, kind: ListingKind, state: _State) -> None:
         is_first = not state.synced
@@ -531,11 +542,3 @@ async def _nothing(_kind: ListingKind, _error: str | None) -> None:
 
 def _same(known: Asset | Order | None, row: Asset | Order) -> bool:
     return known is not None and known.updated_at == row.updated_at
-
-
-def _report(kind: ListingKind, state: _State, error: Up42fsError) -> None:
-    if state.error is None or str(state.error) != str(error):
-        is_news = kind is ListingKind.ASSETS and state.error is None
-        extra = FOR_DESKTOP if is_news else None
-        said = "refreshing the %s failed, the last known state stays: %s"
-        log.warning(said, kind.value, error, extra=extra)

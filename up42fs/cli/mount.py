@@ -41,8 +41,10 @@ from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
 from up42fs.visible import visible
 
-#: If the mount does not answer within this time, the attempt is ended and undone, seconds.
-READY_TIMEOUT_S = 15.0
+#: If the mount does not answer within this time, the attempt is ended and undone, seconds. Longer
+#: than signing in and the first request (12 s), the kernel (10 s) and a slow start of Python may
+#: take together: the mount's own error says what was waited for.
+READY_TIMEOUT_S = 30.0
 _READY_FD = "_UP42FS_READY_FD"
 _HERE_FD = "_UP42FS_HERE_FD"
 _FUSE_DEVICE = Path("/dev/fuse")

@@ -7,6 +7,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from up42fs import request_limit
@@ -26,6 +27,7 @@ LEAST_SIDECARS_BYTES = 100 << 20
 
 def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> Iterator[Finding]:
     """Run every check of the machine, the most important first."""
+    yield package()
     yield device(machine)
     yield from fusermount(machine)
     yield allow_other(machine, settings)
@@ -34,6 +36,19 @@ def examine(machine: Machine, settings: Settings, mountpoint: Path | None) -> It
     yield cache(machine, settings)
     if settings.sidecars:
         yield sidecars(machine, settings)
+
+
+def package() -> Finding:
+    """Check whether the package is installed that only mounting needs."""
+    if find_spec("pyfuse3") is None:
+        return fail(
+            "pyfuse3",
+            "the Python package pyfuse3 is missing, so that nothing can be mounted; up42fs ls, cp, "
+            "cat, find, info and serve work",
+            "sudo apt-get install libfuse3-dev pkg-config gcc python3-dev; "
+            "pip install 'up42fs[mount]'",
+        )
+    return ok("pyfuse3", "is installed")
 
 
 def device(machine: Machine) -> Finding:

@@ -173,7 +173,9 @@ def entry_of(found: Found, shown: str) -> dict[str, Any]:
 
 def moment(time_ns: int) -> str:
     """A time as text: RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: its %Y has fewer than four digits for early years.
+    told = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    return told.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def byte_range(text: str) -> tuple[int | None, int | None]:

@@ -68,6 +68,11 @@ class Outcome:
     why: str | None = None
 
 
+#: Why a page that a proxy sends in the store's place is refused, and its media types.
+PAGE = "a web page"
+HTML = ("text/html", "application/xhtml+xml")
+
+
 @dataclass(frozen=True, slots=True)
 class Take:
     """Accept: the requested bytes follow after `skip` bytes of the body.
@@ -149,12 +154,22 @@ class VersionPin:
         return etag if is_strong(etag) else None
 
 
+def _is_page(headers: Mapping[str, str]) -> bool:
+    """Whether this is HTML that nobody signed: links to files make the store name them (§6)."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in HTML and "content-disposition" not in headers
+
+
 def judge(head: ResponseHead, asked: ByteRange, pin: VersionPin) -> Judgement:
     """Judge a 200 or 206 to a request for `asked` (within `pin.size`); a `Take` settles the pin."""
     judgement = _partial(head, asked) if head.status == 206 else _whole(head, asked, pin.size)
     if not isinstance(judgement, Take):
         return judgement
     known, seen = pin.version, judgement.version
+    if _is_page(head.headers) and seen.size != pin.size:
+        # A hotel's sign-in page comes with 206 and ETag, too, from a server of static files. If the
+        # size is not known yet, nothing else tells it from the file.
+        return Garbled(PAGE)
     if head.status == 200 and not (seen.etag or seen.generation) and seen.size != pin.size:
         # A sign-in page has a length too: accepting it would return its bytes as the file's.
         return Garbled("not the range, another size than known, and no ETag")

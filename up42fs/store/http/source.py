@@ -36,6 +36,7 @@ from up42fs.net.pacing import retry_after_s
 from up42fs.net.retry import TLS_CURE, Fail, Failure, FailureKind, Plane, Renew, blame, decide
 from up42fs.store.egress.egress import Egress
 from up42fs.store.http.answer import (
+    PAGE,
     Delivery,
     Final,
     RangeRequest,
@@ -233,6 +234,8 @@ class NetworkSource:
 
 
 def _cure(failure: Failure) -> str | None:
+    if failure.code == PAGE:
+        return "a proxy or a sign-in page may answer in its place: check the network"
     return TLS_CURE if failure.kind is FailureKind.TLS else None
 
 
