@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TypeVarTuple
 
 import trio
@@ -32,6 +33,11 @@ log = logging.getLogger(__name__)
 #: Pauses before work is started again: the first, and the longest, seconds.
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
+
+#: About 1 MiB in all: the interpreter keeps objects of up to 512 bytes in areas of that size.
+_SPARE_PIECE_BYTES = 470
+_SPARE_PIECES = 2048
+_SPARE_ANCHORS = 256
 
 Ts = TypeVarTuple("Ts")
 
@@ -65,8 +71,45 @@ def failure(error: BaseException, what: str) -> Up42fsError:
     return Unavailable(f"{what} failed: {words(first)}; try again")
 
 
+class Spare:
+    """Memory for small objects, kept until there is none left.
+
+    Requests, tasks and exceptions are small objects. trio's own loop needs some at every step, and
+    a MemoryError there ends all tasks at once. Larger pieces run out before, so the first error of
+    these frees what is kept, and small objects fit in there for a while.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[bytes] = []
+        self._anchors: list[bytes] = []
+
+    def fill(self) -> None:
+        """Keep memory, unless it is kept already or there is too little."""
+        if self._kept:
+            return
+        with suppress(MemoryError):
+            kept = [bytes(_SPARE_PIECE_BYTES) for _ in range(_SPARE_PIECES)]
+            # The interpreter gives an area back to the system where nothing of it is in use, and
+            # somebody's larger piece may then take it.
+            self._anchors = kept[::_SPARE_ANCHORS]
+            self._kept = kept
+
+    def release(self) -> None:
+        """Free what is kept."""
+        self._kept = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+#: That of this process; empty, and of no effect, until somebody fills it.
+SPARE = Spare()
+
+
 def is_short_of_memory(error: BaseException) -> bool:
-    """Whether the machine's memory ran out."""
+    """Whether the machine's memory ran out; frees what is kept for that."""
+    if isinstance(error, MemoryError):
+        SPARE.release()
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError)
@@ -76,7 +119,7 @@ def is_short_of_anything(error: BaseException) -> bool:
     """Whether memory, threads, descriptors or disk space ran out: a retry may work."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    return isinstance(error, MemoryError) or is_short_of_threads(error)
+    return is_short_of_memory(error) or is_short_of_threads(error)
 
 
 def is_short_of_threads(error: BaseException) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import errno
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,55 @@ def own_calls(function: ast.AST) -> list[ast.Call]:
             calls.append(node)
         rest += ast.iter_child_nodes(node)
     return calls
+
+
+_SMALL_OBJECTS_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+from up42fs import supervise
+
+if sys.argv[1] == "spare":
+    supervise.SPARE.fill()
+used, at = [None] * 2_000_000, 0
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)
+
+def take():
+    global at
+    begun = at
+    try:
+        while True:
+            used[at] = bytes(100)
+            at += 1
+    except MemoryError as error:
+        return at - begun, error
+
+_, error = take()
+assert supervise.is_short_of_anything(error) and not len(supervise.SPARE)
+found, error = take()
+used.clear()
+print(found)
+"""
+
+
+@pytest.mark.claim("S351")
+@pytest.mark.parametrize(("kept", "least", "most"), [("spare", 2000, 20000), ("none", 0, 500)])
+def test_what_is_kept_is_there_for_small_objects(kept: str, least: int, most: int) -> None:
+    """In a process of its own, with no address space left."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SMALL_OBJECTS_WITHOUT_MEMORY, kept],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert least <= int(done.stdout) <= most
+
+
+@pytest.mark.claim("S351")
+def test_spare_memory_is_kept_again() -> None:
+    spare = supervise.Spare()
+    spare.fill()
+    before = len(spare)
+    spare.release()
+    assert len(spare) == 0
+    spare.fill()
+    assert len(spare) == before > 0

@@ -4,7 +4,8 @@ CONTROL is a JSON file, read anew at each decision: {"kind", "share", "work", "c
 that needs something of the machine (memory for a part, a thread, a descriptor) fails with the error
 `kind` in `share` of the cases; with `work` every piece of background work fails the first time that
 it is begun, and with `calls` every call that such work makes of another room. What failed, and what
-was begun, is written to CONTROL.log. A call named by "hang" never returns.
+was begun, is written to CONTROL.log. A call named by "hang" never returns. A file CONTROL.loop lets
+trio's own loop run out of memory.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from trio._core._io_epoll import EpollIOManager
 
 from up42fs import supervise
 from up42fs.api.client import Client
@@ -36,6 +38,7 @@ from up42fs.store.http.answer import Delivery
 from up42fs.store.http.transport import CurlTransport
 
 CONTROL = Path(sys.argv[1])
+LOOP = CONTROL.with_name(CONTROL.name + ".loop")
 LOG = CONTROL.with_name(CONTROL.name + ".log").open("a", buffering=1)
 KINDS: dict[str, Callable[[], BaseException]] = {
     "threads": lambda: RuntimeError("can't start new thread"),
@@ -148,6 +151,17 @@ for name in ("open", "pread", "preadv", "pwrite"):
 
     setattr(os, name, guarded)
 threading.Thread.start = failing(threading.Thread.start, "a new thread")  # type: ignore[method-assign]
+
+real_events = EpollIOManager.process_events
+
+
+def process_events(self: EpollIOManager, events: Any) -> None:
+    if LOOP.exists():
+        raise MemoryError
+    real_events(self, events)
+
+
+EpollIOManager.process_events = process_events  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     from up42fs.cli.main import main

@@ -127,10 +127,10 @@ def defective(store: Emulator, home: Path, *options: str, **defects: Any) -> Ite
     there = Defective(mountpoint, control, log, process)
     try:
         wait_until(
-            lambda: process.poll() is not None or mount_at(mountpoint) is not None, 20, "it mounts"
+            lambda: process.poll() is not None or mount_at(mountpoint) is not None, 60, "it mounts"
         )
         assert process.poll() is None, (process.communicate(), log.read_text())
-        wait_until(lambda: (mountpoint / "assets").is_dir(), 20, "the mount answers")
+        wait_until(lambda: (mountpoint / "assets").is_dir(), 60, "the mount answers")
         yield there
     finally:
         if mount_at(mountpoint) is not None:
@@ -226,6 +226,21 @@ def test_a_mount_that_ends_by_a_defect_is_no_empty_directory(
         done = run(*UP42FS, "unmount", there.path)
         assert done.returncode == 0, done.stderr
         assert os.listdir(there.path) == []
+
+
+@pytest.mark.claim("S351")
+def test_a_mount_whose_loop_has_no_memory_is_no_empty_directory(
+    store: Emulator, tmp_path: Path
+) -> None:
+    with defective(store, tmp_path, "-o", "refresh=1") as there:
+        Path(f"{there.control}.loop").touch()
+        wait_until(lambda: there.process.poll() is not None, 30, "the process ends")
+        assert there.process.returncode == 1
+        assert mount_at(there.path) is not None
+        with pytest.raises(OSError) as caught:
+            os.listdir(there.path)
+        assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        assert there.log.read_text().count("ends by a defect") == 1
 
 
 @pytest.mark.claim("S134")

@@ -75,6 +75,11 @@ FORGET_TIMEOUT_S = 2.0
 HANDSHAKE_VARIABLE = "UP42FS_HANDSHAKE"
 #: Said once where the handshake is libfuse's.
 PLAIN = "mounting with libfuse's defaults, which are slower: %s"
+#: With the mount point, twice.
+ENDS_BY_DEFECT = (
+    'the mount at %s ends by a defect; it answers "Transport endpoint is not connected" until you '
+    "mount again: up42fs mount %s"
+)
 _ALARM_S = 1.0
 _DEVICE_POLL_S = 0.5
 _AGAIN_S = 0.1
@@ -142,11 +147,7 @@ class Session:
             self._notices.close()
             is_to_go = self._has_ended or not self._has_answered
             if not is_to_go:
-                log.error(
-                    "the mount at %s ends by a defect; it answers \"Transport endpoint is not "
-                    "connected\" until you mount again: up42fs mount %s",
-                    self._mountpoint, self._mountpoint, exc_info=True,
-                )  # fmt: skip
+                log.error(ENDS_BY_DEFECT, self._mountpoint, self._mountpoint, exc_info=True)
             self._close(unmount=is_to_go and not self._is_to_stay)
 
     async def _mount(self) -> None:

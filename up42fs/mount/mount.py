@@ -22,13 +22,14 @@ from up42fs.errors import Up42fsError
 from up42fs.fs.privacy import Privacy
 from up42fs.fuse.handlers import Handlers
 from up42fs.fuse.mount_table import Mount
-from up42fs.fuse.session import MountOptions, Session
+from up42fs.fuse.session import ENDS_BY_DEFECT, MountOptions, Session
 from up42fs.fuse.tuning import Tuned, raise_read_ahead, tune
 from up42fs.mount import records, signals
 from up42fs.mount.desktop import Desktop
 from up42fs.mount.ending import Ending
 from up42fs.mount.process import (
     GC_THRESHOLD,
+    keep_spare,
     return_memory,
     seclude,
     wake_without_memory,
@@ -66,6 +67,11 @@ def serve(
         if ours is None:
             raise
         raise ours from None
+    except trio.TrioInternalError:
+        # trio's own loop failed, mostly for lack of memory: no task saw that, and nobody unmounted.
+        supervise.SPARE.release()
+        log.error(ENDS_BY_DEFECT, mountpoint, mountpoint, exc_info=True)
+        raise
     finally:
         logging.getLogger("up42fs").removeHandler(recent)
 
@@ -147,6 +153,7 @@ class _Mount:
     async def _serve_session(self, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
         self._engine.start()
         supervise.start_for_good(nursery, watch_sleep, self._engine.wake)
+        supervise.start_for_good(nursery, keep_spare)
         async with trio.open_nursery() as session:
             mount: Mount | None = await session.start(self._session.serve)
             if mount is None:

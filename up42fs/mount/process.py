@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import trio
 
+from up42fs import supervise
 from up42fs.deadlines import boottime_s
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ _WAKEUP_BYTES = 4096
 #: A wait of TICK_S that took this much longer means sleep, and not only a busy machine, seconds.
 SLEPT_S = 10.0
 TICK_S = 2.0
+#: How often spare memory is looked after, seconds.
+SPARE_PAUSE_S = 10.0
 
 
 def return_memory() -> bool:
@@ -82,6 +85,13 @@ def wake_without_memory() -> bool:
 
     wakeup.drain = drain  # type: ignore[method-assign]
     return True
+
+
+async def keep_spare() -> None:
+    """Keep memory for small objects, again some time after it was needed."""
+    while True:
+        supervise.SPARE.fill()
+        await trio.sleep(SPARE_PAUSE_S)
 
 
 async def watch_sleep(on_wake: Callable[[], None], now_s: Callable[[], float] = boottime_s) -> None:
