@@ -517,3 +517,41 @@ def test_the_search_for_an_archives_directory_is_no_read_of_its_last_tile() -> N
     for step in range(9):
         read(again, last - step * BUFFER_BYTES, min(len(data), last - (step - 1) * BUFFER_BYTES))
     assert asked[before:] == []
+
+
+@pytest.mark.claim("S372")
+@given(st.integers(0, 60), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), min_size=1))
+@settings(max_examples=40)
+def test_without_unproven_guesses_windows_of_one_tile_cost_their_tiles(
+    seed: int, places: list[tuple[int, int]]
+) -> None:
+    """A worker of a cluster reads a few tiles here and there: nothing is fetched beside them."""
+    thing = scene(20 * 512, 512, 380_000, seed)
+    access = Access(thing.size, Tuning(unproven_bytes=0).suited(Reading.DIRECT), thing.insight)
+    thing.read(access, ByteRange(0, 1024))
+    head = thing.asked_bytes
+    row, col = -9, -9
+    apart = list[tuple[int, int]]()
+    for place in dict.fromkeys(places):  # not beside the one before, which makes a window of both
+        if abs(place[0] - row) > 1 or abs(place[1] - col) > 1:
+            apart.append(place)
+            row, col = place
+    for row, col in apart:
+        thing.read(access, thing.tile(0, row, col))
+    tiles = sum(len(thing.tile(0, row, col)) for row, col in apart)
+    # Each is rounded to whole buffers, at both ends; two tiles may share such a buffer.
+    assert thing.asked_bytes - head <= tiles + len(apart) * 2 * BUFFER_BYTES
+    assert len(thing.requests) <= 1 + len(apart)
+
+
+def test_without_unproven_guesses_a_window_is_guessed_from_its_second_tile_on() -> None:
+    thing = scene(20 * 512, 512, 380_000)
+    access = Access(thing.size, Tuning(unproven_bytes=0).suited(Reading.DIRECT), thing.insight)
+    thing.read(access, ByteRange(0, 1024))
+    thing.read(access, thing.tile(0, 4, 4))
+    first = len(thing.requests)
+    thing.read(access, thing.tile(0, 4, 5))
+    assert len(thing.requests) > first + 1
+    waits = thing.waits
+    thing.read(access, thing.tile(0, 4, 6))
+    assert thing.waits == waits

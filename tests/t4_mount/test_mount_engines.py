@@ -122,6 +122,44 @@ print(notebook.cells[0].outputs[0]["text"].split()[0])
     assert int(told.split()[-1]) == (place.home / "up42/assets/elevation_berlin.tif").stat().st_size
 
 
+TITILER = """
+import hashlib, json, sys
+import httpx, trio
+from fastapi import FastAPI
+from titiler.core.factory import TilerFactory
+
+app = FastAPI()
+app.include_router(TilerFactory().router)
+
+async def asked():
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://titiler") as client:
+        for path, more in (("/info", {}), ("/preview.png", {"max_size": 128})):
+            answer = await client.get(path, params={"url": sys.argv[1], **more})
+            assert answer.status_code == 200, answer.text
+            told = answer.json() if path == "/info" else None
+            if told is not None:
+                print(json.dumps([told["width"], told["height"], told["count"], told["bounds"]]))
+            else:
+                print(hashlib.sha256(answer.content).hexdigest(), len(answer.content))
+
+trio.run(asked)
+"""
+
+
+@pytest.mark.claim("S275")
+def test_titiler_reads_by_address(place: Place) -> None:
+    for name in ("titiler.core", "fastapi"):
+        pytest.importorskip(name, reason=f"no {name}: pip install 'up42fs[recipes]'")
+    file = "assets/elevation_berlin.tif"
+    by_address, by_path = (
+        check(sys.executable, "-c", TITILER, str(source), env=place.env, timeout_s=100)
+        for source in (place.server.url("/" + file), place.home / "up42" / file)
+    )
+    assert by_address == by_path
+    assert len(by_address.splitlines()) == 2
+
+
 @pytest.mark.claim("S275")
 def test_qgis_reads_by_address(place: Place) -> None:
     if not Path(QGIS_PYTHON).exists() or run(QGIS_PYTHON, "-c", "import qgis.core").returncode:

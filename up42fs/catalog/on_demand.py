@@ -2,7 +2,7 @@
 
 For commands and libraries: they live for seconds, or wait for hours, so a listing that is kept
 current in the background would cost more than their calls. Knows when to ask; `sync` knows how a
-listing is read and compared.
+listing is read and compared, and `lazily` how processes share one.
 
 Theory. A listing is *current* for `refresh_s` seconds after it was read. A call that needs one that
 is not current waits for one pass over it: the rows changed last if it is known, else all rows.
@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +45,8 @@ MOST_QUESTIONS = 16
 LONG_S = request_s(5.0)
 FRESH_S = 2.0
 
+Share = Callable[[ListingKind, Callable[[ListingKind], Awaitable[bool]]], Awaitable[None]]
+
 
 class OnDemand(Sync):
     """The two listings, read when they are needed. Passes run in `nursery`; `run` is not used."""
@@ -54,6 +57,10 @@ class OnDemand(Sync):
         super().__init__(*arguments, **keywords)  # type: ignore[arg-type]
         self._nursery = nursery
         self._passes: dict[ListingKind, trio.Event] = {}
+        #: Makes a listing current with other processes' help; None: each asks for itself.
+        self.share: Share | None = None
+        #: When a refresh was asked for last, seconds since 1970: what is older does not count.
+        self.wanted_s = 0.0
         #: When each order, and each name, was asked for alone.
         self._read_at_s: dict[str, float] = {}
         #: The last error about each listing that was waited for, and when it came.
@@ -148,6 +155,7 @@ class OnDemand(Sync):
     def refresh_now(self) -> None:
         """Read each listing again when it is next needed."""
         self._read_at_s.clear()
+        self.wanted_s = time.time()
         for state in self._states.values():
             state.synced_at_s = -math.inf
 
@@ -229,7 +237,11 @@ class OnDemand(Sync):
 
     async def _pass_over(self, kind: ListingKind, done: trio.Event) -> None:
         try:
-            await self._attempt(kind)
+            if self.share is None:
+                await self._attempt(kind)
+            else:
+                await self.share(kind, self._attempt)
         finally:
+            self._states[kind].attempt.set()
             del self._passes[kind]
             done.set()

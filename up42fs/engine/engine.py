@@ -40,6 +40,7 @@ from up42fs.catalog.following import Following
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.items import Items
 from up42fs.catalog.jobs import Jobs
+from up42fs.catalog.lazily import Lazily
 from up42fs.catalog.listings import BEING_FULFILLED, UNFINISHED, AssetListing, OrderListing
 from up42fs.catalog.metadata import AssetMetadata
 from up42fs.catalog.on_demand import OnDemand
@@ -88,6 +89,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.writing import Writing
 from up42fs.metrics import Metrics
 from up42fs.model.stac import StacItem
+from up42fs.readahead.tuning import Tuning
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import SignedUrl, Version
@@ -118,6 +120,7 @@ class Engine(Paths):
         about: About,
         *,
         on_demand: bool = False,
+        follows: bool = False,
         is_below_kernel: bool = False,
     ) -> None:
         """Build the engine; call `open` instead. For sidecars it blocks or raises an error."""
@@ -161,6 +164,15 @@ class Engine(Paths):
         self._following: Following | None = None
         if snapshot is not None and self._recorder is not None and not on_demand:
             self._following = Following(
+                snapshot,
+                self.sync,
+                refresh_s=settings.refresh,
+                position=stored.position,
+                written=self._recorder.written,
+            )
+        self._lazily: Lazily | None = None
+        if snapshot and self._recorder and follows and isinstance(self.sync, OnDemand):
+            self._lazily = Lazily(
                 snapshot,
                 self.sync,
                 refresh_s=settings.refresh,
@@ -220,6 +232,7 @@ class Engine(Paths):
         about: About = dict,
         starts: bool = True,
         on_demand: bool = False,
+        follows: bool = False,
         is_below_kernel: bool = False,
     ) -> AsyncIterator[Engine]:
         """Sign in, build the engine and run its background work until exit.
@@ -231,7 +244,7 @@ class Engine(Paths):
 
         With `on_demand` nothing is asked of UP42 here, nor in the background: each call asks for
         what it needs, as narrowly as it can (`catalog.on_demand`). Commands and libraries open it
-        so.
+        so. If it also `follows`, a listing that another process read within `refresh` counts.
         """
         async with connect(settings, metrics or Metrics()) as connection:
             snapshot = snapshot_of(settings)
@@ -252,6 +265,7 @@ class Engine(Paths):
                             place,
                             about,
                             on_demand=on_demand,
+                            follows=follows,
                             is_below_kernel=is_below_kernel,
                         )
                     try:
@@ -300,6 +314,8 @@ class Engine(Paths):
                 supervise.start(keeping, self._recorder.flush)
         if self._following is not None:
             self._following.close()
+        if self._lazily is not None:
+            self._lazily.close()
         if self.overlay is not None:
             self.overlay.close()
         if self.edits is not None:
@@ -376,6 +392,8 @@ class Engine(Paths):
             cache_bytes=settings.cache_size,
             cache_key=account_key(settings),
             is_below_kernel=is_below_kernel,
+            # Many short-lived processes guess each for itself, where a mount learns from all.
+            tuning=Tuning(unproven_bytes=0) if self._on_demand else Tuning(),
         )
 
     def _make_tree(

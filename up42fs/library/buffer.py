@@ -19,17 +19,18 @@ class Buffer:
         self._read = fetch
         self.size = size
         self._start = self._stop = 0
-        self._data = b""
+        #: A view of the engine's memory where that is large: it is copied when it is read.
+        self._data: Bytes = b""
 
     def _fetch(self, start: int | None, stop: int | None) -> bytes:
         """The bytes `[start, stop)`, fewer only at the end of the file; fsspec's name for it."""
         start = start or 0
         stop = self.size if stop is None or stop > self.size else stop
         if self._start <= start and stop <= self._stop:
-            return self._data[start - self._start : stop - self._start]
+            return bytes(self._data[start - self._start : stop - self._start])
         if start >= stop:
             return b""
-        found = self._read(start, stop)
-        data = found if isinstance(found, bytes) else bytes(found)  # a view of the engine's memory
+        self._data = b""  # so that the engine may reuse its memory
+        data = self._read(start, stop)
         self._start, self._stop, self._data = start, start + len(data), data
-        return data[: stop - start]
+        return bytes(data[: stop - start])

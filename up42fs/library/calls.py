@@ -29,8 +29,8 @@ AT_ONCE = 24
 
 #: Bytes of one piece of a file that is copied: the most, and what is waited for.
 PIECE_BYTES, LEAST_PIECE_BYTES = 4 << 20, 1 << 20
-#: The most that is told ahead of a read, bytes.
-AHEAD_BYTES = 256 << 10
+#: The most that is told ahead of a small read, and of a large one of a run, bytes.
+AHEAD_BYTES, HAND_OVER_BYTES = 256 << 10, 4 << 20
 
 Listed = tuple[dict[str, Any], StoredObject | None]
 
@@ -63,12 +63,17 @@ class Reader:
         A caller that goes on where they end has read them: the plan learns of it by this call.
         Many bytes are a view of the engine's memory: the caller copies them in its own thread.
         """
-        start = offset
-        if offset == self._told_to and self._read_to < offset:
+        start, goes_on = offset, offset == self._told_to
+        if goes_on and self._read_to < offset:
             start = self._read_to
         found = await self._file.read(start, offset - start + size)
         data = memoryview(found)[offset - start :]
         self._read_to = self._told_to = offset + len(data)
+        if goes_on and size >= AHEAD_BYTES:
+            here = self._file.ahead(offset, HAND_OVER_BYTES)
+            if len(here) > len(data):
+                self._told_to = offset + len(here)
+                return here
         more = self._file.ahead(self._read_to, AHEAD_BYTES) if size < AHEAD_BYTES else b""
         self._told_to += len(more)
         if size >= AHEAD_BYTES:

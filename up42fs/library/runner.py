@@ -103,7 +103,10 @@ class Runner:
             self._began.set()
 
     async def _main(self) -> None:
-        async with Engine.open(self._settings, on_demand=True) as engine, trio.open_nursery() as n:
+        async with (
+            Engine.open(self._settings, on_demand=True, follows=True) as engine,
+            trio.open_nursery() as n,
+        ):
             self._engine, self._nursery, self._stop = engine, n, trio.Event()
             self._token = trio.lowlevel.current_trio_token()
             self._began.set()

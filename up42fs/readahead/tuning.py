@@ -34,7 +34,10 @@ class Reading(Enum):
 class Tuning:
     """The constants of the plan, in bytes; the theory of `plan` explains their origin.
 
-    `base_bytes` are guessed without evidence: two round trips of a middling line (25 MB/s, 50 ms).
+    `base_bytes` are guessed at a window's first tile if windows like it were read: two round trips
+    of a middling line (25 MB/s, 50 ms); `unproven_bytes` if none was. With 0 nothing is guessed
+    before a second tile was read: for a process that reads a few windows of one tile, as a
+    cluster's workers do, a wrong guess costs as much as the windows.
     `kernel_ahead_bytes` is the kernel's own read-ahead: the longest of its reads, except large
     reads of the program itself, and half the distance it keeps ahead of a reader; 0 if reads arrive
     as programs make them. A run from the file's first byte counts as if `begun_bytes` came before
@@ -62,6 +65,7 @@ class Tuning:
     least_guess_bytes: int = 16 * KIB
     scan_bytes: int = 16 * MIB
     base_bytes: int = 3 * MIB
+    unproven_bytes: int = 3 * MIB
     kernel_ahead_bytes: int = 128 * KIB
     begun_bytes: int = 0
     search_bytes: int = 8 * KIB

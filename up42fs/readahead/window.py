@@ -8,7 +8,7 @@ grows when tiles beyond it are read: by half its width within the first row, by 
 the first tile of a row; the rows below the first are as wide as the first.
 
 A right guess saves a round trip and a wrong one costs bandwidth. Guessed tiles are requested in the
-order in which they would be read, up to `Tuning.base_bytes` and twice the bytes read of the window:
+order in which they would be read, up to `Tuning.unproven_bytes` and twice the bytes read of it:
 a point query of one tile wastes a tenth of a second of a slow line, and a window is requested as a
 whole after its second tile. Handles that read the object at the same time share those bytes, as
 they share the line, but each may request a window like the last ones.
@@ -144,6 +144,10 @@ class _Window:
     def columns(self) -> int:
         return self.right - self.left + 1
 
+    @property
+    def is_one_tile(self) -> bool:
+        return self.rows == self.columns == 1
+
     def continues(self, tile: Tile, unseen_rows: int) -> bool:
         """Whether `tile` is in the window or next in order, with up to `unseen_rows` skipped."""
         inside = self.left - 1 <= tile.col <= self.right + 1
@@ -231,9 +235,12 @@ class Walk:
         self._pause -= 1
         if self._window is None or self._pause > 0:
             return []
-        unproven_bytes = max(self._tuning.base_bytes // readers, self._learned_bytes)
+        unproven_bytes = max(self._tuning.unproven_bytes // readers, self._learned_bytes)
         known_bytes = min(most_bytes, self._grid.allowed_bytes // readers if self._grid else 0)
-        allowed = min(most_bytes, max(unproven_bytes, 2 * self._window.read_bytes, known_bytes))
+        proven_bytes = 2 * self._window.read_bytes
+        if not self._tuning.unproven_bytes and self._window.is_one_tile:
+            proven_bytes = 0
+        allowed = min(most_bytes, max(unproven_bytes, proven_bytes, known_bytes))
         tail_bytes = 0 if self._is_strips else tail_bytes
         spans = self._take(self._coming(self._window), allowed, tail_bytes)
         self._pause = len(spans) // _PAUSE_SHARE
