@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -59,6 +60,36 @@ def test_a_file_is_a_redirect_to_a_link(store: Emulator, server: Served) -> None
     answer = get(server, BIG, allow_redirects=True, headers={"Range": "bytes=1000000-1000999"})
     assert answer.status_code == 206
     assert answer.content == DATA[1_000_000:1_001_000]
+
+
+WINDOWS = """
+import sys, rasterio
+from rasterio.windows import Window
+with rasterio.open(sys.argv[1]) as image:
+    for corner in (0, 300, 600):
+        print(int(image.read(1, window=Window(corner, corner, 64, 64)).sum()))
+"""
+
+
+@pytest.mark.claim("S373")
+def test_gdal_asks_the_store_for_the_same_by_address_and_by_link(
+    store: Emulator, server: Served
+) -> None:
+    """Each in a process of its own; what each request asks for is up to GDAL."""
+    pytest.importorskip("rasterio", reason="no rasterio: pip install 'up42fs[geo]'")
+    tiff = "/assets/elevation_berlin.tif"
+    link = get(server, tiff).headers["location"]
+    env = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "PYTHONWARNINGS": "ignore"}
+    found = []
+    for address in (link, server.url(tiff)):
+        began = store.remote.position()
+        told = run(sys.executable, "-c", WINDOWS, address, env=env)
+        assert told.returncode == 0, told.stderr
+        log = store.remote.log(began)
+        assert [each["route"] for each in log if not each["route"].startswith("store.")] == []
+        found.append((told.stdout, [(each["method"], each["range"]) for each in log]))
+    assert found[0] == found[1]
+    assert len(found[0][1]) >= 2
 
 
 def test_a_file_is_named_by_its_id_too(store: Emulator, server: Served) -> None:
