@@ -69,6 +69,7 @@ def test_a_feature_says_what_and_where() -> None:
             "id": "asset-1",
             "title": "scene",
             "path": "a b.zip",
+            "directory": None,
             "datetime": "2024-05-01T10:00:00.000Z",
             "cloud_cover": 12.5,
             "gsd": 0.5,

@@ -415,6 +415,33 @@ def test_items_name_the_images_in_archives(sample: Emulator, mount) -> None:
             assert path.stat().st_ino in {other.stat().st_ino for other in beside}
 
 
+@pytest.mark.claim("S358")
+def test_searches_and_footprints_know_directories_of_archives(sample: Emulator, mount) -> None:
+    there: Mount = mount(sample, "-o", "refresh=3600")
+    assets = there.path / "assets"
+    footprints = json.loads((assets / "footprints.geojson").read_text())
+    rows = [row["properties"] for row in footprints["features"]]
+    listed = set(os.listdir(assets))
+    named = [row for row in rows if row["directory"] is not None]
+    assert {row["directory"] for row in named} <= listed
+    packed = [row for row in named if row["status"] == "NOT_PROCESSED"]
+    looked_at = 0
+    for row in packed:
+        members = tree(assets / row["directory"])
+        if not members:
+            continue  # not every file of the sample is the archive that its name says
+        looked_at += 1
+        results = there.path / "search/status=NOT_PROCESSED"
+        assert {row["path"], row["directory"]} <= set(os.listdir(results))
+        # A member resolves below a search that nothing has listed, and is the same file.
+        path = max(members)
+        beside = assets / row["directory"] / path
+        found = there.path / "search/status=NOT_PROCESSED,updated>2000" / row["directory"] / path
+        assert found.read_bytes() == beside.read_bytes()
+        assert found.stat().st_ino == beside.stat().st_ino
+    assert looked_at
+
+
 @pytest.mark.claim("S253")
 def test_warm_reads_an_archive_or_its_members(empty: Emulator, mount, tmp_path: Path) -> None:
     put(empty, archives.zip_of("packed.zip", FILES))

@@ -44,7 +44,9 @@ NOTHING = Drawn()
 class Shown:
     """An asset that a feature is of: its ID, its path from the document, UP42's words about it.
 
-    `status` is the CNAM status. Title and collection override those of the asset's items.
+    `directory` is the path of its directory: of the files that UP42 made of it, or of the members
+    of its archive. `status` is the CNAM status. Title and collection override those of the asset's
+    items.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Shown:
     title: str | None = None
     collection: str | None = None
     status: str | None = None
+    directory: str | None = None
 
 
 def draw(item: StacItem) -> Drawn:
@@ -78,6 +81,7 @@ def line(shown: Shown, drawn: Drawn) -> str | None:
         "id": shown.id,
         "title": shown.title or drawn.title,
         "path": shown.path,
+        "directory": shown.directory,
         "datetime": drawn.datetime,
         "cloud_cover": drawn.cloud_cover,
         "gsd": drawn.gsd,

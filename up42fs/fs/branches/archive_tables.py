@@ -149,6 +149,21 @@ class ArchiveTables:
             return held
         return await self._awaited(archive_id)
 
+    async def kept(self, asset_id: str) -> MemberTree | None:
+        """The members of an asset's archive, if memory or the snapshot has them: no request."""
+        stamp, held = self.stamp(asset_id), self._held.get(asset_id)
+        if held is not None and held.stamp == stamp:
+            return held
+        if self._shelf is None or stamp is None or asset_id in self._doubted:
+            return None
+        stored = await self._shelf.load(asset_id)
+        size = self._asset(asset_id).size
+        if stored is not None and stored.version is not None:
+            size = stored.version.size
+        if stored is None or stored.stamp != stamp or size is None:
+            return None
+        return self._hold(asset_id, Origin(asset_id, size, self.label(asset_id), stamp), stored)
+
     def forget(self, asset_id: str) -> bool:
         """Drop the tables of an asset and of archives in it: its bytes may have changed.
 

@@ -224,11 +224,13 @@ class Archives:
     async def look(self, asset_id: str) -> None:
         """Load the table of an archive for `paths`, if that is a matter of a range or two.
 
+        That of a tar is taken if it was read before, in this mount or an earlier one.
+
         Raises nothing: a document that cannot name the members is made without them.
         """
-        if self.tables.held(asset_id) is None and not self.is_quickly_read(asset_id):
-            return
         try:
+            if not self.is_quickly_read(asset_id) and await self.tables.kept(asset_id) is None:
+                return
             with trio.move_on_after(LOOK_S):
                 await self.prepare(member_ids.top_of(asset_id, ""))
         except Up42fsError as error:

@@ -75,6 +75,14 @@ class _Made:
     changes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The paths of assets' files from the document on, and of their directories, by asset ID."""
+
+    paths: Mapping[str, str]
+    directories: Mapping[str, str]
+
+
 class Footprints:
     """Documents by directory; `directory` is where long ones lie. Builds run in `nursery`."""
 
@@ -146,15 +154,18 @@ class Footprints:
         shown, above = directory, ""
         if directory == ROOT:
             shown, above = Node(Kind.ASSETS), "assets/"
-        paths = {
-            node.id: above + name
-            for name, node in layout.children(shown).items()
-            if node.kind is Kind.ASSET
-        }
+        paths: dict[str, str] = {}
+        directories: dict[str, str] = {}
+        for name, node in layout.children(shown).items():
+            if node.kind is Kind.ASSET:
+                paths[node.id] = above + name
+            elif node.kind in (Kind.FILES, Kind.MEMBERS):
+                directories[node.id] = above + name
+        places = _Places(paths, directories)
         label = layout.label(directory) or ("UP42" if directory == ROOT else directory.kind.value)
         writer = SpoolWriter(self._directory)
         try:
-            missing = await self._write(writer, label, paths, is_part=directory.kind in _PARTS)
+            missing = await self._write(writer, label, places, is_part=directory.kind in _PARTS)
         except OSError as error:
             raise Unavailable(
                 f"{NAME} of {label} cannot be written to {self._directory or 'a temporary file'}: "
@@ -168,13 +179,13 @@ class Footprints:
         return content
 
     async def _write(
-        self, writer: SpoolWriter, label: str, paths: Mapping[str, str], *, is_part: bool
+        self, writer: SpoolWriter, label: str, places: _Places, *, is_part: bool
     ) -> int:
         """Write the document; return the number of assets whose items are not known."""
         writer.write(_head(label))
         asked = missing = without = 0
         is_first = True
-        for ids in _batches(paths, TOGETHER):
+        for ids in _batches(places.paths, TOGETHER):
             assets = [self._index.assets[id_] for id_ in ids if id_ in self._index.assets]
             found = await self._items.drawn(assets)
             unknown = [asset for asset in assets if asset.id not in found]
@@ -183,7 +194,7 @@ class Footprints:
             elif unknown:
                 asked += len(unknown)
                 found |= await _drawn_of(self._items, unknown)
-            shown = [(self._shown(each, paths), found.get(each.id)) for each in assets]
+            shown = [(self._shown(each, places), found.get(each.id)) for each in assets]
             features = [(one, drawn or self._drawn_of_collection(one.id)) for one, drawn in shown]
             is_any, left_out = await trio.to_thread.run_sync(
                 _write_features, writer, features, is_first
@@ -193,10 +204,10 @@ class Footprints:
         writer.write(_foot(without, missing))
         return missing
 
-    def _shown(self, asset: Asset, paths: Mapping[str, str]) -> Shown:
+    def _shown(self, asset: Asset, places: _Places) -> Shown:
         status = asset.cnam_status.value or None
-        path = paths.get(asset.id, asset.id)
-        return Shown(asset.id, path, asset.title, asset.collection, status)
+        path, directory = places.paths.get(asset.id, asset.id), places.directories.get(asset.id)
+        return Shown(asset.id, path, asset.title, asset.collection, status, directory)
 
     def _drawn_of_collection(self, asset_id: str) -> tuple[Drawn]:
         described = self._descriptions.of_collection(asset_id)
