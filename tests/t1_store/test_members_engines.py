@@ -25,6 +25,7 @@ from up42fs.store.members.inflate.engines import (
     DamagedStreamError,
     Decompressor,
     ModuleEngine,
+    UnsupportedMethodError,
     ZlibEngine,
     fast,
     pointed,
@@ -228,11 +229,28 @@ def damaged() -> Iterator[tuple[str, Callable[[], Decompressor], bytes]]:
     yield "LZMA with odd properties", framed.ZipLzmaEngine, b"\1\2\5\0\xff" + bytes(50)
 
 
+@pytest.mark.claim("S247")
+def test_sound_streams_that_no_engine_unpacks_are_not_called_damaged() -> None:
+    """A new delivery would not help."""
+    huge = b"\x09\x14\x05\x00" + bytes([93]) + struct.pack("<L", 1 << 31) + bytes(50)
+    with pytest.raises(UnsupportedMethodError, match="more memory"):
+        inflated(framed.ZipLzmaEngine(), huge, random.Random(2))
+    if zstd.library() is None:
+        pytest.skip("libzstd.so.1 is not installed")
+    # A frame with a window of 1 GiB, and one with the dictionary 7.
+    wide = struct.pack("<LBB", 0xFD2FB528, 0, 20 << 3) + bytes([1, 0, 0])
+    with pytest.raises(UnsupportedMethodError, match="more memory"):
+        inflated(zstd.ZstdEngine(), wide, random.Random(2))
+    named = struct.pack("<LBBB", 0xFD2FB528, 0b0000_0001, 0, 7) + bytes([1, 0, 0])
+    with pytest.raises(UnsupportedMethodError, match="dictionary"):
+        inflated(zstd.ZstdEngine(), named, random.Random(2))
+
+
 @pytest.mark.parametrize(
     ("make", "packed"), [one[1:] for one in damaged()], ids=[one[0] for one in damaged()]
 )
 def test_damaged_streams_are_told(make: Callable[[], Decompressor], packed: bytes) -> None:
-    with pytest.raises(DamagedStreamError):
+    with pytest.raises((DamagedStreamError, UnsupportedMethodError)):
         inflated(make(), packed, random.Random(2))
 
 

@@ -415,6 +415,17 @@ def test_items_name_the_images_in_archives(sample: Emulator, mount) -> None:
             assert path.stat().st_ino in {other.stat().st_ino for other in beside}
 
 
+@pytest.mark.claim("S243")
+def test_a_zip_that_is_cut_short_is_called_damaged(empty: Emulator, mount) -> None:
+    content = base64.b64encode(STORED.data[: len(STORED.data) // 2]).decode()
+    empty.remote.storage("add_asset", name="cut.zip", content_base64=content)
+    there: Mount = mount(empty, "-o", "refresh=3600")
+    for _ in range(2):
+        assert "Input/output error" in run("ls", there.path / "assets/cut").stderr
+    assert "does not end as one" in there.log.read_text()
+    assert (there.path / "assets/cut.zip").stat().st_size == len(STORED.data) // 2
+
+
 @pytest.mark.claim("S358")
 def test_searches_and_footprints_know_directories_of_archives(sample: Emulator, mount) -> None:
     there: Mount = mount(sample, "-o", "refresh=3600")

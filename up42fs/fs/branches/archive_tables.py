@@ -34,6 +34,7 @@ from up42fs.archive.kinds import HEAD_BYTES, ArchiveKind, kind_of, kind_of_bytes
 from up42fs.archive.links import passes, resolved, text_of, unresolved
 from up42fs.archive.table import (
     ArchiveError,
+    DamagedError,
     Method,
     NotAnArchiveError,
     Table,
@@ -290,6 +291,11 @@ class ArchiveTables:
                 table = await self._read_as(kind, origin, progress)
             except NotAnArchiveError:
                 other = await self._kind_by_bytes(origin)
+                if other is kind is ArchiveKind.ZIP:
+                    raise DamagedError(
+                        "it begins as a zip and does not end as one: it is cut short, or other "
+                        "bytes follow it"
+                    ) from None
                 if other is None or other is kind:
                     raise
                 log.info("%s is read as what it is: a %s", origin.name, other.value)

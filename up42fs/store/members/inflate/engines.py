@@ -44,6 +44,10 @@ class DamagedStreamError(ValueError):
     """The packed bytes break the rules of their format; the text says how."""
 
 
+class UnsupportedMethodError(ValueError):
+    """The packed bytes may be sound, but no engine here unpacks them; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Border:
     """The state at a border between two blocks.

@@ -23,6 +23,7 @@ from up42fs.store.members.inflate.engines import (
     DamagedStreamError,
     Decompressor,
     ModuleEngine,
+    UnsupportedMethodError,
     ZlibEngine,
     pointed,
 )
@@ -230,7 +231,9 @@ class StreamsEngine:
                 self.is_over = True  # bytes behind the last stream are no part of it
                 return 0
             if "emory usage limit" in str(error):
-                raise DamagedStreamError("it needs more memory than up42fs has for it") from None
+                raise UnsupportedMethodError(
+                    "it needs more memory than up42fs has for it"
+                ) from None
             raise DamagedStreamError(f"its packed bytes are damaged ({error})") from None
         into[: len(made)] = made
         self._made += len(made)
@@ -291,7 +294,7 @@ class ZipLzmaEngine:
         if length != 5 or packed >= 9 * 5 * 5:
             raise DamagedStreamError("its properties of LZMA are damaged")
         if dictionary > MOST_STATE_BYTES:
-            raise DamagedStreamError("its dictionary is larger than up42fs unpacks")
+            raise UnsupportedMethodError("it needs more memory than up42fs has for it")
         rest, lc = divmod(packed, 9)
         pb, lp = divmod(rest, 5)
         kind = {

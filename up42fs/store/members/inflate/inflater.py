@@ -17,6 +17,7 @@ from up42fs.store.members.inflate.engines import (
     Border,
     DamagedStreamError,
     Decompressor,
+    UnsupportedMethodError,
     ZlibEngine,
     fast,
     library,
@@ -33,10 +34,6 @@ _DEFLATES = (Method.DEFLATED, Method.GZIP)
 
 class UntrueError(ValueError):
     """Output that was made once more from a point is not what it was."""
-
-
-class UnsupportedMethodError(ValueError):
-    """No engine for this method is installed."""
 
 
 @dataclass(frozen=True, slots=True)

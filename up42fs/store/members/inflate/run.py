@@ -22,11 +22,10 @@ from up42fs.archive.slots import MIB, Piece, State, States
 from up42fs.errors import Up42fsError
 from up42fs.store.buffers import Buffers
 from up42fs.store.disk.cache import Runner
-from up42fs.store.members.inflate.engines import DamagedStreamError
+from up42fs.store.members.inflate.engines import DamagedStreamError, UnsupportedMethodError
 from up42fs.store.members.inflate.inflater import (
     Inflater,
     Packing,
-    UnsupportedMethodError,
     UntrueError,
     check,
 )

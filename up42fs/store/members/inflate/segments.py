@@ -21,7 +21,7 @@ import trio
 
 from up42fs.ranges import RangeSet
 from up42fs.store.members.inflate import ready
-from up42fs.store.members.inflate.engines import DamagedStreamError
+from up42fs.store.members.inflate.engines import DamagedStreamError, UnsupportedMethodError
 from up42fs.store.members.inflate.inflater import Packing
 from up42fs.store.members.inflate.inflaters import Inflaters
 from up42fs.store.members.inflate.inflow import Inflow
@@ -182,7 +182,7 @@ class Segments:
                 lambda: ready.inflated(method, segment, text, view[: length + 1]),
                 self._inflaters.threads,
             )
-        except DamagedStreamError:
+        except (DamagedStreamError, UnsupportedMethodError):
             self._found = None  # a wrong index; it is not looked for again
             return None
         self._coming.discard(segment.out)

@@ -39,9 +39,9 @@ from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.race import lacking
 from up42fs.store.members.extent import Extent
-from up42fs.store.members.inflate.engines import DamagedStreamError
+from up42fs.store.members.inflate.engines import DamagedStreamError, UnsupportedMethodError
 from up42fs.store.members.inflate.identity import nominal_size
-from up42fs.store.members.inflate.inflater import Packing, UnsupportedMethodError, UntrueError
+from up42fs.store.members.inflate.inflater import Packing, UntrueError
 from up42fs.store.members.inflate.inflaters import (
     Inflaters,
     Progress,
@@ -431,7 +431,7 @@ class InflatedSource(Reporter):
             self._damage = self.error(DamagedArchive, str(error), _CURE)
             self._drop()
         elif isinstance(error, UnsupportedMethodError):
-            self._damage = self.error(CannotUnpack, str(error), "download its archive instead")
+            self._damage = self.error(CannotUnpack, str(error), "unpack the delivered file instead")
         elif isinstance(error, Up42fsError):
             run.failure = error
         elif error is None and run.is_complete and self.packing.size is None:

@@ -10,11 +10,20 @@ import ctypes
 from functools import cache
 from typing import Any
 
-from up42fs.store.members.inflate.engines import FEED_BYTES, DamagedStreamError
+from up42fs.store.members.inflate.engines import (
+    FEED_BYTES,
+    DamagedStreamError,
+    UnsupportedMethodError,
+)
 
 #: The largest window, as a power of two of bytes: `zstd -19` needs 23, `--ultra -22` 27.
 _MOST_WINDOW_LOG = 27
 _HELD_BYTES = 10 << 20
+#: `ZSTD_ErrorCode`s of sound files that this engine does not unpack.
+_LACKING = {
+    16: "it needs more memory than up42fs has for it",  # frameParameter_windowTooLarge
+    32: "it was packed with a dictionary, which is not in it",  # dictionary_wrong
+}
 _WINDOW_LOG_MAX = 100  # ZSTD_d_windowLogMax
 
 
@@ -35,6 +44,7 @@ def library() -> Any:
         found.ZSTD_decompressStream.restype = ctypes.c_size_t
         found.ZSTD_decompressStream.argtypes = (ctypes.c_void_p,) * 3
         found.ZSTD_isError.argtypes = (ctypes.c_size_t,)
+        found.ZSTD_getErrorCode.argtypes = (ctypes.c_size_t,)
         found.ZSTD_getErrorName.argtypes = (ctypes.c_size_t,)
         found.ZSTD_getErrorName.restype = ctypes.c_char_p
     except (OSError, AttributeError):
@@ -73,6 +83,9 @@ class ZstdEngine:
                 self._stream, ctypes.byref(room), ctypes.byref(source)
             )
             if self._library.ZSTD_isError(code):
+                lacking = _LACKING.get(self._library.ZSTD_getErrorCode(code))
+                if lacking is not None:
+                    raise UnsupportedMethodError(lacking)
                 name = self._library.ZSTD_getErrorName(code).decode("ascii", "replace")
                 raise DamagedStreamError(f"its packed bytes are damaged ({name})")
             if (source.pos, room.pos) == before:
