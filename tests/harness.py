@@ -59,6 +59,7 @@ COMMANDS = (
     "url",
     "serve",
     "status",
+    "log",
     "explain",
     "warm",
     "cache",

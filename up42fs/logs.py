@@ -12,14 +12,13 @@ import logging
 import os
 import re
 import socket
-import stat
 import sys
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
 
+from up42fs.log_files import LogFile, Rotation
 from up42fs.visible import visible, visible_json
 
 #: Characters of one event that are processed and written at most: a server may send any number of
@@ -39,10 +38,18 @@ _PASSWORDS = re.compile(
 #: pattern that fails only at the end of a run is retried from each of the run's characters.
 _RUN = re.compile(r"[^\s@]+@?")
 _USER = re.compile(r"(://[^/\s:@]*:)[^@]+")
+#: How programs of the system's log know our lines, and in the journal those of one mount.
+IDENTIFIER = "up42fs"
+MOUNT_FIELD = "UP42FS_MOUNTPOINT"
+#: Socket of systemd's journal that takes fields.
+JOURNAL = "/run/systemd/journal/socket"
+_JOURNAL_STREAM = "/run/systemd/journal/stdout"
 #: Sockets of the system's log: syslog(3) uses the first, systemd provides both.
 SYSTEM_LOGS = ("/dev/log", "/run/systemd/journal/dev-log")
 #: Bytes of one datagram that every syslogd accepts.
 _MOST_LINE = 8192
+#: Bytes of one entry of the journal that fit a socket's default buffer.
+_MOST_ENTRY = 48 << 10
 #: `extra` of records that a person at the desktop should see as a notification.
 FOR_DESKTOP = {"is_for_desktop": True}
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -143,41 +150,51 @@ class Recent(logging.Handler):
         return list(self._latest)
 
 
-def open_log(path: Path) -> int:
-    """A descriptor that appends to `path`. Raises OSError.
-
-    The log names assets and orders, so a file created here is readable only by its owner from the
-    start. An existing file keeps its mode: an administrator chose it, or it is a device.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    # A pipe without a reader raises an error instead of blocking for ever; a terminal does not
-    # become this session's.
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
-    os.set_blocking(descriptor, True)
-    return descriptor
-
-
-class _LogFile(logging.FileHandler):
-    def _open(self) -> TextIOWrapper:
-        descriptor = open_log(Path(self.baseFilename))
-        return open(descriptor, "a", encoding=self.encoding, errors=self.errors)  # noqa: PTH123
-
-
-def set_up(level: str, log_file: Path | None, form: str = "text") -> None:
+def set_up(
+    level: str, log_file: Path | None, form: str = "text", rotation: Rotation | None = None
+) -> None:
     """Log to `log_file`, else to standard error, as text or json; raises OSError."""
     handler: logging.Handler
     if log_file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
+        handler = LogFile(log_file, rotation or Rotation())
+    is_journal = log_file is None and _is_journal()
     if form == "json":
         handler.setFormatter(JsonFormatter())
-    elif log_file is None and _is_journal():
+    elif is_journal:
         handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(RedactingFormatter(_FORMAT))
     _install(handler, level)
+
+
+def place() -> str:
+    """Where this process logs: `file`, `journal`, `syslog`, `stderr`, or `nowhere`."""
+    handler = next(iter(logging.getLogger().handlers), None)
+    if isinstance(handler, LogFile):
+        return "file"
+    if isinstance(handler, Journal):
+        return "journal"
+    if isinstance(handler, SystemLog):
+        return "syslog"
+    if isinstance(handler, logging.StreamHandler):
+        return "journal" if _is_journal() else "stderr"
+    return "nowhere"
+
+
+def take_stderr() -> None:
+    """Write the standard error of libfuse, fusermount3 and stack dumps to the log, too."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogFile):
+            handler.take_stderr(sys.stderr.fileno())
+        if isinstance(handler, Journal):
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+                stream.connect(_JOURNAL_STREAM)
+                # Identifier, unit, priority, and four flags (sd_journal_stream_fd(3)).
+                stream.sendall(f"{IDENTIFIER}\n\n5\n0\n0\n0\n0\n".encode())
+                os.dup2(stream.fileno(), sys.stderr.fileno())
 
 
 def _install(handler: logging.Handler, level: str) -> None:
@@ -192,15 +209,16 @@ def _install(handler: logging.Handler, level: str) -> None:
 class SystemLog(logging.Handler):
     """Sends records to the system's log (syslog, or the journal in its place); never blocks."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, about: str = "") -> None:
         super().__init__()
         self._address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._about = f"[{visible(about)}] " if about else ""
+        self._socket = _datagrams()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, with facility `user`; one that cannot be sent is lost."""
-        line = f"<{1 << 3 | _priority(record.levelno)}>up42fs[{os.getpid()}]: {self.format(record)}"
+        head = f"<{1 << 3 | _priority(record.levelno)}>{IDENTIFIER}[{os.getpid()}]: {self._about}"
+        line = head + self.format(record)
         with suppress(OSError):
             self._socket.sendto(line.encode(errors="backslashreplace")[:_MOST_LINE], self._address)
 
@@ -209,12 +227,60 @@ class SystemLog(logging.Handler):
         super().close()
 
 
-def set_up_system(level: str, form: str = "text") -> str | None:
-    """Log to the system's log and return its socket; without one log nothing and return None."""
+class Journal(logging.Handler):
+    """Sends records to systemd's journal, each with its mount as a field; never blocks."""
+
+    def __init__(self, address: str, about: str = "") -> None:
+        super().__init__()
+        self._address = address
+        self._fields = {"SYSLOG_IDENTIFIER": IDENTIFIER.encode()}
+        if about:
+            self._fields[MOUNT_FIELD] = os.fsencode(about)
+        self._socket = _datagrams()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record; one that cannot be sent is lost."""
+        message = self.format(record).encode(errors="backslashreplace")[:_MOST_ENTRY]
+        fields = self._fields | {
+            "MESSAGE": message,
+            "PRIORITY": str(_priority(record.levelno)).encode(),
+            "LOGGER": record.name.encode(errors="backslashreplace"),
+        }
+        with suppress(OSError):
+            self._socket.sendto(b"".join(map(_field, fields, fields.values())), self._address)
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+def _field(name: str, value: bytes) -> bytes:
+    """One field of the journal's own protocol (systemd's JOURNAL_NATIVE_PROTOCOL)."""
+    if b"\n" not in value:
+        return name.encode() + b"=" + value + b"\n"
+    return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
+
+
+def _datagrams() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
+
+
+def system_log() -> str | None:
+    """The socket of the system's log that answers here, the journal's own first."""
+    return next((place for place in (JOURNAL, *SYSTEM_LOGS) if _answers(place)), None)
+
+
+def set_up_system(level: str, form: str = "text", about: str = "") -> str | None:
+    """Log to the system's log and return its socket; without one log nothing and return None.
+
+    `about` says which mount logs.
+    """
     handler: logging.Handler = logging.NullHandler()
-    address = next((place for place in SYSTEM_LOGS if _is_socket(place)), None)
+    address = system_log()
     if address is not None:
-        handler = SystemLog(address)
+        handler = (Journal if address == JOURNAL else SystemLog)(address, about)
         handler.setFormatter(
             JsonFormatter() if form == "json" else RedactingFormatter("%(name)s: %(message)s")
         )
@@ -222,11 +288,36 @@ def set_up_system(level: str, form: str = "text") -> str | None:
     return address
 
 
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(Path(path).stat().st_mode)
-    except OSError:
-        return False
+def _answers(path: str) -> bool:
+    """Whether a log's daemon listens; the socket of one that ended stays as a file."""
+    with _datagrams() as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+class Ring(logging.Handler):
+    """Keeps the latest lines of the log, of any destination, for `up42fs log`."""
+
+    def __init__(self, most_bytes: int = 256 << 10) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(RedactingFormatter(_FORMAT))
+        self._most_bytes = most_bytes
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record).encode(errors="backslashreplace") + b"\n"
+        self._lines.append(line)
+        self._bytes += len(line)
+        while self._bytes > self._most_bytes and len(self._lines) > 1:
+            self._bytes -= len(self._lines.popleft())
+
+    def text(self) -> bytes:
+        """The lines, oldest first."""
+        return b"".join(self._lines)
 
 
 def toggle_debug() -> str:

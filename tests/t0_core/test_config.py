@@ -56,6 +56,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
             "footprints",
             "sidecars",
             "documents",
+            "noreadme",
         )
     },
     "archives": [(how, how) for how in ("on", "hidden", "off", "on")],
@@ -69,6 +70,8 @@ VALUES: dict[str, list[tuple[str, object]]] = {
     "refresh": [("5", 5.0), ("0.5", 0.5), ("1e3", 1000.0), ("1m30s", 90.0)],
     "cache_size": [("0", 0), ("500M", 500 << 20), ("10GiB", 10 << 30), ("1.5k", 1536)],
     "sidecars_size": [("0", 0), ("1M", 1 << 20), ("2GiB", 2 << 30), ("3k", 3072)],
+    "log_size": [("0", 0), ("1M", 1 << 20), ("2k", 2048), ("7", 7)],
+    "log_keep": [("0", 0), ("1", 1), ("9", 9), ("99", 99)],
     "log_level": [(level, level) for level in ("debug", "warning", "error", "info")],
     "max_egress": [
         ("5G/day", MostEgress(5 << 30, 86400.0)),

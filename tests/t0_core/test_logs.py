@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from up42fs.logs import Recent, RedactingFormatter, open_log, redact, set_up, toggle_debug
+from up42fs.log_files import open_log
+from up42fs.logs import Recent, RedactingFormatter, redact, set_up, toggle_debug
 
 #: Long enough not to be part of the words around it by chance.
 tokens = st.text(string.ascii_letters + string.digits + "-_.~+/%=", min_size=12).map("qZ7".__add__)

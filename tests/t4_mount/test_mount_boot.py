@@ -518,7 +518,7 @@ def test_it_is_mounted_by_an_automounter_when_somebody_looks(
     assert (first, second, third) == ("autofs", "fuse.up42fs", "autofs")
     # Views that need the assets may come a moment later.
     assert set(names) - {"jobs", "workspaces"} == {
-        *("assets", "cnam", "orders", "search", "stac", "tags"),
+        *("README.txt", "assets", "cnam", "orders", "search", "stac", "tags"),
     }
 
 

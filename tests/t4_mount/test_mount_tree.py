@@ -17,6 +17,7 @@ pytestmark = pytest.mark.mount
 
 def test_the_top_of_the_tree(sample_mount: Mount) -> None:
     assert sorted(os.listdir(sample_mount.path)) == [
+        "README.txt",
         "assets",
         "cnam",
         "jobs",
@@ -34,10 +35,36 @@ def test_the_top_of_the_tree(sample_mount: Mount) -> None:
     ]
     assert sorted(os.listdir(sample_mount.path / ".up42fs")) == [
         "README",
+        "log",
         "metrics",
         "refresh",
         "status.json",
     ]
+
+
+@pytest.mark.claim("S365")
+def test_the_text_at_the_top_fits_two_screens_and_costs_nothing(
+    sample: Emulator, sample_mount: Mount
+) -> None:
+    sample_mount.rest()
+    before = sum(sample.requests().values())
+    path = sample_mount.path / "README.txt"
+    lines = path.read_bytes().decode("ascii").split("\n")
+    assert lines.pop() == ""
+    assert len(lines) <= 48
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert sample.env["UP42_USERNAME"] in text
+    assert str(sample_mount.path)[:50] in text
+    assert path.stat().st_size == len(text) + 1
+    assert check("cat", path) == text + "\n"
+    assert check("getfattr", "-d", path, cwd=sample_mount.path) == ""
+    with pytest.raises(OSError, match="Read-only"):
+        path.write_text("x")
+    top = sorted(name for name in os.listdir(sample_mount.path) if name != "README.txt")
+    named = {line.split("/")[0].strip() for line in lines if line.startswith("  ")}
+    assert set(top) - {"jobs", "workspaces"} <= named
+    assert sum(sample.requests().values()) == before
 
 
 def test_every_asset_is_listed_once_in_assets(sample: Emulator, sample_mount: Mount) -> None:

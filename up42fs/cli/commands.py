@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
     "unmount": Command("take a mount away", "unmount"),
     "serve": Command("serve the storage over HTTP", "serve"),
     "status": Command("what a mount holds, did and costs", "status"),
+    "log": Command("show what a mount logs", "log"),
     "explain": Command("what a file cost, and why", "explain"),
     "warm": Command("read files ahead of work, so that the cache has them", "warm.command"),
     "cache": Command("what is kept on disk: list, usage, clear, verify, pin, unpin", "cache"),

@@ -18,7 +18,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -39,6 +38,7 @@ from up42fs.config import settings as config
 from up42fs.config.options import REGIONS, is_source, parse_mount_options, source_name
 from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
+from up42fs.log_files import Rotation
 from up42fs.visible import visible
 
 #: If the mount does not answer within this time, the attempt is ended and undone, seconds. Longer
@@ -93,7 +93,9 @@ def main(options: argparse.Namespace) -> int:
     require_pyfuse3()
     settings, mountpoint = _prepare(options)
     if options.foreground:
-        logs.set_up(settings.log_level, settings.log_file, settings.log_format)
+        logs.set_up(
+            settings.log_level, settings.log_file, settings.log_format, rotation_of(settings)
+        )
         settings, notes = keeping.kept(settings, os.environ)
         ready = partial(notify, READY="1", STATUS=f"{mountpoint} answers")
         _serve(settings, mountpoint, ready, notes, options.from_mount)
@@ -371,27 +373,29 @@ def _serve_as_child(options: argparse.Namespace, ready_fd: int) -> int:
 
 
 def _log(settings: config.Settings, mountpoint: Path, notes: list[str]) -> config.Settings:
-    """Log to the configured file, otherwise to the default file, otherwise to the system's log.
+    """Log to the configured file, otherwise to the system's log, otherwise to the default file.
 
     Returns the settings with the file in use. Raises OSError if the configured file cannot be used.
     """
+    if settings.log_file is None and logs.set_up_system(
+        settings.log_level, settings.log_format, str(mountpoint)
+    ):
+        logs.take_stderr()
+        return settings
     log_file = settings.log_file or default_log_file(mountpoint)
-    why = None if settings.log_file else keeping.why_not(log_file.parent)
-    if why is None:
-        logs.set_up(settings.log_level, log_file, settings.log_format)
-        _write_errors_to(log_file)
-        return replace(settings, log_file=log_file)
-    address = logs.set_up_system(settings.log_level, settings.log_format)
-    where = "the log goes to the system's log" if address else "nothing is logged"
-    notes.append(f"{where}: {log_file.parent}: {why}; set XDG_STATE_HOME or --log-file")
-    return settings
+    if settings.log_file is None and (why := keeping.why_not(log_file.parent)):
+        notes.append(
+            f"nothing is logged: {log_file.parent}: {why}; set XDG_STATE_HOME or --log-file"
+        )
+        return settings
+    logs.set_up(settings.log_level, log_file, settings.log_format, rotation_of(settings))
+    logs.take_stderr()
+    return replace(settings, log_file=log_file)
 
 
-def _write_errors_to(log_file: Path) -> None:
-    """Write the standard error of libfuse, fusermount3 and stack dumps to the log too."""
-    descriptor = logs.open_log(log_file)
-    os.dup2(descriptor, sys.stderr.fileno())
-    os.close(descriptor)
+def rotation_of(settings: config.Settings) -> Rotation:
+    """How the log file stays small."""
+    return Rotation(settings.log_size, settings.log_keep)
 
 
 def default_log_file(mountpoint: Path) -> Path:

@@ -30,6 +30,7 @@ from up42fs.config.settings import Settings, is_open_to_others
 from up42fs.engine import Engine
 from up42fs.errors import ConfigurationError
 from up42fs.fuse.mount_table import ours
+from up42fs.log_files import Rotation
 from up42fs.mount import signals
 from up42fs.mount.process import (
     GC_THRESHOLD,
@@ -51,7 +52,7 @@ log = logging.getLogger(__name__)
 _OF_MOUNTS = frozenset(
     {
         *("ro", "rw", "edit", "nonempty", "on_term", "uid", "gid", "umask", "read_ahead"),
-        *("sidecars", "sidecars_size"),
+        *("sidecars", "sidecars_size", "noreadme"),
     }
 )
 #: The shortest token that is taken, characters, and the longest file that may hold one, bytes.
@@ -136,7 +137,8 @@ def main(options: argparse.Namespace) -> int:
     )
     serving = _options(options, settings)
     server.check(serving)
-    logs.set_up(settings.log_level, settings.log_file, settings.log_format)
+    rotation = Rotation(settings.log_size, settings.log_keep)
+    logs.set_up(settings.log_level, settings.log_file, settings.log_format, rotation)
     settings, notes = keeping.kept(settings, os.environ)
     return_memory()
     seclude()

@@ -145,6 +145,7 @@ _kib = _number(
     "a size like 1024, 512K or 1M (KiB where no unit is given)",
     lambda kib: kib < 1 << 40,
 )
+_old_files = _number(int, "a number from 0 to 99", lambda number: 0 <= number <= 99)
 _size = _number(parse_size, "a size like 10G, 500M or 0 (bytes where no unit is given)")
 
 
@@ -261,6 +262,7 @@ OPTIONS: tuple[Option, ...] = (
         "list order.json, aoi.geojson and coverage.geojson in orders",
         flag=True,
     ),
+    Option("noreadme", _boolean, "leave README.txt out of the mount's root", flag=True),
     Option(
         "orders",
         _choice("delivered", "all"),
@@ -310,7 +312,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "log_level", _choice("debug", "info", "warning", "error"), "debug, info, warning or error"
     ),
-    Option("log_file", _path, "file to log to"),
+    Option(
+        "log_file",
+        _path,
+        "file to log to; else a mount in the background logs to the system's log, if there is one",
+    ),
+    Option(
+        "log_size",
+        _size,
+        "size at which a log file is put aside as FILE.1; 0: never",
+        show=show_size,
+    ),
+    Option("log_keep", _old_files, "log files put aside that are kept"),
     Option("log_format", _choice("text", "json"), "text, or json: an object a line"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

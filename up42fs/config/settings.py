@@ -63,6 +63,7 @@ class Settings:
     memory: int = 256
     footprints: bool = False
     documents: bool = False
+    noreadme: bool = False
     orders: str = "delivered"
     names: str = "file"
     archives: str = "on"
@@ -74,6 +75,8 @@ class Settings:
     crowd: str = ":".join(CROWD)
     log_level: str = "info"
     log_file: Path | None = None
+    log_size: int = 10 << 20
+    log_keep: int = 3
     log_format: str = "text"
     #: Advice if the account is refused or missing, by its source; no option.
     account_hint: str = field(default="", compare=False)

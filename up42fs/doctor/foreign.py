@@ -35,7 +35,7 @@ _FETCHED = {"id": "", "name": "", "bytes_fetched": 0, "requests": 0, "wasted_byt
 _ERROR = {"time": "", "level": "", "message": ""}
 _LISTING = {"complete": False, "rows_so_far": 0, "seconds_since_refresh": 0, "error": ""}
 _SHAPE: dict[Any, Any] = {
-    **dict.fromkeys(("version", "mountpoint", "log_file", "api"), ""),
+    **dict.fromkeys(("version", "mountpoint", "log", "log_file", "api"), ""),
     **dict.fromkeys(("account", "account_name", "workspace"), ""),
     **dict.fromkeys(("pid", "mounted_seconds", "assets", "orders", "bytes", "tasks"), 0),
     "for_others": False,

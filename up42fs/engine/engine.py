@@ -68,6 +68,7 @@ from up42fs.engine.places import (
     egress_of,
     journal_path,
     overlay_of,
+    readme_of,
     snapshot_of,
     threshold_of,
 )
@@ -139,6 +140,9 @@ class Engine(Paths):
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Awaited by edits: returns when the kernel has invalidated the entries, or after some
         #: seconds.
+        #: The last lines of the log, of which only the mount's process knows.
+        self.log_text: Callable[[], bytes] = bytes
+        self._is_below_kernel = is_below_kernel
         self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
 
         self.index = Index(
@@ -202,7 +206,7 @@ class Engine(Paths):
         )
         super().__init__(
             Filesystem(
-                self._make_tree(stored, snapshot, keep, tag_directories),
+                self._make_tree(stored, snapshot, keep, tag_directories, place),
                 catalogue=self.sync,
                 documents=self._client,
                 watch=self.watch,
@@ -402,12 +406,15 @@ class Engine(Paths):
         snapshot: Snapshot | None,
         keep: Keep | None,
         tag_directories: TagDirectories | None,
+        place: Path | None,
     ) -> WholeTree:
         transformations = Transformations(self.index, stored.transformed_us, keep)
         virtual = VirtualFiles(
             self.status,
             lambda: prometheus.render(self.status()),
             self.edits.journal.render if self.edits else None,
+            (lambda: self.log_text()) if self._is_below_kernel else None,
+            readme_of(self.settings, place) if place and self._is_below_kernel else None,
         )
         return WholeTree(
             self.index,

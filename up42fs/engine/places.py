@@ -12,6 +12,7 @@ from up42fs.config import settings as config
 from up42fs.config.options import MostEgress
 from up42fs.config.settings import Settings
 from up42fs.engine.account import account_key
+from up42fs.fs import readme
 from up42fs.fs.sidecars.disk import OverlayDirectory
 from up42fs.fs.sidecars.overlay import Overlay
 from up42fs.metrics import Metrics
@@ -51,6 +52,25 @@ def overlay_of(settings: Settings) -> Overlay | None:
     if not settings.sidecars:
         return None
     return Overlay(OverlayDirectory(sidecars_path(settings)), settings.sidecars_size)
+
+
+def readme_of(settings: Settings, mountpoint: Path) -> bytes | None:
+    """The text of `README.txt` in the mount's root; None if it is not wanted."""
+    if settings.noreadme:
+        return None
+    is_private = settings.allow_other and not settings.share_links
+    name = f" ({settings.account})" if settings.account else ""
+    return readme.text(
+        readme.About(
+            str(mountpoint),
+            account=None if is_private else f"{settings.username}{name}",
+            is_writable=settings.rw,
+            has_sidecars=settings.sidecars,
+            archives=settings.archives,
+            names=settings.names,
+            shows_all_orders=settings.orders == "all",
+        )
+    )
 
 
 def egress_of(settings: Settings, metrics: Metrics) -> Egress | None:

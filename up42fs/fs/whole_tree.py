@@ -49,7 +49,12 @@ class WholeTree:
         self.branches = branches or Branches(index)
         self.tag_directories = tag_directories
         self.layout = Layout(
-            index, virtual.names(), self.branches.all, tag_directories, self.branches.archives
+            index,
+            virtual.names(),
+            self.branches.all,
+            tag_directories,
+            self.branches.archives,
+            virtual.at_top,
         )
         self.sidecars = Sidecars(overlay, self.layout) if overlay is not None else None
         self.sizes = Sizes(index, files, self.branches.registry, clock, self.branches.archives)

@@ -58,22 +58,25 @@ def serve(
     return_memory()
     seclude()
     faulthandler.register(signal.SIGUSR1)
-    recent = logs.Recent()
-    logging.getLogger("up42fs").addHandler(recent)
+    recent, ring = logs.Recent(), logs.Ring()
+    ours = logging.getLogger("up42fs")
+    ours.addHandler(recent)
+    ours.addHandler(ring)
     try:
-        trio.run(_Mount(settings, mountpoint, recent, source).run, on_ready, notes)
+        trio.run(_Mount(settings, mountpoint, recent, ring, source).run, on_ready, notes)
     except BaseExceptionGroup as group:
-        ours = _first(group)
-        if ours is None:
+        first = _first(group)
+        if first is None:
             raise
-        raise ours from None
+        raise first from None
     except trio.TrioInternalError:
         # trio's own loop failed, mostly for lack of memory: no task saw that, and nobody unmounted.
         supervise.SPARE.release()
         log.error(ENDS_BY_DEFECT, mountpoint, mountpoint, exc_info=True)
         raise
     finally:
-        logging.getLogger("up42fs").removeHandler(recent)
+        ours.removeHandler(recent)
+        ours.removeHandler(ring)
 
 
 class _Mount:
@@ -83,11 +86,17 @@ class _Mount:
     _session: Session
 
     def __init__(
-        self, settings: Settings, mountpoint: Path, recent: logs.Recent, source: str | None
+        self,
+        settings: Settings,
+        mountpoint: Path,
+        recent: logs.Recent,
+        ring: logs.Ring,
+        source: str | None,
     ) -> None:
         self._settings = settings
         self._mountpoint = mountpoint
         self._recent = recent
+        self._ring = ring
         self._given_source = source
         self._record: records.MountRecord | None = None
         self._tuned: Tuned | None = None
@@ -107,6 +116,7 @@ class _Mount:
             trio.open_nursery() as nursery,
         ):
             self._engine = engine
+            engine.log_text = self._ring.text
             engine.notes += notes
             notes[:] = engine.current_notes()
             for note in notes:
@@ -182,6 +192,7 @@ class _Mount:
         tuned, log_file = self._tuned, self._settings.log_file
         return {
             "mountpoint": str(self._mountpoint),
+            "log": logs.place(),
             "log_file": str(log_file) if log_file else None,
             "kernel": {
                 "read_ahead_kib": tuned.read_ahead_kib if tuned else None,
@@ -200,6 +211,7 @@ class _Mount:
             os.getpid(),
             log_file=str(log_file) if log_file else None,
             files=str(disk["files"]) if disk else None,
+            log=logs.place(),
         )
         try:
             await trio.to_thread.run_sync(records.write, self._record)

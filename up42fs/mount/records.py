@@ -21,12 +21,13 @@ _MOST_BYTES = 16384
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """One mount; `files` is the directory of its account's cached files."""
+    """One mount; `files` is where its account's cached files are, `log` is `logs.place()`."""
 
     mountpoint: str
     pid: int
     log_file: str | None = None
     files: str | None = None
+    log: str | None = None
 
 
 def write(record: MountRecord) -> None:

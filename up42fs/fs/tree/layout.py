@@ -80,6 +80,7 @@ class Layout:
         branches: Sequence[Branch] = (),
         tag_directories: TagDirectories | None = None,
         archives: ArchiveNames | None = None,
+        virtual_at_top: Iterable[str] = (),
     ) -> None:
         """With `archives` the members of archives stand in directories beside them."""
         self._index = index
@@ -89,6 +90,8 @@ class Layout:
         self._top = dict(_TOP)
         for branch in branches:
             self._top |= branch.top
+        self._files_at_top = {name: Node(Kind.VIRTUAL, name) for name in virtual_at_top}
+        self._top |= self._files_at_top
         self._has_files = Kind.FILES in self._branches
         self._listed_stem: ArchiveStem | None = None
         if self._has_files and archives is not None and archives.lists:
@@ -237,7 +240,7 @@ class Layout:
             case Kind.WORKSPACE:
                 return node.id in self._index.workspaces()
             case Kind.VIRTUAL:
-                return node.id in self._virtual
+                return node.id in self._virtual or node.id in self._files_at_top
             case _:
                 return True
 
@@ -250,7 +253,9 @@ class Layout:
             case Kind.ASSET:
                 figures = self._index.assets.figures(node.id)
                 return figures.names if figures is not None else 1
-            case Kind.ROOT | Kind.ORDERS | Kind.TAGS | Kind.CNAM | Kind.WORKSPACES:
+            case Kind.ROOT:
+                return 2 + len(self.children(node)) - len(self._files_at_top)
+            case Kind.ORDERS | Kind.TAGS | Kind.CNAM | Kind.WORKSPACES:
                 return 2 + len(self.children(node))
             case Kind.VIRTUAL:
                 return 1

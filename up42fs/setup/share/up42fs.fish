@@ -50,8 +50,8 @@ function _shtab_up42fs_using
   test "$_shtab_up42fs_cmdpath" = "$argv"
 end
 
-set -g _shtab_up42fs_commands login logout accounts mount ls find info cat cp url unmount serve status explain warm cache 'cache list' 'cache usage' 'cache clear' 'cache verify' 'cache pin' 'cache unpin' doctor undo setup demo emulator
-set -g _shtab_up42fs_opts_with_value --account --advanced-refused --api-latency-s --api-prefix --api-url --archives --as --asset-get --assets-gone --auth-latency-s --auth-port --auth-url --bandwidth-bytes-s --bare-orders --bbox --bloat --body-encoding --bundle --cache-dir --cache-size --config --content-type-says --cors --coverage-shape --credentials --crowd --cut-body-at --data --date-skew-s --drip-bytes-s --error-shape --expired-wording --external-store --fail-body --fail-next --fail-object --fail-plane --fail-route --fail-seed --fail-share --fail-skip --fail-status --files-twice --gid --half-edit --host --href-suffix --in-refused --items-without-order --jobs --latency-s --link-life-s --link-origin --link-style --listen --log-file --log-format --log-level --max-egress --max-page-size --memory --names --next-link --null-refused --odd-hrefs --older-than --on-term --orders --page-size-error-above --password --port --prefix --public-url --quoted-disposition --range --read-ahead --redirect-to --refresh --region --result-asset --retry-after --rows-twice --rows-without-id --sample-dir --short-body --sidecars-size --stac-random-401-share --stall-before-headers-s --stall-body-at --stall-s --store-latency-s --store-port --svg --synthetic --tls-cert --tls-key --token-file --token-life-s --too-long-body --total-off --uid --umask --username --warn-egress --workspace -iname -j -maxdepth -mindepth -name -newer -newermt -o -path -r -size -type
+set -g _shtab_up42fs_commands login logout accounts mount ls find info cat cp url unmount serve status log explain warm cache 'cache list' 'cache usage' 'cache clear' 'cache verify' 'cache pin' 'cache unpin' doctor undo setup demo emulator
+set -g _shtab_up42fs_opts_with_value --account --advanced-refused --api-latency-s --api-prefix --api-url --archives --as --asset-get --assets-gone --auth-latency-s --auth-port --auth-url --bandwidth-bytes-s --bare-orders --bbox --bloat --body-encoding --bundle --cache-dir --cache-size --config --content-type-says --cors --coverage-shape --credentials --crowd --cut-body-at --data --date-skew-s --drip-bytes-s --error-shape --expired-wording --external-store --fail-body --fail-next --fail-object --fail-plane --fail-route --fail-seed --fail-share --fail-skip --fail-status --files-twice --gid --half-edit --host --href-suffix --in-refused --items-without-order --jobs --latency-s --link-life-s --link-origin --link-style --listen --log-file --log-format --log-keep --log-level --log-size --max-egress --max-page-size --memory --names --next-link --null-refused --odd-hrefs --older-than --on-term --orders --page-size-error-above --password --port --prefix --public-url --quoted-disposition --range --read-ahead --redirect-to --refresh --region --result-asset --retry-after --rows-twice --rows-without-id --sample-dir --short-body --sidecars-size --stac-random-401-share --stall-before-headers-s --stall-body-at --stall-s --store-latency-s --store-port --svg --synthetic --tls-cert --tls-key --token-file --token-life-s --too-long-body --total-off --uid --umask --username --warn-egress --workspace -iname -j -maxdepth -mindepth -n -name -newer -newermt -o -path -r -size -type
 
 complete -c up42fs -e
 complete -c up42fs -f
@@ -107,6 +107,7 @@ complete -c up42fs -n '_shtab_up42fs_using mount' -l refresh -x -d 'time between
 complete -c up42fs -n '_shtab_up42fs_using mount' -l memory -x -d 'memory to use in all, data read ahead included; MiB without a unit (default 256M)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l footprints -d 'list footprints.geojson, layers.qlr and visual.vrt where they stand'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l documents -d 'list order.json, aoi.geojson and coverage.geojson in orders'
+complete -c up42fs -n '_shtab_up42fs_using mount' -l noreadme -d 'leave README.txt out of the mount'"'"'s root'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l orders -x -d 'orders that are shown: those with assets (delivered), or all, to watch their progress (default delivered)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l names -x -d 'what assets are named by: their delivered file, their title, or their ID (default file)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l archives -x -d 'directories of archives'"'"' members: on, hidden (found by name, not listed), or off (default on)'
@@ -117,7 +118,9 @@ complete -c up42fs -n '_shtab_up42fs_using mount' -l max-egress -x -d 'bytes tha
 complete -c up42fs -n '_shtab_up42fs_using mount' -l warn-egress -x -d 'warn once this much was fetched from storage; refuses nothing; 0: never (default 50G/day)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l crowd -x -d 'programs that may read only the ends of files, with '"'"':'"'"' between; =SIZE says how much, 1M where it does not; empty for none'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l log-level -x -d 'debug, info, warning or error (default info)'
-complete -c up42fs -n '_shtab_up42fs_using mount' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'file to log to'
+complete -c up42fs -n '_shtab_up42fs_using mount' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'file to log to; else a mount in the background logs to the system'"'"'s log, if there is one'
+complete -c up42fs -n '_shtab_up42fs_using mount' -l log-size -x -d 'size at which a log file is put aside as FILE.1; 0: never (default 10M)'
+complete -c up42fs -n '_shtab_up42fs_using mount' -l log-keep -x -d 'log files put aside that are kept (default 3)'
 complete -c up42fs -n '_shtab_up42fs_using mount' -l log-format -x -d 'text, or json: an object a line (default text)'
 complete -c up42fs -n '_shtab_up42fs_using mount; and test $_shtab_up42fs_npos -eq 0' -ka "(__fish_complete_directories)" -d MOUNTPOINT
 complete -c up42fs -n '_shtab_up42fs_using; and test $_shtab_up42fs_npos -eq 0' -a ls -d 'List what a directory of the storage holds, a name a line, with / after directories. Needs no mount.'
@@ -297,13 +300,21 @@ complete -c up42fs -n '_shtab_up42fs_using serve' -l max-egress -x -d 'bytes tha
 complete -c up42fs -n '_shtab_up42fs_using serve' -l warn-egress -x -d 'warn once this much was fetched from storage; refuses nothing; 0: never (default 50G/day)'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l crowd -x -d 'programs that may read only the ends of files, with '"'"':'"'"' between; =SIZE says how much, 1M where it does not; empty for none'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l log-level -x -d 'debug, info, warning or error (default info)'
-complete -c up42fs -n '_shtab_up42fs_using serve' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'file to log to'
+complete -c up42fs -n '_shtab_up42fs_using serve' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'file to log to; else a mount in the background logs to the system'"'"'s log, if there is one'
+complete -c up42fs -n '_shtab_up42fs_using serve' -l log-size -x -d 'size at which a log file is put aside as FILE.1; 0: never (default 10M)'
+complete -c up42fs -n '_shtab_up42fs_using serve' -l log-keep -x -d 'log files put aside that are kept (default 3)'
 complete -c up42fs -n '_shtab_up42fs_using serve' -l log-format -x -d 'text, or json: an object a line (default text)'
 complete -c up42fs -n '_shtab_up42fs_using; and test $_shtab_up42fs_npos -eq 0' -a status -d 'Show how mounts are: account, freshness, requests, bytes, caches, errors.'
 complete -c up42fs -n '_shtab_up42fs_using status' -s h -l help -d 'show this help message and exit'
 complete -c up42fs -n '_shtab_up42fs_using status' -l json -d 'the mount'"'"'s document; without MOUNTPOINT a list'
 complete -c up42fs -n '_shtab_up42fs_using status' -l once -d 'one picture, also in a terminal'
 complete -c up42fs -n '_shtab_up42fs_using status; and test $_shtab_up42fs_npos -eq 0' -ka "(__fish_complete_directories)" -d MOUNTPOINT
+complete -c up42fs -n '_shtab_up42fs_using; and test $_shtab_up42fs_npos -eq 0' -a log -d 'Show the last lines of a mount'"'"'s log, in whatever place it is: its file, the'
+complete -c up42fs -n '_shtab_up42fs_using log' -s h -l help -d 'show this help message and exit'
+complete -c up42fs -n '_shtab_up42fs_using log' -s f -l follow -d 'go on with what is logged next, until Ctrl-C'
+complete -c up42fs -n '_shtab_up42fs_using log' -s n -x -d 'lines shown (default 20)'
+complete -c up42fs -n '_shtab_up42fs_using log' -l json -d 'an object for each line, a line each'
+complete -c up42fs -n '_shtab_up42fs_using log; and test $_shtab_up42fs_npos -eq 0' -ka "(__fish_complete_directories)" -d MOUNTPOINT
 complete -c up42fs -n '_shtab_up42fs_using; and test $_shtab_up42fs_npos -eq 0' -a explain -d 'Tell who opened a file of a mount, what was read of it, how long that took'
 complete -c up42fs -n '_shtab_up42fs_using explain' -s h -l help -d 'show this help message and exit'
 complete -c up42fs -n '_shtab_up42fs_using explain' -l json -d 'an object for each file, a line each'

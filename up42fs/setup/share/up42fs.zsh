@@ -20,6 +20,7 @@ _shtab_up42fs_commands() {
     explain:'Tell who opened a file of a mount, what was read of it, how long that took'
     find:'Print what lies below the paths and passes all tests, which are those of find(1). Needs no mount.'
     info:'Tell size, times, and what getfattr tells of the same path in a mount. Needs no mount.'
+    log:'Show the last lines of a mount'"'"'s log, in whatever place it is: its file, the'
     login:'Ask for user name and password, sign in, and keep both: the password in the'
     logout:'Forget the account, and its password. Mounts that are running keep it.'
     ls:'List what a directory of the storage holds, a name a line, with / after directories. Needs no mount.'
@@ -392,6 +393,17 @@ _shtab_up42fs_info_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_up42fs_info_defaults_added=0
 
+_shtab_up42fs_log_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-f,--follow}"[go on with what is logged next, until Ctrl-C]"
+  "-n[lines shown (default 20)]:N:"
+  "--json[an object for each line, a line each]"
+  ":MOUNTPOINT:_files -/"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_up42fs_log_defaults_added=0
+
 _shtab_up42fs_login_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--no-keyring[keep the password in the file\: for machines on which no desktop is running]"
@@ -476,6 +488,7 @@ _shtab_up42fs_mount_options=(
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
   "--footprints[list footprints.geojson, layers.qlr and visual.vrt where they stand]"
   "--documents[list order.json, aoi.geojson and coverage.geojson in orders]"
+  "--noreadme[leave README.txt out of the mount\'s root]"
   "--orders[orders that are shown\: those with assets (delivered), or all, to watch their progress (default delivered)]:ORDERS:"
   "--names[what assets are named by\: their delivered file, their title, or their ID (default file)]:NAMES:"
   "--archives[directories of archives\' members\: on, hidden (found by name, not listed), or off (default on)]:ARCHIVES:"
@@ -486,7 +499,9 @@ _shtab_up42fs_mount_options=(
   "--warn-egress[warn once this much was fetched from storage\; refuses nothing\; 0\: never (default 50G\/day)]:WARN_EGRESS:"
   "--crowd[programs that may read only the ends of files, with \'\:\' between\; \=SIZE says how much, 1M where it does not\; empty for none]:CROWD:"
   "--log-level[debug, info, warning or error (default info)]:LOG_LEVEL:"
-  "--log-file[file to log to]:LOG_FILE:_files"
+  "--log-file[file to log to\; else a mount in the background logs to the system\'s log, if there is one]:LOG_FILE:_files"
+  "--log-size[size at which a log file is put aside as FILE.1\; 0\: never (default 10M)]:LOG_SIZE:"
+  "--log-keep[log files put aside that are kept (default 3)]:LOG_KEEP:"
   "--log-format[text, or json\: an object a line (default text)]:LOG_FORMAT:"
   ":MOUNTPOINT:_files -/"
 )
@@ -528,7 +543,9 @@ _shtab_up42fs_serve_options=(
   "--warn-egress[warn once this much was fetched from storage\; refuses nothing\; 0\: never (default 50G\/day)]:WARN_EGRESS:"
   "--crowd[programs that may read only the ends of files, with \'\:\' between\; \=SIZE says how much, 1M where it does not\; empty for none]:CROWD:"
   "--log-level[debug, info, warning or error (default info)]:LOG_LEVEL:"
-  "--log-file[file to log to]:LOG_FILE:_files"
+  "--log-file[file to log to\; else a mount in the background logs to the system\'s log, if there is one]:LOG_FILE:_files"
+  "--log-size[size at which a log file is put aside as FILE.1\; 0\: never (default 10M)]:LOG_SIZE:"
+  "--log-keep[log files put aside that are kept (default 3)]:LOG_KEEP:"
   "--log-format[text, or json\: an object a line (default text)]:LOG_FORMAT:"
 )
 
@@ -643,6 +660,7 @@ _shtab_up42fs() {
         explain) _arguments -C -s $_shtab_up42fs_explain_options ;;
         find) _arguments -C -s $_shtab_up42fs_find_options ;;
         info) _arguments -C -s $_shtab_up42fs_info_options ;;
+        log) _arguments -C -s $_shtab_up42fs_log_options ;;
         login) _arguments -C -s $_shtab_up42fs_login_options ;;
         logout) _arguments -C -s $_shtab_up42fs_logout_options ;;
         ls) _arguments -C -s $_shtab_up42fs_ls_options ;;
