@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from up42fs.cli.options import (
     Subparsers,
     add_command,
+    add_json,
     add_options,
     path_argument,
     settings_of,
 )
+from up42fs.cli.progress import progress
 from up42fs.cli.running import mount_of, need_status
-from up42fs.cli.terminal import make_console, say, say_json
+from up42fs.cli.terminal import say, say_json
 from up42fs.config.quantities import DAY_S, parse_span_s, show_count
 from up42fs.errors import ConfigurationError
 from up42fs.visible import visible
@@ -81,8 +83,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     description = words[0].upper() + words[1:] + "."
     parser = add_command(actions, name, description, f"up42fs cache {name} {example}", words=words)
-    if name in ("list", "usage"):
-        parser.add_argument("--json", action="store_true", help="the same as a JSON document")
+    add_json(parser)
     add_options(parser, ("cache_dir", "cache_size"))
     parser.set_defaults(command=run)
     return parser
@@ -210,26 +211,31 @@ def _clear(options: argparse.Namespace) -> int:
         if is_chosen:
             remove(entry)
             freed, count = freed + entry.disk_bytes, count + 1
-    say(f"deleted {show_count(count, 'file')}, {freed:,} bytes")
+    if options.json:
+        say_json({"files": count, "bytes": freed})
+    else:
+        say(f"deleted {show_count(count, 'file')}, {freed:,} bytes")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from rich.progress import track
-
     from up42fs.store.disk.cached_files import verify
 
     bad_files = bad_bytes = 0
     found = list(_entries(options))
-    # Standard output gets only the result; the progress bar goes to standard error.
-    console = make_console(stderr=True)
-    for entry in track(found, "verifying", console=console, disable=not console.is_terminal):
-        with suppress(FileNotFoundError):
-            bad = verify(entry)
-            bad_bytes += bad
-            bad_files += bool(bad)
     held = sum(entry.held_bytes for entry in found)
+    with progress("verifying", held) as advance:
+        for entry in found:
+            with suppress(FileNotFoundError):
+                bad = verify(entry)
+                bad_bytes += bad
+                bad_files += bool(bad)
+            advance(entry.held_bytes)
     files = show_count(len(found), "file")
+    if options.json:
+        counts = {"files": len(found), "bytes": held}
+        say_json(counts | {"bad_files": bad_files, "bad_bytes": bad_bytes})
+        return 1 if bad_bytes else 0
     say(f"{files}, {held:,} bytes verified; {bad_bytes:,} bytes of {bad_files} bad")
     if bad_bytes:
         say("what was bad is crossed out and will be fetched again; check the disk: dmesg")
@@ -239,9 +245,13 @@ def _verify(options: argparse.Namespace) -> int:
 def _pin(options: argparse.Namespace) -> int:
     from up42fs.store.disk.cached_files import pin
 
-    for place in _places(options):
+    places = _places(options)
+    for place in places:
         pin(place.file)
-        say(f"pinned {place.path}{_and_all(place)}")
+        if not options.json:
+            say(f"pinned {place.path}{_and_all(place)}")
+    if options.json:
+        say_json([{"path": place.path, "pinned": True} for place in places])
     return 0
 
 
@@ -256,8 +266,13 @@ def _and_all(place: _Place) -> str:
 def _unpin(options: argparse.Namespace) -> int:
     from up42fs.store.disk.cached_files import unpin
 
-    for place in _places(options):
-        say(f"{'unpinned' if unpin(place.file) else 'was not pinned:'} {place.path}")
+    were = {place.path: unpin(place.file) for place in _places(options)}
+    if options.json:
+        rows = [{"path": path, "pinned": False, "was_pinned": was} for path, was in were.items()]
+        say_json(rows)
+        return 0
+    for path, was_pinned in were.items():
+        say(f"{'unpinned' if was_pinned else 'was not pinned:'} {path}")
     return 0
 
 

@@ -29,7 +29,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "log",
-        "show what a mount logs",
         "Show the last lines of a mount's log, in whatever place it is: its file, the\n"
         "journal, syslog, or what the mount keeps itself. Without MOUNTPOINT: all mounts.\n"
         "Also shows the log of a mount that has ended, if it left one.",

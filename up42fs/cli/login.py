@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
-from up42fs.cli.options import Subparsers, add_command, add_options
-from up42fs.cli.terminal import say
+from up42fs.cli.options import Subparsers, add_command, add_json, add_options
+from up42fs.cli.terminal import say, say_json
 from up42fs.config import settings as config
 from up42fs.config.logins import DEFAULT, Login, Logins, Removed, default_path
 from up42fs.config.options import account_name, expand_home
@@ -39,6 +39,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="keep the password in the file: for machines on which no desktop is running",
     )
     _add_name(parser, "keep it as a further account, which --account NAME chooses")
+    add_json(parser)
     add_options(parser, ("username", "password", "workspace", *PLACES))
     parser.set_defaults(command=login)
 
@@ -55,6 +56,7 @@ def add_logout_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     _add_name(parser, "the account that signed in under this name")
     parser.add_argument("--all", action="store_true", help="every account that signed in")
+    add_json(parser, "a list of those that were signed out")
     add_options(parser, PLACES)
     parser.set_defaults(command=logout)
 
@@ -97,6 +99,13 @@ def login(options: argparse.Namespace) -> int:
             f"{error.strerror}; set XDG_CONFIG_HOME to a directory of yours, or set UP42_USERNAME "
             "and UP42_PASSWORD instead"
         ) from error
+    if options.json:
+        place = "keyring" if kept.is_in_keyring else "file"
+        counts = {"orders": holdings.orders, "assets": holdings.assets}
+        say_json(_document(settings, options.name) | {"password_in": place} | counts)
+        if kept.left:
+            say(f"up42fs: {kept.left}", to_error=True)
+        return 0
     where = "the system's keyring" if kept.is_in_keyring else str(default_path(os.environ))
     say(f"Signed in to UP42 ({_named(settings)}) as {username}: {holdings}.")
     say(f"The password is kept in {where}.")
@@ -107,11 +116,31 @@ def login(options: argparse.Namespace) -> int:
     return 0
 
 
+def _document(settings: config.Settings, name: str | None) -> dict[str, object]:
+    return {
+        "name": name,
+        "username": settings.username,
+        "region": None if settings.api_url else settings.region,
+        "api": settings.api,
+        "workspace": settings.workspace,
+    }
+
+
 def logout(options: argparse.Namespace) -> int:
     """Delete the stored account; return 0, or 1 if its password could not be removed."""
     removed = _removed(options, Logins(default_path(os.environ)))
+    if options.json:
+        say_json(
+            [
+                _document(gone.login.place, gone.login.name)
+                | {"username": gone.login.username, "is_forgotten": not gone.left}
+                for gone in removed
+            ]
+        )
     for gone in removed:
-        say(f"Signed out {_who(gone.login)}{'' if gone.left else '; its password is forgotten'}.")
+        if not options.json:
+            forgotten = "" if gone.left else "; its password is forgotten"
+            say(f"Signed out {_who(gone.login)}{forgotten}.")
         if gone.left:
             say(f"up42fs: {gone.left}", to_error=True)
     return 1 if any(gone.left for gone in removed) else 0
@@ -176,7 +205,9 @@ def _place(options: argparse.Namespace, known: Mapping[str, str]) -> config.Sett
 
 def _ask_name() -> str:
     if sys.stdin.isatty():
-        name = input("UP42 user name (e-mail address): ").strip()
+        # Standard output is for the result; getpass asks at the terminal, too.
+        say("UP42 user name (e-mail address): ", to_error=True, flush=True, end="")
+        name = input().strip()
         if name:
             return name
     raise ConfigurationError("no user name given: use --username, or set UP42_USERNAME")

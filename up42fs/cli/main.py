@@ -137,8 +137,9 @@ def make_parser(*, meant: str | None = None) -> argparse.ArgumentParser:
 def _epilog() -> str:
     statuses = "\n".join(f"  {number:<5} {meaning}" for number, meaning in EXIT_STATUSES.items())
     return (
-        "as mount(8) calls it: up42fs SOURCE MOUNTPOINT -o opt,opt… (SOURCE: eu or sa)\n"
-        "also: up42fs help [COMMAND], up42fs version, up42fs umount MOUNTPOINT\n\n"
+        "as mount(8) calls it (SOURCE: eu or sa), and like other programs:\n"
+        "  up42fs SOURCE MOUNTPOINT -o opt,opt…\n"
+        "  up42fs help [COMMAND], up42fs version, up42fs umount MOUNTPOINT\n\n"
         f"exit status (demo -- COMMAND: that of COMMAND):\n{statuses}"
     )
 

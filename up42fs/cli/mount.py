@@ -28,15 +28,15 @@ from shlex import quote
 from typing import NoReturn
 
 from up42fs import logs
-from up42fs.cli import keeping, respawn
-from up42fs.cli.options import Subparsers, add_command, add_options, path_argument
+from up42fs.cli import keeping, respawn, waiting
+from up42fs.cli.options import Subparsers, add_command, add_json, add_options, path_argument
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.running import clear_dead, read_status
-from up42fs.cli.terminal import say
+from up42fs.cli.terminal import say, say_json
 from up42fs.cli.unmount import serving_pid
 from up42fs.config import settings as config
 from up42fs.config.options import REGIONS, is_source, parse_mount_options, source_name
-from up42fs.errors import ConfigurationError, Unavailable, Up42fsError
+from up42fs.errors import ConfigurationError, Unavailable, Up42fsError, UsageError
 from up42fs.fuse.mount_table import FSTYPE, mount_at
 from up42fs.log_files import Rotation
 from up42fs.visible import visible
@@ -59,10 +59,18 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "mount answers. Account: as signed in by up42fs login, or UP42_USERNAME and\n"
         "UP42_PASSWORD, or --credentials FILE.",
         "up42fs mount ~/up42",
+        "up42fs mount --wait listed ~/up42 && ls ~/up42/orders",
         "up42fs mount --foreground --log-level debug ~/up42",
         "up42fs mount -o refresh=30,cache_size=50G ~/up42",
     )
     parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
+    parser.add_argument(
+        "--wait",
+        choices=waiting.STATES,
+        metavar="STATE",
+        help="return once the storage is listed, or synced: listed anew since mounting",
+    )
+    add_json(parser, "the mount as a JSON document; not with --foreground")
     parser.add_argument("-f", "--foreground", action="store_true", help="serve in this process")
     parser.add_argument(
         "-o",
@@ -89,7 +97,10 @@ def main(options: argparse.Namespace) -> int:
         return 0
     if _is_mounted_already(options):
         say(f"up42fs: {os.path.realpath(options.mountpoint)} is mounted already", to_error=True)
+        _finish(options, Path(os.path.realpath(options.mountpoint)), was_mounted=True)
         return 0
+    if options.foreground and (options.wait or options.json):
+        raise UsageError("--wait and --json tell of a mount in the background: leave out -f")
     require_pyfuse3()
     settings, mountpoint = _prepare(options)
     if options.foreground:
@@ -101,7 +112,20 @@ def main(options: argparse.Namespace) -> int:
         _serve(settings, mountpoint, ready, notes, options.from_mount)
         notify(STOPPING="1")
         _leave()
-    return _serve_in_background(options.argv, mountpoint)
+    status = _serve_in_background(options.argv, mountpoint)
+    _finish(options, mountpoint, was_mounted=False)
+    return status
+
+
+def _finish(options: argparse.Namespace, mountpoint: Path, *, was_mounted: bool) -> None:
+    """Wait for what was asked for, and print the mount; raises Unavailable if it takes too long."""
+    if options.wait:
+        waiting.wait(mountpoint, options.wait)
+    if options.json:
+        said = read_status(mountpoint) or {}
+        names = ("pid", "account", "account_name", "api", "workspace", "notes")
+        facts = {name: said.get(name) for name in names}
+        say_json({"mountpoint": str(mountpoint), "was_mounted": was_mounted} | facts)
 
 
 def require_pyfuse3() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,11 +30,38 @@ EXIT_STATUSES: Mapping[int, str] = {
     1: "failed, for the reason on standard error; doctor: a check failed",
     2: "wrong usage",
     130: "stopped by Ctrl-C",
+    141: "nobody reads the output any more, as when head(1) has ended",
 }
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of examples as they are."""
+    """Fills paragraphs, and keeps the lines of lists and examples unless they are too long."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = []
+        for block in text.split("\n\n"):
+            lines = block.split("\n")
+            if any(line.startswith(" ") for line in lines) or len(lines) == 1:
+                blocks.append("\n".join(_continued(line, width) for line in lines))
+            else:
+                blocks.append(textwrap.fill(" ".join(lines), width, break_on_hyphens=False))
+        return textwrap.indent("\n\n".join(blocks), indent)
+
+
+def _continued(line: str, width: int) -> str:
+    """A line of an example, in several lines of a shell where it is too long."""
+    if len(line) <= width:
+        return line
+    if not line.startswith("  "):
+        return textwrap.fill(line, width, break_on_hyphens=False)
+    parts = textwrap.wrap(
+        line.strip(),
+        width - 8,
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return " \\\n".join(f"  {part}" for part in parts)
 
 
 def add_command(
@@ -55,6 +83,11 @@ def add_command(
         **more,
     )
     return parser
+
+
+def add_json(parser: argparse.ArgumentParser, words: str = "the result as JSON") -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=words)
 
 
 def path_argument(text: str) -> str:

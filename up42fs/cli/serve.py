@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import logging
 import os
 import secrets
@@ -21,7 +22,7 @@ import trio
 from up42fs import logs, supervise
 from up42fs.cli import keeping
 from up42fs.cli.mount import notify
-from up42fs.cli.options import Subparsers, add_command, add_options, path_argument
+from up42fs.cli.options import Subparsers, add_command, add_json, add_options, path_argument
 from up42fs.cli.options import settings_of as merge
 from up42fs.cli.running import read_status
 from up42fs.cli.terminal import say
@@ -119,6 +120,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="OPT,…",
         help="options as of a mount: -o refresh=30,cache_size=50G,allow_other",
     )
+    add_json(parser, "print the address as one JSON line")
     names = {option.name for option in config.OPTIONS} - _OF_MOUNTS
     add_options(parser, names)
     parser.set_defaults(command=main)
@@ -147,7 +149,7 @@ def main(options: argparse.Namespace) -> int:
     with ExitStack() as until_end:
 
         def ready(address: str) -> None:
-            _ready(serving, options.token_file, address)
+            _ready(serving, options.token_file, address, is_json=options.json)
             record = record_of(settings, serving, options.token_file, address)
             if record is not None:
                 until_end.enter_context(records.kept(record))
@@ -196,9 +198,15 @@ async def _serve(
         nursery.cancel_scope.cancel()
 
 
-def _ready(options: Options, token_file: str | None, address: str) -> None:
-    say(f"up42fs serves {address}", flush=True)
-    if options.rules.token is not None:
+def _ready(
+    options: Options, token_file: str | None, address: str, *, is_json: bool = False
+) -> None:
+    if is_json:
+        document = {"address": address, "token_file": token_file}
+        say(json.dumps(document), flush=True)
+    else:
+        say(f"up42fs serves {address}", flush=True)
+    if not is_json and options.rules.token is not None:
         say(f"clients must send the token in {token_file}", flush=True)
     log.info("serving %s", address)
     notify(READY="1", STATUS=f"{address} answers")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from up42fs.cli.options import Subparsers, add_command
-from up42fs.cli.terminal import say
+from up42fs.cli.options import Subparsers, add_command, add_json
+from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError
 from up42fs.setup import command
 from up42fs.setup.plan import SetupError
@@ -23,12 +23,21 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "up42fs setup --remove",
     )
     command.add_arguments(parser)
+    add_json(parser, "what was done as a JSON document")
     parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Set up or remove; raises ConfigurationError if nothing was changed."""
+    lines: list[str] = []
+
+    def keep(*said: str) -> None:
+        lines.extend(said)
+
     try:
-        return command.main(options, say)
+        status = command.main(options, keep if options.json else say)
+        if options.json:
+            say_json({"is_done": status == 0, "messages": lines})
+        return status
     except SetupError as error:
         raise ConfigurationError(str(error)) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import Subparsers, add_command, path_argument
+from up42fs.cli.progress import Motion, motion
 from up42fs.cli.running import chosen, need_status
 from up42fs.cli.terminal import make_console, say, say_json
 from up42fs.errors import Unavailable
@@ -51,7 +52,8 @@ def main(options: argparse.Namespace) -> int:
         say_json([])
         return 0
     places = chosen(options.mountpoint)
-    if not (options.json or options.once) and sys.stdout.isatty():
+    can_move = motion(sys.stdout) is Motion.MOVING
+    if not (options.json or options.once) and can_move:
         _show_live(places)
         return 0
     documents = _documents(places)

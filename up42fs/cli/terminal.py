@@ -30,7 +30,10 @@ PIPE_STATUS = 141
 ERRORS = "up42fs"
 #: Columns of a table that can be read; rich prints nothing at all where COLUMNS is 0.
 _NARROWEST = 40
-_LIKE = {"…": "...", "·": "*", "→": "->", "\u2013": "-", "\u2014": "-", "\u2019": "'"}
+_LIKE = {
+    **dict(zip("░▒▓█", ".:*#", strict=True)),
+    **{"…": "...", "·": "*", "→": "->", "\u2013": "-", "\u2014": "-", "\u2019": "'"},
+}
 
 
 def ensure_open() -> None:
@@ -57,13 +60,13 @@ def speak_any_encoding() -> None:
             stream.reconfigure(errors=ERRORS)
 
 
-def say(*lines: str, to_error: bool = False, flush: bool = False) -> None:
+def say(*lines: str, to_error: bool = False, flush: bool = False, end: str = "\n") -> None:
     """Print lines with control characters escaped: no name steers the terminal or adds a line.
 
     Commands print only through this function; `make_console` is for rich's output.
     """
     stream = sys.stderr if to_error else sys.stdout
-    print(*map(visible, lines), sep="\n", file=stream, flush=flush)
+    print(*map(visible, lines), sep="\n", end=end, file=stream, flush=flush)
 
 
 def say_json(document: object, indent: int | None = 2) -> None:

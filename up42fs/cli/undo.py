@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from up42fs.cli.options import Subparsers, add_command, path_argument
+from up42fs.cli.options import Subparsers, add_command, add_json, path_argument
 from up42fs.cli.running import MOST_CHANGES_BYTES, chosen, need_status, read_control
-from up42fs.cli.terminal import say
+from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fs.edits.changes import ChangedAsset, parse_lines, still_done
 from up42fs.fs.hidden import CHANGES, CONTROL_DIR, UNDO
@@ -29,6 +29,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("mountpoint", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument("count", nargs="?", type=_count, default=1, metavar="N", help="how many")
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
+    add_json(parser, "a list of what was undone")
     parser.set_defaults(command=main)
 
 
@@ -46,14 +47,22 @@ def main(options: argparse.Namespace) -> int:
     journal = mountpoint / CONTROL_DIR / CHANGES
     content = read_control(mountpoint, CHANGES, MOST_CHANGES_BYTES)
     operations = still_done(parse_lines(content))[: options.count]
-    if not operations:
+    if not operations and not options.json:
         say("nothing to undo")
+    undone = []
     for changes in operations:
         if not options.dry_run:
             _undo(mountpoint, journal, changes)
-        say(f"{'would undo' if options.dry_run else 'undid'} {changes[0].when}: {changes[0].what}")
-        for change in changes:
-            say(f"  {change.name}: {describe(change.after, change.before)}")
+        told = {change.name: describe(change.after, change.before) for change in changes}
+        first = changes[0]
+        undone.append({"when": first.when, "what": first.what, "changes": told})
+        if options.json:
+            continue
+        say(f"{'would undo' if options.dry_run else 'undid'} {first.when}: {first.what}")
+        for name, words in told.items():
+            say(f"  {name}: {words}")
+    if options.json:
+        say_json(undone)
     return 0
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from up42fs.cli.options import Subparsers, add_command, path_argument
+from up42fs.cli.options import Subparsers, add_command, add_json, path_argument
 from up42fs.cli.running import read_status
-from up42fs.cli.terminal import say
+from up42fs.cli.terminal import say, say_json
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fuse.detach import detach
 from up42fs.fuse.mount_table import FSTYPE, Mount, holders_of, mount_at, places_of
@@ -36,12 +36,18 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-z", "--lazy", action="store_true", help="even if busy: gone when its last user leaves"
     )
+    add_json(parser)
     parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Unmount; return 0. Raises an `Up42fsError` with the reason of a failure."""
-    unmount(Path(os.path.realpath(options.mountpoint)), lazy=options.lazy)
+    place = Path(os.path.realpath(options.mountpoint))
+    pid = serving_pid(place) if options.json else None
+    unmount(place, lazy=options.lazy)
+    if options.json:
+        still_runs = pid is not None and _runs(pid)
+        say_json({"mountpoint": str(place), "pid": pid, "still_runs": still_runs})
     return 0
 
 

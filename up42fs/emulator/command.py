@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--synthetic",
         type=SyntheticSize.parse,
-        metavar="ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]]",
-        help="serve that many generated rows, TRANSFORMED of the assets with FILES files each",
+        metavar="ASSETS[,…]",
+        help="serve so many generated rows: ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]], "
+        "TRANSFORMED of the assets with FILES files each",
     )
     parser.add_argument(
         "--sample-dir",

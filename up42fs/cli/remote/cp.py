@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import posixpath
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from up42fs.cli.options import Subparsers, path_argument
+from up42fs.cli.progress import progress
 from up42fs.cli.remote.session import (
     Failures,
     add_account,
@@ -19,7 +19,7 @@ from up42fs.cli.remote.session import (
     each,
     run,
 )
-from up42fs.cli.terminal import make_console, say_json
+from up42fs.cli.terminal import say_json
 from up42fs.config.options import expand_home
 from up42fs.errors import IsADirectory, Up42fsError, UsageError
 from up42fs.visible import visible
@@ -83,7 +83,7 @@ async def _copy(options: argparse.Namespace, engine: Engine, failures: Failures)
 
     copies = await _plan(options, engine, failures)
     limit = trio.CapacityLimiter(options.jobs)
-    with _progress(sum(copy.size or 0 for copy in copies)) as advance:
+    with progress("copying", sum(copy.size or 0 for copy in copies)) as advance:
         async with trio.open_nursery() as nursery:
             for copy in copies:
                 await limit.acquire_on_behalf_of(copy)
@@ -171,31 +171,3 @@ async def _one(
         failures(OSError(f"{visible(str(copy.local))}: {error.strerror}; run it again to go on"))
     finally:
         limit.release_on_behalf_of(copy)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; calls of what it yields advance it by so many bytes."""
-    console = make_console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("copying", total=total)
-        yield lambda count: progress.advance(task, count)

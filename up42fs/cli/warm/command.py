@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from up42fs.cli.options import Subparsers, add_command, path_argument
+from up42fs.cli.options import Subparsers, add_command, add_json, path_argument
 from up42fs.cli.running import mount_of, need_status
-from up42fs.cli.terminal import say
+from up42fs.cli.terminal import say, say_json
 from up42fs.config.quantities import show_count
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--estimate", action="store_true", help="tell bytes and requests, and read nothing"
     )
+    add_json(parser)
     parser.set_defaults(command=main)
 
 
@@ -74,11 +75,11 @@ def main(options: argparse.Namespace) -> int:
     chosen = files(options.paths, is_map=is_map, box=options.bbox)
     jobs = [job for path in chosen if (job := troubles.attempt(plan, path))]
     if options.estimate:
-        _tell_estimate(jobs, is_exact=plan is whole)
+        _tell_estimate(jobs, is_exact=plan is whole, has_json=options.json)
         return troubles.status
     is_done, read_bytes = read(mountpoint, jobs, troubles)
     after = need_status(mountpoint)
-    _tell_result(jobs, read_bytes, before, after, is_done=is_done)
+    _tell_result(jobs, read_bytes, before, after, is_done=is_done, has_json=options.json)
     return troubles.status if is_done else 130
 
 
@@ -92,7 +93,7 @@ def _warn_without_cache(status: Mapping[str, Any]) -> None:
         )
 
 
-def _tell_estimate(jobs: list[Job], *, is_exact: bool) -> None:
+def _tell_estimate(jobs: list[Job], *, is_exact: bool, has_json: bool) -> None:
     from rich.filesize import decimal
 
     from up42fs.cli.warm.ranges import requests
@@ -104,6 +105,17 @@ def _tell_estimate(jobs: list[Job], *, is_exact: bool) -> None:
     if is_exact and total:
         about = -(-about * (total - held) // total)
     links = len(missing)
+    if has_json:
+        say_json(
+            {
+                "files": len(jobs),
+                "bytes": total,
+                "to_fetch_bytes": total - held,
+                "requests": about + links,
+                "is_exact": is_exact,
+            }
+        )
+        return
     most = "" if is_exact else "at most "
     say(
         f"{show_count(len(jobs), 'file')}, {total:,} bytes ({decimal(total)}); "
@@ -119,6 +131,7 @@ def _tell_result(
     after: Mapping[str, Any],
     *,
     is_done: bool,
+    has_json: bool,
 ) -> None:
     from rich.filesize import decimal
 
@@ -126,6 +139,18 @@ def _tell_result(
         return int(after["counters"].get(name, 0)) - int(before["counters"].get(name, 0))
 
     total = sum(job.bytes for job in jobs)
+    if has_json:
+        say_json(
+            {
+                "files": len(jobs),
+                "bytes": total,
+                "read_bytes": read_bytes,
+                "fetched_bytes": grown("store.bytes_fetched"),
+                "requests": grown("store.requests"),
+                "is_done": is_done,
+            }
+        )
+        return
     asked = show_count(grown("store.requests"), "request")
     fetched = f"{decimal(grown('store.bytes_fetched'))} in {asked}"
     if is_done:

@@ -10,17 +10,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
+from up42fs.cli.progress import progress
 from up42fs.cli.running import read_status
-from up42fs.cli.terminal import make_console, say
+from up42fs.cli.terminal import say
 from up42fs.cli.warm.plan import Job
 from up42fs.cli.warm.ranges import pieces
 from up42fs.errors import Up42fsError
@@ -58,19 +50,8 @@ class Troubles:
 
 def read(mountpoint: Path, jobs: list[Job], troubles: Troubles) -> tuple[bool, int]:
     """Read all jobs; return whether all were read (not stopped), and the number of bytes."""
-    console = make_console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with progress:
-        task = progress.add_task("warming", total=sum(job.bytes for job in jobs))
-        reading = _Reading(mountpoint, lambda count: progress.advance(task, count), troubles)
+    with progress("warming", sum(job.bytes for job in jobs)) as advance:
+        reading = _Reading(mountpoint, advance, troubles)
         return reading.run(jobs), reading.read_bytes
 
 

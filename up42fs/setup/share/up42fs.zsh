@@ -10,28 +10,28 @@
 
 _shtab_up42fs_commands() {
   local _commands=(
-    accounts:'List the accounts that up42fs login keeps: name, user, region or server, workspace,'
+    accounts:'List the accounts that up42fs login keeps: name, user, region or server, workspace, where the password is, and which one is meant without --account. Asks nobody, and shows no password.'
     cache:'Look into the disk cache and change it, with mounts running or not.'
-    cat:'Write files, or a range of bytes of each, to standard output. Needs no mount.'
-    cp:'Copy files, with -r directories. Copies that were stopped go on where they were; files'
-    demo:'Start the emulator with sample storage and mount it. With a COMMAND: run it'
-    doctor:'Look at all that a mount needs, a line each: ok, warn or fail, and the cure.'
-    emulator:'Serve sample storage, files of yours or generated rows as UP42 would, until'
-    explain:'Tell who opened a file of a mount, what was read of it, how long that took'
-    find:'Print what lies below the paths and passes all tests, which are those of find(1). Needs no mount.'
-    info:'Tell size, times, and what getfattr tells of the same path in a mount. Needs no mount.'
-    log:'Show the last lines of a mount'"'"'s log, in whatever place it is: its file, the'
-    login:'Ask for user name and password, sign in, and keep both: the password in the'
+    cat:'Write files, or a range of bytes of each, to standard output. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    cp:'Copy files, with -r directories. Copies that were stopped go on where they were; files that are here already, by size and time of change, are left as they are. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    demo:'Start the emulator with sample storage and mount it. With a COMMAND: run it with the mount as working directory, unmount, exit with its status.'
+    doctor:'Look at all that a mount needs, a line each: ok, warn or fail, and the cure. MOUNTPOINT may be mounted or not yet; without it every mount is looked at. Reads at most 8 MB from UP42, to measure the speed.'
+    emulator:'Serve sample storage, files of yours or generated rows as UP42 would, until Ctrl-C. Prints one JSON line: its addresses, and the environment for up42fs mount.'
+    explain:'Tell who opened a file of a mount, what was read of it, how long that took and what it cost in requests and bytes, since the mount was made. Costs no request.'
+    find:'Print what lies below the paths and passes all tests, which are those of find(1). Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    info:'Tell size, times, and what getfattr tells of the same path in a mount. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    log:'Show the last lines of a mount'"'"'s log, in whatever place it is: its file, the journal, syslog, or what the mount keeps itself. Without MOUNTPOINT: all mounts. Also shows the log of a mount that has ended, if it left one.'
+    login:'Ask for user name and password, sign in, and keep both: the password in the system'"'"'s keyring, or where there is none in a file that only you can read. Without a terminal the password is the first line of standard input.'
     logout:'Forget the account, and its password. Mounts that are running keep it.'
-    ls:'List what a directory of the storage holds, a name a line, with / after directories. Needs no mount.'
-    mount:'Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the'
-    serve:'Serve UP42 storage over HTTP: addresses that do not expire, for programs'
-    setup:'Put what goes with up42fs where the system looks for it: the command, manual pages,'
-    status:'Show how mounts are: account, freshness, requests, bytes, caches, errors.'
-    undo:'Take back the latest edits made through a mount with -o rw, as'
+    ls:'List what a directory of the storage holds, a name a line, with / after directories. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    mount:'Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the mount answers. Account: as signed in by up42fs login, or UP42_USERNAME and UP42_PASSWORD, or --credentials FILE.'
+    serve:'Serve UP42 storage over HTTP: addresses that do not expire, for programs that cannot mount. A file is answered by a redirect to a fresh link, or with --proxy by bytes out of the cache. At / there is a page for people. Ends with Ctrl-C.'
+    setup:'Put what goes with up42fs where the system looks for it: the command, manual pages, completions, systemd units, a menu entry; for all users also the helper of mount(8) and a udev rule. Keeps a list of it, and --remove removes exactly that.'
+    status:'Show how mounts are: account, freshness, requests, bytes, caches, errors. In a terminal the picture moves until Ctrl-C. Without MOUNTPOINT: all mounts. Costs no request. For Prometheus there is MOUNTPOINT/.up42fs/metrics.'
+    undo:'Take back the latest edits made through a mount with -o rw, as .up42fs/changes has them; what one command changed is one edit. What others changed since stays, and a title that was changed again too.'
     unmount:'Unmount, and wait until the mount'"'"'s process is gone.'
-    url:'Print the address of each file. While up42fs serve runs on this machine for this'
-    warm:'Read files, or all files below directories, into the mount'"'"'s cache.'
+    url:'Print the address of each file. While up42fs serve runs on this machine for this account, it is that server'"'"'s and does not expire. Else it is a presigned link: anybody who has it can read the file for about five minutes, without an account. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
+    warm:'Read files, or all files below directories, into the mount'"'"'s cache. Stopped by Ctrl-C, it goes on from there when it is run again.'
   )
   _describe 'up42fs commands' _commands
 }
@@ -73,6 +73,7 @@ _shtab_up42fs_cache_defaults_added=0
 
 _shtab_up42fs_cache_clear_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -86,7 +87,7 @@ _shtab_up42fs_cache_clear_defaults_added=0
 
 _shtab_up42fs_cache_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[the same as a JSON document]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -97,6 +98,7 @@ _shtab_up42fs_cache_list_defaults_added=0
 
 _shtab_up42fs_cache_pin_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -108,6 +110,7 @@ _shtab_up42fs_cache_pin_defaults_added=0
 
 _shtab_up42fs_cache_unpin_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -119,7 +122,7 @@ _shtab_up42fs_cache_unpin_defaults_added=0
 
 _shtab_up42fs_cache_usage_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--json[the same as a JSON document]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -130,6 +133,7 @@ _shtab_up42fs_cache_usage_defaults_added=0
 
 _shtab_up42fs_cache_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--cache-dir[directory of the disk cache\; else up42fs in XDG_CACHE_HOME or \~\/.cache]:CACHE_DIR:_files -/"
   "--cache-size[size of the disk cache, 0 for none\; a tenth of the disk stays free (default 10G)]:CACHE_SIZE:"
@@ -231,7 +235,7 @@ _shtab_up42fs_emulator_options=(
   "--auth-port[port of the identity server]:auth_port:"
   "--store-port[port of the object store]:store_port:"
   "--data[serve the files below DIR]:DIR:_files -/"
-  "--synthetic[serve that many generated rows, TRANSFORMED of the assets with FILES files each]:ASSETS[,ORDERS[,TAGS[,TRANSFORMED[,FILES]]]]:"
+  "--synthetic[serve so many generated rows\: ASSETS\[,ORDERS\[,TAGS\[,TRANSFORMED\[,FILES\]\]\]\], TRANSFORMED of the assets with FILES files each]:ASSETS[,…]:"
   "--sample-dir[where the sample storage is made and kept]:DIR:_files -/"
   "--external-store[let links lead to another server that shows the files of --data]:URL:"
   "--username[default\: demo\@up42fs.example]:username:"
@@ -408,6 +412,7 @@ _shtab_up42fs_login_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--no-keyring[keep the password in the file\: for machines on which no desktop is running]"
   "--as[keep it as a further account, which --account NAME chooses]:NAME:"
+  "--json[the result as JSON]"
   "--config[settings file instead of the default]:FILE:_files"
   "--username[e-mail address of the UP42 account (\$UP42_USERNAME)]:USERNAME:"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
@@ -423,6 +428,7 @@ _shtab_up42fs_logout_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--as[the account that signed in under this name]:NAME:"
   "--all[every account that signed in]"
+  "--json[a list of those that were signed out]"
   "--config[settings file instead of the default]:FILE:_files"
   "--region[where the account is\: eu or sa (\$UP42_REGION\; default eu)]:REGION:(eu sa)"
   "--api-url[address of the API instead of the region\'s (\$UP42_API_URL)]:API_URL:"
@@ -462,6 +468,8 @@ _shtab_up42fs_ls_defaults_added=0
 
 _shtab_up42fs_mount_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--wait[return once the storage is listed, or synced\: listed anew since mounting]:STATE:(listed synced)"
+  "--json[the mount as a JSON document\; not with --foreground]"
   {-f,--foreground}"[serve in this process]"
   "*-o[any of the options below, in mount(8)\'s form\: -o refresh\=30,uid\=0]:OPT,…:"
   "--config[settings file instead of the default]:FILE:_files"
@@ -520,6 +528,7 @@ _shtab_up42fs_serve_options=(
   "*--host[a further host name that addresses of this server may have]:NAME:"
   "*--cors[let web pages of this origin read, as https\:\/\/maps.example.org\; \* for all]:ORIGIN:"
   "*-o[options as of a mount\: -o refresh\=30,cache_size\=50G,allow_other]:OPT,…:"
+  "--json[print the address as one JSON line]"
   "--config[settings file instead of the default]:FILE:_files"
   "--username[e-mail address of the UP42 account (\$UP42_USERNAME)]:USERNAME:"
   "--credentials[JSON file \{\"username\"\: \…, \"password\"\: \…\}, as the UP42 SDK reads]:CREDENTIALS:_files"
@@ -560,6 +569,7 @@ _shtab_up42fs_setup_options=(
   "--at-login[also mount \~\/up42 now, and whenever you log in]"
   "--remove[remove what was put, say what stays]"
   "--purge[remove that too\: caches, settings, logs, passwords]"
+  "--json[what was done as a JSON document]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -578,6 +588,7 @@ _shtab_up42fs_status_defaults_added=0
 _shtab_up42fs_undo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-n,--dry-run}"[only say what would be done]"
+  "--json[a list of what was undone]"
   ":MOUNTPOINT:_files -/"
   ":how many:"
 )
@@ -588,6 +599,7 @@ _shtab_up42fs_undo_defaults_added=0
 _shtab_up42fs_unmount_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-z,--lazy}"[even if busy\: gone when its last user leaves]"
+  "--json[the result as JSON]"
   ":MOUNTPOINT:_files -/"
 )
 
@@ -625,6 +637,7 @@ _shtab_up42fs_warm_options=(
   "--overviews[only the overviews of TIFF files\: for a small map]"
   "--bbox[only what lies in this box, in degrees, of TIFF files, at all resolutions\; with --overviews only at the coarse ones]:W,S,E,N:"
   "--estimate[tell bytes and requests, and read nothing]"
+  "--json[the result as JSON]"
   "(*):PATH:_files"
 )
 
