@@ -3,18 +3,20 @@
 
     fuzz_parsers.py [TARGET…] [--seconds 60] [--corpus DIR]
 
-Each target runs in a process of its own for so many seconds, from its seeds and the corpus. What it
-found is in DIR/TARGET, and the input that broke something in DIR/TARGET-crash-…; the exit status
-is 1 then. `--list` names the targets.
+Each target runs in a process of its own for so many seconds, from its seeds and the corpus, as many
+at a time as there are cores. What it found is in DIR/TARGET, and the input that broke something in
+DIR/TARGET-crash-…; the exit status is 1 then. `--list` names the targets.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ONE = "--one"
@@ -36,9 +38,10 @@ def main() -> int:
     if unknown:
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="fuzz-"))
-    broken = [
-        name for name in options.targets or TARGETS if not _runs(name, corpus, options.seconds)
-    ]
+    names = options.targets or list(TARGETS)
+    with ThreadPoolExecutor(os.cpu_count()) as crew:
+        run = crew.map(lambda name: _runs(name, corpus, options.seconds), names)
+        broken = [name for name, is_whole in zip(names, run, strict=True) if not is_whole]
     print(f"corpus: {corpus}; broken: {', '.join(broken) or 'none'}")
     if options.corpus is None and not broken:
         shutil.rmtree(corpus)
@@ -50,7 +53,7 @@ def _runs(name: str, corpus: Path, seconds: int) -> bool:
     command = [sys.executable, __file__, ONE, name, str(corpus), str(seconds)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        print(done.stderr[-3000:])
+        print(f"{name}:\n{done.stderr[-3000:]}", flush=True)
     return done.returncode == 0
 
 
