@@ -151,7 +151,7 @@ class Filesystem:
 
     async def getattr(self, inode: int) -> Attributes:
         """Attributes of an inode; learns an unknown size. VersionChanged if it is gone."""
-        node = self._node(inode)
+        node = self.node(inode)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
         if node.kind in STORED_KINDS:
@@ -176,7 +176,14 @@ class Filesystem:
 
     def node(self, inode: int) -> Node:
         """The node of an inode that the kernel holds; raises VersionChanged if it is gone."""
-        return self._node(inode)
+        node = self.tree.inodes.key(inode)
+        if node is None:
+            raise NotFound(f"inode {inode} is not known")
+        if node.kind is Kind.SIDECAR and self.sidecars is not None:
+            self.sidecars.of(node)
+        elif not self.tree.layout.exists(node):
+            raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
+        return node
 
     def admit(self, directory: Node, name: str, node: Node) -> Attributes:
         """Return the attributes of `node` under `name` for the kernel, taking one reference."""
@@ -230,7 +237,7 @@ class Filesystem:
         is no kernel says by `reading` how it reads. For untrusted users documents leave out what is
         private, or NotShared is raised.
         """
-        node = self._node(inode)
+        node = self.node(inode)
         if node.kind not in FILE_KINDS:
             raise IsADirectory(f"{node.kind.value} is a directory")
         if node.kind is Kind.SIDECAR and self.sidecars is not None:
@@ -257,7 +264,7 @@ class Filesystem:
 
     def stored(self, inode: int) -> StoredObject | None:
         """Facts of a file that UP42 signs links to; None for all others."""
-        node, sizes = self._node(inode), self.tree.sizes
+        node, sizes = self.node(inode), self.tree.sizes
         if node.kind not in LINKED_KINDS:
             return None
         version = self.tree.files.version(node.id)
@@ -271,7 +278,7 @@ class Filesystem:
         It is the one that this program's own reads use. Raises InvalidArgument, or another
         `Up42fsError` if UP42 signs none.
         """
-        node = self._node(inode)
+        node = self.node(inode)
         if node.kind not in LINKED_KINDS:
             raise InvalidArgument(f"UP42 signs no link to {node.kind.value} {node.id}")
         await self.tree.layout.prepare(node)
@@ -279,7 +286,7 @@ class Filesystem:
 
     async def readlink(self, inode: int) -> bytes:
         """Return a link's target; raises InvalidArgument. One link also looks for changes."""
-        node = self._node(inode)
+        node = self.node(inode)
         archives = self.tree.branches.archives
         if node.kind is Kind.MEMBER_LINK and archives is not None:
             await self.tree.layout.prepare(node)
@@ -320,7 +327,7 @@ class Filesystem:
         """Return an attribute's value; raises NoAttribute, or NotShared for untrusted users."""
         if not name.startswith("user."):
             raise NoAttribute(name)
-        node = self._node(inode)
+        node = self.node(inode)
         if not is_trusted:
             require_shared(name)
         if node.kind in _PREPARED_KINDS:
@@ -337,7 +344,7 @@ class Filesystem:
 
     async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
         """Names of the attributes that `getfattr -d` lists."""
-        node = self._node(inode)
+        node = self.node(inode)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
         await self._described(node)
@@ -364,18 +371,8 @@ class Filesystem:
 
     # inside --------------------------------------------------------------------------------
 
-    def _node(self, inode: int) -> Node:
-        node = self.tree.inodes.key(inode)
-        if node is None:
-            raise NotFound(f"inode {inode} is not known")
-        if node.kind is Kind.SIDECAR and self.sidecars is not None:
-            self.sidecars.of(node)
-        elif not self.tree.layout.exists(node):
-            raise VersionChanged(f"{node.kind.value} {node.id} is no longer in UP42 storage")
-        return node
-
     def _directory(self, inode: int) -> Node:
-        node = self._node(inode)
+        node = self.node(inode)
         if node.kind in FILE_KINDS:
             raise NotADirectory(f"{node.kind.value} {node.id} is a file")
         return node

@@ -41,7 +41,7 @@ from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.members.archives import holder
 from up42fs.store.members.extent import Extent, Origin
-from up42fs.store.members.inflate.inflaters import Progress, to_its_end
+from up42fs.store.members.inflate.inflaters import to_its_end
 from up42fs.store.members.open_member import OpenMember, OpenSparse
 from up42fs.store.members.packed import read_through
 from up42fs.store.objects import Objects
@@ -218,10 +218,6 @@ class FileStore:
             )  # fmt: skip
 
         return await read_through(opened, fetcher, feed)
-
-    def inflating(self) -> list[Progress]:
-        """How far packed members are inflated, those first that are being inflated."""
-        return list(self._objects.inflaters.progress())
 
     async def link(self, object_id: str, lasts_s: float) -> SignedUrl:
         """Return a link for another program, which works for `lasts_s` seconds more if it can.

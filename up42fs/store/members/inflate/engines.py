@@ -86,18 +86,6 @@ class Decompressor(Protocol):
         ...
 
 
-class BorderEngine(Decompressor, Protocol):
-    """An engine that stops at borders between blocks."""
-
-    def seek_border(self, after_bytes: int) -> None:
-        """Stop at the first border at which at least so many more bytes came out."""
-        ...
-
-    def border(self) -> Border | None:
-        """The border at which it just stopped, once; None if it stopped for another reason."""
-        ...
-
-
 class _ZStream(ctypes.Structure):
     """`z_stream`."""
 

@@ -12,10 +12,9 @@ for.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
-from weakref import WeakSet
 
 import trio
 
@@ -63,26 +62,6 @@ class Upstream:
         return self.fetcher.source.pin.version
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a packed member is inflated. `bytes_s` are packed bytes a second, None if unknown."""
-
-    object_id: str
-    name: str
-    done_bytes: int
-    size: int
-    is_running: bool
-    bytes_s: float | None
-
-
-class Reporter:
-    """Something that tells its progress."""
-
-    def progress(self) -> Progress | None:
-        """How far it is; None if it has not begun."""
-        raise NotImplementedError
-
-
 async def to_its_end(job: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     """Run `job` in a worker thread; cancellation waits for it, since it uses its run's memory."""
     return await trio.to_thread.run_sync(job, limiter=limiter)
@@ -127,13 +106,10 @@ class Inflaters:
         )
         self.threads = trio.CapacityLimiter(MOST_RUNNING)
         self.behind = trio.Semaphore(MOST_BEHIND)
-        #: The rate of packed bytes that was measured last, bytes a second, and when.
-        self.last_rate: tuple[float, float] | None = None
         self.run = run
         self._nursery = nursery
         self._runs: dict[Run, _Held] = {}
         self._resting: OrderedDict[Run, None] = OrderedDict()
-        self._reporters: WeakSet[Reporter] = WeakSet()
         self._is_closed = False
 
     @property
@@ -141,15 +117,6 @@ class Inflaters:
         """The longest that a read of a packed member may take, seconds."""
         # A request of the kernel must be answered before its own deadline.
         return min(patient_s(LONGEST_S), 0.97 * at_most_s(patient_s(LISTING_S)))
-
-    def report(self, reporter: Reporter) -> None:
-        """Count a member whose progress can be told."""
-        self._reporters.add(reporter)
-
-    def progress(self) -> Iterator[Progress]:
-        """How far members are that were begun, those that run first."""
-        found = [one for each in list(self._reporters) if (one := each.progress()) is not None]
-        yield from sorted(found, key=lambda one: (not one.is_running, one.name))
 
     @property
     def running(self) -> int:
@@ -199,10 +166,6 @@ class Inflaters:
         finally:
             self._resting.pop(run, None)
         return run.woken.is_set() and not run.is_evicted
-
-    def start_task(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Start a task beside the runs."""
-        supervise.start(self._nursery, work)
 
     def close(self) -> None:
         """End all runs."""

@@ -44,8 +44,6 @@ from up42fs.store.members.inflate.identity import nominal_size
 from up42fs.store.members.inflate.inflater import Packing, UntrueError
 from up42fs.store.members.inflate.inflaters import (
     Inflaters,
-    Progress,
-    Reporter,
     Upstream,
 )
 from up42fs.store.members.inflate.inflow import Inflow
@@ -81,7 +79,7 @@ class _OutputWaiter:
     event: trio.Event = field(default_factory=trio.Event)
 
 
-class InflatedSource(Reporter):
+class InflatedSource:
     """The source of one packed member's bytes."""
 
     keeps = True
@@ -119,9 +117,7 @@ class InflatedSource(Reporter):
         self._output = Output(inflaters.cache, self._kept)
         self._damage: Up42fsError | None = None
         self._is_doubted = False  # whether its points led to damaged bytes before
-        self._reached = 0
         self._turn = Turn(object_id, inflaters.disk) if inflaters.disk is not None else None
-        inflaters.report(self)
 
     @property
     def index(self) -> States:
@@ -136,17 +132,6 @@ class InflatedSource(Reporter):
     def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the member and the cure."""
         return error(f"{self._name}: {what}; {cure or 'try again later'}")
-
-    def progress(self) -> Progress | None:
-        """How far it is; None if it has not begun."""
-        if not self._reached and not self._runs:
-            return None
-        active = [run for run in self._runs if self._is_active(run)]
-        rates = [one for run in active if (one := run.flow.bytes_s(trio.current_time()))]
-        return Progress(
-            self._object_id, self._name, self._reached, self.ends_at or self.size,
-            bool(active), max(rates, default=None),
-        )  # fmt: skip
 
     # filling parts -------------------------------------------------------------------------
 
@@ -203,7 +188,6 @@ class InflatedSource(Reporter):
             return False
         span, data = made
         part.write(data[asked.start - span.start : asked.stop - span.start])
-        self._reached = max(self._reached, span.stop)
         await self._output.keep(span, data)
         return True
 
@@ -305,8 +289,6 @@ class InflatedSource(Reporter):
         run, now_s = waiter.run, trio.current_time()
         run.look()
         rate = run.flow.bytes_s(now_s)
-        if rate:
-            self._inflaters.last_rate = (rate, now_s)
         to_go, longest_s = run.to_go(waiter.stop), self._inflaters.longest_s
         needed_s = lacking_s(to_go, rate)
         if needed_s is None:
@@ -399,7 +381,6 @@ class InflatedSource(Reporter):
 
     def deliver(self, span: ByteRange, data: memoryview) -> None:
         """See `run.Owner`."""
-        self._reached = max(self._reached, span.stop)
         for waiter in self._waiters:
             rest = lacking(waiter.part, waiter.stop)
             if rest is not None and span.start <= rest.start < span.stop:
