@@ -119,7 +119,7 @@ class Answers(Generic[K, V]):
         return answer
 
     async def recall(self, key: K) -> V | None:
-        """The answer in memory, else that of an earlier mount, however old; sends no request."""
+        """The answer in memory, else the one of an earlier mount, however old; sends no request."""
         answer = self._kept.get(key) or await self._recall(key)
         return None if answer is None else answer.value
 

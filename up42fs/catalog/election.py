@@ -2,10 +2,10 @@
 
 Blocking, for worker threads. `catalog.turns` decides what they mean.
 
-`….elected` is locked (`flock`) by the elected process and holds its number; `….notice` is what it
-told last; the modification time of `….wish` is the latest wish. The files lie beside the snapshot,
-because only processes that share it can follow it. Nothing is synchronised to the disk: after a
-crash of the machine there is nobody to agree with. Raises OSError.
+The elected process locks `….elected` (`flock`) and writes its number there; `….notice` holds its
+latest report; the modification time of `….wish` is the latest wish. The files lie beside the
+snapshot, because only processes that share it can follow it. Nothing is synchronised to the disk: a
+crash of the machine ends all these processes. Raises OSError.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Election:
         return None
 
     def publish(self, notice: Notice) -> None:
-        """Tell the others."""
+        """Write the report that the followers read."""
         errors = {kind: text[:200] for kind, text in notice.errors.items()}
         document = notice.document() | {"errors": errors}
         _write(self._notice, json.dumps(document).encode().ljust(_MOST_BYTES))
 
     def notice(self) -> Notice | None:
-        """What was told last; None if nothing was, or it cannot be read."""
+        """The latest report; None without one, or if it cannot be read."""
         with suppress(OSError, ValueError):
             return parse_notice(json.loads(_read(self._notice)))
         return None
@@ -88,7 +88,7 @@ class Election:
             os.close(descriptor)
 
     def wished_ns(self) -> int:
-        """When somebody wished last, ns since 1970; 0 for never."""
+        """The time of the latest wish, ns since 1970; 0 for never."""
         with suppress(OSError):
             return self._wish.stat(follow_symlinks=False).st_mtime_ns
         return 0

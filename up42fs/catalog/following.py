@@ -1,9 +1,9 @@
 """Lets one process of an account refresh the catalogue, and the others follow its snapshot.
 
 `turns` decides, `election` has the files, `sync` asks UP42. Each process looks every two seconds at
-most whether the snapshot changed: one thread, three small files, a query of SQLite. Nothing of that
-asks UP42. What another process wrote is applied to the index as a refresh would be, so that names,
-links counts and the kernel follow; it is not written again.
+most whether the snapshot changed: one thread, three small files, one query of SQLite, no request to
+UP42. It applies the changes of other processes to its index like a refresh, so that names, link
+counts and the kernel follow; it does not write them again.
 
 Without a snapshot there is nothing to follow, and each process refreshes for itself.
 """
@@ -56,7 +56,7 @@ class Following:
         written: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`position` is that of the snapshot when it was loaded; `written` waits for the rest."""
+        """`position`: where the snapshot stood when loaded; `written` waits for its writes."""
         self.leads = False
         self._snapshot = snapshot
         self._election = Election(snapshot.path)

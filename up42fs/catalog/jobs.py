@@ -1,7 +1,7 @@
 """The processing jobs whose results the storage holds: one search finds all of them.
 
 Theory. UP42 lists no jobs with its assets; the items of results name theirs (contract §14). A
-search for items that name one is basic CQL2. Where it is refused, or finds nothing although assets
+search for items that name one is basic CQL2. If UP42 refuses it, or finds nothing although assets
 came from processing, the items of those assets are searched.
 """
 

@@ -60,7 +60,7 @@ class Recorder:
         self._gather_s = gather_s
         self._reached = reached
         self._noted = _Noted()
-        #: What a thread writes just now: it is in the snapshot only when that ends.
+        #: The rows that a thread is writing: they are in the snapshot only when it has ended.
         self._taken = _Noted()
         self._changed = trio.Event()
         self._is_writing = False

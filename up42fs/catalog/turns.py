@@ -5,7 +5,7 @@ the snapshot. The others *follow*: they look whether the snapshot changed, and a
 A follower that wants a refresh (a user asked for it, or its interval is shorter) leaves a *wish*,
 which the elected process carries out. The kernel gives the lock back when a process dies, and the
 next one that looks has it. A process that holds the lock and does nothing (it was stopped, its disk
-hangs) cannot be told from one that works, except that it grants no wish: then followers ask UP42
+hangs) looks like one that works, except that it grants no wish: then the followers ask UP42
 themselves, in turn, until it is back.
 """
 
@@ -27,7 +27,7 @@ HUNG_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the elected process last told: times in seconds since 1970, by listing."""
+    """The latest report of the elected process: times in seconds since 1970, by listing."""
 
     tried_s: Mapping[str, float] = field(default_factory=dict)
     refreshed_s: Mapping[str, float] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class _Bytes:
 
     @property
     def unread(self) -> list[ByteRange]:
-        """The ranges that were fetched and that nobody read."""
+        """The ranges that were fetched and never read."""
         return [rest for span in self.fetched for rest in self.read.missing(span)]
 
 

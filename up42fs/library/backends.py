@@ -30,7 +30,7 @@ class Backend(Protocol):
         """The result of a call, for asyncio."""
 
     def start(self, name: str, *arguments: Any) -> Callable[[], Any]:
-        """Begin a call that blocks; what is returned waits for its result."""
+        """Begin a call that blocks; the function that it returns waits for the result."""
 
     def let_go(self, reader: Any) -> None:
         """Close an open file without waiting: a finalizer may call it in any thread."""
@@ -57,7 +57,7 @@ class ByEngine:
             raise
 
     def start(self, name: str, *arguments: Any) -> Callable[[], Any]:
-        """Begin a call; what is returned waits for its result."""
+        """Begin a call; the function that it returns waits for the result."""
         return self._runner.submit(partial(_run, getattr(calls, name), arguments)).result
 
     def let_go(self, reader: Any) -> None:

@@ -1,4 +1,4 @@
-"""The bytes that a reader was told ahead, so that small reads do not cross threads; pure."""
+"""Bytes that a reader got ahead of its reads, so that small reads do not cross threads; pure."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Facts:
     def __init__(self) -> None:
         self._files: OrderedDict[str, Fact] = OrderedDict()
         self._names: OrderedDict[str, frozenset[str]] = OrderedDict()
-        #: Files and directories that another process told of, and this one has not looked at.
+        #: Files and directories known from another process, which this one has not looked at.
         self._given: set[str] = set()
 
     def note(self, info: Mapping[str, Any], stored: StoredObject | None) -> None:

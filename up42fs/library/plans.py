@@ -1,4 +1,4 @@
-"""One body for a method and its coroutine: what is asked is said, and a driver asks it.
+"""One body for a method and its coroutine: the body names its questions, a driver asks them.
 
 A plan is a coroutine that awaits nothing but a `Question`. `run` asks by calls that block, `arun`
 in an asyncio loop; the plan knows neither. Knows nothing of the questions.

@@ -33,7 +33,7 @@ class Questions:
         return dict(info)
 
     async def _plan_details(self, path: str, must_exist: bool) -> dict[str, Any] | None:
-        """The answer of `info`, without attributes if another process told; else None."""
+        """`info` by facts of another process, without attributes; None without such facts."""
         fact = self._facts.given(path)
         if fact is not None and fact.info.get("size") is not None:
             return dict(fact.info)

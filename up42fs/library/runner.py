@@ -74,7 +74,7 @@ class Runner:
             raise
 
     def cancel(self, future: Future[Any]) -> None:
-        """End the work of a call that nobody waits for any more."""
+        """End the work of a call whose caller has left."""
         if not future.done() and self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._cancel, future)

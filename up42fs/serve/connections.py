@@ -47,7 +47,7 @@ from up42fs.deadlines import patient_s
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
-#: What the application learns of a connection, by key: a dictionary of its own for each.
+#: The facts of a connection that the application gets, by key: a dictionary of its own for each.
 About = Callable[[Address, Address], dict[str, object]]
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -59,8 +59,8 @@ HANDSHAKE_S = patient_s(10.0)
 LINGER_S = 1.0
 #: Bytes that are given to the socket at once.
 PIECE_BYTES = 64 << 10
-#: What the kernel may queue for each of the first `MOST_QUEUES` clients: it wakes us when a third
-#: is free, and a wake-up costs more than copying 100 KiB.
+#: Bytes that the kernel may queue for each of the first `MOST_QUEUES` clients. It wakes us when a
+#: third is free, and a wake-up costs more than copying 100 KiB.
 QUEUE_BYTES, MOST_QUEUES = 2 << 20, 16
 #: The most connections, if the process may open as many files.
 MOST_CONNECTIONS = 1000

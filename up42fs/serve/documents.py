@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from up42fs.serve.addresses import joined
 
-#: What must stand in a document if it is to be changed.
+#: A document without one of these stays as it is.
 _MARKS = (b'"stac_version"', b'"FeatureCollection"')
 
 

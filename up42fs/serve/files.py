@@ -5,8 +5,8 @@ Knows the engine and ASGI; `conditions`, `documents` and `pages` decide what an 
 
 A file that UP42 signs links to is answered by a redirect to one, which lives for `LINK_LASTS_S`
 more seconds at least. Bytes come through the cache instead if the request or the server says
-`proxy`; if the file has no link of its own; if a budget limits what is fetched, which nobody could
-count otherwise; and if a page of another origin or an untrusted user asks, since the object store
+`proxy`; if the file has no link of its own; if a budget limits the fetched bytes, which can only be
+counted here; and if a page of another origin or an untrusted user asks, since the object store
 answers no such page, and a link works for everybody.
 
 An error in the middle of a body closes the connection before its announced end, so that a client

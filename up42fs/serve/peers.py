@@ -1,4 +1,4 @@
-"""The user whose program is at the other end of a local connection, as the kernel tells it.
+"""The user whose program is at the other end of a local connection, as the kernel reports it.
 
 Knows sock_diag(7), and /proc/net/tcp where that is missing; nothing of what the user may do.
 
@@ -19,7 +19,7 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
 _HEADER = struct.Struct("=IHHII")
 _QUESTION = struct.Struct("=BBBBI")
 _COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # any interface, any cookie
-#: Where an answer holds the user's ID and the inode: after the header, 4 bytes, the socket's
+#: The user's ID and the inode in an answer: after the header, 4 bytes, the socket's
 #: addresses (48) and three counters.
 _UID = struct.Struct("=II")
 _UID_AT = 16 + 4 + 48 + 12

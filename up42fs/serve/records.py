@@ -1,7 +1,8 @@
 """Records of running servers, for commands of the same user: which account is served, and where.
 
 A record is a file in a directory that only this user can write, locked for as long as its server
-runs. So a server that was killed leaves a record that nobody holds: it is removed by whoever looks.
+runs. A server that was killed leaves a record without a lock; the next command that looks removes
+it.
 
 Knows files and locks; nothing of HTTP.
 """

@@ -1,4 +1,4 @@
-"""The server: sockets, TLS, the application and its connections, until it is told to stop.
+"""The server: sockets, TLS, the application and its connections, until it is asked to stop.
 
 Knows how they belong together; decides nothing that belongs to one of them.
 """

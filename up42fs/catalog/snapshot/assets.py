@@ -49,7 +49,7 @@ class AssetTable(Mapping[str, Asset]):
         self._made: dict[str, Asset] = {}
         #: Whether assets have a name in the view of their workspace.
         self.has_workspaces = False
-        #: What assets are named by.
+        #: The columns that decide an asset's name.
         self.style = names.FILE
         #: Learned extensions, by ID, of assets that UP42 gives no name.
         self.extensions: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Tables of archives' members in the snapshot: one row for each archive, the oldest use goes first.
 
-Knows SQL and the bound; what a table says is its owner's.
+Knows SQL and the bound; its owner knows the content of a table.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _shown(entry: Found, top: str, shown: str) -> str:
 
 
 def passes(entry: Found, shown: str, options: argparse.Namespace) -> bool:
-    """Whether an entry passes all tests but that of its size."""
+    """Whether an entry passes all tests except the one of its size."""
     changed_ns = entry.attributes.mtime_ns
     name = entry.name or "/"
     return (

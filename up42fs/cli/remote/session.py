@@ -1,7 +1,7 @@
 """What the commands without a mount share: the account, paths, errors that do not end the command.
 
-A command handles its paths one after another. What fails is one line on standard error, the others
-go on, and the exit status is 1.
+A command handles its paths one after another. A path that fails costs one line on standard error
+and an exit status of 1; the others go on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS = ACCOUNT | {
     *("cache_dir", "cache_size", "memory", "max_egress"),
     *("archives", "orders", "documents", "names"),
 }
-#: Where a command's own paths lie, for its help.
+#: The directories in which a command's paths lie, for its help.
 PATHS = (
     "REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10;\n"
     "quote *, ? and < for the shell."

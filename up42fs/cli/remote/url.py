@@ -48,7 +48,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the addresses; return 0, or 1 if one could not be told."""
+    """Print the addresses; return 0, or 1 if one of them failed."""
     server: ServerRecord | None = None
 
     async def work(engine: Engine, path: str, shown: str, _: Failures) -> None:

@@ -69,7 +69,7 @@ PARSED_HERE_BYTES = 64 << 10
 #: Larger pieces of a tar are parsed there, bytes, and tables of more members are made there.
 FED_HERE_BYTES = 256 << 10
 MADE_HERE = 5000
-#: Memory of the tables that stay while nobody uses them, bytes; the latest one stays in any case.
+#: Memory of tables that are kept unused, bytes; the latest one stays in any case.
 MOST_HELD_BYTES = 24 << 20
 #: How long a reader waits for a table without new bytes, and in total, seconds.
 IDLE_S = request_s(25.0)
@@ -93,7 +93,7 @@ _METHODS = {
 class TableProgress:
     """How far the reading of a table is, in bytes; of a compressed tar, in unpacked ones.
 
-    `size` is that of the archive.
+    `size` is the archive's, in bytes.
     """
 
     def __init__(self, name: str, size: int) -> None:

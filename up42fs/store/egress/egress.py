@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: The share of the budget that is reserved for reads that wait.
 RESERVED = 0.1
-#: The share of the budget at whose end people are told that it will be used up.
+#: From this share of the budget on, users are warned that it will be used up.
 NEARLY = 0.8
 
 

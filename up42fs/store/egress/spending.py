@@ -69,8 +69,8 @@ class Book:
 class Spending:
     """Bytes of a limit that all mounts of an account spent.
 
-    With `book` None only this mount's are known, and forgotten at unmount. A book that cannot be
-    written is worth a warning only if somebody `relies` on it.
+    With `book` None only this mount's are known, and forgotten at unmount. A book that
+    cannot be written is worth a warning only if a limit `relies` on it.
     """
 
     def __init__(
