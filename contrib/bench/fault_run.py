@@ -277,7 +277,11 @@ class Pair:
 
     def _damage(self, cell: Cell, place: Place) -> list[str]:
         """The faults that stay once the cause is gone, after some time to heal."""
-        self._reader.call("end", MEMORY_S, path=place.path)
+        try:
+            # As long as the checks below may take: a reader that hung has only just started anew.
+            self._reader.call("end", READ_DEADLINE_S, path=place.path)
+        except HangError as error:
+            return [f"end: {error}"]
         checks: list[tuple[str, dict[str, Any]]] = [
             ("whole", {"path": place.path, "seed": place.seed, "size": place.size}),
             ("ls", {"path": place.directory, "names": ["item.json", "pan.tiff"]}),
