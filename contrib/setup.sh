@@ -106,7 +106,8 @@ setup() {
 # All that the suite needs, wherever a part of it runs.
 setup_suite() {
     setup test fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-dev python3-venv gdal-bin attr rsync zip unzip \
-        nginx python3-gdal curl openssl util-linux locales systemd groff-base libarchive-tools xz-utils zstd zsh fish
+        nginx python3-gdal curl openssl util-linux locales systemd groff-base libarchive-tools xz-utils zstd zsh fish \
+        tumbler dbus libglib2.0-bin # thumbnails: 40 MB with what they depend on
     # Ubuntu has no such package, and not every Python all of these: the tests that need them say so and are skipped.
     if apt-cache show chromium >/dev/null 2>&1; then ensure_packages chromium; fi
     if apt-cache show default-jre-headless >/dev/null 2>&1; then ensure_packages default-jre-headless; fi

@@ -28,12 +28,14 @@ _END_S = 20.0
 
 
 @contextmanager
-def emulator(synthetic: str | None = "6,2,2") -> Iterator[dict[str, Any]]:
+def emulator(synthetic: str | None = "6,2,2", *more: str) -> Iterator[dict[str, Any]]:
     """An emulator with a small storage, another one, or the demo's (None); what it says of itself.
+
+    `more` are its other arguments.
 
     Raises RuntimeError where it says nothing.
     """
-    storage = () if synthetic is None else ("--synthetic", synthetic)
+    storage = more if synthetic is None else ("--synthetic", synthetic, *more)
     process = subprocess.Popen(
         [*UP42FS, "emulator", "--die-with-parent", *storage], stdout=subprocess.PIPE, text=True
     )

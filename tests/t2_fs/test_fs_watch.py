@@ -189,6 +189,16 @@ async def test_a_small_file_is_all_head(size: int) -> None:
     assert len(await opened.read(0, 2 * MIB)) == size
 
 
+@pytest.mark.claim("S361")
+@pytest.mark.parametrize("program", ["tumblerd", "gdk-pixbuf-thumbnailer"[:15]])
+async def test_a_thumbnailer_reads_all_of_a_file_or_nothing(program: str) -> None:
+    _, opened = watched(file := File(CROWD_BYTES + 1), program)
+    for offset in (0, CROWD_BYTES):
+        with pytest.raises(CrowdRefused, match="no file of more than 1,048,576 bytes"):
+            await opened.read(offset, 1)
+    assert not file.reads
+
+
 @pytest.mark.parametrize("program", ["gdalinfo", "qgis", "cp", "?", "python3"])
 async def test_others_read_all(program: str) -> None:
     _, opened = watched(File(), program)

@@ -46,8 +46,12 @@ class Descriptions:
 
     def of_collection(self, asset_id: str) -> StacItem | None:
         """What the delivery's collection says, as far as known."""
-        collection = self._collected().get(asset_id)
+        collection = self.collection(asset_id)
         return None if collection is None else described_by(collection)
+
+    def collection(self, asset_id: str) -> StacCollection | None:
+        """The delivery's collection, as far as known."""
+        return self._collected().get(asset_id)
 
     async def recall(self, assets: Iterable[Asset]) -> None:
         """Load descriptions from the snapshot; sends no request."""

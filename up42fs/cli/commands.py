@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = {
     "cache": Command("what is kept on disk: list, usage, clear, verify, pin, unpin", "cache"),
     "doctor": Command("find out what keeps up42fs from working well", "doctor"),
     "undo": Command("take back edits of titles and tags", "undo"),
+    "thumbnail": Command("a thumbnail of a file, as file managers ask for it", "thumbnail.command"),
     "setup": Command(
         "put manual pages, completions, units and helpers where the system looks", "setup"
     ),

@@ -264,6 +264,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("noreadme", _boolean, "leave README.txt out of the mount's root", flag=True),
     Option(
+        "previews",
+        _boolean,
+        "list NAME.preview.jpg beside deliveries of which UP42 has a thumbnail",
+        flag=True,
+    ),
+    Option(
         "orders",
         _choice("delivered", "all"),
         "orders that are shown: those with assets (delivered), or all, to watch their progress",

@@ -64,6 +64,7 @@ class Settings:
     footprints: bool = False
     documents: bool = False
     noreadme: bool = False
+    previews: bool = False
     orders: str = "delivered"
     names: str = "file"
     archives: str = "on"

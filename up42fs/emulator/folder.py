@@ -3,7 +3,8 @@
 Each regular file is an asset with a stable ID; its top-level directory is its order, the
 directories between are its tags. Images count as transformed, with one STAC item whose one file has
 the same bytes under another ID. Its outline is the image's own if rasterio is installed and can
-tell it. Symbolic links are not followed.
+tell it. `NAME.preview.jpg` (or .png) beside `NAME.zip` is no asset but the thumbnail in its item.
+Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from up42fs.emulator.storage import (
 
 IMAGES = frozenset((".tif", ".tiff", ".jp2"))
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_PREVIEWS = (".preview.jpg", ".preview.png")
 #: West, south, east and north of what tells no place.
 SOMEWHERE = (13.3, 52.4, 13.5, 52.6)
 
@@ -40,8 +42,12 @@ def folder_storage(account: EmulatedAccount, root: Path) -> Storage:
     if not root.is_dir():
         raise NotADirectoryError(f"--data {root}: no such directory")
     storage = Storage(account)
-    for path in sorted(regular_files(root)):
-        _add_file(storage, root, path)
+    paths = sorted(regular_files(root))
+    previews = {path for path in paths if path.name.endswith(_PREVIEWS)}
+    for path in paths:
+        beside = (path.with_name(path.stem + ending) for ending in _PREVIEWS)
+        if path not in previews:
+            _add_file(storage, root, path, next((p for p in beside if p in previews), None))
     return storage
 
 
@@ -54,7 +60,7 @@ def regular_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _add_file(storage: Storage, root: Path, path: Path) -> None:
+def _add_file(storage: Storage, root: Path, path: Path, preview: Path | None) -> None:
     relative = path.relative_to(root)
     # JSON cannot hold names that are not UTF-8.
     label = os.fsencode(relative).decode("utf-8", "replace")
@@ -77,7 +83,14 @@ def _add_file(storage: Storage, root: Path, path: Path) -> None:
         tags=sorted(set(directories[1:])),
     )
     storage.put_asset(asset, FileContent(path))
-    _add_collection(storage, asset, path, label, is_image)
+    collection = _add_collection(storage, asset, path, label, is_image)
+    if preview is not None:
+        key, item = f"thumbnail{preview.suffix}", collection.items[0]
+        thumbnail = StacFile(
+            key, stable_id(f"preview {label}"), _media_type(key), "Thumbnail", ("thumbnail",)
+        )
+        storage.put_stac_file(thumbnail, FileContent(preview), asset.created_us)
+        item.files = (*item.files, thumbnail)
 
 
 def _ensure_order(storage: Storage, name: str, moment_us: int) -> str:
@@ -105,7 +118,7 @@ def _ensure_order(storage: Storage, name: str, moment_us: int) -> str:
 
 def _add_collection(
     storage: Storage, asset: EmulatedAsset, path: Path, label: str, is_image: bool
-) -> None:
+) -> Collection:
     collection_id = stable_id(f"folder collection {label}")
     name = asset.name or label
     if is_image:
@@ -123,9 +136,9 @@ def _add_collection(
         (file,),
         {"gsd": 0.5, "proj:epsg": None},
     )
-    storage.put_collection(
-        Collection(collection_id, asset.id, item.title, asset.created_us, [item], is_image)
-    )
+    collection = Collection(collection_id, asset.id, item.title, asset.created_us, [item], is_image)
+    storage.put_collection(collection)
+    return collection
 
 
 def _outline(path: Path) -> tuple[float, float, float, float] | None:

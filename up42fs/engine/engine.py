@@ -485,6 +485,7 @@ class Engine(Paths):
             order_details=OrderDetails(nursery, client),
             lists_footprints=self.settings.footprints,
             lists_order_documents=self.settings.documents,
+            lists_previews=self.settings.previews,
             transformations=transformations,
             archives=archives,
             descriptions=self._descriptions,

@@ -19,7 +19,7 @@ from cachetools import TTLCache
 
 from up42fs.api.client import Client
 from up42fs.deadlines import Turns, request_s, within
-from up42fs.errors import InvalidArgument, NoAttribute
+from up42fs.errors import InvalidArgument, NoAttribute, NotFound
 from up42fs.fs import xattrs
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.files.ledger import Ledger
@@ -57,6 +57,7 @@ class NodeAttributes:
         self._ledger = ledger
         self._archives = tree.branches.archives
         self._descriptions = tree.branches.descriptions
+        self._previews = tree.branches.previews
         #: Why the last edit of an asset failed, by its ID; set where edits are made.
         self.last_failure: Callable[[str], str | None] = lambda _: None
 
@@ -141,6 +142,8 @@ class NodeAttributes:
                 return json.dumps(self._history(node), separators=(",", ":")).encode()
             if name.startswith(xattrs.FETCH):
                 return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
+            if name.startswith(xattrs.PREVIEW):
+                return await self._preview(node, name)
         raise NoAttribute(name)
 
     async def _stac_json(self, node: Node) -> bytes:
@@ -167,11 +170,24 @@ class NodeAttributes:
 
     async def _fetch(self, node: Node, text: str) -> int:
         """Fetch the bytes `START-STOP`; return their number."""
-        match = _SPAN.fullmatch(text)
-        start, stop = (int(match[1]), int(match[2])) if match else (0, 0)
-        if not 0 < stop - start <= MOST_FETCHED:
-            raise InvalidArgument(f"{text!r} is no span of 1 to {MOST_FETCHED:,} bytes")
+        start, stop = _span(text, MOST_FETCHED)
         return len(await self._exact_bytes(node, start, stop))
+
+    async def _preview(self, node: Node, name: str) -> bytes:
+        """A piece of the thumbnail of a file or delivery; raises NoAttribute if there is none."""
+        start, stop = _span(name.removeprefix(xattrs.PREVIEW), xattrs.MOST_VALUE_BYTES)
+        asset, file = self.asset_of(node), self._registry.get(node.id)
+        if self._previews is None:
+            raise NoAttribute(name)
+        try:
+            with within(ANSWER_TIMEOUT_S, f"UP42 did not answer within {ANSWER_TIMEOUT_S:.0f} s"):
+                if node.kind is Kind.FILE and file is not None:
+                    return (await self._previews.of_item(file.item))[start:stop]
+                if node.kind is Kind.ASSET and asset is not None:
+                    return (await self._previews.of_asset(asset))[start:stop]
+        except NotFound as error:
+            raise NoAttribute(name) from error
+        raise NoAttribute(name)
 
     async def _explain(self, node: Node) -> dict[str, Any]:
         """The file's cost and its causes, as far as recorded."""
@@ -264,6 +280,14 @@ class NodeAttributes:
         if node.kind in (Kind.FILES, Kind.ITEM) and self._transformed is not None:
             return self._transformed.item_of(node)
         return None
+
+
+def _span(text: str, most: int) -> tuple[int, int]:
+    match = _SPAN.fullmatch(text)
+    start, stop = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 0 < stop - start <= most:
+        raise InvalidArgument(f"{text!r} is no span of 1 to {most:,} bytes")
+    return start, stop
 
 
 class DocumentCache:

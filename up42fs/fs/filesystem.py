@@ -140,7 +140,7 @@ class Filesystem:
             if node is None and may_come:
                 return Absent(0.0)
         if node is None:
-            lasts = self.tree.branches.is_settled(directory) and not is_id(name)
+            lasts = self.tree.branches.is_settled(directory, name) and not is_id(name)
             return Absent(self._stats.ttl_s(directory) if lasts else 0.0)
         return self.admit(directory, name, node)
 
@@ -205,6 +205,7 @@ class Filesystem:
         self._siblings.looked_into(directory)
         if self.sidecars is not None:
             await self.sidecars.overlay.look()
+        await self.tree.branches.recall(directory)
         return self._dirs.open(directory)
 
     def readdir(

@@ -99,6 +99,7 @@ class Finder:
             self._outdated(directory)
 
     async def found(self, directory: Node, name: str) -> Node | None:
+        await self._tree.branches.recall(directory, name)
         node = self._find(directory, name)
         is_order = directory.kind is Kind.ORDERS
         if node is None and is_order and self._catalogue.may_know_more(by_id=is_id(name)):

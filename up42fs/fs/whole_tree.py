@@ -62,6 +62,9 @@ class WholeTree:
             self.branches.archives.tables.ensure_size = self.sizes.of_asset
         if self.branches.layers is not None:
             self.branches.layers.first_bytes = self.first_bytes
+        if self.branches.previews is not None:
+            self.branches.previews.first_bytes = self.first_bytes
+            self.branches.previews.layout = self.layout
         self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self.versions = Versions(self.inodes)
         self.moments = Moments(index, self.branches.transformations)

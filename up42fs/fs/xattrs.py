@@ -29,6 +29,8 @@ EXPLAIN = PREFIX + "explain"
 HISTORY = EXPLAIN + ".history"
 #: Followed by `START-STOP`: reading it fetches the bytes [START, STOP), and no others.
 FETCH = PREFIX + "fetch."
+#: Followed by `START-STOP`: these bytes of the thumbnail that UP42 has, fewer at its end.
+PREVIEW = PREFIX + "preview."
 #: Followed by the rest of an attribute's name: the full value of a listed one that had to be cut.
 WHOLE = PREFIX + "whole."
 #: The most that the listed attributes of a file take on disk, bytes. ext4 stores them in a block of

@@ -181,6 +181,17 @@ def described_by(collection: StacCollection) -> StacItem:
     )
 
 
+def as_item(collection: StacCollection) -> StacItem:
+    """A collection's own files as an item's, for those who handle files of items."""
+    return StacItem(
+        id=collection.id,
+        collection_id=collection.id,
+        asset_id=collection.asset_id,
+        assets=collection.assets,
+        title=collection.title,
+    )
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 

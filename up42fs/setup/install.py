@@ -8,6 +8,7 @@ import stat
 import subprocess
 from contextlib import suppress
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from up42fs.fuse.mount_table import ours
@@ -46,7 +47,7 @@ class Installation:
             refuse_foreign_code(python)
         plan = [
             one
-            for one in planned(self.places, python, shared)
+            for one in planned(self.places, python, shared, draws=has_decoder())
             if not (keeps and one.path == command)
         ]
         self.remove_files()
@@ -111,6 +112,11 @@ class Installation:
         except OSError:
             return False
         return first.rstrip() == b"#!" + os.fsencode(python)
+
+
+def has_decoder() -> bool:
+    """Whether this environment can make thumbnails of images (`cli.thumbnail`)."""
+    return find_spec("rasterio") is not None
 
 
 def refuse_foreign_code(python: str) -> None:

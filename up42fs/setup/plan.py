@@ -69,15 +69,18 @@ class Planned:
     text: str
 
 
-def planned(places: InstallPaths, python: str, shared: Callable[[str], str]) -> Iterator[Planned]:
+def planned(
+    places: InstallPaths, python: str, shared: Callable[[str], str], *, draws: bool = True
+) -> Iterator[Planned]:
     """Every file of an installation whose interpreter is `python`.
 
-    `shared` returns the text of a file that up42fs carries, by its name.
+    `shared` returns the text of a file that up42fs carries, by its name. Only an installation that
+    `draws`, because it has a decoder, offers itself to file managers: others do what they can.
     """
 
     def filled(name: str) -> str:
         at = str(places.prefix)
-        if name.endswith((".service", ".desktop")):
+        if name.endswith((".service", ".desktop", ".thumbnailer")):
             at = at.replace("%", "%%")
         text = shared(name).replace("@bindir@", f"{at}/bin")
         return text.replace("@libdir@", f"{at}/lib/up42fs")
@@ -93,6 +96,9 @@ def planned(places: InstallPaths, python: str, shared: Callable[[str], str]) -> 
         ("up42fs.desktop", "applications/up42fs.desktop"),
     ):
         yield Planned(share / path, 0o644, filled(name))
+    if draws:
+        entry = share / "thumbnailers/up42fs.thumbnailer"
+        yield Planned(entry, 0o644, filled("up42fs.thumbnailer"))
     units = (lib if places.is_system else share) / "systemd"
     yield Planned(units / "user/up42fs.service", 0o644, filled("up42fs.service"))
     if not places.is_system:

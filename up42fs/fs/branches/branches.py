@@ -22,6 +22,7 @@ from up42fs.fs.branches.jobs import JobDirectories
 from up42fs.fs.branches.layers import Layers
 from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.order_documents import OrderDocuments
+from up42fs.fs.branches.previews import Previews
 from up42fs.fs.branches.search import Search
 from up42fs.fs.branches.spool import Content
 from up42fs.fs.branches.stac import StaticCatalogue
@@ -30,6 +31,7 @@ from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.branch import Branch
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.model import pictures
 
 
 class Branches:
@@ -46,6 +48,7 @@ class Branches:
         order_details: OrderDetails | None = None,
         lists_footprints: bool = False,
         lists_order_documents: bool = False,
+        lists_previews: bool = False,
         transformations: Transformations | None = None,
         archives: Archives | None = None,
         descriptions: Descriptions | None = None,
@@ -64,7 +67,11 @@ class Branches:
         search = Search(index, searches, self.descriptions) if searches else None
         self._made: list[MadeDocuments] = []
         self.layers: Layers | None = None
+        self.previews: Previews | None = None
         if items is not None:
+            self.previews = Previews(
+                index, items, self.descriptions, self.registry, lists=lists_previews
+            )
             self.layers = Layers(index, items, self.registry, lists=lists_footprints)
             outlines = Footprints(
                 index,
@@ -74,18 +81,25 @@ class Branches:
                 nursery=nursery,
                 directory=spool_directory,
             )
-            self._made += [outlines, self.layers]
+            self._made += [outlines, self.layers, self.previews]
         if order_details is not None:
             self._made.append(OrderDocuments(index, order_details, lists=lists_order_documents))
         results = JobDirectories(index, jobs) if jobs else None
         found: list[Branch | None] = [self.transformed, self.static, search, results, archives]
         self.all: list[Branch] = [branch for branch in found if branch is not None]
 
-    def is_settled(self, directory: Node) -> bool:
-        """Whether negative lookups in a prepared directory may be cached."""
+    def is_settled(self, directory: Node, name: str) -> bool:
+        """Whether a negative lookup in a prepared directory may be cached."""
+        if pictures.stem_of(name) is not None:  # the crawl may come to it at any time
+            return False
         if self.transformed is None or directory.kind not in (Kind.FILES, Kind.ITEM):
             return True
         return self.transformed.is_settled(directory)
+
+    async def recall(self, directory: Node, name: str | None = None) -> None:
+        """Load what the documents of a directory, or the one of a name, depend on; no request."""
+        if self.previews is not None:
+            await self.previews.recall(directory, name)
 
     def made_in(self, directory: Node, name: str) -> Node | None:
         """The document that is made on opening and is called `name` in a directory, if any."""

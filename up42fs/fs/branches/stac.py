@@ -21,7 +21,7 @@ from up42fs.fs.tree.layout import UNCOUNTED
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import names
 from up42fs.model import stac_documents as static_stac
-from up42fs.model.stac import StacCollection, StacItem
+from up42fs.model.stac import StacCollection, StacItem, as_item
 from up42fs.types import Asset
 
 #: Collections whose items are kept in memory.
@@ -180,7 +180,7 @@ class StaticCatalogue:
         if kind == "collection":
             shown = self._of(collection_id)
             rows = [(shown.names[item.id], item) for item in shown.items]
-            own, taken = _as_item(collection), self._taken(collection_id)
+            own, taken = as_item(collection), self._taken(collection_id)
             files = readable_files(own, own.assets, taken)
             return to_json(static_stac.collection_document(collection, rows, files=files))
         item = self._item(collection_id, item_id)
@@ -197,7 +197,7 @@ class StaticCatalogue:
 
     def _own_files(self, collection: StacCollection) -> dict[str, Node]:
         """The files beside collection.json: the delivery, its thumbnail."""
-        item = _as_item(collection)
+        item = as_item(collection)
         return self._registry.named(item, item.assets, self._taken(collection.id))
 
     def _taken(self, collection_id: str) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ class StaticCatalogue:
 
     def _with_file(self, file_id: str) -> StacItem | None:
         collection = self._by_id.get(self._own.get(file_id, ""))
-        return _as_item(collection) if collection is not None else None
+        return as_item(collection) if collection is not None else None
 
     async def _learn_collections(self) -> bool:
         collections = await self._source.all()
@@ -243,14 +243,3 @@ class StaticCatalogue:
 
     def _document_name(self, collection_id: str, item_id: str) -> str:
         return static_stac.item_document_name(self._of(collection_id).names[item_id])
-
-
-def _as_item(collection: StacCollection) -> StacItem:
-    """A collection's own files as an item's, since the registry handles files of items."""
-    return StacItem(
-        id=collection.id,
-        collection_id=collection.id,
-        asset_id=collection.asset_id,
-        assets=collection.assets,
-        title=collection.title,
-    )

@@ -35,6 +35,9 @@ MOST_SPANS = 1024
 TAIL_BYTES = 128 << 10
 #: A crowd that may read so much of each file may look into zips as well: that costs less, bytes.
 LOOK_BYTES = 4 << 20
+#: Programs that can use all of a file or nothing: where the whole is more than they may read,
+#: they fail at once, and the file manager takes the thumbnail that `up42fs thumbnail` makes.
+WHOLE_ONLY = ("tumblerd", "gdk-pixbuf-thumbnailer")
 #: Bytes of a program's name that the kernel stores.
 _NAME_BYTES = 15
 
@@ -176,19 +179,22 @@ class Watch:
             return Watched(account, self._clock)
         self._metrics.count("fs.crowd_opens")
         head_bytes = self._crowd[program]
+        if size > head_bytes and program in map(_shortened, WHOLE_ONLY):
+            head_bytes = 0
         return Watched(
             account,
             self._clock,
-            lambda: self._refuse(account, program),
+            lambda: self._refuse(account, program, head_bytes),
             head_bytes=head_bytes,
             tail_bytes=min(TAIL_BYTES, head_bytes) if has_tail else 0,
         )
 
-    def _refuse(self, account: FileReads, program: str) -> CrowdRefused:
+    def _refuse(self, account: FileReads, program: str, head_bytes: int) -> CrowdRefused:
         self._metrics.count("fs.crowd_refused")
         account.refused += 1
-        head_bytes = self._crowd[program]
         allowed = f"only the first {head_bytes:,} bytes of a file" if head_bytes else "no file"
+        if not head_bytes and self._crowd[program]:
+            allowed = f"no file of more than {self._crowd[program]:,} bytes"
         what = f"{account.name}: {program} may read {allowed}; see the option crowd"
         if program not in self._told:
             self._told.add(program)

@@ -29,6 +29,13 @@ _shtab_up42fs_commands() {
     setup:'Put what goes with up42fs where the system looks for it: the command, manual pages, completions, systemd units, a menu entry; for all users also the helper of mount(8) and a udev rule. Keeps a list of it, and --remove removes exactly that.'
     status:'Show how mounts are: account, freshness, requests, bytes, caches, errors. In a terminal the picture moves until Ctrl-C. Without MOUNTPOINT: all mounts. Costs no request. For Prometheus there is MOUNTPOINT/.up42fs/metrics.'
     undo:'Take back the latest edits made through a mount with -o rw, as .up42fs/changes has them; what one command changed is one edit. What others changed since stays, and a title that was changed again too.'
+    ls:'List what a directory of the storage holds, a name a line, with / after directories. Needs no mount.'
+    mount:'Mount UP42 storage at MOUNTPOINT, an existing directory. Returns once the'
+    serve:'Serve UP42 storage over HTTP: addresses that do not expire, for programs'
+    setup:'Put what goes with up42fs where the system looks for it: the command, manual pages,'
+    status:'Show how mounts are: account, freshness, requests, bytes, caches, errors.'
+    thumbnail:'Write a picture of FILE to PICTURE, as PNG. Of a file of a mount it is the thumbnail'
+    undo:'Take back the latest edits made through a mount with -o rw, as'
     unmount:'Unmount, and wait until the mount'"'"'s process is gone.'
     url:'Print the address of each file. While up42fs serve runs on this machine for this account, it is that server'"'"'s and does not expire. Else it is a presigned link: anybody who has it can read the file for about five minutes, without an account. Needs no mount. REMOTE_PATH is as in a mount: orders/NAME/FILE, assets/ID, tags/TAG, search/cloud<10; quote *, ? and < for the shell.'
     warm:'Read files, or all files below directories, into the mount'"'"'s cache. Stopped by Ctrl-C, it goes on from there when it is run again.'
@@ -497,6 +504,7 @@ _shtab_up42fs_mount_options=(
   "--footprints[list footprints.geojson, layers.qlr and visual.vrt where they stand]"
   "--documents[list order.json, aoi.geojson and coverage.geojson in orders]"
   "--noreadme[leave README.txt out of the mount\'s root]"
+  "--previews[list NAME.preview.jpg beside deliveries of which UP42 has a thumbnail]"
   "--orders[orders that are shown\: those with assets (delivered), or all, to watch their progress (default delivered)]:ORDERS:"
   "--names[what assets are named by\: their delivered file, their title, or their ID (default file)]:NAMES:"
   "--archives[directories of archives\' members\: on, hidden (found by name, not listed), or off (default on)]:ARCHIVES:"
@@ -543,6 +551,7 @@ _shtab_up42fs_serve_options=(
   "--memory[memory to use in all, data read ahead included\; MiB without a unit (default 256M)]:MEMORY:"
   "--footprints[list footprints.geojson, layers.qlr and visual.vrt where they stand]"
   "--documents[list order.json, aoi.geojson and coverage.geojson in orders]"
+  "--previews[list NAME.preview.jpg beside deliveries of which UP42 has a thumbnail]"
   "--orders[orders that are shown\: those with assets (delivered), or all, to watch their progress (default delivered)]:ORDERS:"
   "--names[what assets are named by\: their delivered file, their title, or their ID (default file)]:NAMES:"
   "--archives[directories of archives\' members\: on, hidden (found by name, not listed), or off (default on)]:ARCHIVES:"
@@ -584,6 +593,16 @@ _shtab_up42fs_status_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_up42fs_status_defaults_added=0
+
+_shtab_up42fs_thumbnail_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--size[the most that it is wide and high (default\: 256)]:PIXELS:"
+  ":or its file\:\/\/ address:_files"
+  ":PICTURE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_up42fs_thumbnail_defaults_added=0
 
 _shtab_up42fs_undo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -681,6 +700,7 @@ _shtab_up42fs() {
         serve) _arguments -C -s $_shtab_up42fs_serve_options ;;
         setup) _arguments -C -s $_shtab_up42fs_setup_options ;;
         status) _arguments -C -s $_shtab_up42fs_status_options ;;
+        thumbnail) _arguments -C -s $_shtab_up42fs_thumbnail_options ;;
         undo) _arguments -C -s $_shtab_up42fs_undo_options ;;
         unmount) _arguments -C -s $_shtab_up42fs_unmount_options ;;
         url) _arguments -C -s $_shtab_up42fs_url_options ;;

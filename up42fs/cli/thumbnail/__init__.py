@@ -1,0 +1,1 @@
+"""`up42fs thumbnail`: pictures of deliveries and images for file managers."""
