@@ -50,6 +50,8 @@ class Stranger:
     url: str = ""
     rows: list[dict[str, Any]] = field(default_factory=lambda: [row(n) for n in range(1, 4)])
     items: list[dict[str, Any]] = field(default_factory=list)
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    coverage: dict[str, Any] | None = None
     hooks: dict[str, Callable[[str], tuple[int, dict[str, str], bytes] | None]] = field(
         default_factory=dict
     )
@@ -81,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self._body = self.rfile.read(int(self.headers.get("content-length") or 0))
         stranger, path = self.server.stranger, urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
         stranger.seen.append((self.command, self.path, headers))
@@ -105,13 +107,28 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/download-url"):
             self._sign(path.split("/")[-2])
         elif "/stac" in path:
-            self._json({"links": [], "features": stranger.items, "collections": [], "x": 1})
+            self._json({"links": [], "features": self._found(), "collections": [], "x": 1})
         elif path.startswith("/v2/assets/"):
             self._metadata(path.split("/")[3])
         elif path in ("/v2/assets", "/v2/orders"):
-            self._page(stranger.rows if path == "/v2/assets" else [], query)
+            self._page(stranger.rows if path == "/v2/assets" else stranger.orders, query)
+        elif path.startswith("/v2/orders/") and (one := self._order(path.split("/")[3])):
+            self._json(one)
+        elif path.startswith("/v2/coverage/orders/") and stranger.coverage is not None:
+            self._json(stranger.coverage)
         else:
             self._send(404, {"content-type": "text/plain"}, b"no such thing here")
+
+    def _order(self, wanted: str) -> dict[str, Any] | None:
+        return next((o for o in self.server.stranger.orders if o["id"] == wanted), None)
+
+    def _found(self) -> list[dict[str, Any]]:
+        """The items that fit the filter; what it does not understand, it ignores."""
+        try:
+            asked = json.loads(self._body or b"{}").get("filter")
+        except (ValueError, AttributeError):
+            asked = None
+        return [item for item in self.server.stranger.items if _fits(item, asked)]
 
     def _page(self, rows: list[dict[str, Any]], query: str) -> None:
         asked = {name: values[-1] for name, values in parse_qs(query).items()}
@@ -167,6 +184,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         except OSError:
             self.close_connection = True
+
+
+_PROPERTIES = {
+    "asset_id": "up42-system:asset_id",
+    "job_id": "up42-system:job_id",
+    "order_id": "up42-order:id",
+}
+
+
+def _fits(item: dict[str, Any], asked: Any) -> bool:
+    if not isinstance(asked, dict) or not isinstance(asked.get("args"), list):
+        return True
+    op, args = asked.get("op"), asked["args"]
+    if op in ("and", "or"):
+        return (all if op == "and" else any)(_fits(item, one) for one in args)
+    if op == "not":
+        return not _fits(item, args[0])
+    name = args[0].get("property") if isinstance(args[0], dict) else None
+    value = item["properties"].get(_PROPERTIES.get(str(name), name))
+    if op == "isNull":
+        return value is None
+    if op == "in":
+        return value in args[1]
+    return op != "=" or value == args[1]
 
 
 class _Server(ThreadingHTTPServer):

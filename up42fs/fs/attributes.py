@@ -140,10 +140,15 @@ class NodeAttributes:
                 return json.dumps(await self._explain(node)).encode()
             if name == xattrs.HISTORY:
                 return json.dumps(self._history(node), separators=(",", ":")).encode()
-            if name.startswith(xattrs.FETCH):
-                return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
-            if name.startswith(xattrs.PREVIEW):
-                return await self._preview(node, name)
+            return await self._spanned(node, name)
+        raise NoAttribute(name)
+
+    async def _spanned(self, node: Node, name: str) -> bytes:
+        """Attributes that are followed by `START-STOP`."""
+        if name.startswith(xattrs.FETCH):
+            return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
+        if name.startswith(xattrs.PREVIEW):
+            return await self._preview(node, name)
         raise NoAttribute(name)
 
     async def _stac_json(self, node: Node) -> bytes:
