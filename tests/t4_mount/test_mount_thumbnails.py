@@ -222,6 +222,19 @@ def test_it_serves_local_images_too(service: Emulator, tmp_path: Path) -> None:
         assert "Traceback" not in made.stderr
 
 
+@pytest.mark.claim("S361")
+def test_a_thumbnail_of_one_file_is_no_listing_of_all(
+    sample: Emulator, session_home: Path, tmp_path: Path
+) -> None:
+    with mounted(sample.env, "-o", "refresh=3600", home=session_home) as one:
+        (path,) = (one.path / "assets").glob("earthsearch-aws*/b04.tiff")
+        check(*UP42FS, "thumbnail", path, tmp_path / "picture.png")
+        one.rest()
+        # The size of the file, and the item's preview.
+        assert one.counters()["store.signs"] == 2
+        assert one.counters()["store.bytes_fetched"] <= MOST_BYTES
+
+
 # -- beside deliveries
 
 

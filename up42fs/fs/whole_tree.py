@@ -6,6 +6,7 @@ Makes these tables once and passes each the others that it needs; decides nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -63,7 +64,7 @@ class WholeTree:
         if self.branches.layers is not None:
             self.branches.layers.first_bytes = self.first_bytes
         if self.branches.previews is not None:
-            self.branches.previews.first_bytes = self.first_bytes
+            self.branches.previews.read_bytes = partial(self.exact_bytes, alone=True)
             self.branches.previews.layout = self.layout
         self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self.versions = Versions(self.inodes)
@@ -74,9 +75,12 @@ class WholeTree:
         """The first bytes of a stored file, and no others, as far as they are fetched for this."""
         return await self.exact_bytes(node, 0, most)
 
-    async def exact_bytes(self, node: Node, start: int, stop: int) -> bytes:
-        """The bytes `[start, stop)` of a stored file, as far as it has them; prefetches nothing."""
-        sizes, size = self.sizes, await self.sizes.ensure(node)
+    async def exact_bytes(self, node: Node, start: int, stop: int, *, alone: bool = False) -> bytes:
+        """The bytes `[start, stop)` of a stored file, as far as it has them; prefetches nothing.
+
+        For `alone` see `Sizes.ensure`.
+        """
+        sizes, size = self.sizes, await self.sizes.ensure(node, alone=alone)
         file = self.files.open(
             node.id,
             size=size,

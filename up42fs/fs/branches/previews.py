@@ -40,11 +40,11 @@ MOST_KEPT_BYTES = 16 << 20
 KEPT_S = 600.0
 _IMAGES = (".tif", ".tiff", ".jp2", ".ntf", ".TIF", ".JP2")
 
-#: The first bytes of a file, at most so many; raises an `Up42fsError`.
-FirstBytes = Callable[[Node, int], Awaitable[bytes]]
+#: The bytes [START, STOP) of a file, as far as it has them; raises an `Up42fsError`.
+ReadBytes = Callable[[Node, int, int], Awaitable[bytes]]
 
 
-async def _nothing(node: Node, _most: int) -> bytes:
+async def _nothing(node: Node, _start: int, _stop: int) -> bytes:
     raise NotFound(f"{node.kind.value} {node.id} cannot be read")
 
 
@@ -69,7 +69,7 @@ class Previews:
         self._registry = registry
         #: Set by the tree, which knows names and can read files.
         self.layout: Layout | None = None
-        self.first_bytes: FirstBytes = _nothing
+        self.read_bytes: ReadBytes = _nothing
         self._kept: TTLCache[str, bytes] = TTLCache(
             MOST_KEPT_BYTES, KEPT_S, trio.current_time, getsizeof=len
         )
@@ -161,7 +161,7 @@ class Previews:
         if kept is not None:
             return kept
         node = next(iter(self._registry.named(item, (picture,)).values()))
-        content = await self.first_bytes(node, MOST_BYTES + 1)
+        content = await self.read_bytes(node, 0, MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise TooLarge(
                 f"{picture.key} of item {item.id} has more than {MOST_BYTES >> 20} MiB, which is "

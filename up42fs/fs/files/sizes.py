@@ -108,11 +108,16 @@ class Sizes:
             return self._member(node).member.size
         return self._registry.size(node.id)
 
-    async def ensure(self, node: Node) -> int:
-        """Return the size, fetched if necessary; raises an `Up42fsError`."""
+    async def ensure(self, node: Node, *, alone: bool = False) -> int:
+        """Return the size, fetched if necessary; raises an `Up42fsError`.
+
+        A call that is made `alone` is no sign of a listing, whose other files' sizes are fetched.
+        """
         known = self.known(node)
         if known is not None:
             return known
+        if alone:
+            return await self._fetched(node)
         listing, others = self._next_after(node)
         for other in others:
             self._files.start_version(other.id, name=self.label(other), stamp=self.stamp(other))
