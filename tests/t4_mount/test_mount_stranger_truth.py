@@ -17,7 +17,7 @@ import pytest
 from harness import UP42FS, Mount, mounted, run, wait_until
 from stranger import ME, Stranger, asset_id, row, stranger
 
-pytestmark = [pytest.mark.mount, pytest.mark.claim("S362")]
+pytestmark = pytest.mark.mount
 
 ORDER = "5c0ffee0-2222-4222-8222-000000000001"
 BARE = "5c0ffee0-2222-4222-8222-000000000002"
@@ -129,6 +129,7 @@ def moments(value: Any) -> Iterator[datetime]:
 DERIVED = {"kind", "name", "cnam_status", "stac.url"}
 
 
+@pytest.mark.claim("S362")
 def test_every_attribute_repeats_a_word_of_a_body(made: tuple[Stranger, Mount]) -> None:
     service, mount = made
     said = json.dumps([service.rows, service.items, service.orders], ensure_ascii=False)
@@ -150,6 +151,7 @@ def test_every_attribute_repeats_a_word_of_a_body(made: tuple[Stranger, Mount]) 
     assert seen > 50
 
 
+@pytest.mark.claim("S362")
 def test_an_unknown_status_and_times_of_other_zones(made: tuple[Stranger, Mount]) -> None:
     _, mount = made
     found = attributes(mount.path / "orders" / ORDER)
@@ -165,6 +167,7 @@ def test_an_unknown_status_and_times_of_other_zones(made: tuple[Stranger, Mount]
     )
 
 
+@pytest.mark.claim("S362")
 def test_facts_of_items_are_said_or_absent(made: tuple[Stranger, Mount]) -> None:
     _, mount = made
     one = attributes(mount.path / "assets/one.zip")
