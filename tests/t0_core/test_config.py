@@ -57,6 +57,7 @@ VALUES: dict[str, list[tuple[str, object]]] = {
             "sidecars",
             "documents",
             "noreadme",
+            "previews",
         )
     },
     "archives": [(how, how) for how in ("on", "hidden", "off", "on")],
