@@ -1,6 +1,7 @@
 """Decodes images to small pictures, by rasterio or, for thumbnails that UP42 has, by Pillow.
 
-Pixels that are not 8 bit, or grey, are stretched between the 2nd and 98th percentile, as a GIS does.
+Pixels that are not 8 bit, or are grey, are stretched between the 2nd and the 98th percentile, as a
+GIS does.
 """
 
 from __future__ import annotations
