@@ -175,7 +175,7 @@ def place() -> str:
     handler = next(iter(logging.getLogger().handlers), None)
     if isinstance(handler, LogFile):
         return "file"
-    if isinstance(handler, Journal):
+    if isinstance(handler, SystemdJournal):
         return "journal"
     if isinstance(handler, SystemLog):
         return "syslog"
@@ -189,7 +189,7 @@ def take_stderr() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFile):
             handler.take_stderr(sys.stderr.fileno())
-        if isinstance(handler, Journal):
+        if isinstance(handler, SystemdJournal):
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
                 stream.connect(_JOURNAL_STREAM)
                 # Identifier, unit, priority, and four flags (sd_journal_stream_fd(3)).
@@ -227,7 +227,7 @@ class SystemLog(logging.Handler):
         super().close()
 
 
-class Journal(logging.Handler):
+class SystemdJournal(logging.Handler):
     """Sends records to systemd's journal, each with its mount as a field; never blocks."""
 
     def __init__(self, address: str, about: str = "") -> None:
@@ -280,7 +280,7 @@ def set_up_system(level: str, form: str = "text", about: str = "") -> str | None
     handler: logging.Handler = logging.NullHandler()
     address = system_log()
     if address is not None:
-        handler = (Journal if address == JOURNAL else SystemLog)(address, about)
+        handler = (SystemdJournal if address == JOURNAL else SystemLog)(address, about)
         handler.setFormatter(
             JsonFormatter() if form == "json" else RedactingFormatter("%(name)s: %(message)s")
         )

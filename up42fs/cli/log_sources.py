@@ -31,7 +31,7 @@ _MOST_BYTES = 4 << 20
 _MOST_RING_BYTES = 4 << 20
 
 
-class Source(Protocol):
+class LogSource(Protocol):
     """One place of a log."""
 
     #: For people.
@@ -181,7 +181,7 @@ def beyond(seen: list[str], found: list[str]) -> list[str]:
     return found
 
 
-def of_mount(mountpoint: Path, default_file: Path) -> Source:
+def of_mount(mountpoint: Path, default_file: Path) -> LogSource:
     """The first source that shows the mount's log; raises Unavailable, and says where it is."""
     from up42fs.mount import records  # loads trio
 
@@ -189,7 +189,7 @@ def of_mount(mountpoint: Path, default_file: Path) -> Source:
     is_running = mount is not None and mount.fstype == FSTYPE
     record = records.read(mountpoint) if is_running else None
     pid = record.pid if record else None
-    tries: list[Callable[[], Source]] = []
+    tries: list[Callable[[], LogSource]] = []
     if record is not None and record.log_file:
         log_file = Path(record.log_file)
         tries.append(lambda: FileSource(log_file))
