@@ -45,6 +45,15 @@ def test_the_picture_agrees_with_the_emulator(start, mount, tmp_path: Path) -> N
     assert "1 held, 1 signed" in said["links"]
 
 
+def test_a_page_to_mail_costs_nothing(sample_mount: Mount, tmp_path: Path) -> None:
+    before = sample_mount.counters()
+    report = tmp_path / "report.html"
+    assert check(*UP42FS, "status", "--html", report, sample_mount.path) == ""
+    assert sample_mount.counters().get("store.requests") == before.get("store.requests")
+    said = report.read_text()
+    assert f"process {sample_mount.pid}" in said
+
+
 def test_errors_are_counted_and_told(start, mount) -> None:
     emulator: Emulator = start("--synthetic", "3")
     there: Mount = mount(emulator)

@@ -34,12 +34,16 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "up42fs status",
         "up42fs status --once ~/up42",
         "up42fs status --json ~/up42 | jq .counters",
+        "up42fs status --html report.html ~/up42",
     )
     parser.add_argument("mountpoint", nargs="?", type=path_argument, metavar="MOUNTPOINT")
     parser.add_argument(
         "--json", action="store_true", help="the mount's document; without MOUNTPOINT a list"
     )
     parser.add_argument("--once", action="store_true", help="one picture, also in a terminal")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page that you can mail; it loads nothing"
+    )
     parser.set_defaults(command=main)
 
 
@@ -53,11 +57,16 @@ def main(options: argparse.Namespace) -> int:
         return 0
     places = chosen(options.mountpoint)
     can_move = motion(sys.stdout) is Motion.MOVING
-    if not (options.json or options.once) and can_move:
+    if not (options.json or options.once or options.html) and can_move:
         _show_live(places)
         return 0
     documents = _documents(places)
-    if options.json:
+    if options.html:
+        from up42fs.cli.status_html import page
+
+        made_at = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        options.html.write_text(page(documents, made_at), encoding="utf-8")
+    elif options.json:
         say_json(documents[0] if options.mountpoint else documents)
     else:
         _show_once(documents)

@@ -582,6 +582,7 @@ _shtab_up42fs_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[the mount\'s document\; without MOUNTPOINT a list]"
   "--once[one picture, also in a terminal]"
+  "--html[write a page that you can mail\; it loads nothing]:FILE:_files"
   ":MOUNTPOINT:_files -/"
 )
 
