@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from up42fs.catalog.snapshot.columns import NO_SIZE, NOTHING, STATUSES, AssetColumns
@@ -231,9 +232,10 @@ class AssetTable(Mapping[str, Asset]):
 
 
 def _latest(created_us: list[int], updated_us: list[int], made: Iterable[Asset]) -> tuple[int, int]:
-    for asset in made:
-        created_us.append(to_us(asset.created_at))
-        updated_us.append(to_us(asset.updated_at))
+    assets = list(made)
+    if assets:  # Times are compared ten times as fast as they are converted, and no ls may wait.
+        created_us.append(to_us(max(map(attrgetter("created_at"), assets))))
+        updated_us.append(to_us(max(map(attrgetter("updated_at"), assets))))
     return max(created_us, default=0) * 1000, max(updated_us, default=0) * 1000
 
 

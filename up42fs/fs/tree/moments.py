@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from up42fs.catalog.index import Delta, Index
 from up42fs.catalog.snapshot.item_rows import to_us
@@ -122,8 +123,9 @@ class Moments:
             case Kind.TAGS:
                 return _Moment(*[assets.latest_ns()[1]] * 2)
             case Kind.ORDERS:
-                orders = self._index.orders.values()
-                return _Moment(*[max((to_us(o.created_at) for o in orders), default=0) * 1000] * 2)
+                times = map(attrgetter("created_at"), self._index.orders.values())
+                latest = max(times, default=None)
+                return _Moment(*[to_us(latest) * 1000 if latest else 0] * 2)
             case _:
                 created_ns = assets.latest_ns()[0]
                 return _Moment(*[max(created_ns, self._transformations.latest_ns())] * 2)
