@@ -150,6 +150,17 @@ async def test_a_listing_waits_twice_for_a_silent_store_not_once_a_file(
 
 
 @pytest.mark.claim("S353")
+async def test_brief_waits_do_not_add_up_to_another_long_one(autojump_clock: MockClock) -> None:
+    keys = tuple(f"b{n:03d}.tiff" for n in range(100))
+    world = stac_world(Stac((item_of(ASSET, 1, keys),)), ASSET)
+    SlowStore(world, [file_id(1, n) for n in range(100)])
+    for key in keys:
+        with pytest.raises(DeadlineExceeded):
+            await stat(world, f"assets/one/{key}")
+    assert trio.current_time() == pytest.approx(50 + 98 * BRIEFLY_S, abs=0.5)
+
+
+@pytest.mark.claim("S353")
 async def test_what_is_at_hand_is_shown_after_files_that_stall(
     world: World, autojump_clock: MockClock
 ) -> None:

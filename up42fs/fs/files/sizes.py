@@ -124,7 +124,11 @@ class Sizes:
         begun_s = self._clock()
         told = listing.told(begun_s)
         if told is not None:
-            return await self._briefly(node, told)
+            try:
+                return await self._briefly(node, told)
+            finally:
+                # A listing of many files is not older for its brief waits.
+                listing.failed_s += self._clock() - begun_s
         try:
             size = await self._fetched(node)
         except Up42fsError as error:
