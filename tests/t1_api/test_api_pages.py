@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from up42fs.api.links import NextLink
 from up42fs.api.pages import NEWEST_FIRST, Memo, Page, StacPage, crawl, crawl_links, gather
 from up42fs.errors import InvalidAnswer, InvalidArgument, NotFound, Unavailable
-from up42fs.model.stac import StacCollection
+from up42fs.model.stac import StacCollection, StacItem
 
 
 def make_row(id_: str) -> StacCollection:
@@ -366,6 +366,18 @@ async def test_a_token_that_is_always_refused_ends_the_walk() -> None:
     with pytest.raises(NotFound):
         async for _ in crawl_links(fetch):
             pass
+
+
+async def test_an_id_in_two_collections_names_two_items() -> None:
+    pairs = [("scene", "one"), ("scene", "two"), ("scene", "one"), ("scene", None)]
+    items = [StacItem(id_, collection, None) for id_, collection in pairs]
+
+    async def fetch(link: NextLink | None, limit: int) -> StacPage[StacItem]:
+        first, second = StacPage(tuple(items[:1]), NextLink("x")), StacPage(tuple(items[1:]), None)
+        return second if link else first
+
+    found = [row.collection_id async for row in crawl_links(fetch)]
+    assert found == ["one", "two", None]
 
 
 async def test_links_in_a_circle_are_an_error() -> None:

@@ -438,9 +438,12 @@ def test_searches_and_footprints_know_directories_of_archives(sample: Emulator, 
     packed = [row for row in named if row["status"] == "NOT_PROCESSED"]
     looked_at = 0
     for row in packed:
-        members = tree(assets / row["directory"])
-        if not members:
+        try:
+            members = tree(assets / row["directory"])
+        except NotADirectoryError:
             continue  # not every file of the sample is the archive that its name says
+        if not members:
+            continue
         looked_at += 1
         results = there.path / "search/status=NOT_PROCESSED"
         assert {row["path"], row["directory"]} <= set(os.listdir(results))

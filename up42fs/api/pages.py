@@ -367,22 +367,24 @@ async def crawl_links(
     After a 400 to the first request, retries with the next smaller limit; `on_limit` gets the limit
     that was accepted.
     """
-    yielded: set[str] = set()
+    yielded: set[tuple[str | None, str]] = set()
     restarts = 0
     page, limit = await _first_accepted(lambda limit: fetch(None, limit), limits)
     on_limit(limit)
     followed: set[str] = set()
     while True:
         for row in page.items:
-            if row.id not in yielded:
-                yielded.add(row.id)
+            # STAC promises that an item's ID is unique only within its collection.
+            key = (row.collection_id if isinstance(row, StacItem) else None, row.id)
+            if key not in yielded:
+                yielded.add(key)
                 yield row
         if page.next is None:
             return
-        key = repr((page.next.url, page.next.body))
-        if key in followed:
+        link = repr((page.next.url, page.next.body))
+        if link in followed:
             raise InvalidAnswer("UP42's links to the next page run in a circle; try again later")
-        followed.add(key)
+        followed.add(link)
         try:
             page = await fetch(page.next, limit)
         except (InvalidArgument, NotFound):
