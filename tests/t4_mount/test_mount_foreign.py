@@ -158,7 +158,7 @@ def test_an_archive_without_names_and_proxy_users(start, tmp_path: Path) -> None
     with mounted(env, "--log-level", "debug", home=tmp_path) as there:
         emulator.remote.faults(fail_plane="store", fail_status=403)
         for path in sorted((there.path / "assets").iterdir()):
-            if path.is_file() and path.stat().st_size:
+            if os.path.isfile(path):  # the size of one is not known, and cannot be asked for now
                 run("head", "-c", "10", path)
         os.kill(there.pid, 1)
         emulator.remote.faults(fail_plane=None, fail_status=None)
