@@ -56,6 +56,7 @@ COMMANDS = (
     "info",
     "cat",
     "cp",
+    "thumbnail",
     "url",
     "serve",
     "status",

@@ -165,9 +165,11 @@ def test_the_ring_is_bounded_and_holds_no_secret() -> None:
 
 @pytest.fixture
 def root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("up42fs")
+    before, our_level = (root.handlers[:], root.level), ours.level
+    ours.setLevel(logging.NOTSET)  # commands that other tests ran here may have changed it
     yield
+    ours.setLevel(our_level)
     for handler in root.handlers:
         handler.close()
     root.handlers[:], level = before
@@ -186,6 +188,8 @@ def test_the_journal_gets_fields_and_syslog_a_line_for_the_mount(
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog,
     ):
+        journal.settimeout(20)
+        syslog.settimeout(20)
         syslog.bind(dev_log)
         assert logs.set_up_system("info", about="/home/me/up 42") == dev_log
         assert logs.place() == "syslog"

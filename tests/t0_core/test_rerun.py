@@ -126,8 +126,8 @@ def ci(
     Time runs out for the one named `cut`.
     """
     shutil.copytree(ROOT / ".ci", place / ".ci")
-    (place / "contrib").mkdir()
-    for name in ("test", "test-elsewhere", "test-wheel", "fuzz", "test-lowest"):
+    (place / "contrib/site").mkdir(parents=True)
+    for name in ("test", "test-elsewhere", "test-wheel", "site/build", "fuzz", "test-lowest"):
         script = place / "contrib" / name
         words = f'#!/bin/sh\necho ran {name} "$@"\n'
         script.write_text(words + scripts.get(name.replace("-", "_"), ""))
@@ -158,7 +158,7 @@ def test_ci_runs_everything(tmp_path: Path) -> None:
     status, printed, told = ci(tmp_path)
     assert status == 0, told
     ran = [line.split()[1] for line in printed.splitlines()]
-    assert ran == ["test", "test-elsewhere", "test-wheel", "fuzz", "test-lowest"]
+    assert ran == ["test", "test-elsewhere", "test-wheel", "site/build", "fuzz", "test-lowest"]
 
 
 def test_ci_with_arguments_is_the_suite_alone(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_ci_with_arguments_is_the_suite_alone(tmp_path: Path) -> None:
 def test_ci_goes_on_after_failures_and_names_them_at_the_end(tmp_path: Path) -> None:
     status, printed, told = ci(tmp_path, test="exit 1", test_wheel="exit 1")
     assert status == 1
-    assert len(printed.splitlines()) == 5
+    assert len(printed.splitlines()) == 6
     failed = told.partition("FAILED:")[2]
     assert "contrib/test --rerun" in failed
     assert "test-wheel" in failed

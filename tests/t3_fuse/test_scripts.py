@@ -17,8 +17,8 @@ from up42fs.cli import waiting
 from up42fs.cli.main import main, make_parser
 from up42fs.errors import Unavailable
 
-#: They write bytes, run the user's command, or print JSON anyway.
-WITHOUT_JSON = {"cat", "demo", "emulator"}
+#: They write bytes, run the user's command, print JSON anyway, or print nothing.
+WITHOUT_JSON = {"cat", "demo", "emulator", "thumbnail"}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -95,6 +95,7 @@ FAILS = {
     "status": ["."],
     "log": ["."],
     "explain": ["."],
+    "thumbnail": ["none.tif", "none.png"],
     "warm": ["."],
     "cache pin": ["."],
     "cache unpin": ["."],

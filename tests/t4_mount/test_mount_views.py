@@ -136,14 +136,15 @@ def test_results_stand_by_their_job(sample: Emulator, sample_mount: Mount) -> No
     assert sample.remote.count(since=began) == 0
     place = sample_mount.path / "jobs"
     assert set(os.listdir(place)) == jobs.keys()
-    assert asked_since(began) == {"stac.search": 1}
+    first = asked_since(began)
+    assert first in ({}, {"stac.search": 1})  # the crawl may have come to them before
     for job, assets in jobs.items():
         assert ids_in(place / job) == assets
         assert os.getxattr(place / job, "user.up42.stac.job_id").decode() == job
         for path in (place / job).iterdir():
             assert path.samefile(sample_mount.path / "assets" / path.name)
     assert not (place / "no such job").exists()
-    assert asked_since(began) == {"stac.search": 1}, "kept for a minute"
+    assert asked_since(began) == first, "kept for a minute"
 
 
 @pytest.mark.claim("S309")
