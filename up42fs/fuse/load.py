@@ -26,16 +26,19 @@ from up42fs.fuse.protocol import RequestHead
 #: Requests of one kind that may wait in tasks.
 MOST_WAITING = 512
 #: What storms get of the time while readers need the thread.
-STORMS_SHARE = 0.1
+STORMS_SHARE = 0.04
 #: Reads that take less of the time are not hindered by others.
 _LEAST_READS_SHARE = 0.05
-#: What a client may use before it is a storm, seconds of the thread: a hundred lookups.
-BURST_S = 0.005
+#: What a client may use before it is a storm, seconds of the thread: the first `ls` of a directory
+#: of some hundred files.
+BURST_S = 0.025
+#: What a client still counts as used after a window: the burst comes back in a second or two.
+KEPT_SHARE = 0.9
 #: What a storm may use after a pause, seconds.
 QUANTUM_S = 0.001
 #: No pause is longer, so that a look at one directory stays within 0.1 s.
 MOST_PAUSE_S = 0.08
-#: How often reads are judged, and what clients used is halved, seconds.
+#: How often reads are judged, and what clients used is forgotten in part, seconds.
 WINDOW_S = 0.1
 #: Clients that used less are forgotten at the end of a window, seconds.
 _FORGOTTEN_S = 0.001
@@ -101,6 +104,7 @@ class Shares:
     def __init__(self) -> None:
         self._began_s = 0.0
         self._reads_s = 0.0
+        self._were_busy = False
         #: Whether reads take a considerable share of the time.
         self.are_reads_busy = False
         self._used_s: dict[int, float] = {}
@@ -130,7 +134,10 @@ class Shares:
         return min((QUANTUM_S - self._left_s) / STORMS_SHARE, MOST_PAUSE_S)
 
     def _judge(self, now_s: float) -> None:
-        self.are_reads_busy = self._reads_s >= _LEAST_READS_SHARE * (now_s - self._began_s)
+        were_busy = self._were_busy
+        self._were_busy = self._reads_s >= _LEAST_READS_SHARE * (now_s - self._began_s)
+        # The bursts of several clients together may fill a window in which no read had a turn.
+        self.are_reads_busy = self._were_busy or were_busy
         self._began_s, self._reads_s = now_s, 0.0
-        halves = ((client, used_s / 2) for client, used_s in self._used_s.items())
-        self._used_s = {client: half_s for client, half_s in halves if half_s > _FORGOTTEN_S}
+        kept = ((client, used_s * KEPT_SHARE) for client, used_s in self._used_s.items())
+        self._used_s = {client: kept_s for client, kept_s in kept if kept_s > _FORGOTTEN_S}
