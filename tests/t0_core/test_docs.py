@@ -290,3 +290,10 @@ def test_the_picture_of_the_peers_shows_rows_that_the_table_has() -> None:
     assert all(times[0] for times in seconds.values())
     drawn = read(DOCS / "pictures" / "peers.svg")
     assert [name for name in seconds if name not in drawn] == []
+
+
+def test_the_site_has_every_page() -> None:
+    text = read(ROOT / "contrib" / "site" / "mkdocs.yml")
+    listed = re.findall(r"[\w-]+\.md", text.partition("\nnav:")[2])
+    outside = {"benchmarks.md", "changelog.md"}  # see contrib/site/outside.py
+    assert sorted(listed) == sorted({page.name for page in DOCS.glob("*.md")} | outside)
