@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ def pytest_runtest_call(item: pytest.Item) -> None:
         for thing in value if isinstance(value, tuple) else (value,):
             if isinstance(thing, Mount):
                 thing.rest()
+
+
+@pytest.fixture(autouse=True)
+def _log_at_any_level() -> Iterator[None]:
+    """Take back the level that a command gave the log of its process, which is the tests' here."""
+    yield
+    ours = logging.getLogger("up42fs")
+    if ours.level != logging.NOTSET:
+        ours.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -151,12 +151,12 @@ def _hard_rows() -> tuple[_Row, ...]:
              content_type="application/gzip" if key == "gzip-zip" else "application/zip")
         for n, (key, name, title, absent) in enumerate(hard)
     ]  # fmt: skip
-    empty = _Row("empty", "empty.txt", None, "2023-11-06T01:00:00.000000Z", "names",
-                 content=BytesContent(b""), content_type="text/plain")  # fmt: skip
-    tiny = replace(empty, key="tiny", name="tiny.zip", content=BytesContent(EMPTY_ZIP),
+    short = _Row("short", "one byte.txt", None, "2023-11-06T01:00:00.000000Z", "names",
+                 content=BytesContent(b"\n"), content_type="text/plain")  # fmt: skip
+    tiny = replace(short, key="tiny", name="tiny.zip", content=BytesContent(EMPTY_ZIP),
                    content_type="application/zip",
                    created="2023-11-06T01:00:01.000000Z")  # fmt: skip
-    return (*rows, empty, tiny)
+    return (*rows, short, tiny)
 
 
 def _small(seed: int, size: int, name: str) -> ObjectContent:
