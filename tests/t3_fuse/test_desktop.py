@@ -56,6 +56,8 @@ async def test_only_what_is_meant_for_people_is_shown_without_secrets(shown: Pat
     assert "\x1b" not in line
 
 
+# The clock jumps over the time that trio gives a real process to end.
+@pytest.mark.filterwarnings("ignore:process .* ignored SIGTERM:RuntimeWarning")
 async def test_a_notifier_that_fails_or_hangs_ends_nothing(
     tmp_path: Path, autojump_clock: object
 ) -> None:

@@ -47,6 +47,8 @@ def hostile(tmp_path: Path, status: bytes, target: str | None = None) -> Iterato
         yield place
     finally:
         run("fusermount3", "-uz", place)
+        # Namespaces of tests beside this one may hold copies of the mount, and so its process.
+        process.kill()
         process.wait(10)
 
 
