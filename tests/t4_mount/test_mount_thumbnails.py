@@ -200,6 +200,28 @@ def test_what_has_no_picture_says_so_and_costs_little(
     assert cost(mount, before)["bytes_fetched"] <= most
 
 
+def test_small_images_without_overviews_are_decoded_whole(tmp_path: Path) -> None:
+    """All of one comes with its head; the table of the other stands behind its pixels."""
+    noise = np.random.default_rng(2).integers(0, 255, (1, 400, 400), dtype=np.uint8)
+    (tmp_path / "data").mkdir()
+    for name, side in (("short.tif", 60), ("flat.tif", 400)):
+        shape = {"count": 1, "dtype": "uint8", "height": side, "width": side}
+        path = tmp_path / "data" / name
+        with rasterio.open(path, "w", driver="GTiff", compress="LZW", **shape) as image:
+            image.write(noise[:, :side, :side])
+            image.update_tags(note="x" * 5000)
+    with (
+        emulator("--data", str(tmp_path / "data")) as running,
+        mounted(running.env, home=tmp_path) as there,
+    ):
+        for name in ("short.tif", "flat.tif"):
+            path, picture = there.path / "assets" / name, tmp_path / f"{name}.png"
+            check(*UP42FS, "thumbnail", path, picture)
+            with rasterio.open(picture) as made:
+                assert made.read(1).std() > 10, "it has its pixels"
+                assert (made.read(4) > 0).all()
+
+
 def test_it_serves_local_images_too(service: Emulator, tmp_path: Path) -> None:
     """File managers ask the one entry for every TIFF of the machine."""
     image = tmp_path / "ä local.tif"

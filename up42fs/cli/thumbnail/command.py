@@ -118,7 +118,7 @@ def _of_tiff(path: str, copy: SparseCopy, size: int) -> bytes:
         return draw.of_image(copy.path, size, chosen.number)
     if copy.size > BUDGET_BYTES:
         raise draw.NoPictureError("it has no overview of at most 256 KiB")
-    copy.fetch(ByteRange(copy.fetched, copy.size))
+    copy.fetch(ByteRange(0, copy.size))
     return draw.of_image(copy.path, size)
 
 

@@ -12,13 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from up42fs.ranges import coalesce
+from up42fs.fs.xattrs import FETCH, PREFIX, PREVIEW
+from up42fs.ranges import RangeSet
 from up42fs.types import ByteRange
 
-_ID = "user.up42.id"
+_ID = PREFIX + "id"
 _MIME_TYPE = "user.mime_type"
-_FETCH = "user.up42.fetch."
-_PREVIEW = "user.up42.preview."
 #: Linux takes 64 KiB of an attribute.
 _PIECE_BYTES = 60_000
 #: No preview is longer, bytes.
@@ -41,35 +40,36 @@ class SparseCopy:
         self.size = os.fstat(self._from).st_size
         os.truncate(self._to, self.size)
         self.is_mounted = bool(_attribute(source, _ID))
-        #: Bytes that were fetched, and where they lie.
-        self.fetched = 0
-        self._held: list[ByteRange] = []
+        self._held = RangeSet()
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that were fetched."""
+        return self._held.total
 
     def get(self, span: ByteRange) -> bytes | None:
         """The bytes of a range, if they were fetched."""
-        if not any(held.start <= span.start and span.stop <= held.stop for held in self._held):
-            return None
-        return os.pread(self._to, len(span), span.start)
+        return os.pread(self._to, len(span), span.start) if self._held.covers(span) else None
 
     def fetch(self, span: ByteRange) -> None:
         """Fetch a range, as far as the file has it; raises TooMuchError or OSError."""
         if span.start >= self.size:
             return
-        span = ByteRange(span.start, min(span.stop, self.size))
-        if self.get(span) is not None:
-            return
+        for missing in self._held.missing(ByteRange(span.start, min(span.stop, self.size))):
+            self._copy(missing)
+
+    def _copy(self, span: ByteRange) -> None:
         if self.is_mounted:
             if self.fetched + len(span) > self._most:
                 raise TooMuchError(f"a picture of it takes more than {self._most:,} bytes")
-            os.getxattr(self._source, f"{_FETCH}{span.start}-{span.stop}")
+            os.getxattr(self._source, f"{FETCH}{span.start}-{span.stop}")
         position = span.start
         while position < span.stop:
             piece = os.pread(self._from, span.stop - position, position)
             if not piece:
                 raise OSError(f"{self._source} is shorter than it was")
             position += os.pwrite(self._to, piece, position)
-        self.fetched += len(span)
-        self._held = coalesce([*self._held, span], 0)
+        self._held.add(span)
 
     def close(self) -> None:
         os.close(self._from)
@@ -92,7 +92,7 @@ def preview_of(path: str) -> bytes:
     content = b""
     while len(content) < _MOST_PREVIEW_BYTES:
         span = f"{len(content)}-{len(content) + _PIECE_BYTES}"
-        piece = _attribute(path, f"{_PREVIEW}{span}")
+        piece = _attribute(path, f"{PREVIEW}{span}")
         content += piece
         if len(piece) < _PIECE_BYTES:
             return content
