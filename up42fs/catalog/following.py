@@ -22,7 +22,7 @@ from up42fs.catalog.election import Election
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
 from up42fs.catalog.sync import Sync
-from up42fs.catalog.turns import HUNG_S, Act, Notice, act, look_s
+from up42fs.catalog.turns import HUNG_S, STORED_S, Act, Notice, act, look_s
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 HUNG_VARIABLE = "UP42FS_TEST_HUNG_S"
 #: A sign of life during a long refresh, seconds.
 ALIVE_S = 10.0
-#: The longest that the end of a refresh waits for its rows to be stored, seconds.
-STORED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +124,7 @@ class Following:
         """Tell the others that a refresh ended, after what it changed is stored."""
         with trio.move_on_after(STORED_S):
             await self._written()
-        now_s, notice = self._clock(), self._notice
-        errors = {name: text for name, text in notice.errors.items() if name != kind.value}
-        refreshed_s = dict(notice.refreshed_s)
-        if error is None:
-            refreshed_s[kind.value] = now_s
-        else:
-            errors[kind.value] = error
-        tried_s = {**notice.tried_s, kind.value: now_s}
-        await self._publish(Notice(tried_s, refreshed_s, errors, now_s))
+        await self._publish(self._notice.after(kind.value, self._clock(), error))
 
     def close(self) -> None:
         """Let another process be elected, at once."""

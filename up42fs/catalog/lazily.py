@@ -22,7 +22,7 @@ from up42fs.catalog.election import Election
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.on_demand import OnDemand
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
-from up42fs.catalog.turns import Notice
+from up42fs.catalog.turns import STORED_S, Notice
 
 T = TypeVar("T")
 
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 #: How long a pass waits for another process's, and the pause between two looks, seconds.
 PATIENCE_S, LOOK_S = 15.0, 0.25
-#: The longest that the end of a pass waits for its rows to be stored, seconds.
-STORED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +122,7 @@ class Lazily:
 
         def tell() -> None:
             known = self._election.notice() or Notice()
-            now_s = self._clock()
-            self._election.publish(
-                Notice(
-                    {**known.tried_s, kind.value: now_s},
-                    {**known.refreshed_s, kind.value: now_s},
-                    {name: text for name, text in known.errors.items() if name != kind.value},
-                    now_s,
-                )
-            )
+            self._election.publish(known.after(kind.value, self._clock()))
 
         await self._in_thread(tell)
 

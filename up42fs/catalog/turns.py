@@ -23,6 +23,8 @@ LOOK_S = 2.0
 SLACK_S = 5.0
 #: A wish that is not granted within that time, with no sign of life, ends the following, seconds.
 HUNG_S = 60.0
+#: The longest that the end of a refresh waits for its rows to be stored, seconds.
+STORED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class Notice:
     errors: Mapping[str, str] = field(default_factory=dict)
     #: The last sign of life.
     alive_s: float = 0.0
+
+    def after(self, listing: str, now_s: float, error: str | None = None) -> Notice:
+        """The notice once a refresh of `listing` ended, with `error` if it failed."""
+        errors = {name: text for name, text in self.errors.items() if name != listing}
+        refreshed_s = dict(self.refreshed_s)
+        if error is None:
+            refreshed_s[listing] = now_s
+        else:
+            errors[listing] = error
+        return Notice({**self.tried_s, listing: now_s}, refreshed_s, errors, now_s)
 
     def document(self) -> dict[str, object]:
         """The notice as JSON holds it."""

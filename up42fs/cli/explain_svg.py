@@ -72,8 +72,8 @@ def draw(
     """
     size = document["size"] or 0
     moments = {kind: [_moment(one) for one in history[kind]] for kind in ("fetched", "read")}
-    read = RangeSet(coalesce(ByteRange(*pair) for pair in document.get("ranges") or ()))
-    fetched = RangeSet(coalesce(span for _, _, span in moments["fetched"]))
+    read = RangeSet(ByteRange(*pair) for pair in document.get("ranges") or ())
+    fetched = RangeSet(span for _, _, span in moments["fetched"])
     bytes_ = _Bytes(size, read, fetched)
     parts, top = list(_heading(document, bytes_)), _MARGIN + 3.5 * _LINE
     parts += _file_bar(bytes_, top)

@@ -62,13 +62,12 @@ class FileReads:
 
     def note_read(self, span: ByteRange, took_s: float, now_s: float) -> None:
         """Record that a reader got the bytes of `span` at `now_s`, after `took_s` seconds."""
-        if not self.spans.holds(span.start, span.stop):
-            self.timeline.note(span, now_s - took_s, now_s)
         self.reads += 1
         self.bytes_read += len(span)
         self.waited_s += took_s
         self.slowest_s = max(self.slowest_s, took_s)
-        self.note_span(span)
+        if not self.spans.covers(span):
+            self._note_first(span, now_s - took_s, now_s)
 
     def note_hit(self, start: int, stop: int, clock: Callable[[], float]) -> None:
         """Record a read of `[start, stop)` that took no time worth measuring."""
@@ -76,10 +75,11 @@ class FileReads:
         self.bytes_read += stop - start
         if not self.spans.holds(start, stop):
             now_s = clock()
-            self.timeline.note(ByteRange(start, stop), now_s, now_s)
-            self.note_span(ByteRange(start, stop))
+            self._note_first(ByteRange(start, stop), now_s, now_s)
 
-    def note_span(self, span: ByteRange) -> None:
+    def _note_first(self, span: ByteRange, began_s: float, now_s: float) -> None:
+        """Record bytes of which some were not read before."""
+        self.timeline.note(span, began_s, now_s)
         self.spans.add(span)
         if self.spans.count > MOST_SPANS:
             self._simplify()
