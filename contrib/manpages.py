@@ -15,6 +15,7 @@ from up42fs.cli.main import make_parser
 from up42fs.cli.options import EXIT_STATUSES, Formatter
 from up42fs.config import options as config
 from up42fs.config.settings import describe
+from up42fs.model import query
 
 _FILES = (
     ("~/.config/up42fs/config.toml", "settings by name, as in: refresh = 30"),
@@ -22,6 +23,71 @@ _FILES = (
     ("~/.cache/up42fs/", "the stored catalogue and the disk cache"),
     ("~/.local/state/up42fs/", "logs of background mounts, journals of edits"),
     ("MOUNTPOINT/.up42fs/", "never listed: README, status.json, metrics, changes"),
+)
+
+
+#: What stands where in a mount.
+_TREE = (
+    ("README.txt", "what stands where, for this mount; -o noreadme hides it"),
+    ("orders/ORDER/", "the assets of an order; -o orders=all shows those without assets, too"),
+    ("tags/TAG/", "the assets with a tag"),
+    ("cnam/STATUS/", "the assets by what became of their transformation at UP42"),
+    ("assets/", "every asset, also those without an order"),
+    ("search/QUERY/", "the assets that match; see SEARCHES"),
+    ("workspaces/ID/", "if the account has several workspaces: the assets of each"),
+    ("jobs/JOB/", "if assets came from processing: the results of each job"),
+    ("stac/", "the storage as a static STAC catalogue, catalog.json at its top"),
+    (
+        ".up42fs/",
+        "never listed: README, status.json, metrics, refresh, log and, with -o rw, changes",
+    ),
+)
+_IN_DIRECTORIES = (
+    ("NAME.zip, NAME.tif, ...", "an asset as it was delivered"),
+    (
+        "NAME/",
+        "the files that UP42 made of it, and item.json; of several items a directory each. "
+        "Else, if the asset is an archive: its members",
+    ),
+    ("NAME/original/", "not listed: the members of an archive that UP42 transformed"),
+    (
+        "layers.qlr, visual.vrt",
+        "in orders, tags, searches: what is there as layers of QGIS, and as a mosaic for GDAL",
+    ),
+    ("footprints.geojson", "in the same, and in the root: the outlines of what is there"),
+    ("order.json, aoi.geojson", "in orders: the order as UP42 has it, and its area"),
+    ("coverage.geojson", "in orders of a tasking: what came of its area"),
+    ("NAME.preview.jpg", "the picture that UP42 has of an asset; listed with -o previews"),
+)
+_ATTRIBUTES = (
+    (
+        "user.up42.NAME",
+        "id kind name title tags cnam_status order_id order_name order_status workspace_id "
+        "account_id product_id collection producer source content_type created_at updated_at; of "
+        "orders also order_type sub_status image_id",
+    ),
+    (
+        "user.up42.stac.NAME",
+        "item_id collection_id datetime platform constellation modality gsd cloud_cover epsg "
+        "proj_code bbox bands roles title job_id url, once its items are known",
+    ),
+    (
+        "user.up42.member.NAME",
+        "of members of archives: path method compressed_size crc32",
+    ),
+    ("user.mime_type, user.xdg.tags, user.xdg.comment", "as desktops use them"),
+    ("user.up42.json", "not listed: the object of UP42's API; a request"),
+    (
+        "user.up42.stac.json, user.up42.stac.geometry",
+        "not listed: the item as UP42 sent it, and its outline",
+    ),
+    (
+        "user.up42.download_url",
+        "not listed: a presigned link, which anybody can use until it expires; a request",
+    ),
+    ("user.up42.cached", "not listed: bytes of it that are held in memory or on disk"),
+    ("user.up42.whole.NAME", "not listed: a value that was cut to fit"),
+    ("user.up42.explain", "not listed: who read it, and what that cost, as JSON"),
 )
 
 
@@ -40,6 +106,9 @@ def _up42fs() -> Iterator[str]:
         "Every order, tag and asset of a UP42 account is a path, and so is every cloud-optimised "
         "GeoTIFF that UP42 made of it. A read fetches the byte ranges it needs."
     )
+    yield from _tree()
+    yield from _searches()
+    yield from _attributes()
     yield ".SH COMMANDS"
     for name, command, summary in _commands(parser):
         yield from _command(name, command, summary)
@@ -55,6 +124,43 @@ def _up42fs() -> Iterator[str]:
     for path, meaning in _FILES:
         yield _item(path, meaning)
     yield ".SH SEE ALSO\n.BR mount.up42fs (8),\n.BR fusermount3 (1),\n.BR fuse (8)\n"
+
+
+def _tree() -> Iterator[str]:
+    yield ".SH FILE TREE\nIn the root of a mount:"
+    yield from (_item(name, words) for name, words in _TREE)
+    yield ".PP\nIn the directory of an order, a tag, a state, a workspace, a job or a search:"
+    yield from (_item(name, words) for name, words in _IN_DIRECTORIES)
+    yield ".PP"
+    yield _text(
+        "An asset is one file under all its names: it is cached and counted once. IDs are names, "
+        "too, though they are not listed: orders/ID, assets/ID. Layers, footprints and the "
+        "documents of orders are found by name, and listed with -o footprints and -o documents."
+    )
+
+
+def _searches() -> Iterator[str]:
+    yield ".SH SEARCHES"
+    yield _text(
+        "search/QUERY is found, and need not be made. QUERY is one term or several, with commas "
+        "between them, and all must hold: search/'collection=phr,cloud<10'. Quote it for the shell. "
+        "A comma, a slash and a percent sign in a value are %2C, %2F and %25. Times are UTC; "
+        "A..B is from A to B, both included. The fields, with operators and an example:"
+    )
+    for field in query.FIELDS:
+        is_free = field.source is query.TermSource.MEMORY
+        cost = "no request" if is_free else "one request for each 100 found"
+        operators = " ".join(field.operators)
+        yield _item(f"{field.name} {operators}", f"{field.meaning}: {field.example} ({cost})")
+
+
+def _attributes() -> Iterator[str]:
+    yield ".SH EXTENDED ATTRIBUTES"
+    yield _text(
+        "getfattr -d FILE shows the listed ones; getfattr -n NAME --only-values FILE any of them. "
+        "With -o rw, user.up42.title and user.xdg.tags can be set."
+    )
+    yield from (_item(name, words) for name, words in _ATTRIBUTES)
 
 
 def _commands(

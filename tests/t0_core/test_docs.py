@@ -253,6 +253,33 @@ def test_manual_pages_and_completions_are_those_of_the_commands() -> None:
         assert read(shells.SHARE / f"up42fs.{shell}") == made, "run: python contrib/completions.py"
 
 
+def test_the_manual_page_names_tree_searches_and_attributes() -> None:
+    """All that the pages of docs/ list, so that neither is forgotten."""
+    bold = re.findall(r"^\\fB(.+)\\fR$", contrib("manpages").pages()["up42fs.1"], re.MULTILINE)
+    heads = "\n".join(bold).replace("\\-", "-")
+    tree = re.search(r"```\n~/up42/\n(.*?)```", read(ROOT / "README.md"), re.DOTALL)
+    assert tree is not None
+    top = re.findall(r"^[├└]── ([\w.]+)", tree[1], re.MULTILINE)
+    assert len(top) > 8
+    files = re.findall(r"^ {4}([\w.]+\.(?:geojson|json))", tree[1], re.MULTILINE)
+    for name in [*top, *files, "layers.qlr", "visual.vrt"]:
+        assert re.search(rf"(?:^|[ /]){re.escape(name)}(?:[/,]|$)", heads, re.MULTILINE), name
+    for field in FIELDS:
+        assert f"{field.name} {' '.join(field.operators)}" in heads, field.name
+    section = read(DOCS / "semantics.md").partition("## Extended attributes")[2]
+    section = section.partition("\n## ")[0]
+    whole = contrib("manpages").pages()["up42fs.1"].replace("\\-", "-")
+    words = whole.partition(".SH EXTENDED ATTRIBUTES")[2].partition("\n.SH ")[0]
+    for keys in re.findall(r"`user\.up42\.(?:stac|member)?\.?` \+ `([^`]+)`", section):
+        for key in keys.split():
+            assert re.search(rf"\b{key}\b", words), key
+    listed = re.findall(r"^\| `(user\.up42\.[\w.]+)` \|", section, re.MULTILINE)
+    assert len(listed) > 5
+    # What only up42fs's own commands read need not be known.
+    own = {"user.up42.explain.history"}
+    assert {name for name in listed if name not in words} <= own
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
