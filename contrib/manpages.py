@@ -143,9 +143,9 @@ def _searches() -> Iterator[str]:
     yield ".SH SEARCHES"
     yield _text(
         "search/QUERY is found, and need not be made. QUERY is one term or several, with commas "
-        "between them, and all must hold: search/'collection=phr,cloud<10'. Quote it for the shell. "
-        "A comma, a slash and a percent sign in a value are %2C, %2F and %25. Times are UTC; "
-        "A..B is from A to B, both included. The fields, with operators and an example:"
+        "between them, and all must hold: search/'collection=phr,cloud<10'. Your shell needs "
+        "the quotes. A comma, a slash and a percent sign in a value are %2C, %2F and %25. "
+        "Times are UTC; A..B is from A to B, both included. The fields, with an example:"
     )
     for field in query.FIELDS:
         is_free = field.source is query.TermSource.MEMORY

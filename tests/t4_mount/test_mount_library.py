@@ -68,3 +68,15 @@ def test_a_mount_can_be_named(mount: Mount) -> None:
     fs = up42fs.FileSystem(mount=str(mount.path), memory=74)
     with fs.open("tags/mine/big.tif") as file:
         assert file.read(10) == pattern_bytes(SEED, 0, 10)
+
+
+@pytest.mark.claim("S397")
+def test_the_text_of_a_mount_is_not_in_the_storage(mount: Mount) -> None:
+    """The same names and the same absence, however the storage is reached."""
+    assert (mount.path / "README.txt").is_file()
+    for how, memory in ((str(mount.path), 75), ("auto", 76), ("never", 77)):
+        fs = up42fs.FileSystem(mount=how, memory=memory)
+        assert "README.txt" not in fs.ls("", detail=False), how
+        assert not fs.exists("README.txt"), how
+        with pytest.raises(FileNotFoundError):
+            fs.open("README.txt")

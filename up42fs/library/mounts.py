@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from up42fs.config.settings import Settings
+from up42fs.fs.readme import NAME as README_TXT
 from up42fs.fuse.mount_table import ours
 from up42fs.library.facts import Fact
 from up42fs.library.spans import span_within
@@ -91,6 +92,9 @@ class MountCalls:
         self.root = root
 
     def _place(self, path: str) -> Path:
+        # It describes the mount, and a call's answer must not depend on how the storage is reached.
+        if path == README_TXT:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self.root / path if path else self.root
 
     def info(self, path: str) -> Listed:
@@ -108,7 +112,11 @@ class MountCalls:
         """The entries of a directory."""
         prefix = f"{path}/" if path else ""
         with os.scandir(self._place(path)) as entries:
-            return [(_info(prefix + entry.name, entry.stat()), None) for entry in entries]
+            return [
+                (_info(prefix + entry.name, entry.stat()), None)
+                for entry in entries
+                if path or entry.name != README_TXT
+            ]
 
     def opened(self, path: str, _fact: Fact | None, _reading: object) -> MountedFile:
         """Open a file."""
