@@ -20,7 +20,7 @@ from up42fs.api.auth import TokenSource
 from up42fs.api.links import NextLink
 from up42fs.api.oddities import Oddities
 from up42fs.api.pages import Memo, Page, StacPage
-from up42fs.api.transport import ApiTransport, Call, Limits
+from up42fs.api.transport import ApiTransport, Bearer, Call, Limits
 from up42fs.config.quantities import show_count
 from up42fs.errors import (
     AccessDenied,
@@ -65,12 +65,16 @@ class Client:
     ) -> None:
         self._api_url = links.require_secure(api_url, setting="UP42_API_URL")
         self._stac_url = f"{self._api_url}/{stac_base.strip('/')}"
-        self._tokens = tokens
         self._metrics = metrics
         self._workspace = workspace
         self._lists_workspace = False
         self._transport = ApiTransport(
-            http, plane=Plane.API, metrics=metrics, limits=limits, jitter=jitter
+            http,
+            plane=Plane.API,
+            metrics=metrics,
+            bearer=Bearer(tokens.token, tokens.discard),
+            limits=limits,
+            jitter=jitter,
         )
         self._warned: set[str] = set()
         self._stac_limits: dict[str, tuple[int, ...]] = {}
@@ -176,7 +180,7 @@ class Client:
         """
         operation = f"signing a link for asset {asset_id}"
         url = f"{self._api_url}{links.signing_path(asset_id)}"
-        answer = await self._transport.fetch(Call(operation, "POST", url, bearer=self._tokens))
+        answer = await self._transport.fetch(Call(operation, "POST", url))
         link = answer.document.get("url")
         if not isinstance(link, str) or not links.is_safe_link(link, self._api_url):
             raise InvalidAnswer(
@@ -195,7 +199,7 @@ class Client:
         body = {"title": title, "tags": list(tags)}
         operation = f"changing title or tags of asset {asset_id}"
         url = f"{self._api_url}/v2/assets/{links.segment(asset_id)}/metadata"
-        call = Call(operation, "POST", url, json=body, bearer=self._tokens, once=True)
+        call = Call(operation, "POST", url, json=body, once=True)
         document = (await self._transport.fetch(call)).document
         return _only(self._oddities.parse_asset(document), document, asset_id, "asset")
 
@@ -234,7 +238,6 @@ class Client:
             self._item_url(collection_id, item_id),
             json={"up42-user:title": title, "up42-user:tags": list(tags)},
             accept=STAC_TYPES,
-            bearer=self._tokens,
             refused_at_times=True,
             once=True,
         )
@@ -338,7 +341,7 @@ class Client:
     async def _get(
         self, operation: str, path: str, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        call = Call(operation, "GET", self._api_url + path, params=params, bearer=self._tokens)
+        call = Call(operation, "GET", self._api_url + path, params=params)
         return (await self._transport.fetch(call)).document
 
     def _page(
@@ -385,7 +388,6 @@ class Client:
             params,
             json=link.body,
             accept=STAC_TYPES,
-            bearer=self._tokens,
             refused_at_times=True,
         )
 

@@ -13,12 +13,12 @@ import logging
 import math
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -42,9 +42,6 @@ from up42fs.errors import (
 )
 from up42fs.metrics import Metrics
 from up42fs.net import expiry, pacing, retry
-
-if TYPE_CHECKING:
-    from up42fs.api.auth import TokenSource
 
 #: The longest that one call may take, all attempts together, seconds: less than a program waits for
 #: metadata (28 s), so that the program gets the cause of the failure and not only a timeout.
@@ -81,13 +78,20 @@ class Call:
     json: Any = None
     form: Mapping[str, str] | None = None
     accept: str | None = None
-    bearer: TokenSource | None = None
     refused_at_times: bool = False
     once: bool = False
 
     def __repr__(self) -> str:
         # Not the fields: a form carries a password, parameters and bodies the user's search.
         return f"Call({self.method} for {self.operation})"
+
+
+class Bearer(NamedTuple):
+    """Where the token of each call comes from, and where one goes that was refused (401)."""
+
+    #: Returns a token that is valid now, or raises by the given time.
+    token: Callable[[float], Awaitable[str]]
+    discard: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +136,12 @@ class ApiTransport:
         *,
         plane: retry.Plane,
         metrics: Metrics,
+        bearer: Bearer | None = None,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._http = http
+        self._bearer = bearer
         self._plane = plane
         self._metrics = metrics
         self._prefix = "auth" if plane is retry.Plane.AUTH else "api"
@@ -165,7 +171,7 @@ class ApiTransport:
         attempt, renewed = 1, False
         while True:
             # Before the slot: a token is fetched through another transport and must not hold one.
-            token = await call.bearer.token(until_s) if call.bearer is not None else None
+            token = await self._bearer.token(until_s) if self._bearer is not None else None
             outcome = await self._attempt(call, token)
             if isinstance(outcome, JsonResponse):
                 return outcome
@@ -180,7 +186,7 @@ class ApiTransport:
             if isinstance(verdict, retry.Fail):
                 raise self._error(call, outcome, verdict.error)
             if isinstance(verdict, retry.Renew):
-                self._renew(call, token)
+                self._renew(token)
                 renewed = True
                 note(None)
                 continue
@@ -191,12 +197,12 @@ class ApiTransport:
             await trio.sleep(verdict.after_s)
             attempt += 1
 
-    def _renew(self, call: Call, token: str | None) -> None:
+    def _renew(self, token: str | None) -> None:
         self._metrics.count(f"{self._prefix}.renewals")
-        if call.bearer is not None and token is not None:
+        if self._bearer is not None and token is not None:
             # Exactly the token that was refused: of fifty callers holding one stale token, only the
             # first causes a renewal.
-            call.bearer.discard(token)
+            self._bearer.discard(token)
 
     async def _attempt(self, call: Call, token: str | None) -> JsonResponse | _Failed:
         async with self._slots:

@@ -14,8 +14,8 @@ from up42fs.library.buffer import Buffer
 from up42fs.types import Bytes
 
 if TYPE_CHECKING:
+    from up42fs.library.asking import AskingSystem
     from up42fs.library.facts import Fact
-    from up42fs.library.filesystem import FileSystem
 
 
 class File(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
@@ -26,7 +26,7 @@ class File(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
 
     def __init__(
         self,
-        fs: FileSystem,
+        fs: AskingSystem,
         path: str,
         reader: Any,
         *,
@@ -105,7 +105,7 @@ class File(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
         return f"<up42fs file {self.path!r}, {self.size} bytes>"
 
 
-def _reopened(fs: FileSystem, path: str, fact: Fact | None, at: int) -> File:
+def _reopened(fs: AskingSystem, path: str, fact: Fact | None, at: int) -> File:
     fs.take_fact(fact)
     file: File = fs.open(path)
     file.seek(at)

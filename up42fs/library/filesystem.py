@@ -14,27 +14,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fsspec.asyn import get_loop
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
 
-from up42fs.errors import NotFound, Up42fsError
-from up42fs.errors import VersionChanged as Changed
-from up42fs.library.facts import Fact, Facts
+from up42fs.library.asking import AskingSystem, os_errors
 from up42fs.library.files import File
-from up42fs.library.plans import Plan, arun, run
-from up42fs.library.questions import Questions
-from up42fs.library.read_only import ReadOnlySystem, as_os_error, refusal
+from up42fs.library.read_only import refusal
 from up42fs.library.spans import MOST_GAP
-from up42fs.types import Bytes
-
-T = TypeVar("T")
 
 #: Bytes of the first read of a file that is copied.
 PIECE_BYTES = 1 << 20
@@ -55,7 +47,7 @@ _ARGUMENTS = (
 )
 
 
-class FileSystem(Questions, ReadOnlySystem):
+class FileSystem(AskingSystem):
     """UP42's storage as paths: `orders/NAME/file`, `assets/ID`, `tags/TAG/…`, `search/cloud<10`.
 
     `region`, `workspace`, `account` (the name of a login), `credentials` (the path of a file),
@@ -104,8 +96,6 @@ class FileSystem(Questions, ReadOnlySystem):
         )
         self._arguments = dict(zip(_ARGUMENTS, values, strict=True))
         self._mount = os.fspath(mount)
-        self._backends: dict[str, Any] = {}
-        self._facts = Facts()
 
     # paths and pickles ---------------------------------------------------------------------
 
@@ -128,15 +118,6 @@ class FileSystem(Questions, ReadOnlySystem):
 
     def __repr__(self) -> str:
         return f"<up42fs.FileSystem {self._arguments['region'] or ''}>"
-
-    def take_facts(self, packed: tuple[Any, ...]) -> None:
-        """Take over the facts that a pickle carried."""
-        self._facts.take(packed)
-
-    def take_fact(self, fact: Fact | None) -> None:
-        """Take over the facts of one file."""
-        if fact is not None:
-            self._facts.take(([fact], {}))
 
     # reading -------------------------------------------------------------------------------
 
@@ -258,7 +239,7 @@ class FileSystem(Questions, ReadOnlySystem):
                 coming = backend.start("piece", reader, at) if at < reader.size else None
                 target.write(data)
                 callback.relative_update(len(data))
-                with _os_errors(path):
+                with os_errors(path):
                     data = coming() if coming else b""
         finally:
             self.let_go(reader)
@@ -306,64 +287,6 @@ class FileSystem(Questions, ReadOnlySystem):
         said = self.info(path).get("up42.created_at")
         return datetime.fromisoformat(said) if said else self.modified(path)
 
-    # open files, for `files` ---------------------------------------------------------------
-
-    def reader_of(self, path: str, reading: str = "DIRECT") -> Any:
-        """Open a file; by the facts of another process, if there are any."""
-        return self._run(path, self._plan_open, reading)
-
-    def read_by(self, path: str, reader: Any, offset: int, size: int) -> tuple[Bytes, Any]:
-        """Read from an open file; the reader that is returned is another one if facts were old."""
-        with _os_errors(path):
-            try:
-                return self._backend(path).call("read", reader, offset, size), reader
-            except (Changed, NotFound):
-                if self._facts.given(path) is None:
-                    raise
-                self._facts.forget(path)
-        fresh = self.reader_of(path)
-        with _os_errors(path):
-            if fresh.size != reader.size:
-                raise Changed(f"{path} was replaced since its facts were pickled: open it again")
-            return self._backend(path).call("read", fresh, offset, size), fresh
-
-    def let_go(self, reader: Any) -> None:
-        """Close an open file, without waiting for it."""
-        for backend in self._backends.values():
-            if backend.process == os.getpid():
-                backend.let_go(reader)
-
-    def fact_of(self, reader: Any) -> Fact | None:
-        """The facts of an open file."""
-        return None if reader.stored is None else Fact(reader.info, reader.known)
-
-    # asking --------------------------------------------------------------------------------
-
-    def _run(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
-        path = self._strip_protocol(path)
-        with _os_errors(path):
-            backend = self._backend(path)
-            return run(plan(path, *arguments), lambda ask: backend.call(ask.name, *ask.arguments))
-        raise AssertionError("errors are raised")
-
-    async def _arun(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
-        path = self._strip_protocol(path)
-        with _os_errors(path):
-            backend = await asyncio.to_thread(self._backend, path)
-            work = plan(path, *arguments)
-            return await arun(work, lambda ask: backend.acall(ask.name, *ask.arguments))
-        raise AssertionError("errors are raised")
-
-    def _backend(self, path: str) -> Any:
-        """The backend of this process; files by ID are no matter of mounts."""
-        from up42fs.library.backends import backend_of
-
-        mount = "never" if path.partition("/")[0] == "id" else self._mount
-        backend = self._backends.get(mount)
-        if backend is None or backend.process != os.getpid():
-            backend = self._backends[mount] = backend_of(self._arguments, mount)
-        return backend
-
 
 def _made_again(
     cls: type[FileSystem], args: tuple[Any, ...], options: dict[str, Any], facts: tuple[Any, ...]
@@ -380,12 +303,3 @@ def _type(info: dict[str, Any] | None) -> str | None:
 def _key(info: dict[str, Any]) -> str:
     facts = [info.get(name) for name in ("up42.id", "ino", "size", "mtime")]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-@contextmanager
-def _os_errors(path: str) -> Iterator[None]:
-    """Raise this package's errors as the `OSError`s that a mount would give."""
-    try:
-        yield
-    except Up42fsError as error:
-        raise as_os_error(error, path) from None

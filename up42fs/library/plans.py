@@ -30,19 +30,16 @@ class Question:
 
 def run(plan: Plan[T], answer: Callable[[Question], Any]) -> T:
     """The result of a plan; `answer` blocks."""
-    said: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            ask = plan.send(said) if error is None else plan.throw(error)
-        except StopIteration as result:
-            value: T = result.value
-            return value
-        said, error = None, None
-        try:
-            said = answer(ask)
-        except Exception as raised:
-            error = raised
+
+    async def answered(ask: Question) -> Any:
+        return answer(ask)
+
+    try:
+        arun(plan, answered).send(None)
+    except StopIteration as result:
+        value: T = result.value
+        return value
+    raise AssertionError("nothing in it waits")
 
 
 async def arun(plan: Plan[T], answer: Callable[[Question], Awaitable[Any]]) -> T:

@@ -1,4 +1,4 @@
-"""The directory of sidecars on disk: blocking calls. Run them in a worker thread.
+"""The directory of sidecars on disk: blocking calls, which `run` makes in a worker thread.
 
 There is one flat directory per account, so that its modification time shows other mounts of the
 account that a sidecar was created or removed.
@@ -12,17 +12,21 @@ Rules.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from up42fs.errors import ConfigurationError
+import trio
+
+from up42fs.errors import ConfigurationError, NoSpace, NotFound, Unavailable, Up42fsError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ _YOUNG_S = 60.0
 _STEP_NS = 50_000_000
 _COPY_BYTES = 8 << 20
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+T = TypeVar("T")
 
 
 class FileState(NamedTuple):
@@ -75,6 +81,20 @@ class OverlayDirectory:
                 "set XDG_DATA_HOME to a directory of yours, or mount without sidecars"
             )
         self._remove_dead_drafts()
+
+    async def run(self, call: Callable[..., T], *arguments: object) -> T:
+        """Run a blocking call in a thread; raises one of our errors for its OSError."""
+        try:
+            return await trio.to_thread.run_sync(call, *arguments)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: OSError) -> Up42fsError:
+        if error.errno == errno.ENOENT:
+            return NotFound("the sidecar is gone")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return NoSpace(f"no room for sidecars in {self.path}: {error.strerror}")
+        return Unavailable(f"the sidecars in {self.path} failed: {error.strerror}")
 
     def scan(self) -> Scan:
         changed_ns = os.fstat(self._directory).st_mtime_ns

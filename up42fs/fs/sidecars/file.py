@@ -10,29 +10,40 @@ reading the old one.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import trio
 
 from up42fs.errors import BadHandle, NotFound, VersionChanged
-from up42fs.fs.sidecars.disk import FileState, state_of, write_all
+from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, state_of, write_all
 from up42fs.fs.sidecars.names import Tag, kept_name
-
-if TYPE_CHECKING:
-    from up42fs.fs.sidecars.overlay import Overlay
 
 #: The ID of a sidecar's image, and the tag by which its name derives from the image's.
 Key = tuple[str, Tag]
 
 
+@dataclass(frozen=True, slots=True)
+class SidecarHost:
+    """What a sidecar needs of all sidecars of its account."""
+
+    disk: OverlayDirectory
+    #: Raises NoSpace if so many bytes more exceed the limit.
+    make_room: Callable[[int], None]
+    #: Looks for other mounts' changes now.
+    look: Callable[[], Awaitable[None]]
+    #: Called with a sidecar that can no longer be found by its name.
+    forget: Callable[[Sidecar], None]
+
+
 class Sidecar:
     """One sidecar: its image, and its bytes."""
 
-    def __init__(self, overlay: Overlay, key: Key, node_id: str, state: FileState | None) -> None:
+    def __init__(self, host: SidecarHost, key: Key, node_id: str, state: FileState | None) -> None:
         """`state` is that of the stored file, None if it is not stored yet."""
-        self._overlay = overlay
+        self._host = host
+        self._run = host.disk.run
         self.key = key
         self.node_id = node_id
         self.state = state or FileState(0, 0, 0)
@@ -65,7 +76,7 @@ class Sidecar:
         """Update size and time, which another mount may have changed."""
         async with self._seen_by_others(), self._lock:
             if self._draft is None and not self.is_gone:
-                state = await self._overlay.run(self._overlay.disk.state, self.name)
+                state = await self._run(self._host.disk.state, self.name)
                 self._require(state)
                 self.state = state or self.state
 
@@ -76,33 +87,33 @@ class Sidecar:
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes from `offset`, fewer at the end of the file."""
         async with self._lock:
-            return await self._overlay.run(_read, self._held(), size, offset)
+            return await self._run(_read, self._held(), size, offset)
 
     async def write(self, offset: int, data: bytes) -> None:
         """Write all of `data`; raises NoSpace if it does not fit."""
         async with self._lock:
-            self._overlay.make_room(max(0, offset + len(data) - self.state.size))
+            self._host.make_room(max(0, offset + len(data) - self.state.size))
             await self._begin()
-            self.state = await self._overlay.run(write_all, self._held(), data, offset)
+            self.state = await self._run(write_all, self._held(), data, offset)
 
     async def truncate(self, size: int) -> None:
         async with self._lock:
-            self._overlay.make_room(max(0, size - self.state.size))
+            self._host.make_room(max(0, size - self.state.size))
             await self._begin(is_empty=size == 0)
-            self.state = await self._overlay.run(_truncate, self._held(), size)
+            self.state = await self._run(_truncate, self._held(), size)
 
     async def set_times(self, atime_ns: int, mtime_ns: int) -> None:
         """Set its times, nanoseconds since 1970."""
         async with self._lock:
-            self.state = await self._overlay.run(_set_times, self._held(), (atime_ns, mtime_ns))
+            self.state = await self._run(_set_times, self._held(), (atime_ns, mtime_ns))
 
     async def flush(self) -> None:
         """Store what was written, so that it survives the end of this mount."""
         async with self._lock:
             if self._draft is None or self.is_gone:
                 return
-            disk, name = self._overlay.disk, self.name
-            await self._overlay.run(disk.publish, self._draft, self._held(), name)
+            disk, name = self._host.disk, self.name
+            await self._run(disk.publish, self._draft, self._held(), name)
             self._draft, self._is_kept = None, True
 
     async def call(self, key: Key, target: Sidecar | None) -> None:
@@ -110,7 +121,7 @@ class Sidecar:
         async with self._lock:
             if self._is_kept:
                 new = kept_name(*key)
-                await self._overlay.run(self._overlay.disk.rename, self.name, new)
+                await self._run(self._host.disk.rename, self.name, new)
             self.key = key
             if target is not None and not self._is_kept:
                 self._is_kept = target._is_kept  # that file is replaced when this one is stored
@@ -120,7 +131,7 @@ class Sidecar:
         async with self._lock:
             self.is_gone = True
             if not is_replaced and self._is_kept:
-                await self._overlay.run(self._overlay.disk.remove, self.name)
+                await self._run(self._host.disk.remove, self.name)
                 self._is_kept = False
 
     def closed(self) -> None:
@@ -134,7 +145,7 @@ class Sidecar:
             os.close(self._descriptor)
             self._descriptor = None
         if self._draft is not None:
-            disk = self._overlay.disk
+            disk = self._host.disk
             disk.remove(self._draft)
             self._draft = None
             kept = disk.state(self.name) if self._is_kept and not self.is_gone else None
@@ -142,11 +153,11 @@ class Sidecar:
             if kept is None:
                 self.is_gone = True
         if self.is_gone:
-            self._overlay.forget(self)
+            self._host.forget(self)
 
     async def _open_kept(self) -> None:
         try:
-            descriptor, state = await self._overlay.run(self._overlay.disk.open, self.name)
+            descriptor, state = await self._run(self._host.disk.open, self.name)
         except NotFound:
             descriptor, state = -1, None
         try:
@@ -167,20 +178,20 @@ class Sidecar:
         try:
             yield
         except VersionChanged:
-            await self._overlay.look(at_once=True)
+            await self._host.look()
             raise
 
     async def _begin(self, *, is_empty: bool = False) -> None:
         """Become a draft, with the present content unless `is_empty`."""
         if self._draft is None:
             source = None if is_empty else self._descriptor
-            name, descriptor = await self._overlay.run(self._overlay.disk.draft, source)
+            name, descriptor = await self._run(self._host.disk.draft, source)
             if self._descriptor is not None:
                 os.close(self._descriptor)
             self._draft, self._descriptor = name, descriptor
             self.state = state_of(descriptor)
         elif is_empty:
-            self.state = await self._overlay.run(_truncate, self._held(), 0)
+            self.state = await self._run(_truncate, self._held(), 0)
 
     def _held(self) -> int:
         if self._descriptor is None:

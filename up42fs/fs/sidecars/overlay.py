@@ -8,17 +8,16 @@ mounts write the same sidecar, the one that closes last wins, as with any file t
 
 from __future__ import annotations
 
-import errno
 import itertools
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from functools import partial
 
 import trio
 
-from up42fs.errors import NoSpace, NotFound, Unavailable
+from up42fs.errors import NoSpace
 from up42fs.fs.sidecars.disk import FileState, OverlayDirectory, Scan
-from up42fs.fs.sidecars.file import Key, OpenSidecar, Sidecar
+from up42fs.fs.sidecars.file import Key, OpenSidecar, Sidecar, SidecarHost
 from up42fs.fs.sidecars.names import Tag, parse_kept_name
 
 #: Minimum interval between checks for other mounts' changes, seconds.
@@ -27,8 +26,6 @@ LOOK_S = 1.0
 LOOK_TIMEOUT_S = 5.0
 #: The longest that `df` waits for the disk, seconds.
 STATFS_TIMEOUT_S = 1.0
-
-T = TypeVar("T")
 
 
 class Overlay:
@@ -50,6 +47,9 @@ class Overlay:
         self._looked_s = -LOOK_S
         self._stamp_ns = 0
         self._changing = trio.Lock()
+        self._host = SidecarHost(
+            disk, self.make_room, partial(self.look, at_once=True), self.forget
+        )
 
     async def look(self, *, at_once: bool = False) -> None:
         """Learn other mounts' changes; seldom accesses the disk, and never raises because of it."""
@@ -81,7 +81,7 @@ class Overlay:
         """Create an empty sidecar and open it; raises NoSpace."""
         key = (owner, tag)
         async with self._changing:
-            sidecar = Sidecar(self, key, f"{owner}{tag}#{next(self._numbers)}", None)
+            sidecar = Sidecar(self._host, key, f"{owner}{tag}#{next(self._numbers)}", None)
             opened = await sidecar.open(writable=True, truncated=True)
             await self._replace(key, sidecar)
         return opened
@@ -139,20 +139,6 @@ class Overlay:
             sidecar.let_go()
         self.disk.close()
 
-    async def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """Run a blocking call in a thread; raises one of our errors for its OSError."""
-        try:
-            return await trio.to_thread.run_sync(call, *arguments)
-        except OSError as error:
-            self._raise(error)
-
-    def _raise(self, error: OSError) -> NoReturn:
-        if error.errno == errno.ENOENT:
-            raise NotFound("the sidecar is gone") from None
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoSpace(f"no room for sidecars in {self.disk.path}: {error.strerror}") from None
-        raise Unavailable(f"the sidecars in {self.disk.path} failed: {error.strerror}") from None
-
     def _scan(self, known_ns: int) -> Scan | None:
         if known_ns and self.disk.stamp_ns() == known_ns:
             return None
@@ -179,7 +165,7 @@ class Overlay:
             node_id = f"{owner}{tag}"
             if node_id in self._nodes:
                 node_id += f"#{next(self._numbers)}"
-            self._know(Sidecar(self, key, node_id, state))
+            self._know(Sidecar(self._host, key, node_id, state))
 
     def _know(self, sidecar: Sidecar) -> None:
         self._kept[sidecar.key] = self._nodes[sidecar.node_id] = sidecar
