@@ -20,6 +20,8 @@ import zip_support as zips
 from tar_support import TarEntry
 from zip_support import ZipEntry, zip_bytes
 
+from up42fs.archive.tar_members import GAP_NAME
+
 
 @dataclass(frozen=True)
 class Built:
@@ -271,7 +273,8 @@ def tar_damaged() -> Built:
         TarEntry(b"lost", b"2" * 2000, checksum=1),
         TarEntry(b"last", b"3"),
     ]
-    return _built("damaged.tar", tars.tar_bytes(entries), {"first": b"1", "last": b"3"})
+    files, broken = {"first": b"1", "last": b"3"}, {GAP_NAME: 5 * 512}
+    return _built("damaged.tar", tars.tar_bytes(entries), files, broken=broken)
 
 
 def tar_truncated() -> Built:

@@ -30,6 +30,7 @@ from up42fs.archive.table import (
     TooLargeError,
 )
 from up42fs.archive.tar import TarReader
+from up42fs.archive.tar_members import GAP_NAME
 
 sys.path.append(str(Path(__file__).parents[2] / "contrib"))
 
@@ -468,6 +469,8 @@ def test_a_truncated_tar_keeps_the_members_whose_headers_it_has(cut: int) -> Non
         return
     reader = read(data)
     expected = ["a"] if cut < 3 * 512 else ["a", "b"]
+    if 2 * 512 < cut < 3 * 512:
+        expected.append(GAP_NAME)
     assert [m.path for m in reader.table.members] == expected
     if cut in (600, 1200, 1800):
         assert reader.damage == "it ends in the middle of a member"
@@ -550,6 +553,69 @@ def test_too_long_names_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar_members, "MOST_NAME_BYTES", 300)
     with pytest.raises(TooLargeError):
         one(*(TarEntry(b"%099d" % n) for n in range(4)))
+
+
+def gaps(*blocks: TarEntry | bytes) -> dict[str, int]:
+    """The files that stand for missing members, each with its size."""
+    found = read(tar_bytes(blocks)).table.members
+    return {m.path: m.size for m in found if GAP_NAME in m.path and m.refusal is not None}
+
+
+LOST = TarEntry(b"x/lost", b"2" * 2000, checksum=1)
+
+
+@pytest.mark.claim("S404")
+def test_a_file_stands_for_missing_members_in_the_directories_around_the_damage() -> None:
+    size = 5 * 512
+    a, b = TarEntry(b"a/1", b"1"), TarEntry(b"b/1", b"1")
+    assert gaps(a, b) == {}
+    assert gaps(a, LOST, TarEntry(b"a/2")) == {f"a/{GAP_NAME}": size}
+    assert gaps(a, LOST, b) == {f"a/{GAP_NAME}": size, f"b/{GAP_NAME}": size}
+    assert gaps(TarEntry(b"d/", kind=tars.DIRECTORY), LOST) == {f"d/{GAP_NAME}": size}
+    assert gaps(a, LOST, tars.pax({"path": "c/long"}), b) == {
+        f"a/{GAP_NAME}": size, f"c/{GAP_NAME}": size,
+    }  # fmt: skip
+    # One directory gets one file, however often the archive is damaged there.
+    assert gaps(a, LOST, TarEntry(b"a/2"), LOST) == {f"a/{GAP_NAME}": size}
+
+
+@pytest.mark.claim("S404")
+def test_a_member_keeps_its_name_beside_the_file_for_missing_ones() -> None:
+    twin = TarEntry(GAP_NAME.encode(), b"honest")
+    for blocks in ((twin, LOST), (LOST, twin)):
+        archive = tar_bytes([TarEntry(b"a"), *blocks])
+        table = read(archive).table
+        assert files(archive, table)[GAP_NAME] == b"honest"
+        assert sum(GAP_NAME in m.path and m.refusal is not None for m in table.members) == 1
+        again = Table.unpacked(table.packed())
+        assert list(again.members) == list(table.members)
+
+
+@pytest.mark.claim("S404")
+@settings(max_examples=300)
+@given(st.data())
+def test_no_member_is_missed_without_a_file_that_stands_for_it(data: st.DataObject) -> None:
+    folders = ("", "a/", "a/b/", "c/")
+    names = [
+        f"{data.draw(st.sampled_from(folders))}{number}"
+        for number in range(data.draw(st.integers(2, 8)))
+    ]
+    entries = [
+        TarEntry(name.encode(), b"2" * data.draw(st.sampled_from((0, 1, 600)))) for name in names
+    ]
+    lost = data.draw(st.sets(st.integers(1, len(names) - 1), max_size=3))
+    for number in lost:
+        entries[number].checksum = 1
+    table = read(tar_bytes(entries)).table
+    shown = {m.path for m in table.members if m.refusal is None}
+    assert shown >= {name for number, name in enumerate(names) if number not in lost}
+    stand_ins = {m.path.rpartition("/")[0] for m in table.members if m.refusal is not None}
+    sound = [number for number in range(len(names)) if number not in lost]
+    around = set()
+    for number in lost:
+        around.add(max(one for one in sound if one < number))
+        around |= set(filter(None, [min((one for one in sound if one > number), default=0)]))
+    assert stand_ins == {names[number].rpartition("/")[0] for number in around}
 
 
 def test_damage_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

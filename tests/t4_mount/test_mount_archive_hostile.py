@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import zip_support as zips
 from archive_support import Built
 from harness import Emulator, Mount, emulator, kib_at_most, kib_resident, mounted
 from zip_support import ZipEntry, zip_bytes
+
+from up42fs.archive.tar_members import GAP_NAME
 
 pytestmark = pytest.mark.mount
 
@@ -122,6 +125,29 @@ def test_archives_that_lie_lose_nothing_good_and_lead_nowhere(
             assert (top / path).stat().st_size == size
         if "names" in name:
             assert len(read) >= len(archives.HOSTILE_NAMES) - 2, "all but a folder, and a twin"
+
+
+@pytest.mark.claim("S404")
+def test_a_copy_of_a_tar_with_lost_members_fails_once_and_copies_the_rest(
+    shown: Mount, lying: dict[str, Built], tmp_path: Path
+) -> None:
+    built = lying["tar-damaged"]
+    archive = shown.path / "assets/tar-damaged.tar"
+    listed = subprocess.run(["tar", "-tf", archive], capture_output=True, check=False)
+    assert listed.returncode == 2, "tar says it, too"
+    copied = subprocess.run(
+        ["cp", "-r", shown.path / "assets/tar-damaged", tmp_path / "out"],
+        capture_output=True, text=True, check=False,
+        env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert copied.returncode == 1
+    assert copied.stderr.count("\n") == copied.stderr.count("Input/output error") == 1
+    assert GAP_NAME in copied.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == built.files
+    log = shown.log.read_text()
+    assert "a header in it has a wrong checksum, so members are missing" in log
+    assert f"{GAP_NAME} of tar-damaged" in log
+    assert "stands for members that cannot be found" in log
 
 
 def test_targets_of_symlinks_cost_few_requests(store: Emulator, shown: Mount) -> None:

@@ -9,7 +9,8 @@ The result is what `tar` would extract (GNU tar 1.34, compared in tests):
 - Of several members of one name the last one counts. A hard link is the member that its name meant
   when it stood there, with its offsets, so that both are one file.
 - A zero block ends the archive, though two are written: GNU tar, bsdtar and Python stop there, too.
-- A block whose checksum is wrong is skipped, as GNU tar skips to the next header.
+- A block whose checksum is wrong is skipped, as GNU tar skips to the next header. tar says so and
+  fails in the end; here a file that cannot be read stands for what is missing (`TarMembers.miss`).
 - Devices and FIFOs are left out and counted; symlinks that lead out of the archive are left out.
 Hostile input costs no more than the limits below and in `tar_members`.
 """
@@ -102,6 +103,7 @@ class TarReader:
         self._meta = _Meta()
         self._records: dict[str, bytes] = {}
         self._damaged_blocks = 0
+        self._damaged_from: int | None = None  # the first of those since the last sound header
         #: The end of data that the last header announced, though its kind has none.
         self._odd_data_end: int | None = None
         self._link_is_open = False
@@ -164,6 +166,10 @@ class TarReader:
         # Many writers leave the end mark out, and no reader minds.
         if self._held or self._item_at > archive_size or self._on_item != self._on_header:
             self.damage = "it ends in the middle of a member"
+        is_cut = any(self._held) or self._on_item != self._on_header
+        if is_cut and self._item_at < archive_size and self._damaged_from is None:
+            self._damaged_from = self._item_at
+        self._end_damage(max(self._item_at, archive_size))
         self.is_complete = True
 
     # --- headers
@@ -177,6 +183,7 @@ class TarReader:
     def _on_header(self, block: bytes) -> None:
         at = self._item_at
         if is_zero(block):
+            self._end_damage(at)
             self.is_complete = True
             return
         try:
@@ -184,6 +191,7 @@ class TarReader:
         except BadHeaderError:
             self._on_bad_header(at)
             return
+        self._end_damage(at)
         self._odd_data_end = None
         if header.kind in _META:
             self._on_meta_header(header, at + BLOCK)
@@ -211,12 +219,21 @@ class TarReader:
             self._expect_header(after)
             return
         self._damaged_blocks += 1
-        self.damage = "a header in it has a wrong checksum"
+        self.damage = "a header in it has a wrong checksum, so members are missing"
+        if self._damaged_from is None:
+            self._damaged_from = at
         if self._damaged_blocks >= MOST_DAMAGED_BLOCKS:
+            self._end_damage(at + BLOCK)
             self.is_complete = True
         else:
             self._meta = _Meta()
             self._expect_header(at + BLOCK)
+
+    def _end_damage(self, at: int) -> None:
+        """Note the damaged bytes before a sound header, or before the end."""
+        if self._damaged_from is not None:
+            self._members.miss(ByteRange(self._damaged_from, at))
+            self._damaged_from = self._table = None
 
     def _on_meta_header(self, header: Header, body_at: int) -> None:
         after = body_at + _padded(header.size)

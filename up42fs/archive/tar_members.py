@@ -19,6 +19,7 @@ from up42fs.archive.table import (
     TooLargeError,
 )
 from up42fs.archive.tar_sparse import Segments
+from up42fs.types import ByteRange
 
 #: Names and link targets of all members together.
 MOST_NAME_BYTES = 32 << 20
@@ -26,6 +27,13 @@ MOST_NAME_BYTES = 32 << 20
 MOST_SEGMENTS = 1 << 18
 #: A path has 4096 bytes at most; `names` joins what is deeper than it allows.
 _LONGEST_NAME = 16_384
+#: The file that stands for members which are missing, in at most so many directories.
+GAP_NAME = "DAMAGED-members-are-missing"
+MOST_GAPS = 1000
+_GAP_REASON = (
+    "stands for members that cannot be found: the archive is damaged between those around it; ask "
+    "UP42 for a new delivery"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class TarMembers:
         self._entries: list[TarEntry | None] = []
         self._latest: dict[str, int] = {}
         self._name_bytes = self._segments = 0
+        self._folder = ""  # of the last member
+        self._gaps: dict[str, ByteRange] = {}  # by directory
+        self._open_gap: ByteRange | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -78,6 +89,10 @@ class TarMembers:
             entry = replace(entry, segments=(), refusal=refusal)
         is_folder = entry.kind is MemberKind.DIRECTORY
         wish = names.wish(entry.name, is_directory=is_folder)
+        self._folder = wish.path if is_folder else wish.path.rpartition("/")[0]
+        if self._open_gap is not None:
+            self._note_gap(self._open_gap)
+            self._open_gap = None
         before = self._latest.get(wish.path)
         replaced = None if before is None else self._entries[before]
         # tar removes a file to put another member in its place, but no full directory.
@@ -108,6 +123,19 @@ class TarMembers:
                 last, data_at=data_at, packed_size=size, size=size, refusal=None
             )
 
+    def miss(self, span: ByteRange) -> None:
+        """Note that these bytes are damaged, so that members are missing that stood in them.
+
+        A program that copies what it finds would not notice. So a file that cannot be opened stands
+        for them, in the directory of the member before and in that of the member behind.
+        """
+        self._note_gap(span)
+        self._open_gap = span
+
+    def _note_gap(self, span: ByteRange) -> None:
+        if len(self._gaps) < MOST_GAPS:
+            self._gaps.setdefault(self._folder, span)
+
     def leave_out(self) -> None:
         """Count a member that is not shown."""
         self.left_out += 1
@@ -121,6 +149,11 @@ class TarMembers:
             names.wish(entry.name, is_directory=entry.kind is MemberKind.DIRECTORY)
             for entry in entries
         ]
+        for folder, span in self._gaps.items():
+            path = f"{folder}/{GAP_NAME}" if folder else GAP_NAME
+            # Not exact: a member that has this name keeps it.
+            wishes.append(names.Wish(path, is_directory=False, is_exact=False))
+            entries.append(_gap(path, span))
         paths = names.unique_paths(wishes)
         named = [(path, one) for path, one in zip(paths, entries, strict=True) if path is not None]
         folders = _folders(named)
@@ -133,6 +166,11 @@ class TarMembers:
                     continue
             members.append(_member(len(members), path, entry, target))
         return Table(members, is_complete=is_complete, ends_at=ends_at)
+
+
+def _gap(path: str, span: ByteRange) -> TarEntry:
+    size, kind = len(span), MemberKind.FILE
+    return TarEntry(path, kind, span.start, span.start, size, size, 0, None, refusal=_GAP_REASON)
 
 
 def _folders(named: list[tuple[str, TarEntry]]) -> set[str]:

@@ -372,11 +372,12 @@ class ArchiveTables:
                     reader.feed(data, span.start)
         reader.end(size)
         if reader.damage or reader.left_out:
-            log.warning(
-                "%s: %s%s", origin.name, reader.damage or "",
-                f"; {reader.left_out} members are left out: devices, pipes, or links that lead "
-                "out of the archive" if reader.left_out else "",
-            )  # fmt: skip
+            left_out = (
+                f"{reader.left_out} members are left out: devices, pipes, or links that lead out "
+                "of the archive"
+            )
+            found = [reader.damage, left_out if reader.left_out else None]
+            log.warning("%s: %s", origin.name, "; ".join(filter(None, found)))
         if reader.count > MADE_HERE:
             return await trio.to_thread.run_sync(lambda: reader.table)
         return reader.table
