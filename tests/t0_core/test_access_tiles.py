@@ -530,12 +530,10 @@ def test_without_unproven_guesses_windows_of_one_tile_cost_their_tiles(
     access = Access(thing.size, Tuning(unproven_bytes=0).suited(Reading.DIRECT), thing.insight)
     thing.read(access, ByteRange(0, 1024))
     head = thing.asked_bytes
-    row, col = -9, -9
     apart = list[tuple[int, int]]()
-    for place in dict.fromkeys(places):  # not beside the one before, which makes a window of both
-        if abs(place[0] - row) > 1 or abs(place[1] - col) > 1:
-            apart.append(place)
-            row, col = place
+    for row, col in dict.fromkeys(places):  # not beside one before, which makes a window of both
+        if all(abs(row - other) > 1 or abs(col - beside) > 1 for other, beside in apart):
+            apart.append((row, col))
     for row, col in apart:
         thing.read(access, thing.tile(0, row, col))
     tiles = sum(len(thing.tile(0, row, col)) for row, col in apart)

@@ -39,7 +39,7 @@ def test_the_cache_from_outside(files: Emulator, mount) -> None:
     there: Mount = mount(files)
     paths = sorted((there.path / "assets").glob("*.zip"))
     read(there, *paths)
-    wait_until(lambda: names(there) >= {p.name for p in paths}, 10, "the catalogue is stored")
+    wait_until(lambda: names(there) >= {p.name for p in paths}, 20, "the catalogue is stored")
     usage = json.loads(check(*UP42FS, "cache", "usage", "--json", *cache_of(there)))
     assert usage["files"] == len(paths)
     assert usage["used_bytes"] >= sum(p.stat().st_size for p in paths)
@@ -67,7 +67,7 @@ def test_transformed_files_are_called_as_in_the_mount(sample: Emulator, mount) -
     (of_several,) = there.path.glob("assets/PHR1A_stereo*/*_FR1_*_1/b01.tiff")
     archive = there.find("elevation_berlin.tif")
     read(there, image, of_several, archive)
-    wait_until(lambda: None not in {r["path"] for r in listed(there)}, 10, "names are stored")
+    wait_until(lambda: None not in {r["path"] for r in listed(there)}, 20, "names are stored")
     rows = {row["name"]: row for row in listed(there)}
     assert there.path / "orders" / rows["visual.tiff"]["path"] == image
     assert rows["visual.tiff"]["order"] == image.parts[-3]
@@ -125,7 +125,7 @@ def test_a_directory_stands_for_what_is_in_it(files: Emulator, mount) -> None:
     there: Mount = mount(files)
     paths = sorted((there.path / "assets").glob("*.zip"))
     read(there, *paths)
-    wait_until(lambda: names(there) >= {p.name for p in paths}, 10, "the catalogue is stored")
+    wait_until(lambda: names(there) >= {p.name for p in paths}, 20, "the catalogue is stored")
     check(*UP42FS, "cache", "pin", there.path / "assets")
     assert [row["pinned"] for row in listed(there)] == [True] * len(paths)
     assert "deleted 0 files" in check(*UP42FS, "cache", "clear", *cache_of(there))
@@ -152,6 +152,8 @@ def test_members_are_listed_and_pinned_as_what_they_are(start, mount) -> None:
     read(there, assets / "packed/image.tif", assets / "plain/a.bin", member_of_tgz)
     blocks = Path(there.status()["disk_cache"]["directory"]).glob("blocks/*/*")
     assert any(b"#points" in path.read_bytes()[:4096] for path in blocks if path.is_file())
+    # A save of the catalogue, from which the command has its names, gathers changes first.
+    wait_until(lambda: None not in {r["path"] for r in listed(there)}, 20, "names are stored")
     listed_text = check(*UP42FS, "cache", "list", *cache_of(there))
     assert "#points" not in listed_text
     assert "seek points" not in listed_text
