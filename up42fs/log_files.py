@@ -39,7 +39,11 @@ def open_log(path: Path, *, follows: bool = True) -> int:
     # A pipe without a reader raises an error instead of blocking for ever; a terminal does not
     # become this session's.
     descriptor = os.open(path, _FLAGS | (0 if follows else os.O_NOFOLLOW), 0o600)
-    os.set_blocking(descriptor, True)
+    try:
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -37,7 +37,7 @@ def ensure_directory(name: str, parent: int | None) -> int:
             raise PermissionError(errno.EPERM, "it belongs to another user", name)
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(fd, 0o700)
-    except OSError:
+    except BaseException:
         os.close(fd)
         raise
     return fd

@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ class Defective:
     control: Path
     log: Path
     process: subprocess.Popen[bytes]
+    #: The latest reads: their offset, what came of it, and the seconds that it took.
+    reads: deque[tuple[int, str, float]] = field(default_factory=lambda: deque(maxlen=12))
 
     def set(self, **defects: Any) -> None:
         fresh = self.control.with_suffix(".new")
@@ -92,7 +95,8 @@ class Defective:
         The kernel cuts a read short where a later page fails, as on any disk. It must not look like
         the end of the file: the next read is the error.
         """
-        stop = offset + length
+        start, stop, began_s = offset, offset + length, time.monotonic()
+        told = "read"
         try:
             with (self.path / "assets/big.bin").open("rb", buffering=0) as file:
                 while offset < stop:
@@ -102,9 +106,21 @@ class Defective:
                     offset += len(got)
             return True
         except OSError as error:
+            told = errno.errorcode[error.errno or 0]
             if error.errno not in ERRORS:
                 raise
             return False
+        finally:
+            self.reads.append((start, told, round(time.monotonic() - began_s, 2)))
+
+    def story(self) -> str:
+        """What there is to know of a mount that does not recover."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)  # where each task waits, to the log
+            time.sleep(2)
+        status = run("timeout", "-s", "KILL", "10", "cat", self.path / ".up42fs/status.json")
+        log = self.log.read_text()
+        return f"reads: {list(self.reads)}\n{status.stdout}{status.stderr}\n{log[-20000:]}"
 
     def is_healthy(self, offset: int) -> bool:
         return self.read(offset, 300_000) and os.statvfs(self.path).f_files > 0
@@ -176,7 +192,7 @@ def test_every_piece_of_background_work_fails_once_and_goes_on(
 
 
 @pytest.mark.parametrize("kind", ["threads", "memory", "descriptors", "no memory"])
-@pytest.mark.claim("S132", "S135")
+@pytest.mark.claim("S132", "S135", "S385")
 @pytest.mark.slow
 def test_a_machine_that_has_nothing_left_now_and_then(
     store: Emulator, tmp_path: Path, kind: str
@@ -191,7 +207,7 @@ def test_a_machine_that_has_nothing_left_now_and_then(
             offset += 1_500_000
         assert any(line.startswith("failed ") for line in there.happened())
         there.set()
-        wait_until(lambda: there.is_healthy(SIZE - MIB), 20, "it is healthy again")
+        wait_until(lambda: there.is_healthy(SIZE - MIB), 20, there.story)
         assert there.process.poll() is None, there.log.read_text()
 
 

@@ -45,7 +45,9 @@ class Election:
             return False
         try:
             _write(self._elected, str(os.getpid()).encode().ljust(32))
-        except OSError:
+        except BaseException:
+            # Not for OSError alone: a lock that is left open here is nobody's, and no process,
+            # not even this one, could be elected as long as this one lives.
             os.close(descriptor)
             raise
         self._lock = descriptor
@@ -108,9 +110,10 @@ def _locked(path: Path) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        except OSError as error:
+        except BaseException as error:
             os.close(descriptor)
-            if error.errno != errno.EBADF or access == os.O_RDWR:
+            is_refused = isinstance(error, OSError) and error.errno == errno.EBADF
+            if not is_refused or access == os.O_RDWR:
                 raise
         else:
             return descriptor

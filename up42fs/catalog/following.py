@@ -23,6 +23,7 @@ from up42fs.catalog.index import ListingKind
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
 from up42fs.catalog.sync import Sync
 from up42fs.catalog.turns import HUNG_S, STORED_S, Act, Notice, act, look_s
+from up42fs.supervise import is_short_of_anything
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +109,15 @@ class Following:
         is_wishing, self._is_wishing = self._is_wishing, False
         try:
             seen = await self._in_thread(lambda: self._seen(is_wishing))
-        except OSError as error:
+        except Exception as error:
+            # Readers wait for a first listing, and a shortage of memory or threads may last.
+            if not _is_unusable(error):
+                raise
             self._go_alone(error)
             return
         if seen.followed is not None:
-            self._position = seen.followed.position
             await self._sync.follow(seen.followed, leads=seen.is_elected)
+            self._position = seen.followed.position
         self._elected = seen.elected
         if seen.is_elected:
             await self._lead(seen)
@@ -194,7 +198,7 @@ class Following:
         elif not self._asks_alone:
             self._sync.let_others_ask()
 
-    def _go_alone(self, error: OSError) -> None:
+    def _go_alone(self, error: Exception) -> None:
         """The files cannot be used: this process refreshes for itself."""
         if not self._is_reported:
             self._is_reported = True
@@ -206,8 +210,15 @@ class Following:
         self._notice = notice
         try:
             await self._in_thread(lambda: self._election.publish(notice))
-        except OSError as error:
+        except Exception as error:
+            if not _is_unusable(error):
+                raise
             log.debug("the others are not told of a refresh: %s", error)
 
     async def _in_thread(self, job: Callable[[], object]):  # type: ignore[no-untyped-def]
         return await trio.to_thread.run_sync(job, limiter=self._limiter)
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Whether the files cannot be used, or nothing is left on this machine to use them with."""
+    return isinstance(error, OSError) or is_short_of_anything(error)

@@ -23,6 +23,7 @@ from up42fs.catalog.index import ListingKind
 from up42fs.catalog.on_demand import OnDemand
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
 from up42fs.catalog.turns import STORED_S, Notice
+from up42fs.supervise import is_short_of_anything
 
 T = TypeVar("T")
 
@@ -74,7 +75,9 @@ class Lazily:
                 is_done = await attempt(kind)
                 if is_elected and is_done:
                     await self._tell(kind)
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and not is_short_of_anything(error):
+                raise
             log.info("the catalogue is read by this process for itself: %s", error)
             await attempt(kind)
         finally:
@@ -92,8 +95,8 @@ class Lazily:
         while True:
             seen = await self._in_thread(self._seen)
             if seen.followed is not None:
-                self._position = seen.followed.position
                 await self._sync.follow(seen.followed, leads=False)
+                self._position = seen.followed.position
             if seen.notice is not None and self._is_fresh(kind, seen.notice):
                 refreshed_s = {kind.value: seen.notice.refreshed_s[kind.value]}
                 self._sync.heard(refreshed_s, {}, self._clock())

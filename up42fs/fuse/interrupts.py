@@ -191,8 +191,8 @@ class Interrupts:
     def _look_later(self, unique: int, wait: Wait) -> None:
         self._looked_at[unique] = wait
         if not self._is_looking:
-            self._is_looking = True
             supervise.start_for_good(self._nursery, self._look)
+            self._is_looking = True
 
     async def _look(self) -> None:
         while self._looked_at:

@@ -211,7 +211,12 @@ class Server:
         while not self._is_ended:
             with trio.CancelScope() as scope:
                 turn = _Turn(scope)
-                await self._take(turn)
+                try:
+                    await self._take(turn)
+                except Exception:
+                    if turn.waiting is not None and turn.places is not None:
+                        self._over(turn.waiting, turn.places)
+                    raise
             if scope.cancelled_caught and turn.waiting is not None:
                 self._refuse_cancelled(turn.waiting, turn.limit, scope)
             if turn.places is not None:
@@ -261,11 +266,14 @@ class Server:
         return True
 
     async def _answer_later(self, held: HeldRequest, pause_s: float) -> None:
-        await trio.sleep(pause_s)
-        began_s = perf_counter()
-        await self._answer_held(held)
-        now_s = perf_counter()
-        self._shares.took(held.head.pid, min(now_s - began_s, LEAD_S), now_s, is_read=False)
+        try:
+            await trio.sleep(pause_s)
+            began_s = perf_counter()
+            await self._answer_held(held)
+            now_s = perf_counter()
+            self._shares.took(held.head.pid, min(now_s - began_s, LEAD_S), now_s, is_read=False)
+        except Exception as error:
+            self._defect(held.head.unique, error)
         await self._leave(held.head, self._others)
 
     @property
@@ -301,8 +309,10 @@ class Server:
         self._over(request, places)
         while (held := places.next()) is not None:
             places.take()
-            await self._answer_held(held)
-            self._over(held.head, places)
+            try:
+                await self._answer_held(held)
+            finally:
+                self._over(held.head, places)
 
     def _note_wait(self, request: RequestHead, scope: trio.CancelScope) -> None:
         """The handler of a request begins to wait; cancelling `scope` ends it."""
@@ -347,8 +357,8 @@ class Server:
 
         self._interrupts.begin(request.unique, Wait(request.pid, end))
         if not self._late_keeper_runs:
-            self._late_keeper_runs = True
             supervise.start_for_good(self._nursery, self._refuse_late)
+            self._late_keeper_runs = True
 
     async def _answer_held(self, held: HeldRequest) -> None:
         """Answer a held request that got a place; its deadline counts from its arrival."""

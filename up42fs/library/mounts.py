@@ -75,10 +75,13 @@ class MountedFile:
 
     def __init__(self, path: str, place: Path) -> None:
         self.descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        found = os.fstat(self.descriptor)
-        if stat.S_ISDIR(found.st_mode):
+        try:
+            found = os.fstat(self.descriptor)
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        except BaseException:
             os.close(self.descriptor)
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise
         self.size = found.st_size
         self.info = {"name": path, "size": self.size, "type": "file"}
         self.stored = None

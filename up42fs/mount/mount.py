@@ -99,6 +99,7 @@ class _Mount:
         self._ring = ring
         self._given_source = source
         self._record: records.MountRecord | None = None
+        self._is_recorded = False
         self._tuned: Tuned | None = None
         self._ending = Ending(lambda: self._session.take_away())
 
@@ -178,6 +179,8 @@ class _Mount:
             except Exception as error:
                 supervise.report(on_ready, error)
             supervise.start(nursery, self._tune_again, mount)
+            if not self._is_recorded:
+                supervise.start_for_good(nursery, self._keep_record)
 
     def _source(self) -> str:
         """The device that `mount` and `df` show; mount(8) searches for its own source."""
@@ -216,7 +219,10 @@ class _Mount:
         try:
             await trio.to_thread.run_sync(records.write, self._record)
         except OSError as error:
+            if supervise.is_short_of_anything(error):
+                raise  # it is tried again
             log.debug("other commands will not know where this mount logs: %s", error)
+        self._is_recorded = True
 
     def _stop(self, number: signal.Signals) -> None:
         leaves = number == signal.SIGTERM and self._settings.on_term == "leave"
@@ -240,6 +246,8 @@ class _Mount:
 
     async def _tune_again(self, mount: Mount) -> None:
         """Retry: a udev rule (contrib/udev) allows more read-ahead only after mounting."""
+        if self._tuned is None:  # this machine had nothing left for it
+            await supervise.kept_going(self._tune, mount)
         wanted_kib = self._settings.read_ahead
         for pause_s in _TUNING_PAUSES_S:
             tuned = self._tuned

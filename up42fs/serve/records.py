@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -47,27 +47,29 @@ class ServerRecord:
 @contextmanager
 def kept(record: ServerRecord, place: Path | None = None) -> Iterator[None]:
     """Keep a record while the block runs; without it if its directory is not this user's alone."""
+    with ExitStack() as undo:
+        with suppress(OSError), ExitStack() as begun:
+            _keep(record, place, begun)
+            undo.push(begun.pop_all())
+        yield
+
+
+def _keep(record: ServerRecord, place: Path | None, undo: ExitStack) -> None:
+    """Write the record; `undo` takes it away. Raises OSError."""
+    name = f"serve-{os.getpid()}.json"
+    directory = _directory(place)
+    undo.callback(os.close, directory)
+    _unlink(name, directory)  # of a process that had the same number
+    descriptor = os.open(name, _NEW, 0o600, dir_fd=directory)
+    undo.callback(os.close, descriptor)
+    undo.callback(_unlink, name, directory)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(descriptor, json.dumps(asdict(record)).encode(errors="surrogatepass"))
+
+
+def _unlink(name: str, directory: int) -> None:
     with suppress(OSError):
-        name = f"serve-{os.getpid()}.json"
-        directory = _directory(place)
-        try:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)  # of a process that had the same number
-            descriptor = os.open(name, _NEW, 0o600, dir_fd=directory)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, json.dumps(asdict(record)).encode(errors="surrogatepass"))
-        except OSError:
-            os.close(directory)
-            raise
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=directory)
-            os.close(descriptor)
-            os.close(directory)
-        return
-    yield
+        os.unlink(name, dir_fd=directory)
 
 
 def running(place: Path | None = None) -> list[ServerRecord]:

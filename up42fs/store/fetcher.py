@@ -341,6 +341,7 @@ class Fetcher:
 
     async def _gather(self, parts: list[Part], wanted: ByteRange, deadline_s: float) -> None:
         lacking = [part for part in parts if not part.has(wanted.stop)]
+        self._slots.go_on()
         for part in lacking:
             self._want(part, deadline_s)
         for part in lacking:
@@ -437,10 +438,16 @@ class Fetcher:
         part.is_foreseen = not wanted and self.source.lacks(span)
         self._cache.shrink(len(span))
         self._insert(part)
-        self._have.add(span)
-        self._cache.add(part)
-        self.source.foresee(span, wanted=wanted)
-        self._slots.submit((self, part), urgent=wanted)
+        try:
+            self._have.add(span)
+            self._cache.add(part)
+            self.source.foresee(span, wanted=wanted)
+            self._slots.submit((self, part), urgent=wanted)
+        except BaseException:
+            # No memory: a part that nobody fetches would make later readers wait for it in vain.
+            if self._slots.withdraw((self, part)) or not self._slots.is_running((self, part)):
+                self._finish(part, None)
+            raise
 
     async def run(self, part: Part) -> None:
         """Fetch `part` to its end; the slots call it."""
@@ -508,7 +515,11 @@ class Fetcher:
     def _insert(self, part: Part) -> None:
         index = bisect_right(self._starts, part.span.start)
         self._starts.insert(index, part.span.start)
-        self._parts.insert(index, part)
+        try:
+            self._parts.insert(index, part)
+        except MemoryError:
+            del self._starts[index]  # the two lists belong together
+            raise
 
     def _remove(self, part: Part) -> None:
         index = bisect_left(self._starts, part.span.start)

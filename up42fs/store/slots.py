@@ -57,6 +57,11 @@ class Slots(Generic[Job]):
             self._running[job] = True
             self._fill()
 
+    def go_on(self) -> None:
+        """Start what is queued although nothing runs: there was no memory for a task before."""
+        if not self._running:
+            self._fill()
+
     def withdraw(self, job: Job) -> bool:
         """Remove a job from the queue; False if it has begun already."""
         for queue in (self._urgent, self._later):
@@ -68,6 +73,10 @@ class Slots(Generic[Job]):
     def is_queued(self, job: Job) -> bool:
         """Whether the job has not begun."""
         return job in self._later or job in self._urgent
+
+    def is_running(self, job: Job) -> bool:
+        """Whether the job has begun, and has not ended."""
+        return job in self._running
 
     @property
     def running(self) -> int:

@@ -166,14 +166,20 @@ class FileStore:
             objects.forget_unpinned(object_id)
             fetcher = objects.fetcher(object_id, size, name, stamp, extent)
             insight = fetcher.opened()
-        if expected is not None:
-            fetcher.source.pin.assume(expected)
-        objects.insights.opened(view or fetcher)
-        if not fetcher.source.is_ready:
-            supervise.start(self._nursery, fetcher.source.ready)  # the first read comes soon
-        kind = Exact if reading is Reading.EXACT else Access
-        access = kind(view.size if view else size, self.tuning.suited(reading), insight)
-        tally = self._tallies.of(object_id, name)
+        try:
+            if expected is not None:
+                fetcher.source.pin.assume(expected)
+            objects.insights.opened(view or fetcher)
+            if not fetcher.source.is_ready:
+                supervise.start(self._nursery, fetcher.source.ready)  # the first read comes soon
+            kind = Exact if reading is Reading.EXACT else Access
+            access = kind(view.size if view else size, self.tuning.suited(reading), insight)
+            tally = self._tallies.of(object_id, name)
+        except BaseException:  # no memory: a handle that nobody has must not count
+            fetcher.handles -= 1
+            if view is not None:
+                view.closed()
+            raise
         windows, insights = objects.windows, objects.insights
         if view is None:
             return OpenFile(fetcher, access, tally, name, windows=windows, insights=insights)

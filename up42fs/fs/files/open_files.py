@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from up42fs.errors import BadHandle, OtherVersion, Up42fsError
+from up42fs.errors import BadHandle, Up42fsError
 from up42fs.fs.branches.spool import Content, Spool
 from up42fs.fs.files.ledger import Watch, Watched
 from up42fs.fs.files.readahead import Siblings
@@ -202,27 +202,33 @@ class OpenFiles:
         )
         try:
             keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)
-        except OtherVersion:
+        except BaseException:
             stored.close()
             raise
-        watched = None
-        if self._watch is not None:
-            watched = self._watch.open(
-                node.id, name=label, size=size, program=program, has_tail=not is_packed
-            )
-        is_crowd = watched is not None and watched.refuse is not None
-        siblings = None if is_crowd else self._siblings
-        file = StoredFile(stored, node, size, inode=inode, watched=watched, siblings=siblings)
-        handle = self._open.add(file)
+        try:
+            watched = None
+            if self._watch is not None:
+                watched = self._watch.open(
+                    node.id, name=label, size=size, program=program, has_tail=not is_packed
+                )
+            is_crowd = watched is not None and watched.refuse is not None
+            siblings = None if is_crowd else self._siblings
+            file = StoredFile(stored, node, size, inode=inode, watched=watched, siblings=siblings)
+            handle = self._open.add(file)
+        except BaseException:  # no memory: a handle that nobody has must not count
+            self._versions.release(inode)
+            stored.close()
+            raise
         return Opened(handle, keep_cache=keep, direct_io=direct or is_apart, in_pieces=pieces)
 
     def open_rendered(
         self, content: Content, inode: int, for_pages: Callable[[], Content]
     ) -> Opened:
         """Open a document; the kernel keeps of it only what `for_pages` makes, for mappings."""
-        pages = self._pages.setdefault(inode, _Pages(for_pages))
-        pages.handles += 1
+        pages = self._pages.get(inode) or _Pages(for_pages)
         handle = self._open.add(_Document(content, inode, pages))
+        self._pages[inode] = pages
+        pages.handles += 1
         return Opened(handle, keep_cache=False, direct_io=True)
 
     def open_sidecar(self, sidecar: OpenSidecar) -> Opened:

@@ -74,13 +74,16 @@ class OverlayDirectory:
                 f"sidecars cannot be kept in {path}: {error.strerror}; "
                 "set XDG_DATA_HOME to a directory of yours, or mount without sidecars"
             ) from None
-        if os.fstat(self._directory).st_uid != os.geteuid():
+        try:
+            if os.fstat(self._directory).st_uid != os.geteuid():
+                raise ConfigurationError(
+                    f"sidecars cannot be kept in {path}: it is somebody else's; "
+                    "set XDG_DATA_HOME to a directory of yours, or mount without sidecars"
+                )
+            self._remove_dead_drafts()
+        except BaseException:
             os.close(self._directory)
-            raise ConfigurationError(
-                f"sidecars cannot be kept in {path}: it is somebody else's; "
-                "set XDG_DATA_HOME to a directory of yours, or mount without sidecars"
-            )
-        self._remove_dead_drafts()
+            raise
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
         """Run a blocking call in a thread; raises one of our errors for its OSError."""
@@ -114,11 +117,14 @@ class OverlayDirectory:
     def open(self, name: str) -> tuple[int, FileState]:
         """Open a kept file for reading; raises OSError."""
         descriptor = os.open(name, _READ_FLAGS, dir_fd=self._directory)
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileNotFoundError(name)
+            return descriptor, _state(found)
+        except BaseException:
             os.close(descriptor)
-            raise FileNotFoundError(name)
-        return descriptor, _state(found)
+            raise
 
     def state(self, name: str) -> FileState | None:
         try:

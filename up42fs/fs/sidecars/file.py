@@ -162,7 +162,7 @@ class Sidecar:
             descriptor, state = -1, None
         try:
             self._require(state)
-        except VersionChanged:
+        except BaseException:
             if state is not None:
                 os.close(descriptor)
             raise

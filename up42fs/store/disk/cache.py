@@ -229,17 +229,20 @@ class DiskCache:
     def _note_claim(self) -> None:
         self._claimed_s = trio.current_time()
         if self._resting is None and not self._is_closed:
-            self._resting = trio.CancelScope()
-            supervise.start(self._nursery, self._rest, self._resting)
+            scope = trio.CancelScope()
+            supervise.start(self._nursery, self._rest, scope)
+            self._resting = scope  # not before: a task for which there is no memory ends no rest
 
     async def _rest(self, scope: trio.CancelScope) -> None:
         """Close the file of claims once nothing was claimed for a while, until the next claim."""
-        with scope:
-            left_s = REST_S
-            while left_s > 0:
-                await trio.sleep(left_s)
-                left_s = self._claimed_s + REST_S - trio.current_time()
-        self._resting = None
+        try:
+            with scope:
+                left_s = REST_S
+                while left_s > 0:
+                    await trio.sleep(left_s)
+                    left_s = self._claimed_s + REST_S - trio.current_time()
+        finally:
+            self._resting = None
         await self._load(self._claims.rest)
 
     async def load(self, wanted: Wanted, span: ByteRange, into: memoryview) -> int | None:
@@ -429,11 +432,16 @@ class DiskCache:
         size_bytes: int,
         on_kept: Callable[[list[ByteRange]], None],
     ) -> None:
+        try:
+            supervise.start(self._nursery, self._change, job, size_bytes, on_kept)
+        except BaseException:
+            on_kept([])  # no memory for a task: nothing of this job is left behind
+            raise
+        # The task begins after this.
         if not self._jobs:
             self._progress_s = trio.current_time()
         self._jobs += 1
         self._pending_bytes += size_bytes
-        supervise.start(self._nursery, self._change, job, size_bytes, on_kept)
 
     async def _change(
         self,
@@ -447,14 +455,18 @@ class DiskCache:
         except Exception as error:
             self._fail(error)
         finally:
-            on_kept(kept)
+            # First, since `on_kept` may fail: a job that stays counted would fill the queue for
+            # good, and its end would be waited for at unmount.
             self._jobs -= 1
             self._pending_bytes -= size_bytes
             self._written_bytes += size_bytes
             if self._pending_bytes <= self._queue_bytes // 2:
                 self._is_congested = False
             self._progress_s = trio.current_time()
-            self._wake()
+            try:
+                on_kept(kept)
+            finally:
+                self._wake()
 
     def _wake(self) -> None:
         self._progress.set()
@@ -475,7 +487,11 @@ class DiskCache:
         now_s = trio.current_time()
         is_new = now_s - self._resumed_s > LONGEST_PAUSE_S
         self._pause_s = FIRST_PAUSE_S if is_new else min(2 * self._pause_s, LONGEST_PAUSE_S)
-        supervise.start(self._nursery, self._resume, self._pause_s)
+        try:
+            supervise.start(self._nursery, self._resume, self._pause_s)
+        except BaseException:
+            self.is_on, self._reason = True, None  # or nothing would ever turn it on again
+            raise
         log.log(
             logging.WARNING if is_new else logging.DEBUG,
             "the disk cache in %s is off for a while: %s; files are read from UP42. "

@@ -376,9 +376,12 @@ def _open(name: str, root: int) -> int | None:
             _unlink(name, root)
             return None
         raise
-    found = os.fstat(fd)
-    if is_plain(found):
-        return fd
+    try:
+        if is_plain(os.fstat(fd)):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
     os.close(fd)
     _unlink(name, root)
     return None
@@ -392,7 +395,7 @@ def _open_labelled(name: str, root: int, label: Label) -> int | None:
         try:
             if _relabel(fd, header, label):
                 return fd
-        except OSError:
+        except BaseException:
             os.close(fd)
             raise
         os.close(fd)
@@ -403,7 +406,7 @@ def _open_labelled(name: str, root: int, label: Label) -> int | None:
         return None  # another mount created it first
     try:
         bulk_io.write(fd, header, 0)
-    except OSError:
+    except BaseException:
         os.close(fd)
         raise
     return fd

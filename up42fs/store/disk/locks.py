@@ -44,7 +44,7 @@ def take(root: CacheDirectory, object_id: str) -> int | None:
             except BlockingIOError:
                 os.close(fd)
                 return None
-            except OSError:
+            except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)
@@ -61,9 +61,11 @@ class Held:
 
     def leave(self) -> None:
         """Give it back."""
-        with suppress(OSError), self._root.opened() as directory:
-            os.unlink(_name(self._object_id), dir_fd=directory)
-        self.close()
+        try:
+            with suppress(OSError), self._root.opened() as directory:
+                os.unlink(_name(self._object_id), dir_fd=directory)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close its file, which is enough for others to take it."""
