@@ -87,15 +87,18 @@ class MemoryFiles:
     held: dict[str, int] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
+    #: Of both, those whose heads were not wanted.
+    headless: list[str] = field(default_factory=list)
     ahead: dict[str, MemoryAhead] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     pins: dict[str, VersionPin] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
     async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None
+        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
     ) -> Version:
         self.probed.append(object_id)
+        self.headless += [] if head else [object_id]
         size = self.sizes.get(object_id, 0)
         self.on_probe(object_id, size)
         return Version(size)
@@ -104,8 +107,11 @@ class MemoryFiles:
         pin = self.pins.get(object_id)
         return pin.version if pin else None
 
-    def start_version(self, object_id: str, *, name: str, stamp: str | None = None) -> None:
+    def start_version(
+        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
+    ) -> None:
         self.begun.append(object_id)
+        self.headless += [] if head else [object_id]
 
     def start_ahead(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 from fs_support import World
@@ -9,12 +11,15 @@ from stac_support import Stac, done, file_id, item_of, stac_world
 from strategies import make_asset
 from trio.testing import MockClock
 
-from up42fs.errors import DeadlineExceeded, Unavailable
+from up42fs.errors import DeadlineExceeded, NoAttribute, NotFound, Unavailable
 from up42fs.fs.files.sizes import AHEAD, BRIEFLY_S, LISTING_S
+from up42fs.fs.files.sizing import AT_ONCE
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
-from up42fs.types import Version
+from up42fs.readahead.heads import PATIENCE, Asker
+from up42fs.store.versions import HEAD_BYTES
+from up42fs.types import ByteRange, Version
 
 ASSET = done(1, name="one.zip")
 KEYS = tuple(f"b{n:02d}.tiff" for n in range(21))
@@ -29,8 +34,9 @@ def world() -> World:
     return world
 
 
-async def stat(world: World, path: str) -> int:
-    return (await world.fs.getattr(await world.walk(path))).size
+async def stat(world: World, path: str, program: str = "python3") -> int:
+    inode = await world.walk(path)
+    return (await world.fs.getattr(inode, lambda: Asker(program, 1))).size
 
 
 @pytest.mark.claim("S46")
@@ -82,6 +88,133 @@ async def test_open_learns_the_size_too(world: World, autojump_clock: MockClock)
     assert world.files.probed == [FILES[5]]
 
 
+@pytest.mark.claim("S417")
+async def test_sizes_that_are_asked_one_after_another_come_without_heads(
+    world: World, autojump_clock: MockClock
+) -> None:
+    for n, key in enumerate(KEYS):
+        assert await stat(world, f"assets/one/{key}") == 1000 + n
+    assert set(world.files.headless) == set(FILES[1:])
+
+
+@pytest.mark.claim("S417")
+async def test_programs_that_want_sizes_get_no_head_at_all(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await stat(world, "assets/one/b00.tiff", "stat")
+    for key in KEYS:
+        await stat(world, f"assets/two/{key}", "du")
+    assert {*world.files.probed, *world.files.begun} == set(world.files.headless)
+
+
+@pytest.mark.claim("S418")
+async def test_programs_that_open_what_they_ask_for_get_heads(
+    world: World, autojump_clock: MockClock
+) -> None:
+    for key in KEYS:
+        await stat(world, f"assets/one/{key}")
+        inode = await world.walk(f"assets/one/{key}")
+        world.fs.release((await world.fs.open(inode, 0, "python3")).handle)
+    assert world.files.headless == []
+    assert sorted(world.files.begun) == FILES[2:]
+
+
+async def test_a_viewer_looks_at_a_few_files_before_it_opens_one(
+    world: World, autojump_clock: MockClock
+) -> None:
+    for key in KEYS[:PATIENCE]:
+        await stat(world, f"assets/one/{key}", "qgis.bin")
+    assert world.files.headless == []
+
+
+@pytest.mark.claim("S418")
+async def test_the_second_open_of_an_item_brings_the_heads_that_a_listing_left_out(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.files.sizes[FILES[3]] = 3 * HEAD_BYTES
+    for key in KEYS:
+        await stat(world, f"assets/one/{key}", "ls")
+
+    async def open_(key: str, program: str) -> None:
+        inode = await world.walk(f"assets/one/{key}")
+        world.fs.release((await world.fs.open(inode, 0, program)).handle)
+
+    await open_("b07.tiff", "gdalinfo")
+    await open_("b07.tiff", "gdalinfo")
+    assert world.files.ahead == {}
+    await open_("b12.tiff", "gdalinfo")
+    assert set(world.files.ahead) == {*FILES} - {FILES[7], FILES[12]}
+    assert world.files.ahead[FILES[3]].spans == [ByteRange(0, HEAD_BYTES)]
+    assert world.files.ahead[FILES[4]].spans == [ByteRange(0, 1004)]
+
+
+async def sizes_of(world: World, path: str, attribute: str) -> dict[str, int]:
+    value = await world.fs.getxattr(await world.walk(path), f"user.up42.{attribute}")
+    assert len(value) < 128, "Python would ask twice"
+    return dict(json.loads(value))
+
+
+@pytest.mark.claim("S419")
+async def test_a_directory_is_sized_ahead_without_heads_and_once(
+    world: World, autojump_clock: MockClock
+) -> None:
+    many = len(KEYS)
+    await world.list("assets/one")
+    told = await sizes_of(world, "assets/one", "sizes")
+    assert told == {"files": many, "left": many, "failed": 0}
+    assert world.files.probed == []
+    one = await sizes_of(world, "assets/one", "fetch.sizes.b04.tiff")
+    assert one == {"files": 1, "left": 0, "failed": 0}
+    assert world.files.probed == world.files.headless == [FILES[4]]
+    assert (await sizes_of(world, "assets/one", "fetch.sizes"))["left"] == 0
+    assert sorted(world.files.probed) == sorted(world.files.headless) == FILES
+    assert world.files.begun == []
+    assert (await sizes_of(world, "assets/one", "fetch.sizes"))["files"] == many
+    for n, key in enumerate(KEYS):
+        assert await stat(world, f"assets/one/{key}") == 1000 + n
+    assert sorted(world.files.probed) == FILES
+    assert (await sizes_of(world, "assets", "fetch.sizes"))["files"] == 2, "these are known"
+
+
+@pytest.mark.claim("S419")
+async def test_sizing_ahead_is_paced_and_says_what_is_left(
+    world: World, autojump_clock: MockClock
+) -> None:
+    store = SlowStore(world, [], answers_after_s=0.9)
+    told = await sizes_of(world, "assets/one", "fetch.sizes")
+    # Three rounds: the third begins before the time is over.
+    assert told == {"files": len(KEYS), "left": len(KEYS) - 3 * AT_ONCE, "failed": 0}
+    store.answers_after_s = 0.0
+    async with trio.open_nursery() as callers:
+        for _ in range(5):
+            callers.start_soon(sizes_of, world, "assets/one", "fetch.sizes")
+    assert (await sizes_of(world, "assets/one", "sizes"))["left"] == 0
+    assert store.most <= AT_ONCE
+
+
+@pytest.mark.claim("S419")
+async def test_a_size_that_cannot_be_learned_is_counted_and_said(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose(object_id: str, _: int) -> None:
+        if object_id == FILES[3]:
+            raise Unavailable("b03.tiff: lost")
+
+    world.files.on_probe = lose
+    told = await sizes_of(world, "assets/one", "fetch.sizes")
+    assert told == {"files": len(KEYS), "left": 1, "failed": 1}
+    assert "a size stays unknown: b03.tiff: lost" in caplog.text
+
+
+async def test_sizes_are_attributes_of_directories(world: World) -> None:
+    for path, name in (("assets/one/b00.tiff", "sizes"), ("assets/one", "sizes2")):
+        with pytest.raises(NoAttribute):
+            await sizes_of(world, path, name)
+    with pytest.raises(NotFound):
+        await sizes_of(world, "assets/one", "sizes.nothing.tiff")
+    assert not any("sizes" in name for name in await world.fs.listxattr(await world.walk("assets")))
+
+
 @pytest.mark.claim("S49")
 async def test_a_lost_file_fails_alone_and_is_not_begun_again_and_again(
     world: World, autojump_clock: MockClock
@@ -108,15 +241,19 @@ class SlowStore:
 
     def __init__(self, world: World, silent: list[str], answers_after_s: float = 0.0) -> None:
         self.silent, self.answers_after_s, self.sizes = silent, answers_after_s, world.files.sizes
+        self.now = self.most = 0
         world.files.ensure_version = self.ensure_version  # type: ignore[method-assign]
 
     async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None
+        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
     ) -> Version:
         if object_id in self.silent:
             await trio.sleep(25)
             raise DeadlineExceeded(f"{name}: the object store stopped sending; try again")
+        self.now += 1
+        self.most = max(self.most, self.now)
         await trio.sleep(self.answers_after_s)
+        self.now -= 1
         return Version(self.sizes[object_id])
 
 

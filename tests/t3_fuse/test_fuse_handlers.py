@@ -66,7 +66,7 @@ class RecordingFilesystem:
     def forget(self, inode: int, count: int) -> None:
         self._asked("forget", inode, count)
 
-    async def getattr(self, inode: int) -> Attributes:
+    async def getattr(self, inode: int, asker: object = None) -> Attributes:
         self._asked("getattr", inode)
         assert isinstance(self.found, Attributes)
         return self.found

@@ -62,7 +62,7 @@ class Handlers:
     async def statfs(self) -> tuple[int, int, int]:
         return 9, 1, 7
 
-    async def getattr(self, inode: int) -> Attributes:
+    async def getattr(self, inode: int, ctx: object = None) -> Attributes:
         self.calls.append(("getattr", inode))
         await self.gate(inode)
         if inode == 13:
@@ -372,8 +372,8 @@ async def test_a_wait_ends_with_its_time(
 
     class Limited(Handlers):
         @boundary(0.2, "getattr")
-        async def getattr(self, inode: int) -> Attributes:
-            return await super().getattr(inode)
+        async def getattr(self, inode: int, ctx: object = None) -> Attributes:
+            return await super().getattr(inode, ctx)
 
         @boundary(30.0)
         async def read(
@@ -406,8 +406,8 @@ async def test_who_leads_on_for_lack_of_memory_keeps_no_deadline(
 
     class Limited(Handlers):
         @boundary(0.2, "getattr")
-        async def getattr(self, inode: int) -> Attributes:
-            return await super().getattr(inode)
+        async def getattr(self, inode: int, ctx: object = None) -> Attributes:
+            return await super().getattr(inode, ctx)
 
     limited = Limited()
     async with served(limited) as kernel:

@@ -53,7 +53,7 @@ class Waiting:
             await enough.wait()
         self._now[kind] -= 1
 
-    async def getattr(self, inode: int) -> Attributes:
+    async def getattr(self, inode: int, asker: object = None) -> Attributes:
         mode = 0o40555 if inode in (pyfuse3.ROOT_INODE, DIRECTORY) else 0o100444
         return Attributes(inode, mode, 1, SIZE_BYTES if inode == FILE else 0, 0, 0, 60.0)
 

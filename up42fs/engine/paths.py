@@ -26,6 +26,7 @@ from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, Absent, Attributes, Opened
+from up42fs.readahead.heads import Asker
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, StoredObject, Version
 from up42fs.visible import visible
@@ -116,7 +117,7 @@ class Place:
 
     async def stat(self) -> Attributes:
         """Return the attributes, with the size."""
-        return await self._call(self._filesystem.getattr)
+        return await self._call(lambda inode: self._filesystem.getattr(inode, asker_here))
 
     async def link(self, lasts_s: float) -> SignedUrl:
         """Return a presigned link that works for `lasts_s` more seconds, if links last so long.
@@ -215,12 +216,17 @@ class Paths:
     def __init__(self, filesystem: Filesystem) -> None:
         self.filesystem = filesystem
 
-    async def stat(self, path: str) -> Attributes:
+    async def stat(self, path: str, *, will_read: bool | None = None) -> Attributes:
         """Return what `stat` shows; a size that UP42 does not report is learned now.
 
+        `will_read` says whether the file is going to be read, so that its head comes with its size.
         Raises NotFound, NotADirectory, or another `Up42fsError` where UP42 cannot be asked.
         """
-        async with self._at(path, self.filesystem.getattr) as attributes:
+
+        def work(inode: int) -> Awaitable[Attributes]:
+            return self.filesystem.getattr(inode, lambda: asker_here(will_read))
+
+        async with self._at(path, work) as attributes:
             return attributes
 
     async def entries(self, path: str) -> list[Entry]:
@@ -321,6 +327,11 @@ class Paths:
                 reached = found
             return reached or await self.filesystem.getattr(ROOT_INODE)
         raise AssertionError("the deadline raises")
+
+
+def asker_here(will_read: bool | None = None) -> Asker:
+    """The current task, which needs a size; tasks are what threads are to a kernel."""
+    return Asker(thread=id(trio.lowlevel.current_task()), will_read=will_read)
 
 
 @contextmanager

@@ -149,11 +149,16 @@ async def walk(
 
 
 async def with_sizes(
-    paths: Paths, found: Sequence[Found], on_error: Callable[[Up42fsError], None]
+    paths: Paths,
+    found: Sequence[Found],
+    on_error: Callable[[Up42fsError], None],
+    *,
+    will_read: bool = False,
 ) -> list[Found]:
     """The entries with all sizes known: those that UP42 does not report cost two requests each.
 
-    An entry whose size cannot be learned is left out, after `on_error` got the reason.
+    With `will_read` the heads of these files come, too. An entry whose size cannot be learned is
+    left out, after `on_error` got the reason.
     """
     learned: list[Found | None] = list(found)
     limit = trio.CapacityLimiter(SIZES_AT_ONCE)
@@ -162,7 +167,9 @@ async def with_sizes(
         entry = found[place]
         async with limit:
             try:
-                learned[place] = entry._replace(attributes=await paths.stat(entry.path))
+                learned[place] = entry._replace(
+                    attributes=await paths.stat(entry.path, will_read=will_read)
+                )
             except Up42fsError as error:
                 learned[place] = None
                 on_error(error)

@@ -23,8 +23,16 @@ from up42fs.errors import InvalidArgument, NoAttribute, NotFound
 from up42fs.fs import xattrs
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.files.ledger import Ledger
+from up42fs.fs.files.sizing import Sizing
 from up42fs.fs.tree import member_ids
-from up42fs.fs.tree.nodes import LINKED_KINDS, MEMBER_KINDS, STORED_KINDS, Kind, Node
+from up42fs.fs.tree.nodes import (
+    FILE_KINDS,
+    LINKED_KINDS,
+    MEMBER_KINDS,
+    STORED_KINDS,
+    Kind,
+    Node,
+)
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.outlines import outline_of
 from up42fs.model.stac import StacItem
@@ -52,6 +60,7 @@ class NodeAttributes:
     def __init__(self, tree: WholeTree, documents: Client, ledger: Ledger | None = None) -> None:
         self._index, self._files, self._sizes = tree.index, tree.files, tree.sizes
         self._exact_bytes = tree.exact_bytes
+        self._sizing = Sizing(tree.sizes, tree.layout)
         self._registry, self._transformed = tree.branches.registry, tree.branches.transformed
         self._documents = DocumentCache(documents)
         self._ledger = ledger
@@ -141,6 +150,19 @@ class NodeAttributes:
             if name == xattrs.HISTORY:
                 return json.dumps(self._history(node), separators=(",", ":")).encode()
             return await self._spanned(node, name)
+        if node.kind not in FILE_KINDS:
+            return await self._sized(node, name)
+        raise NoAttribute(name)
+
+    async def _sized(self, directory: Node, name: str) -> bytes:
+        """What is known of the sizes of a directory's files, or of the one after the dot."""
+        for attribute, work in (
+            (xattrs.SIZES, self._sizing.unknown),
+            (xattrs.FETCH_SIZES, self._sizing.learn),
+        ):
+            if name == attribute or name.startswith(attribute + "."):
+                file_name = name.removeprefix(attribute).removeprefix(".")
+                return json.dumps((await work(directory, file_name)).describe()).encode()
         raise NoAttribute(name)
 
     async def _spanned(self, node: Node, name: str) -> bytes:

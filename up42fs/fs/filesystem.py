@@ -64,6 +64,7 @@ from up42fs.fs.tree.nodes import (
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
+from up42fs.readahead.heads import Asker
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, StoredObject
 
@@ -149,13 +150,16 @@ class Filesystem:
         if self.tree.inodes.key(inode) is None:
             self.tree.versions.forget(inode)
 
-    async def getattr(self, inode: int) -> Attributes:
-        """Attributes of an inode; learns an unknown size. VersionChanged if it is gone."""
+    async def getattr(self, inode: int, asker: Callable[[], Asker] = Asker) -> Attributes:
+        """Attributes of an inode; learns an unknown size. VersionChanged if it is gone.
+
+        `asker` returns who needs it, and is called only then.
+        """
         node = self.node(inode)
         if node.kind in _PREPARED_KINDS:
             await self.tree.layout.prepare(node)
         if node.kind in STORED_KINDS:
-            await self.tree.sizes.ensure(node)
+            await self.tree.sizes.ask(node, asker)
         elif node.kind is Kind.DOCUMENT:
             await self._made(node)
             self._stats.render(node)
@@ -257,6 +261,8 @@ class Filesystem:
         if node.kind is Kind.MEMBER and self.tree.branches.archives is not None:
             self.tree.branches.archives.require_openable(node)
         size = await self.tree.sizes.ensure(node)
+        is_crowd = self._watch is not None and self._watch.is_crowd(program)
+        self.tree.sizes.opened(node, leads=not is_crowd)
         opened = self.open_files.open(inode, node, size, program, chosen=reading)
         opened = opened._replace(size=size)
         if node.kind is Kind.ASSET:

@@ -29,6 +29,10 @@ EXPLAIN = PREFIX + "explain"
 HISTORY = EXPLAIN + ".history"
 #: Followed by `START-STOP`: reading it fetches the bytes [START, STOP), and no others.
 FETCH = PREFIX + "fetch."
+#: Of a directory: how many of its files have an unknown size, as JSON; after a dot the name of one.
+SIZES = PREFIX + "sizes"
+#: The same, once these sizes were learned, as far as a few seconds suffice.
+FETCH_SIZES = FETCH + "sizes"
 #: Followed by `START-STOP`: these bytes of the thumbnail that UP42 has, fewer at its end.
 PREVIEW = PREFIX + "preview."
 #: Followed by the rest of an attribute's name: the full value of a listed one that had to be cut.

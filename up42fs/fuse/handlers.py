@@ -35,6 +35,7 @@ from up42fs.fuse.protocol import (
 )
 from up42fs.fuse.tuning import ReadAhead
 from up42fs.metrics import Metrics
+from up42fs.readahead.heads import Asker
 from up42fs.types import Bytes
 
 #: Namespaces that are not supported here, as on FAT: `ls -l` applies "not supported" to the whole
@@ -108,8 +109,8 @@ class Handlers:
             supervise.report(self.forget, error)
 
     @_metadata
-    async def getattr(self, inode: int) -> Attributes:
-        return await self._fs.getattr(inode)
+    async def getattr(self, inode: int, ctx: Caller) -> Attributes:
+        return await self._fs.getattr(inode, lambda: Asker(program_of(ctx.pid), ctx.pid))
 
     @_metadata
     async def readlink(self, inode: int, ctx: Caller) -> bytes:

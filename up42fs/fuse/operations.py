@@ -64,7 +64,7 @@ class Operations(pyfuse3.Operations):
 
     @_converts
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(await self._handlers.getattr(inode))
+        return self._entry(await self._handlers.getattr(inode, ctx))
 
     @_converts
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:

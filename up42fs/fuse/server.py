@@ -498,7 +498,7 @@ class Server:
         self._handlers.forget(protocol.forgets(self._view, request))
 
     async def _getattr(self, request: RequestHead) -> None:
-        found = await self._handlers.getattr(request.node)
+        found = await self._handlers.getattr(request.node, request)
         self._reply(request, self._entries.attributes(found))
 
     async def _open(self, request: RequestHead) -> None:

@@ -1,7 +1,8 @@
 """Versions of objects whose size UP42 does not report, learned from their first bytes.
 
 One GET of an object's head tells its size and its version. Callers that ask at the same time share
-it, and its bytes are cached for the reader who comes next.
+it, and its bytes are cached for the reader who comes next. If none will come, a GET of one byte
+tells the same; that byte is dropped, and the disk cache is left alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SIZE_DEADLINE_S = request_s(25.0)
 #: The first bytes of an object of unknown size, whose answer tells the size: those that the first
 #: read of a file would fetch (`readahead.plan`). UP42 reports no size of transformed files.
 HEAD_BYTES = 128 << 10
+#: The first bytes of an object of which the size alone is of use: HEAD needs a link of its own,
+#: since the method is signed, too.
+SIZE_BYTES = 1
 
 
 class PinnedVersions:
@@ -57,11 +61,13 @@ class PinnedVersions:
         name: str,
         stamp: str | None = None,
         extent: Extent | None = None,
+        head: bool = True,
     ) -> Version:
         """Return the object's version: from memory or disk, else by a link and a GET of its head.
 
-        With an `extent` it is the version of the outermost archive. Concurrent callers for one
-        object share the requests, and the head is cached for its reader. Raises an `Up42fsError`.
+        Without `head` only one byte is asked for. With an `extent` it is the version of the
+        outermost archive. Concurrent callers for one object share the requests, and the head is
+        cached for its reader. Raises an `Up42fsError`.
         """
         if extent is not None:
             archive = outermost(extent)
@@ -75,7 +81,9 @@ class PinnedVersions:
             with within(self._limit_s, late) as scope:
                 async with turns.turn():
                     known = self._objects.version(object_id) or await self.kept(object_id, stamp)
-                    return known or await self._probe(object_id, name, stamp, scope.deadline)
+                    return known or await self._probe(
+                        object_id, name, stamp, scope.deadline, head=head
+                    )
         finally:
             if turns.are_over:
                 self._probes.pop(object_id, None)
@@ -87,13 +95,14 @@ class PinnedVersions:
         name: str,
         stamp: str | None = None,
         extent: Extent | None = None,
+        head: bool = True,
     ) -> None:
         """Like `ensure`, in the background: waits for nothing and raises nothing."""
         if extent is not None:
             archive = outermost(extent)
             object_id, name, stamp = archive.object_id, archive.name, archive.stamp
         if self._objects.version(object_id) is None and object_id not in self._probes:
-            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp)
+            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp, head)
 
     async def kept(self, object_id: str, stamp: str | None) -> Version | None:
         """The version of which the disk cache has bytes, if they are of the state `stamp`."""
@@ -102,26 +111,29 @@ class PinnedVersions:
             return None
         return label.version
 
-    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None) -> None:
+    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None, head: bool) -> None:
         with suppress(Up42fsError):  # a caller that needs the version gets the error itself
-            await self.ensure(object_id, name=name, stamp=stamp)
+            await self.ensure(object_id, name=name, stamp=stamp, head=head)
 
     async def _probe(
-        self, object_id: str, name: str, stamp: str | None, deadline_s: float
+        self, object_id: str, name: str, stamp: str | None, deadline_s: float, *, head: bool
     ) -> Version:
         self._tallies.of(object_id, name).count("store.probes")
         source = self._objects.source(object_id, name, None, stamp)
-        head = Part(ByteRange(0, HEAD_BYTES), None, wanted=True, deadline_s=deadline_s)
-        head.begin(self._objects.buffers)
+        asked = ByteRange(0, HEAD_BYTES if head else SIZE_BYTES)
+        part = Part(asked, None, wanted=True, deadline_s=deadline_s)
+        part.begin(self._objects.buffers)
         try:
-            await source.fetch(head)  # another process may ask for it at the same time
+            # Another process may ask for a head at the same time. One byte is not worth a look.
+            await (source if head else source.filled_by).fetch(part)
         finally:
-            head.finish(None)
+            part.finish(None)
         version = source.pin.version
         assert version is not None, "a source fills its part, or raises"
         fetcher = self._objects.replace(object_id, source, version.size)
-        content = bytes(head.peek(head.span)) if head.filled else b""
-        fetcher.adopt(content)
-        if not content:  # of an empty object nothing but its version is kept
-            source.keep(None, memoryview(content))
+        if head:
+            # The first byte alone would keep the first cell from the disk: it is written whole.
+            fetcher.adopt(bytes(part.peek(part.span)) if part.filled else b"")
+        if not version.size:  # of an empty object nothing but its version is kept
+            source.keep(None, memoryview(b""))
         return version

@@ -130,7 +130,8 @@ async def _below(
             raise IsADirectory(f"{visible(path)} is a directory; to copy it: up42fs cp -r")
         found = [entry async for entry in walk(engine, path, on_error=failures)]
         await trio.to_thread.run_sync(partial(base.mkdir, parents=True, exist_ok=True))
-    files = await with_sizes(engine, [entry for entry in found if not entry.is_dir], failures)
+    files = [entry for entry in found if not entry.is_dir]
+    files = await with_sizes(engine, files, failures, will_read=True)
     return [
         Copy(
             entry.path,

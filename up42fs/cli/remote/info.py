@@ -59,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
 async def _document(engine: Engine, path: str, shown: str) -> dict[str, Any]:
     from up42fs.engine.walk import Found
 
-    document = entry_of(Found(path, 0, await engine.stat(path)), shown)
+    document = entry_of(Found(path, 0, await engine.stat(path, will_read=False)), shown)
     attributes = await engine.attributes(path)
     document["attributes"] = {
         name.removeprefix(_PREFIX): value.decode(errors="replace")

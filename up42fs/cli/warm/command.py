@@ -15,6 +15,7 @@ from up42fs.cli.options import Subparsers, add_command, add_json, path_argument
 from up42fs.cli.running import mount_of, need_status
 from up42fs.cli.terminal import say, say_json
 from up42fs.config.quantities import show_count
+from up42fs.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from up42fs.cli.warm.plan import Job
@@ -30,6 +31,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "up42fs warm --estimate ~/up42/orders/Berlin",
         "up42fs warm --overviews ~/up42/tags/basemap",
         "up42fs warm --bbox 13.3,52.4,13.5,52.6 ~/up42/assets/scene",
+        "up42fs warm --sizes ~/up42",
     )
     parser.add_argument("paths", nargs="+", type=path_argument, metavar="PATH")
     parser.add_argument(
@@ -41,6 +43,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="W,S,E,N",
         help="only what lies in this box, in degrees, of TIFF files, at all resolutions; "
         "with --overviews only at the coarse ones",
+    )
+    parser.add_argument(
+        "--sizes",
+        action="store_true",
+        help="only the sizes that UP42 does not report, a byte a file: for du, find and ls -l; "
+        "they are kept for later mounts",
     )
     parser.add_argument(
         "--estimate", action="store_true", help="tell bytes and requests, and read nothing"
@@ -61,7 +69,9 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 def main(options: argparse.Namespace) -> int:
     """Warm the cache; return 0, 1 if a file could not be read, 130 after Ctrl-C."""
-    from up42fs.cli.warm.plan import files, planner, whole
+    if options.sizes:
+        return _sizes(options)
+    from up42fs.cli.warm.plan import files, opened_whole, planner, whole
     from up42fs.cli.warm.read import Troubles, read
 
     mount, _ = mount_of(options.paths[0])
@@ -73,7 +83,8 @@ def main(options: argparse.Namespace) -> int:
     plan = planner(options.overviews, options.bbox)
     is_map = options.overviews or options.bbox is not None
     chosen = files(options.paths, is_map=is_map, box=options.bbox)
-    jobs = [job for path in chosen if (job := troubles.attempt(plan, path))]
+    attempt = opened_whole if plan is whole and not options.estimate else plan
+    jobs = [job for path in chosen if (job := troubles.attempt(attempt, path))]
     if options.estimate:
         _tell_estimate(jobs, is_exact=plan is whole, has_json=options.json)
         return troubles.status
@@ -81,6 +92,14 @@ def main(options: argparse.Namespace) -> int:
     after = need_status(mountpoint)
     _tell_result(jobs, read_bytes, before, after, is_done=is_done, has_json=options.json)
     return troubles.status if is_done else 130
+
+
+def _sizes(options: argparse.Namespace) -> int:
+    from up42fs.cli.warm import sizes
+
+    if options.overviews or options.bbox is not None:
+        raise ConfigurationError("--sizes reads no file: leave --overviews and --bbox out")
+    return sizes.main(options)
 
 
 def _warn_without_cache(status: Mapping[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 Theory. Plain listings need no size, so they must not cost requests: an unknown size is shown as 0
 with a TTL of 0, and the kernel requests attributes again before it uses it (`stat`, `open`, a read
-at the end). One size costs two requests, a link and a range. A second call for the same *company*
-within `LISTING_S` is `ls -l`, which needs one file after another: then the sizes of the others are
-fetched in the background at once, and each call waits only for its own size: one file that stalls
-or fails delays no other. A company is the files of an item; for assets (STAC-only accounts) those
-of its last listing, of which the next `AHEAD` are fetched, since a directory may hold any number.
-Each is started once per listing.
+at the end). One size costs two requests, a link and a range: of the file's head if a program opens
+it, or will probably (`readahead.heads` decides), else of one byte. A second call for the same
+*company* within `LISTING_S` is `ls -l`, which needs one file after another: then the sizes of the
+others are fetched in the background at once, and each call waits only for its own size: one file
+that stalls or fails delays no other. A company is the files of an item; for assets (STAC-only
+accounts) those of its last listing, of which the next `AHEAD` are fetched, since a directory may
+hold any number. Each is started once per listing.
 
 A program that lists a directory asks for one size after another, so a host that answers nothing
 would make it wait once a file: minutes for one `ls -l`. If `MOST_SLOW` files of a company in a row
@@ -33,8 +34,11 @@ from up42fs.fs.branches.archives import Archives, MemberFile
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.readahead.heads import Asker, SizeQuestions
 from up42fs.store.members.extent import Extent
 from up42fs.store.store import FileStore
+from up42fs.store.versions import HEAD_BYTES
+from up42fs.types import ByteRange
 
 #: A call about a company within this time after the one before ended is a listing, seconds.
 LISTING_S = 2.0
@@ -92,6 +96,7 @@ class Sizes:
         self._clock = clock
         self._files = files
         self._registry = registry
+        self._questions = SizeQuestions()
         self._listings: LRUCache[str, _SizeQueue] = LRUCache(MOST_LISTINGS)
         #: Asset ID -> the assets of its last listing, and its index among them.
         self._together: dict[str, tuple[Sequence[Node], int]] = {}
@@ -108,8 +113,47 @@ class Sizes:
             return self._member(node).member.size
         return self._registry.size(node.id)
 
-    async def ensure(self, node: Node, *, alone: bool = False) -> int:
-        """Return the size, fetched if necessary; raises an `Up42fsError`.
+    async def ask(self, node: Node, asker: Callable[[], Asker]) -> int:
+        """Return the size for a program that may not read the file; raises an `Up42fsError`."""
+        known = self.known(node)
+        if known is not None:
+            return known
+        who = asker()
+        head = self._questions.asked(who, self._clock())
+        try:
+            return await self.ensure(node, head=head)
+        finally:
+            is_known = self._is_there(node) and self.known(node) is not None
+            self._questions.answered(
+                who, node.id, head=head, is_known=is_known, now_s=self._clock()
+            )
+
+    def opened(self, node: Node, *, leads: bool) -> None:
+        """Note that a file is opened; prefetch its company's heads if they are due and it `leads`.
+
+        See `readahead.heads`.
+        """
+        file = self._registry.get(node.id) if node.kind is Kind.FILE else None
+        company = file.item.id if file is not None else None
+        if self._questions.opened(node.id, company if leads else None):
+            siblings = self._registry.siblings(node.id)
+            for id_ in self._questions.following(siblings, self._clock()):
+                self._prefetch_head(Node(Kind.FILE, id_, node.place))
+
+    def _prefetch_head(self, node: Node) -> None:
+        size = self.known(node)
+        if size:
+            head = ByteRange(0, min(size, HEAD_BYTES))
+            self._files.start_ahead(
+                node.id,
+                lambda _: (head,),
+                size=size,
+                name=self.label(node),
+                stamp=self.stamp(node),
+            )
+
+    async def ensure(self, node: Node, *, alone: bool = False, head: bool = True) -> int:
+        """Return the size, fetched if necessary, with the file's `head`; raises an `Up42fsError`.
 
         A call that is made `alone` is no sign of a listing, whose other files' sizes are fetched.
         """
@@ -117,37 +161,44 @@ class Sizes:
         if known is not None:
             return known
         if alone:
-            return await self._fetched(node)
+            size = await self._fetched(node, head=head)
+            if not head:
+                self._questions.came_alone(node.id, self._clock())
+            return size
         listing, others = self._next_after(node)
         for other in others:
-            self._files.start_version(other.id, name=self.label(other), stamp=self.stamp(other))
+            if not head:
+                self._questions.came_alone(other.id, self._clock())
+            self._files.start_version(
+                other.id, name=self.label(other), stamp=self.stamp(other), head=head
+            )
         begun_s = self._clock()
         told = listing.told(begun_s)
         if told is not None:
             try:
-                return await self._briefly(node, told)
+                return await self._briefly(node, told, head=head)
             finally:
                 # A listing of many files is not older for its brief waits.
                 listing.failed_s += self._clock() - begun_s
         try:
-            size = await self._fetched(node)
+            size = await self._fetched(node, head=head)
         except Up42fsError as error:
             listing.ended(begun_s, self._clock(), error)
             raise
         listing.ended(begun_s, self._clock(), None)
         return size
 
-    async def _fetched(self, node: Node) -> int:
+    async def _fetched(self, node: Node, *, head: bool) -> int:
         version = await self._files.ensure_version(
-            node.id, name=self.label(node), stamp=self.stamp(node)
+            node.id, name=self.label(node), stamp=self.stamp(node), head=head
         )
         self.learn(node, version.size)
         return version.size
 
-    async def _briefly(self, node: Node, told: Up42fsError) -> int:
+    async def _briefly(self, node: Node, told: Up42fsError, *, head: bool) -> int:
         """The size if it is at hand, else an error like `told`, for which others waited."""
         with trio.move_on_after(BRIEFLY_S):
-            return await self._fetched(node)
+            return await self._fetched(node, head=head)
         raise type(told)(
             f"{self.label(node)}: its size was not waited for, as others before it failed; the "
             f"last: {told}"
@@ -235,6 +286,7 @@ class Sizes:
         return together[0].id, together[place : place + AHEAD]
 
     def _is_unknown(self, node: Node) -> bool:
-        if node.kind is Kind.ASSET and node.id not in self._index.assets:
-            return False
-        return self.known(node) is None
+        return self._is_there(node) and self.known(node) is None
+
+    def _is_there(self, node: Node) -> bool:
+        return node.kind is not Kind.ASSET or node.id in self._index.assets

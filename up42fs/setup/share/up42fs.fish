@@ -333,6 +333,7 @@ complete -c up42fs -n '_shtab_up42fs_using; and test $_shtab_up42fs_npos -eq 0' 
 complete -c up42fs -n '_shtab_up42fs_using warm' -s h -l help -d 'show this help message and exit'
 complete -c up42fs -n '_shtab_up42fs_using warm' -l overviews -d 'only the overviews of TIFF files: for a small map'
 complete -c up42fs -n '_shtab_up42fs_using warm' -l bbox -x -d 'only what lies in this box, in degrees, of TIFF files, at all resolutions; with --overviews only at the coarse ones'
+complete -c up42fs -n '_shtab_up42fs_using warm' -l sizes -d 'only the sizes that UP42 does not report, a byte a file: for du, find and ls -l; they are kept for later mounts'
 complete -c up42fs -n '_shtab_up42fs_using warm' -l estimate -d 'tell bytes and requests, and read nothing'
 complete -c up42fs -n '_shtab_up42fs_using warm' -l json -d 'the result as JSON'
 complete -c up42fs -n '_shtab_up42fs_using warm; and test $_shtab_up42fs_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d PATH

@@ -650,6 +650,7 @@ _shtab_up42fs_warm_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--overviews[only the overviews of TIFF files\: for a small map]"
   "--bbox[only what lies in this box, in degrees, of TIFF files, at all resolutions\; with --overviews only at the coarse ones]:W,S,E,N:"
+  "--sizes[only the sizes that UP42 does not report, a byte a file\: for du, find and ls -l\; they are kept for later mounts]"
   "--estimate[tell bytes and requests, and read nothing]"
   "--json[the result as JSON]"
   "(*):PATH:_files"
