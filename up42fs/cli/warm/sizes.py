@@ -40,7 +40,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Spot:
     """A directory, or the one file of a `name` in it."""
 
     directory: Path
@@ -86,7 +86,7 @@ def main(options: argparse.Namespace) -> int:
     return troubles.status if is_done else 130
 
 
-def _count(place: Place, account: Account, troubles: Troubles) -> None:
+def _count(place: Spot, account: Account, troubles: Troubles) -> None:
     try:
         told = place.ask(_SIZES)
     except (OSError, ConfigurationError) as error:
@@ -96,7 +96,7 @@ def _count(place: Place, account: Account, troubles: Troubles) -> None:
     account.unknown += told["left"]
 
 
-def _learn(place: Place, account: Account, troubles: Troubles) -> None:
+def _learn(place: Spot, account: Account, troubles: Troubles) -> None:
     try:
         told = place.ask(_SIZES)
         account.files += told["files"]
@@ -115,12 +115,12 @@ def _learn(place: Place, account: Account, troubles: Troubles) -> None:
         troubles.note(place.path, error)
 
 
-def _places(paths: Iterable[str], troubles: Troubles) -> Iterator[Place]:
+def _places(paths: Iterable[str], troubles: Troubles) -> Iterator[Spot]:
     """The directories at and below `paths`, archives left out, and the files among `paths`."""
     for path in paths:
         mount, place = _resolved(path)
         if not _is_dir(place):
-            yield Place(place.parent, place.name)
+            yield Spot(place.parent, place.name)
         elif place == Path(mount.mountpoint):
             # All files are below it; the other directories show the same ones once more.
             yield from _below(place / "assets", troubles)
@@ -152,7 +152,7 @@ def _is_dir(place: Path) -> bool:
         raise ConfigurationError(f"{place} does not exist") from None
 
 
-def _below(top: Path, troubles: Troubles) -> Iterator[Place]:
+def _below(top: Path, troubles: Troubles) -> Iterator[Spot]:
     waiting = [top]
     while waiting:
         directory = waiting.pop()
@@ -162,7 +162,7 @@ def _below(top: Path, troubles: Troubles) -> Iterator[Place]:
         except OSError as error:
             troubles.note(directory, error)
             continue
-        yield Place(directory)
+        yield Spot(directory)
         names = (path for path in sorted(entries, reverse=True) if Path(path).name != CONTROL_DIR)
         waiting += [Path(path) for path in names if not is_archive(path)]
 
