@@ -31,6 +31,32 @@ def pattern(size: int, seed: int = 1) -> bytes:
 
 
 @dataclass
+class Line:
+    """A line that all requests share, one chunk each in turn; `bytes_s` in all."""
+
+    bytes_s: float
+    sent_bytes: int = 0
+    #: When it lay idle since its first byte, and for how long, seconds.
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    _free_at_s: float | None = None
+
+    async def carry(self, count: int) -> None:
+        """Return once so many bytes have come."""
+        now_s = trio.current_time()
+        free_at_s = now_s if self._free_at_s is None else self._free_at_s
+        if now_s - free_at_s > 1e-6:
+            self.gaps.append((free_at_s, now_s - free_at_s))
+        self._free_at_s = max(now_s, free_at_s) + count / self.bytes_s
+        self.sent_bytes += count
+        await trio.sleep_until(self._free_at_s)
+
+    @property
+    def idle_s(self) -> float:
+        """For how long it lay idle amid the bytes."""
+        return sum(seconds for _, seconds in self.gaps)
+
+
+@dataclass
 class Fault:
     """What goes wrong with one request; the defaults are nothing."""
 
@@ -88,6 +114,7 @@ class ScriptedStore:
         self.life_s = 300.0
         self.latency_s = 0.05
         self.chunk_s = 0.001
+        self.line: Line | None = None  # with it `chunk_s` does not count
         self.is_line_shared = False  # by all requests under way; else each has a line of its own
         self.active = 0
         self.most_active = 0
@@ -166,7 +193,10 @@ class ScriptedStore:
         sent = 0
         end = len(body) if fault.after_bytes is None else min(fault.after_bytes, len(body))
         while sent < end:
-            await trio.sleep(self.chunk_s * (self.active if self.is_line_shared else 1))
+            if self.line is not None:
+                await self.line.carry(min(CHUNK, end - sent))
+            else:
+                await trio.sleep(self.chunk_s * (self.active if self.is_line_shared else 1))
             if fault.hang_s and sent >= fault.hang_at:
                 await trio.sleep(fault.hang_s)
                 fault = replace(fault, hang_s=0.0)

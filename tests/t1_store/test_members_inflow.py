@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from up42fs.ranges import RangeSet
+from up42fs.readahead.plan import Plan
 from up42fs.store.members.inflate.inflow import (
     AHEAD_BYTES,
     COMING_BYTES,
+    LAST_BYTES,
+    LEAST_BYTES,
     LEAST_STEP_BYTES,
     MIB,
     PART_BYTES,
@@ -112,6 +115,38 @@ def test_the_first_request_is_alone_until_its_bytes_come() -> None:
     plan.coming = PART_BYTES // 2
     more = plan.on_read(ByteRange(2 * MIB, 2 * MIB + STEP_BYTES), have, 88 * MIB)
     assert sum(map(len, more.ahead)) <= 2 * PART_BYTES
+
+
+@pytest.mark.claim("S405")
+def test_what_may_be_wanted_next_is_requested_when_little_is_to_come() -> None:
+    plan, have = Passing(100 * MIB), RangeSet()
+    plan.limit, plan.spare = 3 * MIB, 2 * MIB
+    first = plan.on_read(ByteRange(0, 64), have, 88 * MIB)
+    assert first.demand == (ByteRange(0, 3 * MIB),), "the reader's bytes have the line first"
+    have.add(first.demand[0])
+    plan.coming = LAST_BYTES + 1
+    at = 3 * MIB - plan.coming
+    assert plan.on_read(ByteRange(at, at + STEP_BYTES), have, 88 * MIB) == Plan()
+    plan.coming = LAST_BYTES
+    more = plan.on_read(ByteRange(at + 1, at + STEP_BYTES), have, 88 * MIB)
+    assert more.ahead == (ByteRange(3 * MIB, 5 * MIB),)
+    have.add(more.ahead[0])
+    plan.coming = 2 * MIB
+    again = plan.on_read(ByteRange(3 * MIB - 9, 3 * MIB), have, 88 * MIB)
+    assert again == Plan(), "once, for readers that do not go on"
+
+
+@pytest.mark.claim("S405")
+@pytest.mark.parametrize("rest", [1, 30_000, LEAST_BYTES - 1])
+def test_no_rest_before_the_end_is_left_for_another_round_trip(rest: int) -> None:
+    end, read = 3 * MIB, ByteRange(0, 64)
+    # The estimate was short of the end, and grows while bytes come.
+    plan, have = Passing(100 * MIB), RangeSet()
+    plan.limit, plan.end = end - rest, end
+    have.add(plan.on_read(read, have, 88 * MIB).demand[0])
+    plan.coming, plan.limit = MIB, end
+    more = plan.on_read(ByteRange(2 * MIB, 2 * MIB + STEP_BYTES), have, 88 * MIB)
+    assert more.ahead == (ByteRange(end - rest, end),)
 
 
 def test_a_short_way_is_one_request() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from store_script import CHUNK, Bench, Fault, bench, inline
+from store_script import CHUNK, Bench, Fault, Line, bench, inline
 
 from up42fs.archive.slots import SLOT_BYTES, decode, encode
 from up42fs.archive.table import Method
@@ -55,6 +55,14 @@ class Zip:
         """The same with the version in which its directory counts, as a table has it."""
         archive = replace(self.extents[name].archive, version=Version(len(self.data), '"a-1"'))
         extents = {name: replace(one, archive=archive) for name, one in self.extents.items()}
+        return replace(self, extents=extents)
+
+    def bounded(self) -> Zip:
+        """The same with the ends of members' room, as a table tells them: no index is hidden."""
+        extents = {
+            name: replace(one, room=one.header_at + 30 + len(name) + one.packed_size)
+            for name, one in self.extents.items()
+        }
         return replace(self, extents=extents)
 
     @classmethod
@@ -189,6 +197,36 @@ async def test_a_cold_jump_costs_its_prefix_and_the_same_again_nothing(
         second = await mounts.mounted(again)
         assert second.script.requests == []
         assert second.script.signs == []
+
+
+@pytest.mark.claim("S405")
+@pytest.mark.parametrize("step", [128 * KIB, MIB])
+async def test_the_line_is_not_idle_where_a_reader_goes_on_behind_a_jump(
+    autojump_clock: Clock, step: int
+) -> None:
+    """As GDAL reads a window of a tiled image: the head, then tiles of some rows, far apart."""
+    row, tile, think_s = 9 * MIB, 2 * MIB, 0.004
+    data = pixels(56 * MIB, 2)
+    archive = Zip.of({"scene.tif": data}).bounded()
+
+    async def read(b: Bench) -> None:
+        line = b.script.line = Line(25e6)
+        file = archive.open(b, "scene.tif")
+        await check(file, data, 0, 128 * KIB)
+        for top in (4 * row, 5 * row):
+            for at in (top + 3 * tile, top + 4 * tile):
+                await trio.sleep(think_s)
+                for offset in range(at, at + tile, step):
+                    await check(file, data, offset, step)
+        share = (at + tile) / len(data)
+        needed = archive.extents["scene.tif"].packed_size * share
+        assert line.sent_bytes <= needed * 1.02 + 2 * MIB
+        head_gap_s = b.script.latency_s
+        # It was 2 to 2.7 round trips when the bytes beyond a jump came together with its own.
+        assert line.idle_s - head_gap_s <= 1.6 * b.script.latency_s, line.gaps
+        file.close()
+
+    await Remounts(None, archive).mounted(read)
 
 
 @pytest.mark.parametrize("pause_s", [0.01, 5.0, 70.0])

@@ -12,6 +12,10 @@ reader waits for. Once its bytes arrive, as many are kept *coming* as were read,
 `COMING_BYTES`. What counts is what has not arrived yet, and not how far ahead of the inflater it
 lies: requests that share a line end at about the same time, and if new ones waited for the
 inflater to use those, the line would lie idle meanwhile.
+
+For the same reason what the reader may want next (`spare`) is requested when few of the bytes that
+it waits for are still to come: earlier it would arrive together with those, delay them, and leave
+the line idle when the reader goes on.
 """
 
 from __future__ import annotations
@@ -39,6 +43,9 @@ LEAST_BYTES = 128 << 10
 #: The most that is on its way at once, and the most ahead of the inflater, with what has arrived.
 COMING_BYTES = 16 * MIB
 AHEAD_BYTES = 32 * MIB
+#: What may be wanted next is requested when so much of what is wanted is still coming: about what
+#: a line of 200 Mbit/s carries while the request is on its way.
+LAST_BYTES = 3 * MIB // 2
 #: The largest request for the bytes between ready points, which several parts wait for.
 TOGETHER_BYTES = 8 * MIB
 
@@ -54,6 +61,9 @@ class Passing(Access):
         self._is_small = is_small
         #: The offset behind the last byte that is expected to be needed.
         self.limit = 0
+        #: Bytes behind it that a reader may want next, and the end of all that can be wanted.
+        self.spare = 0
+        self.end = size
         #: Bytes that were requested and have not arrived, by now.
         self.coming = 0
         #: The end of what was requested.
@@ -105,9 +115,18 @@ class Passing(Access):
             return asked
         most = read.start + min(window_bytes, AHEAD_BYTES)
         stop = min(asked + coming - self.coming, most, limit)
+        if self.end - stop < LEAST_BYTES and stop == limit:
+            stop = min(self.end, most)  # a rest that is left behind costs a round trip at the end
         # The limit is an estimate that grows a little with each read: that is no reason to request.
         least = min(LEAST_BYTES if stop == limit else PART_BYTES // 2, coming // 2)
-        return stop if stop - asked >= least or read.stop > asked else asked
+        is_rest = stop == self.end and stop > asked
+        if stop - asked >= least or read.stop > asked or is_rest:
+            return stop
+        if self.coming <= LAST_BYTES:
+            stop = min(limit + self.spare, most, self.end)
+            if stop - asked >= max(LEAST_BYTES, self.spare // 4):
+                return stop
+        return asked
 
     def on_close(self) -> Plan:
         """Cancel what was requested ahead."""
@@ -167,14 +186,16 @@ class Inflow:
         """The open file."""
         return self._file
 
-    async def read(self, at: int, most: int, limit: int) -> Bytes:
+    async def read(self, at: int, most: int, limit: int, spare: int = 0) -> Bytes:
         """The next bytes from `at` on, at least one and at most `most`.
 
-        `limit` is where the reader is expected to end. Raises an `Up42fsError`.
+        `limit` is where the reader is expected to end, and `spare` how much more it may want next.
+        Raises an `Up42fsError`.
         """
         here = self.here(at)
         access = self._access
-        access.limit = self._base + limit
+        access.limit, access.spare = self._base + limit, spare
+        access.end = self._base + max(at + most, limit)
         access.coming = self.coming(at)
         step = min(STEP_BYTES, most, max(here, LEAST_STEP_BYTES))
         return await self._file.read(self._base + at, step)
@@ -185,7 +206,7 @@ class Inflow:
         `due` are those that will be needed around them.
         """
         due = due or span
-        self._access.limit = self._base + max(span.stop, due.stop)
+        self._access.limit = self._access.end = self._base + max(span.stop, due.stop)
         if self._together is not None:
             self._together.first = self._base + min(span.start, due.start)
         return await self._file.read(self._base + span.start, len(span))

@@ -41,7 +41,8 @@ STEADY_BYTES = 4 * MIB
 #: Packed bytes beyond those that a piece of output is expected to need, bytes.
 SPARE_BYTES = 128 << 10
 #: Likewise at the end of a long way: readers that jumped there mostly go on, and meanwhile the line
-#: would lie idle. At most so many, and a part of the way.
+#: would lie idle. At most so many, and a part of the way. They are requested last of all
+#: (`Passing.spare`), since they would share the line with the bytes that the reader waits for.
 _FAR_SPARE_BYTES = 2 * MIB
 _FAR_SHARE = 64
 #: A run that rests gives up at once what was requested for it, if more than this is to come, bytes.
@@ -52,9 +53,12 @@ _POINT_SPARE_BYTES = 32 << 10
 
 def expected(packed_bytes: float) -> int:
     """The bytes to request for output that needs `packed_bytes` on average."""
-    near = min(packed_bytes / 10, 2 * SPARE_BYTES)
-    far = min(packed_bytes / _FAR_SHARE, _FAR_SPARE_BYTES)
-    return int(packed_bytes + near + far) + SPARE_BYTES
+    return int(packed_bytes + min(packed_bytes / 10, 2 * SPARE_BYTES)) + SPARE_BYTES
+
+
+def spare(way_bytes: float) -> int:
+    """The packed bytes to request behind a way of so many, for what its reader wants next."""
+    return int(min(way_bytes / _FAR_SHARE, _FAR_SPARE_BYTES))
 
 
 class LostPointError(Exception):
@@ -365,4 +369,6 @@ class Run:
         # Goals and readers may want more than this chunk: what they need is requested ahead.
         wanted = max(stop, self.goal, self._owner.wanted_up_to(self))
         limit = min(end, self._expected(wanted))
-        return memoryview(await self._inflow.read(at, end - at, limit))
+        # Between points it is known which bytes lead where, and what is read beyond is a guess.
+        more = 0 if self.checks_up_to else spare(limit - self._begun[1])
+        return memoryview(await self._inflow.read(at, end - at, limit, more))
