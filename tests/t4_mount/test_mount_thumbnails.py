@@ -53,8 +53,17 @@ def make_images(place: Path) -> None:
         image.write(noise[:, :300, :300])
     with rasterio.open(place / "delivery.preview.jpg", "w", driver="JPEG", **small) as image:
         image.write(noise[:, :300, :300])
-    for name in ("delivery.zip", "plain.zip"):
-        with zipfile.ZipFile(place / name, "w") as archive:
+    odd = place.parent / "Odd"
+    odd.mkdir()
+    picture = (place / "delivery.preview.jpg").read_bytes()
+    (odd / "long.preview.jpg").write_bytes(picture + bytes(6 << 20))
+    (odd / "broken.preview.jpg").write_bytes(b"<html>404</html>")
+    for path in (
+        *(place / f"{n}.zip" for n in ("delivery", "plain")),
+        odd / "long.zip",
+        odd / "broken.zip",
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("inside.txt", b"x" * 100_000)
 
 
@@ -187,6 +196,9 @@ def test_tumbler_shows_an_archive_by_the_thumbnail_that_up42_has(
     [
         ("huge.tif", "no overview of at most 256 KiB", MOST_BYTES),
         ("plain.zip", "UP42 has no thumbnail of it", 0),
+        ("broken.zip", "of the thumbnail that UP42 has of it: it cannot be decoded", 1 << 10),
+        # Its size comes with its head.
+        ("long.zip", "has of it has more than 4 MiB", 128 << 10),
     ],
 )
 def test_what_has_no_picture_says_so_and_costs_little(
@@ -255,6 +267,73 @@ def test_a_thumbnail_of_one_file_is_no_listing_of_all(
         # The size of the file, and the item's preview.
         assert one.counters()["store.signs"] == 2
         assert one.counters()["store.bytes_fetched"] <= MOST_BYTES
+
+
+@pytest.mark.claim("S390")
+def test_a_picture_costs_256_kib_with_stat_and_what_is_beside_it(
+    service: Emulator, session_home: Path, tmp_path: Path
+) -> None:
+    """UP42 does not report the sizes of the files that it made; more images stand beside."""
+    with mounted(service.env, "-o", "refresh=3600", home=session_home) as one:
+        (path,) = (one.path / "assets/scene").glob("*.tif*")
+        (beside,) = (one.path / "assets/huge").glob("*.tif*")
+        before = one.counters()
+        assert path.stat().st_size > 4 << 20
+        check(*UP42FS, "thumbnail", path, tmp_path / "picture.png")
+        spent = cost(one, before)
+        assert 0 < spent["bytes_fetched"] <= MOST_BYTES
+        assert pixels(tmp_path / "picture.png") == 256
+        before = one.counters()
+        for _ in range(2):
+            assert run(*UP42FS, "thumbnail", beside, tmp_path / "none.png").returncode == 1
+        assert cost(one, before)["bytes_fetched"] <= MOST_BYTES
+
+
+@pytest.mark.claim("S390")
+def test_pictures_of_a_directory_prefetch_nothing(mount: Mount, tmp_path: Path) -> None:
+    """Programs that read files in order get those that follow; pictures are no such reads."""
+    before = mount.counters()
+    names = ("broken.zip", "huge.tif", "small.jp2")
+    for name in names:
+        run(*UP42FS, "thumbnail", mount.path / "assets" / name, tmp_path / "picture.png")
+    mount.rest()
+    after = mount.counters()
+    assert {n: after[n] for n in after if n.startswith("siblings.")} == {
+        n: before.get(n, 0) for n in after if n.startswith("siblings.")
+    }
+    assert cost(mount, before)["bytes_fetched"] <= MOST_BYTES * len(names)
+
+
+@pytest.mark.claim("S390")
+def test_bytes_are_read_by_an_attribute(mount: Mount) -> None:
+    path = mount.path / "assets/plain.zip"
+    content = path.read_bytes()
+    assert os.getxattr(path, "user.up42.bytes.10-5000") == content[10:5000]
+    end = len(content)
+    assert os.getxattr(path, f"user.up42.bytes.{end - 7}-{end + 9}") == content[-7:]
+    assert os.getxattr(path, f"user.up42.bytes.{end}-{end + 9}") == b""
+    assert not [name for name in os.listxattr(path) if ".bytes." in name]
+    for odd in ("5-5", "0-70000", "x", "-1-4", f"0-{1 << 80}"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.getxattr(path, f"user.up42.bytes.{odd}")
+
+
+@pytest.mark.claim("S391")
+def test_a_network_that_is_down_is_said_and_is_no_lack_of_a_picture(
+    session_home: Path, service: Emulator, tmp_path: Path
+) -> None:
+    env = service.env | {"UP42FS_CRAWL_AFTER_S": "0"}
+    with mounted(env, "-o", "refresh=3600", home=session_home) as one:
+        known = lambda: (one.status()["items"] or {}).get("plain_missing") == 0  # noqa: E731
+        wait_until(known, 60, "the crawl")
+        service.remote.faults(fail_route="assets.sign", fail_status=403)
+        try:
+            made = run(*UP42FS, "thumbnail", one.path / "assets/delivery.zip", tmp_path / "p.png")
+        finally:
+            service.remote.faults(fail_route=None, fail_status=None)
+    assert made.returncode == 1
+    assert "Permission denied" in made.stderr
+    assert made.stderr.count("\n") == 1
 
 
 # -- beside deliveries

@@ -169,6 +169,9 @@ class NodeAttributes:
         """Attributes that are followed by `START-STOP`."""
         if name.startswith(xattrs.FETCH):
             return str(await self._fetch(node, name.removeprefix(xattrs.FETCH))).encode()
+        if name.startswith(xattrs.BYTES):
+            start, stop = _span(name.removeprefix(xattrs.BYTES), xattrs.MOST_VALUE_BYTES)
+            return await self._exact_bytes(node, start, stop)
         if name.startswith(xattrs.PREVIEW):
             return await self._preview(node, name)
         raise NoAttribute(name)

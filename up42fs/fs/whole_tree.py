@@ -65,6 +65,7 @@ class WholeTree:
             self.branches.layers.first_bytes = self.first_bytes
         if self.branches.previews is not None:
             self.branches.previews.read_bytes = partial(self.exact_bytes, alone=True)
+            self.branches.previews.size_of = partial(self.sizes.ensure, alone=True)
             self.branches.previews.layout = self.layout
         self.inodes: InodeTable[Node] = InodeTable(ROOT, inode_of)
         self.versions = Versions(self.inodes)

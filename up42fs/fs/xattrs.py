@@ -33,6 +33,8 @@ FETCH = PREFIX + "fetch."
 SIZES = PREFIX + "sizes"
 #: The same, once these sizes were learned, as far as a few seconds suffice.
 FETCH_SIZES = FETCH + "sizes"
+#: Followed by `START-STOP`: the bytes [START, STOP) of the file, of which it fetches no others.
+BYTES = PREFIX + "bytes."
 #: Followed by `START-STOP`: these bytes of the thumbnail that UP42 has, fewer at its end.
 PREVIEW = PREFIX + "preview."
 #: Followed by the rest of an attribute's name: the full value of a listed one that had to be cut.

@@ -7,34 +7,31 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.terminal import say
 from up42fs.cli.thumbnail import draw
-from up42fs.cli.thumbnail.choice import choose
-from up42fs.cli.thumbnail.sparing import (
-    SparseCopy,
-    TooMuchError,
-    is_image,
-    preview_of,
-    sparse_copy,
-)
-from up42fs.readahead.tiff import TiffParser
+from up42fs.cli.thumbnail.apart import apart
+from up42fs.cli.thumbnail.extract import LackingError, choose, extract
+from up42fs.cli.thumbnail.failure import NoPictureError
+from up42fs.cli.thumbnail.sparing import Pieces, TooMuchError, is_image, pieces_of, preview_of
+from up42fs.readahead.parse_budget import MalformedError
 from up42fs.types import ByteRange
 
-#: Bytes of a TIFF of a mount that its picture may cost, its first bytes, and those that are fetched
-#: with a table; how often tables are looked for.
+#: Bytes of a TIFF of a mount that its picture may cost, `stat` and all, and its first bytes; how
+#: often more of it is fetched.
 BUDGET_BYTES = 256 << 10
 HEAD_BYTES = 32 << 10
-TABLE_BYTES = 4 << 10
-MOST_ROUNDS = 8
+MOST_ROUNDS = 24
 #: An image of another format is decoded whole if it has no more bytes, in a mount and elsewhere.
 MOST_WHOLE_BYTES = 2 << 20
 MOST_ELSEWHERE_BYTES = 256 << 20
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_PIXELS = 2048
+Parsed = TypeVar("Parsed")
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -64,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
     size = max(1, min(options.size, MOST_PIXELS))
     try:
         made = thumbnail(_path(options.file), size)
-    except draw.NoPictureError as error:
+    except NoPictureError as error:
         say(f"up42fs: no picture of {options.file}: {error}", to_error=True)
         return 1
     with Path(options.picture).open("wb") as file:
@@ -73,53 +70,68 @@ def main(options: argparse.Namespace) -> int:
 
 
 def thumbnail(path: str, size: int) -> bytes:
-    """A PNG of a file; raises NoPictureError or OSError."""
-    preview = preview_of(path)
+    """A PNG of a file; raises NoPictureError, UsageError or OSError."""
+    draw.check_decoder()
+    preview, reason = preview_of(path)
+    broken: NoPictureError | None = None
     if preview:
-        return draw.of_preview(preview, size)
+        try:
+            return apart(lambda: draw.of_preview(preview, size))
+        except NoPictureError as error:
+            broken = NoPictureError(f"of the thumbnail that UP42 has of it: {error}")
     if not is_image(path):
-        raise draw.NoPictureError("UP42 has no thumbnail of it")
+        if reason is not None:
+            raise reason
+        raise broken or NoPictureError("UP42 has no thumbnail of it")
     try:
-        with sparse_copy(path, BUDGET_BYTES) as copy:
-            copy.fetch(ByteRange(0, HEAD_BYTES))
-            begins = (copy.get(ByteRange(0, min(12, copy.size))) or b"") if copy.size else b""
-            if begins[:4] in _TIFFS:
-                return _of_tiff(path, copy, size)
+        with pieces_of(path, BUDGET_BYTES) as pieces:
+            pieces.fetch(ByteRange(0, HEAD_BYTES))
+            begins = (pieces.get(ByteRange(0, min(12, pieces.size))) or b"") if pieces.size else b""
+            form = draw.format_of(begins)
+            if form == "GTiff":
+                return _of_tiff(path, pieces, size)
+        if form not in draw.IMAGES:
+            raise NoPictureError("it is no TIFF or JPEG 2000")
+        return _of_jpeg_2000(path, size, is_mounted=pieces.is_mounted)
     except TooMuchError as error:
-        raise draw.NoPictureError(str(error)) from error
-    if begins[4:8] != b"jP  " and begins[:4] != b"\xff\x4f\xff\x51":
-        raise draw.NoPictureError("it is no TIFF or JPEG 2000")
-    # Its resolutions lie throughout the file, so that all of it is read.
-    most = MOST_WHOLE_BYTES if copy.is_mounted else MOST_ELSEWHERE_BYTES
-    if copy.size > most:
-        raise draw.NoPictureError(f"it is JPEG 2000 of more than {most >> 20} MiB")
-    with sparse_copy(path, most) as copy:
-        copy.fetch(ByteRange(0, copy.size))
-        return draw.of_image(copy.path, size)
+        raise NoPictureError(str(error)) from error
 
 
-def _of_tiff(path: str, copy: SparseCopy, size: int) -> bytes:
-    if not copy.is_mounted and copy.size <= MOST_ELSEWHERE_BYTES:
-        return draw.of_image(path, size)
-    parser = TiffParser(copy.size)
-    layout = parser.learn(copy.get)
+def _of_tiff(path: str, pieces: Pieces, size: int) -> bytes:
+    if not pieces.is_mounted and pieces.size <= MOST_ELSEWHERE_BYTES:
+        return apart(lambda: draw.of_image(path, size, "GTiff"))
+    chosen = _with_bytes(
+        pieces, lambda: choose(pieces.size, pieces.get, pieces.lacks, size, pieces.left)
+    )
+    if chosen is None:
+        raise NoPictureError("it has no overview of at most 256 KiB")
+    image = _with_bytes(pieces, lambda: extract(chosen))
+    return apart(lambda: draw.of_bytes(image, size))
+
+
+def _with_bytes(pieces: Pieces, parse: Callable[[], Parsed]) -> Parsed:
+    """What `parse` returns once it has the bytes that it lacks."""
     for _ in range(MOST_ROUNDS):
-        # Tables that are longer are those of the image itself, which is not decoded.
-        lacking = [span for span in layout.lacking if len(span) <= HEAD_BYTES]
-        if not lacking and not parser.is_interrupted:
-            break
-        for span in lacking:
-            copy.fetch(ByteRange(span.start, span.stop + TABLE_BYTES))
-        layout = parser.learn(copy.get)
-    chosen = choose(layout, size, BUDGET_BYTES - copy.fetched)
-    if chosen is not None:
-        for span in chosen.spans:
-            copy.fetch(span)
-        return draw.of_image(copy.path, size, chosen.number)
-    if copy.size > BUDGET_BYTES:
-        raise draw.NoPictureError("it has no overview of at most 256 KiB")
-    copy.fetch(ByteRange(0, copy.size))
-    return draw.of_image(copy.path, size)
+        try:
+            return parse()
+        except LackingError as error:
+            pieces.fetch(error.span)
+        except MalformedError as error:
+            raise NoPictureError("it is no TIFF that can be read") from error
+    raise NoPictureError("its directories and tiles lie apart in too many places")
+
+
+def _of_jpeg_2000(path: str, size: int, *, is_mounted: bool) -> bytes:
+    # Its resolutions lie throughout the file, so that all of it is read.
+    most = MOST_WHOLE_BYTES if is_mounted else MOST_ELSEWHERE_BYTES
+    with pieces_of(path, most) as pieces:
+        if pieces.size > most:
+            raise NoPictureError(f"it is JPEG 2000 of more than {most >> 20} MiB")
+        if not is_mounted:
+            return apart(lambda: draw.of_image(path, size, "JP2OpenJPEG"))
+        pieces.fetch(ByteRange(0, pieces.size))
+        image = pieces.get(ByteRange(0, pieces.size)) or b""
+    return apart(lambda: draw.of_bytes(image, size))
 
 
 def _path(text: str) -> str:

@@ -4,8 +4,8 @@ Theory. The items of a delivery, or its collection, may name a thumbnail or quic
 delivery has it among its files. Of others it stands beside the delivery, under a name that always
 works and is listed by an option: a copy of an order shall hold what was ordered. Only what UP42 is
 known to have is there, as the crawl learned it, so names and listings cost no request. The
-catalogue of scenes that can be ordered is not asked: nothing that UP42 says of a delivery names its
-scene there (contract §14).
+catalogue of scenes that can be ordered is not asked: an order's `imageId` may name a scene, but no
+evidence says that it is the ID of that catalogue's item (contract §4.2, §14).
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ _IMAGES = (".tif", ".tiff", ".jp2", ".ntf", ".TIF", ".JP2")
 
 #: The bytes [START, STOP) of a file, as far as it has them; raises an `Up42fsError`.
 ReadBytes = Callable[[Node, int, int], Awaitable[bytes]]
+#: The size of a file; raises an `Up42fsError`.
+SizeOf = Callable[[Node], Awaitable[int]]
 
 
 async def _nothing(node: Node, _start: int, _stop: int) -> bytes:
     raise NotFound(f"{node.kind.value} {node.id} cannot be read")
+
+
+async def _unknown(node: Node) -> int:
+    raise NotFound(f"{node.kind.value} {node.id} has no size")
 
 
 class Previews:
@@ -70,6 +76,7 @@ class Previews:
         #: Set by the tree, which knows names and can read files.
         self.layout: Layout | None = None
         self.read_bytes: ReadBytes = _nothing
+        self.size_of: SizeOf = _unknown
         self._kept: TTLCache[str, bytes] = TTLCache(
             MOST_KEPT_BYTES, KEPT_S, trio.current_time, getsizeof=len
         )
@@ -161,12 +168,13 @@ class Previews:
         if kept is not None:
             return kept
         node = next(iter(self._registry.named(item, (picture,)).values()))
-        content = await self.read_bytes(node, 0, MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
+        # Its size first: of a picture that is too long nothing more is fetched.
+        if await self.size_of(node) > MOST_BYTES:
             raise TooLarge(
                 f"{picture.key} of item {item.id} has more than {MOST_BYTES >> 20} MiB, which is "
                 "more than a preview has; it stands in stac/"
             )
+        content = await self.read_bytes(node, 0, MOST_BYTES)
         self._kept[file_id] = content
         return content
 
