@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from up42fs.errors import InvalidAnswer, VersionChanged
 from up42fs.store.http.answer import (
     PAGE,
     SKIP_BYTES,
+    Delivery,
     Final,
     Garbled,
     ResponseHead,
@@ -17,7 +20,8 @@ from up42fs.store.http.answer import (
     VersionPin,
     judge,
 )
-from up42fs.types import ByteRange, Version
+from up42fs.store.lanes import FilePlace, Lane
+from up42fs.types import ByteRange, Bytes, Version
 
 SIZE = 1000
 ASKED = ByteRange(100, 200)
@@ -213,3 +217,40 @@ def test_whatever_the_head_only_the_asked_bytes_are_taken(
         else:
             assert judgement.skip == ASKED.start
             assert headers.get("content-length", "1000").strip().lstrip("0") == "1000"
+
+
+class FileWriter:
+    """A writer whose bytes go to a file."""
+
+    def __init__(self, place: FilePlace) -> None:
+        self._place = place
+
+    def write(self, data: Bytes) -> bool:
+        return True
+
+    def space(self) -> FilePlace:
+        return self._place
+
+    def fill(self, count: int) -> bool:
+        return True
+
+    def abandon(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("head", "is_placed"),
+    [
+        (partial(), True),
+        (partial(content_length=None), False),  # the body may be of any length
+        (partial(transfer_encoding="chunked"), False),  # which overrides its length
+        (ResponseHead(200, {"content-length": "1000", "etag": '"a"'}), False),
+    ],
+)
+def test_a_body_goes_to_a_file_by_itself_only_if_it_ends_with_its_range(
+    tmp_path: Path, head: ResponseHead, is_placed: bool
+) -> None:
+    (tmp_path / "file").touch()
+    place = FilePlace(Lane(tmp_path / "file"), 100, lambda _error: None)
+    delivery = Delivery(ASKED, VersionPin(SIZE), FileWriter(place))
+    assert delivery.begin(head)
+    assert delivery.space() is (place if is_placed else None)

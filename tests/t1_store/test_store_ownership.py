@@ -96,7 +96,7 @@ class Ownership(RuleBasedStateMachine):
             "",
         ):
             assert attempt.on_header(f"{line}\r\n".encode())
-        assert attempt.place is not None
+        assert isinstance(attempt.place, memoryview)
         self.writer = Writer(attempt, delivery, asked, attempt.place)
         self.writer.place[0] = 0  # as `fmemopen` does
 

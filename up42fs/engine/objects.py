@@ -51,6 +51,8 @@ class ObjectFile:
         self.read = file.read
         #: Closes it, and cancels its read-ahead.
         self.close = file.close
+        #: What copies its bytes to a file past memory; None if they go by the disk cache.
+        self.copying = file.copying
         self._file = file
 
     @property

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from up42fs.errors import NotFound, Up42fsError
+from up42fs.errors import NotFound
 from up42fs.errors import VersionChanged as Changed
 from up42fs.library.facts import Fact, Facts
 from up42fs.library.plans import Plan, arun, run
 from up42fs.library.questions import Questions
-from up42fs.library.read_only import ReadOnlySystem, as_os_error
+from up42fs.library.read_only import ReadOnlySystem, os_errors
 from up42fs.types import Bytes
 
 T = TypeVar("T")
@@ -38,19 +37,19 @@ class AskingSystem(Questions, ReadOnlySystem):
     def _run(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
         path = self._strip_protocol(path)
         with os_errors(path):
-            backend = self._backend(path)
+            backend = self.backend(path)
             return run(plan(path, *arguments), lambda ask: backend.call(ask.name, *ask.arguments))
         raise AssertionError("errors are raised")
 
     async def _arun(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
         path = self._strip_protocol(path)
         with os_errors(path):
-            backend = await asyncio.to_thread(self._backend, path)
+            backend = await asyncio.to_thread(self.backend, path)
             work = plan(path, *arguments)
             return await arun(work, lambda ask: backend.acall(ask.name, *ask.arguments))
         raise AssertionError("errors are raised")
 
-    def _backend(self, path: str) -> Any:
+    def backend(self, path: str) -> Any:
         """The backend of this process; files by ID are no matter of mounts."""
         from up42fs.library.backends import backend_of
 
@@ -79,16 +78,22 @@ class AskingSystem(Questions, ReadOnlySystem):
         """Read from an open file; the reader that is returned is another one if facts were old."""
         with os_errors(path):
             try:
-                return self._backend(path).call("read", reader, offset, size), reader
+                return self.backend(path).call("read", reader, offset, size), reader
             except (Changed, NotFound):
-                if self._facts.given(path) is None:
+                if not self.forget_given(path):
                     raise
-                self._facts.forget(path)
         fresh = self.reader_of(path)
         with os_errors(path):
             if fresh.size != reader.size:
                 raise Changed(f"{path} was replaced since its facts were pickled: open it again")
-            return self._backend(path).call("read", fresh, offset, size), fresh
+            return self.backend(path).call("read", fresh, offset, size), fresh
+
+    def forget_given(self, path: str) -> bool:
+        """Forget facts that another process gave of a file; False if there are none."""
+        if self._facts.given(path) is None:
+            return False
+        self._facts.forget(path)
+        return True
 
     def let_go(self, reader: Any) -> None:
         """Close an open file, without waiting for it."""
@@ -99,12 +104,3 @@ class AskingSystem(Questions, ReadOnlySystem):
     def fact_of(self, reader: Any) -> Fact | None:
         """The facts of an open file."""
         return None if reader.stored is None else Fact(reader.info, reader.known)
-
-
-@contextmanager
-def os_errors(path: str) -> Iterator[None]:
-    """Raise this package's errors as the `OSError`s that a mount would give."""
-    try:
-        yield
-    except Up42fsError as error:
-        raise as_os_error(error, path) from None

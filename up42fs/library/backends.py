@@ -26,6 +26,9 @@ class Backend(Protocol):
     def call(self, name: str, *arguments: Any) -> Any:
         """The result of a call; blocks."""
 
+    def ticking(self, on_tick: Callable[[], None], name: str, *arguments: Any) -> Any:
+        """Like `call`; `on_tick` is called now and then until the result is there."""
+
     async def acall(self, name: str, *arguments: Any) -> Any:
         """The result of a call, for asyncio."""
 
@@ -46,6 +49,10 @@ class ByEngine:
     def call(self, name: str, *arguments: Any) -> Any:
         """The result of a call; blocks. Raises an `Up42fsError`."""
         return self._runner.call(partial(_run, getattr(calls, name), arguments))
+
+    def ticking(self, on_tick: Callable[[], None], name: str, *arguments: Any) -> Any:
+        """Like `call`; `on_tick` is called now and then until the result is there."""
+        return self._runner.call(partial(_run, getattr(calls, name), arguments), on_tick)
 
     async def acall(self, name: str, *arguments: Any) -> Any:
         """The result of a call; a cancelled task cancels it."""
@@ -81,6 +88,11 @@ class ByMount:
     def call(self, name: str, *arguments: Any) -> Any:
         """The result of a call; blocks. Raises OSError."""
         return getattr(self._mounted, name)(*arguments)
+
+    def ticking(self, on_tick: Callable[[], None], name: str, *arguments: Any) -> Any:
+        """Like `call`: the kernel tells nothing before the end."""
+        del on_tick
+        return self.call(name, *arguments)
 
     async def acall(self, name: str, *arguments: Any) -> Any:
         """The result of a call, which a thread makes."""

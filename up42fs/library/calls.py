@@ -14,13 +14,15 @@ from typing import Any
 import trio
 
 from up42fs.engine import Engine
-from up42fs.engine.objects import Readable, id_of, open_object
+from up42fs.engine.objects import ObjectFile, Readable, id_of, open_object
 from up42fs.engine.paths import Place
 from up42fs.errors import Up42fsError
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.library.facts import Fact
-from up42fs.library.spans import holder, merged, span_within
+from up42fs.library.spans import COPY, holder, merged, span_within
 from up42fs.readahead.tuning import Reading
+from up42fs.store.copying import Progress
+from up42fs.store.lanes import Lane
 from up42fs.types import ByteRange, Bytes, StoredObject, Version
 
 PREFIX = "user."
@@ -32,6 +34,9 @@ PIECE_BYTES, LEAST_PIECE_BYTES = 4 << 20, 1 << 20
 #: The most that is told ahead of a small read, and of a large one of a run, bytes.
 AHEAD_BYTES, HAND_OVER_BYTES = 256 << 10, 4 << 20
 
+#: A smaller file is copied in order, as it is read.
+LEAST_COPY_BYTES = 8 << 20
+
 Listed = tuple[dict[str, Any], StoredObject | None]
 
 
@@ -39,8 +44,14 @@ class Reader:
     """An open file that belongs to the engine's loop."""
 
     def __init__(
-        self, file: Readable, info: Mapping[str, Any], stored: StoredObject | None
+        self,
+        file: Readable,
+        info: Mapping[str, Any],
+        stored: StoredObject | None,
+        *,
+        is_to_copy: bool = False,
     ) -> None:
+        self._is_to_copy = is_to_copy
         self._file = file
         self._stack = AsyncExitStack()
         self.size = file.size
@@ -89,6 +100,18 @@ class Reader:
         here = len(self._file.ahead(offset, PIECE_BYTES))
         size = here if here >= AHEAD_BYTES else LEAST_PIECE_BYTES
         return await self._file.read(offset, min(size, self.size - offset))
+
+    @property
+    def copies(self) -> bool:
+        """Whether `copied` brings its bytes: it was opened for that."""
+        return isinstance(self._file, ObjectFile) and self._is_to_copy
+
+    async def copy(self, lanes: Sequence[Lane], progress: Progress) -> list[ByteRange]:
+        """Copy it to a file, but for the ranges that are returned: those are in memory."""
+        copying = self._file.copying() if isinstance(self._file, ObjectFile) else None
+        if copying is None:
+            return [ByteRange(0, self.size)] if self.size else []
+        return await copying.run_all(self.size, lanes, progress)
 
     async def aclose(self) -> None:
         """Close it; idempotent."""
@@ -148,9 +171,11 @@ async def listing(engine: Engine, path: str) -> list[Listed]:
 async def opened(engine: Engine, path: str, fact: Fact | None, how: str) -> Reader:
     """Open a file, by its facts if they are given; raises an `Up42fsError`.
 
-    `how` is the name of a `Reading`.
+    `how` is the name of a `Reading`, or COPY.
     """
-    reading = Reading[how]
+    reading = Reading.WHOLE if how == COPY else Reading[how]
+    if how == COPY and fact is not None and fact.stored is not None:
+        return await _open_to_copy(engine, fact.stored, fact.info)
     if fact is not None and fact.stored is not None:
         return await _open_stored(engine, fact.stored, fact.info, reading)
     if (object_id := id_of(path)) is not None:
@@ -162,7 +187,9 @@ async def opened(engine: Engine, path: str, fact: Fact | None, how: str) -> Read
         if place.attributes.is_dir:
             await stack.enter_async_context(place.opened())  # raises IsADirectory
         details, known = info_of(path, place.attributes), place.stored()
-        if known is not None:
+        if known is not None and how == COPY:
+            reader = await _open_to_copy(engine, known, details)
+        elif known is not None:
             reader = await _open_stored(engine, known, details, reading)
         else:
             file = await stack.enter_async_context(place.opened(program="python", reading=reading))
@@ -178,6 +205,19 @@ async def _open_stored(
 ) -> Reader:
     file = await open_object(engine.store, stored, reading)
     reader = Reader(file, info, stored)
+    reader._stack.callback(file.close)
+    return reader
+
+
+async def _open_to_copy(engine: Engine, stored: StoredObject, info: Mapping[str, Any]) -> Reader:
+    """Open a file that is read once, from end to end, into a file of this machine."""
+    if (stored.size or 0) < LEAST_COPY_BYTES:
+        return await _open_stored(engine, stored, info, Reading.WHOLE)
+    file = await open_object(engine.store, stored, Reading.EXACT)
+    if file.copying() is None:
+        file.close()
+        return await _open_stored(engine, stored, info, Reading.WHOLE)
+    reader = Reader(file, info, stored, is_to_copy=True)
     reader._stack.callback(file.close)
     return reader
 
@@ -232,6 +272,13 @@ async def read(_engine: Engine, reader: Reader, offset: int, size: int) -> Bytes
 async def piece(_engine: Engine, reader: Reader, offset: int) -> Bytes:
     """Read what is at hand from a file that is copied."""
     return await reader.piece(offset)
+
+
+async def copied(
+    _engine: Engine, reader: Reader, lanes: Sequence[Lane], progress: Progress
+) -> list[ByteRange]:
+    """Copy an open file to a file of this machine, past memory; return the ranges left to read."""
+    return await reader.copy(lanes, progress)
 
 
 async def close(_engine: Engine, reader: Reader) -> None:

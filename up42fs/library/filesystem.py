@@ -23,13 +23,11 @@ from fsspec.asyn import get_loop
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
 
-from up42fs.library.asking import AskingSystem, os_errors
+from up42fs.library.asking import AskingSystem
 from up42fs.library.files import File
 from up42fs.library.read_only import refusal
 from up42fs.library.spans import MOST_GAP
 
-#: Bytes of the first read of a file that is copied.
-PIECE_BYTES = 1 << 20
 #: How long a signed link works if nothing else is asked, seconds.
 LINK_S = 60.0
 _ARGUMENTS = (
@@ -202,47 +200,22 @@ class FileSystem(AskingSystem):
 
     def get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
         """Copy a file to this machine."""
+        from up42fs.library import copies
+
         if isfilelike(lpath):
-            self._copy(rpath, lpath, callback)
+            copies.to_file(self, self._strip_protocol(rpath), lpath, callback)
             return
         if self.isdir(rpath):
             Path(lpath).mkdir(parents=True, exist_ok=True)
             return
         target = Path(lpath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name[:100]}.{os.getpid()}.up42fs-part")
-        try:
-            with part.open("wb") as file:
-                self._copy(rpath, file, callback)
-            # A rename over another file makes ext4 write all of it to the disk at once.
-            target.unlink(missing_ok=True)
-            part.rename(target)
-        finally:
-            part.unlink(missing_ok=True)
+        copies.to_path(self, self._strip_protocol(rpath), target, callback)
 
     async def _get_file(
         self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any
     ) -> None:
         await asyncio.to_thread(self.get_file, rpath, lpath, callback)
-
-    def _copy(self, path: str, target: Any, callback: Any) -> None:
-        path = self._strip_protocol(path)
-        reader, backend = self.reader_of(path, "WHOLE"), self._backend(path)
-        try:
-            callback.set_size(reader.size)
-            # Facts may be old, which the first bytes tell.
-            data, reader = self.read_by(path, reader, 0, min(PIECE_BYTES, reader.size))
-            data, at = data[:PIECE_BYTES], 0
-            while at < reader.size:
-                at += len(data)
-                # The next bytes are on their way while these are written.
-                coming = backend.start("piece", reader, at) if at < reader.size else None
-                target.write(data)
-                callback.relative_update(len(data))
-                with os_errors(path):
-                    data = coming() if coming else b""
-        finally:
-            self.let_go(reader)
 
     def _open(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fsspec.asyn import AsyncFileSystem
@@ -12,6 +14,15 @@ from up42fs.errors import ReadOnly, Up42fsError
 def as_os_error(error: Up42fsError, path: str) -> OSError:
     """The `OSError` that a mount would give."""
     return OSError(error.errno, str(error), path)
+
+
+@contextmanager
+def os_errors(path: str) -> Iterator[None]:
+    """Raise this package's errors as the `OSError`s that a mount would give."""
+    try:
+        yield
+    except Up42fsError as error:
+        raise as_os_error(error, path) from None
 
 
 def refusal(path: str) -> OSError:

@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: How long the end of the process waits for the last writes, seconds.
 END_S = 5.0
+#: How often a caller that waits hears of progress, seconds.
+TICK_S = 0.2
 
 _runners: dict[tuple[object, ...], Runner] = {}
 _lock = threading.Lock()
@@ -64,10 +66,17 @@ class Runner:
             raise Unavailable("the storage is closed: the process is ending") from None
         return future
 
-    def call(self, work: Callable[[Engine], Awaitable[T]]) -> T:
-        """The result of `work`; an interrupted caller cancels it."""
+    def call(
+        self, work: Callable[[Engine], Awaitable[T]], on_tick: Callable[[], None] | None = None
+    ) -> T:
+        """The result of `work`; an interrupted caller cancels it.
+
+        `on_tick` is called now and then until it is there, in this thread.
+        """
         future = self.submit(work)
         try:
+            while on_tick is not None and not wait((future,), TICK_S).done:
+                on_tick()
             return future.result()
         except BaseException:
             self.cancel(future)

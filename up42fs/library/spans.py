@@ -8,6 +8,8 @@ from up42fs.types import ByteRange
 
 #: Ranges with at most this much between them are fetched as one: a request takes longer.
 MOST_GAP = 64 << 10
+#: How a file is opened whose whole span is copied to a file of this machine: see `calls.opened`.
+COPY = "COPY"
 
 
 def span_within(start: int | None, end: int | None, size: int) -> tuple[int, int]:

@@ -54,10 +54,11 @@ from up42fs.ranges import RangeSet, intersect, split
 from up42fs.readahead.plan import Coverage, Insight, Plan
 from up42fs.readahead.tiff import Get
 from up42fs.store.buffers import Buffers
+from up42fs.store.copying import Copying
 from up42fs.store.disk.layered import ObjectSource
 from up42fs.store.http.tally import Tally
 from up42fs.store.memory import MemoryCache
-from up42fs.store.part import Part, covers, pinned
+from up42fs.store.part import Carrier, Part, covers, pinned
 from up42fs.store.slots import Slots
 from up42fs.types import ByteRange, Bytes, Version
 
@@ -98,7 +99,7 @@ class Fetcher:
         size: int,
         source: ObjectSource,
         *,
-        slots: Slots[tuple[Fetcher, Part]],
+        slots: Slots[tuple[Carrier, Part]],
         cache: MemoryCache,
         buffers: Buffers,
         tally: Tally,
@@ -264,6 +265,16 @@ class Fetcher:
         except trio.Cancelled:
             self.cancel(pieces)
             raise
+
+    def copying(self, tally: Tally | None = None) -> Copying | None:
+        """What copies missing bytes to a file past memory; None if the disk cache keeps them."""
+        if not self.source.is_network_only:
+            return None
+        self._check()
+        return Copying(
+            self.source, self._slots, tally or self._tally, self._have.missing,
+            read_deadline_s=self._read_deadline_s, on_changed=self._change,
+        )  # fmt: skip
 
     def cancel(self, spans: Iterable[ByteRange]) -> None:
         """Cancel outstanding fetches within `spans` that no reader waits for."""

@@ -10,6 +10,7 @@ from up42fs.errors import BadHandle, Up42fsError, copied
 from up42fs.ranges import intersect, subtract
 from up42fs.readahead.plan import Access
 from up42fs.readahead.tuning import KIB
+from up42fs.store.copying import Copying
 from up42fs.store.fetcher import Fetcher
 from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.tally import Tally
@@ -151,6 +152,10 @@ class OpenFile:
         return (
             b"" if self._is_closed else self._fetcher.ahead(offset, min(offset + most, self._size))
         )
+
+    def copying(self) -> Copying | None:
+        """What copies missing bytes to a file past memory; None if the disk cache keeps them."""
+        return None if self._is_closed else self._fetcher.copying(self._tally)
 
     def here(self, span: ByteRange) -> int:
         """Bytes of a range that are in memory."""

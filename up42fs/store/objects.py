@@ -29,7 +29,7 @@ from up42fs.store.members.inflate.inflaters import Inflaters
 from up42fs.store.members.open_member import cached_bytes_of
 from up42fs.store.members.packed import PackedMembers, size_of
 from up42fs.store.memory import MemoryCache
-from up42fs.store.part import Part
+from up42fs.store.part import Carrier, Part
 from up42fs.store.settings import StoreSettings
 from up42fs.store.slots import Slots
 from up42fs.types import Version
@@ -72,7 +72,7 @@ class Objects:
             self.inflaters, self.archives, tallies=tallies, windows=self.windows,
             insights=self.insights, on_damaged=self.forget,
         )  # fmt: skip
-        self.slots: Slots[tuple[Fetcher, Part]] = Slots(
+        self.slots: Slots[tuple[Carrier, Part]] = Slots(
             nursery,
             _run,
             total=settings.connections,
@@ -230,11 +230,11 @@ class Objects:
             self._drop_insights(self._fetchers.pop(object_id))
 
 
-def _group(job: tuple[Fetcher, Part]) -> Hashable:
-    fetcher, part = job
-    return id(part.tally) if part.tally is not None else fetcher
+def _group(job: tuple[Carrier, Part]) -> Hashable:
+    carrier, part = job
+    return id(part.tally) if part.tally is not None else carrier
 
 
-async def _run(job: tuple[Fetcher, Part]) -> None:
-    fetcher, part = job
-    await fetcher.run(part)
+async def _run(job: tuple[Carrier, Part]) -> None:
+    carrier, part = job
+    await carrier.run(part)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +16,7 @@ import trio
 from up42fs.deadlines import Trouble
 from up42fs.errors import Up42fsError
 from up42fs.store.buffers import Buffers, capacity
+from up42fs.store.lanes import FilePlace
 from up42fs.types import ByteRange, Bytes
 
 #: Whether bytes were read before is remembered by pages of 1 << PAGE_BITS bytes.
@@ -32,6 +33,14 @@ class Keeper(Protocol):
 
     def may_go(self) -> None:
         """Note that a part that had to stay can be evicted now."""
+        ...
+
+
+class Carrier(Hashable, Protocol):
+    """What fills parts once they have a slot."""
+
+    async def run(self, part: Part) -> None:
+        """Fill `part` to its end."""
         ...
 
 
@@ -81,6 +90,9 @@ class Part:
         "trouble",
         "wanted",
     )
+
+    #: Whether the bytes go to a file, and not to memory.
+    is_in_file = False
 
     def __init__(
         self, span: ByteRange, keeper: Keeper | None, *, wanted: bool, deadline_s: float
@@ -132,8 +144,8 @@ class Part:
         self._view[filled:stop] = data
         return self.fill(len(data))
 
-    def space(self) -> memoryview:
-        """The memory for the missing bytes, and one byte more; call `fill` afterwards."""
+    def space(self) -> memoryview | FilePlace:
+        """The place of the missing bytes: memory, one byte longer; call `fill` afterwards."""
         return self._view[self.filled :]
 
     def fill(self, count: int) -> bool:

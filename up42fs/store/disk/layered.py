@@ -103,6 +103,11 @@ class ObjectSource:
         self._is_over = False
 
     @property
+    def is_network_only(self) -> bool:
+        """Whether all bytes come from the object store as they are, and none is kept on disk."""
+        return self._disk is None and not self._source.keeps
+
+    @property
     def filled_by(self) -> Source:
         """What fills parts with bytes that the disk lacks."""
         return self._source
@@ -275,7 +280,9 @@ class ObjectSource:
                 self._held.add(span)
 
     async def _load(self, part: Part, asked: ByteRange, disk: DiskCache) -> None:
-        loaded = await disk.load(self._wanted(), asked, part.space()[: len(asked)])
+        space = part.space()
+        assert isinstance(space, memoryview), "a copy to a file passes the disk by"
+        loaded = await disk.load(self._wanted(), asked, space[: len(asked)])
         if loaded is None:
             self._held.clear()  # evicted, or another mount cached another version
             if not disk.is_on:

@@ -17,6 +17,7 @@ from typing import Protocol
 from up42fs.errors import InvalidAnswer, Up42fsError, VersionChanged
 from up42fs.net.expiry import server_time
 from up42fs.net.retry import FailureKind
+from up42fs.store.lanes import FilePlace
 from up42fs.types import ByteRange, Bytes, Version
 
 #: If a whole object is sent instead of a range, up to this many bytes are skipped; beyond, it is
@@ -34,7 +35,8 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 class RangeRequest:
     """One ranged GET. `if_match` is a strong ETag or None; `timeout_s` bounds the whole of it.
 
-    `is_wanted`: a reader waits for it; otherwise it is a prefetch or a hedge.
+    `is_wanted`: a reader waits for it; otherwise it is a prefetch or a hedge. `to_file`: its bytes
+    go to a file, so a thread that moves them may have to wait for a disk.
     """
 
     url: str = field(repr=False)
@@ -42,6 +44,7 @@ class RangeRequest:
     if_match: str | None
     timeout_s: float
     is_wanted: bool = True
+    to_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +268,11 @@ class BodyWriter(Protocol):
         """Append `data`; False if no more is wanted. Any thread, never blocks."""
         ...
 
-    def space(self) -> memoryview | None:
-        """The memory for the missing bytes, if they can be written there directly.
+    def space(self) -> memoryview | FilePlace | None:
+        """The memory for the missing bytes, or their place in a file.
 
-        It is at least one byte longer than they are; that byte may be overwritten.
+        None: they cannot be written there directly. Memory is at least one byte longer than they
+        are; that byte may be overwritten.
         """
         ...
 
@@ -309,6 +313,7 @@ class Delivery:
         self._skip = 0
         self._left = len(asked)
         self._prove: int | None = None
+        self._is_bounded = False  # whether the client ends the body where the range ends
         self._held = bytearray()
 
     def begin(self, head: ResponseHead) -> bool:
@@ -320,16 +325,21 @@ class Delivery:
             self.refused = judgement
             return False
         self._skip, self._prove = judgement.skip, judgement.prove
+        # A 206 was accepted with the range's own length, which an encoding of transfer overrides.
+        self._is_bounded = head.status == 206 and "transfer-encoding" not in head.headers
         return True
 
-    def space(self) -> memoryview | None:
+    def space(self) -> memoryview | FilePlace | None:
         """The memory for the requested bytes and one more; None if the body has other bytes too.
 
-        The last byte is garbage, since C's streams end with a zero.
+        The last byte is garbage, since C's streams end with a zero. A place in a file has no end:
+        what follows there are another range's bytes.
         """
         if self._skip or self._prove is not None:
             return None
         space = self._writer.space()
+        if isinstance(space, FilePlace):
+            return space if self._is_bounded else None
         return None if space is None or len(space) <= self._left else space[: self._left + 1]
 
     def fill(self, count: int) -> bool:

@@ -28,6 +28,7 @@ from up42fs.net.proxies import Proxy
 from up42fs.net.retry import FailureKind
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.libcurl import Multi, Transfer
+from up42fs.store.lanes import FilePlace
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Attempt:
     ) -> None:
         self.request = request
         self.stop = False
-        self.place: memoryview | None = None  # where the body may be written directly
+        self.place: memoryview | FilePlace | None = None  # where the body may be written directly
         self.crash: BaseException | None = None
         self.proxy: Proxy | None = None
         self.may_connect: Callable[[str], bool] | None = None  # None: the proxy connects
@@ -256,6 +257,12 @@ class _Channel:
             attempt.on_connecting()
         return attempt.on_placed(self.transfer.placed)
 
+    def find_fault(self) -> None:
+        """Report why the disk took no more bytes, if that ended the transfer."""
+        place = self.attempt.place if self.attempt is not None else None
+        if isinstance(place, FilePlace) and self.transfer.is_broken:
+            place.find_fault(self.transfer.placed)
+
     def _on_header(self, line: bytes) -> bool:
         attempt = self.attempt
         if attempt is None or not attempt.on_header(line):
@@ -279,8 +286,11 @@ class Driver:
         connections: int,
         configure: Callable[[Transfer], None],
         prepare: Callable[[Transfer, Attempt], None],
+        patience: float = 1.0,
     ) -> None:
+        """It counts as stuck after `patience` times `STUCK_S`."""
         self._connections = connections
+        self._patience = patience
         self._configure = configure
         self._prepare = prepare
         self._lock = threading.Lock()  # over `_multi`, `_thread`, `_inbox`, `busy`, and the flags
@@ -299,7 +309,7 @@ class Driver:
     @property
     def is_stuck(self) -> bool:
         """Whether its thread has completed no round for `STUCK_S` although it has requests."""
-        return self.busy > 0 and time.monotonic() - self._moved_at_s > STUCK_S
+        return self.busy > 0 and time.monotonic() - self._moved_at_s > STUCK_S * self._patience
 
     def submit(self, attempt: Attempt) -> bool:
         """Start `attempt`; False after `close` or a failure. Raises if no thread can be started."""
@@ -423,6 +433,7 @@ class Driver:
 
     def _end(self, multi: Multi, channel: _Channel, code: int) -> None:
         was_sent, verdict = channel.transfer.was_sent, channel.transfer.verdict
+        channel.find_fault()
         multi.remove(channel.transfer)
         channel.transfer.end()
         # A failure before this line leaves the attempt in `_running`, so that it is ended later.

@@ -9,6 +9,9 @@ was accepted, the C library writes its body: `fwrite` to a stream that `fmemopen
 memory. `Transfer.placed` then reads the stream's position. Until memory was given to `place`, a
 body goes through Python (`on_body`): errors, unusual answers.
 
+A body can go to a file as well: then the stream is one of the file's, without a buffer, so that
+each piece is one write by the kernel, and nothing else copies it.
+
 The memory of a stream must outlive it: `Transfer` keeps it until `end`, and a running transfer ends
 only in the thread that drives it, outside of `Multi.perform`.
 """
@@ -16,6 +19,7 @@ only in the thread that drives it, outside of `Multi.perform`.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +27,8 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_
 from typing import Any
 
 import pycurl
+
+from up42fs.store.lanes import FilePlace
 
 _IONBF = 2  # stdio.h: no buffer of its own
 _MAXCONNECTS = 6  # CURLMOPT_MAXCONNECTS
@@ -72,6 +78,8 @@ _multi_wakeup = _function(_QUICK, "curl_multi_wakeup", c_int, c_void_p)
 _multi_read = _function(_QUICK, "curl_multi_info_read", POINTER(_Message), c_void_p, c_void_p)
 _multi_cleanup = _function(_CURL, "curl_multi_cleanup", c_int, c_void_p)
 _fmemopen = _function(_QUICK_C, "fmemopen", c_void_p, c_void_p, c_size_t, c_char_p)
+_fdopen = _function(_QUICK_C, "fdopen", c_void_p, c_int, c_char_p)
+_ferror = _function(_QUICK_C, "ferror", c_int, c_void_p)
 _setvbuf = _function(_QUICK_C, "setvbuf", c_int, c_void_p, c_void_p, c_int, c_size_t)
 _ftell = _function(_QUICK_C, "ftell", c_long, c_void_p)
 _fclose = _function(_QUICK_C, "fclose", c_int, c_void_p)
@@ -106,7 +114,8 @@ class Transfer:
             raise MemoryError("libcurl has no memory for a transfer")
         self._headers: int | None = None
         self._stream: int | None = None
-        self._place: Any = None  # the memory that the stream writes to
+        self._place: Any = None  # the memory or the file that the stream writes to
+        self._began_at = 0  # the stream's first position
         self._on_header = _Callback(_taking(on_header))
         self._on_body = _Callback(_taking(on_body))
         self._on_address = _Opening(_opening(on_address))
@@ -139,10 +148,18 @@ class Transfer:
         self.set(pycurl.HTTPHEADER, c_void_p(self._headers))
         _slist_free_all(old)
 
-    def place(self, memory: memoryview) -> None:
-        """Write the rest of the body to `memory`, up to its end. Call from `on_header`."""
-        self._place = (ctypes.c_char * len(memory)).from_buffer(memory)
-        self._stream = _fmemopen(ctypes.addressof(self._place), len(memory), b"w")
+    def place(self, place: memoryview | FilePlace) -> None:
+        """Write the rest of the body there; to memory up to its end. Call from `on_header`."""
+        if isinstance(place, FilePlace):
+            self._place, self._began_at = place, place.offset
+            fd = place.lane.duplicate(place.offset)
+            self._stream = _fdopen(fd, b"w")
+            if not self._stream:
+                os.close(fd)
+        else:
+            self._began_at = 0
+            self._place = (ctypes.c_char * len(place)).from_buffer(place)
+            self._stream = _fmemopen(ctypes.addressof(self._place), len(place), b"w")
         if not self._stream:
             raise MemoryError("no stream for a body")
         _setvbuf(self._stream, None, _IONBF, 0)
@@ -156,8 +173,13 @@ class Transfer:
 
     @property
     def placed(self) -> int:
-        """Bytes of the body written to memory so far."""
-        return int(_ftell(self._stream)) if self._stream else 0
+        """Bytes of the body written to memory or to the file so far."""
+        return int(_ftell(self._stream)) - self._began_at if self._stream else 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a write to the file failed."""
+        return self._stream is not None and bool(_ferror(self._stream))
 
     @property
     def was_sent(self) -> bool:

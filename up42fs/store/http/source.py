@@ -155,7 +155,9 @@ class NetworkSource:
     async def _attempt(self, lease: Lease, asked: ByteRange, part: Part) -> tuple[Delivery, bool]:
         if_match = self.pin.if_match if self._is_conditional else None
         timeout_s = max(0.1, part.deadline_s - trio.current_time())
-        request = RangeRequest(lease.url, asked, if_match, timeout_s, part.wanted)
+        request = RangeRequest(
+            lease.url, asked, if_match, timeout_s, part.wanted, to_file=part.is_in_file
+        )
         network, pace = self._network, self._network.paces.of(lease.url)
         tally = part.tally or self._tally
 

@@ -37,6 +37,8 @@ STALL_S = max(1, round(patient_s(10)))
 RECEIVE_BYTES = 256 * 1024
 #: Network threads: one of them decrypts less than a mount with two cores needs.
 THREADS = 2
+#: How many times longer than others a thread may take that writes to files.
+COPY_PATIENCE = 12
 #: Maximum number of threads, stuck ones included.
 MOST_THREADS = 8
 
@@ -120,6 +122,11 @@ class CurlTransport:
         self._drivers = Drivers(
             threads, lambda: Driver(connections, self._configure, self._prepare)
         )
+        # A disk may keep a thread waiting for seconds, so no reader's bytes come by such a thread.
+        self._copiers = Drivers(
+            threads,
+            lambda: Driver(connections, self._configure, self._prepare, COPY_PATIENCE),
+        )
 
     async def fetch(self, request: RangeRequest, delivery: Delivery) -> Outcome:
         """Send `request`; raises `InvalidAnswer` for a link that must not be used.
@@ -139,7 +146,7 @@ class CurlTransport:
         async with host:
             attempt = Attempt(request, delivery, self._stall_s, on_over)
             attempt.proxy = proxy
-            driver = self._drivers.submit(attempt)
+            driver = (self._copiers if request.to_file else self._drivers).submit(attempt)
             try:
                 await _wait(over, driver, request.timeout_s)
             finally:
@@ -162,10 +169,12 @@ class CurlTransport:
     def reset(self) -> None:
         """Drop idle connections and break those in use."""
         self._drivers.reset()
+        self._copiers.reset()
 
     def close(self) -> None:
         """Close all connections."""
         self._drivers.close()
+        self._copiers.close()
 
     def _configure(self, transfer: Transfer) -> None:
         set_ = transfer.set

@@ -28,7 +28,7 @@ from up42fs.store.handle import OpenFile
 from up42fs.store.members.inflate.patience import LONGEST_S
 from up42fs.store.members.inflate.run import Run
 from up42fs.store.memory import MemoryCache
-from up42fs.store.part import Part
+from up42fs.store.part import Carrier, Part
 from up42fs.store.slots import Slots
 from up42fs.types import Version
 
@@ -94,14 +94,14 @@ class Inflaters:
         cache: MemoryCache,
         buffers: Buffers,
         disk: DiskCache | None,
-        run_part: Callable[[tuple[Fetcher, Part]], Awaitable[None]],
+        run_part: Callable[[tuple[Carrier, Part]], Awaitable[None]],
         run: Runner,
     ) -> None:
         """`run` runs an engine's work in a thread."""
         self.cache = cache
         self.buffers = buffers
         self.disk = disk
-        self.slots: Slots[tuple[Fetcher, Part]] = Slots(
+        self.slots: Slots[tuple[Carrier, Part]] = Slots(
             nursery, run_part, total=_MOST_PARTS, ahead=_MOST_PARTS_AHEAD, group=lambda job: job[0]
         )
         self.threads = trio.CapacityLimiter(MOST_RUNNING)
