@@ -173,6 +173,8 @@ def test_what_is_read_is_requested_once_and_nothing_beyond_the_limit(
         plan.limit = min(size, read.stop + chance.randrange(0, 8 * MIB))
         plan.coming = chance.randrange(0, max(1, plan.asked_up_to - at))
         most = max(most, plan.limit, read.stop, start + PART_BYTES if not have.total else 0)
+        # The rest before the end is not worth a request of its own.
+        most = size if size - most < LEAST_BYTES else most
         made = plan.on_read(read, have, window)
         for span in (*made.demand, *made.ahead):
             assert have.missing(span) == [span]
