@@ -89,6 +89,8 @@ class MemoryFiles:
     begun: list[str] = field(default_factory=list)
     #: Of both, those whose heads were not wanted.
     headless: list[str] = field(default_factory=list)
+    #: Objects whose links have expired.
+    linkless: set[str] = field(default_factory=set)
     ahead: dict[str, MemoryAhead] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     pins: dict[str, VersionPin] = field(default_factory=dict)
@@ -106,6 +108,9 @@ class MemoryFiles:
     def version(self, object_id: str) -> Version | None:
         pin = self.pins.get(object_id)
         return pin.version if pin else None
+
+    def has_link(self, object_id: str) -> bool:
+        return object_id not in self.linkless
 
     def start_version(
         self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True

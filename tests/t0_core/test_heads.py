@@ -45,6 +45,7 @@ def test_programs_that_want_sizes_get_no_head(program: str) -> None:
 
 def test_a_caller_that_knows_is_believed() -> None:
     questions = SizeQuestions()
+    assert all(ask(questions, f"w{n}", n * 0.01, Asker("up42fs", 1)) for n in range(20))
     for n in range(20):
         assert ask(questions, f"{n}", n * 0.01, Asker("du", 1, will_read=True))
         assert not ask(questions, f"x{n}", n * 0.01, Asker("gdalinfo", 1, will_read=False))

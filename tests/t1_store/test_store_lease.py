@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.metrics import Metrics
@@ -237,3 +238,18 @@ async def test_a_link_that_still_works_is_given_away_while_up42_is_down(
     await trio.sleep(20)
     with pytest.raises(Unavailable):
         await book.lasting("a", 15)
+
+
+async def test_a_lease_is_at_hand_until_it_is_due_for_renewal(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    signer = Signer(life_s=300.0)
+    leases = Leases(nursery, signer, Tallies(Metrics()), trio.current_time)
+    assert not leases.holds("a")
+    await leases.get("a")
+    assert leases.holds("a")
+    await trio.sleep(230)
+    assert leases.holds("a")
+    await trio.sleep(20)
+    assert not leases.holds("a")
+    assert signer.calls == ["a"], "asking signs nothing"

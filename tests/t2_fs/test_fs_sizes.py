@@ -142,8 +142,9 @@ async def test_the_second_open_of_an_item_brings_the_heads_that_a_listing_left_o
     await open_("b07.tiff", "gdalinfo")
     await open_("b07.tiff", "gdalinfo")
     assert world.files.ahead == {}
+    world.files.linkless = {FILES[5]}
     await open_("b12.tiff", "gdalinfo")
-    assert set(world.files.ahead) == {*FILES} - {FILES[7], FILES[12]}
+    assert set(world.files.ahead) == {*FILES} - {FILES[5], FILES[7], FILES[12]}
     assert world.files.ahead[FILES[3]].spans == [ByteRange(0, HEAD_BYTES)]
     assert world.files.ahead[FILES[4]].spans == [ByteRange(0, 1004)]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, emulator, mounted, run, wait_for_end
+from harness import UP42FS, Emulator, Mount, check, emulator, mounted, run, wait_for_end, wait_until
 
 from up42fs.cli.unmount import unmount
 
@@ -142,7 +142,13 @@ def test_rsync_lists_for_a_byte_a_file_and_then_copies(fresh: Mount, tmp_path: P
     assert (links, fetched) == (FILES, FILES * (FILE_BYTES + 1))
 
 
+def until_status(mount: Mount, sizes: dict[str, int]) -> None:
+    """Wait until the status says so: it counts after each write to the snapshot."""
+    wait_until(lambda: mount.status()["sizes"] == sizes, 60, lambda: mount.status()["sizes"])
+
+
 @pytest.mark.claim("S419")
+@pytest.mark.claim("S420")
 def test_a_storage_is_sized_ahead_and_goes_on_where_it_was(fresh: Mount) -> None:
     count = ITEMS * FILES
 
@@ -150,6 +156,8 @@ def test_a_storage_is_sized_ahead_and_goes_on_where_it_was(fresh: Mount) -> None
         return dict(json.loads(check(*UP42FS, "warm", "--sizes", "--json", *arguments)))
 
     assert warm("--estimate", fresh.path)["unknown"] == count
+    until_status(fresh, {"files": count, "unknown": count})
+    assert f"{count} of {count} files have an unknown size" in check(*UP42FS, "status", fresh.path)
     one = items(fresh)[4]
     file = one / "pan.tiff"
     assert warm(file) == {"files": 1, "unknown": 0, "learned": 1, "is_done": True}
@@ -160,6 +168,8 @@ def test_a_storage_is_sized_ahead_and_goes_on_where_it_was(fresh: Mount) -> None
     # The deliveries stand beside their directories; UP42 reports their sizes.
     rest = {"files": count + ITEMS, "unknown": 0, "learned": count - FILES, "is_done": True}
     assert warm(fresh.path) == rest
+    until_status(fresh, {"files": count, "unknown": 0})
+    assert "unknown size" not in check(*UP42FS, "status", fresh.path)
     assert costs(fresh) == [count, count, count]
     assert warm(fresh.path, fresh.path / "orders")["learned"] == 0
     check("ls", "-lR", fresh.path / "assets", fresh.path / "orders")

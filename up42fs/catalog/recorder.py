@@ -65,6 +65,8 @@ class Recorder:
         self._changed = trio.Event()
         self._is_writing = False
         self._wrote = trio.Event()  # set, and replaced, when a write ends
+        #: How many batches were written.
+        self.writes = 0
         self._token: trio.lowlevel.TrioToken | None = None
         snapshot.on_rebuilt = self._rebuilt
 
@@ -128,6 +130,11 @@ class Recorder:
         while self._changed.is_set() or self._is_writing:
             await self._wrote.wait()
 
+    async def wrote_since(self, writes: int) -> None:
+        """Return once more than so many batches are written."""
+        while self.writes <= writes:
+            await self._wrote.wait()
+
     async def flush(self) -> None:
         """Write the rest and close the file."""
         with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
@@ -152,6 +159,7 @@ class Recorder:
             outcome = await trio.to_thread.run_sync(
                 self._snapshot.save, batch, abandon_on_cancel=abandons
             )
+            self.writes += outcome is SaveResult.DONE
         except BaseException as error:
             # If cancelled, the outcome is unknown, and `flush` writes it again.
             self._put_back(taken)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,14 @@ from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
 from up42fs.model import outlines
 from up42fs.model.outlines import Drawn
-from up42fs.model.stac import StacCollection, StacItem
+from up42fs.model.stac import StacCollection, StacItem, transformed_files
 from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
+
+#: Assets whose files are counted in a row, and the pause after them, seconds: other threads wait.
+COUNTED_AT_ONCE = 100
+COUNTING_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,8 @@ class Shelf:
     def put(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
         """Keep all items of an asset as it is now; each must have its document."""
         packed = item_rows.pack(items), item_rows.pack_documents(items), outlines.pack(items)
-        self._recorder.note_items(ItemRow(asset.id, item_rows.version(asset), *packed))
+        row = ItemRow(asset.id, item_rows.version(asset), *packed, stamps_of(items))
+        self._recorder.note_items(row)
 
     def put_outlines(self, asset: Asset, items: tuple[StacItem, ...]) -> None:
         """Keep the outlines of items that an older release kept without, unless newer ones came."""
@@ -147,6 +152,30 @@ class Shelf:
     def put_size(self, object_id: str, asset_id: str, stamp: str | None, size: int) -> None:
         """Keep a size in bytes; it holds as long as the file's item has this `stamp`."""
         self._recorder.note_size(SizeRow(object_id, asset_id, stamp, size))
+
+    async def count_files(self) -> tuple[int, int]:
+        """How many files the kept items have, and of how many of these the size is known.
+
+        Items that an older release kept are counted first, a few at a time.
+        """
+        has_more = True
+        while has_more:
+            has_more = await trio.to_thread.run_sync(self._count_some)
+            await trio.sleep(COUNTING_PAUSE_S if has_more else 0.0)
+        return await trio.to_thread.run_sync(self._snapshot.file_totals)
+
+    def _count_some(self) -> bool:
+        """Count the files of some assets; return whether there may be more."""
+        counted: dict[str, Mapping[str, str | None]] = {}
+        for asset_id, text in self._snapshot.uncounted_items(COUNTED_AT_ONCE):
+            try:
+                counted[asset_id] = stamps_of(item_rows.unpack(text))
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
+                log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
+                counted[asset_id] = {}
+        if counted:
+            self._snapshot.count_files(counted)
+        return len(counted) == COUNTED_AT_ONCE
 
     def _load(self, asset_ids: Sequence[str]) -> dict[str, Shelved | None]:
         sizes: dict[str, dict[tuple[str, str | None], int]] = {}
@@ -179,6 +208,16 @@ def _shelved(
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         log.debug("the stored items of asset %s cannot be used: %s", asset_id, error)
         return None
+
+
+def stamps_of(items: Iterable[StacItem]) -> dict[str, str | None]:
+    """The files of an asset's items that UP42 made, by ID, with the stamps of their sizes."""
+    return {
+        file.asset_id: stamp_of(item)
+        for item in items
+        for file in transformed_files(item)
+        if file.asset_id is not None
+    }
 
 
 def stamp_of(item: StacItem) -> str | None:

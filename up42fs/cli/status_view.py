@@ -46,6 +46,8 @@ def rows(status: Document) -> Iterator[tuple[str, str]]:
     yield "freshness", freshness + _refreshed_by(status.get("refreshed_by") or {})
     if (items := _items(status.get("items") or {})) is not None:
         yield "files", items
+    if (sizes := status.get("sizes") or {}).get("unknown"):
+        yield "sizes", _sizes(sizes)
     yield "open now", _open(status)
     yield "requests", _requests(counters)
     yield "bytes", _traffic(counters)
@@ -114,6 +116,14 @@ def _items(items: Document) -> str | None:
     if refused:
         text += f", [yellow]{refused} refused by UP42[/]"
     return text + (f" [red]({escape(str(items['error']))})[/]" if items.get("error") else "")
+
+
+def _sizes(sizes: Document) -> str:
+    """Describe how many sizes are unknown, and how to learn them."""
+    return (
+        f"{sizes['unknown']:,} of {sizes.get('files', 0):,} files have an unknown size; "
+        "to learn them ahead: up42fs warm --sizes MOUNTPOINT"
+    )
 
 
 def _edits(edits: Document) -> str:

@@ -50,6 +50,7 @@ _SHAPE: dict[Any, Any] = {
         "direct_images": False,
         "request_limit_s": 0,
     },
+    "sizes": {"files": 0, "unknown": 0},
     "store": _NUMBERS,
     "open": _NUMBERS,
     "counters": _NUMBERS,

@@ -48,6 +48,7 @@ from up42fs.catalog.order_details import OrderDetails
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.searches import Searches
+from up42fs.catalog.size_census import SizeCensus
 from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
 from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.stored_members import TableShelf
@@ -186,6 +187,9 @@ class Engine(Paths):
         self._naming = Naming(self.index, keep)
         self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
         self._crawl: ItemCrawl | None = None
+        self._census = (
+            SizeCensus(self._shelf, self._recorder) if self._shelf and self._recorder else None
+        )
         self._tables: ArchiveTables | None = None
         self._egress = egress_of(settings, metrics)
         self.watch = Watch(Ledger(), metrics, crowd_limits(settings.crowd))
@@ -306,6 +310,8 @@ class Engine(Paths):
                 go_on(self._following.run)
             go_on(self.sync.run)
             go_on(self._crawl_items)
+            if self._census is not None:
+                go_on(self._census.run)
 
     async def aclose(self) -> None:
         """Stop transfers and store what is new. Idempotent; never raises a failure of either."""
@@ -347,6 +353,7 @@ class Engine(Paths):
             "catalogue": self.sync.status(),
             "refreshed_by": self._following.status() if self._following else None,
             "items": self._crawl.status() if self._crawl else None,
+            "sizes": self._sizes_status(),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self.store.gauges(),
             "egress": self._egress.status() if self._egress else None,
@@ -361,6 +368,20 @@ class Engine(Paths):
             "notes": self.current_notes(),
             "counters": self.metrics.snapshot(),
         } | dict(self._about())
+
+    def _sizes_status(self) -> dict[str, int] | None:
+        """Files whose items are known, and those of unknown size, with deliveries that have none.
+
+        Without a snapshot these are the files that were listed lately.
+        """
+        if self._census is None:
+            files, unknown = self.filesystem.tree.branches.registry.counts()
+        elif self._census.files is None:
+            return None
+        else:
+            files, unknown = self._census.files, self._census.unknown
+        unsized = self.index.unsized
+        return {"files": files + unsized, "unknown": unknown + unsized}
 
     # building ------------------------------------------------------------------------------
 

@@ -52,6 +52,8 @@ _GAUGES = (
     ("assets", "assets", "Assets in the storage."),
     ("orders", "orders", "Orders in the storage."),
     ("storage_bytes", "bytes", "Sum of the sizes of all assets."),
+    ("files", "sizes.files", "Transformed files whose items are known."),
+    ("unknown_sizes", "sizes.unknown", "Files whose size is unknown."),
     ("open_files", "open.open_files", "Open file handles."),
     ("open_directories", "open.open_directories", "Open directory handles."),
     ("inodes", "open.inodes", "Inodes the kernel remembers."),

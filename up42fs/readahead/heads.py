@@ -5,7 +5,8 @@ request also asks for the file's head, a program that goes on to read the file s
 program that only wanted the size pays 128 KiB for nothing. So the head comes with the size if
 
 - the program opens the file: that is no question of this module;
-- or a program that is not known for wanting sizes alone (`SIZERS`) asks for a single size.
+- or a program that is not known for wanting sizes alone (`SIZERS`) asks for a single size;
+- or the caller, or the program (`LISTERS`), is known to read what it asks for.
 
 A *storm* of questions brings sizes alone: a program has `passed` files, whose sizes it got and
 which nobody opened before it asked for the next one. One passed file is enough; programs that are
@@ -54,6 +55,8 @@ SIZERS = frozenset({
     "nautilus", "ncdu", "nemo", "nnn", "pcmanfm", "pcmanfm-qt", "plocate", "ranger", "rsync",
     "stat", "test", "thunar", "tree", "updatedb", "vdir", "vifm", "yazi",
 })  # fmt: skip
+#: Programs that look at many files and then read them all: `up42fs warm`.
+LISTERS = frozenset({"up42fs"})
 #: Beginnings of the names of programs that read images.
 READERS = ("gdal", "ogr", "otb", "pdal", "qgis", "rio")
 
@@ -95,10 +98,9 @@ class SizeQuestions:
 
         Call `answered` when the question is over, with what this returned.
         """
-        if asker.will_read is not None:
-            return asker.will_read
-        if asker.program in SIZERS:
-            return False
+        known = _known(asker)
+        if known is not None:
+            return known
         program = self._program(asker.program, now_s)
         for file, (thread, told_s) in list(program.told.items()):
             if thread == asker.thread or now_s - told_s > GRACE_S:
@@ -116,7 +118,7 @@ class SizeQuestions:
         """Note that a question for a file's size is over; `head` is what `asked` returned."""
         if is_known and not head:
             self.came_alone(file, now_s)
-        if asker.will_read is not None or asker.program in SIZERS:
+        if _known(asker) is not None:
             return
         program = self._program(asker.program, now_s)
         program.last_s = now_s
@@ -161,6 +163,13 @@ class SizeQuestions:
             program.told.clear()
             program.passed = 0
         return program
+
+
+def _known(asker: Asker) -> bool | None:
+    """Whether a program reads the files whose sizes it wants, if that is known beforehand."""
+    if asker.will_read is None and asker.program in SIZERS:
+        return False
+    return True if asker.will_read is None and asker.program in LISTERS else asker.will_read
 
 
 def _put(held: OrderedDict[str, Value], key: str, value: Value, most: int) -> Value:

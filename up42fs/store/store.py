@@ -125,6 +125,8 @@ class FileStore:
         #: The version of an object, asked for if need be; and the same in the background.
         self.ensure_version = self._versions.ensure
         self.start_version = self._versions.start
+        #: Whether a link to an object is at hand: to read it costs no other.
+        self.has_link = self._leases.holds
         #: Drop all cached state of an object; open handles keep theirs.
         self.forget = self._objects.forget
         #: Bytes of an object in memory.

@@ -35,17 +35,20 @@ from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from up42fs.catalog.snapshot import changes, member_tables, outline_table, tables
+from up42fs.catalog.snapshot import changes, member_tables, outline_table, size_counts, tables
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.snapshot.member_tables import TableRow
+from up42fs.catalog.snapshot.size_counts import Stamps
 from up42fs.ownership import ensure_file, open_directory, remove_foreign
 from up42fs.supervise import is_short_of_anything
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: How long a writer waits for another mount's transaction, seconds.
 BUSY_TIMEOUT_S = 5.0
@@ -65,6 +68,8 @@ class ItemRow:
     documents: bytes
     #: The items as `model.outlines` packs them; None if the writer made none.
     outlines: str | None = None
+    #: The stamps that sizes of its files must have, by ID; None if the writer counted none.
+    files: Stamps | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +260,18 @@ class Snapshot:
         found = self._read("SELECT documents FROM item WHERE asset_id = ?", asset_id)
         return found[0][0] if found else None
 
+    def count_files(self, counted: Mapping[str, Stamps]) -> None:
+        """Store which files the stored items of these assets have. Never raises."""
+        self._asked(lambda database: _counted(database, counted), None)
+
+    def uncounted_items(self, most: int) -> Sequence[tuple[str, str]]:
+        """(Asset ID, items as text) of assets whose files are not counted. Never raises."""
+        return self._asked(lambda database: size_counts.uncounted(database, most), ())
+
+    def file_totals(self) -> tuple[int, int]:
+        """How many files were counted, and how many sizes of these are known. Never raises."""
+        return self._asked(size_counts.totals, (0, 0))
+
     def answer(self, question: str) -> bytes | None:
         found = self._read("SELECT value FROM answer WHERE question = ?", question)
         return found[0][0] if found and isinstance(found[0][0], bytes) else None
@@ -314,14 +331,17 @@ class Snapshot:
         return self._read(f"{question} WHERE asset_id IN ({marks})", *asset_ids)
 
     def _read(self, question: str, *values: str) -> list[Any]:
+        return self._asked(lambda database: database.execute(question, values).fetchall(), [])
+
+    def _asked(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         with self._lock:
             if self._is_off or not self._path.exists():
-                return []
+                return otherwise
             try:
-                return self._open().execute(question, values).fetchall()
+                return work(self._open())
             except Exception as error:
                 self._suffer(error, reading=True)
-                return []
+                return otherwise
 
     def _suffer(self, error: Exception, *, reading: bool) -> SaveResult:
         """React to an error, and log it once."""
@@ -438,11 +458,14 @@ class Snapshot:
                 if i.outlines is not None
             ]
             outline_table.put(database, drawn)
+            counted = {i.asset_id: i.files for i in batch.items if i.files is not None}
+            size_counts.put(database, counted)
             sizes = ((s.object_id, s.asset_id, s.stamp, s.size) for s in batch.sizes)
             tables.insert(database, "size", sizes)
             tables.remove(database, "asset", "id", batch.removed_assets)
             tables.remove(database, "item", "asset_id", batch.removed_assets)
             tables.remove(database, "outline", "asset_id", batch.removed_assets)
+            tables.remove(database, "file_count", "asset_id", batch.removed_assets)
             tables.remove(database, "size", "asset_id", batch.removed_assets)
             member_tables.put(database, batch.members)
             member_tables.use(database, batch.members_used_us)
@@ -462,6 +485,11 @@ class Snapshot:
         for suffix in ("", *_COMPANIONS):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
+
+
+def _counted(database: sqlite3.Connection, counted: Mapping[str, Stamps]) -> None:
+    with tables.transaction(database):
+        size_counts.put(database, counted)
 
 
 class Ailment(Enum):

@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar
 
-from up42fs.catalog.snapshot import changes, columns, member_tables, outline_table
+from up42fs.catalog.snapshot import changes, columns, member_tables, outline_table, size_counts
 from up42fs.catalog.snapshot.assets import AssetTable
 from up42fs.catalog.snapshot.item_rows import from_us, to_us
 from up42fs.catalog.transformations import QUESTION as TRANSFORMED
@@ -94,6 +94,7 @@ def prepare(database: sqlite3.Connection) -> None:
         database.execute("COMMIT")
     member_tables.prepare(database)
     outline_table.prepare(database)
+    size_counts.prepare(database)
     changes.prepare(database)
 
 

@@ -71,7 +71,7 @@ def main(options: argparse.Namespace) -> int:
     """Warm the cache; return 0, 1 if a file could not be read, 130 after Ctrl-C."""
     if options.sizes:
         return _sizes(options)
-    from up42fs.cli.warm.plan import files, opened_whole, planner, whole
+    from up42fs.cli.warm.plan import files, planner, whole
     from up42fs.cli.warm.read import Troubles, read
 
     mount, _ = mount_of(options.paths[0])
@@ -83,8 +83,7 @@ def main(options: argparse.Namespace) -> int:
     plan = planner(options.overviews, options.bbox)
     is_map = options.overviews or options.bbox is not None
     chosen = files(options.paths, is_map=is_map, box=options.bbox)
-    attempt = opened_whole if plan is whole and not options.estimate else plan
-    jobs = [job for path in chosen if (job := troubles.attempt(attempt, path))]
+    jobs = [job for path in chosen if (job := troubles.attempt(plan, path))]
     if options.estimate:
         _tell_estimate(jobs, is_exact=plan is whole, has_json=options.json)
         return troubles.status

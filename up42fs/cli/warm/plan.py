@@ -108,12 +108,6 @@ def planner(overviews: bool, box: Box | None) -> Callable[[Path], Job | None]:
     return lambda path: _for_map(path, overviews=overviews, box=box)
 
 
-def opened_whole(path: Path) -> Job:
-    """Like `whole`, of a file that is then read: with an unknown size its head comes, too."""
-    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    return whole(path)
-
-
 def whole(path: Path) -> Job:
     """Plan all bytes of a file; raises OSError."""
     size = path.stat().st_size

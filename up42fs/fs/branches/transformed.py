@@ -108,6 +108,10 @@ class FileRegistry:
         """A file's size in bytes, None if unknown."""
         return self._learned.get(file_id)
 
+    def counts(self) -> tuple[int, int]:
+        """How many files are held here, and how many of these have an unknown size."""
+        return len(self._files), len(self._files) - len(self._learned)
+
     def learn_asset_size(self, asset: Asset, size: int) -> None:
         """Store the size of a delivery that UP42 lists without one, for later mounts."""
         if self._items is not None:

@@ -142,7 +142,7 @@ class Sizes:
 
     def _prefetch_head(self, node: Node) -> None:
         size = self.known(node)
-        if size:
+        if size and self._files.has_link(node.id):
             head = ByteRange(0, min(size, HEAD_BYTES))
             self._files.start_ahead(
                 node.id,

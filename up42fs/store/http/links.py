@@ -70,6 +70,11 @@ class Leases:
         now_s = self._clock()
         return sum(now_s < lease.expires_at_s for lease in self._leases.values())
 
+    def holds(self, object_id: str) -> bool:
+        """Whether there is a lease that works and is not due for renewal."""
+        lease = self._leases.get(object_id)
+        return lease is not None and self._clock() < min(lease.renew_at_s, lease.expires_at_s)
+
     async def get(self, object_id: str) -> Lease:
         """Return a lease that should work now; raises the signer's `Up42fsError`."""
         return self._current(object_id, 0.0) or await self._signed(object_id)
