@@ -50,6 +50,16 @@ class Flights(Generic[K, V]):
             raise copied(flight.error) from flight.error
         return flight.answer[0]
 
+    async def briefly(
+        self, key: K, work: Callable[[], Awaitable[V]], seconds: float, most: int
+    ) -> tuple[V] | None:
+        """Like `join`; None if that takes longer, or `most` others are under way already."""
+        if len(self._flights) >= most and key not in self._flights:
+            return None
+        with trio.move_on_after(seconds):
+            return (await self.join(key, work),)
+        return None
+
     def start(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
         """Start a flight without waiting for it, unless one is under way."""
         self._ensure(key, work)

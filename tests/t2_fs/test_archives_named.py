@@ -7,17 +7,23 @@ from typing import cast
 import pytest
 import trio
 from strategies import make_asset
+from trio.testing import MockClock
 
 from up42fs.archive.member import Member, MemberKind, Method
 from up42fs.archive.table import Table
 from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.stored_members import StoredTable, TableShelf
+from up42fs.errors import DeadlineExceeded, NotADirectory
 from up42fs.fs.branches.archive_tables import ArchiveTables
 from up42fs.fs.branches.archives import Archives
+from up42fs.net.silence import BRIEFLY_S, MOST_BEGUN
+from up42fs.store.members.extent import Origin
 from up42fs.store.store import FileStore
-from up42fs.types import Version
+from up42fs.types import ByteRange, Version
 
 IMAGE = "delivery/IMG.TIF"
+#: How long the store waits for bytes that do not come.
+SILENT_S = 35
 
 
 class Nowhere:
@@ -40,6 +46,46 @@ class Shelf:
 def table() -> Table:
     file = Member(0, IMAGE, MemberKind.FILE, 512, 1024, 4096, 4096, Method.STORED, None, 0, 0o644)
     return Table([file])
+
+
+class SilentStore:
+    """A store that answers nothing until `answers` is set, and no link either."""
+
+    def __init__(self) -> None:
+        self.answers = trio.Event()
+        self.asked: list[str] = []
+
+    async def read_range(self, origin: Origin, span: ByteRange) -> bytes:
+        self.asked.append(origin.object_id)
+        with trio.move_on_after(SILENT_S):
+            await self.answers.wait()
+            return bytes(len(span))
+        raise DeadlineExceeded("it stopped sending")
+
+    def version(self, _object_id: str) -> None:
+        return None
+
+
+@pytest.mark.claim("S386")
+async def test_a_walk_over_archives_waits_twice_for_a_silent_store(
+    autojump_clock: MockClock,
+) -> None:
+    assets = [make_asset(n, name=f"{n}.zip", size=500_000) for n in range(100)]
+    index, store = Index(), SilentStore()
+    index.apply(Changes(assets=tuple(assets)))
+    async with trio.open_nursery() as nursery:
+        tables = ArchiveTables(nursery, index, cast("FileStore", store))
+        for asset in assets:
+            with pytest.raises(DeadlineExceeded):
+                await tables.get(asset.id)
+        # Of those that are not waited for in full, some begin, to find out when the store is back.
+        assert trio.current_time() == pytest.approx(2 * SILENT_S + MOST_BEGUN * BRIEFLY_S, abs=0.5)
+        assert len(set(store.asked)) <= 2 + MOST_BEGUN
+        store.answers.set()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(NotADirectory):
+            await tables.get(assets[50].id)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.claim("S357")

@@ -7,15 +7,19 @@ import logging
 from dataclasses import replace
 
 import pytest
+import trio
 from fs_support import World, at_once
 from stac_support import Stac, done, file_id, item_of, read, stac_world
 from strategies import at, make_asset, make_order
+from trio.testing import MockClock
 
-from up42fs.errors import NoAttribute, Unavailable, VersionChanged
+from up42fs.errors import DeadlineExceeded, NoAttribute, Unavailable, VersionChanged
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.tree.layout import BRANCH_TTL_S
 from up42fs.fs.tree.nodes import Absent, Attributes
-from up42fs.types import CnamStatus
+from up42fs.model.stac import StacItem
+from up42fs.net.silence import BRIEFLY_S
+from up42fs.types import Asset, CnamStatus
 
 ORDER = make_order(1, display_name="Munich")
 ONE = done(1, name="one.zip", order_id=ORDER.id, tags=("t", "u"))
@@ -281,3 +285,25 @@ async def test_what_the_kernel_may_remember(world: World) -> None:
     again = await world.fs.lookup(one, "b02.tiff")
     assert isinstance(again, Attributes)
     assert (again.size, again.ttl_s) == (110, BRANCH_TTL_S)
+
+
+@pytest.mark.claim("S386")
+async def test_a_walk_waits_twice_for_a_silent_service_not_once_a_directory(
+    stac: Stac, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    assets = [done(n, name=f"{n:02d}.zip") for n in range(1, 13)]
+    world = stac_world(stac, *assets)
+    answers, of_asset = trio.Event(), stac.of_asset
+
+    async def silent(asset: Asset) -> tuple[StacItem, ...]:
+        await answers.wait()
+        return await of_asset(asset)
+
+    monkeypatch.setattr(stac, "of_asset", silent)
+    for n in range(1, 13):
+        with pytest.raises(DeadlineExceeded, match="what is in here"):
+            await world.list(f"assets/{n:02d}")
+    assert trio.current_time() == pytest.approx(2 * 25 + 10 * BRIEFLY_S, abs=0.5)
+    answers.set()
+    assert "item.json" in await world.list("assets/01")
+    assert await world.list("assets/12") == [], "it has no items, and that was told"

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.sync import MOST_WAITS, Sync
 from up42fs.deadlines import request_s, within
-from up42fs.errors import CrowdRefused
+from up42fs.errors import CrowdRefused, Up42fsError
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.layout import is_id
 from up42fs.fs.tree.nodes import BRANCH_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.names import ID, split_extension
+from up42fs.net.silence import BRIEFLY_S, Silence
 
 #: How long a lookup or opendir waits for the first listing when nothing comes of it, seconds; and
 #: in any case.
@@ -55,6 +58,7 @@ class Finder:
         self._catalogue = catalogue
         self._watch = watch
         self._outdated = outdated
+        self._silence = Silence()
 
     async def listed(self, directory: Node, name: str | None = None) -> None:
         """Return once the directory is known, or at least the `name` that is looked up in it."""
@@ -69,9 +73,37 @@ class Finder:
         if directory.kind is Kind.MEMBERS:
             await self._prepared(directory)  # waits while bytes arrive, by a rule of its own
         elif directory.kind in BRANCH_KINDS:
+            await self._fetched(directory)
+
+    async def _fetched(self, directory: Node) -> None:
+        """Wait for a branch's directory; not in full while UP42 tells nothing of one after another.
+
+        The request goes on when nobody waits for it, and later calls find its answer.
+        """
+        begun_s = trio.current_time()
+        told = self._silence.told(begun_s)
+        if told is None:
             late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
-            with within(BRANCH_TIMEOUT_S, late):
+            try:
+                with within(BRANCH_TIMEOUT_S, late):
+                    await self._prepared(directory)
+            except Up42fsError as error:
+                self._silence.ended(begun_s, trio.current_time(), error)
+                raise
+            self._silence.ended(begun_s, trio.current_time())
+            return
+        try:
+            with trio.move_on_after(BRIEFLY_S):
                 await self._prepared(directory)
+                self._silence.ended_early()
+                return
+        except Up42fsError as error:
+            self._silence.ended_early(error)
+            raise
+        raise type(told)(
+            "what is in here was not waited for, as UP42 told nothing of other directories before; "
+            f"the last error: {told}"
+        ) from told
 
     async def _is_asked_for(self, directory: Node, name: str) -> bool:
         """Whether a name in a long listing is known after asking for it alone."""

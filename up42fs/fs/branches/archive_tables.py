@@ -10,7 +10,8 @@ refuses to apply it to other bytes.
 1. A zip costs one range if its directory lies in its last `TAIL_BYTES`, else two. A tar is read
    through once: its members have no directory. Its bytes are kept like those of any reader.
 2. Tasks that need one table share one flight. A flight goes on when its callers give up: the next
-   ones find what it found. They wait while bytes arrive, up to `LONGEST_S` in total.
+   ones find what it found. They wait while bytes arrive, up to `LONGEST_S` in total. A walk over
+   many archives of a store that answers nothing waits twice in full (`net.silence`).
 3. The first look may refute the name. If the bytes begin as an archive of another kind does, it is
    read as that one; else it is none (`NotAnArchiveError`). Both are remembered for as long as the
    stamp stays the same.
@@ -56,6 +57,7 @@ from up42fs.flights import Flights
 from up42fs.fs.branches.member_tree import MemberTree
 from up42fs.fs.tree import member_ids
 from up42fs.metrics import Metrics
+from up42fs.net.silence import BRIEFLY_S, MOST_BEGUN, Silence
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.store import FileStore
 from up42fs.types import Asset, ByteRange, Bytes
@@ -88,6 +90,10 @@ _METHODS = {
     ArchiveKind.TXZ: Method.XZ,
     ArchiveKind.TZST: Method.ZSTD,
 }
+
+
+class StillReading(DeadlineExceeded):
+    """A table takes longer than a call may wait, and its bytes arrive."""
 
 
 class TableProgress:
@@ -129,6 +135,7 @@ class ArchiveTables:
         self._recent: OrderedDict[str, MemberTree] = OrderedDict()
         self._recent_bytes = 0
         self._reading: dict[str, TableProgress] = {}
+        self._silence = Silence()
         #: Assets whose stored tables may be of other bytes, although their stamp is the same; with
         #: the archives that were read anew since then.
         self._doubted: dict[str, set[str]] = {}
@@ -210,6 +217,40 @@ class ArchiveTables:
     # waiting -------------------------------------------------------------------------------
 
     async def _awaited(self, archive_id: str) -> MemberTree:
+        """Wait for a flight; not in full while the store answers nothing to one after another."""
+        begun_s = trio.current_time()
+        told = self._silence.told(begun_s)
+        if told is not None:
+            return await self._briefly(archive_id, told)
+        try:
+            tree = await self._joined(archive_id)
+        except Up42fsError as error:
+            is_read = isinstance(error, StillReading)
+            self._silence.ended(begun_s, trio.current_time(), None if is_read else error)
+            raise
+        self._silence.ended(begun_s, trio.current_time())
+        return tree
+
+    async def _briefly(self, archive_id: str, told: Up42fsError) -> MemberTree:
+        """The members if they are at hand; else an error like `told`, for which others waited."""
+        load = partial(self._load, archive_id)
+        stored = None if member_ids.is_member_id(archive_id) else await self.kept(archive_id)
+        if stored is not None:
+            return stored
+        try:
+            found = await self._flights.briefly(archive_id, load, BRIEFLY_S, MOST_BEGUN)
+        except Up42fsError as error:
+            self._silence.ended_early(error)
+            raise
+        if found is not None:
+            self._silence.ended_early()
+            return found[0]
+        raise type(told)(
+            f"{self.label(archive_id)}: its members were not waited for, as those of others before "
+            f"it failed; the last: {told}"
+        ) from told
+
+    async def _joined(self, archive_id: str) -> MemberTree:
         """Wait for a flight while its bytes arrive."""
         began_s, seen = trio.current_time(), -1
         while True:
@@ -220,7 +261,7 @@ class ArchiveTables:
             is_late = trio.current_time() - began_s + IDLE_S > LONGEST_S
             if done <= seen or is_late:
                 told = f", {done >> 20:,} of {progress.size >> 20:,} MiB" if progress else ""
-                raise DeadlineExceeded(
+                raise (StillReading if done > 0 else DeadlineExceeded)(
                     f"{self.label(archive_id)}: its members are still being read{told}; this goes "
                     "on, try again later (up42fs status shows how far it is)"
                 )

@@ -10,17 +10,13 @@ that stalls or fails delays no other. A company is the files of an item; for ass
 accounts) those of its last listing, of which the next `AHEAD` are fetched, since a directory may
 hold any number. Each is started once per listing.
 
-A program that lists a directory asks for one size after another, so a host that answers nothing
-would make it wait once a file: minutes for one `ls -l`. If `MOST_SLOW` files of a company in a row
-failed, each after more than `SLOW_S`, the next ones are waited for `BRIEFLY_S` only, and fail with
-the error of the last. The first one that fails is no proof: it may stall alone. With the second
-one the fetches of all others have begun, so what can be had is there. `LISTING_S` after the last
-failure the next call waits in full again.
+If two files of a company in a row failed and made the program wait, the next ones are waited for
+`BRIEFLY_S` only, and fail with the error of the last (`net.silence`). With the second one the
+fetches of all others have begun, so what can be had is there.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +30,7 @@ from up42fs.fs.branches.archives import Archives, MemberFile
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
+from up42fs.net.silence import BRIEFLY_S, Silence
 from up42fs.readahead.heads import Asker, SizeQuestions
 from up42fs.store.members.extent import Extent
 from up42fs.store.store import FileStore
@@ -42,12 +39,6 @@ from up42fs.types import ByteRange
 
 #: A call about a company within this time after the one before ended is a listing, seconds.
 LISTING_S = 2.0
-#: A failure that took longer than this was waited for, seconds.
-SLOW_S = 1.0
-#: After so many of them in a row, the other files of the company are waited for so long, seconds:
-#: enough for a size that memory or the disk holds.
-MOST_SLOW = 2
-BRIEFLY_S = 0.1
 #: Number of sizes fetched ahead of the requested one.
 AHEAD = 64
 #: Number of listings remembered.
@@ -61,23 +52,12 @@ class _SizeQueue:
     first: Node
     asked_s: float
     begun: set[str] = field(default_factory=set)
-    #: Slow failures since the last success, and when and how the last of them ended.
-    slow: int = 0
-    failed_s: float = -math.inf
-    error: Up42fsError | None = None
+    silence: Silence = field(default_factory=Silence)
 
-    def told(self, now_s: float) -> Up42fsError | None:
-        """The error that the company's other files would most likely wait for; None if none."""
-        is_lasting = self.slow >= MOST_SLOW and now_s - self.failed_s <= LISTING_S
-        return self.error if is_lasting else None
-
-    def ended(self, begun_s: float, now_s: float, error: Up42fsError | None) -> None:
-        """Note how a call for one size ended that began at `begun_s` and waited in full."""
+    def ended(self, begun_s: float, now_s: float, error: Up42fsError | None = None) -> None:
+        """Note how a call for one size ended that waited in full."""
         self.asked_s = max(self.asked_s, now_s)
-        if error is None:
-            self.slow, self.error = 0, None
-        elif now_s - begun_s > SLOW_S:
-            self.slow, self.failed_s, self.error = self.slow + 1, now_s, error
+        self.silence.ended(begun_s, now_s, error)
 
 
 class Sizes:
@@ -173,19 +153,15 @@ class Sizes:
                 other.id, name=self.label(other), stamp=self.stamp(other), head=head
             )
         begun_s = self._clock()
-        told = listing.told(begun_s)
+        told = listing.silence.told(begun_s)
         if told is not None:
-            try:
-                return await self._briefly(node, told, head=head)
-            finally:
-                # A listing of many files is not older for its brief waits.
-                listing.failed_s += self._clock() - begun_s
+            return await self._briefly(node, told, head=head)
         try:
             size = await self._fetched(node, head=head)
         except Up42fsError as error:
             listing.ended(begun_s, self._clock(), error)
             raise
-        listing.ended(begun_s, self._clock(), None)
+        listing.ended(begun_s, self._clock())
         return size
 
     async def _fetched(self, node: Node, *, head: bool) -> int:
