@@ -22,6 +22,10 @@ def main(path):
             {
                 "name": node.name(),
                 "valid": layer is not None and layer.isValid(),
+                "crs": layer.crs().authid() if layer is not None else None,
+                "fill": layer.renderer().symbol().symbolLayer(0).properties().get("style")
+                if layer is not None and hasattr(layer, "featureCount")
+                else None,
                 "bands": getattr(layer, "bandCount", lambda: None)(),
                 "count": getattr(layer, "featureCount", lambda: None)(),
             }

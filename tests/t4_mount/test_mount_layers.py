@@ -139,5 +139,8 @@ def test_qgis_opens_the_layers_of_an_order(made: tuple[Emulator, Mount], tmp_pat
     layers = json.loads(answer)
     assert [row["name"] for row in layers] == ["Outlines", "PNEO3_202404181005124_PMS-FS_ORT"]
     assert all(row["valid"] for row in layers), layers
+    # Without one of its own a layer would lie nowhere: QGIS does not take it from the file.
+    assert [row["crs"] for row in layers] == ["EPSG:4326", "EPSG:32633"]
+    assert layers[0]["fill"] == "no", "a filled outline would hide its image"
     assert layers[0]["count"] >= 1
     assert layers[1]["bands"] == 3

@@ -16,6 +16,8 @@ from xml.etree import ElementTree as Xml
 from up42fs.model.geotiff import Raster
 from up42fs.model.stac import StacAsset
 
+#: The reference system of GeoJSON, longitude first.
+WGS84 = 4326
 #: GDAL's limit of a raster's width and height.
 _MOST_PIXELS = (1 << 31) - 1
 _COLOURS = ("Red", "Green", "Blue", "Alpha")
@@ -168,8 +170,17 @@ def _add_source(
         Xml.SubElement(source, "NODATA").text = raster.nodata
 
 
-def qlr(name: str, rasters: Sequence[tuple[str, str]], outlines: str | None) -> bytes:
-    """Layers for QGIS: (label, path) of images, top first, and the path of a file of outlines."""
+@dataclass(frozen=True, slots=True)
+class RasterLayer:
+    """An image as a layer of QGIS: label, path, and its reference system if it is known."""
+
+    label: str
+    path: str
+    epsg: int | None = None
+
+
+def qlr(name: str, rasters: Sequence[RasterLayer], outlines: str | None) -> bytes:
+    """Layers for QGIS: images, top first, and the path of a file of outlines in degrees."""
     root = Xml.Element("qlr")
     group = Xml.SubElement(
         Xml.SubElement(root, "layer-tree-group", name="", checked="Qt::Checked", expanded="1"),
@@ -179,10 +190,10 @@ def qlr(name: str, rasters: Sequence[tuple[str, str]], outlines: str | None) -> 
         expanded="1",
     )
     layers = Xml.SubElement(root, "maplayers")
-    shown = [(label, path, "raster", "gdal") for label, path in rasters]
+    shown = [(image.label, image.path, "raster", "gdal", image.epsg) for image in rasters]
     if outlines is not None:
-        shown.insert(0, ("Outlines", outlines, "vector", "ogr"))
-    for number, (label, path, kind, provider) in enumerate(shown):
+        shown.insert(0, ("Outlines", outlines, "vector", "ogr", WGS84))
+    for number, (label, path, kind, provider, epsg) in enumerate(shown):
         layer_id = f"up42fs_{uuid5(NAMESPACE_URL, f'{number} {path}').hex}"
         source = f"./{path}"
         # One image is shown at first, and the others when they are ticked.
@@ -200,6 +211,7 @@ def qlr(name: str, rasters: Sequence[tuple[str, str]], outlines: str | None) -> 
         layer = Xml.SubElement(layers, "maplayer", type=kind)
         if kind == "vector":
             layer.set("geometry", "Polygon")
+            _draw_outlines(layer)
         for tag, text in (
             ("id", layer_id),
             ("datasource", source),
@@ -207,9 +219,33 @@ def qlr(name: str, rasters: Sequence[tuple[str, str]], outlines: str | None) -> 
             ("provider", provider),
         ):
             Xml.SubElement(layer, tag).text = _sound(text)
+        if epsg is not None:
+            _add_srs(layer, epsg)
     Xml.indent(root)
     body = Xml.tostring(root, encoding="unicode").encode()
     return b"<!DOCTYPE qgis-layer-definition>\n" + body + b"\n"
+
+
+def _add_srs(layer: Xml.Element, epsg: int) -> None:
+    """The layer's reference system: QGIS takes none from the file where the definition has none."""
+    srs = Xml.SubElement(Xml.SubElement(layer, "srs"), "spatialrefsys")
+    # QGIS looks at `authid` only if `srsid`, the row of its own table, is a row that could be.
+    Xml.SubElement(srs, "srsid").text = "3452"
+    Xml.SubElement(srs, "authid").text = f"EPSG:{epsg}"
+
+
+def _draw_outlines(layer: Xml.Element) -> None:
+    """Draw polygons without a fill, which would hide the images below."""
+    renderer = Xml.SubElement(layer, "renderer-v2", type="singleSymbol")
+    symbols = Xml.SubElement(renderer, "symbols")
+    symbol = Xml.SubElement(symbols, "symbol", type="fill", name="0")
+    fill = Xml.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1"})
+    for key, value in (
+        ("style", "no"),
+        ("outline_color", "227,26,28,255"),
+        ("outline_width", "0.6"),
+    ):
+        Xml.SubElement(fill, "prop", k=key, v=value)
 
 
 def _sound(text: str) -> str:

@@ -22,7 +22,7 @@ from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model import geotiff, mosaic
-from up42fs.model.mosaic import MosaicImage
+from up42fs.model.mosaic import MosaicImage, RasterLayer
 from up42fs.model.stac import NO_EPSG
 
 log = logging.getLogger(__name__)
@@ -118,15 +118,38 @@ class Layers:
         shown = await self._images(directory, layout)
         if not shown and name not in self.names(directory):
             raise NotFound(f"{name}: {label} has no image that UP42 transformed, and no GeoTIFF")
-        made = self._qlr(label, shown) if name == QLR else mosaic.vrt(await self._read(shown))
+        if name == QLR:
+            made = self._qlr(label, await self._placed(shown))
+        else:
+            made = mosaic.vrt(await self._read(shown))
         self._kept[document] = made
         return made
 
     def _qlr(self, label: str, shown: list[_Shown]) -> bytes:
-        rasters = [(image.label, image.path) for image in shown]
+        rasters = [RasterLayer(image.label, image.path, image.epsg) for image in shown]
         if len(rasters) > 1:
-            rasters.insert(0, ("Mosaic", VRT))
+            known = [image.epsg for image in shown if image.epsg is not None]
+            # That of most images, as the mosaic itself has.
+            most = max(known, key=known.count) if known else None
+            rasters.insert(0, RasterLayer("Mosaic", VRT, most))
         return mosaic.qlr(label, rasters, footprints.NAME)
+
+    async def _placed(self, shown: list[_Shown]) -> list[_Shown]:
+        """The images, with the reference systems of which STAC does not tell from their heads.
+
+        QGIS reads these heads next, from memory then.
+        """
+        unknown = [image for image in shown if image.epsg is None]
+        try:
+            heads = await self._read(unknown)
+        except Up42fsError as error:
+            log.debug("layers: reference systems are not known: %s", error)
+            return shown
+        found = {head.path: head.raster.epsg for head in heads if head.raster is not None}
+        return [
+            replace(image, epsg=found.get(image.path)) if image.epsg is None else image
+            for image in shown
+        ]
 
     async def _images(self, directory: Node, layout: Layout) -> list[_Shown]:
         """The image of each item to look at, or if there is none the deliveries that are images."""
