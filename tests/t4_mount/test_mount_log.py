@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from harness import REPOSITORY, Emulator, Mount, check, environ, mounted, run
 
+from up42fs.cli import log
 from up42fs.cli.main import main as command
 
 pytestmark = pytest.mark.mount
@@ -86,46 +88,69 @@ def test_what_is_not_there_is_said(tmp_path: Path, capsys) -> None:
     assert (done.returncode, "'many' will not do: a number of lines" in done.stderr) == (2, True)
 
 
+JOURNALD = Path("/lib/systemd/systemd-journald")
+
+#: A journal of its own, by the real daemon: files in memory, no messages of the kernel.
 IN_A_ROOM = r"""
 set -eu
-room=$1; python=$2
-mkdir -p /run/systemd
-mount -t tmpfs none /run/systemd; mkdir /run/systemd/journal
-$python -c '
-import socket, sys
-server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-server.bind("/run/systemd/journal/socket")
-with open(sys.argv[1] + "/entries", "wb", buffering=0) as file:
-    print("bound", flush=True)
-    while True: file.write(server.recv(1 << 20))
-' $room > $room/bound & journald=$!
-while [ ! -s $room/bound ]; do sleep 0.05; done
-trap 'kill $journald' EXIT
+room=$1; python=$2; journald=$3
+mkdir -p /run/systemd /run/log
+mount -t tmpfs none /run/systemd; mount -t tmpfs none /run/log
+mkdir /run/systemd/journal /run/log/journal
+echo 0123456789abcdef0123456789abcdef > $room/id
+touch /etc/machine-id; mount --bind $room/id /etc/machine-id
+printf '[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\nForwardToSyslog=no\n' > $room/conf
+mount --bind $room/conf /etc/systemd/journald.conf
+$journald 2> $room/journald & pid=$!
+trap 'kill $pid' EXIT
+while [ ! -S /run/systemd/journal/socket ]; do kill -0 $pid; sleep 0.05; done
 mkdir $room/mnt
 $python -m up42fs mount --cache-dir $room/cache -o refresh=3600 $room/mnt
 cat $room/mnt/.up42fs/status.json > $room/status
-PATH=$room/bin:$PATH $python -m up42fs log -n 5 $room/mnt > $room/by-journal
+journalctl --sync  # until the daemon has written what was sent
+journalctl -q -o cat UP42FS_MOUNTPOINT=$room/mnt > $room/entries
+$python -m up42fs log -n 500 $room/mnt > $room/by-journal
+$python -m up42fs log -n 500 --json $room/mnt > $room/by-journal.json
+rm -r /run/log/journal/*
 $python -m up42fs log -n 500 $room/mnt > $room/by-ring
 $python -m up42fs unmount $room/mnt
 """
 
 
 @pytest.mark.claim("S364")
+@pytest.mark.skipif(not JOURNALD.exists(), reason="no journal: sudo apt-get install systemd")
 def test_in_the_background_the_journal_gets_the_log(sample: Emulator, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin/journalctl"
-    fake.write_text('#!/bin/sh\necho "$@" >&2\nprintf "from the journal\\n-- cursor: s=1\\n"\n')
-    fake.chmod(0o755)
     done = run(
-        *("unshare", "-m", "sh", "-c", IN_A_ROOM, "sh", tmp_path, sys.executable),
+        *("unshare", "-m", "sh", "-c", IN_A_ROOM, "sh", tmp_path, sys.executable, JOURNALD),
         env=sample.env | {"HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.returncode == 0, done
     status = json.loads((tmp_path / "status").read_text())
     assert (status["log"], status["log_file"]) == ("journal", None)
-    entries = (tmp_path / "entries").read_bytes()
-    assert f"UP42FS_MOUNTPOINT={tmp_path}/mnt\n".encode() in entries
-    assert b"up42fs.mount.mount: mounted up42:" in entries
-    assert (tmp_path / "by-journal").read_text() == "from the journal\n"
-    assert "mounted up42:" in (tmp_path / "by-ring").read_text()
+    assert "up42fs.mount.mount: mounted up42:" in (tmp_path / "entries").read_text()
+    shown = (tmp_path / "by-journal").read_text()
+    assert re.search(r"up42fs\[\d+\]: up42fs\.mount\.mount: mounted up42:", shown), shown
+    events = [json.loads(line) for line in (tmp_path / "by-journal.json").read_text().splitlines()]
+    (mounted,) = [event for event in events if event["message"].startswith("mounted up42:")]
+    assert mounted["logger"] == "up42fs.mount.mount"
+    ring = (tmp_path / "by-ring").read_text()
+    assert "mounted up42:" in ring
+    assert "up42fs[" not in ring
     assert not list(tmp_path.rglob("*.log"))
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("2026-11-30T21:42:04+0000 here up42fs[7]: up42fs.a.b: said: more", None),
+        ("2026-11-30T21:43:43.5+00:00 here up42fs[7]: [/mnt/a [b]] up42fs.a.b: said: more", None),
+        ("Nov  3 21:44:00 here user.info up42fs[7]: [/m] up42fs.a.b: said: more", "info"),
+        ("2026-11-30 21:42:04,123 WARNING up42fs.a.b: said: more", "WARNING"),
+    ],
+)
+def test_a_line_of_any_log_is_the_same_object(line: str, level: str | None) -> None:
+    event = log._event(Path("/m"), line)
+    time = event.pop("time")
+    assert line.startswith(time)
+    wanted = {"mountpoint": "/m", "logger": "up42fs.a.b", "message": "said: more"}
+    assert event == wanted | ({} if level is None else {"level": level})

@@ -16,11 +16,18 @@ from up42fs.cli.options import Subparsers, add_command, path_argument
 from up42fs.cli.terminal import say
 from up42fs.errors import ConfigurationError, Unavailable
 from up42fs.fuse.mount_table import ours
+from up42fs.logs import IDENTIFIER
 
 #: Pause between two looks for new lines, seconds.
 _INTERVAL_S = 0.5
 _EVENT = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d[ T][\d:,.+-]+Z?) (?P<level>[A-Z]+) "
+    r"(?P<logger>[\w.]+): (?P<message>.*)"
+)
+#: A line of the journal or of a syslog daemon: host and process precede what up42fs wrote.
+_SYSTEM_EVENT = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\dT\S+|[A-Z][a-z]{2} [ \d]\d [\d:]{8}) \S+ "
+    rf"(?:\w+\.(?P<level>\w+) )?{IDENTIFIER}\[\d+\]: (?:\[.*?\] )?"
     r"(?P<logger>[\w.]+): (?P<message>.*)"
 )
 
@@ -120,5 +127,6 @@ def _event(place: Path, line: str) -> dict[str, str]:
         found = json.loads(line)
         if isinstance(found, dict):
             return {"mountpoint": str(place)} | {str(k): str(v) for k, v in found.items()}
-    event = _EVENT.fullmatch(line)
-    return {"mountpoint": str(place)} | (event.groupdict() if event else {"message": line})
+    event = _EVENT.fullmatch(line) or _SYSTEM_EVENT.fullmatch(line)
+    parts = event.groupdict() if event else {"message": line}
+    return {"mountpoint": str(place)} | {k: v for k, v in parts.items() if v is not None}
