@@ -101,8 +101,10 @@ def test_an_account_that_cannot_be_kept_is_said(user: User, tmp_path: Path) -> N
 @pytest.mark.mount
 def test_from_login_to_a_mount_in_two_commands(user: User) -> None:
     said = user.login()
-    assert f"as {user.name}: {user.orders} orders, " in said
-    assert str(user.file) in said
+    assert said.startswith("Signed in to UP42 (")
+    assert f") as {user.name}: {user.orders} orders, " in said
+    assert f"\nThe password is kept in {user.file}" in said
+    assert said.endswith("\nNext: mkdir -p ~/up42 && up42fs mount ~/up42\n")
     assert user.file.stat().st_mode & 0o777 == 0o600
     assert user.mount_says() == ""
 
@@ -145,11 +147,15 @@ def test_a_refused_password_is_not_kept(user: User) -> None:
         (["login", "--username", "me"], "\n", "no password given"),
         (["login", "--region", "mars"], "", "one of eu, sa"),
         (["logout"], "", "nobody is signed in"),
+        (["login", "--as", "default"], "", "the default account has no name: leave --as out"),
     ],
 )
 def test_what_is_missing_is_said(user: User, arguments: list[str], typed: str, what: str) -> None:
     done = user(*arguments, typed=typed)
-    assert (done.returncode, done.stdout) == (2 if "one of" in what else 1, "")
+    assert (done.returncode, done.stdout) == (
+        2 if "one of" in what or "leave --as" in what else 1,
+        "",
+    )
     assert what in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -163,7 +169,7 @@ def test_a_password_as_argument_is_refused(user: User) -> None:
 def test_logout_forgets_everything(desktop_user: User) -> None:
     desktop_user.login()
     said = desktop_user("logout").stdout
-    assert desktop_user.name in said
+    assert said.startswith(f"Signed out {desktop_user.name}"), said
     assert not desktop_user.file.exists()
     assert json.loads(desktop_user.keyring.read_text()) == {}
     assert "nobody is signed in" in desktop_user("logout").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,46 @@ def test_a_bookmark_is_there_once_and_goes_alone(text: str, home: str) -> None:
     assert [line for line in without_bookmark(once, home).split("\n") if line] == kept
 
 
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("/a:b", "no program can be installed in '/a:b': colons, quotes, dollars and line breaks"),
+        ("here", "'here' is no absolute path; set HOME or --prefix"),
+    ],
+)
+def test_why_a_place_is_refused_is_said(prefix: str, said: str) -> None:
+    with pytest.raises(SetupError, match=re.escape(said)):
+        InstallPaths.of(is_system=False, prefix=prefix, home="/h")
+
+
 # the command ------------------------------------------------------------------------------------
+
+
+def test_what_at_login_cannot_do_is_said(home: Path, tmp_path: Path) -> None:
+    env = {"HOME": str(home), "PATH": str(tmp_path / "none"), "DESTDIR": str(tmp_path / "stage")}
+    done = run(*SETUP, "--at-login", "--system", env=env)
+    assert done.returncode == 1
+    assert "--at-login is for one user: run `up42fs setup --at-login` as that user" in done.stderr
+    done = run(*SETUP, "--at-login", "--user", env=env)
+    assert done.returncode == 1
+    words = "there is no systemd here; put `up42fs mount ~/up42` where your session begins"
+    assert done.stderr.endswith(words + "\n"), done.stderr
+
+
+@IN_A_NAMESPACE
+def test_what_stays_is_said_before_it_is_purged(home: Path) -> None:
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    kept = home / ".cache/up42fs/kept"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(bytes(3000))
+    check(*SETUP, "--user", env=env)
+    said = check(*ALONE, *SETUP, "--user", "--remove", env=env)
+    assert f"left: {kept.parent} (" in said
+    words = "caches, settings, logs, sidecars, and passwords that up42fs login keeps"
+    assert f"{words}\nto remove them too:\n  " in said
+    said = check(*ALONE, *SETUP, "--user", "--purge", env=env)
+    assert f"removed {kept.parent} (" in said
+    assert not kept.parent.exists()
 
 
 @IN_A_NAMESPACE
