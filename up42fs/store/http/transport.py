@@ -123,8 +123,9 @@ class CurlTransport:
             threads, lambda: Driver(connections, self._configure, self._prepare)
         )
         # A disk may keep a thread waiting for seconds, so no reader's bytes come by such a thread.
+        # One is enough, since writes to one file wait for each other.
         self._copiers = Drivers(
-            threads,
+            1,
             lambda: Driver(connections, self._configure, self._prepare, COPY_PATIENCE),
         )
 
