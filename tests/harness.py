@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from emulators import Nest, Process
+from nest import Nest, Process
 
 from up42fs.cli.unmount import unmount
 from up42fs.emulator.remote import Remote
@@ -31,6 +31,8 @@ from up42fs.errors import Up42fsError
 from up42fs.fuse.mount_table import holders_of, mount_at
 
 UP42FS = (sys.executable, "-m", "up42fs")
+#: For `run` and `check`: forked from a process that has loaded it, which costs a fifth.
+FORKED = ("up42fs (forked)",)
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("UP42FS_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
 #: What GDAL says of each raster of the imagery on a local disk.
@@ -108,7 +110,8 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
     place = ["--sample-dir", kept_sample] if kept_sample else []
     receive, send = os.pipe()
     try:
-        process = _nest().start(["--die-with-parent", *place, *arguments], send)
+        words = ["emulator", "--die-with-parent", *place, *arguments]
+        process = _nest().start(words, os.environ, send)
     finally:
         os.close(send)
     # What mounts keep is kept by the server's address, and another test's server may have had it.
@@ -185,6 +188,9 @@ def become(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 60, **kw):
     """Run a command to its end, output captured as text."""
+    if command[:1] == FORKED:
+        assert not kw, "a fork takes nothing but an environment"
+        return forked([str(word) for word in command[1:]], environ(env or {}), timeout_s)
     # Other programs print in the encoding of the locale, which need not be UTF-8 (test-elsewhere).
     kw.setdefault("errors", "surrogateescape")
     return subprocess.run(
@@ -198,6 +204,29 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: f
     )
 
 
+def forked(
+    words: Sequence[str],
+    env: Mapping[str, str],
+    timeout_s: float = 60,
+    directory: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of up42fs as a fork, unless this environment would change how it loads."""
+    where = None if directory is None else str(directory)
+    if _nest().is_fit(env):
+        return _nest().run(words, env, timeout_s, where)
+    return subprocess.run(
+        [*UP42FS, *words],
+        env=env,
+        cwd=where,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=timeout_s,
+        check=False,
+    )
+
+
 def check(*command: str | Path, **kw) -> str:
     """Like `run`; the command must succeed; returns its standard output."""
     done = run(*command, **kw)
@@ -206,8 +235,14 @@ def check(*command: str | Path, **kw) -> str:
 
 
 @contextmanager
-def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mount]:
-    """Mount with the command, unmount afterwards; nothing may be left mounted or running."""
+def mounted(
+    env: Mapping[str, str], *arguments: str, home: Path, by_command: bool = False
+) -> Iterator[Mount]:
+    """Mount, unmount afterwards; nothing may be left mounted or running.
+
+    The mount is a fork of a process that has loaded up42fs (`nest`), unless the environment would
+    change how it loads, or the command itself is asked for.
+    """
     mountpoint = Path(tempfile.mkdtemp(prefix="mount-", dir=home))
     log = home / f"{mountpoint.name}.log"
     # A cache of its own, unless the test says otherwise: every mount starts cold.
@@ -215,7 +250,8 @@ def mounted(env: Mapping[str, str], *arguments: str, home: Path) -> Iterator[Mou
     own = [] if "--cache-dir" in arguments else ["--cache-dir", str(cache)]
     # The crawl for items would count as requests of whatever test runs then.
     env = {"UP42FS_CRAWL_AFTER_S": "3600"} | dict(env)
-    done = run(*UP42FS, "mount", mountpoint, "--log-file", log, *own, *arguments, env=env)
+    words = ["mount", str(mountpoint), "--log-file", str(log), *own, *arguments]
+    done = run(*(UP42FS if by_command else FORKED), *words, env=env)
     assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
     mount = Mount(mountpoint, 0, log, env)
     mount.pid = mount.status()["pid"]

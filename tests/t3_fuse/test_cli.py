@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import COMMANDS
+from harness import COMMANDS, forked
 
 from up42fs import __version__
 from up42fs.cli import mount as mount_command
@@ -41,16 +41,7 @@ class Shell:
         self.environ = {**kept, "HOME": str(home), "COLUMNS": "100"}
 
     def __call__(self, *arguments: str, **environ: str) -> Done:
-        return subprocess.run(
-            [sys.executable, "-m", "up42fs", *arguments],
-            env=self.environ | environ,
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        return forked(arguments, self.environ | environ, directory=REPOSITORY)
 
 
 @pytest.fixture

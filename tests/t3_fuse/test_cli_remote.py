@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 from harness import (
+    FORKED,
     REPOSITORY,
     UP42FS,
     Emulator,
@@ -68,7 +69,7 @@ def large() -> Iterator[Emulator]:
 
 def up42fs(store: Emulator, *arguments: str | Path, cache: Path | None = None, **kw: Any):
     env = store.env | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-    return run(*UP42FS, *arguments, env=env, **kw)
+    return run(*(UP42FS if kw else FORKED), *arguments, env=env, **kw)
 
 
 def lines(store: Emulator, *arguments: str | Path, **kw: Any) -> list[str]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, run, wait_until
+from harness import FORKED, UP42FS, Emulator, run, wait_until
 from stranger import stranger
 
 pytestmark = pytest.mark.mount
@@ -36,9 +36,9 @@ def test_an_empty_account_is_said(start, tmp_path: Path, workspace: str | None) 
         assert os.listdir(there / "assets") == []
         status = json.loads((there / ".up42fs/status.json").read_text())
         assert [words in note for note in status["notes"]] == [True], "it is said once"
-        shown = run(*UP42FS, "status", "--once", there, env=env).stdout
+        shown = run(*FORKED, "status", "--once", there, env=env).stdout
         assert words in " ".join(shown.split())  # it is wrapped
-        found = json.loads(run(*UP42FS, "doctor", "--json", there, env=env).stdout)
+        found = json.loads(run(*FORKED, "doctor", "--json", there, env=env).stdout)
         bad = [f for f in found if f["check"] == "account" and f["level"] == "warn"]
         assert words in bad[0]["words"]
         assert bad[0]["cure"]
@@ -49,7 +49,7 @@ def test_an_empty_account_is_said(start, tmp_path: Path, workspace: str | None) 
             wait_until(lambda: os.listdir(there / "assets"), 10, "the delivery shows")
             assert json.loads((there / ".up42fs/status.json").read_text())["notes"] == []
     finally:
-        run(*UP42FS, "unmount", there, env=env)
+        run(*FORKED, "unmount", there, env=env)
 
 
 @pytest.mark.claim("S145")
@@ -64,10 +64,10 @@ def test_a_workspace_that_is_refused_is_named(tmp_path: Path, status: int) -> No
             said = refused(tmp_path, env, *words)
             assert f"this account has no workspace {NO_WORKSPACE} at {service.url}" in said
             assert "correct the option workspace (UP42_WORKSPACE)" in said
-        done = run(*UP42FS, "doctor", "--json", env=env | {"HOME": str(tmp_path)})
+        done = run(*FORKED, "doctor", "--json", env=env | {"HOME": str(tmp_path)})
         (bad,) = (f for f in json.loads(done.stdout) if f["check"] == "account")
         assert (bad["level"], "UP42_WORKSPACE" in bad["cure"]) == ("fail", True)
-        done = run(*UP42FS, "ls", "assets", env=env | {"HOME": str(tmp_path)})
+        done = run(*FORKED, "ls", "assets", env=env | {"HOME": str(tmp_path)})
         assert (done.returncode, done.stdout) == (1, "")
         assert NO_WORKSPACE in done.stderr
 
@@ -79,7 +79,7 @@ def test_an_account_with_assets_is_mounted_without_a_word(sample: Emulator, tmp_
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert json.loads((there / ".up42fs/status.json").read_text())["notes"] == []
     finally:
-        run(*UP42FS, "unmount", there)
+        run(*FORKED, "unmount", there)
 
 
 def refused(tmp_path: Path, env: dict[str, str], *words: str, typed: str = "") -> str:

@@ -15,7 +15,7 @@ import archive_support as archives
 import pytest
 import zip_support as zips
 from archive_support import Built
-from harness import UP42FS, Emulator, Mount, check, mounted, run
+from harness import FORKED, Emulator, Mount, check, mounted, run
 from transformed_support import file, put_items
 
 pytestmark = pytest.mark.mount
@@ -462,26 +462,26 @@ def test_warm_reads_an_archive_or_its_members(empty: Emulator, mount, tmp_path: 
     own_cache = tmp_path / "cache"
     there: Mount = mount(empty, "-o", "refresh=3600", "--cache-dir", str(own_cache))
     assets = there.path / "assets"
-    said = check(*UP42FS, "warm", "--estimate", assets / "packed.zip")
+    said = check(*FORKED, "warm", "--estimate", assets / "packed.zip")
     assert said.startswith("1 file, ")
     image = assets / "packed/delivery/IMG/image.tif"
     assert int(os.getxattr(image, "user.up42.cached")) == 0
-    said = check(*UP42FS, "warm", assets / "packed")
+    said = check(*FORKED, "warm", assets / "packed")
     assert said.startswith(f"{len(FILES)} files, ")
     assert int(os.getxattr(image, "user.up42.cached")) == len(FILES["delivery/IMG/image.tif"])
     since = empty.remote.position()
     assert image.read_bytes() == FILES["delivery/IMG/image.tif"]
     assert asked(empty, since) == {}
-    told = check(*UP42FS, "explain", image)
+    told = check(*FORKED, "explain", image)
     assert "image.tif" in told
-    pinned = check(*UP42FS, "cache", "pin", image, "--cache-dir", own_cache, env=empty.env)
+    pinned = check(*FORKED, "cache", "pin", image, "--cache-dir", own_cache, env=empty.env)
     assert pinned == f"pinned {image}\n"
-    listed = check(*UP42FS, "cache", "list", "--cache-dir", own_cache, env=empty.env).splitlines()
+    listed = check(*FORKED, "cache", "list", "--cache-dir", own_cache, env=empty.env).splitlines()
     of_image = [line for line in listed if "packed/delivery/IMG/image.tif" in line]
     assert any(line.endswith(" pinned") for line in of_image), listed
     # From above, an archive counts as a file, and its members are not read beside it.
     count = sum(1 for path in assets.iterdir() if path.is_file())
-    said = check(*UP42FS, "warm", "--estimate", assets)
+    said = check(*FORKED, "warm", "--estimate", assets)
     assert f"{count} file" in said or f"{count + 2} file" in said  # one asset is transformed
 
 

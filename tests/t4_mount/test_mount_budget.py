@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 import trio
-from harness import UP42FS, Emulator, check, emulator, run, wait_until
+from harness import FORKED, Emulator, check, emulator, run, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,10 +67,10 @@ def test_past_the_budget_only_what_is_cached_is_read(
     status = there.status()
     assert status["egress"]["left_bytes"] == 0
     assert status["counters"]["store.egress_refused"] >= 3
-    assert "used up until" in check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    assert "used up until" in check(*FORKED, "status", there.path, env={"COLUMNS": "200"})
     assert "up42fs_egress_left_bytes 0" in (there.path / ".up42fs/metrics").read_text()
     wait_until(lambda: not there.status()["disk_cache"]["queued_bytes"], 10, "all is written")
-    run(*UP42FS, "unmount", there.path)
+    run(*FORKED, "unmount", there.path)
 
     again = mount(files, *own)  # what was spent is remembered
     before = files.remote.position()
@@ -78,7 +78,7 @@ def test_past_the_budget_only_what_is_cached_is_read(
     with pytest.raises(OSError, match="quota"):
         (again.path / "assets" / others[1].name).read_bytes()
     assert files.remote.count("store.get", before) == 0
-    run(*UP42FS, "unmount", again.path)
+    run(*FORKED, "unmount", again.path)
 
     more = mount(files, "--cache-dir", str(cache), "-o", "max_egress=1G/day")
     (more.path / "assets" / others[1].name).read_bytes()

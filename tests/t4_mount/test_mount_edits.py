@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness import (
+    FORKED,
     IN_A_NAMESPACE,
     UP42FS,
     Emulator,
@@ -465,7 +466,7 @@ def test_faults_on_the_write(service, rw, asset, switches, number, writes, done)
     added = (rw.path / ".up42fs/changes").read_bytes().splitlines()[len(journal) :]
     # What UP42 refused was not done; what it did not answer may have been, and can be undone.
     assert [json.loads(line)["uncertain"] for line in added] == [True] * (number == errno.EBUSY)
-    said = json.loads(check(*UP42FS, "explain", "--json", path))["edit_failed"]
+    said = json.loads(check(*FORKED, "explain", "--json", path))["edit_failed"]
     assert str(switches["fail_status"]) in said
     assert said in rw.log.read_text()
     # Whatever became of it shows at the next look, which has begun.
@@ -514,35 +515,35 @@ def test_edits_are_undone_also_by_a_later_mount(service: Emulator, home: Path, a
                 os.link(path, mountpoint / "tags/new" / asset)
                 os.rename(mountpoint / "tags/harbour", mountpoint / "tags/port")
                 continue
-            shown = check(*UP42FS, "undo", "--dry-run", mountpoint, "9")
+            shown = check(*FORKED, "undo", "--dry-run", mountpoint, "9")
             assert "renamed harbour to port" in shown.splitlines()[0]
             assert row(service, asset) == ("mistake", ["one", "two", "new"])
-            check(*UP42FS, "undo", mountpoint)
+            check(*FORKED, "undo", mountpoint)
             assert "harbour" in os.listdir(mountpoint / "tags")
             assert "port" not in os.listdir(mountpoint / "tags")
             service.remote.storage(
                 "set_metadata", id=service.asset(asset), tags=["one", "two", "new", "console"]
             )
-            check(*UP42FS, "undo", mountpoint, "2")
+            check(*FORKED, "undo", mountpoint, "2")
             assert row(service, asset) == ("First", ["one", "two", "console"])
-            assert check(*UP42FS, "undo", mountpoint) == "nothing to undo\n"
+            assert check(*FORKED, "undo", mountpoint) == "nothing to undo\n"
             lines = (mountpoint / ".up42fs/changes").read_text().splitlines()
             undone = [json.loads(line).get("undoes") for line in lines]
             assert [number for number in undone if number][-2:] == [2, 1]
         finally:
-            check(*UP42FS, "unmount", mountpoint, env=service.env)
+            check(*FORKED, "unmount", mountpoint, env=service.env)
 
 
 def test_undo_says_why_not(service: Emulator, rw: Mount, asset: str, sample_mount: Mount) -> None:
     os.setxattr(rw.path / "assets" / asset, TITLE, b"mistake")
     service.remote.storage("set_metadata", id=service.asset(asset), title="by somebody")
-    done = run(*UP42FS, "undo", rw.path)
+    done = run(*FORKED, "undo", rw.path)
     assert done.returncode == 1
     assert "by somebody" in done.stderr
-    assert "the last one failed on" in check(*UP42FS, "status", rw.path)
+    assert "the last one failed on" in check(*FORKED, "status", rw.path)
     assert row(service, asset)[0] == "by somebody"
-    assert "-o rw" in run(*UP42FS, "undo", sample_mount.path).stderr
-    assert run(*UP42FS, "undo", rw.path, "0").returncode == 2
+    assert "-o rw" in run(*FORKED, "undo", sample_mount.path).stderr
+    assert run(*FORKED, "undo", rw.path, "0").returncode == 2
     done = run("setfattr", "-n", "user.up42.undo", "-v", "999", ".up42fs/changes", cwd=rw.path)
     assert "Invalid argument" in done.stderr
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, emulator, run
+from harness import FORKED, Emulator, Mount, check, emulator, run
 
 from up42fs.fuse.callers import UNKNOWN, program_of
 
@@ -34,16 +34,16 @@ def test_who_read_what(big: Emulator, mount) -> None:
     path = archive(there)
     size = path.stat().st_size
     before = sum(big.requests().values())
-    assert "by nobody" in check(*UP42FS, "explain", path)
+    assert "by nobody" in check(*FORKED, "explain", path)
     assert sum(big.requests().values()) == before
     check("sh", "-c", 'exec head -c 5000 "$0" >/dev/null', path)
     check("sh", "-c", 'exec cat "$0" >/dev/null', path)
-    said = check(*UP42FS, "explain", path)
+    said = check(*FORKED, "explain", path)
     assert path.name in said
     assert "head 1, cat 1" in said or "cat 1, head 1" in said
     assert "100% of the file" in said
     assert "|" + "█" * 64 + "|" in said
-    told = json.loads(check(*UP42FS, "explain", "--json", path))
+    told = json.loads(check(*FORKED, "explain", "--json", path))
     assert told["ranges"] == [[0, size]]
     assert told["bytes_read"] >= size
     assert f"fetched  {size:,} bytes in {told['store']['requests']} requests" in said
@@ -54,7 +54,7 @@ def test_who_read_what(big: Emulator, mount) -> None:
     assert f"fetched  {size:,} bytes in {told['store']['requests']} requests" in said
     top = there.status()["top_files"]
     assert path.name in top[0]["name"]
-    shown = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    shown = check(*FORKED, "status", there.path, env={"COLUMNS": "200"})
     assert "cat" in shown
     assert f"in {told['store']['requests']} requests: {path.name}" in shown
 
@@ -64,7 +64,7 @@ def test_a_drawing_costs_nothing(sample_mount: Mount, tmp_path: Path) -> None:
     check("gdal_translate", "-q", "-srcwin", "512", "512", "64", "64", image, tmp_path / "cut.tif")
     before = sample_mount.counters()["store.requests"]
     picture = tmp_path / "drawn.svg"
-    check(*UP42FS, "explain", "--svg", picture, image)
+    check(*FORKED, "explain", "--svg", picture, image)
     assert sample_mount.counters()["store.requests"] == before
     drawn = picture.read_text()
     sizes = [
@@ -72,20 +72,20 @@ def test_a_drawing_costs_nothing(sample_mount: Mount, tmp_path: Path) -> None:
     ]
     assert "1,024 x 1,024" in sizes, "the tables of its tiles were held"
     history = json.loads(os.getxattr(image, "user.up42.explain.history"))
-    told = json.loads(check(*UP42FS, "explain", "--json", image))
+    told = json.loads(check(*FORKED, "explain", "--json", image))
     fetched = sum(stop - start for _, _, start, stop in history["fetched"])
     assert fetched == told["store"]["bytes_fetched"]
-    done = run(*UP42FS, "explain", "--svg", picture, image, image)
+    done = run(*FORKED, "explain", "--svg", picture, image, image)
     assert (done.returncode, "give one PATH" in done.stderr) == (1, True)
 
 
 def test_what_cannot_be_explained(sample_mount: Mount, tmp_path: Path) -> None:
-    done = run(*UP42FS, "explain", sample_mount.path / "assets")
+    done = run(*FORKED, "explain", sample_mount.path / "assets")
     assert (done.returncode, done.stdout) == (1, "")
     assert "is not a delivered file" in done.stderr
-    done = run(*UP42FS, "explain", tmp_path)
+    done = run(*FORKED, "explain", tmp_path)
     assert "does not lie in an up42fs mount" in done.stderr
-    done = run(*UP42FS, "explain", sample_mount.path / "assets/none")
+    done = run(*FORKED, "explain", sample_mount.path / "assets/none")
     assert "No such file" in done.stderr
 
 
@@ -110,7 +110,7 @@ def test_a_crowd_pulls_no_file(big: Emulator, mount, indexer: Path) -> None:
     assert counters["store.bytes_fetched"] < 3 << 20
     assert counters["fuse.errors_EACCES"] >= 1
     assert there.log.read_text().count("may read only the first 1,048,576 bytes of a file") == 1
-    said = check(*UP42FS, "status", there.path, env={"COLUMNS": "200"})
+    said = check(*FORKED, "status", there.path, env={"COLUMNS": "200"})
     assert "1 opens by indexers, backup programs and the like" in said
     check("cmp", path, path)  # everybody else reads on, also what was refused just now
 

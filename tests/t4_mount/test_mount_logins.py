@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import Emulator, Mount, check, emulator, mounted, run, wait_until
+from harness import FORKED, Emulator, Mount, check, emulator, mounted, run, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -68,7 +68,7 @@ def test_each_mount_shows_its_own_account(desk: Desk) -> None:
         status, server = mount.status(), desk.servers[name]
         assert (status["account_name"], status["api"]) == (name, server.env["UP42_API_URL"])
         assert status["assets"] == len(server.remote.storage()["assets"])
-        shown = check(*UP42FS, "status", "--once", mount.path, env=desk.env)
+        shown = check(*FORKED, "status", "--once", mount.path, env=desk.env)
         assert f"{name}: {status['account']} at" in shown
 
 
@@ -91,7 +91,7 @@ def test_nothing_that_is_kept_is_shared(desk: Desk) -> None:
 
 def test_commands_without_a_mount_take_the_name(desk: Desk) -> None:
     seen = {
-        name: check(*UP42FS, "ls", "--account", name, "assets", env=desk.env).splitlines()
+        name: check(*FORKED, "ls", "--account", name, "assets", env=desk.env).splitlines()
         for name in desk.servers
     }
     assert len(seen["lab"]) != len(seen["work"])
@@ -116,7 +116,7 @@ def test_the_doctor_looks_at_the_named_account(desk: Desk) -> None:
 
 def test_the_support_archive_holds_no_name_of_an_account(desk: Desk, tmp_path: Path) -> None:
     options = ("--local", "--bundle", tmp_path / "b.tar.gz", "--account", "lab")
-    run(*UP42FS, "doctor", *options, desk.mounts["lab"].path, env=desk.env)
+    run(*FORKED, "doctor", *options, desk.mounts["lab"].path, env=desk.env)
     with tarfile.open(tmp_path / "b.tar.gz") as archive:
         files = [archive.extractfile(member) for member in archive.getmembers()]
         texts = [file.read() for file in files if file is not None]
@@ -125,13 +125,13 @@ def test_the_support_archive_holds_no_name_of_an_account(desk: Desk, tmp_path: P
 
 
 def test_without_a_choice_a_command_says_which_there_are(desk: Desk) -> None:
-    done = run(*UP42FS, "ls", "assets", env=desk.env)
+    done = run(*FORKED, "ls", "assets", env=desk.env)
     assert done.returncode == 1
     assert "these are signed in: work, lab; choose one, as in --account work" in done.stderr
-    done = run(*UP42FS, "ls", "--account", "labb", "assets", env=desk.env)
+    done = run(*FORKED, "ls", "--account", "labb", "assets", env=desk.env)
     assert "did you mean lab? Known are: work, lab." in done.stderr
     assert done.stderr.count("\n") == 1
-    listed = check(*UP42FS, "accounts", env=desk.env)
+    listed = check(*FORKED, "accounts", env=desk.env)
     assert [line.split()[0] for line in listed.splitlines()] == ["NAME", "work", "lab"]
 
 

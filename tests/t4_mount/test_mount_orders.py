@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, mounted, run, wait_until
+from harness import FORKED, Emulator, Mount, check, mounted, run, wait_until
 from test_mount_search import ask
 
 pytestmark = pytest.mark.mount
@@ -198,9 +198,9 @@ def test_without_a_mount_it_is_the_same(sample: Emulator, tmp_path: Path) -> Non
     cache = ("--cache-dir", tmp_path)
     path = "orders/Wildfire response, tasking"
     wish = ("--orders", "all")
-    listed = check(*UP42FS, "ls", *wish, "--documents", *cache, path, env=sample.env)
+    listed = check(*FORKED, "ls", *wish, "--documents", *cache, path, env=sample.env)
     assert set(listed.split()) == DOCUMENTS
-    read = check(*UP42FS, "cat", *wish, *cache, f"{path}/order.json", env=sample.env)
+    read = check(*FORKED, "cat", *wish, *cache, f"{path}/order.json", env=sample.env)
     assert json.loads(read)["status"] == "PLACED"
-    hidden = run(*UP42FS, "cat", *cache, f"{path}/order.json", env=sample.env)
+    hidden = run(*FORKED, "cat", *cache, f"{path}/order.json", env=sample.env)
     assert hidden.returncode != 0

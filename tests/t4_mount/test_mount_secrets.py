@@ -77,7 +77,7 @@ def test_planted_secrets_are_nowhere(start, mount, tmp_path: Path, level: str) -
     for asset in emulator.remote.storage()["assets"]:
         if asset["size"] > 1 << 20:
             emulator.remote.storage("remove_asset", id=asset["id"])
-    there: Mount = mount(emulator, "--log-level", level)
+    there: Mount = mount(emulator, "--log-level", level, by_command=True)
     links = use_all_of_it(emulator, there)
     assert links
     left = left_behind(there, tmp_path)
@@ -96,14 +96,14 @@ def test_planted_secrets_are_nowhere(start, mount, tmp_path: Path, level: str) -
 def test_no_core_file_is_left(start, mount) -> None:
     """A core file would hold the password and every link."""
     emulator: Emulator = start("--synthetic", "1")
-    there: Mount = mount(emulator)
+    there: Mount = mount(emulator, by_command=True)
     soft, _ = resource.prlimit(there.pid, resource.RLIMIT_CORE)
     assert soft == 0
 
 
 def test_others_see_nothing_unless_they_are_let_in(start, mount, tmp_path: Path) -> None:
     emulator: Emulator = start("--synthetic", "1")
-    there: Mount = mount(emulator)
+    there: Mount = mount(emulator, by_command=True)
     (mine,) = [line for line in mount_lines() if f" {there.path} " in line]
     assert "allow_other" not in mine
     for path in tmp_path.rglob("*"):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.mount
 
 
 def test_it_tells_where_every_thread_and_task_is(sample: Emulator, mount) -> None:
-    there = mount(sample)
+    there = mount(sample, by_command=True)
     os.kill(there.pid, signal.SIGUSR1)
     wait_until(lambda: "where each waits" in there.log.read_text(), 10, "the tasks are dumped")
     log = there.log.read_text()
@@ -27,7 +27,7 @@ def test_it_tells_where_every_thread_and_task_is(sample: Emulator, mount) -> Non
 
 
 def test_debug_messages_on_and_off(sample: Emulator, mount) -> None:
-    there = mount(sample)
+    there = mount(sample, by_command=True)
     os.kill(there.pid, signal.SIGUSR2)
     wait_until(lambda: "logging from debug on" in there.log.read_text(), 10, "debug is on")
     os.kill(there.pid, signal.SIGUSR2)
@@ -35,7 +35,7 @@ def test_debug_messages_on_and_off(sample: Emulator, mount) -> None:
 
 
 def test_json_lines(sample: Emulator, mount) -> None:
-    there = mount(sample, "--log-format", "json")
+    there = mount(sample, "--log-format", "json", by_command=True)
     entries = [json.loads(line) for line in there.log.read_text().splitlines()]
     assert any(entry["message"].startswith("mounted ") for entry in entries)
     assert {"time", "level", "logger", "message"} == set(entries[0])

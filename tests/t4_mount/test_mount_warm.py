@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.windows
-from harness import UP42FS, Emulator, Mount, check, emulator, environ, run, wait_until
+from harness import FORKED, UP42FS, Emulator, Mount, check, emulator, environ, run, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -50,13 +50,13 @@ def test_whole_files(files: Emulator, mount) -> None:
     paths = [p for p in assets.iterdir() if p.is_file()]
     size = sum(path.stat().st_size for path in paths)
     before = files.remote.position()
-    said = check(*UP42FS, "warm", "--estimate", *paths)
+    said = check(*FORKED, "warm", "--estimate", *paths)
     assert store_requests(files, before) == 0
     told = re.match(r"(\d+) files, ([\d,]+) bytes .* to fetch: ([\d,]+) bytes .* about (\d+)", said)
     assert told is not None, said
     assert int(told[1]) == len(paths)
     assert int(told[2].replace(",", "")) == size == int(told[3].replace(",", ""))
-    done = check(*UP42FS, "warm", *paths, paths[0])
+    done = check(*FORKED, "warm", *paths, paths[0])
     requests = sum(
         1 for r in files.remote.log(before) if r["route"] in ("store.get", "assets.sign")
     )
@@ -66,8 +66,8 @@ def test_whole_files(files: Emulator, mount) -> None:
     for path in paths:
         assert int(os.getxattr(path, "user.up42.cached")) == path.stat().st_size
     before = files.remote.position()
-    check(*UP42FS, "warm", *paths)
-    assert "to fetch: 0 bytes" in check(*UP42FS, "warm", "--estimate", *paths)
+    check(*FORKED, "warm", *paths)
+    assert "to fetch: 0 bytes" in check(*FORKED, "warm", "--estimate", *paths)
     assert store_requests(files, before) == 0
 
 
@@ -81,7 +81,7 @@ def scene(sample: Emulator, mount) -> tuple[Mount, Path]:
 
 def test_overviews_make_a_small_map_free(sample: Emulator, scene: tuple[Mount, Path]) -> None:
     there, path = scene
-    said = check(*UP42FS, "warm", "--overviews", path)
+    said = check(*FORKED, "warm", "--overviews", path)
     assert said.startswith("1 file, ")
     assert there.counters()["store.bytes_fetched"] < path.stat().st_size * 0.55
     before = sample.remote.position()
@@ -101,10 +101,10 @@ def test_a_box_makes_its_map_free(sample: Emulator, scene: tuple[Mount, Path]) -
     third = (east - west) / 3, (north - south) / 3
     box = (west + third[0], south + third[1], east - third[0], north - third[1])
     text = ",".join(f"{number:.6f}" for number in box)
-    said = check(*UP42FS, "warm", "--estimate", "--bbox", text, path)
+    said = check(*FORKED, "warm", "--estimate", "--bbox", text, path)
     most = int(said.partition("at most ")[2].split()[0].replace(",", ""))
     fetched = there.counters().get("store.bytes_fetched", 0)
-    check(*UP42FS, "warm", "--bbox", text, path)
+    check(*FORKED, "warm", "--bbox", text, path)
     assert 0 < there.counters()["store.bytes_fetched"] - fetched <= most < path.stat().st_size
     before = sample.remote.position()
     with rasterio.open(path) as image:
@@ -118,7 +118,7 @@ def test_a_box_makes_its_map_free(sample: Emulator, scene: tuple[Mount, Path]) -
 def test_a_box_elsewhere_costs_nothing(sample: Emulator, scene: tuple[Mount, Path]) -> None:
     _, path = scene
     before = sample.remote.position()
-    said = check(*UP42FS, "warm", "--bbox=-70,-30,-69,-29", path.parent)
+    said = check(*FORKED, "warm", "--bbox=-70,-30,-69,-29", path.parent)
     assert said.startswith("0 files")
     assert store_requests(sample, before) == 0
 
@@ -142,7 +142,7 @@ def test_a_box_of_the_west_begins_with_a_minus(
     there: Mount = mount(running)
     box = "-74.02,40.70,-73.97,40.75"
     words = [f"{spelling[0]}{box}"] if spelling[0].endswith("=") else [*spelling, box]
-    said = check(*UP42FS, "warm", *words, there.path / "assets")
+    said = check(*FORKED, "warm", *words, there.path / "assets")
     # The delivery and its transformed file, whose outlines are the image's; none of Naples.
     assert said.splitlines()[-1].startswith("2 files, "), said
     settled(there)
@@ -177,7 +177,7 @@ def test_ctrl_c_stops_and_the_next_run_goes_on(start, mount, tmp_path: Path) -> 
     running.remote.faults(bandwidth_bytes_s=None)
     fetched = there.counters()["store.bytes_fetched"]
     assert fetched < path.stat().st_size
-    check(*UP42FS, "warm", path)
+    check(*FORKED, "warm", path)
     rest = there.counters()["store.bytes_fetched"] - fetched
     assert rest < path.stat().st_size - (2 << 20)  # what was held was not fetched again
     settled(there)
@@ -190,7 +190,7 @@ def test_what_fails_is_told_and_the_rest_is_read(start, mount, tmp_path: Path) -
     paths = sorted((there.path / "assets").glob("*.zip"))
     victim = running.asset(paths[0].name)
     running.remote.faults(fail_object=victim, fail_status=403)
-    done = run(*UP42FS, "warm", *paths)
+    done = run(*FORKED, "warm", *paths)
     assert done.returncode == 1
     assert done.stderr == f"up42fs: {paths[0]}: Permission denied\n"
     settled(there)
@@ -200,7 +200,7 @@ def test_what_fails_is_told_and_the_rest_is_read(start, mount, tmp_path: Path) -
 def test_without_a_disk_cache_it_says_so(files: Emulator, mount) -> None:
     there: Mount = mount(files, "--cache-size", "0")
     path = min((there.path / "assets").glob("*.zip"), key=lambda p: p.stat().st_size)
-    done = run(*UP42FS, "warm", path)
+    done = run(*FORKED, "warm", path)
     assert done.returncode == 0
     assert "the disk cache is off (cache_size is 0)" in done.stderr
 
@@ -215,6 +215,6 @@ def test_without_a_disk_cache_it_says_so(files: Emulator, mount) -> None:
     ],
 )
 def test_what_cannot_be_warmed(arguments: list[str], status: int, words: str) -> None:
-    done = run(*UP42FS, "warm", *arguments)
+    done = run(*FORKED, "warm", *arguments)
     assert done.returncode == status
     assert words in done.stderr
