@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "contrib"))
@@ -32,6 +33,7 @@ failed = {name: True for name in names if plan[name] > 0}
 (cache / "v/cache/lastfailed").write_text(json.dumps(failed))
 sys.exit(1 if failed else 0)
 """
+TELL_PROFILE = 'echo "profile $UP42FS_TEST_PROFILE"'
 NAMES = [f"tests/t4_mount/test_x.py::test_of[a b-ü-{number}]" for number in range(6)]
 
 
@@ -159,6 +161,13 @@ def test_ci_runs_everything(tmp_path: Path) -> None:
     assert status == 0, told
     ran = [line.split()[1] for line in printed.splitlines()]
     assert ran == ["test", "test-elsewhere", "test-wheel", "site/build", "fuzz", "test-lowest"]
+
+
+def test_ci_makes_the_same_examples_each_time(tmp_path: Path) -> None:
+    status, printed, _ = ci(tmp_path, test=TELL_PROFILE, test_lowest=TELL_PROFILE)
+    assert (status, printed.count("profile same-examples\n")) == (0, 2)
+    profile = settings.get_profile("same-examples")
+    assert (profile.derandomize, profile.database, profile.deadline) == (True, None, None)
 
 
 def test_ci_with_arguments_is_the_suite_alone(tmp_path: Path) -> None:
