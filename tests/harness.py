@@ -128,7 +128,7 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
     finally:
         shutil.rmtree(kept, ignore_errors=True)
         process.terminate()
-        process.wait(10)
+        process.wait(30)
         process.close()
         os.close(receive)
 
@@ -322,7 +322,7 @@ def served(
             assert line.startswith("up42fs serves http"), (line, log.read_text(errors="replace"))
             yield Served(line.split()[-1], process, log, env)
             process.terminate()
-            assert process.wait(15) == 0, log.read_text(errors="replace")
+            assert process.wait(30) == 0, log.read_text(errors="replace")
         finally:
             process.kill()
             process.wait()
@@ -374,8 +374,16 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+#: What has to happen gets as long at least, since a busy machine may need ten times the usual.
+PATIENCE_S = 20.0
+
+
 def wait_until(condition, timeout_s: float, what) -> None:
-    """Poll `condition` until it holds; fails with `what` after `timeout_s`, called if it can be."""
+    """Poll `condition` until it holds; fails with `what`, called if it can be, after `timeout_s`.
+
+    That is `PATIENCE_S` at least: a test that proves a shorter time measures it.
+    """
+    timeout_s = max(timeout_s, PATIENCE_S)
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline_s:

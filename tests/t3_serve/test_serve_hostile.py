@@ -221,5 +221,5 @@ def test_sigterm_ends_a_transfer_that_nobody_reads(store: Emulator, tmp_path: Pa
         server.process.terminate()
         rest = b"".join(answer.iter_content(1 << 20))
         assert first + rest == pattern_bytes(SEED, 0, SIZE)
-        assert server.process.wait(15) == 0
+        assert server.process.wait(30) == 0
         slow.close()

@@ -124,7 +124,7 @@ def test_a_mount_killed_while_it_writes_leaves_nothing_wrong(emu: Emulator, cach
             os.kill(mount.pid, signal.SIGKILL)
             wait_until(lambda: not is_running(mount.pid), 10, "it is gone")
             run("fusermount3", "-uz", mount.path)
-            reader.wait(10)
+            reader.wait(30)
     with cached(emu, cache) as mount:
         whole(mount)
         assert mount.status()["disk_cache"]["off_because"] is None

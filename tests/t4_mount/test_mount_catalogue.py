@@ -87,7 +87,7 @@ def test_killed_twenty_times_in_the_middle_of_listing(start, tmp_path: Path) -> 
             time.sleep(rng.uniform(0.0, 0.9))
         finally:
             process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(30)
             run("fusermount3", "-uz", mountpoint)
         if number % 5 == 4:
             running.remote.storage("add_asset", name=f"meanwhile-{number}.zip", size=1)

@@ -63,6 +63,5 @@ def test_no_wrong_byte_no_hang_the_right_error(table: ModuleType) -> None:
         if not v.is_good
     ]
     assert not bad, "\n".join(bad)
-    # df, two listings, stat and listxattr together, half of the time in less than a second even
-    # where the machine has much else to do.
-    assert statistics.median(v.probe_s for v in verdicts) < 1
+    # df, two listings, stat and listxattr together, on a machine that has much else to do.
+    assert statistics.median(v.probe_s for v in verdicts) < 3

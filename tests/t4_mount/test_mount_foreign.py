@@ -49,7 +49,7 @@ def hostile(tmp_path: Path, status: bytes, target: str | None = None) -> Iterato
         run("fusermount3", "-uz", place)
         # Namespaces of tests beside this one may hold copies of the mount, and so its process.
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 def doctor(place: Path, *arguments: str | Path, home: Path):

@@ -304,7 +304,7 @@ def test_waiting_readers_keep_nobody_from_metadata(silent: Mount) -> None:
         crowd.kill()
         began_s = time.monotonic()
         crowd.communicate(timeout=20)
-    assert time.monotonic() - began_s < 2.0
+    assert time.monotonic() - began_s < 15  # of the 28 s that each would wait
     wait_until(lambda: silent.status()["tasks"] < 100, 5, "no task is left of them")
     assert run("ls", silent.path).returncode == 0
     assert os.access(image, os.R_OK)

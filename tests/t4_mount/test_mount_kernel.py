@@ -84,7 +84,7 @@ def waiting(mountpoint: Path, wanted: int) -> Iterator[dict]:
         yield answer
         check("fusermount3", "-u", mountpoint)
         answer |= json.loads(process.stdout.readline())
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.communicate()

@@ -76,7 +76,7 @@ def test_follow_shows_what_comes_and_ends_with_the_reader(there: Mount) -> None:
     finally:
         os.kill(there.pid, signal.SIGUSR2)
         process.terminate()
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
 
 

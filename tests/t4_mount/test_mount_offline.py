@@ -41,7 +41,7 @@ def test_the_network_goes_and_comes_back(stack: ExitStack, tmp_path: Path) -> No
     with unread.open("rb") as file, pytest.raises(OSError) as caught:
         file.read(1)
     assert caught.value.errno == errno.ENETUNREACH
-    assert time.monotonic() - started_s < 1.0
+    assert time.monotonic() - started_s < 10  # of the 35 s that a read may wait
     with emulator(*STORAGE, *same_ports(running)) as again:
         again.remote.storage("add_asset", name="meanwhile.bin", size=10)
         wait_until((there.path / "assets/meanwhile.bin").exists, 15, "it refreshes by itself")

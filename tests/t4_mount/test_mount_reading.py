@@ -263,10 +263,10 @@ def test_what_is_known_answers_while_the_network_hangs(small: Emulator, mount) -
         check("sh", "-c", "getfattr -d assets/* orders/*", cwd=there.path)
         assert there.find("cached.bin").read_bytes() == pattern_bytes(SEED, 0, MIB)
         assert not (there.path / "assets/absent.tif.aux.xml").exists()
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 20  # one that asked would wait for 28 s or more
         check("up42fs", "unmount", "--lazy", there.path, env={"PATH": path_with_up42fs()})
         reader.kill()
-        reader.wait(5)
+        reader.wait(30)
         wait_until(lambda: not is_running(there.pid), 12, "the mount process ends")
     finally:
         os.kill(small.process.pid, signal.SIGCONT)
@@ -288,7 +288,7 @@ def test_a_killed_reader_leaves_a_healthy_mount(small: Emulator, mount) -> None:
         reader = subprocess.Popen(["cat", there.find("slow.bin")], stdout=subprocess.DEVNULL)
         time.sleep(0.2)
         reader.kill()
-        reader.wait(5)
+        reader.wait(30)
     small.remote.faults(store_latency_s=0.0)
     assert there.find("slow.bin").read_bytes() == pattern_bytes(SEED, 0, 30 * MIB)
     assert there.status()["open"]["open_files"] == 0

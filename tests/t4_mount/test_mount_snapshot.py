@@ -88,7 +88,7 @@ def test_mounting_and_listing_offline(tmp_path: Path) -> None:
         started_s = time.monotonic()
         with pytest.raises(OSError, match="unreachable"):
             mount.find(name).read_bytes()
-        assert time.monotonic() - started_s < 1.5
+        assert time.monotonic() - started_s < 10  # of the 35 s that a read may wait
         assert "mounting what is known" in mount.log.read_text()
 
 

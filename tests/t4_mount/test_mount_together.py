@@ -167,7 +167,7 @@ def test_two_library_processes_fetch_once(store: Emulator, cache: Path) -> None:
         assert_no_byte_twice(ranges(store, since, "three.bin"))
         for process in (one, two):
             go(process)
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0
 
 
 @pytest.mark.claim("S270")
@@ -184,7 +184,7 @@ def test_a_worker_loads_what_a_mount_stored_since(
         assert said(process) == "read"
         assert ranges(store, since, "four.bin") == []
         go(process)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 @contextmanager

@@ -269,7 +269,7 @@ def test_a_long_listing_of_21_files_is_parallel(start, mount) -> None:
     running = start("--synthetic", "1,0,0")
     files = [file(f"b{n:02d}.tiff", bytes([n]) * (200_000 + n)) for n in range(21)]
     transformed(running, "big.zip", files)
-    running.remote.faults(latency_s=0.05)
+    running.remote.faults(latency_s=0.25)
     fresh = mount(running)
     os.listdir(fresh.path / "assets")
     before, started_s = running.remote.position(), time.monotonic()
@@ -278,7 +278,7 @@ def test_a_long_listing_of_21_files_is_parallel(start, mount) -> None:
     sizes = [int(line.split()[4]) for line in shown.splitlines() if line.endswith(".tiff")]
     assert sizes == [200_000 + n for n in range(21)]
     assert running.requests(before) == {"stac.search": 1, "assets.sign": 21, "store.get": 21}
-    assert took_s < 1.5, "0.6 s are meant"  # one after another: 2.1 s
+    assert took_s < 6, "1.3 s are meant"  # one after another: 10.8 s
     before = running.remote.position()
     assert cold_list(fresh.path / "assets/big", "-l") == shown
     assert running.remote.log(before) == []
@@ -318,12 +318,12 @@ def test_a_stalled_file_does_not_hold_up_the_others(start, mount) -> None:
     big = fresh.path / "assets/big"
     os.listdir(big)
     running.remote.faults(
-        fail_plane="store", fail_object=objects["b5.tiff"], stall_before_headers_s=8.0
+        fail_plane="store", fail_object=objects["b5.tiff"], stall_before_headers_s=25.0
     )
     started_s = time.monotonic()
     for n in range(5):
         assert os.stat(big / f"b{n}.tiff").st_size == 7
-    assert time.monotonic() - started_s < 4
+    assert time.monotonic() - started_s < 15
     running.remote.faults(stall_before_headers_s=0.0)
 
 
