@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.listings import OrderListing, OwnAssets
-from up42fs.catalog.sync import BATCH
+from up42fs.catalog.passes import BATCH
 from up42fs.errors import NotFound, Unavailable
 from up42fs.types import Asset, CnamStatus, Order
 

@@ -19,8 +19,9 @@ from trio.testing import MockClock
 from up42fs.api.transport import Refused
 from up42fs.catalog.index import Index, ListingKind
 from up42fs.catalog.listings import BATCH, AssetListing, OrderListing, StacListing
+from up42fs.catalog.passes import FULL_PASS_EVERY
 from up42fs.catalog.stac_only import asset_part, merged, order_part, scenes_of
-from up42fs.catalog.sync import FULL_PASS_EVERY, Sync
+from up42fs.catalog.sync import Sync
 from up42fs.errors import NotFound, Unavailable
 from up42fs.model.stac import StacAsset
 from up42fs.types import CnamStatus

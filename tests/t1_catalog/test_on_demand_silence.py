@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from up42fs.catalog.index import Index
 from up42fs.catalog.on_demand import FRESH_S, OnDemand
-from up42fs.catalog.sync import ASSETS, ORDERS
+from up42fs.catalog.passes import ASSETS, ORDERS
 from up42fs.errors import DeadlineExceeded, InvalidArgument, Up42fsError
 
 SILENCE_S = 25.0

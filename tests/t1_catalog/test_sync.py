@@ -11,11 +11,12 @@ from listing_support import Page, Service, sync_of
 from strategies import at, make_asset, make_order
 from trio.testing import MockClock
 
-from up42fs.catalog import sync
+from up42fs.catalog import passes
 from up42fs.catalog.index import Delta, Index, ListingKind
+from up42fs.catalog.passes import FULL_PASS_EVERY
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.snapshot.tables import UNCOUNTED
-from up42fs.catalog.sync import ASKED_PAUSE_S, FULL_PASS_EVERY, Sync
+from up42fs.catalog.sync import ASKED_PAUSE_S, Sync
 from up42fs.deadlines import note
 from up42fs.errors import DeadlineExceeded, Unavailable
 from up42fs.types import Asset
@@ -94,7 +95,7 @@ async def test_passes_that_are_due_anyway_teach_nothing_of_totals(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full pass by schedule that finds nothing is no sign that totals move in vain."""
-    monkeypatch.setattr(sync, "FULL_PASS_EVERY", 2)
+    monkeypatch.setattr(passes, "FULL_PASS_EVERY", 2)
     nursery.start_soon(world.sync.run)
     await settle(5 + 60 * 8)
     full_passes = world.assets.full_passes
@@ -354,7 +355,7 @@ async def test_who_waited_for_an_order_hears_its_last_trouble(
 async def test_a_slow_listing_is_waited_for_as_long_as_it_goes_on(
     world: World, autojump_clock: MockClock, nursery, monkeypatch, count: int, is_listed: bool
 ) -> None:
-    monkeypatch.setattr(sync, "BATCH", 1)
+    monkeypatch.setattr(passes, "BATCH", 1)
     world.assets.put(*(make_asset(n) for n in range(count)))
     world.assets.row_latency_s = 2.0
     nursery.start_soon(world.sync.run)

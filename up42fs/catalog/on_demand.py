@@ -32,7 +32,8 @@ import trio
 from up42fs import supervise
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.listings import OwnAssets, OwnListing
-from up42fs.catalog.sync import ASSETS, Sync
+from up42fs.catalog.passes import ASSETS
+from up42fs.catalog.sync import Sync
 from up42fs.deadlines import Turns, request_s, within
 from up42fs.errors import DeadlineExceeded, NotFound, Up42fsError, copied
 from up42fs.model.names import certain_part
@@ -114,7 +115,7 @@ class OnDemand(Sync):
         If that does not find the name, the listing is read, and can tell why. So an error is raised
         only if it was waited for and nothing of the listing is known.
         """
-        own, question = self._listings[kind].own, f"{kind.value} {name}"
+        own, question = self._states[kind].source.own, f"{kind.value} {name}"
         if own is None or self._is_current(kind) or self._is_recent(question):
             return
         part = name.lower() if by_id else certain_part(name)
@@ -136,7 +137,7 @@ class OnDemand(Sync):
                 raise
             return
         if rows is not None:
-            self._apply(kind, rows, frozenset(), asked_s)
+            self._states[kind].apply(rows, frozenset(), asked_s)
             self._note(question)
 
     async def _row(self, own: OwnListing[Any], row_id: str) -> Sequence[Any]:
@@ -210,7 +211,7 @@ class OnDemand(Sync):
             await self.ready(ASSETS, timeout_s=math.inf)
             return
         gone = set(self._index.ids_of_order(order_id)) - {row.id for row in rows}
-        self._apply(ASSETS, rows, frozenset(gone), asked_s)
+        self._states[ASSETS].apply(rows, frozenset(gone), asked_s)
         self._note(order_id)
 
     def _is_current(self, kind: ListingKind) -> bool:

@@ -1,25 +1,15 @@
-"""Keeps the index in step with the service: one full pass, then small refreshes.
+"""Keeps the index in step with the service: decides when a listing is read, and who waits for it.
 
-`listings` knows which requests that takes.
+`passes` knows how one is read, `listings` which requests that takes.
 
 Theory. Two listings, assets and orders, are each *unsynced* until their first full pass is
 complete. A caller that needs a complete listing awaits `ready`; a failed pass raises its error
-there, and the next one is tried after a pause. Once synced, a refresh reads the rows updated last
-until it meets a known one, then compares the total: if it moved, a row was removed (or the listing
-shifted during the read) and a full pass follows (see `totals`). A full pass also runs from time to
-time, since `updatedAt` is only inferred to move with every change (contract §2.2); for the same
-reason unfinished rows are requested by themselves, assets in one refresh, orders in the next.
-
-The first pass over the assets shows nothing before its end, but its rows are applied as they
-arrive, newest first, and stored together with its progress: an interrupted pass continues from
-there, followed by a refresh that must find the totals equal. Meanwhile an order whose directory you
-open is requested alone.
+there, and the next one is tried after a pause. Until the assets are synced, an order whose
+directory you open is requested alone.
 
 If several processes share a snapshot, one of them asks UP42, and the others `follow` what it stored
 (`following`): until `ask_from_now` no request is sent here, and a refresh that is wanted becomes a
 wish.
-
-Between two awaits the index changes at most once, by `Index.apply`; readers never see half a row.
 
 Rejected: webhooks (a desktop has no public endpoint), and `createdAfter` polls (miss updates).
 """
@@ -28,16 +18,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import trio
 
 from up42fs import supervise
-from up42fs.api.pages import in_batches
 from up42fs.catalog.index import Changes, Delta, Index, ListingKind
 from up42fs.catalog.listings import (
     BEING_FULFILLED,
@@ -46,25 +33,16 @@ from up42fs.catalog.listings import (
     OwnAssets,
     StorageListing,
 )
+from up42fs.catalog.passes import ASSETS, BATCH, ORDERS, KeptListing
 from up42fs.catalog.recent_edits import Edited
 from up42fs.catalog.snapshot.snapshot import Followed
-from up42fs.catalog.snapshot.tables import UNCOUNTED
-from up42fs.catalog.totals import Totals
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError, copied
 from up42fs.logs import FOR_DESKTOP
-from up42fs.types import Asset, CnamStatus, Order
-
-ASSETS, ORDERS = ListingKind.ASSETS, ListingKind.ORDERS
+from up42fs.types import Asset
 
 log = logging.getLogger(__name__)
 
-#: The whole listing is read again after this many refreshes.
-FULL_PASS_EVERY = 60
-#: Pages of rows updated last that are read before a full pass is cheaper.
-MAX_NEWEST_PAGES = 10
-#: Rows of a full pass applied together: some milliseconds of work.
-BATCH = 500
 #: Callers wait this many times their timeout for a first listing that is slow, but proceeds.
 MOST_WAITS = 4
 #: Pause after a failed pass, seconds; the retries inside it already took their time.
@@ -72,21 +50,6 @@ PAUSE_AFTER_FAILURE_S = patient_s(5.0)
 #: Least time between refreshes that users request through `.up42fs/refresh`, seconds: every user
 #: who may enter the mount can request one, and each costs API requests of the account.
 ASKED_PAUSE_S = 5.0
-
-
-@dataclass(slots=True)
-class _State:
-    synced: bool = False
-    refreshes: int = 0
-    #: Set when the current attempt ends, successful or not; replaced by the next attempt.
-    attempt: trio.Event = field(default_factory=trio.Event)
-    error: Up42fsError | None = None
-    trouble: Trouble = field(default_factory=Trouble)
-    synced_at_s: float = -math.inf
-    partial_rows: int = 0
-    totals: Totals = field(default_factory=Totals)
-    #: The total that the latest refresh returned.
-    total: int | None = None
 
 
 class Sync:
@@ -120,18 +83,24 @@ class Sync:
         self._edited = edited or Edited()
         self._index = index
         self._assets = assets
-        self._listings: Mapping[ListingKind, StorageListing[Any]] = {
-            ASSETS: assets,
-            ORDERS: orders,
+        sources: Mapping[ListingKind, StorageListing[Any]] = {ASSETS: assets, ORDERS: orders}
+        self._states = {
+            kind: KeptListing(
+                kind,
+                source,
+                index,
+                on_change=on_change,
+                edited=self._edited,
+                watched=watched,
+                keep=keep or (lambda _question, _value: None),
+            )
+            for kind, source in sources.items()
         }
-        self._states = {kind: _State(synced=kind in known) for kind in ListingKind}
         for kind in known:
-            self._states[kind].refreshes = 1  # the next pass is a refresh
-            self._states[kind].totals.uncounted = (uncounted or {}).get(kind.value, 0)
-        self._keep_answer = keep or (lambda _question, _value: None)
+            self._states[kind].restore((uncounted or {}).get(kind.value, 0))
+        if ASSETS not in known:
+            self._states[ASSETS].reached = reached
         index.is_complete = ASSETS in known
-        self._watched = frozenset(watched)
-        self._on_change = on_change
         #: Receives what other processes changed: it is stored already.
         self.on_followed = on_change
         #: Called when a refresh is wanted while another process refreshes.
@@ -146,8 +115,6 @@ class Sync:
         #: Set while a requested refresh waits for the end of its pause.
         self._asked = trio.Event()
         self._asked_not_before_s = -math.inf
-        #: Progress of the first pass over the assets: all created after this time are known.
-        self.reached = None if ASSETS in known else reached
         self._orders_known: set[str] = set()
         self._order_turns: dict[str, Turns] = {}
 
@@ -225,7 +192,7 @@ class Sync:
         asked_s = trio.current_time()
         rows = await own.of_order(order_id)
         if not self._states[ASSETS].synced:
-            self._apply(ASSETS, rows, frozenset(), asked_s)
+            self._states[ASSETS].apply(rows, frozenset(), asked_s)
             if rows:
                 self._orders_known.add(order_id)
         return bool(rows) or self._states[ASSETS].synced
@@ -237,6 +204,11 @@ class Sync:
             await state.attempt.wait()
             if not state.synced:
                 await trio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    @property
+    def reached(self) -> datetime | None:
+        """Progress of the first pass over the assets: all created after this time are known."""
+        return self._states[ASSETS].reached
 
     def is_synced(self, kind: ListingKind) -> bool:
         return self._states[kind].synced
@@ -296,9 +268,11 @@ class Sync:
         for kind in ListingKind:
             state = self._states[kind]
             if not state.synced and not leads:
-                state.partial_rows = len(self._known(kind))
+                state.partial_rows = len(state.known)
                 if kind.value in found.complete:
-                    self._followed_to_the_end(kind, state)
+                    state.error = None
+                    self._tell_followed(state.complete())
+                    state.attempt.set()
 
     def heard(
         self, refreshed_s: Mapping[str, float], errors: Mapping[str, str], now_s: float
@@ -317,16 +291,6 @@ class Sync:
                 if not state.synced:
                     state.attempt = trio.Event()
 
-    def _followed_to_the_end(self, kind: ListingKind, state: _State) -> None:
-        state.synced = True
-        state.refreshes = max(1, state.refreshes)
-        state.error = None
-        if kind is ASSETS:
-            self._orders_known.clear()
-            self.reached = None
-            self._tell_followed(self._index.complete())
-        state.attempt.set()
-
     def _tell_followed(self, delta: Delta) -> None:
         if delta:
             self.on_followed(delta)
@@ -343,13 +307,13 @@ class Sync:
                     if math.isfinite(state.synced_at_s)
                     else None
                 ),
-                "uncounted": state.totals.uncounted,
+                "uncounted": state.uncounted,
                 "error": str(state.error) if state.error else None,
             }
             for kind, state in self._states.items()
         }
 
-    async def _first_pass(self, state: _State) -> None:
+    async def _first_pass(self, state: KeptListing) -> None:
         while not state.synced:
             await state.attempt.wait()
             if not state.synced and state.error is not None:
@@ -384,7 +348,7 @@ class Sync:
             state.trouble = Trouble()
             state.total = None  # the one of an earlier refresh is no reason for a full pass
             with watched(state.trouble):
-                await self._pass(kind, state)
+                await state.pass_over()
         except Up42fsError as error:
             self._report(kind, error)
             state.error = error
@@ -414,122 +378,6 @@ class Sync:
                 said = "listing the %s failed, it is tried again: %s"
             log.warning(said, kind.value, error, extra=extra)
 
-    async def _pass(self, kind: ListingKind, state: _State) -> None:
-        is_first = not state.synced
-        own = self._assets.own
-        if is_first and kind is ASSETS and self.reached is not None and own is not None:
-            # The rest of an interrupted first pass.
-            log.info("going on with the listing of assets that was cut off at %s", self.reached)
-            reached, self.reached = self.reached, None  # if this fails, all is read
-            await self._read(kind, state, own.older_than(reached), set(self._index.assets))
-            found_all = await self._refresh(kind)
-        else:
-            found_all = state.refreshes % FULL_PASS_EVERY != 0 and await self._refresh(kind)
-        if not found_all:
-            is_for_total = state.total is not None and not is_first
-            found = await self._full_pass(kind, state)
-            if is_for_total:
-                state.totals.acted_on(state.refreshes, found=found)
-        elif not is_first:
-            await self._look_again(kind, state)
-        state.refreshes += 1
-        state.synced = True
-        if is_first and kind is ASSETS:
-            self._orders_known.clear()
-            self.reached = None
-            self._tell(self._index.complete())
-
-    async def _look_again(self, kind: ListingKind, state: _State) -> None:
-        """Request unfinished rows: of one listing in one refresh, of the other in the next."""
-        if state.refreshes % 2 != (kind is ORDERS):
-            return
-        own, unsettled = self._listings[kind].own, self._unsettled(kind)
-        if own is not None and unsettled:
-            asked_s = trio.current_time()
-            rows, gone = await own.look_again(unsettled, self._known(kind).values())
-            self._apply(kind, rows, gone, asked_s)
-
-    def _unsettled(self, kind: ListingKind) -> list[Any]:
-        """The rows that UP42 is still working on, as far as is known."""
-        if kind is ASSETS:
-            return list(self._index.with_status(CnamStatus.IN_PROGRESS))
-        return [order for order in self._index.orders.values() if order.status in self._watched]
-
-    async def _read(
-        self, kind: ListingKind, state: _State, rows: AsyncGenerator[Any, None], found: set[str]
-    ) -> None:
-        """Apply rows as they come; add their IDs to `found`."""
-        asked_s = trio.current_time()
-        async with aclosing(in_batches(rows, BATCH)) as batches:
-            async for batch in batches:
-                found |= {row.id for row in batch}
-                state.partial_rows = len(found)
-                self._apply(kind, batch, frozenset(), asked_s)
-                # Only rows that come newest first can be continued.
-                last = batch[-1].created_at
-                is_progress = self.reached is None or last <= self.reached
-                if not state.synced and kind is ASSETS and is_progress:
-                    self.reached = last
-
-    async def _full_pass(self, kind: ListingKind, state: _State) -> bool:
-        """Read everything; return whether rows are gone or were unknown."""
-        found: set[str] = set()
-        known = set(self._known(kind))
-        asked_s = trio.current_time()
-        await self._read(kind, state, self._listings[kind].everything(), found)
-        gone = self._known(kind).keys() - found
-        self._apply(kind, (), frozenset(gone), asked_s)
-        self._count(kind, state, len(found))
-        return found != known
-
-    def _count(self, kind: ListingKind, state: _State, rows: int) -> None:
-        """Compare the total of a listing that was read whole with its number of rows."""
-        before = state.totals.uncounted
-        told = self._listings[kind].told()
-        state.totals.read_whole(state.total if told is None else told, rows)
-        if state.totals.uncounted != before:
-            log.info(
-                "UP42 counts %d %s more than it lists under an ID of their own; what is removed "
-                "is noticed all the same", state.totals.uncounted, kind.value,
-            )  # fmt: skip
-            self._keep_answer(UNCOUNTED + kind.value, str(state.totals.uncounted).encode())
-
-    async def _refresh(self, kind: ListingKind) -> bool:
-        """Read the rows changed since the last pass; return False if a full pass is needed."""
-        state, known = self._states[kind], self._known(kind)
-        asked_s = trio.current_time()
-        changed: list[Asset | Order] = []
-        for number in range(MAX_NEWEST_PAGES):
-            page = await self._listings[kind].newest(number)
-            # If a row is listed twice with different contents, the first one counts: else it would
-            # change with every refresh.
-            rows = {row.id: row for row in reversed(page.items)}
-            changed += (row for row in rows.values() if known.get(row.id) != row)
-            familiar = bool(page.items) and _same(known.get(page.items[-1].id), page.items[-1])
-            if familiar or number + 1 >= page.total_pages:
-                self._apply(kind, changed, frozenset(), asked_s)
-                state.total = page.total
-                known = self._known(kind)
-                return state.totals.is_explained(page.total, len(known), state.refreshes)
-        return False
-
-    def _known(self, kind: ListingKind) -> Mapping[str, Asset | Order]:
-        return self._index.assets if kind is ASSETS else self._index.orders
-
-    def _apply(
-        self, kind: ListingKind, rows: Sequence[Any], gone: frozenset[str], asked_s: float
-    ) -> None:
-        if kind is ASSETS:
-            rows, gone = self._edited.settle(rows, gone, asked_s)
-            changes = Changes(assets=tuple(rows), removed_assets=gone)
-        else:
-            changes = Changes(orders=tuple(rows), removed_orders=gone)
-        self._tell(self._index.apply(changes))
-
-    def _tell(self, delta: Delta) -> None:
-        if delta:
-            self._on_change(delta)
-
 
 def _is_news(known: Asset | None, row: Asset) -> bool:
     """Whether a stored row is newer than the known one, or at least another of its age."""
@@ -538,7 +386,3 @@ def _is_news(known: Asset | None, row: Asset) -> bool:
 
 async def _nothing(_kind: ListingKind, _error: str | None) -> None:
     """Nobody is to be told."""
-
-
-def _same(known: Asset | Order | None, row: Asset | Order) -> bool:
-    return known is not None and known.updated_at == row.updated_at

@@ -8,7 +8,7 @@ rows that are listed twice as two, and some totals are estimates. So the test is
 but whether it *moved* since the listing was last read whole, which explained the total up to there.
 If a total moves all the time, whole reads find nothing; each such read in a row doubles the number
 of refreshes until the next one. A read that finds a change, or a total that is stable for `CALM`
-refreshes, resets this. The listing is also read whole from time to time (`sync.FULL_PASS_EVERY`).
+refreshes, resets this. The listing is also read whole from time to time (`passes.FULL_PASS_EVERY`).
 """
 
 from __future__ import annotations
