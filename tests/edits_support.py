@@ -108,7 +108,7 @@ class EditedWorld(World):
         self.put(*assets)
 
     async def _publish(self, delta: Delta) -> None:
-        self.told += self.fs.apply(delta)
+        self.told += self.fs.changes.apply(delta)
 
     def _refresh(self) -> None:
         self.refreshes += 1

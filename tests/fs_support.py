@@ -25,7 +25,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.store.http.answer import VersionPin
-from up42fs.store.members.extent import Extent
+from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
 
@@ -96,13 +96,11 @@ class MemoryFiles:
     pins: dict[str, VersionPin] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
-    async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
-    ) -> Version:
-        self.probed.append(object_id)
-        self.headless += [] if head else [object_id]
-        size = self.sizes.get(object_id, 0)
-        self.on_probe(object_id, size)
+    async def ensure_version(self, origin: Origin, *, head: bool = True) -> Version:
+        self.probed.append(origin.object_id)
+        self.headless += [] if head else [origin.object_id]
+        size = self.sizes.get(origin.object_id, 0)
+        self.on_probe(origin.object_id, size)
         return Version(size)
 
     def version(self, object_id: str) -> Version | None:
@@ -112,24 +110,16 @@ class MemoryFiles:
     def has_link(self, object_id: str) -> bool:
         return object_id not in self.linkless
 
-    def start_version(
-        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
-    ) -> None:
-        self.begun.append(object_id)
-        self.headless += [] if head else [object_id]
+    def start_version(self, origin: Origin, *, head: bool = True) -> None:
+        self.begun.append(origin.object_id)
+        self.headless += [] if head else [origin.object_id]
 
     def start_ahead(
-        self,
-        object_id: str,
-        spans: Callable[[int], Sequence[ByteRange]],
-        *,
-        size: int | None,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
+        self, origin: Origin, spans: Callable[[int], Sequence[ByteRange]]
     ) -> MemoryAhead:
-        self.ahead[object_id] = MemoryAhead(list(spans(self.sizes.get(object_id, size or 0))))
-        return self.ahead[object_id]
+        size = self.sizes.get(origin.object_id, origin.size or 0)
+        self.ahead[origin.object_id] = MemoryAhead(list(spans(size)))
+        return self.ahead[origin.object_id]
 
     def open(
         self,
@@ -157,16 +147,8 @@ class MemoryFiles:
     def tally(self, object_id: str) -> Mapping[str, int]:
         return {}
 
-    async def ensure_cached_bytes(
-        self,
-        object_id: str,
-        *,
-        size: int | None,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
-    ) -> int:
-        return self.held.get(object_id, 0)
+    async def ensure_cached_bytes(self, origin: Origin) -> int:
+        return self.held.get(origin.object_id, 0)
 
 
 @dataclass
@@ -285,7 +267,7 @@ class World:
 
     def change(self, changes: Changes) -> list[Invalidation]:
         delta = self.index.apply(changes)
-        return self.fs.apply(delta) if delta else []
+        return self.fs.changes.apply(delta) if delta else []
 
     async def walk(self, path: str) -> int:
         """Inode of a path, one reference taken on each of its parts."""
@@ -307,8 +289,8 @@ class World:
             inodes.append(attributes.inode)
             return True
 
-        self.fs.readdir(handle, 0, take)
-        self.fs.releasedir(handle)
+        self.fs.directories.read(handle, 0, take)
+        self.fs.directories.close(handle)
         for inode in inodes:
             self.fs.forget(inode, 1)
         return names

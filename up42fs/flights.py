@@ -43,7 +43,7 @@ class Flights(Generic[K, V]):
 
     async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
         """The answer of the flight under way, or of a new one that does `work`."""
-        flight = self._ensure(key, work)
+        flight = self.start(key, work)
         with awaiting(flight.trouble):
             await flight.landed.wait()
         if flight.answer is None:
@@ -60,11 +60,8 @@ class Flights(Generic[K, V]):
             return (await self.join(key, work),)
         return None
 
-    def start(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
-        """Start a flight without waiting for it, unless one is under way."""
-        self._ensure(key, work)
-
-    def _ensure(self, key: K, work: Callable[[], Awaitable[V]]) -> _Flight[V]:
+    def start(self, key: K, work: Callable[[], Awaitable[V]]) -> _Flight[V]:
+        """Start a flight without waiting for it, unless one is under way; return it."""
         flight = self._flights.get(key)
         if flight is None:
             doing = self._doing.format(key=key)

@@ -29,6 +29,7 @@ from up42fs.store.disk.cached_files import MEASURE_S, STALE_S, CacheRoom, Space,
 from up42fs.store.disk.files import MOST_APART, CellFiles, Wanted
 from up42fs.store.disk.format import CELL_BYTES, Label
 from up42fs.store.disk.locks import ClaimFile
+from up42fs.store.members.extent import Origin
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -214,7 +215,7 @@ async def test_bytes_held_are_counted_once(mounts: Remounts, autojump_clock: Clo
 
     async def count(b: Bench) -> None:
         async def held(stamp: str | None = None) -> int:
-            return await b.files.ensure_cached_bytes("a", size=len(DATA), name="a", stamp=stamp)
+            return await b.files.ensure_cached_bytes(Origin("a", len(DATA), "a", stamp))
 
         assert await held() == 3 * BLOCK
         await read(b, HEAD, ByteRange(5 * MIB, 5 * MIB + 10))
@@ -229,8 +230,8 @@ async def test_bytes_held_of_an_unknown_size(mounts: Remounts, autojump_clock: C
     await mounts.mounted(info)
 
     async def count(b: Bench) -> None:
-        assert await b.files.ensure_cached_bytes("a", size=None, name="a") == 3 * BLOCK
-        assert await b.files.ensure_cached_bytes("b", size=None, name="b") == 0
+        assert await b.files.ensure_cached_bytes(Origin("a", None, "a")) == 3 * BLOCK
+        assert await b.files.ensure_cached_bytes(Origin("b", None, "b")) == 0
         assert b.script.signs == []
 
     await mounts.mounted(count)
@@ -339,7 +340,7 @@ async def test_sizes_learned_survive_a_remount(mounts: Remounts, autojump_clock:
 
     async def learn(b: Bench) -> None:
         for name, data in mounts.objects.items():
-            version = await b.files.ensure_version(name, name=name, stamp="s")
+            version = await b.files.ensure_version(Origin(name, None, name, "s"))
             assert version.size == len(data)
 
     first = await mounts.mounted(learn)
@@ -348,7 +349,7 @@ async def test_sizes_learned_survive_a_remount(mounts: Remounts, autojump_clock:
     assert second.script.signs == []
 
     async def other_stamp(b: Bench) -> None:
-        await b.files.ensure_version("a", name="a", stamp="t")
+        await b.files.ensure_version(Origin("a", None, "a", "t"))
         await read(b, HEAD, stamp="t")
 
     assert len((await mounts.mounted(other_stamp)).script.requests) == 1

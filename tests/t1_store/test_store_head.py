@@ -20,13 +20,14 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.net.retry import FailureKind
+from up42fs.store.members.extent import Origin
 from up42fs.store.versions import HEAD_BYTES, SIZE_BYTES
 
 MIB = 1 << 20
 
 
 async def learn(subject: Bench, name: str = "a", *, head: bool = True) -> int:
-    return (await subject.files.ensure_version(name, name=name, head=head)).size
+    return (await subject.files.ensure_version(Origin(name, None, name), head=head)).size
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * MIB])

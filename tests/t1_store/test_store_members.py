@@ -333,11 +333,8 @@ async def test_prefetched_members_are_there(
     b = bench(nursery, {"archive": data})
     extent = zip_extents(data)["a/other.bin"]
     ahead = b.files.start_ahead(
-        object_id(extent),
+        Origin(object_id(extent), extent.packed_size, "member", extent=extent),
         lambda size: [ByteRange(0, min(size, MIB))],
-        size=extent.packed_size,
-        name="member",
-        extent=extent,
     )
     with trio.fail_after(10):
         while not ahead.is_done:
@@ -367,7 +364,7 @@ async def test_members_have_accounts_of_their_own(
     assert "requests" not in b.files.tally("archive")
     assert [one["name"] for one in b.files.tallies()] == ["member"]
     file.close()
-    version = await b.files.ensure_version(object_id(extent), name="member", extent=extent)
+    version = await b.files.ensure_version(Origin(object_id(extent), None, "member", extent=extent))
     assert version == b.files.version("archive")
 
 
@@ -474,7 +471,7 @@ async def test_a_remount_reads_members_from_the_archives_file(
                 file.close()
                 held.append(
                     await b.files.ensure_cached_bytes(
-                        object_id(extent), size=len(content), name=name, extent=extent
+                        Origin(object_id(extent), len(content), name, extent=extent)
                     )
                 )
             assert bool(b.script.requests) is is_first

@@ -18,6 +18,7 @@ from up42fs.errors import NotFound
 from up42fs.store.disk import cache, claims
 from up42fs.store.disk.files import CacheDirectory
 from up42fs.store.disk.locks import Claim, ClaimFile
+from up42fs.store.members.extent import Origin
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
@@ -93,7 +94,7 @@ async def test_an_object_of_unknown_size_is_asked_for_once(tmp_path: Path) -> No
 
 
 async def _sized(b: Bench) -> None:
-    version = await b.files.ensure_version("a", name="scene.tif")
+    version = await b.files.ensure_version(Origin("a", None, "scene.tif"))
     assert version.size == len(DATA)
 
 

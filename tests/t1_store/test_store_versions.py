@@ -22,6 +22,7 @@ from up42fs.store.http.answer import (
     judge,
     version_of,
 )
+from up42fs.store.members.extent import Origin
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -105,7 +106,7 @@ async def test_bytes_without_a_version_are_not_kept_from_one_open_to_the_next(
     assert requests >= 1
     assert got == OTHER[: 4 * KIB]
     assert b.metrics["store.disk_writes_bytes"] == 0
-    assert await b.files.ensure_cached_bytes("a", size=len(DATA), name="scene.tif") == 0
+    assert await b.files.ensure_cached_bytes(Origin("a", len(DATA), "scene.tif")) == 0
     warnings = [one for one in caplog.records if "sends no ETag" in one.message]
     assert len(warnings) == 1, "said once"
     assert "scene.tif" in warnings[0].message

@@ -214,9 +214,9 @@ async def test_handles_that_were_never_given_are_refused(world: World) -> None:
     with pytest.raises(BadHandle):
         await world.fs.read(99, 0, 1)
     with pytest.raises(BadHandle):
-        world.fs.readdir(99, 0, lambda *_: True)
+        world.fs.directories.read(99, 0, lambda *_: True)
     world.fs.release(99)
-    world.fs.releasedir(99)
+    world.fs.directories.close(99)
 
 
 async def test_an_asset_that_vanished(world: World) -> None:
@@ -257,7 +257,7 @@ async def test_a_learned_size_is_shown_and_the_next_open_drops_the_page_cache(
     opened = await world.fs.open(inode, os.O_RDONLY)
     assert opened.keep_cache
     world.fs.release(opened.handle)
-    assert Invalidation(inode) in world.fs.learn_size(ASSET.id, 12_345)
+    assert Invalidation(inode) in world.fs.changes.learn_size(ASSET.id, 12_345)
     assert (await world.fs.getattr(inode)).size == 12_345
     assert not (await world.fs.open(inode, os.O_RDONLY)).keep_cache
     assert (await world.fs.open(inode, os.O_RDONLY)).keep_cache
@@ -266,7 +266,7 @@ async def test_a_learned_size_is_shown_and_the_next_open_drops_the_page_cache(
 
 
 async def test_a_learned_size_of_something_unknown_changes_nothing(world: World) -> None:
-    assert world.fs.learn_size("gone", 3) == []
+    assert world.fs.changes.learn_size("gone", 3) == []
 
 
 # attributes ------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ async def test_an_entry_renamed_during_a_walk_is_shown_and_not_remembered(world:
         shown.append((name, found.ttl_s))
         return True
 
-    world.fs.readdir(handle, 0, add)
+    world.fs.directories.read(handle, 0, add)
     assert shown == [("scene.zip", 0.0)]
 
 
@@ -689,7 +689,7 @@ async def test_opening_a_large_directory_makes_no_object_for_each_entry() -> Non
     """Millions of objects take time when they are made, and when they are freed."""
     world = World(*(make_asset(number, name=f"{number}.bin") for number in range(3000)))
     assets = await world.walk("assets")
-    world.fs.releasedir(await world.fs.opendir(assets))  # builds the directory itself
+    world.fs.directories.close(await world.fs.opendir(assets))  # builds the directory itself
     gc.collect()
     before = len(gc.get_objects())
     handle = await world.fs.opendir(assets)
@@ -700,5 +700,5 @@ async def test_opening_a_large_directory_makes_no_object_for_each_entry() -> Non
         names.add(name)
         return True
 
-    world.fs.list_names(handle, 0, take)
+    world.fs.directories.read_names(handle, 0, take)
     assert names == {f"{number}.bin" for number in range(3000)}

@@ -369,7 +369,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     @rule(pick=picks, size=st.sampled_from([2, 70_000]))
     def the_store_tells_another_size(self, pick: int, size: int) -> None:
         asset = self._pick(list(self.storage.assets.values()), pick)
-        stale = self.fs.learn_size(asset.id, size)
+        stale = self.fs.changes.learn_size(asset.id, size)
         self.suspect(asset.id)
         if asset.size != size:
             self.storage.learned[asset.id] = (asset.updated_at, size)
@@ -554,7 +554,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
             taken.append((name, attributes))
             return True
 
-        self.fs.readdir(walk.handle, walk.offsets[-1], take)
+        self.fs.directories.read(walk.handle, walk.offsets[-1], take)
         frozen = dict(walk.entries)
         gone = {name for name, thing in walk.entries if not self.storage.exists(thing)}
         for name, attributes in taken:
@@ -580,7 +580,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
     def releasedir(self, pick: int) -> None:
         walk = self._pick(self.walks, pick)
         self.walks.remove(walk)
-        self.fs.releasedir(walk.handle)
+        self.fs.directories.close(walk.handle)
 
     # files ---------------------------------------------------------------------------------
 
@@ -695,7 +695,7 @@ class FilesystemAgainstTree(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for walk in self.walks:
-            self.fs.releasedir(walk.handle)
+            self.fs.directories.close(walk.handle)
         for opened in self.open:
             self.fs.release(opened[0])
         for inode, count in self.kernel.references.items():

@@ -19,6 +19,7 @@ from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.net.silence import BRIEFLY_S
 from up42fs.readahead.heads import PATIENCE, Asker
+from up42fs.store.members.extent import Origin
 from up42fs.store.versions import HEAD_BYTES
 from up42fs.types import ByteRange, Version
 
@@ -246,17 +247,15 @@ class SlowStore:
         self.now = self.most = 0
         world.files.ensure_version = self.ensure_version  # type: ignore[method-assign]
 
-    async def ensure_version(
-        self, object_id: str, *, name: str, stamp: str | None = None, head: bool = True
-    ) -> Version:
-        if object_id in self.silent:
+    async def ensure_version(self, origin: Origin, *, head: bool = True) -> Version:
+        if origin.object_id in self.silent:
             await trio.sleep(25)
-            raise DeadlineExceeded(f"{name}: the object store stopped sending; try again")
+            raise DeadlineExceeded(f"{origin.name}: the object store stopped sending; try again")
         self.now += 1
         self.most = max(self.most, self.now)
         await trio.sleep(self.answers_after_s)
         self.now -= 1
-        return Version(self.sizes[object_id])
+        return Version(self.sizes[origin.object_id])
 
 
 async def stats(world: World) -> dict[str, int | DeadlineExceeded]:
@@ -324,11 +323,11 @@ async def test_another_version_is_believed_and_told_to_the_kernel(
     inode = await world.walk("assets/one/b00.tiff")
     assert (await world.fs.getattr(inode)).size == 1000
     world.fs.release((await world.fs.open(inode, 0)).handle)
-    assert world.fs.learn_size(FILES[0], 5) == [Invalidation(inode)]
+    assert world.fs.changes.learn_size(FILES[0], 5) == [Invalidation(inode)]
     assert (await world.fs.getattr(inode)).size == 5
     assert not (await world.fs.open(inode, 0)).keep_cache
     assert (await world.fs.open(inode, 0)).keep_cache
-    assert world.fs.learn_size(file_id(7, 7), 5) == []
+    assert world.fs.changes.learn_size(file_id(7, 7), 5) == []
 
 
 async def test_assets_of_unknown_size_are_begun_as_they_are_listed(

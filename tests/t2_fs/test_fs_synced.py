@@ -48,7 +48,7 @@ class Upstream(RuleBasedStateMachine):
         self.open: dict[int, str] = {}
 
     def changed(self, delta: Delta) -> None:
-        self.world.fs.apply(delta)
+        self.world.fs.changes.apply(delta)
 
     def tick(self):
         self.ticks += 1

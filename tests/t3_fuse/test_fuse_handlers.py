@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pyfuse3
@@ -43,6 +43,19 @@ ARGUMENTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+class RecordingDirectories:
+    """Remembers which open directories were read and closed."""
+
+    def __init__(self, asked: Callable[..., None]) -> None:
+        self.asked = asked
+
+    def read(self, handle: int, offset: int, take: Any, take_file: Any = None) -> None:
+        self.asked("readdir", handle, offset)
+
+    def close(self, handle: int) -> None:
+        self.asked("releasedir", handle)
+
+
 class RecordingFilesystem:
     """Answers what it was given; remembers what it was asked."""
 
@@ -53,38 +66,33 @@ class RecordingFilesystem:
         self.data: bytes | memoryview = b""
         self.error: Exception | None = None
         self.sidecars = None
+        self.directories = RecordingDirectories(self.asked)
 
-    def _asked(self, *call: Any) -> None:
+    def asked(self, *call: Any) -> None:
         self.calls.append(call)
         if self.error is not None:
             raise self.error
 
     async def lookup(self, parent: int, name: str) -> Attributes | Absent:
-        self._asked("lookup", parent, name)
+        self.asked("lookup", parent, name)
         return self.found
 
     def forget(self, inode: int, count: int) -> None:
-        self._asked("forget", inode, count)
+        self.asked("forget", inode, count)
 
     async def getattr(self, inode: int, asker: object = None) -> Attributes:
-        self._asked("getattr", inode)
+        self.asked("getattr", inode)
         assert isinstance(self.found, Attributes)
         return self.found
 
     async def opendir(self, inode: int, program: Any = None) -> int:
-        self._asked("opendir", inode)
+        self.asked("opendir", inode)
         return 41
-
-    def readdir(self, handle: int, offset: int, take: Any, take_file: Any = None) -> None:
-        self._asked("readdir", handle, offset)
-
-    def releasedir(self, handle: int) -> None:
-        self._asked("releasedir", handle)
 
     async def open(
         self, inode: int, flags: int, program: str, *, is_trusted: bool = True
     ) -> Opened:
-        self._asked("open", inode, flags, program, *([] if is_trusted else ["stranger"]))
+        self.asked("open", inode, flags, program, *([] if is_trusted else ["stranger"]))
         return Opened(42, keep_cache=False, direct_io=True)
 
     def is_unpacked(self, handle: int) -> bool:
@@ -93,22 +101,22 @@ class RecordingFilesystem:
     async def read(
         self, handle: int, offset: int, size: int, *, is_mapped: bool = False
     ) -> bytes | memoryview:
-        self._asked("read", handle, offset, size)
+        self.asked("read", handle, offset, size)
         return self.data
 
     def release(self, handle: int) -> None:
-        self._asked("release", handle)
+        self.asked("release", handle)
 
     def statfs(self) -> Usage:
-        self._asked("statfs")
+        self.asked("statfs")
         return self.usage
 
     async def getxattr(self, inode: int, name: str, *, is_trusted: bool = True) -> bytes:
-        self._asked("getxattr", inode, name, *([] if is_trusted else ["stranger"]))
+        self.asked("getxattr", inode, name, *([] if is_trusted else ["stranger"]))
         return b"value"
 
     async def listxattr(self, inode: int, *, is_trusted: bool = True) -> Iterable[str]:
-        self._asked("listxattr", inode, *([] if is_trusted else ["stranger"]))
+        self.asked("listxattr", inode, *([] if is_trusted else ["stranger"]))
         return {"user.up42.id": 1, "user.xdg.tags": 2}.keys()
 
 

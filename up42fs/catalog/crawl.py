@@ -112,7 +112,7 @@ class ItemCrawl:
             "missing": len(self._missing | self._aside) if self._started else None,
             "refused": len(self._refused),
             "plain_missing": len(self._plain) if self._is_plain_complete else None,
-            "together": self._items.asks_together,
+            "together": self._items.together.is_possible,
             "error": str(self._error) if self._error else None,
         }
 
@@ -160,7 +160,7 @@ class ItemCrawl:
         failed: Up42fsError | None = None
         # An asset that was set aside may have made its batch fail, so request it alone.
         together = [asset for asset in assets if asset.id not in self._aside]
-        if len(together) > 1 and self._items.asks_together:
+        if len(together) > 1 and self._items.together.is_possible:
             try:
                 await self._items.learn_many(together)
             except Offline as error:
@@ -184,7 +184,7 @@ class ItemCrawl:
         wanted = list(reversed(self._plain))[:BATCH]
         assets = [self._index.assets[id_] for id_ in wanted if self._is_plain(id_)]
         try:
-            if not self._items.asks_together:
+            if not self._items.together.is_possible:
                 wanted = list(self._plain)
             elif assets:
                 await self._items.learn_many(assets)
@@ -234,7 +234,7 @@ class ItemCrawl:
                 in_vain = 0
                 self._learned([asset])
                 if failed is not None:
-                    self._items.doubt(failed)
+                    self._items.together.doubt(failed)
                     failed = None
 
     def _learned(self, assets: Iterable[Asset]) -> None:

@@ -74,7 +74,8 @@ class Following:
         self._granted_ns: int | None = None
         self._asks_alone = False
         self._look_now = trio.Event()
-        self._was_elected = trio.Event()
+        #: Set once this process refreshes the catalogue.
+        self.was_elected = trio.Event()
         self._alive_s = 0.0
         self._is_reported = False
         sync.on_wish = self.wish
@@ -89,10 +90,6 @@ class Following:
         """A refresh is wanted: pass that on to the process that refreshes."""
         self._is_wishing = True
         self._look_now.set()
-
-    async def elected(self) -> None:
-        """Return once this process refreshes the catalogue."""
-        await self._was_elected.wait()
 
     async def run(self) -> None:
         """Look for ever; start it once."""
@@ -153,7 +150,7 @@ class Following:
         now_s = self._clock()
         if not self.leads:
             self.leads = True
-            self._was_elected.set()
+            self.was_elected.set()
             log.info("this process refreshes the catalogue for all of this account here")
             self._notice = seen.notice or self._notice
             self._sync.ask_from_now()

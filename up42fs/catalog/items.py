@@ -90,7 +90,8 @@ class Items:
         self._client = client
         self._metrics = metrics
         self._fallback = fallback
-        self._together = Together(client, metrics)
+        #: The searches for several assets.
+        self.together = Together(client, metrics)
         self._shelf = shelf
         self._ask_again_s = ask_again_s
         self._now = now
@@ -177,20 +178,11 @@ class Items:
         if answer is not None:
             self._keep(asset_id, replace(answer, sizes={**answer.sizes, object_id: size}))
 
-    @property
-    def asks_together(self) -> bool:
-        """Whether UP42 answers searches for several assets, as far as is known."""
-        return self._together.is_possible
-
-    def doubt(self, error: Up42fsError) -> None:
-        """Note that `learn_many` failed with `error`, but each of its assets alone succeeded."""
-        self._together.doubt(error)
-
     async def learn_many(self, assets: Iterable[Asset]) -> None:
         """Put the items of all `assets` (a page of them) on the shelf; raises `Up42fsError`."""
         asked = {asset.id: asset for asset in assets}
         asked_at_s = trio.current_time()
-        found = await self._together.search(list(asked))
+        found = await self.together.search(list(asked))
         for asset in asked.values():
             self._shelve(asset, _Known(in_order(found.get(asset.id, ())), None, asked_at_s))
 
@@ -199,10 +191,10 @@ class Items:
         assets = tuple(assets)
         await self.recall(assets)
         unknown = [asset for asset in assets if self._valid(asset) is None]
-        if len(unknown) < 2 or not self.asks_together:
+        if len(unknown) < 2 or not self.together.is_possible:
             return
         asked_at_s = trio.current_time()
-        found = await self._together.search([asset.id for asset in unknown])
+        found = await self.together.search([asset.id for asset in unknown])
         for asset in unknown:
             items = in_order(found.get(asset.id, ()))
             if asset.cnam_status in _WITHOUT_DIRECTORY or any(map(transformed_files, items)):

@@ -523,7 +523,7 @@ class Engine(Paths):
         await self.sync.synced(ListingKind.ASSETS)
         await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
         if self._following is not None:
-            await self._following.elected()  # one crawl is enough for all
+            await self._following.was_elected.wait()  # one crawl is enough for all
         self._crawl = ItemCrawl(
             self.index, self._items, self._shelf.versions, self._descriptions.complete
         )
@@ -546,22 +546,22 @@ class Engine(Paths):
 
     def _changed(self, delta: Delta) -> None:
         self._follow(delta)
-        self.tell_kernel(self.filesystem.apply(delta))
+        self.tell_kernel(self.filesystem.changes.apply(delta))
 
     def _followed(self, delta: Delta) -> None:
         """Another process of this account changed the snapshot: it is stored already."""
         if self._crawl is not None:
             self._crawl.note(delta)
-        self.tell_kernel(self.filesystem.apply(delta))
+        self.tell_kernel(self.filesystem.changes.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:
         """An edit changed the index: return once the kernel has followed."""
         self._follow(delta)
-        await self.kernel_has_forgotten(self.filesystem.apply(delta))
+        await self.kernel_has_forgotten(self.filesystem.changes.apply(delta))
 
     def _learned(self, object_id: str, version: Version | None) -> None:
         size = None if version is None else version.size
-        self.tell_kernel(self.filesystem.learn_size(object_id, size))
+        self.tell_kernel(self.filesystem.changes.learn_size(object_id, size))
         self.sync.refresh_now()
 
     def current_notes(self) -> list[str]:

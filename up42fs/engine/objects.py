@@ -11,6 +11,7 @@ from typing import Protocol
 
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import OpenFile
+from up42fs.store.members.extent import Origin
 from up42fs.store.store import FileStore
 from up42fs.types import Bytes, StoredObject, Version
 
@@ -69,8 +70,8 @@ async def open_object(store: FileStore, known: StoredObject, reading: Reading) -
     """
     size = known.size
     if size is None:
-        version = await store.ensure_version(known.object_id, name=known.name, stamp=known.stamp)
-        size = version.size
+        origin = Origin(known.object_id, None, known.name, known.stamp)
+        size = (await store.ensure_version(origin)).size
     file = store.open(
         known.object_id,
         size=size,

@@ -142,7 +142,7 @@ class Place:
     async def entries(self) -> list[Entry]:
         """Return the names in a directory and what they are."""
         found: list[Any] = []
-        await self._list(self._filesystem.list_names, found)
+        await self._list(self._filesystem.directories.read_names, found)
         return list(map(Entry._make, found))
 
     async def listing(self) -> dict[str, Attributes]:
@@ -154,7 +154,7 @@ class Place:
         found: list[Any] = []
         stored = self._filesystem.stored
         try:
-            await self._list(self._filesystem.readdir, found)
+            await self._list(self._filesystem.directories.read, found)
             return [
                 (name, entry, None if entry.is_dir else stored(entry.inode))
                 for name, entry in found
@@ -200,7 +200,7 @@ class Place:
                     return
                 await trio.lowlevel.checkpoint()
         finally:
-            self._filesystem.releasedir(handle)
+            self._filesystem.directories.close(handle)
 
     async def _call(
         self, work: Callable[[int], Awaitable[T]], timeout_s: float = METADATA_TIMEOUT_S

@@ -189,14 +189,7 @@ class NodeAttributes:
         return json.dumps(outline).encode()
 
     async def _cached_bytes(self, node: Node) -> int:
-        sizes = self._sizes
-        return await self._files.ensure_cached_bytes(
-            node.id,
-            size=sizes.known(node),
-            name=sizes.label(node),
-            stamp=sizes.stamp(node),
-            extent=sizes.extent(node),
-        )
+        return await self._files.ensure_cached_bytes(self._sizes.origin(node))
 
     async def _fetch(self, node: Node, text: str) -> int:
         """Fetch the bytes `START-STOP`; return their number."""

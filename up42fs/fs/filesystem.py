@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from up42fs.api.client import Client
-from up42fs.catalog.index import Delta
 from up42fs.catalog.sync import Sync
 from up42fs.errors import (
     InvalidArgument,
@@ -38,7 +37,7 @@ from up42fs.errors import (
 )
 from up42fs.fs.attributes import NodeAttributes
 from up42fs.fs.branches.spool import Content
-from up42fs.fs.directories import OpenDirectories, Take, TakeName
+from up42fs.fs.directories import OpenDirectories
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.files.open_files import OpenFiles
 from up42fs.fs.files.readahead import Siblings
@@ -110,23 +109,25 @@ class Filesystem:
         #: Whether reads of a handle may take long, because its bytes are unpacked first.
         self.is_unpacked = self.open_files.is_unpacked
         self._stats = Stats(tree, umask)
-        self._dirs = OpenDirectories(tree, self._stats)
+        #: What `opendir` opened: listed and closed by handle.
+        self.directories = OpenDirectories(tree, self._stats)
         self.xattrs = NodeAttributes(tree, documents, watch.ledger if watch else None)
         self.naming = naming or Naming(tree.index)
-        self._changes = Invalidations(
+        #: Follows changes, and tells what the kernel must forget.
+        self.changes = Invalidations(
             tree, self._stats, self._siblings, self.naming, lambda stale: self.tell_kernel(stale)
         )
-        self._finder = Finder(tree, catalogue, watch, self._changes.outdated)
-        #: Called with invalidations that `apply` did not return.
+        self._finder = Finder(tree, catalogue, watch, self.changes.outdated)
+        #: Called with invalidations that `changes.apply` did not return.
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Called when a user requests a look for changes.
         self.look_for_changes: Callable[[], None] = lambda: None
         #: Whether users may enter who are not trusted with everything.
         self.lets_others_in = False
         if tree.branches.archives is not None:
-            tree.branches.archives.on_refuted = self._changes.refuted
-        tree.branches.registry.on_change = self._changes.outdated
-        self.naming.on_change = lambda delta: self.tell_kernel(self.apply(delta))
+            tree.branches.archives.on_refuted = self.changes.refuted
+        tree.branches.registry.on_change = self.changes.outdated
+        self.naming.on_change = lambda delta: self.tell_kernel(self.changes.apply(delta))
 
     # names ---------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Filesystem:
     # directories ---------------------------------------------------------------------------
 
     async def opendir(self, inode: int, program: Callable[[], str] = lambda: "?") -> int:
-        """Freeze the listing of a directory; return its handle.
+        """Freeze the listing of a directory; return its handle in `directories`.
 
         `program` returns the name of the program that opens it. Raises CrowdRefused if a crowd
         opens an archive that nobody has looked into.
@@ -210,20 +211,7 @@ class Filesystem:
         if self.sidecars is not None:
             await self.sidecars.overlay.look()
         await self.tree.branches.recall(directory)
-        return self._dirs.open(directory)
-
-    def readdir(
-        self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
-    ) -> None:
-        """Pass on the entries from `offset` until one is refused, files to `take_file` if given."""
-        self._dirs.read(handle, offset, take, take_file)
-
-    def list_names(self, handle: int, offset: int, take: TakeName) -> None:
-        """Pass the entries from `offset` on to `take` until it refuses one."""
-        self._dirs.read_names(handle, offset, take)
-
-    def releasedir(self, handle: int) -> None:
-        self._dirs.close(handle)
+        return self.directories.open(directory)
 
     # files ---------------------------------------------------------------------------------
 
@@ -358,21 +346,11 @@ class Filesystem:
         names = self.xattrs.listed(node).keys()
         return names if is_trusted else [name for name in names if name not in ACCOUNT]
 
-    # changes -------------------------------------------------------------------------------
-
-    def apply(self, delta: Delta) -> list[Invalidation]:
-        """Follow a change of the catalogue; return what the kernel must forget."""
-        return self._changes.apply(delta)
-
-    def learn_size(self, object_id: str, size: int | None) -> list[Invalidation]:
-        """Take over another version of `size` bytes; if None, only give up the kernel's pages."""
-        return self._changes.learn_size(object_id, size)
-
     def gauges(self) -> dict[str, int]:
         """Numbers of open handles and known inodes, for `status.json`."""
         return {
             "open_files": len(self.open_files),
-            "open_directories": len(self._dirs),
+            "open_directories": len(self.directories),
             "inodes": len(self.tree.inodes),
         }
 
@@ -390,7 +368,7 @@ class Filesystem:
         if asset is not None:
             descriptions = self.tree.branches.descriptions
             if descriptions.known(asset.id) is None:
-                await descriptions.recall(self._dirs.following(asset))
+                await descriptions.recall(self.directories.following(asset))
 
     async def _made(self, node: Node) -> None:
         """Make a document, once the directory that it is about is known."""

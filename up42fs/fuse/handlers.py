@@ -128,16 +128,16 @@ class Handlers:
         self, handle: int, offset: int, take: Take, take_file: TakeName | None = None
     ) -> None:
         """Offer entries until one is refused; each entry that `take` accepts is one reference."""
-        self._fs.readdir(handle, offset, take, take_file)
+        self._fs.directories.read(handle, offset, take, take_file)
 
     @_at_once
     async def list_names(self, handle: int, offset: int, take: TakeName) -> None:
         """Like `readdir`, but names alone, which are no references; pyfuse3 has no such call."""
-        self._fs.list_names(handle, offset, take)
+        self._fs.directories.read_names(handle, offset, take)
 
     @_at_once
     async def releasedir(self, fh: int) -> None:
-        self._fs.releasedir(fh)
+        self._fs.directories.close(fh)
 
     # files ---------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from up42fs.errors import Up42fsError
 from up42fs.ranges import coalesce
 from up42fs.store.http.links import Leases
 from up42fs.store.http.tally import Tallies
-from up42fs.store.members.archives import outermost
+from up42fs.store.members.archives import linked
 from up42fs.store.members.extent import Origin
 from up42fs.store.members.open_member import place
 from up42fs.store.objects import Objects
@@ -95,9 +95,7 @@ class Prefetches:
         """Fetch the spans; return whether all of them are cached afterwards."""
         if target.size is None:
             async with self._signing:
-                version = await self._versions.ensure(
-                    target.object_id, name=target.name, stamp=target.stamp
-                )
+                version = await self._versions.ensure(target)
             target = replace(target, size=version.size)
         fetcher = self._objects.holding(target)
         wanted = spans(fetcher.size)
@@ -105,7 +103,7 @@ class Prefetches:
         if not any(map(fetcher.lacks, wanted)):
             return True
         async with self._signing:
-            await self._leases.get(_linked(target))
+            await self._leases.get(linked(target).object_id)
         # The object may have been forgotten or replaced while the link was signed.
         fetcher = self._objects.holding(target)
         await fetcher.fetch_ahead(wanted)
@@ -122,7 +120,7 @@ class Prefetches:
         if not any(map(fetcher.lacks, view.around(wanted))):
             return True
         async with self._signing:
-            await self._leases.get(_linked(target))
+            await self._leases.get(linked(target).object_id)
         fetcher, view = self._objects.archives.view(target.object_id, target.extent)
         asked, neighbours = view.around(wanted), view.neighbours
         if neighbours is not None:
@@ -131,8 +129,3 @@ class Prefetches:
             asked = coalesce(span for span in grown if span is not None)
         await fetcher.fetch_ahead(asked, self._tallies.of(target.object_id, target.name))
         return not any(map(fetcher.lacks, view.around(wanted)))
-
-
-def _linked(target: Origin) -> str:
-    """The ID of the object that has a link."""
-    return target.object_id if target.extent is None else outermost(target.extent).object_id

@@ -197,10 +197,7 @@ class FileStore:
         """
         size = origin.size
         if size is None:
-            version = await self.ensure_version(
-                origin.object_id, name=origin.name, stamp=origin.stamp, extent=origin.extent
-            )
-            size = version.size
+            size = (await self.ensure_version(origin)).size
         file = self.open(
             origin.object_id, size=size, name=origin.name, stamp=origin.stamp,
             reading=Reading.EXACT, expected=origin.version, extent=origin.extent,
@@ -235,51 +232,35 @@ class FileStore:
         lease = await self._leases.lasting(object_id, lasts_s)
         return SignedUrl(lease.url, self._leases.remaining_s(lease))
 
-    def start_ahead(
-        self,
-        object_id: str,
-        spans: Spans,
-        *,
-        size: int | None,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
-    ) -> Prefetch:
+    def start_ahead(self, origin: Origin, spans: Spans) -> Prefetch:
         """Start prefetching `spans(size)` of an object that will soon be opened; does not wait.
 
-        If `size` is None, it is fetched first; that of an archive's member is known.
+        A size that is not known is fetched first; that of an archive's member is known.
         `readahead.folder.siblings` decides which objects and when. Errors are dropped: the reader
         will repeat the request itself.
         """
         if self._is_closed or self._is_nameless_told:
             return Prefetch()  # a later open cannot use bytes without a version
-        return self._prefetches.start(Origin(object_id, size, name, stamp, extent), spans)
+        return self._prefetches.start(origin, spans)
 
     def suspend(self) -> None:
         """Drop all links and connections, also those in use, because the machine slept."""
         self._leases.drop_all()
         self._transport.reset()
 
-    async def ensure_cached_bytes(
-        self,
-        object_id: str,
-        *,
-        size: int | None,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
-    ) -> int:
+    async def ensure_cached_bytes(self, origin: Origin) -> int:
         """Bytes of the object in memory or on disk: those that need no request."""
+        object_id, size, extent = origin.object_id, origin.size, origin.extent
         is_view = extent is not None and extent.is_view
         known = self.version(holder(extent).object_id if extent and is_view else object_id)
         if known is not None and not known.tells_apart:
             return 0  # the next open cannot use these bytes
         if size is None:
-            version = known or await self._versions.kept(object_id, stamp)
+            version = known or await self._versions.kept(origin)
             if version is None:
                 return 0
             size = version.size
-        file = self.open(object_id, size=size, name=name, stamp=stamp, extent=extent)
+        file = self.open(object_id, size=size, name=origin.name, stamp=origin.stamp, extent=extent)
         try:
             return await file.ensure_cached_bytes()
         finally:

@@ -16,8 +16,8 @@ from up42fs.deadlines import Turns, request_s, within
 from up42fs.errors import Up42fsError
 from up42fs.store.disk.cache import DiskCache
 from up42fs.store.http.tally import Tallies
-from up42fs.store.members.archives import outermost
-from up42fs.store.members.extent import Extent
+from up42fs.store.members.archives import linked
+from up42fs.store.members.extent import Origin
 from up42fs.store.objects import Objects
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
@@ -54,72 +54,51 @@ class PinnedVersions:
         """How many are being learned."""
         return len(self._probes)
 
-    async def ensure(
-        self,
-        object_id: str,
-        *,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
-        head: bool = True,
-    ) -> Version:
+    async def ensure(self, origin: Origin, *, head: bool = True) -> Version:
         """Return the object's version: from memory or disk, else by a link and a GET of its head.
 
-        Without `head` only one byte is asked for. With an `extent` it is the version of the
-        outermost archive. Concurrent callers for one object share the requests, and the head is
-        cached for its reader. Raises an `Up42fsError`.
+        Without `head` only one byte is asked for. Of a member it is the version of the outermost
+        archive. Concurrent callers for one object share the requests, and the head is cached for
+        its reader. Raises an `Up42fsError`.
         """
-        if extent is not None:
-            archive = outermost(extent)
-            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
+        origin = linked(origin)
+        object_id = origin.object_id
         known = self._objects.version(object_id)
         if known is not None:
             return known
         turns = self._probes.setdefault(object_id, Turns())
-        late = f"{name}: its size did not come in time; try again"
+        late = f"{origin.name}: its size did not come in time; try again"
         try:
             with within(self._limit_s, late) as scope:
                 async with turns.turn():
-                    known = self._objects.version(object_id) or await self.kept(object_id, stamp)
-                    return known or await self._probe(
-                        object_id, name, stamp, scope.deadline, head=head
-                    )
+                    known = self._objects.version(object_id) or await self.kept(origin)
+                    return known or await self._probe(origin, scope.deadline, head=head)
         finally:
             if turns.are_over:
                 self._probes.pop(object_id, None)
 
-    def start(
-        self,
-        object_id: str,
-        *,
-        name: str,
-        stamp: str | None = None,
-        extent: Extent | None = None,
-        head: bool = True,
-    ) -> None:
+    def start(self, origin: Origin, *, head: bool = True) -> None:
         """Like `ensure`, in the background: waits for nothing and raises nothing."""
-        if extent is not None:
-            archive = outermost(extent)
-            object_id, name, stamp = archive.object_id, archive.name, archive.stamp
+        origin = linked(origin)
+        object_id = origin.object_id
         if self._objects.version(object_id) is None and object_id not in self._probes:
-            supervise.start(self._nursery, self._ask_ahead, object_id, name, stamp, head)
+            supervise.start(self._nursery, self._ask_ahead, origin, head)
 
-    async def kept(self, object_id: str, stamp: str | None) -> Version | None:
-        """The version of which the disk cache has bytes, if they are of the state `stamp`."""
-        label = await self._disk.label(object_id) if self._disk else None
-        if label is None or (label.object_id, label.stamp) != (object_id, stamp):
+    async def kept(self, origin: Origin) -> Version | None:
+        """The version of which the disk cache has bytes, if they are of the origin's state."""
+        label = await self._disk.label(origin.object_id) if self._disk else None
+        if label is None or (label.object_id, label.stamp) != (origin.object_id, origin.stamp):
             return None
         return label.version
 
-    async def _ask_ahead(self, object_id: str, name: str, stamp: str | None, head: bool) -> None:
+    async def _ask_ahead(self, origin: Origin, head: bool) -> None:
         with suppress(Up42fsError):  # a caller that needs the version gets the error itself
-            await self.ensure(object_id, name=name, stamp=stamp, head=head)
+            await self.ensure(origin, head=head)
 
-    async def _probe(
-        self, object_id: str, name: str, stamp: str | None, deadline_s: float, *, head: bool
-    ) -> Version:
+    async def _probe(self, origin: Origin, deadline_s: float, *, head: bool) -> Version:
+        object_id, name = origin.object_id, origin.name
         self._tallies.of(object_id, name).count("store.probes")
-        source = self._objects.source(object_id, name, None, stamp)
+        source = self._objects.source(object_id, name, None, origin.stamp)
         asked = ByteRange(0, HEAD_BYTES if head else SIZE_BYTES)
         part = Part(asked, None, wanted=True, deadline_s=deadline_s)
         part.begin(self._objects.buffers)

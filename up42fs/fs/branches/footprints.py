@@ -26,6 +26,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import DeadlineExceeded, NotFound, Offline, Unavailable, Up42fsError
 from up42fs.flights import Flights
+from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.spool import Content, Spool, SpoolWriter
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import ROOT, Kind, Node
@@ -83,7 +84,7 @@ class _Places:
     directories: Mapping[str, str]
 
 
-class Footprints:
+class Footprints(MadeDocuments):
     """Documents by directory; `directory` is where long ones lie. Builds run in `nursery`."""
 
     prefix = PREFIX
@@ -127,13 +128,6 @@ class Footprints:
     def node(self, directory: Node, name: str) -> Node | None:
         """The document of a directory."""
         return document_of(directory) if name in self.names(directory) else None
-
-    def is_private(self, document: Node) -> bool:
-        """Whether only the user who mounted may read it: everybody may."""
-        return False
-
-    def times(self, document: Node) -> None:
-        """None: the tree's own times apply."""
 
     async def ensure(self, document: Node, layout: Layout) -> Content:
         """Return the document; fetches the items of the directory's assets. Raises `Up42fsError`.

@@ -18,6 +18,7 @@ from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import NotFound, Up42fsError
 from up42fs.fs.branches import footprints
+from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -59,7 +60,7 @@ def directory_of(document: Node) -> Node:
     return Node(Kind(kind), id_)
 
 
-class Layers:
+class Layers(MadeDocuments):
     """The documents of all directories, cached for a minute."""
 
     prefix = PREFIX
@@ -95,13 +96,6 @@ class Layers:
         if directory.kind not in KINDS or name not in (QLR, VRT):
             return None
         return Node(Kind.DOCUMENT, f"{PREFIX}{name}/{directory.kind.value}/{directory.id}")
-
-    def is_private(self, document: Node) -> bool:
-        """Whether only the user who mounted may read it: everybody may."""
-        return False
-
-    def times(self, document: Node) -> None:
-        """None: the tree's own times apply."""
 
     async def ensure(self, document: Node, layout: Layout) -> bytes:
         """Return the document.

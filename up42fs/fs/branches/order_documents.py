@@ -13,6 +13,7 @@ from cachetools import TTLCache
 
 from up42fs.catalog.index import Index
 from up42fs.catalog.order_details import REFRESH_S, OrderDetails
+from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.transformed import to_json
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -22,7 +23,7 @@ from up42fs.model import order_documents as model
 MOST = 64
 
 
-class OrderDocuments:
+class OrderDocuments(MadeDocuments):
     """The documents of orders, made when they are opened and kept for a minute."""
 
     prefix = "order/"

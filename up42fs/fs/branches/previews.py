@@ -21,6 +21,7 @@ from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import NotFound, TooLarge
+from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -54,7 +55,7 @@ async def _unknown(node: Node) -> int:
     raise NotFound(f"{node.kind.value} {node.id} has no size")
 
 
-class Previews:
+class Previews(MadeDocuments):
     """The pictures of all deliveries."""
 
     prefix = PREFIX
@@ -196,10 +197,6 @@ class Previews:
     def known(self, document: Node) -> bytes | None:
         """The picture if it was fetched lately."""
         return self._kept.get(document.id.removeprefix(PREFIX).partition("/")[2])
-
-    def is_private(self, document: Node) -> bool:
-        """Whether only the user who mounted may read it: everybody may."""
-        return False
 
     def times(self, document: Node) -> tuple[datetime, datetime] | None:
         """Those of the delivery."""

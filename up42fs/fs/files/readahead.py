@@ -110,17 +110,10 @@ class Siblings:
     def _begin(self, want: Want) -> None:
         node = self._sizes.node(want.file)
         try:
-            name = self._sizes.label(node)
+            origin = self._sizes.origin(node)
         except NotFound:
             return  # it has left the storage
-        self._begun[want.file] = self._files.start_ahead(
-            want.file,
-            want.spans,
-            size=self._sizes.known(node),
-            name=name,
-            stamp=self._sizes.stamp(node),
-            extent=self._sizes.extent(node),
-        )
+        self._begun[want.file] = self._files.start_ahead(origin, want.spans)
 
     def _folder_of(self, node: Node) -> Folder | None:
         for directory in reversed(self._recent):

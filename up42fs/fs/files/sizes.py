@@ -32,7 +32,7 @@ from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.net.silence import BRIEFLY_S, Silence
 from up42fs.readahead.heads import Asker, SizeQuestions
-from up42fs.store.members.extent import Extent
+from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.store import FileStore
 from up42fs.store.versions import HEAD_BYTES
 from up42fs.types import ByteRange
@@ -124,13 +124,7 @@ class Sizes:
         size = self.known(node)
         if size and self._files.has_link(node.id):
             head = ByteRange(0, min(size, HEAD_BYTES))
-            self._files.start_ahead(
-                node.id,
-                lambda _: (head,),
-                size=size,
-                name=self.label(node),
-                stamp=self.stamp(node),
-            )
+            self._files.start_ahead(self.origin(node), lambda _: (head,))
 
     async def ensure(self, node: Node, *, alone: bool = False, head: bool = True) -> int:
         """Return the size, fetched if necessary, with the file's `head`; raises an `Up42fsError`.
@@ -149,9 +143,7 @@ class Sizes:
         for other in others:
             if not head:
                 self._questions.came_alone(other.id, self._clock())
-            self._files.start_version(
-                other.id, name=self.label(other), stamp=self.stamp(other), head=head
-            )
+            self._files.start_version(self.origin(other), head=head)
         begun_s = self._clock()
         told = listing.silence.told(begun_s)
         if told is not None:
@@ -165,9 +157,7 @@ class Sizes:
         return size
 
     async def _fetched(self, node: Node, *, head: bool) -> int:
-        version = await self._files.ensure_version(
-            node.id, name=self.label(node), stamp=self.stamp(node), head=head
-        )
+        version = await self._files.ensure_version(self.origin(node), head=head)
         self.learn(node, version.size)
         return version.size
 
@@ -187,6 +177,11 @@ class Sizes:
     def extent(self, node: Node) -> Extent | None:
         """Where the bytes of a member lie; None for a file that is an object of its own."""
         return self._member(node).extent if node.kind is Kind.MEMBER else None
+
+    def origin(self, node: Node) -> Origin:
+        """What the store needs to know of a file; raises NotFound if it has left the storage."""
+        label, size = self.label(node), self.known(node)
+        return Origin(node.id, size, label, self.stamp(node), self.extent(node))
 
     def _member(self, node: Node) -> MemberFile:
         if self._archives is None:

@@ -45,7 +45,6 @@ def holder(extent: Extent) -> Origin:
     return holder(archive.extent) if archive.extent and archive.extent.is_view else archive
 
 
-def outermost(extent: Extent) -> Origin:
-    """The object that is no member, and has a link."""
-    archive = extent.archive
-    return outermost(archive.extent) if archive.extent else archive
+def linked(origin: Origin) -> Origin:
+    """The object that has a link: this one, or the outermost archive that it is a member of."""
+    return linked(origin.extent.archive) if origin.extent is not None else origin

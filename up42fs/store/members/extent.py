@@ -24,7 +24,7 @@ class Origin:
     object_id: str
     size: int | None
     name: str
-    stamp: str | None
+    stamp: str | None = None
     extent: Extent | None = None
     version: Version | None = None
 
