@@ -18,13 +18,15 @@ import pytest
 import trio
 
 from up42fs.fs.tree.nodes import Absent, Attributes, Opened
+from up42fs.fuse import answers as answers_module
 from up42fs.fuse import load, protocol
 from up42fs.fuse import server as server_module
+from up42fs.fuse.answers import BUSY_LISTING_S, LISTING_S
 from up42fs.fuse.boundary import boundary
 from up42fs.fuse.interrupts import Fate, Interrupts
 from up42fs.fuse.notices import DeviceNotices
 from up42fs.fuse.protocol import Opcode
-from up42fs.fuse.server import BUSY_LISTING_S, LEAD_S, LISTING_S, Server
+from up42fs.fuse.server import LEAD_S, Server
 from up42fs.metrics import Metrics
 
 FILE = Attributes(7, 0o100444, 1, 5, 1, 2, 300.0)
@@ -501,7 +503,7 @@ async def test_a_read_is_answered_between_the_pieces_of_a_long_listing(
     monkeypatch.setattr(handlers, "list_names", list_names)
     monkeypatch.setattr(handlers, "readdir", list_names)
     ticks = itertools.count()
-    for module in (protocol, server_module):
+    for module in (protocol, answers_module):
         monkeypatch.setattr(module, "perf_counter", lambda: 1e-5 * next(ticks))
     monkeypatch.setattr(load.Shares, "pause_s", lambda *_: 0.0)
     read = struct.pack("=QQIIQII", 42, 2, 3, 0, 0, 0, 0)
@@ -711,7 +713,7 @@ async def test_a_surprise_in_any_handler_is_an_error_of_that_request_alone(
 
     async with served(handlers) as kernel:
         for name, (opcode, body) in REQUESTS.items():
-            called = kernel.server._handlers  # without their deadlines
+            called = kernel.server._answers.handlers  # without their deadlines
             handler = getattr(called, name)
             setattr(called, name, surprise)
             assert (await kernel.ask(opcode, body))[0] == number, name

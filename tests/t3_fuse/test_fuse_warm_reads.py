@@ -65,7 +65,7 @@ class Calls:
     @property
     def of_read(self) -> list[tuple[str, str]]:
         """From the request in the server's buffer to its answer; none of it waits."""
-        began = self.all.index(("fuse/server.py", "Server._read"))
+        began = self.all.index(("fuse/answers.py", "DeviceAnswers._read"))
         return self.all[began : self.all.index(("fuse/protocol.py", "reply_head")) + 1]
 
     def share(self, package: str) -> float:

@@ -10,13 +10,17 @@ from typing import Any
 
 import trio
 
+import up42fs.fuse.answers
 import up42fs.fuse.attach
+import up42fs.fuse.device
 import up42fs.fuse.server
 
 # Their functions are replaced, which has no types.
 server: Any = up42fs.fuse.server
 negotiate: Any = up42fs.fuse.attach
 Server: Any = server.Server
+DeviceAnswers: Any = up42fs.fuse.answers.DeviceAnswers
+device: Any = up42fs.fuse.device
 REAL_RAISE = negotiate.raise_limits
 
 
@@ -60,14 +64,14 @@ def a_mute_mount() -> None:
     async def wait(*_: Any) -> None:
         await trio.sleep_forever()
 
-    Server._answered = wait
+    DeviceAnswers.answer = wait
 
 
 def errors_for_answers() -> None:
     async def refuse(self: Any, request: Any) -> None:
-        self._send(server.protocol.refusal(request.unique, errno.EIO))
+        self._device.send(server.protocol.refusal(request.unique, errno.EIO))
 
-    Server._answered = refuse
+    DeviceAnswers.answer = refuse
 
 
 def a_server_that_fails() -> None:
@@ -85,7 +89,7 @@ def a_device_that_refuses() -> None:
 
 
 def a_small_buffer() -> None:
-    server._MESSAGE_BYTES = 8192
+    device._MESSAGE_BYTES = 8192
 
 
 WAYS: dict[str, Callable[[], None]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 import pyfuse3
@@ -88,6 +88,9 @@ class Handlers:
         self.gid = gid
         self.read_ahead: ReadAhead | None = None  # set once it is mounted
         self._fs = filesystem
+        #: Like `read` of bytes in memory that were read before; None for all other reads. Most
+        #: reads of a busy mount are such: they pay for no deadline and no task.
+        self.read_again: Callable[[int, int, int], Bytes | None] = filesystem.read_again
         self._writing = writing or Writing(filesystem)
         self._privacy = privacy or Privacy(os.getuid())
 
@@ -151,13 +154,6 @@ class Handlers:
             # No await is allowed between this and the reply.
             self.read_ahead.prepare(in_pieces=opened.in_pieces)
         return opened
-
-    def read_again(self, handle: int, offset: int, size: int) -> Bytes | None:
-        """Like `read` of bytes in memory that were read before; None for all other reads.
-
-        Most reads of a busy mount are such: they pay for no deadline and no task.
-        """
-        return self._fs.read_again(handle, offset, size)
 
     def takes_long(self, handle: int) -> bool:
         """Whether reads of a handle may take as long as a first listing."""
