@@ -70,7 +70,7 @@ echo 'newcomer ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/newcomer
 echo 'Defaults env_keep += "UP42_API_URL UP42_AUTH_URL UP42_USERNAME DEBIAN_FRONTEND"' \
     >>/etc/sudoers.d/newcomer
 cp /shared/*.deb /home/newcomer/
-printf '[global]\\ncert = /shared/authorities.pem\\n' >/etc/pip.conf
+cp /shared/authorities.pem /etc/ssl/certs/ca-certificates.crt
 cd /home/newcomer
 echo "127.0.1.1 $(hostname)" >>/etc/hosts
 runuser -u newcomer -- env -i {env} {under} bash -euo pipefail /shared/page \
@@ -117,6 +117,7 @@ def follow(name: str, root: Path, work: Path, env: Mapping[str, str]) -> bool:
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "LC_ALL": "C.UTF-8",
         "DEBIAN_FRONTEND": "noninteractive",
+        "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt",
         "PIP_FIND_LINKS": "/shared/wheels",
     }
     given = " ".join(f"{k}={quote(v)}" for k, v in told.items())
