@@ -202,7 +202,8 @@ def test_there_are_searches_to_check() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_searches_in_sessions_are_queries(page: Path) -> None:
-    for name in re.findall(r"search/([^/<'\"`\n][^/'\"`\n]*[<>=][^'\"`\n]*)['\"`]", read(page)):
+    text = re.sub("^up42fs: .*", "", read(page), flags=re.MULTILINE)  # errors about others
+    for name in re.findall(r"search/([^/<'\"`\n][^/'\"`\n]*[<>=][^'\"`\n]*)['\"`]", text):
         assert parse_query(name) is not None, name
 
 

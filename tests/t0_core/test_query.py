@@ -10,6 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from strategies import make_asset, make_order
 
+from up42fs.model.no_query import why_no_query
 from up42fs.model.query import FIELDS, MAX_NAME_BYTES, Query, TermSource, ValueKind, parse_query
 from up42fs.model.timespan import TimeSpan, parse_literal, parse_span
 from up42fs.types import CnamStatus
@@ -217,6 +218,34 @@ def test_what_is_no_query(name: str) -> None:
 EDGES = st.none() | st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 31)).map(
     lambda moment: moment.replace(tzinfo=UTC)
 )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("colour=red", "there is no field 'colour'; the fields are text, collection,"),
+        ("clowd<3", "there is no field 'clowd'; did you mean cloud? the fields are text,"),
+        ("footprints", "'footprints' is no term such as cloud<10; the fields are text,"),
+        ("status=done", "'done' is no value of status: it is a state of UP42's transformation"),
+        ("tag=a,cloud=low", "'low' is no value of cloud: it is a decimal number, as cloud<10"),
+        ("title<x", "title takes =, as title=harbour"),
+        ("updated=2024-13", "'2024-13' is no value of updated: it is a date, a time or a range"),
+        ("bbox=1,2,3", "'1,2,3' is no value of bbox: it is west, south, east and north"),
+        ("datetime<2024,datetime>2025", "its terms exclude each other"),
+        ("x\n\u202e=1", r"'x\n\u202e=1' is no term"),
+        ("title=" + "y" * 300, "it is longer than 255 bytes"),
+    ],
+)
+def test_what_is_no_query_is_told_why(name: str, reason: str) -> None:
+    assert parse_query(name) is None
+    assert why_no_query(name).startswith(reason)
+
+
+@given(names | st.text(max_size=300))
+def test_every_name_that_is_no_query_has_a_printable_reason(name: str) -> None:
+    if parse_query(name) is None:
+        assert why_no_query(name).isprintable()
+        assert len(why_no_query(name)) < 400
 
 
 @given(EDGES, EDGES, st.sampled_from([0, 1, 1_000_000, 60_000_000, 86_400_000_000]))

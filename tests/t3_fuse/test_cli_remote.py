@@ -242,6 +242,15 @@ def test_members_of_archives_are_found_and_not_walked_into(store: Emulator, tmp_
 # what goes wrong -------------------------------------------------------------------------------
 
 
+@pytest.mark.claim("S392")
+def test_what_is_no_query_says_which_fields_there_are(store: Emulator) -> None:
+    done = up42fs(store, "ls", "search/clowd<3")
+    assert done.returncode == 1
+    assert "/search/clowd<3: there is no field 'clowd'; did you mean cloud?" in done.stderr
+    assert "order_status" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["ls", "find", "info", "cat", "url"])
 def test_a_path_that_is_not_there_fails_and_the_others_go_on(store: Emulator, command: str) -> None:
     done = up42fs(store, command, "tags/köln/absent", "tags/köln/small.tif")

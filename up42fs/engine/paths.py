@@ -26,6 +26,8 @@ from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
 from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, Absent, Attributes, Opened
+from up42fs.model.no_query import why_no_query
+from up42fs.model.query import parse_query
 from up42fs.readahead.heads import Asker
 from up42fs.readahead.tuning import Reading
 from up42fs.types import Bytes, SignedUrl, StoredObject, Version
@@ -322,11 +324,17 @@ class Paths:
                 parent = reached.inode if reached else ROOT_INODE
                 found = await self.filesystem.lookup(parent, name)
                 if isinstance(found, Absent):
-                    raise NotFound(f"there is no {visible(name)}")
+                    raise NotFound(_absent(path, name))
                 held.append(found.inode)
                 reached = found
             return reached or await self.filesystem.getattr(ROOT_INODE)
         raise AssertionError("the deadline raises")
+
+
+def _absent(path: str, name: str) -> str:
+    """What is missing; of what is no query, why."""
+    is_no_query = parts_of(path)[:2] == ["search", name] and parse_query(name) is None
+    return why_no_query(name) if is_no_query else f"there is no {visible(name)}"
 
 
 def asker_here(will_read: bool | None = None) -> Asker:

@@ -132,7 +132,7 @@ FIELDS = (
 _BY_NAME = {field.name: field for field in FIELDS}
 _RANKS = {field.name: rank for rank, field in enumerate(FIELDS)}
 
-_TERM = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|=|<|>)(.*)", re.ASCII | re.DOTALL)
+TERM = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|=|<|>)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -242,7 +242,7 @@ def parse_query(name: str) -> Query | None:
 
 
 def _take_term(pieces: list[str]) -> Term | None:
-    found = _TERM.fullmatch(pieces.pop(0))
+    found = TERM.fullmatch(pieces.pop(0))
     if found is None:
         return None
     name, operator, raw = found[1].lower(), found[2], found[3].strip()

@@ -86,7 +86,8 @@ class Failures:
             # The message begins with the path, as the tree has it (`Paths`).
             path = str(error).partition(": ")[0]
             place = path.strip("/").rpartition("/")[0] if path.startswith("/") else ""
-            cure = f"; to see what is there: up42fs ls {quote(place)}".removesuffix(" ''")
+            if place != "search":  # it lists nothing, and the message says what would be right
+                cure = f"; to see what is there: up42fs ls {quote(place)}".removesuffix(" ''")
         say(f"up42fs: {error}{cure}", to_error=True)
 
     @property
