@@ -32,10 +32,21 @@ SIZE_BYTES = 64 << 20
 DIRECTORY, FILE = 2, 3
 
 
+class Empty:
+    """Directories without an entry."""
+
+    def read(self, *_: Any) -> None: ...
+
+    def read_names(self, *_: Any) -> None: ...
+
+    def close(self, handle: int) -> None: ...
+
+
 class Waiting:
     """A root with a directory `dir` and a file `file`; any name in `dir` is an empty file."""
 
     sidecars = None
+    directories = Empty()
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
@@ -67,12 +78,6 @@ class Waiting:
 
     async def opendir(self, inode: int, program: object = None) -> int:
         return inode
-
-    def readdir(self, *_: Any) -> None: ...
-
-    def list_names(self, *_: Any) -> None: ...
-
-    def releasedir(self, handle: int) -> None: ...
 
     async def open(self, inode: int, flags: int, program: str, *, is_trusted: bool) -> Opened:
         return Opened(inode, keep_cache=False, direct_io=False)
