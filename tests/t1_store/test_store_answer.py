@@ -83,6 +83,7 @@ def test_another_version_is_final_and_remembered(head: ResponseHead, seen: Versi
     assert pin.version == Version(SIZE, '"a"')
 
 
+@pytest.mark.claim("S387")
 def test_a_size_other_than_the_catalogues_is_another_version_at_once() -> None:
     pin = VersionPin(SIZE + 1)
     judgement = judge(partial(), ASKED, pin)
@@ -90,6 +91,7 @@ def test_a_size_other_than_the_catalogues_is_another_version_at_once() -> None:
     assert judgement.error is VersionChanged
     assert pin.version is None
     assert pin.changed_to == Version(SIZE, '"a"')
+    assert f"of {SIZE:,} bytes and not {pin.size:,} as UP42 lists" in judgement.why
 
 
 def test_an_answer_that_lost_its_etag_is_not_trusted() -> None:

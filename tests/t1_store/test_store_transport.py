@@ -270,6 +270,20 @@ async def test_a_head_before_the_head_is_passed_over(
     transport.close()
 
 
+@pytest.mark.parametrize(
+    "lines", [["X: " + "y" * 200_000], ["X: y"] * 20_000], ids=["line", "many"]
+)
+async def test_a_head_that_is_too_long_is_called_so(
+    nursery: trio.Nursery, lines: list[str]
+) -> None:
+    """It was said to break the connection, which would pass."""
+    server = await start(nursery, sending(head(*lines) + WANTED))
+    transport = CurlTransport(1)
+    outcome = await transport.fetch(request(server), Collector())
+    assert (outcome.kind, outcome.why) == (FailureKind.GARBLED, "a head of more than 64 KiB")
+    transport.close()
+
+
 async def test_chunked_bodies_and_trailers(nursery: trio.Nursery) -> None:
     chunked = head("Transfer-Encoding: chunked", status="200 OK")
     body = b"5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n"

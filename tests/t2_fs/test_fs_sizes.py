@@ -317,6 +317,7 @@ async def test_a_listing_over_a_slow_line_is_a_listing(
     assert sorted(world.files.begun) == FILES[2:]
 
 
+@pytest.mark.claim("S387")
 async def test_another_version_is_believed_and_told_to_the_kernel(
     world: World, autojump_clock: MockClock
 ) -> None:

@@ -178,8 +178,14 @@ def judge(head: ResponseHead, asked: ByteRange, pin: VersionPin) -> Judgement:
         return Garbled("not the range, another size than known, and no ETag")
     if known is not None and not known.is_nameless and known.agrees(seen) is None:
         return Garbled("the answer does not name the version, earlier ones did")
+    listed = pin.size
     if not pin.settle(seen):
-        return Final(VersionChanged, "the object store holds another version of it")
+        why = "the object store holds another version of it"
+        if known is None and listed is not None:
+            # To serve it in the listed size would be to cut it off, or to promise bytes that are
+            # not there; programs have been told that size.
+            why += f", of {seen.size:,} bytes and not {listed:,} as UP42 lists"
+        return Final(VersionChanged, why)
     return judgement
 
 

@@ -52,6 +52,8 @@ _VERDICTS = {
 }
 #: CURLE_PROXY, which pycurl does not name: a SOCKS proxy does not connect.
 _E_PROXY = 97
+#: CURLE_TOO_LARGE, likewise: a line of the head, of more than 100 KiB.
+_E_TOO_LARGE = 100
 _KINDS = {
     pycurl.E_COULDNT_RESOLVE_HOST: FailureKind.UNREACHABLE,
     pycurl.E_COULDNT_RESOLVE_PROXY: FailureKind.UNREACHABLE,
@@ -103,6 +105,7 @@ class Attempt:
         self._status = 0
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
+        self._is_head_long = False
 
     def on_header(self, line: bytes) -> bool:
         """Take one header line; return whether to go on. Afterwards `place` may be set."""
@@ -172,6 +175,8 @@ class Attempt:
         """How the request ended."""
         kind = FailureKind.LOCAL if self._is_lost else self._kind
         why = _VERDICTS.get(self._verdict) if kind is FailureKind.TLS else None
+        if self._is_head_long:
+            why = f"a head of more than {HEAD_BYTES >> 10} KiB"
         return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body), why)
 
     def _kind_of(self, code: int, *, was_sent: bool) -> FailureKind | None:
@@ -179,6 +184,9 @@ class Attempt:
             return None
         if self._has_stalled:
             return FailureKind.STALLED
+        if self._is_head_long or (code == _E_TOO_LARGE and self._head is None):
+            self._is_head_long = True
+            return FailureKind.GARBLED
         if self._lacks_socket and code == pycurl.E_COULDNT_CONNECT:
             return FailureKind.LOCAL
         if code == pycurl.E_OPERATION_TIMEDOUT:
@@ -213,7 +221,8 @@ class Attempt:
             self._headers[name.strip().lower()] = value.strip()
         elif self._status >= 200:  # an empty line after a final, not an interim, head
             return self._begin()
-        return self._head_bytes <= HEAD_BYTES
+        self._is_head_long = self._head_bytes > HEAD_BYTES
+        return not self._is_head_long
 
     def _begin(self) -> bool:
         self._head = ResponseHead(self._status, dict(self._headers))
