@@ -12,12 +12,11 @@ from strategies import make_asset
 from trio.testing import MockClock
 
 from up42fs.errors import DeadlineExceeded, NoAttribute, NotFound, Unavailable
-from up42fs.fs.files.sizes import AHEAD, LISTING_S
+from up42fs.fs.files.sizes import AHEAD, BRIEFLY_S, LISTING_S
 from up42fs.fs.files.sizing import AT_ONCE
 from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
-from up42fs.net.silence import BRIEFLY_S
 from up42fs.readahead.heads import PATIENCE, Asker
 from up42fs.store.members.extent import Origin
 from up42fs.store.versions import HEAD_BYTES

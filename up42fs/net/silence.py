@@ -23,8 +23,9 @@ SLOW_S = 1.0
 MOST_SLOW = 2
 #: So long after one that was waited for in full, another one is, seconds.
 AGAIN_S = 30.0
-#: How long the others are waited for, seconds: enough for what memory or the disk holds.
-BRIEFLY_S = 0.1
+#: How long the others are waited for, seconds: enough for a host that is back, since somebody may
+#: look again before `AGAIN_S` have passed.
+BRIEFLY_S = 1.0
 #: Requests without an answer that such calls may begin, so that one finds out when the host is
 #: back.
 MOST_BEGUN = 16

@@ -30,7 +30,7 @@ from up42fs.fs.branches.archives import Archives, MemberFile
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
-from up42fs.net.silence import BRIEFLY_S, Silence
+from up42fs.net.silence import Silence
 from up42fs.readahead.heads import Asker, SizeQuestions
 from up42fs.store.members.extent import Extent, Origin
 from up42fs.store.store import FileStore
@@ -39,6 +39,9 @@ from up42fs.types import ByteRange
 
 #: A call about a company within this time after the one before ended is a listing, seconds.
 LISTING_S = 2.0
+#: How long a file of a company is waited for whose fetch began with those before it, seconds:
+#: enough for a size that memory or the disk holds.
+BRIEFLY_S = 0.1
 #: Number of sizes fetched ahead of the requested one.
 AHEAD = 64
 #: Number of listings remembered.
