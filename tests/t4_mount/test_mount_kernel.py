@@ -273,7 +273,7 @@ async def test_what_fusermount3_refuses_is_said(
 ) -> None:
     (tmp_path / "mnt").mkdir()
     options = MountOptions("test", allow_other=True, negotiates=negotiates)
-    nothing = cast(Filesystem, SimpleNamespace(sidecars=None))
+    nothing = cast(Filesystem, SimpleNamespace(sidecars=None, read_again=None))
     session = Session(Handlers(nothing, Metrics(), uid=0, gid=0), tmp_path / "mnt", options)
     with pytest.raises(ConfigurationError) as caught:
         async with session.mounted():
