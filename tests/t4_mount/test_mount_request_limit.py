@@ -47,7 +47,7 @@ def test_a_read_and_an_attribute_end_before_the_limit(silent: Emulator, tmp_path
     (settings / "default_request_timeout").write_text("0\n")
     (settings / "max_request_timeout").write_text(f"{LIMIT_S}\n")
     env = silent.env | {"UP42FS_FUSE_SETTINGS": str(settings)}
-    with mounted(env, home=tmp_path) as there:
+    with mounted(env, home=tmp_path, by_command=True) as there:  # a limit is read at the start
         asked = [
             lambda: first_bytes(there.find("file.bin")),
             lambda: first_bytes(there.find("image.tif")),
@@ -74,7 +74,7 @@ def test_a_first_listing_ends_before_the_limit(start, tmp_path: Path) -> None:
     )
     (tmp_path / "max_request_timeout").write_text(f"{LIMIT_S}\n")
     env = running.env | {"UP42FS_FUSE_SETTINGS": str(tmp_path)}
-    with mounted(env, home=tmp_path) as there:
+    with mounted(env, home=tmp_path, by_command=True) as there:  # a limit is read at the start
         began_s = time.monotonic()
         with pytest.raises(OSError):
             list((there.path / "assets").iterdir())
@@ -83,7 +83,7 @@ def test_a_first_listing_ends_before_the_limit(start, tmp_path: Path) -> None:
 
 def test_nothing_is_said_where_there_is_no_limit(silent: Emulator, tmp_path: Path) -> None:
     env = silent.env | {"UP42FS_FUSE_SETTINGS": str(tmp_path / "none")}
-    with mounted(env, home=tmp_path) as there:
+    with mounted(env, home=tmp_path, by_command=True) as there:  # a limit is read at the start
         assert check("cat", there.path / ".up42fs/status.json")
         assert there.status()["kernel"]["request_limit_s"] is None
         assert "takes longer than" not in there.log.read_text()
