@@ -361,6 +361,20 @@ def test_a_thumbnail_stands_beside_its_archive(
 
 
 @pytest.mark.claim("S360")
+def test_a_long_picture_can_be_copied_too(mount: Mount, tmp_path: Path) -> None:
+    """What programs for pictures are given is bounded; a file that is listed can be read."""
+    check("cp", "-r", mount.path / "orders/Odd", tmp_path / "copy")
+    picture = (tmp_path / "copy/long.preview.jpg").read_bytes()
+    assert picture.startswith(b"\xff\xd8")
+    assert len(picture) > 6 << 20
+    inodes = {
+        (mount.path / path).stat().st_ino
+        for path in ("orders/Odd/long.preview.jpg", "stac/long/long/thumbnail.jpg")
+    }
+    assert len(inodes) == 1
+
+
+@pytest.mark.claim("S360")
 def test_it_is_not_listed_unless_you_want_it(service: Emulator, session_home: Path) -> None:
     env = service.env | {"UP42FS_CRAWL_AFTER_S": "0"}
     with mounted(env, "-o", "refresh=3600", home=session_home) as plain:

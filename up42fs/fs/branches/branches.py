@@ -81,7 +81,7 @@ class Branches:
                 nursery=nursery,
                 directory=spool_directory,
             )
-            self._made += [outlines, self.layers, self.previews]
+            self._made += [outlines, self.layers]
         if order_details is not None:
             self._made.append(OrderDocuments(index, order_details, lists=lists_order_documents))
         results = JobDirectories(index, jobs) if jobs else None
@@ -102,13 +102,17 @@ class Branches:
             await self.previews.recall(directory, name)
 
     def made_in(self, directory: Node, name: str) -> Node | None:
-        """The document that is made on opening and is called `name` in a directory, if any."""
-        found = (documents.node(directory, name) for documents in self._made)
+        """The picture, or the document that is made on opening, of this name in a directory."""
+        beside = () if self.previews is None else (self.previews,)
+        found = (one.node(directory, name) for one in (*self._made, *beside))
         return next((node for node in found if node is not None), None)
 
     def listed_documents(self, directory: Node) -> dict[str, Node]:
-        """The documents that are made on opening, as far as they are listed in a directory."""
-        found = {
+        """Pictures, and documents that are made on opening, as far as a directory lists them."""
+        found: dict[str, Node | None] = {
+            **({} if self.previews is None else self.previews.listed(directory))
+        }
+        found |= {
             name: documents.node(directory, name)
             for documents in self._made
             if documents.lists

@@ -10,8 +10,7 @@ evidence says that it is the ID of that catalogue's item (contract §4.2, §14).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 
 import trio
 from cachetools import TTLCache
@@ -21,7 +20,6 @@ from up42fs.catalog.descriptions import Descriptions
 from up42fs.catalog.index import Index
 from up42fs.catalog.items import Items
 from up42fs.errors import NotFound, TooLarge
-from up42fs.fs.branches.made import MadeDocuments
 from up42fs.fs.branches.transformed import FileRegistry
 from up42fs.fs.tree.layout import Layout
 from up42fs.fs.tree.nodes import Kind, Node
@@ -29,7 +27,6 @@ from up42fs.model import pictures
 from up42fs.model.stac import StacAsset, StacItem, as_item
 from up42fs.types import Asset, CnamStatus
 
-PREFIX = "preview/"
 #: Directories of assets where the names work, and those of them that list them.
 _LISTING = frozenset({Kind.ORDER, Kind.TAG, Kind.QUERY, Kind.JOB})
 KINDS = _LISTING | {Kind.ASSETS, Kind.STATUS, Kind.WORKSPACE}
@@ -55,10 +52,8 @@ async def _unknown(node: Node) -> int:
     raise NotFound(f"{node.kind.value} {node.id} has no size")
 
 
-class Previews(MadeDocuments):
+class Previews:
     """The pictures of all deliveries."""
-
-    prefix = PREFIX
 
     def __init__(
         self,
@@ -84,29 +79,28 @@ class Previews(MadeDocuments):
 
     # beside deliveries ---------------------------------------------------------------------
 
-    def names(self, directory: Node) -> Iterable[str]:
+    def listed(self, directory: Node) -> dict[str, Node]:
         """The pictures of a directory's deliveries, as far as their descriptions are in memory."""
-        return self._beside(directory) if directory.kind in _LISTING else ()
-
-    def _beside(self, directory: Node) -> dict[str, Node]:
+        if not self.lists or directory.kind not in _LISTING or self.layout is None:
+            return {}
         found: dict[str, Node] = {}
-        children = self.layout.children(directory) if self.layout is not None else {}
-        for name, node in children.items():
-            picture = self._standing(node)
-            if picture is not None:
-                found.setdefault(pictures.beside(name, picture), _document(node.id, picture))
+        for delivery, node in self.layout.children(directory).items():
+            standing = self._standing(node)
+            if standing is not None:
+                name = pictures.beside(delivery, standing[1])
+                found.setdefault(name, self._file(*standing))
         return found
 
     def node(self, directory: Node, name: str) -> Node | None:
         """The picture of this name in a directory, if it is known."""
         for delivery, node in self._deliveries(directory, name):
-            picture = self._standing(node)
-            if picture is not None and pictures.beside(delivery, picture) == name:
-                return _document(node.id, picture)
+            standing = self._standing(node)
+            if standing is not None and pictures.beside(delivery, standing[1]) == name:
+                return self._file(*standing)
         return None
 
     async def recall(self, directory: Node, name: str | None = None) -> None:
-        """Load what `node`, or without a name `names`, needs from the snapshot; no request."""
+        """Load what `node`, or without a name `listed`, needs from the snapshot; no request."""
         if name is not None:
             nodes = [node for _, node in self._deliveries(directory, name)]
         elif self.lists and directory.kind in _LISTING and self.layout is not None:
@@ -128,13 +122,15 @@ class Previews(MadeDocuments):
         found = [(one, children[one]) for one in wanted if one in children]
         return [(one, node) for one, node in found if node.kind is Kind.ASSET]
 
-    def _standing(self, node: Node) -> StacAsset | None:
+    def _standing(self, node: Node) -> tuple[StacItem, StacAsset] | None:
         """The picture that stands beside a delivery: of a transformed one it is among its files."""
         asset = self._index.assets.get(node.id) if node.kind is Kind.ASSET else None
         if asset is None or asset.cnam_status is CnamStatus.SUCCESSFUL:
             return None
-        found = self._picture(asset.id)
-        return None if found is None else found[1]
+        return self._picture(asset.id)
+
+    def _file(self, item: StacItem, picture: StacAsset) -> Node:
+        return next(iter(self._registry.named(item, (picture,)).values()))
 
     # bytes ---------------------------------------------------------------------------------
 
@@ -168,7 +164,7 @@ class Previews(MadeDocuments):
         kept = self._kept.get(file_id)
         if kept is not None:
             return kept
-        node = next(iter(self._registry.named(item, (picture,)).values()))
+        node = self._file(item, picture)
         # Its size first: of a picture that is too long nothing more is fetched.
         if await self.size_of(node) > MOST_BYTES:
             raise TooLarge(
@@ -178,31 +174,3 @@ class Previews(MadeDocuments):
         content = await self.read_bytes(node, 0, MOST_BYTES)
         self._kept[file_id] = content
         return content
-
-    # as documents --------------------------------------------------------------------------
-
-    async def ensure(self, document: Node, layout: Layout) -> None:
-        """Fetch a picture: a link and a range. Raises an `Up42fsError`."""
-        asset_id, _, file_id = document.id.removeprefix(PREFIX).partition("/")
-        if file_id in self._kept:
-            return
-        asset = self._index.assets.get(asset_id)
-        if asset is not None:
-            await self._descriptions.recall([asset])
-        found = self._picture(asset_id)
-        if found is None or found[1].asset_id != file_id:
-            raise NotFound(f"UP42 has no such thumbnail of asset {asset_id} any more")
-        await self._bytes(*found)
-
-    def known(self, document: Node) -> bytes | None:
-        """The picture if it was fetched lately."""
-        return self._kept.get(document.id.removeprefix(PREFIX).partition("/")[2])
-
-    def times(self, document: Node) -> tuple[datetime, datetime] | None:
-        """Those of the delivery."""
-        asset = self._index.assets.get(document.id.removeprefix(PREFIX).partition("/")[0])
-        return None if asset is None else (asset.created_at, asset.updated_at)
-
-
-def _document(asset_id: str, picture: StacAsset) -> Node:
-    return Node(Kind.DOCUMENT, f"{PREFIX}{asset_id}/{picture.asset_id}")
