@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from catalog_support import Stac, asset_id, done, make_collection, make_item
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot.snapshot import Snapshot
-from up42fs.catalog.stored_items import Shelf
+from up42fs.catalog.stored_items import Shelf, Shelved
 from up42fs.catalog.together import MOST as BATCH
 from up42fs.errors import InvalidArgument
 from up42fs.metrics import Metrics
@@ -111,6 +112,34 @@ class Place:
         asset = self.index.assets[asset_id(number)]
         await self.about.recall([asset])
         return self.about.known(asset.id)
+
+
+async def test_what_is_shelved_while_somebody_looks_for_it_is_found_the_next_time(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that began before the crawl's answer must not be believed after it."""
+    plain = [make_asset(1)]
+    source = Stac(items=[make_item(1, 1, files=0, cloud_cover=4.0)])
+    recorder = Recorder(Snapshot(tmp_path / "c.sqlite"), Index(), lambda _: True, gather_s=0.01)
+    shelf = Shelf(Snapshot(tmp_path / "c.sqlite"), recorder)
+    items = Items(nursery, source, metrics=Metrics(), shelf=shelf)
+    looked, answered = trio.Event(), trio.Event()
+    load = shelf.load
+
+    async def slow(asset_ids: Sequence[str]) -> dict[str, Shelved]:
+        found = await load(asset_ids)
+        looked.set()
+        await answered.wait()
+        return found
+
+    monkeypatch.setattr(shelf, "load", slow)
+    nursery.start_soon(items.recall, plain)
+    await looked.wait()
+    await items.learn_many(plain)
+    answered.set()
+    await trio.testing.wait_all_tasks_blocked()
+    await items.recall(plain)
+    assert items.known(plain[0].id) == (source.items[0],)
 
 
 @pytest.mark.claim("S320")

@@ -97,6 +97,8 @@ class Items:
         self._now = now
         #: Assets that were looked up on the shelf in vain, with their versions.
         self._unshelved: LRUCache[tuple[str, datetime], None] = LRUCache(most_kept)
+        #: How often items were shelved.
+        self._shelvings = 0
         self._kept: LRUCache[str, _Known] = LRUCache(most_kept, lambda a: weight(a.items))
         self._flights: Flights[tuple[str, datetime], tuple[StacItem, ...]] = Flights(
             nursery, "searching the STAC items of an asset", timeout_s=SEARCH_TIMEOUT_S
@@ -265,11 +267,15 @@ class Items:
         }
         if self._shelf is None or not wanted:
             return
+        shelvings = self._shelvings
         held_by_id = await self._shelf.load(list(wanted))
+        # What was shelved meanwhile may be what this looked for: then look again next time.
+        is_certain = shelvings == self._shelvings
         for asset_id, asset in wanted.items():
             held = held_by_id.get(asset_id)
             if held is None or held.version != version(asset):
-                self._unshelved[asset_id, asset.updated_at] = None
+                if is_certain:
+                    self._unshelved[asset_id, asset.updated_at] = None
             elif self._valid(asset) is None:
                 answer = _Known(held.items, asset.updated_at, trio.current_time(), sizes=held.sizes)
                 self._keep(asset_id, answer)
@@ -282,6 +288,7 @@ class Items:
 
     def _shelve(self, asset: Asset, answer: _Known) -> None:
         if self._shelf is not None and self._is_settled(asset, answer.items):
+            self._shelvings += 1
             self._shelf.put(asset, answer.items)
             self._unshelved.pop((asset.id, asset.updated_at), None)
 
