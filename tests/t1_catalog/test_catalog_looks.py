@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import at, make_order
 
 from up42fs.api.pages import Page
 from up42fs.catalog.listings import BEING_FULFILLED, OwnListing
-from up42fs.catalog.looks import left, page_of, page_with
+from up42fs.catalog.looks import left, page_of, page_with, size_of
 from up42fs.errors import NotFound
 from up42fs.types import Order
 
@@ -83,6 +83,7 @@ def looked(service: Service, known: dict[str, Order], looks: int) -> int:
     st.sets(st.integers(0, 699), max_size=700),
     st.sets(st.integers(0, 699), max_size=4),
 )
+@example(672, 0, set(), {271})  # between two pages
 def test_each_look_is_three_requests_at_most_and_all_rows_are_reached(
     unfinished: int, others: int, finished: set[int], removed: set[int]
 ) -> None:
@@ -114,6 +115,14 @@ def test_every_page_is_read_and_the_first_most_often(pages: int) -> None:
     read = [page_of(look, pages) for look in range(2 * pages)]
     assert set(read) == set(range(pages))
     assert read.count(0) >= pages
+
+
+@given(st.integers(2, 9), st.integers(0, 700))
+def test_no_place_lies_between_two_pages_in_every_round(pages: int, place: int) -> None:
+    """Each page is read in both sizes, and no place but the first begins a page of both."""
+    read = {(page_of(look, pages), size_of(look, pages, SIZE)) for look in range(4 * (pages - 1))}
+    assert read == {(page, size) for page in range(pages) for size in (SIZE, SIZE - 1)}
+    assert place == 0 or any(place % size for size in (SIZE, SIZE - 1))
 
 
 @given(st.integers(1, 450), st.sets(st.integers(0, 449)), st.integers(0, 6))

@@ -31,7 +31,7 @@ from up42fs.api.client import Client
 from up42fs.api.pages import Memo, Page, in_batches
 from up42fs.api.transport import Refused
 from up42fs.catalog.index import ListingKind
-from up42fs.catalog.looks import MOST_ONE_BY_ONE, left, page_of, page_with
+from up42fs.catalog.looks import MOST_ONE_BY_ONE, left, page_of, page_with, size_of
 from up42fs.catalog.stac_only import Scenes, asset_part, merged, order_part, scenes_of
 from up42fs.errors import NotFound, Unavailable
 from up42fs.model.stac import StacCollection
@@ -103,8 +103,9 @@ class OwnListing(Generic[Row]):
         `known` are all rows that the caller knows; `looks` tells which requests this takes.
         """
         number = page_of(self._looks, self._pages)
+        size = size_of(self._looks, self._pages, _NEWEST_ROWS)
         self._looks += 1
-        page = await self._page(number, size=_NEWEST_ROWS, sort="createdAt,desc", **self._unsettled)
+        page = await self._page(number, size=size, sort="createdAt,desc", **self._unsettled)
         self._pages = page.total_pages
         rows = list(page.items)
         settled = left(unsettled, rows, number, page.total_pages)

@@ -3,9 +3,10 @@
 Theory. `updatedAt` is only inferred to move when UP42 finishes a row (contract §2.2), so rows in an
 unfinished state are requested again. A look is one page of the rows that are in that state now: the
 newest, and in turn one of the others. A known unfinished row that lies within the bounds of that
-page and is not on it has *left* the state. A few of these are requested one by one. If there are
-more, one page of all rows around the newest of them is read first, since they usually finished
-together. So a look costs three requests at most, however many rows are unfinished.
+page and is not on it has *left* the state. A row that lay between two pages is within the bounds of
+neither, so the pages are cut elsewhere in every other round. A few rows that left are requested one
+by one. If there are more, one page of all rows around the newest of them is read first, since they
+usually finished together. So a look costs three requests at most, however many rows are unfinished.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ MOST_ONE_BY_ONE = 2
 def page_of(look: int, pages: int) -> int:
     """The page to read in look number `look` if there are `pages`: 0, 1, 0, 2, 0, 3 and so on."""
     return 0 if look % 2 == 0 or pages <= 1 else 1 + look // 2 % (pages - 1)
+
+
+def size_of(look: int, pages: int, most: int) -> int:
+    """The rows of the page that look number `look` reads: `most`, or one fewer."""
+    return most - look // (2 * max(1, pages - 1)) % 2
 
 
 def left(unsettled: Iterable[Row], rows: Sequence[Row], page: int, pages: int) -> list[Row]:
