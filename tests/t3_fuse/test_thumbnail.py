@@ -81,10 +81,18 @@ def wait() -> bytes:
 
 def test_a_decoder_that_waits_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MOST_S", 0.2)
+    children, fork = list[int](), os.fork
+
+    def noted() -> int:
+        children.append(child := fork())
+        return child
+
+    monkeypatch.setattr(os, "fork", noted)
     with pytest.raises(NoPictureError, match="takes too long"):
         apart(wait)
+    assert len(children) == 1
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(children[0], os.WNOHANG)
 
 
 def test_what_it_makes_comes_whole() -> None:

@@ -12,10 +12,11 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from up42fs.cli.thumbnail.failure import NoPictureError
 
-#: Of the child: seconds of computing, seconds in all, and bytes of memory.
+#: Of the child: seconds of computing, seconds in all, and bytes of memory that it adds.
 MOST_CPU_S = 10
 MOST_S = 60.0
 MOST_DATA_BYTES = 512 << 20
@@ -25,7 +26,7 @@ _MADE, _NONE = b"+", b"-"
 
 
 def apart(work: Callable[[], bytes]) -> bytes:
-    """What `work` returns; raises NoPictureError if it does, fails, or is beyond the limits."""
+    """The answer of `work`; raises NoPictureError if it does, fails, or is beyond the limits."""
     there, here = os.pipe()
     child = os.fork()
     if child == 0:
@@ -73,7 +74,8 @@ def _work(work: Callable[[], bytes], here: int) -> None:
     answer = _NONE + b"the decoder crashed"
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S + 1))
-        resource.setrlimit(resource.RLIMIT_DATA, (MOST_DATA_BYTES, MOST_DATA_BYTES))
+        most = _held_bytes() + MOST_DATA_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # Each thread of the linear algebra that comes with numpy takes memory.
         os.environ |= {"OPENBLAS_NUM_THREADS": "1", "GDAL_NUM_THREADS": "1"}
@@ -93,6 +95,11 @@ def _work(work: Callable[[], bytes], here: int) -> None:
                 left = left[os.write(here, left) :]
         finally:
             os._exit(0)
+
+
+def _held_bytes() -> int:
+    """The memory of its own that this process began with, as RLIMIT_DATA counts it."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _short(text: str) -> bytes:

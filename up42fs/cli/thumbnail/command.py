@@ -110,7 +110,7 @@ def _of_tiff(path: str, pieces: Pieces, size: int) -> bytes:
 
 
 def _with_bytes(pieces: Pieces, parse: Callable[[], Parsed]) -> Parsed:
-    """What `parse` returns once it has the bytes that it lacks."""
+    """The result of `parse` once it has the bytes that it lacks."""
     for _ in range(MOST_ROUNDS):
         try:
             return parse()

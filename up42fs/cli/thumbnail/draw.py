@@ -1,7 +1,7 @@
 """Decodes images to small pictures, by rasterio or, for thumbnails that UP42 has, by Pillow.
 
 Pixels that are not 8 bit, or are grey, are stretched between the 2nd and the 98th percentile, as a
-GIS does. What is decoded was made by others: only formats of pictures are opened, and only images
+GIS does. The images were made by others: only formats of pictures are opened, and only images
 whose tiles take little memory.
 """
 

@@ -166,7 +166,7 @@ class TiffImage:
 
     @cached_property
     def decoded_bytes(self) -> int:
-        """What a decoder holds at once: a tile, or the bands that are shown."""
+        """The bytes that a decoder holds at once: of a tile, or of the bands that are shown."""
         depth = -(-self.one(_BITS, 1) // 8)
         (width, height), (across, down) = self.shape, self.tile
         tile = across * down * depth * (self._samples if self._is_chunky else 1)
@@ -196,7 +196,7 @@ class TiffImage:
 
     @cached_property
     def values(self) -> dict[int, TiffValue]:
-        """What decoding takes beside the places of the tiles."""
+        """The bytes that decoding takes beside the places of the tiles."""
         return {tag: entry for tag, entry in self.entries.items() if tag in _DECODING}
 
 
@@ -216,7 +216,7 @@ class Choice:
 def choose(size: int, get: Get, lacks: Lacks, wanted: int, most: int) -> Choice | None:
     """The smallest image as wide or high as `wanted`, or else the largest that can be had.
 
-    What it lacks takes at most `most` bytes. None if there is none in a file of `size` bytes.
+    The bytes that it lacks are at most `most`. None if there is none in a file of `size` bytes.
     """
     levels = _levels(_dialect(size, get))
     best: Choice | None = None
@@ -411,7 +411,7 @@ class MovedImage:
 
 
 def _moved(at: int, moved: Sequence[tuple[ByteRange, int]]) -> int:
-    """Where a tile of the original stands in the new file."""
+    """The place of a tile of the original in the new file."""
     low, high = 0, len(moved)
     while high - low > 1:
         middle = (low + high) // 2

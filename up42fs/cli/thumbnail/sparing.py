@@ -35,7 +35,7 @@ class TooMuchError(Exception):
 
 
 class Pieces:
-    """What was fetched of a file; at most `most` bytes of a file of a mount."""
+    """The bytes that were fetched of a file; at most `most` bytes of a file of a mount."""
 
     def __init__(self, source: str, store: int, most: int) -> None:
         self.source, self._store, self._most = source, store, most
