@@ -164,7 +164,9 @@ def test_sessions_of(page: Path, user: Reader) -> None:
 
 def test_most_of_the_documentation_is_run() -> None:
     found = [b for page in PAGES for b in doc_console().blocks(page.read_text(encoding="utf-8"))]
-    assert sum(1 for block in found if not block.why) >= len(found) / 2
+    # What installs packages is run by a script of its own, in a bare root.
+    is_run = [not block.why or "contrib/test-people runs it" in block.why for block in found]
+    assert sum(is_run) >= len(found) / 2
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         fences = len(re.findall(r"^```(?:sh|console)$", text, re.MULTILINE))

@@ -15,7 +15,7 @@ import archive_support as archives
 import pytest
 import zip_support as zips
 from archive_support import Built
-from harness import FORKED, Emulator, Mount, check, mounted, run
+from harness import FORKED, Emulator, Mount, check, mounted, run, wait_until
 from transformed_support import file, put_items
 
 pytestmark = pytest.mark.mount
@@ -476,9 +476,15 @@ def test_warm_reads_an_archive_or_its_members(empty: Emulator, mount, tmp_path: 
     assert "image.tif" in told
     pinned = check(*FORKED, "cache", "pin", image, "--cache-dir", own_cache, env=empty.env)
     assert pinned == f"pinned {image}\n"
-    listed = check(*FORKED, "cache", "list", "--cache-dir", own_cache, env=empty.env).splitlines()
-    of_image = [line for line in listed if "packed/delivery/IMG/image.tif" in line]
-    assert any(line.endswith(" pinned") for line in of_image), listed
+    command = (*FORKED, "cache", "list", "--cache-dir", own_cache)
+
+    def of_image() -> list[str]:
+        lines = check(*command, env=empty.env).splitlines()
+        return [line for line in lines if "packed/delivery/IMG/image.tif" in line]
+
+    # A save of the catalogue, from which the command has its names, gathers changes first.
+    wait_until(of_image, 20, "names are stored")
+    assert any(line.endswith(" pinned") for line in of_image())
     # From above, an archive counts as a file, and its members are not read beside it.
     count = sum(1 for path in assets.iterdir() if path.is_file())
     said = check(*FORKED, "warm", "--estimate", assets)

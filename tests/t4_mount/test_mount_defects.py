@@ -43,7 +43,7 @@ FOR_GOOD = {
     "watch_sleep",
     "Session._end_when_stopped",
     "Session._end_when_disconnected",
-    "Server.relay",
+    "Passage.relay",
 }
 #: Calls that such work makes of other rooms.
 CALLED = {
