@@ -85,7 +85,8 @@ def test_nothing_that_is_kept_is_shared(desk: Desk) -> None:
     kept = {name: mount.status()["disk_cache"]["files"] for name, mount in desk.mounts.items()}
     assert len(set(kept.values())) == 2
     root = Path(desk.env["XDG_CACHE_HOME"]) / "up42fs"
-    assert len(list((root / "catalogue").glob("catalogue-*.sqlite"))) == 2
+    catalogues = root / "catalogue"
+    wait_until(lambda: len(list(catalogues.glob("catalogue-*.sqlite"))) == 2, 60, "both are stored")
     books = Path(desk.env["XDG_STATE_HOME"]) / "up42fs/egress"
     wait_until(lambda: len(list(books.glob("*-all.json"))) == 2, 60, "both books are written")
 

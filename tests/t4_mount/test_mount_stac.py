@@ -67,7 +67,8 @@ def test_pystac_walks_and_validates_many_pages(start, mount) -> None:
     found = walk(fresh.path / "stac/catalog.json")
     # Files open by their link only; the walk itself asks for pages and items, and an item of an
     # archive that nobody looked into yet costs the directory of that archive.
-    asked = running.requests(before)
+    # The first listings of the catalogue may still be on their way.
+    asked = {r: n for r, n in running.requests(before).items() if not r.endswith(".list")}
     archives = asked.pop("assets.sign", 0)
     assert 0 < archives < 30
     assert asked.pop("store.get", 0) == archives
