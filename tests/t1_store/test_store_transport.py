@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pycurl
 import pytest
 import trio
 
@@ -280,7 +281,10 @@ async def test_a_head_that_is_too_long_is_called_so(
     server = await start(nursery, sending(head(*lines) + WANTED))
     transport = CurlTransport(1)
     outcome = await transport.fetch(request(server), Collector())
-    assert (outcome.kind, outcome.why) == (FailureKind.GARBLED, "a head of more than 64 KiB")
+    # libcurl names one line that is too long since 8.0; before, it only ends the connection.
+    is_named = len(lines) > 1 or pycurl.version_info()[2] >= 0x080000
+    wanted = (FailureKind.GARBLED, "a head of more than 64 KiB")
+    assert (outcome.kind, outcome.why) == (wanted if is_named else (FailureKind.BROKEN, None))
     transport.close()
 
 
