@@ -240,5 +240,9 @@ class InvalidAnswer(Unavailable):
     """An answer that cannot be right; trusting it could return wrong bytes."""
 
 
+class StillReading(DeadlineExceeded):
+    """The table of an archive takes longer than a call may wait, and its bytes arrive."""
+
+
 class DamagedArchive(Unavailable):
     """An archive contradicts itself: bytes of it would be guesses."""

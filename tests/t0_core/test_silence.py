@@ -11,6 +11,7 @@ from up42fs.errors import (
     DeadlineExceeded,
     NotADirectory,
     Offline,
+    StillReading,
     Unavailable,
     Up42fsError,
 )
@@ -18,7 +19,9 @@ from up42fs.net.silence import AGAIN_S, BRIEFLY_S, MOST_SLOW, SLOW_S, Silence
 
 SILENT = DeadlineExceeded("stopped sending")
 FULL_S = 25.0
-errors = st.sampled_from([SILENT, Unavailable("503"), NotADirectory("no"), DamagedArchive("cut")])
+#: Of hosts that answer.
+ANSWERED = NotADirectory, DamagedArchive, StillReading
+errors = st.sampled_from([SILENT, Unavailable("503"), *(kind("so") for kind in ANSWERED)])
 
 
 @pytest.mark.claim("S386")
@@ -56,7 +59,7 @@ def test_only_slow_failures_in_a_row_shorten_a_wait(
             continue
         silence.ended(now_s, now_s + took_s, error)
         now_s += took_s
-        is_vain = error is not None and not isinstance(error, NotADirectory | DamagedArchive)
+        is_vain = error is not None and not isinstance(error, ANSWERED)
         row = row + 1 if is_vain and took_s > SLOW_S else 0
         last_s = now_s
 

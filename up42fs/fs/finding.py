@@ -80,17 +80,11 @@ class Finder:
 
         The request goes on when nobody waits for it, and later calls find its answer.
         """
-        begun_s = trio.current_time()
-        told = self._silence.told(begun_s)
+        told = self._silence.told(trio.current_time())
         if told is None:
             late = f"UP42 has not told within {BRANCH_TIMEOUT_S:.0f} s what is in here: try again"
-            try:
-                with within(BRANCH_TIMEOUT_S, late):
-                    await self._prepared(directory)
-            except Up42fsError as error:
-                self._silence.ended(begun_s, trio.current_time(), error)
-                raise
-            self._silence.ended(begun_s, trio.current_time())
+            with self._silence.waited_for(trio.current_time), within(BRANCH_TIMEOUT_S, late):
+                await self._prepared(directory)
             return
         try:
             with trio.move_on_after(BRIEFLY_S):

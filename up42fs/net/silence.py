@@ -14,8 +14,16 @@ another host.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from up42fs.errors import DamagedArchive, DeadlineExceeded, Unavailable, Up42fsError
+from up42fs.errors import (
+    DamagedArchive,
+    DeadlineExceeded,
+    StillReading,
+    Unavailable,
+    Up42fsError,
+)
 
 #: A failure that took longer than this was waited for, seconds.
 SLOW_S = 1.0
@@ -51,6 +59,17 @@ class Silence:
         else:
             self._slow, self._error = 0, None
 
+    @contextmanager
+    def waited_for(self, clock: Callable[[], float]) -> Iterator[None]:
+        """Note how the call within ends, which is waited for in full."""
+        begun_s = clock()
+        try:
+            yield
+        except Up42fsError as error:
+            self.ended(begun_s, clock(), error)
+            raise
+        self.ended(begun_s, clock())
+
     def ended_early(self, error: Up42fsError | None = None) -> None:
         """Note how a call ended that was not waited for in full, but got an answer or an error."""
         if not _is_vain(error):
@@ -60,4 +79,4 @@ class Silence:
 def _is_vain(error: Up42fsError | None) -> bool:
     """Whether nobody may have answered."""
     is_late = isinstance(error, DeadlineExceeded | Unavailable)
-    return is_late and not isinstance(error, DamagedArchive)
+    return is_late and not isinstance(error, DamagedArchive | StillReading)

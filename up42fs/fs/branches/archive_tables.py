@@ -49,6 +49,7 @@ from up42fs.errors import (
     DamagedArchive,
     DeadlineExceeded,
     NotADirectory,
+    StillReading,
     TooManyMembers,
     Up42fsError,
     VersionChanged,
@@ -90,10 +91,6 @@ _METHODS = {
     ArchiveKind.TXZ: Method.XZ,
     ArchiveKind.TZST: Method.ZSTD,
 }
-
-
-class StillReading(DeadlineExceeded):
-    """A table takes longer than a call may wait, and its bytes arrive."""
 
 
 class TableProgress:
@@ -218,18 +215,11 @@ class ArchiveTables:
 
     async def _awaited(self, archive_id: str) -> MemberTree:
         """Wait for a flight; not in full while the store answers nothing to one after another."""
-        begun_s = trio.current_time()
-        told = self._silence.told(begun_s)
+        told = self._silence.told(trio.current_time())
         if told is not None:
             return await self._briefly(archive_id, told)
-        try:
-            tree = await self._joined(archive_id)
-        except Up42fsError as error:
-            is_read = isinstance(error, StillReading)
-            self._silence.ended(begun_s, trio.current_time(), None if is_read else error)
-            raise
-        self._silence.ended(begun_s, trio.current_time())
-        return tree
+        with self._silence.waited_for(trio.current_time):
+            return await self._joined(archive_id)
 
     async def _briefly(self, archive_id: str, told: Up42fsError) -> MemberTree:
         """The members if they are at hand; else an error like `told`, for which others waited."""
