@@ -19,6 +19,7 @@ from pathlib import Path
 
 from up42fs.catalog.turns import Notice, parse_notice
 from up42fs.ownership import open_directory
+from up42fs.supervise import is_short_of_anything
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_BYTES = 4096
@@ -94,6 +95,11 @@ class Election:
         with suppress(OSError):
             return self._wish.stat(follow_symlinks=False).st_mtime_ns
         return 0
+
+
+def is_unusable(error: Exception) -> bool:
+    """Whether the files cannot be used, or nothing is left on this machine to use them with."""
+    return isinstance(error, OSError) or is_short_of_anything(error)
 
 
 def _locked(path: Path) -> int | None:

@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from up42fs.catalog.election import Election
+from up42fs.catalog.election import Election, is_unusable
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
 from up42fs.catalog.sync import Sync
 from up42fs.catalog.turns import HUNG_S, STORED_S, Act, Notice, act, look_s
-from up42fs.supervise import is_short_of_anything
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class Following:
             seen = await self._in_thread(lambda: self._seen(is_wishing))
         except Exception as error:
             # Readers wait for a first listing, and a shortage of memory or threads may last.
-            if not _is_unusable(error):
+            if not is_unusable(error):
                 raise
             self._go_alone(error)
             return
@@ -208,14 +207,9 @@ class Following:
         try:
             await self._in_thread(lambda: self._election.publish(notice))
         except Exception as error:
-            if not _is_unusable(error):
+            if not is_unusable(error):
                 raise
             log.debug("the others are not told of a refresh: %s", error)
 
     async def _in_thread(self, job: Callable[[], object]):  # type: ignore[no-untyped-def]
         return await trio.to_thread.run_sync(job, limiter=self._limiter)
-
-
-def _is_unusable(error: Exception) -> bool:
-    """Whether the files cannot be used, or nothing is left on this machine to use them with."""
-    return isinstance(error, OSError) or is_short_of_anything(error)

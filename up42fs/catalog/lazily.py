@@ -18,12 +18,11 @@ from typing import TypeVar
 
 import trio
 
-from up42fs.catalog.election import Election
+from up42fs.catalog.election import Election, is_unusable
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.on_demand import OnDemand
 from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
 from up42fs.catalog.turns import STORED_S, Notice
-from up42fs.supervise import is_short_of_anything
 
 T = TypeVar("T")
 
@@ -76,7 +75,7 @@ class Lazily:
                 if is_elected and is_done:
                     await self._tell(kind)
         except Exception as error:
-            if not isinstance(error, OSError) and not is_short_of_anything(error):
+            if not is_unusable(error):
                 raise
             log.info("the catalogue is read by this process for itself: %s", error)
             await attempt(kind)
