@@ -13,8 +13,10 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from up42fs.cli.running import mount_of
 from up42fs.cli.terminal import say, say_json
@@ -37,6 +39,14 @@ class Account:
     files: int = 0
     unknown: int = 0
     learned: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, *, files: int = 0, unknown: int = 0, learned: int = 0) -> None:
+        """Count more. Any thread."""
+        with self._lock:
+            self.files += files
+            self.unknown += unknown
+            self.learned += learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,12 @@ def main(options: argparse.Namespace) -> int:
     account, troubles = Account(), Troubles()
     is_done = True
     places = _places(options.paths, troubles)
-    work = _count if options.estimate else _learn
+    work = partial(_size, account=account, troubles=troubles, learns=not options.estimate)
     with ThreadPoolExecutor(DIRECTORIES) as pool:
         running: deque[Future[None]] = deque()
         try:
             for place in places:
-                running.append(pool.submit(work, place, account, troubles))
+                running.append(pool.submit(work, place))
                 if len(running) > DIRECTORIES:
                     running.popleft().result()
             while running:
@@ -86,25 +96,15 @@ def main(options: argparse.Namespace) -> int:
     return troubles.status if is_done else 130
 
 
-def _count(place: Spot, account: Account, troubles: Troubles) -> None:
+def _size(place: Spot, account: Account, troubles: Troubles, *, learns: bool) -> None:
+    """Count the sizes of a place, and learn those that are unknown if it `learns`."""
     try:
         told = place.ask(_SIZES)
-    except (OSError, ConfigurationError) as error:
-        troubles.note(place.path, error)
-        return
-    account.files += told["files"]
-    account.unknown += told["left"]
-
-
-def _learn(place: Spot, account: Account, troubles: Troubles) -> None:
-    try:
-        told = place.ask(_SIZES)
-        account.files += told["files"]
-        account.unknown += told["left"]
         left = told["left"]
-        while left:
+        account.add(files=told["files"], unknown=left)
+        while left and learns:
             told = place.ask(_FETCH)
-            account.learned += left - told["left"]
+            account.add(learned=left - told["left"])
             if told["left"] >= left:
                 many = show_count(told["left"], "size")
                 say(f"up42fs: {place.path}: {many} not learned; up42fs log says why", to_error=True)
