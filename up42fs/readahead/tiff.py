@@ -221,7 +221,7 @@ class _LackingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Dialect:
+class TiffDialect:
     """Byte order, and the width of counts and offsets."""
 
     order: str
@@ -276,7 +276,7 @@ class TiffParser:
     def __init__(self, size: int, budget: ParseBudget | None = None) -> None:
         self._size = size
         self._budget = budget or ParseBudget()
-        self._dialect: _Dialect | None = None
+        self._dialect: TiffDialect | None = None
         self._levels: list[TiffLevel] = []
         self._waiting: dict[int, _Waiting] = {}  # by the level's number
         self._next: int | None = None  # offset of the next directory; 0: none
@@ -348,7 +348,7 @@ class _Reader:
         self._get = get
         self._budget = budget
 
-    def dialect(self) -> _Dialect | None:
+    def dialect(self) -> TiffDialect | None:
         if self._size < 8:
             return None
         magic = bytes(self._read(0, 4))
@@ -356,12 +356,12 @@ class _Reader:
         if order is None:
             return None
         version = struct.unpack(order + "H", magic[2:])[0]
-        return _Dialect(order, version == 43) if version in (42, 43) else None
+        return TiffDialect(order, version == 43) if version in (42, 43) else None
 
-    def word(self, dialect: _Dialect, position: int) -> int:
+    def word(self, dialect: TiffDialect, position: int) -> int:
         return dialect.number(self._read(position, dialect.word_bytes), dialect.word)
 
-    def directory(self, dialect: _Dialect, position: int) -> tuple[dict[int, _Tag], int]:
+    def directory(self, dialect: TiffDialect, position: int) -> tuple[dict[int, _Tag], int]:
         """Return the wanted tags of the directory at `position`, and the offset of the next one."""
         code, width = ("Q", 8) if dialect.is_big else ("H", 2)
         count = dialect.number(self._read(position, width, DIRECTORY_BYTES), code)
@@ -379,7 +379,7 @@ class _Reader:
                 tags.setdefault(tag, (kind, number, value_at))
         return tags, dialect.number(entries[-dialect.word_bytes :], dialect.word)
 
-    def level(self, dialect: _Dialect, tags: dict[int, _Tag]) -> TiffLevel | None:
+    def level(self, dialect: TiffDialect, tags: dict[int, _Tag]) -> TiffLevel | None:
         def one(tag: int, default: int) -> int:
             return self._values(dialect, tags[tag])[0] if tag in tags else default
 
@@ -409,7 +409,7 @@ class _Reader:
         )  # fmt: skip
 
     def _tables(
-        self, dialect: _Dialect, places: _Tag, lengths: _Tag
+        self, dialect: TiffDialect, places: _Tag, lengths: _Tag
     ) -> tuple[array[int], array[int]]:
         """Offsets and counts of a level's tiles, charged once both are available."""
         raw = [self._raw(dialect, tag) for tag in (places, lengths)]
@@ -417,13 +417,13 @@ class _Reader:
         offsets, counts = (dialect.numbers(*one) for one in raw)
         return offsets, counts
 
-    def _values(self, dialect: _Dialect, tag: _Tag) -> array[int]:
+    def _values(self, dialect: TiffDialect, tag: _Tag) -> array[int]:
         """The values of an entry of which one is used; raises MalformedError for too many."""
         if tag[1] > _MOST_VALUES:
             raise MalformedError
         return dialect.numbers(*self._raw(dialect, tag))
 
-    def _raw(self, dialect: _Dialect, tag: _Tag) -> tuple[Bytes, str]:
+    def _raw(self, dialect: TiffDialect, tag: _Tag) -> tuple[Bytes, str]:
         """The bytes of an entry's values, and the type code of each."""
         kind, count, position = tag
         code = _CODES[kind]

@@ -11,12 +11,14 @@ are missing, and the caller tries again once it has them. Input that breaks the 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from up42fs.ranges import coalesce
 from up42fs.readahead.parse_budget import MalformedError
+from up42fs.readahead.tiff import TiffDialect
 from up42fs.types import ByteRange
 
 #: The bytes of a range, or None if they are missing.
@@ -40,7 +42,6 @@ _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _NODATA = 322, 323, 324, 325, 42113
-_PLACES = {_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS}
 #: What decoding an image takes beside its place; the rest of a directory is left out.
 _DECODING = {
     _WIDTH, _HEIGHT, _BITS, _COMPRESSION, 262, 266, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, 292, 293,
@@ -68,21 +69,11 @@ class TiffValue:
 
 
 @dataclass(frozen=True, slots=True)
-class TiffSource:
+class TiffSource(TiffDialect):
     """The bytes of a file of `size` bytes, and how its numbers are written."""
 
     size: int
     get: Get
-    order: str = "<"
-    is_big: bool = False
-
-    @property
-    def word(self) -> str:
-        return "Q" if self.is_big else "I"
-
-    @property
-    def word_bytes(self) -> int:
-        return 8 if self.is_big else 4
 
     @property
     def counter(self) -> str:
@@ -98,11 +89,11 @@ class TiffSource:
             )
         return data
 
-    def number(self, start: int, code: str, wish: int = 0) -> int:
+    def number_at(self, start: int, code: str, wish: int = 0) -> int:
         span = ByteRange(start, start + struct.calcsize("=" + code))
-        return int(struct.unpack(self.order + code, self.read(span, wish))[0])
+        return self.number(self.read(span, wish), code)
 
-    def numbers(self, entry: TiffValue) -> Sequence[int]:
+    def numbers_of(self, entry: TiffValue) -> Sequence[int]:
         code = _CODES.get(entry.kind)
         if code is None:
             raise MalformedError
@@ -127,7 +118,7 @@ class TiffImage:
             return default
         if not 0 < entry.count <= _MOST_ENTRIES:
             raise MalformedError
-        return self.reader.numbers(entry)[0]
+        return self.reader.numbers_of(entry)[0]
 
     @cached_property
     def subfile(self) -> int:
@@ -172,13 +163,18 @@ class TiffImage:
         tile = across * down * depth * (self._samples if self._is_chunky else 1)
         return max(tile, width * height * depth * min(self._samples, 3))
 
+    @property
+    def place_tags(self) -> tuple[int, int]:
+        """The tags of the tiles' offsets and lengths."""
+        return (_TILE_OFFSETS, _TILE_COUNTS) if self.is_tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
+
     @cached_property
     def tables(self) -> tuple[TiffValue, TiffValue]:
         """Where the tiles' offsets and lengths stand."""
-        wanted = (_TILE_OFFSETS, _TILE_COUNTS) if self.is_tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
-        if any(tag not in self.entries for tag in wanted) or not self.tiles <= _MOST_TILES:
+        tags = self.place_tags
+        if any(tag not in self.entries for tag in tags) or not self.tiles <= _MOST_TILES:
             raise MalformedError
-        offsets, counts = (self.entries[tag] for tag in wanted)
+        offsets, counts = (self.entries[tag] for tag in tags)
         if offsets.count != self.tiles or counts.count != self.tiles:
             raise MalformedError
         return offsets, counts
@@ -186,7 +182,7 @@ class TiffImage:
     @cached_property
     def places(self) -> list[tuple[int, int]]:
         """Offset and length of each tile; both 0 for one without bytes."""
-        offsets, counts = (self.reader.numbers(entry) for entry in self.tables)
+        offsets, counts = (self.reader.numbers_of(entry) for entry in self.tables)
         places = [(at, n) if at and n else (0, 0) for at, n in zip(offsets, counts, strict=True)]
         if any(at + count > self.reader.size for at, count in places):
             raise MalformedError
@@ -258,12 +254,12 @@ def extract(choice: Choice) -> bytes:
 
 
 def _dialect(size: int, get: Get) -> TiffSource:
-    begin = TiffSource(size, get).read(ByteRange(0, 8))
+    begin = TiffSource("<", False, size, get).read(ByteRange(0, 8))
     order = {b"II": "<", b"MM": ">"}.get(begin[:2])
     version = struct.unpack(order + "H", begin[2:4])[0] if order else 0
     if order is None or version not in (42, 43):
         raise MalformedError
-    return TiffSource(size, get, order, version == 43)
+    return TiffSource(order, version == 43, size, get)
 
 
 def _levels(reader: TiffSource) -> list[TiffImage]:
@@ -271,7 +267,7 @@ def _levels(reader: TiffSource) -> list[TiffImage]:
     found: list[TiffImage] = []
     seen: set[int] = set()
     try:
-        at = reader.number(reader.word_bytes, reader.word)
+        at = reader.number_at(reader.first_at, reader.word)
         while at and at not in seen and len(seen) < _MOST_LEVELS:
             seen.add(at)
             entries, at = _directory(reader, at)
@@ -283,11 +279,11 @@ def _levels(reader: TiffSource) -> list[TiffImage]:
 
 def _directory(reader: TiffSource, at: int) -> tuple[dict[int, TiffValue], int]:
     """The entries of the directory at `at`, and where the next one stands."""
-    count = reader.number(at, reader.counter, DIRECTORY_BYTES)
+    count = reader.number_at(at, reader.counter, DIRECTORY_BYTES)
     if not 0 < count <= _MOST_ENTRIES:
         raise MalformedError
     at += struct.calcsize("=" + reader.counter)
-    width = 4 + 2 * reader.word_bytes
+    width = reader.entry_bytes
     rows = reader.read(ByteRange(at, at + count * width + reader.word_bytes))
     entries: dict[int, TiffValue] = {}
     for row in range(0, count * width, width):
@@ -298,10 +294,10 @@ def _directory(reader: TiffSource, at: int) -> tuple[dict[int, TiffValue], int]:
         place = at + row + width - reader.word_bytes
         if length > reader.word_bytes:
             value = rows[row + width - reader.word_bytes : row + width]
-            place = int(struct.unpack(reader.order + reader.word, value)[0])
+            place = reader.number(value, reader.word)
         if place + length <= reader.size:
             entries.setdefault(tag, TiffValue(kind, number, ByteRange(place, place + length)))
-    return entries, int(struct.unpack(reader.order + reader.word, rows[-reader.word_bytes :])[0])
+    return entries, reader.number(rows[-reader.word_bytes :], reader.word)
 
 
 def _pictures(levels: list[TiffImage]) -> list[TiffImage]:
@@ -343,7 +339,7 @@ def _is_mask(one: TiffImage, level: TiffImage) -> bool:
         return False
 
 
-@dataclass(slots=True)
+@dataclass
 class MovedImage:
     """A directory of the new file, at `at`, with its values behind it."""
 
@@ -351,7 +347,7 @@ class MovedImage:
     values: Mapping[int, bytes]
     at: int = 0
 
-    @property
+    @cached_property
     def _rows(self) -> dict[int, tuple[int, int, bytes | None]]:
         """Type, number and bytes of the values by tag; without bytes what is known in the end."""
         reader, level = self.level.reader, self.level
@@ -361,10 +357,7 @@ class MovedImage:
         }
         rows[_SUBFILE] = 4, 1, reader.pack("I", level.subfile & _MASK)
         kind = 16 if reader.is_big else 4
-        places = (
-            (_TILE_OFFSETS, _TILE_COUNTS) if level.is_tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
-        )
-        rows |= dict.fromkeys(places, (kind, level.tiles, None))
+        rows |= dict.fromkeys(level.place_tags, (kind, level.tiles, None))
         return dict(sorted(rows.items()))
 
     def _long(self, count: int, data: bytes | None) -> int:
@@ -376,8 +369,8 @@ class MovedImage:
     @property
     def _table_bytes(self) -> int:
         reader = self.level.reader
-        width = 4 + 2 * reader.word_bytes
-        return struct.calcsize("=" + reader.counter) + len(self._rows) * width + reader.word_bytes
+        rows_bytes = len(self._rows) * reader.entry_bytes
+        return struct.calcsize("=" + reader.counter) + rows_bytes + reader.word_bytes
 
     @property
     def length(self) -> int:
@@ -412,9 +405,5 @@ class MovedImage:
 
 def _moved(at: int, moved: Sequence[tuple[ByteRange, int]]) -> int:
     """The place of a tile of the original in the new file."""
-    low, high = 0, len(moved)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if moved[middle][0].start <= at else (low, middle)
-    span, place = moved[low]
+    span, place = moved[bisect_right(moved, at, key=lambda one: one[0].start) - 1]
     return place + at - span.start
