@@ -103,22 +103,21 @@ class Branches:
 
     def made_in(self, directory: Node, name: str) -> Node | None:
         """The picture, or the document that is made on opening, of this name in a directory."""
-        beside = () if self.previews is None else (self.previews,)
-        found = (one.node(directory, name) for one in (*self._made, *beside))
-        return next((node for node in found if node is not None), None)
+        made = (documents.node(directory, name) for documents in self._made)
+        found = next((node for node in made if node is not None), None)
+        if found is None and self.previews is not None:
+            return self.previews.node(directory, name)
+        return found
 
     def listed_documents(self, directory: Node) -> dict[str, Node]:
         """Pictures, and documents that are made on opening, as far as a directory lists them."""
-        found: dict[str, Node | None] = {
-            **({} if self.previews is None else self.previews.listed(directory))
-        }
-        found |= {
-            name: documents.node(directory, name)
-            for documents in self._made
-            if documents.lists
-            for name in documents.names(directory)
-        }
-        return {name: node for name, node in found.items() if node is not None}
+        found = {} if self.previews is None else self.previews.listed(directory)
+        for documents in self._made:
+            for name in documents.names(directory) if documents.lists else ():
+                node = documents.node(directory, name)
+                if node is not None:
+                    found[name] = node
+        return found
 
     def is_private(self, node: Node) -> bool:
         """Whether only the user who mounted may read a DOCUMENT."""
