@@ -12,9 +12,10 @@ bare_root() (
         case $release in
         noble | plucky | questing)
             # Debian has neither scripts for new releases of Ubuntu nor its keys.
-            mirror=http://archive.ubuntu.com/ubuntu
+            script=/usr/share/debootstrap/scripts/gutsy
+            mirror=$(sed -n 's/^[[:space:]]*default_mirror \(.*archive.*\)$/\1/p' "$script" | head -n 1)
             set -- --no-check-gpg --components=main,universe --variant=minbase "$release" "$base" "$mirror" \
-                /usr/share/debootstrap/scripts/gutsy
+                "$script"
             ;;
         *)
             mirror=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | head -n 1)
