@@ -329,6 +329,15 @@ def served(
             process.stdout.close()
 
 
+def take_away(mount: Mount) -> None:
+    """Unmount, and wait until its process has ended: until then it writes to its cache.
+
+    A mount that begins before finds less there than it would, and asks UP42 for the rest.
+    """
+    unmount(mount.path)
+    wait_for_end(mount)
+
+
 def wait_for_end(mount: Mount) -> None:
     """Wait until the process of a mount that was taken away has ended; else fail with its stacks.
 

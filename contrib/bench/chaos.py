@@ -53,6 +53,8 @@ OPTIONS = "refresh=5,memory=100,cache_size=30M"
 SILENCE_S = 8 * READ_DEADLINE_S / HURRY + 20
 #: How long the mount may take to come to rest: idle threads of trio's end after 10 s.
 REST_S = 40.0
+#: The line of the log above the tree of tasks.
+TASK_TREE = "where each waits:"
 #: Memory may grow by this much between the first third and the end.
 GROWTH_BYTES = 48 * MIB
 #: What idle connections may hold: httpx's a socket each, libcurl's also two for its own wakeups.
@@ -247,7 +249,7 @@ def chaos(seconds: float, readers: int, seed: int) -> tuple[Tally, str]:
         after = _rest(mountpoint, pid, before)
         tally.troubles += after.more_than(before)
         if tally.troubles:
-            print(_descriptors(pid), file=sys.stderr)
+            print(_descriptors(pid), _tasks(pid, home / "log"), file=sys.stderr)
         _judge_memory(memory, tally)
         tally.troubles += _still_right(files)
         tally.troubles += _secrets(home / "log")
@@ -345,6 +347,13 @@ def _rest(mountpoint: Path, pid: int, before: Rest | None) -> Rest:
 def _descriptors(pid: int) -> str:
     shown = subprocess.run(["ls", "-l", f"/proc/{pid}/fd"], capture_output=True, text=True)
     return shown.stdout
+
+
+def _tasks(pid: int, log: Path) -> str:
+    """The tree of a mount's tasks, and where each waits."""
+    os.kill(pid, signal.SIGUSR1)
+    wait_for(lambda: TASK_TREE in log.read_text(), None, 10)
+    return log.read_text().rpartition(TASK_TREE)[2]
 
 
 def _judge_memory(memory: Sequence[int], tally: Tally) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import archive_support as archives
 import pytest
 import zip_support as zips
-from harness import Emulator, Mount, check, emulator, mounted, wait_for_end
+from harness import Emulator, Mount, check, emulator, mounted, take_away
 from zip_support import ZipEntry, zip_bytes
 
 from up42fs.archive.kinds import stem_of
@@ -266,8 +266,7 @@ def test_what_a_wrong_ending_hides_is_remembered(
     names = [name for name in MADE if "-named." in name]
     before = {name: found(mount.path / "assets" / stem_of(name)) for name in names}
     copied = tmp_path / "cache"
-    check("umount", mount.path)
-    wait_for_end(mount)  # until then it writes to its cache
+    take_away(mount)
     shutil.copytree(cache, copied)
     since = store.remote.position()
     with mounted(store.env, "-o", "refresh=3600", "--cache-dir", str(copied), home=tmp_path) as one:

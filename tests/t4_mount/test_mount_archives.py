@@ -15,7 +15,7 @@ import archive_support as archives
 import pytest
 import zip_support as zips
 from archive_support import Built
-from harness import FORKED, Emulator, Mount, check, mounted, run, wait_until
+from harness import FORKED, Emulator, Mount, check, mounted, run, take_away, wait_until
 from transformed_support import file, put_items
 
 pytestmark = pytest.mark.mount
@@ -128,7 +128,7 @@ def test_a_table_is_read_once_ever(empty: Emulator, mount, tmp_path: Path) -> No
     assert check("ls", "-lR", "assets/many", cwd=first.path) == shown
     assert asked(empty, since) == {"assets.sign": 1, "store.get": 1}
     inode = (first.path / "assets/many/d/7.xml").stat().st_ino
-    check("umount", first.path)
+    take_away(first)
     since = empty.remote.position()
     second: Mount = mount(empty, *own)
     assert check("ls", "-lR", "assets/many", cwd=second.path) == shown
@@ -166,7 +166,7 @@ def test_what_is_no_archive_loses_its_directory(empty: Emulator, mount, tmp_path
     assert assets.stat().st_nlink == links - 1
     assert "is no archive, although its name says so" in there.log.read_text()
     check("find", assets)
-    check("umount", there.path)
+    take_away(there)
     since = empty.remote.position()
     again: Mount = mount(empty, *own)
     assert "plain" not in os.listdir(again.path / "assets")
@@ -513,7 +513,7 @@ def test_a_compressed_tar_is_listed_once_it_was_read_through(
     assert sorted(row["done_bytes"] for row in reading)[-1] > 0
     for path, data in built.files.items():
         assert (top / path).read_bytes() == data
-    check("umount", there.path)
+    take_away(there)
     since = empty.remote.position()
     again: Mount = mount(empty, *own)
     for path, data in built.files.items():

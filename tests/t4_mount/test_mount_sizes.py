@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import UP42FS, Emulator, Mount, check, emulator, mounted, run, wait_for_end, wait_until
-
-from up42fs.cli.unmount import unmount
+from harness import UP42FS, Emulator, Mount, check, emulator, mounted, run, take_away, wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -81,8 +79,7 @@ def test_du_costs_a_link_and_a_byte_a_file_and_then_nothing(
     assert costs(fresh) == [count, count, count]
     # A second mount, of what the first stored.
     cache = ("--cache-dir", str(tmp_path / f"{fresh.path.name}.cache"))
-    unmount(fresh.path)
-    wait_for_end(fresh)
+    take_away(fresh)
     with mounted(storage.env, "-o", "refresh=3600,archives=off", *cache, home=tmp_path) as again:
         assert disk_usage(again) == directories + count * FILE_BYTES
         assert costs(again) == [0, 0, 0]
