@@ -49,6 +49,9 @@ in_bare_root() {
         mkdir -p "$2/root/shared" && mount --bind "$3" "$2/root/shared"
         mount -t proc proc "$2/root/proc" && mount --rbind /dev "$2/root/dev"
         cp /etc/resolv.conf "$2/root/etc/resolv.conf"
+        # Directories of the one who calls: in there they do not exist, and mktemp fails.
+        unset TMPDIR TEMP TMP XDG_RUNTIME_DIR XDG_CACHE_HOME XDG_CONFIG_HOME
+        export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
         exec chroot "$2/root" sh /shared/try
     ' sh "$1" "$(mktemp -d -p "$2")" "$2"
 }
