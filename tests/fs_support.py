@@ -199,6 +199,9 @@ class Catalogue:
         if self.error is not None:
             raise self.error
 
+    async def ready_top(self, *, timeout_s: float) -> None:
+        """A mount's catalogue comes in the background."""
+
     async def ready_order(self, order_id: str, *, timeout_s: float) -> None:
         await self.ready(ListingKind.ASSETS, timeout_s=timeout_s)
 

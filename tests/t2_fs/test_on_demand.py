@@ -18,6 +18,7 @@ from up42fs.engine import Engine
 from up42fs.errors import NotFound, Offline
 from up42fs.model.names import certain_part, safe_name
 
+OTHER = "11111111-2222-3333-4444-555555555555"
 #: Assets and orders: 35 pages and two.
 ROWS = "3500,120,0"
 
@@ -55,9 +56,49 @@ class Requests:
 async def test_opening_asks_for_nothing(large: Emulator, tmp_path: Path) -> None:
     asked = Requests(large)
     async with on_demand(large, tmp_path) as engine:
-        assert {entry.name for entry in await engine.entries("/")} >= {"orders", "assets"}
+        assert (await engine.stat("/orders")).is_dir
         await trio.sleep(0.3)
     assert asked() == {}
+
+
+@pytest.mark.claim("S398")
+async def test_the_top_level_costs_three_questions_and_no_listing(tmp_path: Path) -> None:
+    with emulator("--synthetic", "350,3,0") as store:
+
+        async def top(cache: str) -> set[str]:
+            async with on_demand(store, tmp_path / cache) as engine:
+                await engine.stat("/workspaces" if cache == "looked" else "/orders")
+                return {entry.name for entry in await engine.entries("/")}
+
+        asked = Requests(store)
+        assert not {"workspaces", "jobs"} & await top("neither")
+        assert asked() == {"auth.token": 1, "assets.list": 3}
+        store.remote.storage("add_asset", name="result.tif", source="PROCESSING")
+        assert {"jobs"} == {"workspaces", "jobs"} & await top("results")
+        store.remote.storage("add_asset", name="theirs.tif", workspace_id=OTHER)
+        asked = Requests(store)
+        assert {"workspaces", "jobs"} <= await top("both")
+        assert asked() == {"auth.token": 1, "assets.list": 3}
+        async with on_demand(store, tmp_path / "workspaces") as engine:
+            assert OTHER in {entry.name for entry in await engine.entries("/workspaces")}
+            assert (await engine.entries(f"/workspaces/{OTHER}"))[0].name == "theirs.tif"
+
+
+async def test_a_storage_that_is_small_is_listed_for_the_top_level(tmp_path: Path) -> None:
+    with emulator("--synthetic", "3,1,0") as store:
+        store.remote.storage("add_asset", name="theirs.tif", workspace_id=OTHER)
+        asked = Requests(store)
+        async with on_demand(store, tmp_path) as engine:
+            assert "workspaces" in {entry.name for entry in await engine.entries("/")}
+        assert sum(asked().values()) <= 4
+
+
+async def test_questions_that_up42_refuses_cost_the_listing(tmp_path: Path) -> None:
+    with emulator("--synthetic", "350,3,0") as store:
+        store.remote.storage("add_asset", name="result.tif", source="PROCESSING")
+        store.remote.faults(fail_route="assets.list", fail_skip=2, fail_next=1, fail_status=400)
+        async with on_demand(store, tmp_path) as engine:
+            assert "jobs" in {entry.name for entry in await engine.entries("/")}
 
 
 @pytest.mark.claim("S260")

@@ -112,9 +112,15 @@ class Client:
         search: str | None = None,
         created_before: datetime | None = None,
         cnam_status: CnamStatus | None = None,
+        source: str | None = None,
+        workspace: str | None = None,
     ) -> Page[Asset]:
         """`GET /v2/assets`, page from 0; `search` is a substring of name, title, order ID (§2)."""
         params = self._page_params(page, size, sort)
+        if source is not None:
+            params["sources"] = source
+        if workspace is not None:
+            params["workspaceId"] = workspace
         if search is not None:
             params["search"] = search
         if created_before is not None:

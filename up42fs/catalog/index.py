@@ -20,7 +20,8 @@ from up42fs.types import Asset, CnamStatus, Order
 G = TypeVar("G", str, CnamStatus)
 
 #: The sources of assets that came from processing (contract §2, §5.4).
-RESULTS = frozenset({"PROCESSING", "ANALYTICS"})
+PROCESSED = "PROCESSING"
+RESULTS = frozenset({PROCESSED, "ANALYTICS"})
 
 
 class ListingKind(Enum):
@@ -109,6 +110,8 @@ class Index:
         self.unsized = 0
         #: Whether all assets are known. Until then an order may have assets that are not.
         self.is_complete = True
+        #: Whether UP42 counts assets in several workspaces; what they are is not known with that.
+        self.is_told_of_workspaces = False
         #: Every asset by ID; read only.
         self.assets = AssetTable()
         self.assets.style = named_by
@@ -149,6 +152,13 @@ class Index:
             return ()
         found = {workspace for workspace, _ in self._counted_origins() if workspace is not None}
         return sorted(found) if len(found) > 1 else ()
+
+    @property
+    def has_workspaces(self) -> bool:
+        """Whether the assets are in several workspaces."""
+        return bool(self.workspaces()) or (
+            self._shows_workspaces and self.is_told_of_workspaces and not self.is_complete
+        )
 
     @property
     def has_results(self) -> bool:

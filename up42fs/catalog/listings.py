@@ -142,6 +142,10 @@ class OwnAssets(OwnListing[Asset]):
         """Assets created before `moment`, newest first; a few of its second may follow."""
         return self._rows(created_before=moment + timedelta(seconds=1))
 
+    async def first(self, **narrow: str) -> Page[Asset]:
+        """The newest asset with `source` or in `workspace`; the page says how many there are."""
+        return await self._page(0, size=1, sort="createdAt,desc", **narrow)
+
     async def of_order(self, order_id: str) -> list[Asset]:
         # `search` matches names and titles, too (contract §2).
         return [row async for row in self._rows(search=order_id) if row.order_id == order_id]

@@ -24,13 +24,13 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
 
 from up42fs import supervise
-from up42fs.catalog.index import ListingKind
+from up42fs.catalog.index import PROCESSED, ListingKind
 from up42fs.catalog.listings import OwnAssets, OwnListing
 from up42fs.catalog.passes import ASSETS
 from up42fs.catalog.sync import Sync
@@ -45,6 +45,11 @@ MOST_QUESTIONS = 16
 #: An error that came later than this was waited for, seconds; and how long others need not wait.
 LONG_S = request_s(5.0)
 FRESH_S = 2.0
+
+#: A storage with no more assets than this is listed by about as few requests as questions take.
+MOST_LISTED = 200
+#: What the top level is noted as, beside the IDs of orders and names.
+_TOP = "/"
 
 Share = Callable[[ListingKind, Callable[[ListingKind], Awaitable[bool]]], Awaitable[None]]
 
@@ -139,6 +144,37 @@ class OnDemand(Sync):
         if rows is not None:
             self._states[kind].apply(rows, frozenset(), asked_s)
             self._note(question)
+
+    async def ready_top(self, *, timeout_s: float) -> None:
+        """Ask whether there are results and several workspaces: three requests, or the listing.
+
+        A storage that is known, small, or refuses the questions is listed.
+        """
+        own = self._assets.own
+        if own is None or self.is_synced(ASSETS) or self._is_hopeless(ASSETS):
+            await self.ready(ASSETS, timeout_s=timeout_s)
+        elif not self._is_recent(_TOP):
+            known = False
+            late = f"UP42 has not told what the storage holds within {timeout_s:.0f} s: try again"
+            with suppress(Up42fsError), self._waiting(ASSETS), within(timeout_s, late):
+                known = await self._probe(own)
+            if not known:
+                await self.ready(ASSETS, timeout_s=timeout_s)
+
+    async def _probe(self, own: OwnAssets) -> bool:
+        asked_s = trio.current_time()
+        newest = await own.first()
+        if newest.total is None or newest.total <= MOST_LISTED or not newest.items:
+            return False
+        workspace = newest.items[0].workspace_id
+        theirs = await own.first(workspace=workspace) if workspace is not None else None
+        results = await own.first(source=PROCESSED)
+        if theirs is None or theirs.total is None:
+            return False
+        self._states[ASSETS].apply(results.items, frozenset(), asked_s)
+        self._index.is_told_of_workspaces = theirs.total < newest.total
+        self._note(_TOP)
+        return True
 
     async def _row(self, own: OwnListing[Any], row_id: str) -> Sequence[Any]:
         try:

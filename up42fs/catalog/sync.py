@@ -181,6 +181,9 @@ class Sync:
     ) -> None:
         """Ask for one row alone, where that is cheaper than its listing; see `on_demand`."""
 
+    async def ready_top(self, *, timeout_s: float) -> None:
+        """Ask what the top level lists, where nothing is read in the background."""
+
     def may_know_more(self, *, by_id: bool) -> bool:  # noqa: ARG002
         """Whether a listing of all assets may show an order that is not known, named by its ID."""
         return not self._index.is_complete

@@ -16,7 +16,7 @@ from up42fs.deadlines import request_s, within
 from up42fs.errors import CrowdRefused, Up42fsError
 from up42fs.fs.files.ledger import Watch
 from up42fs.fs.tree import member_ids
-from up42fs.fs.tree.layout import is_id
+from up42fs.fs.tree.layout import WORKSPACES, is_id
 from up42fs.fs.tree.nodes import BRANCH_KINDS, Kind, Node
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.model.names import ID, split_extension
@@ -63,9 +63,15 @@ class Finder:
     async def listed(self, directory: Node, name: str | None = None) -> None:
         """Return once the directory is known, or at least the `name` that is looked up in it."""
         needs = _NEEDS.get(directory.kind)
-        asks = name is not None and self._catalogue.asks_for_names
-        if asks and await self._is_asked_for(directory, name or ""):
-            return
+        if self._catalogue.asks_for_names:
+            if directory.kind is Kind.ROOT and name is None:
+                # A mount's listing comes in the background; here nothing does.
+                await self._catalogue.ready_top(timeout_s=LISTING_TIMEOUT_S)
+                self._tree.layout.forget(directory)
+            elif directory.kind is Kind.ROOT and name == WORKSPACES:
+                needs = (ListingKind.ASSETS,)
+            elif name is not None and await self._is_asked_for(directory, name):
+                return
         if needs:
             await self._catalogue.ready(*needs, timeout_s=LISTING_TIMEOUT_S)
         elif directory.kind is Kind.ORDER:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: The settings that these commands know.
 SETTINGS = ACCOUNT | {
     *("cache_dir", "cache_size", "memory", "max_egress"),
-    *("archives", "orders", "documents", "names"),
+    *("archives", "orders", "documents", "names", "footprints", "previews"),
 }
 #: The directories in which a command's paths lie, for its help.
 PATHS = (

@@ -51,6 +51,7 @@ VIEW_DIRS = frozenset({Kind.ASSETS, Kind.ORDER, Kind.TAG, Kind.STATUS, Kind.WORK
 FOUND_DIRS = frozenset({Kind.QUERY, Kind.JOB})
 ASSET_DIRS = VIEW_DIRS | FOUND_DIRS
 #: Directories of the top level that are listed only if they have something to show.
+WORKSPACES = "workspaces"
 _WORKSPACES, _JOBS = Node(Kind.WORKSPACES), Node(Kind.JOBS)
 #: Built directories of branches that are kept.
 MOST_BRANCH_DIRS = 256
@@ -184,6 +185,10 @@ class Layout:
             built = kept[node] = self._builders[node.kind](node)
         return built
 
+    def forget(self, node: Node) -> None:
+        """Build a list again when it is next needed, where no kernel keeps its names."""
+        self._lists.pop(node, None)
+
     def find(self, parent: Node, name: str) -> Node | None:
         """The node of `name` in `parent`: a listed name, or else an ID."""
         if parent == ROOT and name == CONTROL_DIR:
@@ -236,7 +241,7 @@ class Layout:
             case Kind.TAG:
                 return node.id in self._index.tags() or node.id in self._empty_tags.held
             case Kind.WORKSPACES:
-                return bool(self._index.workspaces())
+                return self._index.has_workspaces
             case Kind.WORKSPACE:
                 return node.id in self._index.workspaces()
             case Kind.VIRTUAL:
@@ -424,8 +429,8 @@ class Layout:
     def _tops(self) -> dict[str, Node]:
         """The top level: also workspaces if there are several, and jobs if they left results."""
         top = dict(self._top)
-        if self._index.workspaces():
-            top["workspaces"] = _WORKSPACES
+        if self._index.has_workspaces:
+            top[WORKSPACES] = _WORKSPACES
         if Kind.JOBS in self._branches and self._index.has_results:
             top["jobs"] = _JOBS
         return top
