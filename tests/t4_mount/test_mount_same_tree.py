@@ -134,3 +134,11 @@ def test_the_library_lists_the_same_views(
     for view in ("workspaces", "jobs"):
         names = {path.rpartition("/")[2] for path in fs.ls(view, detail=False)}
         assert names == set(os.listdir(both.mount / view))
+
+
+@pytest.mark.claim("S322")
+def test_layers_show_each_item_before_its_directory_was_opened(both: Both) -> None:
+    text = both.shown("cat", "tags/Überwachung/layers.qlr")
+    for item in ("202602031011_FR1_PX_E013N52_1", "202602031012_FR1_PX_E013N52_2"):
+        assert f"{item}/b01.tiff</datasource>" in text
+    assert "<layername>Mosaic</layername>" in text

@@ -8,7 +8,7 @@ the head of each of its images, since UP42 tells neither sample types nor the pl
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import trio
@@ -158,7 +158,7 @@ class Layers(MadeDocuments):
         shown: list[_Shown] = []
         for name, node in below:
             await layout.prepare(node)
-            for path, files in self._items_below(name, node, layout):
+            for path, files in await self._items_below(name, node, layout):
                 chosen = self._chosen(path, files)
                 shown += [] if chosen is None else [chosen]
         if not shown:
@@ -171,16 +171,18 @@ class Layers(MadeDocuments):
             log.warning("layers: %d images are left out", len(shown) - MOST_IMAGES)
         return shown[:MOST_IMAGES]
 
-    def _items_below(
+    async def _items_below(
         self, name: str, node: Node, layout: Layout
-    ) -> Iterator[tuple[str, dict[str, Node]]]:
+    ) -> list[tuple[str, dict[str, Node]]]:
         """The files of each item in an asset's directory, and the item's path."""
         children = dict(layout.children(node))
         below = {key: child for key, child in children.items() if child.kind is Kind.ITEM}
         if not below:
-            yield name, children
-        for item_name, item in below.items():
-            yield f"{name}/{item_name}", dict(layout.children(item))
+            return [(name, children)]
+        # An item's directory that nobody has opened is empty until it is prepared.
+        for item in below.values():
+            await layout.prepare(item)
+        return [(f"{name}/{key}", dict(layout.children(item))) for key, item in below.items()]
 
     def _chosen(self, path: str, children: dict[str, Node]) -> _Shown | None:
         """The image of one item that is looked at first."""
