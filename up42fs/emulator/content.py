@@ -31,21 +31,17 @@ class ObjectContent(Protocol):
     @property
     def size(self) -> int:
         """Current total size in bytes."""
-        ...
 
     @property
     def identity(self) -> str:
         """A hex digest that changes when the bytes change; the MD5 of the bytes if it is cheap."""
-        ...
 
     @property
     def md5(self) -> bytes | None:
         """MD5 of the bytes; None for a composite object, for which Google has none."""
-        ...
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
         """Yield the bytes of `[start, stop)` in order, in pieces of at most 1 MiB."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

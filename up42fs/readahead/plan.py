@@ -72,7 +72,6 @@ class Coverage(Protocol):
 
     def missing(self, span: ByteRange) -> list[ByteRange]:
         """The parts of `span` that are neither in memory nor requested, in order."""
-        ...
 
 
 class Insight:

@@ -17,11 +17,9 @@ class Knower(Protocol):
     @property
     def insight_bytes(self) -> int:
         """Memory that the parsed structure takes, in bytes."""
-        ...
 
     def forget_insight(self) -> None:
         """Drop the parsed structure."""
-        ...
 
 
 class Insights:

@@ -17,16 +17,13 @@ class Evictable(Protocol):
     @property
     def held_bytes(self) -> int:
         """Bytes that count against the budget."""
-        ...
 
     @property
     def in_use(self) -> bool:
         """Whether it must not be evicted."""
-        ...
 
     def evict(self) -> None:
         """Release the bytes; the cache no longer counts this entry."""
-        ...
 
 
 class MemoryCache:

@@ -29,11 +29,9 @@ class Keeper(Protocol):
 
     def let_go(self, part: Part) -> None:
         """Forget `part`, which was evicted."""
-        ...
 
     def may_go(self) -> None:
         """Note that a part that had to stay can be evicted now."""
-        ...
 
 
 class Carrier(Hashable, Protocol):
@@ -41,7 +39,6 @@ class Carrier(Hashable, Protocol):
 
     async def run(self, part: Part) -> None:
         """Fill `part` to its end."""
-        ...
 
 
 class Counts(Protocol):
@@ -49,7 +46,6 @@ class Counts(Protocol):
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add `amount` to counter `name`."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -61,11 +61,9 @@ class Source(Protocol):
 
         A source that `keeps` may also return early: the bytes are on disk by now.
         """
-        ...
 
     def error(self, error: type[Up42fsError], what: str, cure: str | None = None) -> Up42fsError:
         """An error that names the object and the cure."""
-        ...
 
 
 class Due(Protocol):
@@ -73,11 +71,9 @@ class Due(Protocol):
 
     def add(self, span: ByteRange, *, wanted: bool) -> None:
         """A part was made for `span`; `wanted`: a reader waits for it."""
-        ...
 
     def discard(self, span: ByteRange) -> None:
         """That part is over."""
-        ...
 
 
 class ObjectSource:

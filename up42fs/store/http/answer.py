@@ -272,7 +272,6 @@ class BodyWriter(Protocol):
 
     def write(self, data: Bytes) -> bool:
         """Append `data`; False if no more is wanted. Any thread, never blocks."""
-        ...
 
     def space(self) -> memoryview | FilePlace | None:
         """The memory for the missing bytes, or their place in a file.
@@ -280,15 +279,12 @@ class BodyWriter(Protocol):
         None: they cannot be written there directly. Memory is at least one byte longer than they
         are; that byte may be overwritten.
         """
-        ...
 
     def fill(self, count: int) -> bool:
         """Count the next `count` bytes as written; False if no more are wanted."""
-        ...
 
     def abandon(self) -> None:
         """Use other memory from here on: a late writer may still write to what `space` returned."""
-        ...
 
 
 class Delivery:

@@ -75,15 +75,12 @@ class Decompressor(Protocol):
         Less than all of `data` is used if `into` is full or the stream is over. An engine may still
         have output if `into` is full: call it again, also without data. Raises DamagedStreamError.
         """
-        ...
 
     def end(self) -> None:
         """All packed bytes were fed: raises DamagedStreamError if the stream goes on."""
-        ...
 
     def close(self) -> None:
         """Release its memory."""
-        ...
 
 
 class _ZStream(ctypes.Structure):

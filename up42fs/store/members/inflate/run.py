@@ -73,39 +73,30 @@ class Owner(Protocol):
     @property
     def index(self) -> States:
         """The member's points."""
-        ...
 
     async def started(self, run: Run) -> tuple[State, Inflow]:
         """The start of the run, with its window, and its packed bytes; raises `Up42fsError`."""
-        ...
 
     def begun(self, run: Run) -> None:
         """The run has its engine, and takes its memory."""
-        ...
 
     async def inflow(self) -> Inflow:
         """Its packed bytes once more, after a rest."""
-        ...
 
     def deliver(self, span: ByteRange, data: memoryview) -> None:
         """Pass output on to the parts that wait for it."""
-        ...
 
     async def keep(self, span: ByteRange, data: memoryview) -> None:
         """Keep output on disk."""
-        ...
 
     def made(self, points: list[State]) -> None:
         """Keep points."""
-        ...
 
     def wanted_up_to(self, run: Run) -> int:
         """The offset up to which readers wait for output of the run; 0 for none."""
-        ...
 
     def ended(self, run: Run, error: Exception | None) -> None:
         """The run is over."""
-        ...
 
 
 class Run:
