@@ -28,7 +28,8 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Batch, ItemRow
 from up42fs.catalog.stored_items import Shelf
 from up42fs.fs.branches.footprints import Footprints, document_of
 from up42fs.fs.tree.layout import Layout
@@ -97,7 +98,7 @@ async def measured(count: int, home: Path) -> None:
     layout = Layout(index, ())
     layout.children(layout.children(ROOT)["assets"])  # as `ls assets` leaves it
     async with trio.open_nursery() as nursery:
-        shelf = Shelf(snapshot, Recorder(snapshot, index, lambda _: True))
+        shelf = Shelf(Recorder(snapshot, index, lambda _: True))
         items = Items(nursery, cast(Client, None), metrics=Metrics(), shelf=shelf)
         documents = Footprints(
             index, items, Descriptions(index, items), lists=True, nursery=nursery, directory=home

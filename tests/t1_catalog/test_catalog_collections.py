@@ -269,7 +269,7 @@ async def a_mount(path: Path, source: Stac) -> AsyncIterator[tuple[Collections, 
     snapshot, index = Snapshot(path), Index()
     index.apply(Changes(assets=tuple(map(done, range(4)))))
     recorder = Recorder(snapshot, index, lambda _: True)
-    shelf = Shelf(snapshot, recorder)
+    shelf = Shelf(recorder)
     async with trio.open_nursery() as nursery:
         items = Items(nursery, source, metrics=Metrics(), shelf=shelf)
         yield make_collections(nursery, source, items=items, shelf=shelf), items

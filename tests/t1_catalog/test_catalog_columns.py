@@ -17,7 +17,8 @@ from up42fs.catalog.snapshot import columns, tables
 from up42fs.catalog.snapshot.assets import AssetTable, Figures, outline, view_names
 from up42fs.catalog.snapshot.columns import pack, unpack
 from up42fs.catalog.snapshot.item_rows import to_us
-from up42fs.catalog.snapshot.snapshot import Batch, Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Batch
 from up42fs.catalog.transformations import Transformations
 from up42fs.types import CNAM_STATES, Asset, CnamStatus
 

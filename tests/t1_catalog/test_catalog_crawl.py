@@ -23,7 +23,8 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows, tables
-from up42fs.catalog.snapshot.snapshot import Batch, SaveResult, Snapshot
+from up42fs.catalog.snapshot.snapshot import SaveResult, Snapshot
+from up42fs.catalog.snapshot.stored import Batch
 from up42fs.catalog.stored_items import Shelf
 from up42fs.catalog.together import DOUBTS
 from up42fs.catalog.together import MOST as BATCH
@@ -75,7 +76,7 @@ class Place:
         self.index.apply(Changes(assets=tuple(done(n) for n in range(count))))
         self.snapshot = Snapshot(path)
         self.recorder = Recorder(self.snapshot, self.index, lambda _: True, gather_s=0.01)
-        self.shelf = Shelf(self.snapshot, self.recorder)
+        self.shelf = Shelf(self.recorder)
         self.items = Items(nursery, source, metrics=Metrics(), shelf=self.shelf)
         self.crawl = ItemCrawl(self.index, self.items, self.shelf.versions)
 

@@ -85,7 +85,7 @@ class Place:
         self.index = Index()
         self.index.apply(Changes(assets=tuple(assets)))
         self.recorder = Recorder(Snapshot(path), self.index, lambda _: True, gather_s=0.01)
-        shelf = Shelf(Snapshot(path), self.recorder)
+        shelf = Shelf(self.recorder)
         self.items = Items(nursery, source, metrics=Metrics(), shelf=shelf)
         self.collections = Collections(
             nursery, source, metrics=Metrics(), items=self.items, shelf=shelf
@@ -121,7 +121,7 @@ async def test_what_is_shelved_while_somebody_looks_for_it_is_found_the_next_tim
     plain = [make_asset(1)]
     source = Stac(items=[make_item(1, 1, files=0, cloud_cover=4.0)])
     recorder = Recorder(Snapshot(tmp_path / "c.sqlite"), Index(), lambda _: True, gather_s=0.01)
-    shelf = Shelf(Snapshot(tmp_path / "c.sqlite"), recorder)
+    shelf = Shelf(recorder)
     items = Items(nursery, source, metrics=Metrics(), shelf=shelf)
     looked, answered = trio.Event(), trio.Event()
     load = shelf.load

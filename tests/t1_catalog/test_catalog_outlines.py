@@ -17,7 +17,8 @@ from up42fs.catalog.index import Changes, Index
 from up42fs.catalog.items import Items
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows, outline_table
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Batch, ItemRow
 from up42fs.catalog.stored_items import Shelf
 from up42fs.metrics import Metrics
 from up42fs.model.outlines import draw
@@ -36,7 +37,7 @@ class Place:
         self.snapshot, index = Snapshot(path), Index()
         index.apply(Changes(assets=(ASSET,)))
         self.recorder = Recorder(self.snapshot, index, lambda _: True)
-        self.shelf = Shelf(self.snapshot, self.recorder)
+        self.shelf = Shelf(self.recorder)
         self.items = Items(nursery, cast(Client, None), metrics=Metrics(), shelf=self.shelf)
 
     async def write(self) -> None:

@@ -17,15 +17,9 @@ from up42fs.catalog import recorder as recorder_module
 from up42fs.catalog.index import Changes, Index, ListingKind
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import snapshot as snapshot_module
-from up42fs.catalog.snapshot.snapshot import (
-    Ailment,
-    Batch,
-    ItemRow,
-    SaveResult,
-    SizeRow,
-    Snapshot,
-    ailment,
-)
+from up42fs.catalog.snapshot.ailments import Ailment, ailment
+from up42fs.catalog.snapshot.snapshot import SaveResult, Snapshot
+from up42fs.catalog.snapshot.stored import Batch, ItemRow, SizeRow
 
 
 class Counted(Snapshot):

@@ -17,7 +17,8 @@ from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.size_census import SizeCensus
 from up42fs.catalog.snapshot import item_rows
 from up42fs.catalog.snapshot.assets import AssetTable
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, SizeRow, Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Batch, ItemRow, SizeRow
 from up42fs.catalog.stored_items import COUNTED_AT_ONCE, Shelf
 from up42fs.model.stac import StacAsset, StacItem
 
@@ -101,7 +102,7 @@ async def test_items_of_an_older_release_are_counted_once(tmp_path: Path) -> Non
     sizes = [SizeRow(f"{assets[0].id}/x", assets[0].id, None, 7)]
     sizes.append(SizeRow(f"{assets[0].id}/y", assets[0].id, "an older state", 7))
     snapshot.save(Batch(assets=assets, items=rows, sizes=sizes))
-    shelf = Shelf(snapshot, Recorder(snapshot, Index(), lambda _: False))
+    shelf = Shelf(Recorder(snapshot, Index(), lambda _: False))
     assert await shelf.count_files() == (2 * (many - 1), 1)
     assert snapshot.uncounted_items(10) == []
     # Such a release writes items to a file that this one has counted.
@@ -124,7 +125,7 @@ async def test_a_census_follows_what_is_written(tmp_path: Path, nursery: trio.Nu
     index.load(table, ())
     snapshot.save(Batch(assets=[asset]))
     recorder = Recorder(snapshot, index, lambda _: False, gather_s=0.0)
-    shelf = Shelf(snapshot, recorder)
+    shelf = Shelf(recorder)
     census = SizeCensus(shelf, recorder)
 
     async def until(files: int, unknown: int) -> None:

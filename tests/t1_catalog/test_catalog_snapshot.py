@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import assets, make_asset, make_order, orders
 
-from up42fs.catalog.snapshot.snapshot import Batch, Snapshot, Stored, snapshot_path
+from up42fs.catalog.snapshot.snapshot import Snapshot, snapshot_path
+from up42fs.catalog.snapshot.stored import Batch, Stored
 from up42fs.catalog.snapshot.tables import FORMAT
 from up42fs.types import Asset, Order
 
@@ -166,7 +167,8 @@ def test_a_kill_in_the_middle_leaves_whole_batches(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 from strategies import make_asset
-from up42fs.catalog.snapshot.snapshot import Batch, Snapshot
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Batch
 from datetime import UTC, datetime
 from pathlib import Path
 snapshot = Snapshot(Path({str(path)!r}))

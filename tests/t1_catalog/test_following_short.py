@@ -12,7 +12,7 @@ import trio
 
 from up42fs.catalog.following import Following
 from up42fs.catalog.index import ListingKind
-from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.sync import Sync
 
 
@@ -38,9 +38,8 @@ def following(place: Path, sync: ToldSync) -> Following:
         pass
 
     snapshot = SimpleNamespace(path=place / "catalogue" / "c.sqlite", follow=lambda _: None)
-    return Following(
-        cast(Snapshot, snapshot), cast(Sync, sync), refresh_s=1, position=0, written=written
-    )
+    recorder = SimpleNamespace(snapshot=snapshot, written=written)
+    return Following(cast(Recorder, recorder), cast(Sync, sync), refresh_s=1, position=0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ import trio
 from cachetools import LRUCache
 
 from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.snapshot.snapshot import Snapshot
 from up42fs.deadlines import patient_s
 from up42fs.errors import NotFound, Up42fsError
 from up42fs.flights import Flights
@@ -46,7 +45,6 @@ class _Cached(Generic[V]):
 class StoredAnswers(Generic[K, V]):
     """Answers to one kind of question. `question` names one; `pack` and `unpack` encode it."""
 
-    snapshot: Snapshot
     recorder: Recorder
     question: Callable[[K], str]
     pack: Callable[[V], bytes]
@@ -62,7 +60,7 @@ class StoredAnswers(Generic[K, V]):
         self.recorder.note_answer(self.question(key), packed)
 
     def _load(self, question: str) -> V | None:
-        packed = self.snapshot.answer(question)
+        packed = self.recorder.snapshot.answer(question)
         try:
             return None if packed is None else self.unpack(packed)
         except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import trio
 
 from up42fs.catalog.election import Election, is_unusable
 from up42fs.catalog.index import ListingKind
-from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot.stored import Followed
 from up42fs.catalog.sync import Sync
 from up42fs.catalog.turns import HUNG_S, STORED_S, Act, Notice, act, look_s
 
@@ -46,22 +47,20 @@ class Following:
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        recorder: Recorder,
         sync: Sync,
         *,
         refresh_s: float,
         position: int,
-        written: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`position`: where the snapshot stood when loaded; `written` waits for its writes."""
+        """`position`: where the recorder's snapshot stood when it was loaded."""
         self.leads = False
-        self._snapshot = snapshot
-        self._election = Election(snapshot.path)
+        self._recorder = recorder
+        self._election = Election(recorder.snapshot.path)
         self._sync = sync
         self._refresh_s = refresh_s
         self._position = position
-        self._written = written
         self._clock = clock
         self._limiter = trio.CapacityLimiter(1)
         self._notice = Notice()
@@ -123,7 +122,7 @@ class Following:
     async def attempted(self, kind: ListingKind, error: str | None) -> None:
         """Tell the others that a refresh ended, after what it changed is stored."""
         with trio.move_on_after(STORED_S):
-            await self._written()
+            await self._recorder.written()
         await self._publish(self._notice.after(kind.value, self._clock(), error))
 
     def close(self) -> None:
@@ -142,7 +141,7 @@ class Following:
             self._election.elected(),
             self._election.notice(),
             self._election.wished_ns(),
-            self._snapshot.follow(self._position),
+            self._recorder.snapshot.follow(self._position),
         )
 
     async def _lead(self, seen: _Observed) -> None:

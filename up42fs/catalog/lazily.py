@@ -21,7 +21,8 @@ import trio
 from up42fs.catalog.election import Election, is_unusable
 from up42fs.catalog.index import ListingKind
 from up42fs.catalog.on_demand import OnDemand
-from up42fs.catalog.snapshot.snapshot import Followed, Snapshot
+from up42fs.catalog.recorder import Recorder
+from up42fs.catalog.snapshot.stored import Followed
 from up42fs.catalog.turns import STORED_S, Notice
 
 T = TypeVar("T")
@@ -44,20 +45,18 @@ class Lazily:
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        recorder: Recorder,
         sync: OnDemand,
         *,
         refresh_s: float,
         position: int,
-        written: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`position` is that of the snapshot when it was loaded; `written` waits for the rest."""
-        self._snapshot, self._sync = snapshot, sync
-        self._election = Election(snapshot.path)
+        """`position`: where the recorder's snapshot stood when it was loaded."""
+        self._recorder, self._sync = recorder, sync
+        self._election = Election(recorder.snapshot.path)
         self._refresh_s = refresh_s
         self._position = position
-        self._written = written
         self._clock = clock
         self._files = trio.CapacityLimiter(1)
         self._passes = 0  # under way; the lock is theirs together
@@ -115,12 +114,12 @@ class Lazily:
         return is_recent and self._sync.is_synced(kind) and refreshed_s >= self._sync.wanted_s
 
     def _seen(self) -> _Seen:
-        is_elected = self._election.stand()
-        return _Seen(is_elected, self._election.notice(), self._snapshot.follow(self._position))
+        is_elected, notice = self._election.stand(), self._election.notice()
+        return _Seen(is_elected, notice, self._recorder.snapshot.follow(self._position))
 
     async def _tell(self, kind: ListingKind) -> None:
         with trio.move_on_after(STORED_S):
-            await self._written()
+            await self._recorder.written()
 
         def tell() -> None:
             known = self._election.notice() or Notice()

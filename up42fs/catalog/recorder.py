@@ -18,7 +18,8 @@ import trio
 from up42fs import supervise
 from up42fs.catalog.index import Delta, Index, ListingKind
 from up42fs.catalog.snapshot.member_tables import TableRow
-from up42fs.catalog.snapshot.snapshot import Batch, ItemRow, SaveResult, SizeRow, Snapshot
+from up42fs.catalog.snapshot.snapshot import SaveResult, Snapshot
+from up42fs.catalog.snapshot.stored import Batch, ItemRow, SizeRow
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Recorder:
         gather_s: float = GATHER_S,
         reached: Callable[[], datetime | None] = lambda: None,
     ) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._index = index
         self._is_synced = is_synced
         self._gather_s = gather_s
@@ -123,7 +124,7 @@ class Recorder:
                 continue
             pause_s = 0.0
             if self._is_synced(ListingKind.ASSETS):
-                await trio.to_thread.run_sync(self._snapshot.pack)
+                await trio.to_thread.run_sync(self.snapshot.pack)
 
     async def written(self) -> None:
         """Return once all that was noted is written."""
@@ -140,7 +141,7 @@ class Recorder:
         with trio.move_on_after(FLUSH_TIMEOUT_S) as scope:
             scope.shield = True
             await self._write(abandons=True)
-            await trio.to_thread.run_sync(self._snapshot.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self.snapshot.close, abandon_on_cancel=True)
         if scope.cancelled_caught:
             log.warning(
                 "the last changes of the catalogue are not stored: another mount of this account, "
@@ -157,7 +158,7 @@ class Recorder:
             # Not abandoned when cancelled: half a write would be rolled back, but block the next.
             # At the end there is no next one, and the process must not wait for it.
             outcome = await trio.to_thread.run_sync(
-                self._snapshot.save, batch, abandon_on_cancel=abandons
+                self.snapshot.save, batch, abandon_on_cancel=abandons
             )
             self.writes += outcome is SaveResult.DONE
         except BaseException as error:

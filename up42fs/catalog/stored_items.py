@@ -16,7 +16,7 @@ import trio
 from up42fs.catalog.cached_answers import StoredAnswers
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot import item_rows
-from up42fs.catalog.snapshot.snapshot import ItemRow, SizeRow, Snapshot
+from up42fs.catalog.snapshot.stored import ItemRow, SizeRow
 from up42fs.model import outlines
 from up42fs.model.outlines import Drawn
 from up42fs.model.stac import StacCollection, StacItem, transformed_files
@@ -41,19 +41,17 @@ class Shelved:
 class Shelf:
     """The items, collections and sizes of one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, recorder: Recorder) -> None:
-        self._snapshot = snapshot
+    def __init__(self, recorder: Recorder) -> None:
+        self._snapshot = recorder.snapshot
         self._recorder = recorder
         #: The list of all collections, and the items of each that was opened.
         self.collections: StoredAnswers[None, tuple[StacCollection, ...]] = StoredAnswers(
-            snapshot,
             recorder,
             lambda _: "collections",
             item_rows.pack_collections,
             item_rows.unpack_collections,
         )
         self.items_of_collections: StoredAnswers[str, tuple[StacItem, ...]] = StoredAnswers(
-            snapshot,
             recorder,
             lambda collection_id: f"items of {collection_id}",
             item_rows.pack_whole,

@@ -18,7 +18,6 @@ from up42fs.archive.kinds import ArchiveKind
 from up42fs.archive.table import Table
 from up42fs.catalog.recorder import Recorder
 from up42fs.catalog.snapshot.member_tables import TableRow
-from up42fs.catalog.snapshot.snapshot import Snapshot
 from up42fs.types import Version
 
 log = logging.getLogger(__name__)
@@ -43,13 +42,8 @@ class StoredTable:
 class TableShelf:
     """The tables of one snapshot; `clock_ns` is the wall clock."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        recorder: Recorder,
-        clock_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._snapshot = snapshot
+    def __init__(self, recorder: Recorder, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._snapshot = recorder.snapshot
         self._recorder = recorder
         self._clock_ns = clock_ns
 

@@ -35,7 +35,7 @@ from up42fs.catalog.listings import (
 )
 from up42fs.catalog.passes import ASSETS, BATCH, ORDERS, KeptListing
 from up42fs.catalog.recent_edits import Edited
-from up42fs.catalog.snapshot.snapshot import Followed
+from up42fs.catalog.snapshot.stored import Followed
 from up42fs.deadlines import Trouble, Turns, patient_s, watched, within
 from up42fs.errors import DeadlineExceeded, NotFound, Unavailable, Up42fsError, copied
 from up42fs.logs import FOR_DESKTOP

@@ -21,7 +21,8 @@ from up42fs.api.network import Reached, make_http
 from up42fs.api.pages import Page
 from up42fs.api.shared_pace import PaceBook
 from up42fs.api.transport import Limits
-from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Stored
 from up42fs.config.settings import Settings
 from up42fs.deadlines import within
 from up42fs.errors import (

@@ -20,40 +20,20 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import trio
 
 from up42fs import __version__, supervise
-from up42fs.catalog.collections import Collections
-from up42fs.catalog.crawl import ItemCrawl
-from up42fs.catalog.descriptions import Descriptions
-from up42fs.catalog.following import Following
-from up42fs.catalog.index import Delta, Index, ListingKind
-from up42fs.catalog.items import Items
-from up42fs.catalog.jobs import Jobs
-from up42fs.catalog.lazily import Lazily
-from up42fs.catalog.listings import BEING_FULFILLED, UNFINISHED, AssetListing, OrderListing
-from up42fs.catalog.metadata import AssetMetadata
-from up42fs.catalog.on_demand import OnDemand
-from up42fs.catalog.order_details import OrderDetails
-from up42fs.catalog.recent_edits import Edited
-from up42fs.catalog.recorder import Recorder
-from up42fs.catalog.searches import Searches
-from up42fs.catalog.size_census import SizeCensus
-from up42fs.catalog.snapshot.snapshot import Snapshot, Stored
-from up42fs.catalog.stored_items import Shelf
-from up42fs.catalog.stored_members import TableShelf
-from up42fs.catalog.sync import Sync
-from up42fs.catalog.transformations import Transformations
+from up42fs.catalog.catalogue import Catalogue
+from up42fs.catalog.index import Delta, ListingKind
+from up42fs.catalog.snapshot.snapshot import Snapshot
+from up42fs.catalog.snapshot.stored import Stored
 from up42fs.config.options import crowd_limits
 from up42fs.config.settings import Settings
 from up42fs.engine import prometheus
@@ -74,7 +54,7 @@ from up42fs.engine.places import (
     threshold_of,
 )
 from up42fs.fs.branches.archive_tables import ArchiveTables
-from up42fs.fs.branches.archives import Archives, Keep
+from up42fs.fs.branches.archives import Archives
 from up42fs.fs.branches.branches import Branches
 from up42fs.fs.control import VirtualFiles
 from up42fs.fs.editing import Editing
@@ -90,7 +70,6 @@ from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.writing import Writing
 from up42fs.metrics import Metrics
-from up42fs.model.stac import StacItem
 from up42fs.readahead.tuning import Tuning
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
@@ -100,11 +79,6 @@ log = logging.getLogger(__name__)
 
 #: Memory that the process needs beside its data, MiB: the setting `memory` covers both.
 PROCESS_MIB = 64
-#: Seconds between the first complete listing and the crawl for items, and the variable that changes
-#: it, for tests that count requests.
-CRAWL_AFTER_S = 3.0
-CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
-
 #: Returns further entries for `status.json`, by key, from the code that uses the engine.
 About = Callable[[], Mapping[str, object]]
 
@@ -141,64 +115,23 @@ class Engine(Paths):
         self.tell_kernel: Callable[[list[Invalidation]], None] = lambda _: None
         #: Awaited by edits: returns when the kernel has invalidated the entries, or after some
         #: seconds.
+        self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
         #: The last lines of the log, of which only the mount's process knows.
         self.log_text: Callable[[], bytes] = bytes
-        self._is_below_kernel = is_below_kernel
-        self.kernel_has_forgotten: Callable[[Sequence[Invalidation]], Awaitable[None]] = _at_once
-
-        self.index = Index(
-            shows_all_orders=settings.orders == "all",
-            # The names of workspaces are IDs of the account, which others may not see.
-            shows_workspaces=settings.share_links or not settings.allow_other,
-            named_by=settings.names,
-        )
-        self._load(stored)
-        self._assets = AssetListing(self._client)
-        watched = UNFINISHED if settings.orders == "all" else (BEING_FULFILLED,)
-        self._orders = OrderListing(self._client, watched)
-        self._edited = Edited()
-        keep = self._keep if snapshot else None
         self._on_demand = on_demand
-        self.sync = self._make_sync(stored, watched, keep)
-        self._recorder = (
-            Recorder(snapshot, self.index, self.sync.is_synced, reached=lambda: self.sync.reached)
-            if snapshot
-            else None
-        )
-        self.sync.on_followed = self._followed
-        self._following: Following | None = None
-        if snapshot is not None and self._recorder is not None and not on_demand:
-            self._following = Following(
-                snapshot,
-                self.sync,
-                refresh_s=settings.refresh,
-                position=stored.position,
-                written=self._recorder.written,
-            )
-        self._lazily: Lazily | None = None
-        if snapshot and self._recorder and follows and isinstance(self.sync, OnDemand):
-            self._lazily = Lazily(
-                snapshot,
-                self.sync,
-                refresh_s=settings.refresh,
-                position=stored.position,
-                written=self._recorder.written,
-            )
-        self._naming = Naming(self.index, keep)
-        self._shelf = Shelf(snapshot, self._recorder) if snapshot and self._recorder else None
-        self._crawl: ItemCrawl | None = None
-        self._census = (
-            SizeCensus(self._shelf, self._recorder) if self._shelf and self._recorder else None
-        )
-        self._tables: ArchiveTables | None = None
+        self._is_below_kernel = is_below_kernel
+
+        self.catalogue = Catalogue(
+            nursery, self._client, settings, metrics, snapshot, stored,
+            on_demand=on_demand, follows=follows,
+        )  # fmt: skip
+        self.index, self.sync = self.catalogue.index, self.catalogue.sync
+        self.catalogue.on_change = self._show
+        self._naming = Naming(self.index, self.catalogue.keep)
         self._egress = egress_of(settings, metrics)
         self.watch = Watch(Ledger(), metrics, crowd_limits(settings.crowd))
         self._threshold = threshold_of(settings, metrics, self.watch.ledger.top_program)
-        self.overlay = overlay_of(settings)
-        self.edits = self._make_edits(place) if settings.rw else None
-        tag_directories = TagDirectories() if self.edits else None
-
-        store_settings = self._store_settings(is_below_kernel)
+        store_settings = self._store_settings()
         self.store = FileStore(
             nursery,
             self._sign,
@@ -208,9 +141,13 @@ class Engine(Paths):
             egress=self._egress,
             is_local=lambda: connection.reached.is_local,
         )
+        self.overlay = overlay_of(settings)
+        self.edits = self._make_edits(place) if settings.rw else None
+        tag_directories = TagDirectories() if self.edits else None
+        self._archives = self._make_archives(stored)
         super().__init__(
             Filesystem(
-                self._make_tree(stored, snapshot, keep, tag_directories, place),
+                self._make_tree(tag_directories, place),
                 catalogue=self.sync,
                 documents=self._client,
                 watch=self.watch,
@@ -298,20 +235,10 @@ class Engine(Paths):
         if self._is_started or self._is_closed:
             return
         self._is_started = True
-        go_on = partial(supervise.start_for_good, self._nursery)
-        if self._recorder is not None:
-            go_on(self._recorder.run)
-        if self._egress is not None:
-            go_on(self._egress.run)
-        if self._threshold is not None:
-            go_on(self._threshold.run)
-        if not self._on_demand:
-            if self._following is not None:
-                go_on(self._following.run)
-            go_on(self.sync.run)
-            go_on(self._crawl_items)
-            if self._census is not None:
-                go_on(self._census.run)
+        self.catalogue.start()
+        for budget in (self._egress, self._threshold):
+            if budget is not None:
+                supervise.start_for_good(self._nursery, budget.run)
 
     async def aclose(self) -> None:
         """Stop transfers and store what is new. Idempotent; never raises a failure of either."""
@@ -320,12 +247,8 @@ class Engine(Paths):
         self._is_closed = True
         async with trio.open_nursery() as keeping:
             supervise.start(keeping, self.store.aclose)
-            if self._recorder is not None:
-                supervise.start(keeping, self._recorder.flush)
-        if self._following is not None:
-            self._following.close()
-        if self._lazily is not None:
-            self._lazily.close()
+            supervise.start(keeping, self.catalogue.flush)
+        self.catalogue.close()
         if self.overlay is not None:
             self.overlay.close()
         if self.edits is not None:
@@ -346,13 +269,7 @@ class Engine(Paths):
             "account_name": self.settings.account,
             "workspace": self.settings.workspace,
             "mounted_seconds": round(time.time() - self._started_s),
-            "assets": len(self.index.assets),
-            "orders": len(self.index.orders),
-            "bytes": self.index.total_bytes,
-            "listed_by": {"assets": self._assets.mode, "orders": self._orders.mode},
-            "catalogue": self.sync.status(),
-            "refreshed_by": self._following.status() if self._following else None,
-            "items": self._crawl.status() if self._crawl else None,
+            **self.catalogue.status(),
             "sizes": self._sizes_status(),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "store": self.store.gauges(),
@@ -360,7 +277,7 @@ class Engine(Paths):
             "traffic": self._threshold.status() if self._threshold else None,
             "disk_cache": self.store.disk_status(),
             "sidecars": self.overlay.status() if self.overlay else None,
-            "archives": self._tables.status() if self._tables else None,
+            "archives": self._archives.tables.status() if self._archives else None,
             "edits": self.edits.status() if self.edits else None,
             "open": self.filesystem.gauges(),
             "top_files": self.watch.ledger.top(),
@@ -374,189 +291,106 @@ class Engine(Paths):
 
         Without a snapshot these are the files that were listed lately.
         """
-        if self._census is None:
+        census = self.catalogue.census
+        if census is None:
             files, unknown = self.filesystem.tree.branches.registry.counts()
-        elif self._census.files is None:
+        elif census.files is None:
             return None
         else:
-            files, unknown = self._census.files, self._census.unknown
+            files, unknown = census.files, census.unknown
         unsized = self.index.unsized
         return {"files": files + unsized, "unknown": unknown + unsized}
 
     # building ------------------------------------------------------------------------------
 
-    def _load(self, stored: Stored) -> None:
-        self.index.restore_sizes(
-            (row.object_id, datetime.fromisoformat(row.stamp), row.size)
-            for row in stored.sizes
-            if row.stamp
-        )
-        self.index.load(stored.assets, stored.orders)
-        self.index.assets.extensions.update(stored.extensions)
-
-    def _make_sync(self, stored: Stored, watched: Collection[str], keep: Keep | None) -> Sync:
-        return (partial(OnDemand, self._nursery) if self._on_demand else Sync)(
-            self.index,
-            assets=self._assets,
-            orders=self._orders,
-            on_change=self._changed,
-            refresh_s=self.settings.refresh,
-            known=[kind for kind in ListingKind if getattr(stored, f"{kind.value}_complete")],
-            edited=self._edited,
-            reached=stored.reached,
-            uncounted=stored.uncounted,
-            watched=watched,
-            keep=keep,
-        )
-
-    def _store_settings(self, is_below_kernel: bool) -> StoreSettings:
+    def _store_settings(self) -> StoreSettings:
         settings = self.settings
         return StoreSettings(
             memory_bytes=max(settings.memory - PROCESS_MIB, settings.memory // 4) << 20,
             cache_dir=settings.storage_dir,
             cache_bytes=settings.cache_size,
             cache_key=account_key(settings),
-            is_below_kernel=is_below_kernel,
+            is_below_kernel=self._is_below_kernel,
             # Many short-lived processes guess each for itself, where a mount learns from all.
             tuning=Tuning(unproven_bytes=0) if self._on_demand else Tuning(),
         )
 
-    def _make_tree(
-        self,
-        stored: Stored,
-        snapshot: Snapshot | None,
-        keep: Keep | None,
-        tag_directories: TagDirectories | None,
-        place: Path | None,
-    ) -> WholeTree:
-        transformations = Transformations(self.index, stored.transformed_us, keep)
+    def _make_tree(self, tag_directories: TagDirectories | None, place: Path | None) -> WholeTree:
+        settings, catalogue = self.settings, self.catalogue
         virtual = VirtualFiles(
             self.status,
             lambda: prometheus.render(self.status()),
             self.edits.journal.render if self.edits else None,
             (lambda: self.log_text()) if self._is_below_kernel else None,
-            readme_of(self.settings, place) if place and self._is_below_kernel else None,
+            readme_of(settings, place) if place and self._is_below_kernel else None,
+        )
+        branches = Branches(
+            self.index,
+            items=catalogue.items,
+            collections=catalogue.collections,
+            searches=catalogue.searches,
+            jobs=catalogue.jobs,
+            order_details=catalogue.order_details,
+            lists_footprints=settings.footprints,
+            lists_order_documents=settings.documents,
+            lists_previews=settings.previews,
+            transformations=catalogue.transformations,
+            archives=self._archives,
+            descriptions=catalogue.descriptions,
+            nursery=self._nursery,
+            spool_directory=settings.storage_dir,
         )
         return WholeTree(
             self.index,
             self.store,
             virtual,
-            self._make_branches(transformations, self._make_archives(stored, snapshot, keep)),
+            branches,
             tag_directories=tag_directories,
             overlay=self.overlay,
         )
 
     def _make_edits(self, place: Path | None) -> Edits:
-        source = AssetMetadata(self._client, lambda: self._assets.own is None)
         return Edits(
             self.index,
-            source,
+            self.catalogue.metadata,
             journal=Journal(journal_path(self.settings, place) if place else None),
             locks=Interlock(locks.default_path(), self.settings.api),
-            edited=self._edited,
+            edited=self.catalogue.edited,
             publish=self._publish,
             refresh=self.sync.refresh_now,
             metrics=self.metrics,
         )
 
-    def _make_archives(
-        self, stored: Stored, snapshot: Snapshot | None, keep: Keep | None
-    ) -> Archives | None:
+    def _make_archives(self, stored: Stored) -> Archives | None:
         if self.settings.archives == "off":
             return None
-        shelf = TableShelf(snapshot, self._recorder) if snapshot and self._recorder else None
-        self._tables = ArchiveTables(
-            self._nursery, self.index, self.store, shelf=shelf, metrics=self.metrics
-        )
         return Archives(
             self.index,
-            self._tables,
+            ArchiveTables(
+                self._nursery,
+                self.index,
+                self.store,
+                shelf=self.catalogue.tables,
+                metrics=self.metrics,
+            ),
             lists=self.settings.archives == "on",
             refuted=stored.no_archives,
-            keep=keep,
-        )
-
-    def _make_branches(
-        self, transformations: Transformations, archives: Archives | None
-    ) -> Branches:
-        nursery, client, metrics = self._nursery, self._client, self.metrics
-
-        async def through_collections(asset_id: str) -> tuple[StacItem, ...]:
-            return await collections.items_of_asset(asset_id)
-
-        items = self._items = Items(
-            nursery, client, metrics=metrics, fallback=through_collections, shelf=self._shelf
-        )
-        shows_stale = not self._on_demand  # nobody asks twice of a command
-        collections = Collections(
-            nursery,
-            client,
-            metrics=metrics,
-            items=items,
-            shelf=self._shelf,
-            shows_stale=shows_stale,
-        )
-        self._descriptions = Descriptions(self.index, items, collections, self._shelf)
-        return Branches(
-            self.index,
-            items=items,
-            collections=collections,
-            searches=Searches(nursery, client, metrics=metrics, shows_stale=shows_stale),
-            jobs=Jobs(nursery, client, self.index, items, metrics=metrics, shows_stale=shows_stale),
-            order_details=OrderDetails(nursery, client),
-            lists_footprints=self.settings.footprints,
-            lists_order_documents=self.settings.documents,
-            lists_previews=self.settings.previews,
-            transformations=transformations,
-            archives=archives,
-            descriptions=self._descriptions,
-            nursery=nursery,
-            spool_directory=self.settings.storage_dir,
+            keep=self.catalogue.keep,
         )
 
     # at work -------------------------------------------------------------------------------
-
-    async def _crawl_items(self) -> None:
-        """Once all assets are listed, fetch their items, with the lowest priority."""
-        if self._shelf is None:
-            return
-        await self.sync.synced(ListingKind.ASSETS)
-        await trio.sleep(float(os.environ.get(CRAWL_VARIABLE) or CRAWL_AFTER_S))
-        if self._following is not None:
-            await self._following.was_elected.wait()  # one crawl is enough for all
-        self._crawl = ItemCrawl(
-            self.index, self._items, self._shelf.versions, self._descriptions.complete
-        )
-        await self._crawl.run()
 
     async def _sign(self, object_id: str) -> SignedUrl:
         signed = await self._client.sign(object_id)
         self._naming.signed(object_id, signed.url)
         return signed
 
-    def _keep(self, question: str, packed: bytes | None) -> None:
-        if self._recorder is not None:
-            self._recorder.note_answer(question, packed)
-
-    def _follow(self, delta: Delta) -> None:
-        if self._recorder is not None:
-            self._recorder.note(delta)
-        if self._crawl is not None:
-            self._crawl.note(delta)
-
-    def _changed(self, delta: Delta) -> None:
-        self._follow(delta)
-        self.tell_kernel(self.filesystem.changes.apply(delta))
-
-    def _followed(self, delta: Delta) -> None:
-        """Another process of this account changed the snapshot: it is stored already."""
-        if self._crawl is not None:
-            self._crawl.note(delta)
+    def _show(self, delta: Delta) -> None:
         self.tell_kernel(self.filesystem.changes.apply(delta))
 
     async def _publish(self, delta: Delta) -> None:
         """An edit changed the index: return once the kernel has followed."""
-        self._follow(delta)
+        self.catalogue.follow(delta)
         await self.kernel_has_forgotten(self.filesystem.changes.apply(delta))
 
     def _learned(self, object_id: str, version: Version | None) -> None:
@@ -570,11 +404,7 @@ class Engine(Paths):
         is_synced = self.sync.is_synced(ListingKind.ASSETS)
         if not self.index.assets if is_synced else self._found_nothing:
             notes.append(nothing_found(self.settings))
-        for listing in (self._assets, self._orders):
-            if listing.missing:
-                lacking = f"missing: {listing.missing}"
-                notes.append(f"UP42's STAC catalogue alone lists the storage; {lacking}")
-        return notes
+        return notes + self.catalogue.notes()
 
 
 async def _load(snapshot: Snapshot | None) -> Stored:

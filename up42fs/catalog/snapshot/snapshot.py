@@ -3,7 +3,7 @@
 Blocking: call it from a worker thread.
 
 Theory. A snapshot is a convenience that must never harm: the service is the truth. Hence:
-1. No error of the file keeps a mount from working, and each is logged once (`Ailment`). A file
+1. No error of the file keeps a mount from working, and each is logged once (`ailments`). A file
    that is damaged, foreign or of another format is removed whenever that is found, on reads or
    writes, and `on_rebuilt` has everything written anew. While another mount writes, or the disk or
    the process is out of space, nothing is lost: the batch is saved again later. Only if the file
@@ -30,20 +30,18 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
 from up42fs.catalog.snapshot import changes, member_tables, outline_table, size_counts, tables
-from up42fs.catalog.snapshot.assets import AssetTable
+from up42fs.catalog.snapshot.ailments import Ailment, ailment
 from up42fs.catalog.snapshot.item_rows import to_us
 from up42fs.catalog.snapshot.member_tables import TableRow
 from up42fs.catalog.snapshot.size_counts import Stamps
+from up42fs.catalog.snapshot.stored import Batch, Followed, SizeRow, Stored
 from up42fs.ownership import ensure_file, open_directory, remove_foreign
-from up42fs.supervise import is_short_of_anything
 from up42fs.types import Asset, Order
 
 log = logging.getLogger(__name__)
@@ -56,94 +54,6 @@ BUSY_TIMEOUT_S = 5.0
 MOST_REBUILT = 5
 #: Files that SQLite keeps beside the database, by suffix.
 _COMPANIONS = ("-journal", "-wal", "-shm")
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRow:
-    """The STAC items of an asset at one `updated_us`, as `item_rows` encodes them."""
-
-    asset_id: str
-    updated_us: int
-    items: str
-    documents: bytes
-    #: The items as `model.outlines` packs them; None if the writer made none.
-    outlines: str | None = None
-    #: The stamps that sizes of its files must have, by ID; None if the writer counted none.
-    files: Stamps | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SizeRow:
-    """A size in bytes from the object store; `stamp` is the version of the file's item."""
-
-    object_id: str
-    asset_id: str
-    stamp: str | None
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The stored listings, and whether each was ever read to its end.
-
-    `sizes` are those of assets that UP42 lists without one. `reached` is the progress of an
-    interrupted listing of assets: all assets created after it are stored.
-    """
-
-    assets: AssetTable = field(default_factory=AssetTable)
-    orders: tuple[Order, ...] = ()
-    assets_complete: bool = False
-    orders_complete: bool = False
-    sizes: tuple[SizeRow, ...] = ()
-    reached: datetime | None = None
-    #: By asset ID, when the asset was seen to be transformed, microseconds since 1970.
-    transformed_us: Mapping[str, int] = field(default_factory=dict)
-    #: By asset ID, the learned extensions of assets without a name.
-    extensions: Mapping[str, str] = field(default_factory=dict)
-    #: By listing, how many rows its total counts more than it lists.
-    uncounted: Mapping[str, int] = field(default_factory=dict)
-    #: By asset ID, the stamp of bytes that turned out to be no archive.
-    no_archives: Mapping[str, str] = field(default_factory=dict)
-    #: Changes up to this one are in it; see `Snapshot.follow`.
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What other processes wrote since a position.
-
-    `is_all`: these are all rows there are, and no others.
-    """
-
-    position: int
-    assets: Sequence[Asset] = ()
-    orders: Sequence[Order] = ()
-    removed_assets: Sequence[str] = ()
-    removed_orders: Sequence[str] = ()
-    complete: frozenset[str] = frozenset()
-    is_all: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows to write and IDs to remove, and the listings that are complete with them.
-
-    Removing an asset removes its items, sizes and tables of members.
-    """
-
-    assets: Sequence[Asset] = ()
-    orders: Sequence[Order] = ()
-    removed_assets: Sequence[str] = ()
-    removed_orders: Sequence[str] = ()
-    complete: frozenset[str] = frozenset()
-    items: Sequence[ItemRow] = ()
-    sizes: Sequence[SizeRow] = ()
-    reached: datetime | None = None
-    #: By question; None removes the answer, because its subject is gone.
-    answers: Mapping[str, bytes | None] = field(default_factory=dict)
-    members: Sequence[TableRow] = ()
-    #: By archive, when its table was used last, microseconds since 1970.
-    members_used_us: Mapping[str, int] = field(default_factory=dict)
 
 
 def snapshot_path(directory: Path, *, api: str, username: str, workspace: str | None) -> Path:
@@ -183,23 +93,11 @@ class Snapshot:
 
     def load(self) -> Stored:
         """The contents of the file; empty if it cannot be used. Never raises."""
-        with self._lock:
-            try:
-                return self._load()
-            except Exception as error:
-                self._suffer(error, reading=True)
-                return Stored()
+        return self._asked(self._load, Stored())
 
     def follow(self, position: int) -> Followed | None:
         """What other processes wrote after `position`; None if nothing was. Never raises."""
-        with self._lock:
-            if self._is_off or not self._path.exists():
-                return None
-            try:
-                return self._follow(self._open(), position)
-            except Exception as error:
-                self._suffer(error, reading=True)
-                return None
+        return self._asked(lambda database: self._follow(database, position), None)
 
     def _follow(self, database: sqlite3.Connection, position: int) -> Followed | None:
         # SQLite counts what other connections wrote; most looks end here.
@@ -305,13 +203,7 @@ class Snapshot:
 
     def pack(self) -> None:
         """Pack the assets anew if many changed since the last time. Never raises."""
-        with self._lock:
-            if self._is_off or not self._path.exists():
-                return
-            try:
-                tables.pack(self._open())
-            except Exception as error:
-                self._suffer(error, reading=False)
+        self._asked(tables.pack, None, reading=False)
 
     def close(self) -> None:
         """Close the file for good: a thread that asks late finds nothing and stores nothing."""
@@ -333,14 +225,17 @@ class Snapshot:
     def _read(self, question: str, *values: str) -> list[Any]:
         return self._asked(lambda database: database.execute(question, values).fetchall(), [])
 
-    def _asked(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    def _asked(
+        self, work: Callable[[sqlite3.Connection], T], otherwise: T, *, reading: bool = True
+    ) -> T:
+        """The result of `work`; `otherwise` if there is no file, or none that can be used."""
         with self._lock:
-            if self._is_off or not self._path.exists():
+            if self._is_off:
                 return otherwise
             try:
-                return work(self._open())
+                return work(self._open()) if self._path.exists() else otherwise
             except Exception as error:
-                self._suffer(error, reading=True)
+                self._suffer(error, reading=reading)
                 return otherwise
 
     def _suffer(self, error: Exception, *, reading: bool) -> SaveResult:
@@ -377,10 +272,7 @@ class Snapshot:
         self.on_rebuilt()
         return SaveResult.REBUILT
 
-    def _load(self) -> Stored:
-        if not self._path.exists():
-            return Stored()
-        database = self._open()
+    def _load(self, database: sqlite3.Connection) -> Stored:
         position = changes.position(database)  # before the rows: they may be newer
         return Stored(
             position=position,
@@ -490,50 +382,3 @@ class Snapshot:
 def _counted(database: sqlite3.Connection, counted: Mapping[str, Stamps]) -> None:
     with tables.transaction(database):
         size_counts.put(database, counted)
-
-
-class Ailment(Enum):
-    """The meaning of an error for the file."""
-
-    BUSY = "another mount writes to it: later"
-    SHORT = "no room, no descriptor, no memory just now: later"
-    DAMAGED = "it cannot be read: build it anew"
-    REFUSED = "it may not be written here: do without"
-    OURS = "nothing; what was to be written is wrong"
-
-
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_SHORT = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_PROTOCOL,
-)
-_REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
-#: Values that no column accepts: a number beyond 64 bits, text that is no Unicode.
-_VALUES = (sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
-
-
-def ailment(error: Exception, *, reading: bool) -> Ailment:
-    """Classify `error`, raised while the file was read (`reading`) or written."""
-    if isinstance(error, sqlite3.Error):
-        return _of_sqlite(error, reading=reading)
-    if is_short_of_anything(error):
-        return Ailment.SHORT
-    if isinstance(error, OSError):
-        return Ailment.REFUSED
-    return Ailment.DAMAGED if reading else Ailment.OURS
-
-
-def _of_sqlite(error: sqlite3.Error, *, reading: bool) -> Ailment:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        # Raised by Python's module itself, because of its arguments or the file's contents.
-        return Ailment.DAMAGED if reading else Ailment.OURS
-    kinds = {Ailment.BUSY: _BUSY, Ailment.SHORT: _SHORT, Ailment.REFUSED: _REFUSED}
-    for kind, codes in (kinds | {Ailment.OURS: _VALUES}).items():
-        if code & 0xFF in codes:
-            return kind
-    return Ailment.DAMAGED
