@@ -22,13 +22,13 @@ refuses to apply it to other bytes.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from weakref import WeakValueDictionary
 
 import trio
+from cachetools import LRUCache
 
 from up42fs.archive import zip as zips
 from up42fs.archive.kinds import HEAD_BYTES, ArchiveKind, kind_of, kind_of_bytes
@@ -129,8 +129,11 @@ class ArchiveTables:
             nursery, "reading the members of {key}", timeout_s=FLIGHT_S
         )
         self._held: WeakValueDictionary[str, MemberTree] = WeakValueDictionary()
-        self._recent: OrderedDict[str, MemberTree] = OrderedDict()
-        self._recent_bytes = 0
+        self._recent: LRUCache[str, MemberTree] = LRUCache(
+            # One that is larger than all room takes it alone.
+            MOST_HELD_BYTES,
+            lambda tree: min(tree.table.held_bytes, MOST_HELD_BYTES),
+        )
         self._reading: dict[str, TableProgress] = {}
         self._silence = Silence()
         #: Assets whose stored tables may be of other bytes, although their stamp is the same; with
@@ -150,7 +153,7 @@ class ArchiveTables:
         """The archive's members; raises an `Up42fsError`, NotADirectory if it is no archive."""
         held = self._held.get(archive_id)
         if held is not None and held.stamp == self.stamp(archive_id):
-            self._use(held)
+            self._recent[archive_id] = held
             return held
         return await self._awaited(archive_id)
 
@@ -179,9 +182,7 @@ class ArchiveTables:
         dropped = [id_ for id_ in self._held if member_ids.asset_id_of(id_) == asset_id]
         for archive_id in dropped:
             self._held.pop(archive_id, None)
-            recent = self._recent.pop(archive_id, None)
-            if recent is not None:
-                self._recent_bytes -= recent.table.held_bytes
+            self._recent.pop(archive_id, None)
         return bool(dropped)
 
     def stamp(self, archive_id: str) -> str | None:
@@ -281,22 +282,8 @@ class ArchiveTables:
         if kind is not None and kind.is_packed_stream:
             counted_in = stream_of(counted_in, kind)
         tree = MemberTree(archive_id, counted_in, stored.table)
-        self._held[archive_id] = tree
-        self._use(tree)
+        self._held[archive_id] = self._recent[archive_id] = tree
         return tree
-
-    def _use(self, tree: MemberTree) -> None:
-        recent = self._recent
-        old = recent.pop(tree.archive_id, None)
-        recent[tree.archive_id] = tree
-        if old is tree:
-            return
-        self._recent_bytes += tree.table.held_bytes
-        if old is not None:
-            self._recent_bytes -= old.table.held_bytes
-        while self._recent_bytes > MOST_HELD_BYTES and len(recent) > 1:
-            _, oldest = recent.popitem(last=False)
-            self._recent_bytes -= oldest.table.held_bytes
 
     # reading -------------------------------------------------------------------------------
 

@@ -22,12 +22,13 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import trio
+from cachetools import TTLCache
 
 from up42fs import supervise
 from up42fs.deadlines import patient_s
@@ -60,7 +61,7 @@ FIRST_PAUSE_S = patient_s(10.0)
 LONGEST_PAUSE_S = 300.0
 #: The modification time of a file in use is updated at most this often, seconds.
 TOUCH_S = 60.0
-#: Times of such updates remembered.
+#: Files with such updates remembered.
 MOST_TOUCHED = 4096
 #: The file of claims is closed after so long without a claim, seconds.
 REST_S = 2.0
@@ -141,7 +142,7 @@ class DiskCache:
         self._is_congested = False
         self._progress = trio.Event()
         self._progress_s = -SLOW_S
-        self._touched: OrderedDict[str, float] = OrderedDict()
+        self._touched: TTLCache[str, None] = TTLCache(MOST_TOUCHED, TOUCH_S, trio.current_time)
         self._is_closed = False
         self._pause_s = 0.0
         self._resumed_s = -math.inf
@@ -296,12 +297,9 @@ class DiskCache:
         return None
 
     def _is_to_touch(self, object_id: str) -> bool:
-        now_s = trio.current_time()
-        if now_s - self._touched.get(object_id, -TOUCH_S) < TOUCH_S:
+        if object_id in self._touched:
             return False
-        self._touched[object_id] = now_s
-        if len(self._touched) > MOST_TOUCHED:
-            self._touched.popitem(last=False)
+        self._touched[object_id] = None
         return True
 
     # keeping -------------------------------------------------------------------------------
