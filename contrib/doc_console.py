@@ -1,7 +1,8 @@
 """Runs what the documentation shows: blocks of commands, and sessions with their output.
 
     python contrib/doc_console.py PAGE...      runs the sessions of these pages in the demo, and
-                                               writes what they print into them
+                                               writes into them what they print, where more
+                                               than numbers has changed
 
 A block ```sh is commands; a block ```console is a session: lines that begin with `$ ` are commands,
 the lines after each are its output, where a line `…` stands for any number of lines. Before a block
@@ -103,6 +104,14 @@ def _plain(line: str) -> str:
     return re.sub(r"[ ░▒▓█]+", " ", re.sub(r"/\S*/up42\b|~/up42\b|/tmp/\S+", "PLACE", line)).strip()
 
 
+def renewed(shown: list[str], printed: list[str]) -> list[str]:
+    """What the page is to show: the old text unless more than numbers has changed.
+
+    So a run changes nothing where nothing has changed, and `…` stays where an author put it.
+    """
+    return shown if is_like(shown, printed) else printed
+
+
 def _rewrite(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     sessions = [b for b in blocks(page) if b.kind == "console" and not b.why and b.is_compared]
@@ -110,8 +119,8 @@ def _rewrite(path: Path) -> None:
     printed = iter(outputs_of(_run_in_demo(commands)))
     for block in sessions:
         steps = []
-        for command, _ in block.steps():
-            steps.append("\n".join([f"$ {command}", *next(printed)]))
+        for command, shown in block.steps():
+            steps.append("\n".join([f"$ {command}", *renewed(shown, next(printed))]))
         page = page.replace(block.text, "\n\n".join(steps) + "\n")
     path.write_text(page, encoding="utf-8")
 
@@ -119,6 +128,8 @@ def _rewrite(path: Path) -> None:
 def _run_in_demo(commands: list[str]) -> str:
     with tempfile.TemporaryDirectory() as home:
         environ = {**os.environ, "HOME": home, "COLUMNS": "100"}
+        # As in the tests: no line is to depend on how far the crawl for items has come.
+        environ["UP42FS_CRAWL_AFTER_S"] = "3600"
         environ.pop("XDG_CACHE_HOME", None)
         place = f"{home}/up42"
         # The demo keeps its cache apart: here commands are to find it.

@@ -50,7 +50,8 @@ def server() -> Iterator[str]:
         env = json.loads(emulator.stdout.readline())["env"]
         serving = subprocess.Popen(
             [*COMMAND, "serve", "--listen", "127.0.0.1:0", "--cache-dir", home],
-            env=env | {"PATH": "/usr/bin:/bin", "HOME": home},
+            # What UP42 lists is shown first while STAC was not read: a picture of chance otherwise.
+            env=env | {"PATH": "/usr/bin:/bin", "HOME": home, "UP42FS_CRAWL_AFTER_S": "3600"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

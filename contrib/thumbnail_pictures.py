@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).with_name("bench")))
@@ -53,12 +55,23 @@ def storage(sample: Path, place: Path) -> None:
         shutil.copy(next(sample.rglob(name)), order / shown)
 
 
+@contextmanager
+def directory() -> Iterator[str]:
+    """A directory of one name, which the picture shows; raises FileExistsError."""
+    made = Path(tempfile.gettempdir(), "up42fs-pictures")
+    made.mkdir(mode=0o700)
+    try:
+        yield str(made)
+    finally:
+        shutil.rmtree(made)
+
+
 def main() -> None:
     """Draw the picture."""
-    with tempfile.TemporaryDirectory() as made:
+    with directory() as made:
         home, place = Path(made, "home"), Path(made, "up42")
-        for directory in (home, place):
-            directory.mkdir()
+        for each in (home, place):
+            each.mkdir()
         storage(Path.home() / ".cache/up42fs", Path(made, "data"))
         env = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         subprocess.run(

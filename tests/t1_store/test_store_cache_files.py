@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,25 @@ def test_what_is_held_is_listed(files: CellFiles, blocks: Path) -> None:
     assert found["two"].disk_bytes >= found["two"].held_bytes
     assert found["one"].path == cache_files.path_of(files.directory, "one")
     assert not any(entry.is_pinned for entry in found.values())
+
+
+@pytest.mark.claim("S399")
+def test_backup_programs_leave_the_bytes_out(
+    files: CellFiles, blocks: Path, tmp_path: Path
+) -> None:
+    keep(files, "one", (0, SIZE))
+    tag = blocks / "CACHEDIR.TAG"
+    assert tag.read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    (tmp_path / "another file").touch()
+    command = ["tar", "-cf", "-", "--exclude-caches", "-C", str(tmp_path), "."]
+    with tarfile.open(
+        fileobj=io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)
+    ) as tar:
+        assert set(tar.getnames()) == {".", "./another file", "./blocks", "./blocks/CACHEDIR.TAG"}
+    # It is no directory of an account, and stays when these are cleared.
+    (entry,) = cache_files.entries(blocks)
+    cache_files.remove(entry)
+    assert tag.exists()
 
 
 def test_damage_is_found_and_crossed_out(files: CellFiles, blocks: Path) -> None:

@@ -26,7 +26,7 @@ from up42fs.ranges import coalesce
 from up42fs.store.disk import cache as disk_cache
 from up42fs.store.disk.cache import QUICK_BYTES_S, DiskCache
 from up42fs.store.disk.cached_files import MEASURE_S, STALE_S, CacheRoom, Space, Use
-from up42fs.store.disk.files import MOST_APART, CellFiles, Wanted
+from up42fs.store.disk.files import CACHE_TAG, MOST_APART, CellFiles, Wanted
 from up42fs.store.disk.format import CELL_BYTES, Label
 from up42fs.store.disk.locks import ClaimFile
 from up42fs.store.members.extent import Origin
@@ -72,9 +72,10 @@ def mounts(tmp_path: Path) -> Remounts:
 
 
 def cached_files(mounts: Remounts) -> list[Path]:
-    """The files of objects: the file of claims holds no bytes."""
+    """The files of objects: claims and the tag for backup programs hold no bytes."""
     found = mounts.directory.rglob("*")
-    return [path for path in found if path.is_file() and path.name != ClaimFile.NAME]
+    others = (ClaimFile.NAME, CACHE_TAG)
+    return [path for path in found if path.is_file() and path.name not in others]
 
 
 async def read(b: Bench, *spans: ByteRange, object_id: str = "a", stamp: str | None = None) -> None:

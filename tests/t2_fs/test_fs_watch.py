@@ -22,6 +22,8 @@ from up42fs.store.handle import OpenFile
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
+#: The programs that are known without a setting; of a name the kernel tells this many characters.
+DEFAULTS, COMM = crowd_limits(":".join(CROWD)), 15
 SIZE = 20 * MIB
 
 
@@ -205,7 +207,7 @@ async def test_others_read_all(program: str) -> None:
     assert len(await opened.read(0, SIZE)) == SIZE
 
 
-@pytest.mark.parametrize("program", ["restic", "borg", "clamscan", "clamd"])
+@pytest.mark.parametrize("program", [p for p, most in DEFAULTS.items() if most == 0])
 async def test_backups_and_antivirus_programs_read_nothing(program: str) -> None:
     _, opened = watched(file := File(), program)
     for offset in (0, SIZE // 2, SIZE - 1):
@@ -221,6 +223,33 @@ async def test_a_search_for_text_reads_whole_documents_and_heads_of_images(progr
     _, opened = watched(File(), program)
     with pytest.raises(CrowdRefused, match="first 4,194,304 bytes"):
         await opened.read(4 * MIB, 1)
+
+
+@pytest.mark.claim("S400")
+@pytest.mark.parametrize("program", DEFAULTS)
+async def test_each_program_of_the_list_has_its_limit_by_the_name_that_the_kernel_tells(
+    program: str,
+) -> None:
+    most = DEFAULTS[program]
+    _, opened = watched(file := File(), program[:COMM])
+    with pytest.raises(CrowdRefused):
+        await opened.read(most, 1)
+    assert not file.reads
+    _, opened = watched(file := File(max(most, 1)), program[:COMM])
+    if most:
+        assert len(await opened.read(0, most)) == most
+    else:
+        with pytest.raises(CrowdRefused):
+            await opened.read(0, 1)
+
+
+@pytest.mark.claim("S400")
+def test_the_list_holds_what_reads_everything() -> None:
+    backups = ["restic", "borg", "duplicity", "clamscan", "kopia"]
+    assert {name for name, most in DEFAULTS.items() if most == 0} > set(backups)
+    indexers = ["tracker-extract-3", "baloo_file", "updatedb"]
+    assert all(DEFAULTS[name] == CROWD_BYTES for name in indexers)
+    assert DEFAULTS["rg"] == DEFAULTS["grep"] == 4 * MIB
 
 
 def test_limits_of_crowds_are_read_by_name() -> None:

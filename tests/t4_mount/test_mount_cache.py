@@ -15,6 +15,7 @@ import pytest
 from harness import Emulator, Mount, is_running, mounted, run, wait_until
 
 from up42fs.emulator import pattern_bytes
+from up42fs.store.disk.files import CACHE_TAG
 from up42fs.store.disk.locks import ClaimFile
 
 pytestmark = pytest.mark.mount
@@ -52,9 +53,10 @@ def pread(mount: Mount, offset: int, size: int) -> None:
 
 
 def blocks(cache: Path) -> list[Path]:
-    """The files of objects: the file of claims holds no bytes."""
+    """The files of objects: claims and the tag for backup programs hold no bytes."""
     found = (cache / "blocks").rglob("*")
-    return [path for path in found if path.is_file() and path.name != ClaimFile.NAME]
+    others = (ClaimFile.NAME, CACHE_TAG)
+    return [path for path in found if path.is_file() and path.name not in others]
 
 
 @pytest.mark.claim("S66")

@@ -86,7 +86,8 @@ def of_asset(
         "user.xdg.comment": asset.title,
     }
     listed = _present({PREFIX + key: value for key, value in own.items()} | desktop)
-    return listed if described is None else _stac(described) | listed
+    # In this order also once STAC was read: what UP42 lists of the asset comes first, and is right.
+    return listed if described is None else listed | _stac(described) | listed
 
 
 def fitted(attributes: Mapping[str, str]) -> dict[str, str]:

@@ -83,6 +83,13 @@ class Survey:
     spans: tuple[ByteRange, ...]
 
 
+#: Tells tar, restic, borg and kopia that these bytes can be fetched again; see bford.info/cachedir.
+CACHE_TAG = "CACHEDIR.TAG"
+_TAG_TEXT = b"""Signature: 8a477f597d28d172789f06886806bc55
+# up42fs keeps bytes here that it can fetch again. Backup programs may leave this directory out.
+"""
+
+
 class Descriptor:
     """A descriptor that is closed when nothing refers to it any more, or before, by `close`."""
 
@@ -138,7 +145,16 @@ def ensure_blocks(path: Path) -> int:
     """Open the directory of all accounts' files, created if necessary; raises OSError."""
     if not path.parent.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ensure_directory(str(path), None)
+    blocks = ensure_directory(str(path), None)
+    # Not in the directory above: that is any that the user named, and may hold more than this.
+    with suppress(OSError):  # it is there, or the disk is full
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        tag = os.open(CACHE_TAG, flags, 0o600, dir_fd=blocks)
+        try:
+            os.write(tag, _TAG_TEXT)
+        finally:
+            os.close(tag)
+    return blocks
 
 
 class CellFiles:
