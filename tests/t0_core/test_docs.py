@@ -21,6 +21,7 @@ NAMES = [page.name for page in PAGES]
 #: Said by the system or by other programs, not by us.
 NOT_OURS = {
     "/bin/sh: 1: up42fs: not found",
+    "pip could not install up42fs, and nothing was changed; …",  # of contrib/install, and tested
     "option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf",
     "Transport endpoint is not connected",
     "Software caused connection abort",

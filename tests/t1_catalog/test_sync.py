@@ -19,6 +19,7 @@ from up42fs.catalog.snapshot.tables import UNCOUNTED
 from up42fs.catalog.sync import ASKED_PAUSE_S, Sync
 from up42fs.deadlines import note
 from up42fs.errors import DeadlineExceeded, Unavailable
+from up42fs.logs import FOR_DESKTOP
 from up42fs.types import Asset
 
 
@@ -270,6 +271,25 @@ async def test_a_failed_refresh_keeps_the_last_state(
     world.assets.fail = None
     await settle()
     assert world.sync.status()["assets"]["error"] is None
+
+
+@pytest.mark.claim("S401")
+async def test_a_network_that_is_lost_is_told_at_the_desk_once_and_once_when_it_is_back(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records if hasattr(r, next(iter(FOR_DESKTOP)))]
+
+    caplog.set_level("INFO")
+    nursery.start_soon(world.sync.run)
+    await world.sync.ready(ListingKind.ASSETS, timeout_s=5)
+    world.assets.fail = world.orders.fail = Unavailable("gone for now")
+    await settle(300)
+    assert len(told()) == 1, "of two listings that fail again and again"
+    assert "refreshing the assets failed, the last known state stays: gone for now" in told()[0]
+    world.assets.fail = world.orders.fail = None
+    await settle(300)
+    assert told()[1:] == ["refreshing the assets works again"]
 
 
 async def test_a_bug_in_a_pass_does_not_end_the_loop(

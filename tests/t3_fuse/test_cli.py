@@ -70,6 +70,7 @@ def complaint(done: Done, status: int = 1) -> str:
     return done.stderr.removeprefix("up42fs: ").rstrip("\n")
 
 
+@pytest.mark.claim("S403")
 def test_mounting_without_pyfuse3_names_the_cure(up42fs: Shell, mountpoint: str) -> None:
     hide = Path(mountpoint).parent / "hidden"
     hide.mkdir()

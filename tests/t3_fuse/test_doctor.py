@@ -128,6 +128,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return Fake(root, Settings(cache_dir=tmp_path / "cache"))
 
 
+@pytest.mark.claim("S403")
 def test_a_missing_engine_is_named(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """`pip install up42fs` alone cannot mount, and everything else on the machine is well."""
     monkeypatch.setattr(machine, "find_spec", lambda _: None)

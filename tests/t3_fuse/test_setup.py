@@ -267,3 +267,32 @@ def test_a_list_names_no_path_of_somebody_else(tmp_path: Path) -> None:
     places.list.parent.mkdir(parents=True)
     places.list.write_text("relative\n\n/absolute\n/directory/\n")
     assert installation.installed() == [Path("/absolute")]
+
+
+@pytest.mark.claim("S403")
+def test_an_installation_that_pip_cannot_make_ends_in_one_line_with_the_cure(
+    tmp_path: Path,
+) -> None:
+    # The tools of a machine that is no Debian: nobody installs packages here.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "dirname", "mktemp", "mkdir", "cp", "find", "rm"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    (tools / "python3").symlink_to(sys.base_prefix + "/bin/python3")
+    done = subprocess.run(
+        ["/bin/sh", REPOSITORY / "contrib/install", "--user"],
+        env={
+            "HOME": str(tmp_path / "home"),
+            "PATH": str(tools),
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("install: pip could not install up42fs, and nothing was changed; ")
+    assert last.endswith("gcc libc6-dev pkg-config libfuse3-dev python3-dev")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]

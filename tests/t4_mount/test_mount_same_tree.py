@@ -20,7 +20,7 @@ OTHER = "11111111-2222-3333-4444-555555555555"
 ONLY_MOUNTED = {"README.txt"}
 OPTIONS = {
     "plain": (),
-    "all": ("orders=all", "documents", "previews", "footprints", "names=title"),
+    "all": ("noreadme", "orders=all", "documents", "previews", "footprints", "names=title"),
 }
 DOCUMENTS = (".json", ".geojson", ".qlr", ".vrt")
 #: What of a directory of files a mount learns by and by, from their item.
@@ -50,7 +50,7 @@ def store() -> Iterator[Emulator]:
 @pytest.fixture(scope="module", params=OPTIONS)
 def both(store: Emulator, session_home: Path, request: pytest.FixtureRequest) -> Iterator[Both]:
     options = OPTIONS[request.param]
-    words = ["--archives=on", *(f"--{option}" for option in options)]
+    words = ["--archives=on", *(f"--{option}" for option in options if option != "noreadme")]
     given = ",".join(("refresh=3600", *options))
     with mounted(store.env, "-o", given, home=session_home) as there:
         wait_until(lambda: (there.path / "workspaces").is_dir(), 30, "the listing")
@@ -59,6 +59,7 @@ def both(store: Emulator, session_home: Path, request: pytest.FixtureRequest) ->
             for directory, directories, files in os.walk(there.path)
             for name in directories + files
         }
+        assert ("README.txt" in below) == ("noreadme" not in options)
         yield Both(store, there.path, words, below - ONLY_MOUNTED)
 
 
