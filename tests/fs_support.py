@@ -25,7 +25,7 @@ from up42fs.fs.whole_tree import WholeTree
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Reading
 from up42fs.store.http.answer import VersionPin
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, SignedUrl, Version
 
@@ -96,7 +96,7 @@ class MemoryFiles:
     pins: dict[str, VersionPin] = field(default_factory=dict)
     on_probe: Callable[[str, int], None] = lambda *_: None
 
-    async def ensure_version(self, origin: Origin, *, head: bool = True) -> Version:
+    async def ensure_version(self, origin: StoredObject, *, head: bool = True) -> Version:
         self.probed.append(origin.object_id)
         self.headless += [] if head else [origin.object_id]
         size = self.sizes.get(origin.object_id, 0)
@@ -110,34 +110,27 @@ class MemoryFiles:
     def has_link(self, object_id: str) -> bool:
         return object_id not in self.linkless
 
-    def start_version(self, origin: Origin, *, head: bool = True) -> None:
+    def start_version(self, origin: StoredObject, *, head: bool = True) -> None:
         self.begun.append(origin.object_id)
         self.headless += [] if head else [origin.object_id]
 
     def start_ahead(
-        self, origin: Origin, spans: Callable[[int], Sequence[ByteRange]]
+        self, origin: StoredObject, spans: Callable[[int], Sequence[ByteRange]]
     ) -> MemoryAhead:
         size = self.sizes.get(origin.object_id, origin.size or 0)
         self.ahead[origin.object_id] = MemoryAhead(list(spans(size)))
         return self.ahead[origin.object_id]
 
-    def open(
-        self,
-        object_id: str,
-        *,
-        size: int,
-        name: str,
-        stamp: str | None = None,
-        reading: Reading = Reading.ANY,
-        expected: Version | None = None,
-        extent: Extent | None = None,
-    ) -> MemoryFile:
-        pin = self.pins.get(object_id)
-        if pin is None or pin.size != size:
-            pin = self.pins[object_id] = VersionPin(size)
-        if expected is not None:
-            pin.assume(expected)
-        self.opened.append(MemoryFile(object_id, size, name, reading=reading, pin=pin))
+    def open(self, known: StoredObject, reading: Reading = Reading.ANY) -> MemoryFile:
+        assert known.size is not None, "the store asks for it before"
+        pin = self.pins.get(known.object_id)
+        if pin is None or pin.size != known.size:
+            pin = self.pins[known.object_id] = VersionPin(known.size)
+        if known.version is not None:
+            pin.assume(known.version)
+        self.opened.append(
+            MemoryFile(known.object_id, known.size, known.name, reading=reading, pin=pin)
+        )
         return self.opened[-1]
 
     def forget(self, object_id: str) -> None:
@@ -147,7 +140,7 @@ class MemoryFiles:
     def tally(self, object_id: str) -> Mapping[str, int]:
         return {}
 
-    async def ensure_cached_bytes(self, origin: Origin) -> int:
+    async def ensure_cached_bytes(self, origin: StoredObject) -> int:
         return self.held.get(origin.object_id, 0)
 
 

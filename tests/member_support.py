@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from up42fs.archive.table import Method
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 
 ARCHIVE = "archive"
 METHODS = {zipfile.ZIP_STORED: Method.STORED, zipfile.ZIP_DEFLATED: Method.DEFLATED}
@@ -40,11 +40,11 @@ def stored_tar(files: Mapping[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def origin_of(data: bytes, object_id: str = ARCHIVE, extent: Extent | None = None) -> Origin:
-    return Origin(object_id, len(data), f"{object_id}.zip", None, extent)
+def origin_of(data: bytes, object_id: str = ARCHIVE, extent: Extent | None = None) -> StoredObject:
+    return StoredObject(object_id, len(data), f"{object_id}.zip", None, extent)
 
 
-def zip_extents(data: bytes, origin: Origin | None = None) -> dict[str, Extent]:
+def zip_extents(data: bytes, origin: StoredObject | None = None) -> dict[str, Extent]:
     """The extents of a zip's members by name, as its central directory tells them."""
     archive = origin or origin_of(data)
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
@@ -61,7 +61,7 @@ def zip_extents(data: bytes, origin: Origin | None = None) -> dict[str, Extent]:
         }
 
 
-def tar_extents(data: bytes, origin: Origin | None = None) -> dict[str, Extent]:
+def tar_extents(data: bytes, origin: StoredObject | None = None) -> dict[str, Extent]:
     """The extents of a tar's members by name."""
     archive = origin or origin_of(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
@@ -77,5 +77,5 @@ def object_id(extent: Extent) -> str:
     return f"{extent.archive.object_id}!{extent.header_at}"
 
 
-def with_size(origin: Origin, size: int | None) -> Origin:
+def with_size(origin: StoredObject, size: int | None) -> StoredObject:
     return replace(origin, size=size)

@@ -144,21 +144,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """Facts of a file in storage: enough to read it without asking where it stands.
-
-    `size` is in bytes, None if UP42 does not report it; `name` is used in messages; `stamp` changes
-    when the bytes may have; `version` is the one to read, if one was seen.
-    """
-
-    object_id: str
-    size: int | None
-    name: str
-    stamp: str | None = None
-    version: Version | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SignedUrl:
     """A presigned link and its lifetime in seconds from the moment it was received."""
 

@@ -18,7 +18,8 @@ from up42fs.library.buffer import Buffer
 from up42fs.library.facts import MOST_PICKLED_FILES, MOST_PICKLED_NAMES, Facts
 from up42fs.library.plans import Question
 from up42fs.library.spans import holder, merged, span_within
-from up42fs.types import StoredObject, Version
+from up42fs.store.members.extent import StoredObject
+from up42fs.types import Version
 
 DATA = bytes(range(256)) * 8
 OPTIONAL = st.one_of(st.none(), st.integers(-3000, 3000))
@@ -95,7 +96,7 @@ def info(path: str, **more: Any) -> dict[str, Any]:
 
 
 def stored(object_id: str) -> StoredObject:
-    return StoredObject(object_id, 1, object_id, "stamp", Version(1, '"x"'))
+    return StoredObject(object_id, 1, object_id, "stamp", version=Version(1, '"x"'))
 
 
 def test_facts_of_another_process_are_used_until_this_one_has_looked() -> None:

@@ -23,7 +23,7 @@ from up42fs.archive import slots
 from up42fs.archive.table import Method
 from up42fs.errors import AccessDenied, DamagedArchive, DeadlineExceeded, Unavailable
 from up42fs.store.handle import OpenFile
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.members.inflate import inflater, run, source
 from up42fs.types import Bytes
 
@@ -165,9 +165,9 @@ def test_streams_are_read_through_and_then_at_random(seed: int) -> None:
     parts = [data[: len(data) // 3], data[len(data) // 3 :]]
     packed = b"".join(gzip.compress(part, chance.choice([1, 9])) for part in parts)
     made = Zip(packed, {"stream": data})
-    archive = Origin("a", len(packed), "delivery.tgz", None)
+    archive = StoredObject("a", len(packed), "delivery.tgz", None)
     extent = Extent(archive, 0, 0, len(packed), Method.GZIP, None)
-    stream = Origin("a!tar", None, "delivery.tgz", None, extent)
+    stream = StoredObject("a!tar", None, "delivery.tgz", None, extent)
 
     async def use(b: Bench) -> None:
         got = bytearray()
@@ -180,7 +180,7 @@ def test_streams_are_read_through_and_then_at_random(seed: int) -> None:
         asked = b.script.asked()
         assert asked <= len(packed) + 32 * KIB
         inner = Extent(stream, 0, len(data) // 4, len(data) // 2, Method.STORED, None)
-        file = b.files.open("a!0", size=len(data) // 2, name="scene.tif", extent=inner)
+        file = b.files.open(StoredObject("a!0", len(data) // 2, "scene.tif", extent=inner))
         member = data[len(data) // 4 :][: len(data) // 2]
         await read_about(file, member, chance, may_fail=False)
         file.close()

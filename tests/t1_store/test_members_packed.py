@@ -28,7 +28,7 @@ from up42fs.metrics import Metrics
 from up42fs.store.disk import locks
 from up42fs.store.disk.files import CellFiles, Wanted, file_name
 from up42fs.store.handle import OpenFile
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.members.inflate.kept_states import points_id
 from up42fs.types import Version
 
@@ -72,7 +72,7 @@ class Zip:
             for name, data in contents.items():
                 out.writestr(name, data)
         made = cls(packed.getvalue(), contents)
-        archive = Origin("a", len(made.data), "delivery.zip", None)
+        archive = StoredObject("a", len(made.data), "delivery.zip", None)
         methods = {8: Method.DEFLATED, 12: Method.BZIP2, 14: Method.LZMA, 0: Method.STORED}
         for one in out.infolist():
             made.extents[one.filename] = Extent(
@@ -84,10 +84,12 @@ class Zip:
     def open(self, b: Bench, name: str, size: int | None = None) -> OpenFile:
         extent = self.extents[name]
         return b.files.open(
-            f"a!{extent.header_at}",
-            size=len(self.contents[name]) if size is None else size,
-            name=name,
-            extent=extent,
+            StoredObject(
+                f"a!{extent.header_at}",
+                len(self.contents[name]) if size is None else size,
+                name,
+                extent=extent,
+            )
         )
 
 
@@ -647,13 +649,13 @@ async def test_members_of_a_packed_archive_in_an_archive(autojump_clock: Clock) 
 
     async def use(b: Bench) -> None:
         extent = outer.extents["inner.zip"]
-        origin = Origin(
+        origin = StoredObject(
             f"a!{extent.header_at}", len(inner.data), "inner.zip", None, extent,
         )  # fmt: skip
         for name, data in inner.contents.items():
             deep = replace(inner.extents[name], archive=origin)
             file = b.files.open(
-                f"{origin.object_id}!{deep.header_at}", size=len(data), name=name, extent=deep
+                StoredObject(f"{origin.object_id}!{deep.header_at}", len(data), name, extent=deep)
             )
             await check(file, data, len(data) // 2, 100_000)
             await check(file, data, 0, 100_000)

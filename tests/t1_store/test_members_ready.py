@@ -16,7 +16,7 @@ from test_members_packed import KIB, MIB, Clock, Remounts, Zip, check, pixels
 
 from up42fs.archive.table import Method
 from up42fs.store.handle import OpenFile
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.members.inflate import zstd
 
 CHUNK = 32 * KIB
@@ -39,7 +39,7 @@ def sozip(shift: int = 0) -> Zip:
     head = local(b"scene.tif", 8, len(packed), len(DATA), crc)
     hidden = local(b".scene.tif.sozip.idx", 0, len(index), len(index), zlib.crc32(index))
     whole = head + bytes(packed) + hidden + index + b"PK\1\2 and so on"
-    archive = Origin("a", len(whole), "delivery.zip", None)
+    archive = StoredObject("a", len(whole), "delivery.zip", None)
     extent = Extent(archive, 0, None, len(packed), Method.DEFLATED, crc)
     return Zip(whole, {"scene.tif": DATA}, {"scene.tif": extent})
 
@@ -145,14 +145,14 @@ async def test_streams_with_blocks_are_read_at_random(
         Method.ZSTD: seekable_zstd,
     }[method]()
     made = Zip(packed, {"stream": DATA})
-    archive = Origin("a", len(packed), "delivery.tar", None)
-    stream = Origin(
+    archive = StoredObject("a", len(packed), "delivery.tar", None)
+    stream = StoredObject(
         "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), method, None)
     )
 
     async def use(b: Bench) -> None:
         inner = Extent(stream, 0, 8 * MIB + 5, 100_000, Method.STORED, None)
-        file = b.files.open("a!0", size=100_000, name="scene.tif", extent=inner)
+        file = b.files.open(StoredObject("a!0", 100_000, "scene.tif", extent=inner))
         assert await file.read(0, 100_000) == DATA[8 * MIB + 5 :][:100_000]
         assert b.script.asked() <= 2 * MIB
         file.close()
@@ -185,15 +185,15 @@ async def test_a_large_block_is_read_from_its_own_start(
         pytest.skip("xz is not installed")
     packed, whole = large_blocks(kind), b"".join(BLOCKS)
     made = Zip(packed, {"stream": whole})
-    archive = Origin("a", len(packed), "delivery.tar", None)
-    stream = Origin(
+    archive = StoredObject("a", len(packed), "delivery.tar", None)
+    stream = StoredObject(
         "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), Method.XZ, None)
     )
     at = BLOCK + 5 * MIB
 
     def member(b: Bench, number: int, start: int, size: int) -> OpenFile:
         inner = Extent(stream, 0, start, size, Method.STORED, None)
-        return b.files.open(f"a!{number}", size=size, name="scene.tif", extent=inner)
+        return b.files.open(StoredObject(f"a!{number}", size, "scene.tif", extent=inner))
 
     async def use(b: Bench) -> None:
         file = member(b, 0, at, 100_000)
@@ -232,15 +232,15 @@ async def test_one_block_is_unpacked_from_the_front_once(
     whole = BLOCKS[0]
     packed = lzma.compress(whole, preset=0)
     made = Zip(packed, {"stream": whole})
-    archive = Origin("a", len(packed), "delivery.tar", None)
-    stream = Origin(
+    archive = StoredObject("a", len(packed), "delivery.tar", None)
+    stream = StoredObject(
         "a!tar", None, "delivery.tar", None, Extent(archive, 0, 0, len(packed), Method.XZ, None)
     )
 
     async def use(b: Bench, most: int) -> None:
         for at in (7 * MIB, 6 * MIB, 2 * MIB):
             inner = Extent(stream, 0, at, 100_000, Method.STORED, None)
-            file = b.files.open(f"a!{at}", size=100_000, name="scene.tif", extent=inner)
+            file = b.files.open(StoredObject(f"a!{at}", 100_000, "scene.tif", extent=inner))
             assert await file.read(0, 100_000) == whole[at:][:100_000]
             file.close()
         assert b.script.asked() <= most
@@ -257,7 +257,7 @@ def plain(name: bytes = b"scene.tif") -> Zip:
     crc = zlib.crc32(DATA)
     head = local(name, 8, len(packed), len(DATA), crc)
     after = local(b"next.xml", 0, 4, 4, 0) + b"1234" + bytes(200 * KIB)
-    archive = Origin("a", len(head) + len(packed) + len(after), "delivery.zip", None)
+    archive = StoredObject("a", len(head) + len(packed) + len(after), "delivery.zip", None)
     room = len(head) + len(packed)
     extent = Extent(archive, 0, None, len(packed), Method.DEFLATED, crc, room=room)
     return Zip(head + packed + after, {"scene.tif": DATA}, {"scene.tif": extent})

@@ -29,6 +29,7 @@ from up42fs.serve.records import ServerRecord, kept
 from up42fs.store.disk import locks
 from up42fs.store.disk.files import CellFiles
 from up42fs.store.disk.format import Label
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.slots import Slots
 from up42fs.types import ByteRange, Version
 
@@ -198,18 +199,18 @@ async def test_a_task_that_has_no_memory_stops_no_later_read(
     async with trio.open_nursery() as nursery:
         b = bench(nursery, {"a": data}, cache_dir=tmp_path, run_disk=inline)
         # The end of the last handle would tidy up.
-        held = b.files.open("a", size=len(data), name="a", reading=Reading.EXACT)
+        held = b.files.open(StoredObject("a", len(data), "a"), Reading.EXACT)
         left = at
         for _ in range(2):
             with suppress(Exception):
-                file = b.files.open("a", size=len(data), name="a", reading=Reading.EXACT)
+                file = b.files.open(StoredObject("a", len(data), "a"), Reading.EXACT)
                 try:
                     await file.read(1 << 20, 100_000)
                 finally:
                     file.close()
         left = -2
         began_s = trio.current_time()
-        file = b.files.open("a", size=len(data), name="a", reading=Reading.EXACT)
+        file = b.files.open(StoredObject("a", len(data), "a"), Reading.EXACT)
         for offset in (1 << 20, 0, 2 << 20):
             assert await file.read(offset, 100_000) == data[offset : offset + 100_000]
         assert trio.current_time() - began_s < 5, "no read waits for one that nobody began"

@@ -10,6 +10,7 @@ from store_script import Bench, bench, pattern
 
 from up42fs.errors import BadHandle
 from up42fs.store.handle import OpenFile
+from up42fs.store.members.extent import StoredObject
 
 KIB, MIB = 1 << 10, 1 << 20
 DATA = pattern(4 * MIB + 4321)
@@ -17,7 +18,7 @@ Clock = trio.testing.MockClock
 
 
 def opened(b: Bench) -> OpenFile:
-    return b.files.open("a", size=len(DATA), name="scene.bin")
+    return b.files.open(StoredObject("a", len(DATA), "scene.bin"))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from up42fs.errors import Offline
 from up42fs.store.ahead import SIGNING_AHEAD, Prefetch
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -21,11 +21,11 @@ def start(b: Bench, name: str = "a", size: int | None = len(DATA), front: int = 
     def spans(size: int) -> list[ByteRange]:
         return [ByteRange(0, min(front, size))]
 
-    return b.files.start_ahead(Origin(name, size, name), spans)
+    return b.files.start_ahead(StoredObject(name, size, name), spans)
 
 
 async def read(b: Bench, name: str = "a", size: int = HEAD, of: int = len(DATA)) -> bytes:
-    file = b.files.open(name, size=of, name=name)
+    file = b.files.open(StoredObject(name, of, name))
     try:
         return bytes(await file.read(0, size))
     finally:
@@ -78,7 +78,7 @@ async def test_an_unknown_size_is_learned_with_the_head(
     ahead = start(b, size=None, front=MIB)
     await trio.sleep(2)
     assert ahead.is_done
-    assert (await b.files.ensure_version(Origin("a", None, "a"))).size == len(DATA)
+    assert (await b.files.ensure_version(StoredObject("a", None, "a"))).size == len(DATA)
     assert await read(b, size=MIB) == DATA[:MIB]
     assert len(b.script.signs) == 1
     assert b.script.asked() == MIB

@@ -29,7 +29,7 @@ from up42fs.store.disk.cached_files import MEASURE_S, STALE_S, CacheRoom, Space,
 from up42fs.store.disk.files import CACHE_TAG, MOST_APART, CellFiles, Wanted
 from up42fs.store.disk.format import CELL_BYTES, Label
 from up42fs.store.disk.locks import ClaimFile
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -80,7 +80,7 @@ def cached_files(mounts: Remounts) -> list[Path]:
 
 async def read(b: Bench, *spans: ByteRange, object_id: str = "a", stamp: str | None = None) -> None:
     data = b.script.objects[object_id]
-    file = b.files.open(object_id, size=len(data), name="scene.tif", stamp=stamp)
+    file = b.files.open(StoredObject(object_id, len(data), "scene.tif", stamp=stamp))
     for span in spans:
         assert await file.read(span.start, len(span)) == data[span.start : span.stop]
     file.close()
@@ -150,7 +150,7 @@ async def test_the_disk_is_looked_at_from_the_open_on(
     await mounts.mounted(info)
 
     async def opened(b: Bench) -> None:
-        file = b.files.open("a", size=len(DATA), name="scene.tif")
+        file = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
         await trio.testing.wait_all_tasks_blocked()
         fetcher = b.files._objects.fetcher("a", len(DATA), "scene.tif", None)
         assert fetcher.source.is_ready
@@ -216,7 +216,7 @@ async def test_bytes_held_are_counted_once(mounts: Remounts, autojump_clock: Clo
 
     async def count(b: Bench) -> None:
         async def held(stamp: str | None = None) -> int:
-            return await b.files.ensure_cached_bytes(Origin("a", len(DATA), "a", stamp))
+            return await b.files.ensure_cached_bytes(StoredObject("a", len(DATA), "a", stamp))
 
         assert await held() == 3 * BLOCK
         await read(b, HEAD, ByteRange(5 * MIB, 5 * MIB + 10))
@@ -231,8 +231,8 @@ async def test_bytes_held_of_an_unknown_size(mounts: Remounts, autojump_clock: C
     await mounts.mounted(info)
 
     async def count(b: Bench) -> None:
-        assert await b.files.ensure_cached_bytes(Origin("a", None, "a")) == 3 * BLOCK
-        assert await b.files.ensure_cached_bytes(Origin("b", None, "b")) == 0
+        assert await b.files.ensure_cached_bytes(StoredObject("a", None, "a")) == 3 * BLOCK
+        assert await b.files.ensure_cached_bytes(StoredObject("b", None, "b")) == 0
         assert b.script.signs == []
 
     await mounts.mounted(count)
@@ -304,7 +304,7 @@ async def test_a_new_object_behind_the_catalogues_back_is_stale_once(
     mounts.etags["a"] = '"a-2"'
 
     async def changed(b: Bench) -> None:
-        file = b.files.open("a", size=len(DATA), name="scene.tif")
+        file = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
         assert await file.read(0, 100) == DATA[:100]  # nobody knows yet
         with pytest.raises(VersionChanged):
             await file.read(5 * MIB, 100)
@@ -341,7 +341,7 @@ async def test_sizes_learned_survive_a_remount(mounts: Remounts, autojump_clock:
 
     async def learn(b: Bench) -> None:
         for name, data in mounts.objects.items():
-            version = await b.files.ensure_version(Origin(name, None, name, "s"))
+            version = await b.files.ensure_version(StoredObject(name, None, name, "s"))
             assert version.size == len(data)
 
     first = await mounts.mounted(learn)
@@ -350,7 +350,7 @@ async def test_sizes_learned_survive_a_remount(mounts: Remounts, autojump_clock:
     assert second.script.signs == []
 
     async def other_stamp(b: Bench) -> None:
-        await b.files.ensure_version(Origin("a", None, "a", "t"))
+        await b.files.ensure_version(StoredObject("a", None, "a", "t"))
         await read(b, HEAD, stamp="t")
 
     assert len((await mounts.mounted(other_stamp)).script.requests) == 1
@@ -519,7 +519,7 @@ async def test_a_load_that_hangs_cannot_write_into_what_is_read(
     mounts.objects["a"] = DATA[::-1]  # so that a late load would show
 
     async def use(b: Bench) -> None:
-        file = b.files.open("a", size=len(DATA), name="scene.tif")
+        file = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
         got = await file.read(3 * MIB, BLOCK)
         before = bytes(got)
         for job in abandoned:
@@ -835,7 +835,7 @@ async def reads(
     """Twelve reads through four handles; the catalogue's stamp moves now and then."""
     truth = b.script.objects[name]
     for _ in range(4):
-        file = b.files.open(name, size=SIZE, name=name, stamp=stamps[name])
+        file = b.files.open(StoredObject(name, SIZE, name, stamp=stamps[name]))
         for _ in range(3):
             start = chance.randrange(SIZE)
             size = chance.choice([1, 4 * KIB, BLOCK, 3 * BLOCK])

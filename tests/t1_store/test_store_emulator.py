@@ -28,6 +28,7 @@ from up42fs.errors import (
 )
 from up42fs.metrics import Metrics
 from up42fs.store.handle import OpenFile
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import Version
@@ -49,7 +50,7 @@ class Bench:
 
     def open(self, name: str = "scene.tif", size: int | None = None) -> OpenFile:
         real = {"scene.tif": len(DATA), "small.xml": len(SMALL)}[name]
-        return self.files.open(self.ids[name], size=real if size is None else size, name=name)
+        return self.files.open(StoredObject(self.ids[name], real if size is None else size, name))
 
     async def control(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         """The control client blocks; it must not block the emulator beside it."""

@@ -26,6 +26,7 @@ from up42fs.errors import (
 from up42fs.net.retry import FailureKind
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import REPEATED_S, OpenFile
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
 
@@ -45,7 +46,7 @@ def first(*faults: Fault | None) -> Callable[[int], Fault | None]:
 
 
 async def whole(b: Bench, size: int, step: int = BLOCK, object_id: str = "a") -> bytes:
-    handle = b.files.open(object_id, size=size, name="scene.tif")
+    handle = b.files.open(StoredObject(object_id, size, "scene.tif"))
     got = bytearray()
     while piece := await handle.read(len(got), step):
         got += piece
@@ -59,7 +60,7 @@ async def whole(b: Bench, size: int, step: int = BLOCK, object_id: str = "a") ->
 @pytest.mark.claim("S4")
 async def test_opening_costs_nothing(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     await trio.sleep(10)
     assert handle.version is None
     handle.close()
@@ -72,7 +73,7 @@ async def test_gdalinfo_is_one_signing_and_two_requests_and_free_when_repeated(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     for _ in range(2):
-        handle = b.files.open("a", size=len(DATA), name="scene.tif")
+        handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
         assert await handle.read(0, 16 * KIB) == DATA[: 16 * KIB]
         assert await handle.read(len(DATA) - 4 * KIB, 4 * KIB) == DATA[-4 * KIB :]
         handle.close()
@@ -91,7 +92,7 @@ async def test_an_exact_reader_asks_for_its_bytes_alone_each_once(
     b = bench(nursery, {"a": DATA})
     spans = [ByteRange(MIB, 2 * MIB), ByteRange(5 * MIB, 5 * MIB + 7), ByteRange(MIB, 3 * MIB)]
     for span in spans:
-        handle = b.files.open("a", size=len(DATA), name="scene.tif", reading=Reading.EXACT)
+        handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"), Reading.EXACT)
         assert await handle.read(span.start, len(span)) == DATA[span.start : span.stop]
         handle.close()
     await trio.sleep(10)
@@ -113,13 +114,13 @@ async def test_nothing_is_guessed_for_who_finds_all_here(
     for is_warm in (False, True):
         b = bench(nursery, {"a": data})
         if is_warm:
-            handle = b.files.open("a", size=len(data), name="scene.tif", reading=Reading.EXACT)
+            handle = b.files.open(StoredObject("a", len(data), "scene.tif"), Reading.EXACT)
             await handle.read(0, BLOCK)
             for row in rows[:2]:
                 await handle.read(row.start, len(row))
             handle.close()
         before = len(b.script.requests)
-        handle = b.files.open("a", size=len(data), name="scene.tif")
+        handle = b.files.open(StoredObject("a", len(data), "scene.tif"))
         await handle.read(0, 16 * KIB)
         for row in rows[:2]:
             for start in range(row.start, row.stop, BLOCK):
@@ -150,7 +151,7 @@ async def test_many_readers_of_one_range_cause_one_request(
     b = bench(nursery, {"a": DATA})
 
     async def reader() -> None:
-        handle = b.files.open("a", size=len(DATA), name="scene.tif")
+        handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
         assert await handle.read(3 * MIB, 4 * KIB) == DATA[3 * MIB : 3 * MIB + 4 * KIB]
 
     async with trio.open_nursery() as readers:
@@ -165,7 +166,7 @@ async def test_a_read_is_answered_when_its_own_bytes_are_here(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     b.script.latency_s, b.script.chunk_s = 1.0, 1.0
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     begin = trio.current_time()
     await handle.read(0, 16 * KIB)
     assert trio.current_time() - begin < 2.5  # of 9 s for the 128 KiB
@@ -175,7 +176,7 @@ async def test_reads_within_one_part_are_not_copied(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     piece = await handle.read(100, 1000)
     assert isinstance(piece, memoryview)
     assert piece.readonly
@@ -185,13 +186,13 @@ async def test_reads_within_one_part_are_not_copied(
 @pytest.mark.claim("S6")
 async def test_the_edges_of_a_file(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     b = bench(nursery, {"a": DATA[:1000], "empty": b""})
-    handle = b.files.open("a", size=1000, name="a")
+    handle = b.files.open(StoredObject("a", 1000, "a"))
     assert await handle.read(1000, 5) == b""
     assert await handle.read(5000, 5) == b""
     assert await handle.read(0, 0) == b""
     assert b.script.requests == []
     assert await handle.read(990, 100) == DATA[990:1000]
-    empty = b.files.open("empty", size=0, name="empty")
+    empty = b.files.open(StoredObject("empty", 0, "empty"))
     assert await empty.read(0, 100) == b""
     handle.close()
     handle.close()
@@ -201,7 +202,7 @@ async def test_the_edges_of_a_file(nursery: trio.Nursery, autojump_clock: Clock)
 
 async def test_an_empty_file_is_closed_like_any_other(nursery: trio.Nursery) -> None:
     b = bench(nursery, {"a": b""})
-    handle = b.files.open("a", size=0, name="empty.bin")
+    handle = b.files.open(StoredObject("a", 0, "empty.bin"))
     assert await handle.read(0, BLOCK) == b""
     handle.close()
 
@@ -210,7 +211,7 @@ async def test_closing_drops_the_read_ahead(nursery: trio.Nursery, autojump_cloc
     data = pattern(MIB) * 64
     b = bench(nursery, {"a": data})
     b.script.chunk_s = 1.0
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     b.script.chunk_s = 0.001
     for offset in range(0, 8 * MIB, BLOCK):
         await handle.read(offset, BLOCK)
@@ -229,7 +230,7 @@ async def test_what_came_before_it_was_given_up_is_counted(
 ) -> None:
     data = pattern(MIB) * 64
     b = bench(nursery, {"a": data})
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, 8 * MIB, BLOCK):
         await handle.read(offset, BLOCK)
     handle.close()
@@ -245,7 +246,7 @@ async def test_a_fetch_ends_with_its_last_reader(
 ) -> None:
     b = bench(nursery, {"a": pattern(MIB)})
     b.script.chunk_s = 1.0
-    handles = [b.files.open("a", size=MIB, name="a") for _ in range(1 + others)]
+    handles = [b.files.open(StoredObject("a", MIB, "a")) for _ in range(1 + others)]
     assert await handles[0].read(0, BLOCK) == pattern(MIB)[:BLOCK]
     handles[0].close()
     await trio.sleep(100)
@@ -269,7 +270,7 @@ async def test_nobody_is_woken_for_pieces_that_are_not_the_last_of_his(
     woken: list[int] = []
 
     async def reader(stop: int) -> None:
-        handle = b.files.open("a", size=MIB, name="a")
+        handle = b.files.open(StoredObject("a", MIB, "a"))
         await handle.read(stop - 4 * KIB, 4 * KIB)
         woken.append(stop)
 
@@ -284,13 +285,13 @@ async def test_nobody_is_woken_for_pieces_that_are_not_the_last_of_his(
 async def test_demand_goes_before_read_ahead(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     data = pattern(MIB) * 64
     b = bench(nursery, {"a": data, "b": DATA}, connections=4)
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, 8 * MIB, BLOCK):
         await handle.read(offset, BLOCK)
     b.script.chunk_s = 0.1  # the read-ahead now takes its time
     await handle.read(16 * MIB, BLOCK)
     begin = trio.current_time()
-    other = b.files.open("b", size=len(DATA), name="b")
+    other = b.files.open(StoredObject("b", len(DATA), "b"))
     assert await other.read(0, 4 * KIB) == DATA[: 4 * KIB]
     assert trio.current_time() - begin < 1.0
     assert b.script.most_active <= 4
@@ -304,8 +305,8 @@ async def test_a_changed_object_ends_every_handle_for_good(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    one = b.files.open("a", size=len(DATA), name="scene.tif")
-    two = b.files.open("a", size=len(DATA), name="scene.tif")
+    one = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
+    two = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     await one.read(0, 10)
     assert one.version == Version(len(DATA), '"a-1"')
     other = pattern(len(DATA), seed=2)
@@ -317,7 +318,7 @@ async def test_a_changed_object_ends_every_handle_for_good(
             await handle.read(offset, 10)
     assert b.versions == [("a", Version(len(DATA), '"a-2"'))]
     assert b.files.cached_bytes("a") == 0
-    fresh = b.files.open("a", size=len(DATA), name="scene.tif")
+    fresh = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await fresh.read(0, 10) == other[:10]
     assert await fresh.read(4 * MIB, 10) == other[4 * MIB : 4 * MIB + 10]
     assert b.files.memory_bytes == 2 * BLOCK
@@ -329,7 +330,7 @@ async def test_the_first_answer_pins_and_later_requests_carry_the_condition(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     await handle.read(4 * MIB, 10)
     assert [condition for _, _, condition in b.script.requests] == [None, '"a-1"']
@@ -339,7 +340,7 @@ async def test_a_store_that_misjudges_the_condition_is_asked_without_it(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA}, first(None, Fault(status=412)))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     assert await handle.read(4 * MIB, 10) == DATA[4 * MIB : 4 * MIB + 10]
     await handle.read(6 * MIB, 10)
@@ -350,7 +351,7 @@ async def test_412_where_no_condition_was_sent_is_somebody_elses_answer(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA}, first(Fault(status=412), Fault(status=412)))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     assert await handle.read(0, 10) == DATA[:10]
     b.script.faults = every(Fault(status=412))
     with pytest.raises(InvalidAnswer, match="cannot be right"):
@@ -363,7 +364,7 @@ async def test_a_link_to_a_host_out_of_reach_is_not_kept(
 ) -> None:
     """The next link may name another host: whoever reads next asks for one."""
     b = bench(nursery, {"a": DATA}, every(Fault(kind=kind)))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     cure = "SSL_CERT_FILE" if kind is FailureKind.TLS else "check the network"
     for signs in (1, 2):
         with pytest.raises(Up42fsError, match=cure):
@@ -379,7 +380,7 @@ async def test_another_size_than_the_catalogues_is_told_and_then_right(
 ) -> None:
     data = pattern(real)
     b = bench(nursery, {"a": data})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     with pytest.raises(VersionChanged):
         await handle.read(len(DATA) - 10, 10)
     assert [version and version.size for _, version in b.versions] == [real]
@@ -391,12 +392,12 @@ async def test_a_vanished_object_is_stale_when_open_and_missing_when_not(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     del b.script.objects["a"]
     with pytest.raises(VersionChanged):
         await handle.read(4 * MIB, 10)
-    fresh = b.files.open("a", size=len(DATA), name="a")
+    fresh = b.files.open(StoredObject("a", len(DATA), "a"))
     with pytest.raises(NotFound, match="NoSuchKey"):
         await fresh.read(0, 10)
 
@@ -405,7 +406,7 @@ async def test_forgetting_drops_the_bytes_but_not_the_open_version(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     await trio.sleep(1)
     assert b.files.cached_bytes("a") == BLOCK
@@ -424,7 +425,7 @@ async def test_expiry_in_the_middle_costs_one_signing(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA}, first(None, EXPIRED, EXPIRED, EXPIRED))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
 
     async def reader(offset: int) -> None:
@@ -442,7 +443,7 @@ async def test_a_long_read_renews_ahead_and_is_never_refused(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     for offset in range(0, len(DATA), BLOCK):
         await handle.read(offset, BLOCK)
         await trio.sleep(20)
@@ -455,7 +456,7 @@ async def test_a_fresh_link_refused_is_meant(
     nursery: trio.Nursery, autojump_clock: Clock, status: int
 ) -> None:
     b = bench(nursery, {"a": DATA}, every(Fault(status=status)))
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     with pytest.raises(AccessDenied, match=f"scene.tif: .*{status}.*check that this account"):
         await handle.read(0, 10)
     assert len(b.script.requests) == 2
@@ -467,7 +468,7 @@ async def test_after_sleep_links_and_connections_are_fresh(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA})
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     b.files.suspend()
     assert b.script.resets == 1
@@ -484,7 +485,7 @@ async def test_who_runs_out_of_time_hears_what_went_wrong_with_the_link(
     """And not that an old link was refused, nor that it took long."""
     b = bench(nursery, {"a": DATA}, every(EXPIRED))
     b.script.sign_trouble = (signs_well, Unavailable("UP42 answered 502"))
-    handle = b.files.open("a", size=len(DATA), name="scene")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene"))
     with pytest.raises(Unavailable, match="scene: UP42 answered 502"):
         await handle.read(0, 10)
     assert 29 < trio.current_time() < 31
@@ -495,7 +496,7 @@ async def test_the_signers_error_is_the_readers(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     b.script.sign_error = Offline("UP42 cannot be reached; check the network")
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     with pytest.raises(Offline, match="check the network"):
         await handle.read(0, 10)
     b.script.sign_error = None
@@ -510,7 +511,7 @@ async def test_a_cut_body_is_resumed_at_the_missing_byte(
 ) -> None:
     cut = Fault(kind=FailureKind.BROKEN, after_bytes=50_000)
     b = bench(nursery, {"a": DATA}, first(cut))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     assert await handle.read(0, BLOCK) == DATA[:BLOCK]
     spans = [span for _, span, _ in b.script.requests]
     assert spans == [ByteRange(0, BLOCK), ByteRange(50_000, BLOCK)]
@@ -538,7 +539,7 @@ async def test_a_store_that_keeps_failing_ends_in_an_honest_error_in_time(
     words: str,
 ) -> None:
     b = bench(nursery, {"a": DATA}, every(fault))
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     begin = trio.current_time()
     with pytest.raises(error, match=f"scene.tif: .*{words}") as caught:
         await handle.read(0, 10)
@@ -567,7 +568,7 @@ async def test_a_passing_failure_is_not_seen(
     nursery: trio.Nursery, autojump_clock: Clock, fault: Fault
 ) -> None:
     b = bench(nursery, {"a": DATA}, first(fault))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     assert await handle.read(0, BLOCK) == DATA[:BLOCK]
     assert len(b.script.requests) == 2
 
@@ -576,7 +577,7 @@ async def test_an_answer_without_the_etag_of_earlier_ones_is_asked_again(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA}, first(None, Fault(head={"etag": None})))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     assert await handle.read(4 * MIB, 10) == DATA[4 * MIB : 4 * MIB + 10]
     assert len(b.script.requests) == 3
@@ -587,7 +588,7 @@ async def test_failed_read_ahead_is_silent_and_paused(
 ) -> None:
     data = pattern(MIB) * 32
     b = bench(nursery, {"a": data})
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, MIB, BLOCK):
         await handle.read(offset, BLOCK)
     await trio.sleep(5)
@@ -606,7 +607,7 @@ async def test_two_readers_one_late_each_has_its_own_deadline(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, {"a": DATA}, every(Fault(status=503)))
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     took: dict[str, float] = {}
 
     async def reader(who: str, after_s: float) -> None:
@@ -628,7 +629,7 @@ async def test_a_cancelled_reader_leaves_the_part_to_others(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     b.script.latency_s = 5
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     with trio.move_on_after(1) as scope:
         await handle.read(0, 10)
     assert scope.cancelled_caught
@@ -643,7 +644,7 @@ async def test_what_a_killed_reader_waited_for_goes_unless_another_waits(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     b.script.latency_s = 25
-    killed, other = (b.files.open("a", size=len(DATA), name="a") for _ in range(2))
+    killed, other = (b.files.open(StoredObject("a", len(DATA), "a")) for _ in range(2))
     got: list[bytes] = []
 
     async def read_along() -> None:
@@ -667,7 +668,7 @@ async def test_closing_the_store_ends_waiting_readers(
 ) -> None:
     b = bench(nursery, {"a": DATA})
     b.script.latency_s = 20
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     begin = trio.current_time()
 
     async def reader() -> None:
@@ -680,7 +681,7 @@ async def test_closing_the_store_ends_waiting_readers(
         await b.files.aclose()
     assert trio.current_time() - begin < 2
     with pytest.raises(BadHandle):
-        b.files.open("a", size=len(DATA), name="a")
+        b.files.open(StoredObject("a", len(DATA), "a"))
 
 
 # memory ---------------------------------------------------------------------------------------
@@ -692,7 +693,7 @@ async def test_a_large_sequential_read_stays_within_the_budget(
     data = pattern(MIB) * 96
     b = bench(nursery, {"a": data}, memory_bytes=8 * MIB)
     b.script.chunk_s = 0.0001
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     most = 0
     for offset in range(0, len(data), BLOCK):
         piece = await handle.read(offset, BLOCK)
@@ -710,9 +711,9 @@ async def test_what_a_long_run_has_read_makes_room_and_what_others_read_stays(
     data = pattern(MIB) * 96
     b = bench(nursery, {"a": data, "b": DATA}, memory_bytes=96 * MIB)
     b.script.chunk_s = 0.0001
-    await b.files.open("b", size=len(DATA), name="b").read(0, BLOCK)
+    await b.files.open(StoredObject("b", len(DATA), "b")).read(0, BLOCK)
     held = b.files.cached_bytes("b")
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, len(data), BLOCK):
         await handle.read(offset, BLOCK)
         await trio.lowlevel.checkpoint()  # a read out of memory lets nobody else run
@@ -728,7 +729,7 @@ async def test_a_long_run_may_begin_again_at_the_front_of_its_file(
     """A read at the front still belongs to the run, and nothing lies behind it to drop."""
     data = pattern(MIB) * 20
     b = bench(nursery, {"a": data}, memory_bytes=96 * MIB)
-    handle = b.files.open("a", size=len(data), name="a")
+    handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, len(data), BLOCK):
         await handle.read(offset, BLOCK)
         await trio.lowlevel.checkpoint()
@@ -747,7 +748,7 @@ async def test_many_streams_share_a_small_budget(
 
     async def reader(name: str) -> None:
         nonlocal most
-        handle = b.files.open(name, size=len(data), name=name)
+        handle = b.files.open(StoredObject(name, len(data), name))
         for offset in range(0, len(data), BLOCK):
             assert await handle.read(offset, BLOCK) == data[offset : offset + BLOCK]
             most = max(most, b.files.memory_bytes)
@@ -764,7 +765,7 @@ async def test_a_budget_smaller_than_one_read_still_reads(
 ) -> None:
     b = bench(nursery, {"a": DATA}, memory_bytes=64 * KIB)
     assert await whole(b, len(DATA), step=MIB) == DATA
-    handle = b.files.open("a", size=len(DATA), name="a")
+    handle = b.files.open(StoredObject("a", len(DATA), "a"))
     for offset in (5 * MIB, 100, 5 * MIB + 60 * KIB, 3 * MIB):
         assert await handle.read(offset, 300 * KIB) == DATA[offset : offset + 300 * KIB]
 
@@ -781,7 +782,7 @@ async def disturb(b: Bench, handle: OpenFile, chance: random.Random) -> OpenFile
         b.files.suspend()
     elif what < 0.15:
         handle.close()
-        handle = b.files.open("a", size=len(b.script.objects["a"]), name="a")
+        handle = b.files.open(StoredObject("a", len(b.script.objects["a"]), "a"))
     elif what < 0.35:
         await trio.sleep(chance.random() * 5)
     return handle
@@ -807,7 +808,7 @@ def test_whatever_happens_the_bytes_are_right(
     chance = random.Random(seed)
 
     async def reader(b: Bench) -> None:
-        handle = b.files.open("a", size=size, name="a")
+        handle = b.files.open(StoredObject("a", size, "a"))
         position = 0
         for _ in range(25):
             if chance.random() < 0.4:
@@ -847,7 +848,7 @@ def test_a_change_at_any_moment_never_mixes_versions(seed: int, at: int, etags: 
     chance = random.Random(seed)
 
     async def reader(b: Bench) -> None:
-        handle = b.files.open("a", size=len(old), name="a")
+        handle = b.files.open(StoredObject("a", len(old), "a"))
         seen: set[bytes] = set()
         for _ in range(12):
             offset = chance.randrange(len(old) - 1000)
@@ -889,7 +890,7 @@ async def test_an_object_that_stalls_keeps_nobody_else_waiting(
     b.script.faults = lambda n: Fault(wait_s=1000) if b.script.requests[n][0] == "stalled" else None
 
     async def wait_in_vain(place: int) -> None:
-        handle = b.files.open("stalled", size=len(DATA), name="stalled")
+        handle = b.files.open(StoredObject("stalled", len(DATA), "stalled"))
         with pytest.raises(Up42fsError):
             await handle.read(place * BLOCK, 4 * KIB)
 

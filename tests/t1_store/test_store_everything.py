@@ -21,6 +21,7 @@ from tiff_support import Image, tiles_of, write_head
 
 from up42fs.errors import AccessDenied, Unavailable
 from up42fs.store.handle import OpenFile
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -116,7 +117,7 @@ async def test_every_read_is_the_files(
             async with trio.open_nursery() as readers:
                 for name in chance.choices([*objects], k=3):
                     data = objects[name]
-                    file = b.files.open(name, size=len(data), name=name)
+                    file = b.files.open(StoredObject(name, len(data), name))
                     handles.append(file)
                     for _ in range(chance.randint(1, 3)):
                         dice = random.Random(chance.random())

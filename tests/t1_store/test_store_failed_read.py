@@ -10,6 +10,7 @@ from store_script import Fault, bench
 
 from up42fs.errors import DeadlineExceeded
 from up42fs.store.handle import REPEATED_S, FailedReads
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange
 
 ERROR = DeadlineExceeded("scene.tif: too slow")
@@ -59,7 +60,7 @@ async def test_a_read_does_not_wait_twice(
 ) -> None:
     """Through the store: the second asker of a page hears at once what the first waited for."""
     b = bench(nursery, {"a": bytes(1 << 20)}, lambda _: Fault(wait_s=1000))
-    handle = b.files.open("a", size=1 << 20, name="scene.tif")
+    handle = b.files.open(StoredObject("a", 1 << 20, "scene.tif"))
     with pytest.raises(DeadlineExceeded):
         await handle.read(0, 131072)
     failed_at_s, requests = trio.current_time(), len(b.script.requests)

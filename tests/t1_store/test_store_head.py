@@ -20,14 +20,14 @@ from up42fs.errors import (
     VersionChanged,
 )
 from up42fs.net.retry import FailureKind
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.versions import HEAD_BYTES, SIZE_BYTES
 
 MIB = 1 << 20
 
 
 async def learn(subject: Bench, name: str = "a", *, head: bool = True) -> int:
-    return (await subject.files.ensure_version(Origin(name, None, name), head=head)).size
+    return (await subject.files.ensure_version(StoredObject(name, None, name), head=head)).size
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * MIB])
@@ -39,7 +39,7 @@ async def test_a_size_costs_one_link_and_one_range(
     assert await learn(subject) == size
     assert await learn(subject) == size
     assert (len(subject.script.signs), len(subject.script.requests)) == (1, 1)
-    file = subject.files.open("a", size=size, name="a")
+    file = subject.files.open(StoredObject("a", size, "a"))
     assert bytes(await file.read(0, 16384)) == data[:16384]
     assert len(subject.script.requests) == 1
     assert bytes(await file.read(0, size)) == data
@@ -57,7 +57,7 @@ async def test_a_size_alone_costs_a_byte_and_its_reader_one_range_more(
     assert await learn(subject, head=False) == size
     assert await learn(subject, head=False) == await learn(subject) == size
     assert subject.script.asked() == SIZE_BYTES
-    file = subject.files.open("a", size=size, name="a")
+    file = subject.files.open(StoredObject("a", size, "a"))
     assert bytes(await file.read(0, 16384)) == data[:16384]
     spans = [span for _, span, _ in subject.script.requests[1:]]
     # Whole files up to 1 MiB, else the head: as if UP42 had listed the size.
@@ -72,13 +72,13 @@ async def test_a_size_alone_pins_the_version_as_a_head_does(
 ) -> None:
     subject = bench(nursery, {"a": pattern(400_000)})
     assert await learn(subject, head=False) == 400_000
-    file = subject.files.open("a", size=400_000, name="a")
+    file = subject.files.open(StoredObject("a", 400_000, "a"))
     subject.script.objects["a"] = pattern(400_000, seed=2)
     subject.script.etags["a"] = '"a-2"'
     with pytest.raises(VersionChanged):
         await file.read(0, 100)
     assert await learn(subject, head=False) == 400_000
-    file = subject.files.open("a", size=400_000, name="a")
+    file = subject.files.open(StoredObject("a", 400_000, "a"))
     assert bytes(await file.read(0, 100)) == pattern(400_000, seed=2)[:100]
 
 
@@ -158,7 +158,7 @@ async def test_faults_that_pass(
     if fault is EXPIRED:
         subject.script.faults = lambda n: fault if n == 0 else None
     assert await learn(subject, head=head) == len(data)
-    file = subject.files.open("a", size=len(data), name="a")
+    file = subject.files.open(StoredObject("a", len(data), "a"))
     assert bytes(await file.read(0, len(data))) == data
 
 
@@ -202,7 +202,7 @@ def test_a_cut_head_is_completed(size: int, cut: int) -> None:
             fault = Fault(kind=FailureKind.BROKEN, after_bytes=cut)
             subject = bench(nursery, {"a": data}, lambda n: fault if n == 0 else None)
             assert await learn(subject) == size
-            file = subject.files.open("a", size=size, name="a")
+            file = subject.files.open(StoredObject("a", size, "a"))
             assert bytes(await file.read(0, size)) == data
             nursery.cancel_scope.cancel()
 

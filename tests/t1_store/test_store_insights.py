@@ -15,6 +15,7 @@ from tiff_support import Image, write_tiff
 from up42fs.readahead.contents import Format
 from up42fs.store import objects
 from up42fs.store.insights import Insights
+from up42fs.store.members.extent import StoredObject
 
 
 @dataclass(eq=False)
@@ -76,7 +77,7 @@ async def test_tables_of_open_images_are_bounded_too(
     names = [f"image-{number}" for number in range(30)]
     monkeypatch.setattr(objects, "INSIGHT_BYTES", 30_000)
     b = bench(nursery, dict.fromkeys(names, image))
-    opened = [b.files.open(name, size=len(image), name=name) for name in names]
+    opened = [b.files.open(StoredObject(name, len(image), name)) for name in names]
     for _ in range(2):
         for file in opened:
             assert bytes(await file.read(0, len(image))) == image
@@ -88,7 +89,7 @@ async def test_tables_of_open_images_are_bounded_too(
     forgotten = next(n for n, one in zip(names, known, strict=True) if one.is_forgotten)
     for file in opened:
         file.close()
-    with_hints = b.files.open(forgotten, size=len(image), name=forgotten)
+    with_hints = b.files.open(StoredObject(forgotten, len(image), forgotten))
     await with_hints.read(0, len(image))
     assert b.files._objects.fetcher(forgotten, len(image), "", None).insight.structure.image_at(0)
     with_hints.close()
@@ -102,7 +103,7 @@ async def test_images_looked_at_once_do_not_pile_up(
     monkeypatch.setattr(objects, "INSIGHT_BYTES", 200_000)
     b = bench(nursery, dict.fromkeys(names, image))
     for name in [*names, names[0]]:
-        file = b.files.open(name, size=len(image), name=name)
+        file = b.files.open(StoredObject(name, len(image), name))
         await file.read(0, len(image))
         assert b.files._objects.fetcher(name, len(image), name, None).insight.structure.image_at(0)
         file.close()

@@ -26,7 +26,7 @@ from up42fs.archive.table import Method
 from up42fs.errors import DamagedArchive, VersionChanged
 from up42fs.readahead.tuning import KIB, MIB, Reading, Tuning
 from up42fs.store.handle import OpenFile
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.types import ByteRange
 
 FILES = {
@@ -38,14 +38,11 @@ FILES = {
 }
 
 
-def opened(b: Bench, extent: Extent, size: int | None = None, **kwargs: object) -> OpenFile:
-    return b.files.open(
-        object_id(extent),
-        size=extent.packed_size if size is None else size,
-        name="member",
-        extent=extent,
-        **kwargs,  # type: ignore[arg-type]
-    )
+def opened(
+    b: Bench, extent: Extent, size: int | None = None, reading: Reading = Reading.ANY
+) -> OpenFile:
+    length = extent.packed_size if size is None else size
+    return b.files.open(StoredObject(object_id(extent), length, "member", extent=extent), reading)
 
 
 async def whole(file: OpenFile, size: int, step: int = 128 * KIB) -> bytes:
@@ -65,7 +62,7 @@ async def test_members_are_read_whole_and_nothing_twice(
     assert b.script.asked() <= len(data)
     assert len(b.script.signs) == 1
     before = len(b.script.requests)
-    file = b.files.open("archive", size=len(data), name="archive.zip")
+    file = b.files.open(StoredObject("archive", len(data), "archive.zip"))
     assert await whole(file, len(data)) == data  # its bytes are the archive's own
     assert b.script.asked() <= len(data)
     assert len(b.script.requests) <= before + 2  # the directory
@@ -155,7 +152,7 @@ async def test_a_member_costs_what_the_file_alone_costs(
     data = stored_zip(FILES)
     b = bench(nursery, {"archive": data, "alone": content})
     member = opened(b, zip_extents(data)["a/image.bin"], reading=reading)
-    alone = b.files.open("alone", size=len(content), name="alone", reading=reading)
+    alone = b.files.open(StoredObject("alone", len(content), "alone"), reading)
     for file in (member, alone):
         for at in places:
             assert bytes(await file.read(at, 128 * KIB)) == content[at : at + 128 * KIB]
@@ -241,9 +238,9 @@ async def test_plain_tars_and_archives_in_archives(
     outer = stored_zip({"middle.tar": middle, "more": b"1"})
     b = bench(nursery, {"archive": outer})
     tar = zip_extents(outer)["middle.tar"]
-    tar_origin = Origin(object_id(tar), len(middle), "middle.tar", None, tar)
+    tar_origin = StoredObject(object_id(tar), len(middle), "middle.tar", None, tar)
     zipped = tar_extents(middle, tar_origin)["inner.zip"]
-    zip_origin = Origin(object_id(zipped), len(inner), "inner.zip", None, zipped)
+    zip_origin = StoredObject(object_id(zipped), len(inner), "inner.zip", None, zipped)
     directory = ByteRange(len(inner) - 500, len(inner))
     assert await b.files.read_range(zip_origin, directory) == inner[-500:]
     for name, extent in zip_extents(inner, zip_origin).items():
@@ -333,7 +330,7 @@ async def test_prefetched_members_are_there(
     b = bench(nursery, {"archive": data})
     extent = zip_extents(data)["a/other.bin"]
     ahead = b.files.start_ahead(
-        Origin(object_id(extent), extent.packed_size, "member", extent=extent),
+        StoredObject(object_id(extent), extent.packed_size, "member", extent=extent),
         lambda size: [ByteRange(0, min(size, MIB))],
     )
     with trio.fail_after(10):
@@ -364,7 +361,9 @@ async def test_members_have_accounts_of_their_own(
     assert "requests" not in b.files.tally("archive")
     assert [one["name"] for one in b.files.tallies()] == ["member"]
     file.close()
-    version = await b.files.ensure_version(Origin(object_id(extent), None, "member", extent=extent))
+    version = await b.files.ensure_version(
+        StoredObject(object_id(extent), None, "member", extent=extent)
+    )
     assert version == b.files.version("archive")
 
 
@@ -391,7 +390,7 @@ async def test_hops_through_a_jpeg_2000_fetch_the_member_whole_and_no_more(
     assert len(JPEG2000) < tuning.hop_file_bytes < len(data)
     b = bench(nursery, {"archive": data, "alone": JPEG2000}, tuning=tuning)
     await jumps(opened(b, zip_extents(data)["x.jp2"]), JPEG2000)
-    await jumps(b.files.open("alone", size=len(JPEG2000), name="x.jp2"), JPEG2000)
+    await jumps(b.files.open(StoredObject("alone", len(JPEG2000), "x.jp2")), JPEG2000)
     inside, outside = requests_of(b, "archive"), requests_of(b, "alone")
     assert len(inside) <= len(outside) < 16
     assert sum(map(len, outside)) == len(JPEG2000)
@@ -413,7 +412,7 @@ async def test_windows_of_a_tiff_cost_what_they_cost_outside(
     data = stored_zip({"before": pattern(777), "x.tif": content, "after": pattern(MIB, 2)})
     b = bench(nursery, {"archive": data, "alone": content})
     member = opened(b, zip_extents(data)["x.tif"], reading=reading)
-    alone = b.files.open("alone", size=len(content), name="x.tif", reading=reading)
+    alone = b.files.open(StoredObject("alone", len(content), "x.tif"), reading)
     for file in (member, alone):
         await file.read(0, 16 * KIB)
         if at_end:
@@ -471,7 +470,7 @@ async def test_a_remount_reads_members_from_the_archives_file(
                 file.close()
                 held.append(
                     await b.files.ensure_cached_bytes(
-                        Origin(object_id(extent), len(content), name, extent=extent)
+                        StoredObject(object_id(extent), len(content), name, extent=extent)
                     )
                 )
             assert bool(b.script.requests) is is_first
@@ -505,7 +504,7 @@ async def test_a_read_from_memory_passes_three_calls_more_than_outside(
     b = bench(nursery, {"archive": data, "alone": content})
     counts = []
     for file in (
-        b.files.open("alone", size=len(content), name="alone"),
+        b.files.open(StoredObject("alone", len(content), "alone")),
         opened(b, zip_extents(data)["a/image.bin"]),
     ):
         await file.read(0, 128 * KIB)
@@ -530,7 +529,7 @@ async def test_hops_act_in_an_archive_that_a_program_reads_itself(
     """As GDAL does by /vsizip/: the directory, the local header, then the file."""
     data = stored_zip({"before": pattern(3 * MIB, 1), "x.jp2": JPEG2000, "after": pattern(MIB, 2)})
     b = bench(nursery, {"archive": data, "alone": JPEG2000}, tuning=Tuning(hop_file_bytes=8 * MIB))
-    file = b.files.open("archive", size=len(data), name="archive.zip")
+    file = b.files.open(StoredObject("archive", len(data), "archive.zip"))
     await file.read(len(data) - 100_000, 100_000)
     before = len(b.script.requests)
     at = zip_extents(data)["x.jp2"].header_at
@@ -539,7 +538,7 @@ async def test_hops_act_in_an_archive_that_a_program_reads_itself(
     for hop in (0, *range(200_000, len(JPEG2000), 400_000)):
         assert bytes(await file.read(base + hop, 4096)) == JPEG2000[hop : hop + 4096]
         await trio.sleep(0.2)
-    await jumps(b.files.open("alone", size=len(JPEG2000), name="x.jp2"), JPEG2000)
+    await jumps(b.files.open(StoredObject("alone", len(JPEG2000), "x.jp2")), JPEG2000)
     inside, outside = requests_of(b, "archive")[before:], requests_of(b, "alone")
     assert len(inside) <= len(outside) + 2
     assert sum(map(len, inside)) <= len(JPEG2000) + 400_000

@@ -16,6 +16,7 @@ from up42fs.net.hedging import FEWEST
 from up42fs.net.retry import FailureKind
 from up42fs.ranges import RangeSet
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest
+from up42fs.store.members.extent import StoredObject
 
 KIB, MIB = 1 << 10, 1 << 20
 STEP = 4 * MIB  # so far apart that each read is a jump, and a request
@@ -25,7 +26,7 @@ Clock = trio.testing.MockClock
 
 async def jumps(b: Bench, first: int, count: int) -> float:
     """Read in `count` places, each a request; how long the slowest took."""
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     slowest_s = 0.0
     for number in range(first, first + count):
         began_s = trio.current_time()
@@ -156,7 +157,7 @@ async def test_read_ahead_that_nobody_waits_for_is_not_raced(
 ) -> None:
     b = bench(nursery, {"a": DATA}, lambda n: Fault(wait_s=5.0) if n >= 12 else None)
     await jumps(b, 0, 10)
-    handle = b.files.open("a", size=len(DATA), name="scene.tif")
+    handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     for offset in range(0, MIB, 128 * KIB):
         await handle.read(offset, 128 * KIB)
     assert len(b.script.requests) > 12, "it reads ahead"
@@ -185,7 +186,7 @@ def test_whoever_wins_the_bytes_are_right(seed: int, changes: bool) -> None:
             new = DATA[::-1]
             if changes:
                 b.script.objects["a"], b.script.etags["a"] = new, '"a-2"'
-            handle = b.files.open("a", size=len(DATA), name="scene.tif")
+            handle = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
             for _ in range(15):
                 offset = chance.randrange(len(DATA) - MIB)
                 try:

@@ -18,7 +18,7 @@ from up42fs.errors import NotFound
 from up42fs.store.disk import cache, claims
 from up42fs.store.disk.files import CacheDirectory
 from up42fs.store.disk.locks import Claim, ClaimFile
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange
 
 MIB = 1 << 20
@@ -41,7 +41,7 @@ class Pair:
 
 
 async def read(b: Bench, *spans: ByteRange, size: int = len(DATA)) -> None:
-    file = b.files.open("a", size=size, name="scene.tif")
+    file = b.files.open(StoredObject("a", size, "scene.tif"))
     for span in spans:
         assert await file.read(span.start, len(span)) == DATA[span.start : span.stop]
     file.close()
@@ -55,7 +55,7 @@ def windows() -> list[ByteRange]:
 async def test_what_another_stored_while_a_file_was_open_is_loaded(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         async with Pair(tmp_path, nursery) as (one, two):
-            waiting = two.files.open("a", size=len(DATA), name="scene.tif")
+            waiting = two.files.open(StoredObject("a", len(DATA), "scene.tif"))
             await waiting.read(0, 100)  # it is open, and its version is known
             await read(one, *windows())
             await trio.sleep(0.2)  # written behind
@@ -94,7 +94,7 @@ async def test_an_object_of_unknown_size_is_asked_for_once(tmp_path: Path) -> No
 
 
 async def _sized(b: Bench) -> None:
-    version = await b.files.ensure_version(Origin("a", None, "scene.tif"))
+    version = await b.files.ensure_version(StoredObject("a", None, "scene.tif"))
     assert version.size == len(DATA)
 
 

@@ -11,6 +11,7 @@ from store_script import Fault, bench, pattern
 from up42fs.metrics import Metrics
 from up42fs.net.retry import FailureKind
 from up42fs.store.http.tally import MOST_OBJECTS, Tallies
+from up42fs.store.members.extent import StoredObject
 
 KIB, MIB = 1 << 10, 1 << 20
 Clock = trio.testing.MockClock
@@ -24,7 +25,7 @@ async def test_the_objects_add_up_to_the_mount(
     b = bench(nursery, OBJECTS, {2: broken}.get, memory_bytes=16 * MIB)
     plans = {"a": 8 * MIB, "b": 300 * KIB, "c": 3 * MIB}
     for name, stop in plans.items():
-        handle = b.files.open(name, size=8 * MIB, name=f"{name}.tif")
+        handle = b.files.open(StoredObject(name, 8 * MIB, f"{name}.tif"))
         for offset in range(0, stop, 100 * KIB):
             assert await handle.read(offset, 100 * KIB) == OBJECTS[name][offset:][: 100 * KIB]
         handle.close()
@@ -53,7 +54,7 @@ async def test_opening_and_looking_count_nothing(
     nursery: trio.Nursery, autojump_clock: Clock
 ) -> None:
     b = bench(nursery, OBJECTS)
-    b.files.open("a", size=8 * MIB, name="a.tif").close()
+    b.files.open(StoredObject("a", 8 * MIB, "a.tif")).close()
     assert b.files.tally("a") == {}
     assert b.files.tally("none") == {}
     assert b.files.tallies() == []

@@ -22,7 +22,7 @@ from up42fs.store.http.answer import (
     judge,
     version_of,
 )
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange, Version
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -66,14 +66,14 @@ async def test_another_version_of_the_same_size_is_seen_without_etags(
 ) -> None:
     now = old
     b = bench(nursery, {"a": DATA}, lambda _: Fault(head=names(now)))
-    one = b.files.open("a", size=len(DATA), name="scene.tif")
+    one = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await one.read(0, 4 * KIB) == DATA[: 4 * KIB]
     b.script.objects["a"], now = OTHER, new
     with pytest.raises(VersionChanged):
         await one.read(MIB, 4 * KIB)
     with pytest.raises(VersionChanged):
         await one.read(0, 4 * KIB)
-    two = b.files.open("a", size=len(DATA), name="scene.tif")
+    two = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await two.read(MIB, 4 * KIB) == OTHER[MIB:][: 4 * KIB]
 
 
@@ -81,7 +81,7 @@ async def _read_twice(b: Bench) -> tuple[int, bytes]:
     """Requests of the second open, and what it read."""
     for _ in range(2):
         before = len(b.script.requests)
-        handle = b.files.open("a", size=len(DATA), name="scene.tif", stamp="t")
+        handle = b.files.open(StoredObject("a", len(DATA), "scene.tif", stamp="t"))
         got = bytes(await handle.read(0, 4 * KIB))
         handle.close()
         await trio.sleep(1)
@@ -106,7 +106,7 @@ async def test_bytes_without_a_version_are_not_kept_from_one_open_to_the_next(
     assert requests >= 1
     assert got == OTHER[: 4 * KIB]
     assert b.metrics["store.disk_writes_bytes"] == 0
-    assert await b.files.ensure_cached_bytes(Origin("a", len(DATA), "scene.tif")) == 0
+    assert await b.files.ensure_cached_bytes(StoredObject("a", len(DATA), "scene.tif")) == 0
     warnings = [one for one in caplog.records if "sends no ETag" in one.message]
     assert len(warnings) == 1, "said once"
     assert "scene.tif" in warnings[0].message
@@ -132,7 +132,7 @@ async def test_bytes_of_a_named_version_are_kept_in_memory_and_on_disk(
     other = bench(
         nursery, {"a": OTHER}, lambda _: Fault(head=names(new)), run_disk=inline, cache_dir=tmp_path
     )
-    handle = other.files.open("a", size=len(DATA), name="scene.tif", stamp="t")
+    handle = other.files.open(StoredObject("a", len(DATA), "scene.tif", stamp="t"))
     await handle.read(0, 4 * KIB)
     with pytest.raises(VersionChanged):
         await handle.read(MIB, 4 * KIB)  # the store names another one than the disk holds
@@ -143,11 +143,11 @@ async def test_open_handles_keep_what_they_have_when_others_open_without_a_versi
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:
     b = bench(nursery, {"a": DATA}, lambda _: Fault(head=names({})))
-    one = b.files.open("a", size=len(DATA), name="scene.tif")
+    one = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await one.read(0, 4 * KIB) == DATA[: 4 * KIB]
     await trio.sleep(1)
     asked = len(b.script.requests)
-    two = b.files.open("a", size=len(DATA), name="scene.tif")
+    two = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await one.read(0, 4 * KIB) == DATA[: 4 * KIB]
     assert len(b.script.requests) == asked, "the first handle asks nothing anew"
     assert await two.read(0, 4 * KIB) == DATA[: 4 * KIB]

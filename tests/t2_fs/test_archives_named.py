@@ -17,7 +17,7 @@ from up42fs.errors import DeadlineExceeded, NotADirectory
 from up42fs.fs.branches.archive_tables import ArchiveTables
 from up42fs.fs.branches.archives import Archives
 from up42fs.net.silence import BRIEFLY_S, MOST_BEGUN
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, Version
 
@@ -55,7 +55,7 @@ class SilentStore:
         self.answers = trio.Event()
         self.asked: list[str] = []
 
-    async def read_range(self, origin: Origin, span: ByteRange) -> bytes:
+    async def read_range(self, origin: StoredObject, span: ByteRange) -> bytes:
         self.asked.append(origin.object_id)
         with trio.move_on_after(SILENT_S):
             await self.answers.wait()

@@ -18,7 +18,7 @@ from up42fs.fs.filesystem import KERNEL_TTL_S
 from up42fs.fs.invalidation import Invalidation
 from up42fs.fs.tree.nodes import Attributes
 from up42fs.readahead.heads import PATIENCE, Asker
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.versions import HEAD_BYTES
 from up42fs.types import ByteRange, Version
 
@@ -246,7 +246,7 @@ class SlowStore:
         self.now = self.most = 0
         world.files.ensure_version = self.ensure_version  # type: ignore[method-assign]
 
-    async def ensure_version(self, origin: Origin, *, head: bool = True) -> Version:
+    async def ensure_version(self, origin: StoredObject, *, head: bool = True) -> Version:
         if origin.object_id in self.silent:
             await trio.sleep(25)
             raise DeadlineExceeded(f"{origin.name}: the object store stopped sending; try again")

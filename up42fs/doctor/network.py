@@ -29,6 +29,7 @@ from up42fs.errors import ConfigurationError, NotFound, Up42fsError
 from up42fs.metrics import Metrics
 from up42fs.net.certificates import find_trust
 from up42fs.net.proxies import Proxy, route_of
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.settings import StoreSettings
 from up42fs.store.store import FileStore
 from up42fs.types import Asset
@@ -257,7 +258,7 @@ async def _read(connection: AccountConnection, asset: Asset, label: str, count: 
                 is_local=lambda: connection.reached.is_local,
             )  # fmt: skip
             try:
-                file = store.open(asset.id, size=asset.size or 0, name=label)
+                file = store.open(StoredObject(asset.id, asset.size or 0, label))
                 for offset in range(0, count, 1 << 20):
                     await file.read(offset, min(1 << 20, count - offset))
             except Up42fsError as error:

@@ -7,13 +7,14 @@ with one request for a link. Knows the byte store; nothing of paths or the catal
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Protocol
 
 from up42fs.readahead.tuning import Reading
 from up42fs.store.handle import OpenFile
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.store import FileStore
-from up42fs.types import Bytes, StoredObject, Version
+from up42fs.types import Bytes, Version
 
 #: `id/ID` and `id/ID/NAME` stand for any file that UP42 signs links to, beside the tree's paths.
 _BY_ID = re.compile(r"id/([A-Za-z0-9-]{1,128})(/[^/]+)?")
@@ -70,14 +71,5 @@ async def open_object(store: FileStore, known: StoredObject, reading: Reading) -
     """
     size = known.size
     if size is None:
-        origin = Origin(known.object_id, None, known.name, known.stamp)
-        size = (await store.ensure_version(origin)).size
-    file = store.open(
-        known.object_id,
-        size=size,
-        name=known.name,
-        stamp=known.stamp,
-        reading=reading,
-        expected=known.version,
-    )
-    return ObjectFile(file, size)
+        size = (await store.ensure_version(known)).size
+    return ObjectFile(store.open(replace(known, size=size), reading), size)

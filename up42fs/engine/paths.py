@@ -30,7 +30,8 @@ from up42fs.model.no_query import why_no_query
 from up42fs.model.query import parse_query
 from up42fs.readahead.heads import Asker
 from up42fs.readahead.tuning import Reading
-from up42fs.types import Bytes, SignedUrl, StoredObject, Version
+from up42fs.store.members.extent import StoredObject
+from up42fs.types import Bytes, SignedUrl, Version
 from up42fs.visible import visible
 
 T = TypeVar("T")

@@ -65,7 +65,8 @@ from up42fs.fs.xattrs import MOST_VALUE_BYTES, STAC_JSON
 from up42fs.metrics import Metrics
 from up42fs.readahead.heads import Asker
 from up42fs.readahead.tuning import Reading
-from up42fs.types import Bytes, SignedUrl, StoredObject
+from up42fs.store.members.extent import StoredObject
+from up42fs.types import Bytes, SignedUrl
 
 #: The most that is prefetched for readers of whole directories, bytes.
 AHEAD_BYTES = 32 << 20
@@ -264,7 +265,7 @@ class Filesystem:
             return None
         version = self.tree.files.version(node.id)
         return StoredObject(
-            node.id, sizes.known(node), sizes.label(node), sizes.stamp(node), version
+            node.id, sizes.known(node), sizes.label(node), sizes.stamp(node), version=version
         )
 
     async def link(self, inode: int, lasts_s: float) -> SignedUrl:

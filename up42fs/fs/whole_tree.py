@@ -6,6 +6,7 @@ Makes these tables once and passes each the others that it needs; decides nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -81,15 +82,8 @@ class WholeTree:
 
         For `alone` see `Sizes.ensure`.
         """
-        sizes, size = self.sizes, await self.sizes.ensure(node, alone=alone)
-        file = self.files.open(
-            node.id,
-            size=size,
-            name=sizes.label(node),
-            stamp=sizes.stamp(node),
-            reading=Reading.EXACT,
-            extent=sizes.extent(node),
-        )
+        size = await self.sizes.ensure(node, alone=alone)
+        file = self.files.open(replace(self.sizes.origin(node), size=size), Reading.EXACT)
         try:
             return bytes(await file.read(start, max(0, min(stop, size) - start)))
         finally:

@@ -23,8 +23,8 @@ from up42fs.library.spans import COPY, holder, merged, span_within
 from up42fs.readahead.tuning import Reading
 from up42fs.store.copying import Progress
 from up42fs.store.lanes import Lane
-from up42fs.store.members.extent import Origin
-from up42fs.types import ByteRange, Bytes, StoredObject, Version
+from up42fs.store.members.extent import StoredObject
+from up42fs.types import ByteRange, Bytes, Version
 
 PREFIX = "user."
 #: Ranges of a file that are read at the same time: more would only wait for each other.
@@ -153,7 +153,7 @@ async def info(engine: Engine, path: str) -> Listed:
 
 
 async def _info_by_id(engine: Engine, path: str, object_id: str) -> Listed:
-    version = await engine.store.ensure_version(Origin(object_id, None, object_id))
+    version = await engine.store.ensure_version(StoredObject(object_id, None, object_id))
     stored = StoredObject(object_id, version.size, object_id, version=version)
     details = {"name": path, "size": version.size, "type": "file", "up42.id": object_id}
     return details, stored

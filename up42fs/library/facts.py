@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from up42fs.types import StoredObject
+from up42fs.store.members.extent import StoredObject
 
 #: Files and directories whose facts are remembered, and those that go into a pickle.
 MOST_FILES, MOST_DIRECTORIES = 4096, 256

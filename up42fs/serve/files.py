@@ -46,7 +46,8 @@ from up42fs.serve.conditions import (
 )
 from up42fs.serve.documents import with_addresses
 from up42fs.serve.gate import AdmittedRequest
-from up42fs.types import Bytes, StoredObject, Version
+from up42fs.store.members.extent import StoredObject
+from up42fs.types import Bytes, Version
 from up42fs.visible import visible
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from up42fs.ranges import coalesce
 from up42fs.store.http.links import Leases
 from up42fs.store.http.tally import Tallies
 from up42fs.store.members.archives import linked
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.members.open_member import place
 from up42fs.store.objects import Objects
 from up42fs.store.versions import PinnedVersions
@@ -64,7 +64,7 @@ class Prefetches:
         self._running: set[Prefetch] = set()
         self._signing = trio.CapacityLimiter(SIGNING_AHEAD)
 
-    def start(self, target: Origin, spans: Spans) -> Prefetch:
+    def start(self, target: StoredObject, spans: Spans) -> Prefetch:
         """Start prefetching `spans(size)` of an object; does not wait, and drops errors."""
         prefetch = Prefetch()
         is_view = target.extent is not None and target.extent.is_view
@@ -91,7 +91,7 @@ class Prefetches:
     def __len__(self) -> int:
         return len(self._running)
 
-    async def _fetch(self, target: Origin, spans: Spans) -> bool:
+    async def _fetch(self, target: StoredObject, spans: Spans) -> bool:
         """Fetch the spans; return whether all of them are cached afterwards."""
         if target.size is None:
             async with self._signing:
@@ -109,7 +109,7 @@ class Prefetches:
         await fetcher.fetch_ahead(wanted)
         return not any(map(fetcher.lacks, wanted))
 
-    async def _fetch_member(self, target: Origin, spans: Spans) -> bool:
+    async def _fetch_member(self, target: StoredObject, spans: Spans) -> bool:
         """Like `_fetch`, of a stored member, with its neighbours if they are small."""
         assert target.extent is not None, "it is a member"
         fetcher, view = self._objects.archives.view(target.object_id, target.extent)

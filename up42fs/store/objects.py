@@ -24,7 +24,7 @@ from up42fs.store.http.source import Network, NetworkSource
 from up42fs.store.http.tally import Tallies
 from up42fs.store.insights import Insights
 from up42fs.store.members.archives import StoredMembers, holder
-from up42fs.store.members.extent import Extent, Origin, is_of
+from up42fs.store.members.extent import Extent, StoredObject, is_of
 from up42fs.store.members.inflate.inflaters import Inflaters
 from up42fs.store.members.open_member import cached_bytes_of
 from up42fs.store.members.packed import PackedMembers, size_of
@@ -112,7 +112,7 @@ class Objects:
         self._fetchers.move_to_end(object_id)
         return fetcher
 
-    def holding(self, origin: Origin) -> Fetcher:
+    def holding(self, origin: StoredObject) -> Fetcher:
         """The fetcher of an archive that is not itself a stored member."""
         known = self.version(origin.object_id) if origin.extent is None else None
         size = origin.size if origin.size is not None else known.size if known else None

@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trio
 
@@ -40,7 +41,7 @@ from up42fs.store.http.source import Network
 from up42fs.store.http.tally import Tallies
 from up42fs.store.http.transport import CurlTransport
 from up42fs.store.members.archives import holder
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.members.inflate.inflaters import to_its_end
 from up42fs.store.members.open_member import OpenMember, OpenSparse
 from up42fs.store.members.packed import read_through
@@ -139,23 +140,17 @@ class FileStore:
 
     def open(
         self,
-        object_id: str,
-        *,
-        size: int,
-        name: str,
-        stamp: str | None = None,
+        known: StoredObject,
         reading: Reading = Reading.ANY,
-        expected: Version | None = None,
-        extent: Extent | None = None,
     ) -> OpenFile:
-        """Open an object of `size` bytes; waits for nothing. `name` is used in error messages.
+        """Open an object whose size is known; waits for nothing.
 
-        `stamp` is the catalogue's mark of the object's state (see `disk.layered`); `reading` is how
-        it will be read, as far as known. `expected` is the version to read if none is pinned yet:
-        the caller has bytes of it. With an `extent` the object is an archive's member; the version
-        of a stored one is its archive's. Raises `BadHandle` after `aclose`, and `VersionChanged` if
-        the archive is not of the version in which the extent counts.
+        `reading` is how it will be read, as far as known. The version of a stored member is its
+        archive's. Raises `BadHandle` after `aclose`, and `VersionChanged` if the archive is not of
+        the version in which the extent counts.
         """
+        object_id, size, name, extent = known.object_id, known.size, known.name, known.extent
+        assert size is not None, "`ensure_version` learns it"
         if self._is_closed:
             raise BadHandle(f"{name}: the mount is being unmounted")
         objects, view = self._objects, None
@@ -166,11 +161,11 @@ class FileStore:
             insight = view.opened()
         else:
             objects.forget_unpinned(object_id)
-            fetcher = objects.fetcher(object_id, size, name, stamp, extent)
+            fetcher = objects.fetcher(object_id, size, name, known.stamp, extent)
             insight = fetcher.opened()
         try:
-            if expected is not None:
-                fetcher.source.pin.assume(expected)
+            if known.version is not None:
+                fetcher.source.pin.assume(known.version)
             objects.insights.opened(view or fetcher)
             if not fetcher.source.is_ready:
                 supervise.start(self._nursery, fetcher.source.ready)  # the first read comes soon
@@ -190,7 +185,7 @@ class FileStore:
             fetcher, view, access, tally, name, size=size, windows=windows, insights=insights
         )
 
-    async def read_range(self, origin: Origin, span: ByteRange) -> bytes:
+    async def read_range(self, origin: StoredObject, span: ByteRange) -> bytes:
         """Return the bytes `span` of an archive, as far as it has them: for its directory.
 
         They are cached like those that programs read. Raises an `Up42fsError`.
@@ -198,17 +193,16 @@ class FileStore:
         size = origin.size
         if size is None:
             size = (await self.ensure_version(origin)).size
-        file = self.open(
-            origin.object_id, size=size, name=origin.name, stamp=origin.stamp,
-            reading=Reading.EXACT, expected=origin.version, extent=origin.extent,
-        )  # fmt: skip
+        file = self.open(replace(origin, size=size), Reading.EXACT)
         try:
             pieces = split(span, RANGE_BYTES) if len(span) > RANGE_BYTES else [span]
             return b"".join([await file.read(piece.start, len(piece)) for piece in pieces])
         finally:
             file.close()
 
-    async def read_through(self, origin: Origin, feed: Callable[[Bytes], Awaitable[None]]) -> int:
+    async def read_through(
+        self, origin: StoredObject, feed: Callable[[Bytes], Awaitable[None]]
+    ) -> int:
         """Pass the unpacked stream of a compressed tar on to `feed` in order; return its size.
 
         Its bytes are cached on the way. Raises an `Up42fsError`.
@@ -216,13 +210,8 @@ class FileStore:
         assert origin.extent is not None, "it is a member"
         fetcher = self._objects.holding(origin)
 
-        def opened() -> OpenFile:
-            return self.open(
-                origin.object_id, size=fetcher.size, name=origin.name, stamp=origin.stamp,
-                reading=Reading.WHOLE, expected=origin.version, extent=origin.extent,
-            )  # fmt: skip
-
-        return await read_through(opened, fetcher, feed)
+        known = replace(origin, size=fetcher.size)
+        return await read_through(lambda: self.open(known, Reading.WHOLE), fetcher, feed)
 
     async def link(self, object_id: str, lasts_s: float) -> SignedUrl:
         """Return a link for another program, which works for `lasts_s` seconds more if it can.
@@ -232,7 +221,7 @@ class FileStore:
         lease = await self._leases.lasting(object_id, lasts_s)
         return SignedUrl(lease.url, self._leases.remaining_s(lease))
 
-    def start_ahead(self, origin: Origin, spans: Spans) -> Prefetch:
+    def start_ahead(self, origin: StoredObject, spans: Spans) -> Prefetch:
         """Start prefetching `spans(size)` of an object that will soon be opened; does not wait.
 
         A size that is not known is fetched first; that of an archive's member is known.
@@ -248,7 +237,7 @@ class FileStore:
         self._leases.drop_all()
         self._transport.reset()
 
-    async def ensure_cached_bytes(self, origin: Origin) -> int:
+    async def ensure_cached_bytes(self, origin: StoredObject) -> int:
         """Bytes of the object in memory or on disk: those that need no request."""
         object_id, size, extent = origin.object_id, origin.size, origin.extent
         is_view = extent is not None and extent.is_view
@@ -260,7 +249,7 @@ class FileStore:
             if version is None:
                 return 0
             size = version.size
-        file = self.open(object_id, size=size, name=origin.name, stamp=origin.stamp, extent=extent)
+        file = self.open(replace(origin, size=size, version=None))
         try:
             return await file.ensure_cached_bytes()
         finally:

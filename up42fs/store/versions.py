@@ -17,7 +17,7 @@ from up42fs.errors import Up42fsError
 from up42fs.store.disk.cache import DiskCache
 from up42fs.store.http.tally import Tallies
 from up42fs.store.members.archives import linked
-from up42fs.store.members.extent import Origin
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.objects import Objects
 from up42fs.store.part import Part
 from up42fs.types import ByteRange, Version
@@ -54,7 +54,7 @@ class PinnedVersions:
         """How many are being learned."""
         return len(self._probes)
 
-    async def ensure(self, origin: Origin, *, head: bool = True) -> Version:
+    async def ensure(self, origin: StoredObject, *, head: bool = True) -> Version:
         """Return the object's version: from memory or disk, else by a link and a GET of its head.
 
         Without `head` only one byte is asked for. Of a member it is the version of the outermost
@@ -77,25 +77,25 @@ class PinnedVersions:
             if turns.are_over:
                 self._probes.pop(object_id, None)
 
-    def start(self, origin: Origin, *, head: bool = True) -> None:
+    def start(self, origin: StoredObject, *, head: bool = True) -> None:
         """Like `ensure`, in the background: waits for nothing and raises nothing."""
         origin = linked(origin)
         object_id = origin.object_id
         if self._objects.version(object_id) is None and object_id not in self._probes:
             supervise.start(self._nursery, self._ask_ahead, origin, head)
 
-    async def kept(self, origin: Origin) -> Version | None:
+    async def kept(self, origin: StoredObject) -> Version | None:
         """The version of which the disk cache has bytes, if they are of the origin's state."""
         label = await self._disk.label(origin.object_id) if self._disk else None
         if label is None or (label.object_id, label.stamp) != (origin.object_id, origin.stamp):
             return None
         return label.version
 
-    async def _ask_ahead(self, origin: Origin, head: bool) -> None:
+    async def _ask_ahead(self, origin: StoredObject, head: bool) -> None:
         with suppress(Up42fsError):  # a caller that needs the version gets the error itself
             await self.ensure(origin, head=head)
 
-    async def _probe(self, origin: Origin, deadline_s: float, *, head: bool) -> Version:
+    async def _probe(self, origin: StoredObject, deadline_s: float, *, head: bool) -> Version:
         object_id, name = origin.object_id, origin.name
         self._tallies.of(object_id, name).count("store.probes")
         source = self._objects.source(object_id, name, None, origin.stamp)

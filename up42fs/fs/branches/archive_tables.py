@@ -59,7 +59,7 @@ from up42fs.fs.branches.member_tree import MemberTree
 from up42fs.fs.tree import member_ids
 from up42fs.metrics import Metrics
 from up42fs.net.silence import BRIEFLY_S, MOST_BEGUN, Silence
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.store import FileStore
 from up42fs.types import Asset, ByteRange, Bytes
 
@@ -170,7 +170,9 @@ class ArchiveTables:
             size = stored.version.size
         if stored is None or stored.stamp != stamp or size is None:
             return None
-        return self._hold(asset_id, Origin(asset_id, size, self.label(asset_id), stamp), stored)
+        return self._hold(
+            asset_id, StoredObject(asset_id, size, self.label(asset_id), stamp), stored
+        )
 
     def forget(self, asset_id: str) -> bool:
         """Drop the tables of an asset and of archives in it: its bytes may have changed.
@@ -276,7 +278,7 @@ class ArchiveTables:
                 fresh.add(archive_id)
         return self._hold(archive_id, origin, made)
 
-    def _hold(self, archive_id: str, origin: Origin, stored: StoredTable) -> MemberTree:
+    def _hold(self, archive_id: str, origin: StoredObject, stored: StoredTable) -> MemberTree:
         counted_in = replace(origin, version=stored.version)
         kind = stored.kind or kind_of(self.name(archive_id))
         if kind is not None and kind.is_packed_stream:
@@ -287,19 +289,19 @@ class ArchiveTables:
 
     # reading -------------------------------------------------------------------------------
 
-    async def _origin(self, archive_id: str) -> Origin:
+    async def _origin(self, archive_id: str) -> StoredObject:
         """The archive as an object of the store."""
         if not member_ids.is_member_id(archive_id):
             size = await self.ensure_size(archive_id)
-            return Origin(archive_id, size, self.label(archive_id), self.stamp(archive_id))
+            return StoredObject(archive_id, size, self.label(archive_id), self.stamp(archive_id))
         parent = await self.get(archive_id.rpartition("!")[0])
         member = parent.member(member_ids.member_node(archive_id))
         if member is None:
             raise VersionChanged(f"archive {archive_id} is no longer in UP42 storage")
         extent = parent.extent(member)
-        return Origin(archive_id, member.size, self.label(archive_id), parent.stamp, extent)
+        return StoredObject(archive_id, member.size, self.label(archive_id), parent.stamp, extent)
 
-    async def _read(self, archive_id: str, origin: Origin) -> StoredTable:
+    async def _read(self, archive_id: str, origin: StoredObject) -> StoredTable:
         kind = named = kind_of(self.name(archive_id))
         progress = self._reading[archive_id] = TableProgress(origin.name, origin.size or 0)
         try:
@@ -337,12 +339,14 @@ class ArchiveTables:
         version = self._files.version(origin.object_id)
         return StoredTable(table, origin.stamp, version, kind if kind is not named else None)
 
-    async def _read_as(self, kind: ArchiveKind, origin: Origin, progress: TableProgress) -> Table:
+    async def _read_as(
+        self, kind: ArchiveKind, origin: StoredObject, progress: TableProgress
+    ) -> Table:
         if kind is ArchiveKind.ZIP:
             return await self._read_zip(origin, progress)
         return await self._read_tar(origin, kind, progress)
 
-    async def _read_zip(self, origin: Origin, progress: TableProgress) -> Table:
+    async def _read_zip(self, origin: StoredObject, progress: TableProgress) -> Table:
         size = origin.size or 0
         tail_at = max(0, size - TAIL_BYTES)
         tail = await self._bytes(origin, tail_at, size, progress)
@@ -360,12 +364,16 @@ class ArchiveTables:
             return parse()
         return await trio.to_thread.run_sync(parse)
 
-    async def _bytes(self, origin: Origin, start: int, stop: int, progress: TableProgress) -> bytes:
+    async def _bytes(
+        self, origin: StoredObject, start: int, stop: int, progress: TableProgress
+    ) -> bytes:
         found = await self._files.read_range(origin, ByteRange(start, stop))
         progress.done_bytes += len(found)
         return found
 
-    async def _read_tar(self, origin: Origin, kind: ArchiveKind, progress: TableProgress) -> Table:
+    async def _read_tar(
+        self, origin: StoredObject, kind: ArchiveKind, progress: TableProgress
+    ) -> Table:
         reader = TarReader()
 
         async def feed(data: Bytes) -> None:
@@ -400,12 +408,12 @@ class ArchiveTables:
             return await trio.to_thread.run_sync(lambda: reader.table)
         return reader.table
 
-    async def _require_kind(self, origin: Origin, kind: ArchiveKind) -> None:
+    async def _require_kind(self, origin: StoredObject, kind: ArchiveKind) -> None:
         """Raise NotAnArchiveError if the archive does not begin as its kind does."""
         if await self._kind_by_bytes(origin) is not kind:
             raise NotAnArchiveError(f"it does not begin as a {kind.value} does")
 
-    async def _kind_by_bytes(self, origin: Origin) -> ArchiveKind | None:
+    async def _kind_by_bytes(self, origin: StoredObject) -> ArchiveKind | None:
         head = ByteRange(0, min(HEAD_BYTES, origin.size or 1))
         return kind_of_bytes(await self._files.read_range(origin, head))
 
@@ -447,7 +455,7 @@ class ArchiveTables:
         return asset
 
 
-def stream_of(origin: Origin, kind: ArchiveKind) -> Origin:
+def stream_of(origin: StoredObject, kind: ArchiveKind) -> StoredObject:
     """The unpacked bytes of a compressed tar as an object of the store."""
     extent = Extent(
         archive=origin,
@@ -457,4 +465,4 @@ def stream_of(origin: Origin, kind: ArchiveKind) -> Origin:
         method=_METHODS[kind],
         crc32=None,
     )
-    return Origin(f"{origin.object_id}!tar", None, origin.name, origin.stamp, extent)
+    return StoredObject(f"{origin.object_id}!tar", None, origin.name, origin.stamp, extent)

@@ -14,7 +14,7 @@ from up42fs.archive.table import Member, MemberKind, Method, Table
 from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.model.names import FILES_SUFFIX
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 
 #: Archives in archives are shown to this depth, and up to this size if they are packed, bytes.
 MOST_DEPTH = 2
@@ -28,7 +28,7 @@ class MemberTree:
     unpacked stream of a compressed tar.
     """
 
-    def __init__(self, archive_id: str, origin: Origin, table: Table) -> None:
+    def __init__(self, archive_id: str, origin: StoredObject, table: Table) -> None:
         self.archive_id = archive_id
         self.origin = origin
         self.table = table

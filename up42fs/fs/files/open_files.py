@@ -18,6 +18,7 @@ from up42fs.fs.tree.nodes import Node, Opened
 from up42fs.readahead.folder.walk import Visit
 from up42fs.readahead.tuning import Reading, reading_of
 from up42fs.store.handle import OpenFile
+from up42fs.store.members.extent import StoredObject
 from up42fs.store.store import FileStore
 from up42fs.types import ByteRange, Bytes, Version
 
@@ -192,13 +193,7 @@ class OpenFiles:
         reading = chosen or reading
         expected = self._versions.expected(inode, size, stamp)
         stored = self._files.open(
-            node.id,
-            size=size,
-            name=label,
-            stamp=stamp,
-            reading=reading,
-            expected=expected,
-            extent=extent,
+            StoredObject(node.id, size, label, stamp, extent, expected), reading
         )
         try:
             keep, is_apart = self._versions.admit(inode, node, size, stamp=stamp, pin=stored.pin)

@@ -32,7 +32,7 @@ from up42fs.fs.tree import member_ids
 from up42fs.fs.tree.nodes import Kind, Node
 from up42fs.net.silence import Silence
 from up42fs.readahead.heads import Asker, SizeQuestions
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.store import FileStore
 from up42fs.store.versions import HEAD_BYTES
 from up42fs.types import ByteRange
@@ -181,10 +181,10 @@ class Sizes:
         """Where the bytes of a member lie; None for a file that is an object of its own."""
         return self._member(node).extent if node.kind is Kind.MEMBER else None
 
-    def origin(self, node: Node) -> Origin:
+    def origin(self, node: Node) -> StoredObject:
         """What the store needs to know of a file; raises NotFound if it has left the storage."""
         label, size = self.label(node), self.known(node)
-        return Origin(node.id, size, label, self.stamp(node), self.extent(node))
+        return StoredObject(node.id, size, label, self.stamp(node), self.extent(node))
 
     def _member(self, node: Node) -> MemberFile:
         if self._archives is None:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from up42fs.store.fetcher import Fetcher
-from up42fs.store.members.extent import Extent, Origin
+from up42fs.store.members.extent import Extent, StoredObject
 from up42fs.store.members.view import View, Views
 
 
 class StoredMembers:
     """All views of one store. `fetcher_of` returns the fetcher of an object that is no view."""
 
-    def __init__(self, fetcher_of: Callable[[Origin], Fetcher]) -> None:
+    def __init__(self, fetcher_of: Callable[[StoredObject], Fetcher]) -> None:
         self._fetcher_of = fetcher_of
         self._views: WeakKeyDictionary[Fetcher, Views] = WeakKeyDictionary()
 
@@ -28,7 +28,7 @@ class StoredMembers:
             views = self._views[fetcher] = Views(fetcher.size)
         return fetcher, views.of(object_id, extent, parent)
 
-    def place_of(self, origin: Origin) -> tuple[Fetcher, View | None]:
+    def place_of(self, origin: StoredObject) -> tuple[Fetcher, View | None]:
         """The fetcher that holds an archive's bytes, and its view if it is a stored member."""
         if origin.extent is not None and origin.extent.is_view:
             return self.view(origin.object_id, origin.extent)
@@ -39,12 +39,12 @@ class StoredMembers:
         return list(self._views.get(fetcher, ()))
 
 
-def holder(extent: Extent) -> Origin:
+def holder(extent: Extent) -> StoredObject:
     """The object whose fetcher holds the bytes of a stored member."""
     archive = extent.archive
     return holder(archive.extent) if archive.extent and archive.extent.is_view else archive
 
 
-def linked(origin: Origin) -> Origin:
+def linked(origin: StoredObject) -> StoredObject:
     """The object that has a link: this one, or the outermost archive that it is a member of."""
     return linked(origin.extent.archive) if origin.extent is not None else origin

@@ -12,13 +12,14 @@ from up42fs.types import Version
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """An object that holds members: an asset's file, or a member that is an archive itself.
+class StoredObject:
+    """What the store needs to know of an object to read it, without asking where it stands.
 
     `size` in bytes is None if it is not known yet, `name` is used in error messages, and `stamp` is
-    the catalogue's mark of the object's state. With an `extent` the object is a member: of another
-    archive, or the unpacked stream of a compressed tar. `version` is the one whose table tells the
-    offsets of members, if known: those of another version lie elsewhere.
+    the catalogue's mark of the object's state: it changes when the bytes may have. With an `extent`
+    the object is a member of an archive, or the unpacked stream of a compressed tar. `version` is
+    the one to read if none is pinned yet, since the caller has bytes of it; of an archive the one
+    whose table tells the offsets of members, which lie elsewhere in others.
     """
 
     object_id: str
@@ -39,7 +40,7 @@ class Extent:
     belong to the member has ended; None if it is not known.
     """
 
-    archive: Origin
+    archive: StoredObject
     header_at: int
     data_at: int | None
     packed_size: int
