@@ -123,34 +123,40 @@ def note(error: Up42fsError | None) -> None:
         trouble.note(error)
 
 
-@contextmanager
-def watched(trouble: Trouble) -> Iterator[None]:
+class watched:  # a context manager; each request enters some, so no generator
     """Record errors of the block, and the one it ends with, in `trouble` and no other."""
-    token = _current.set(trouble)
-    try:
-        yield
-    except Up42fsError as error:
-        trouble.note(error)
-        raise
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_token", "_trouble")
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._trouble)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _current.reset(self._token)
+        if isinstance(error, Up42fsError):
+            self._trouble.note(error)
 
 
-@contextmanager
-def awaiting(trouble: Trouble) -> Iterator[None]:
+class awaiting:  # likewise
     """Mark the block as waiting for other work, which records its errors in `trouble`."""
-    here = _current.get()
-    if here is None:
-        yield
-        return
-    here.begin(trouble)
-    try:
-        yield
-    except Exception:
+
+    __slots__ = ("_here", "_trouble")
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+
+    def __enter__(self) -> None:
+        self._here = _current.get()
+        if self._here is not None:
+            self._here.begin(self._trouble)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # Cancellation does not end the wait: a deadline has fired and will read the trouble.
-        here.end(trouble)
-        raise
-    here.end(trouble)
+        if self._here is not None and (error is None or isinstance(error, Exception)):
+            self._here.end(self._trouble)
 
 
 @contextmanager

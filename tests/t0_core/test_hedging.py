@@ -45,6 +45,22 @@ def test_at_most_a_tenth_of_what_was_seen_would_have_been_a_lag(
         assert len(late) <= 1 + 0.1 * min(len(seen), MEMORY)
 
 
+@given(st.lists(st.one_of(st.tuples(WAITS, WAITS), st.booleans()), max_size=150))
+def test_a_limit_is_of_all_that_was_seen_so_far(steps: list[tuple[float, float] | bool]) -> None:
+    """Whether it was asked for in between or not."""
+    pace = HostTimes()
+    seen: list[tuple[float, float]] = []
+    for step in steps:
+        if isinstance(step, bool):
+            fresh = HostTimes()
+            for one in seen:
+                fresh.note(*one)
+            assert pace.limit_s(has_begun=step) == fresh.limit_s(has_begun=step)
+        else:
+            pace.note(*step)
+            seen.append(step)
+
+
 @given(st.lists(st.booleans(), max_size=500))
 def test_second_requests_are_a_bounded_share(steps: list[bool]) -> None:
     pace, taken, noted = HostTimes(), 0, 0

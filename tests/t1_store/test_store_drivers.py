@@ -309,6 +309,53 @@ async def test_all_requests_of_a_thread_that_fails_are_ended(
     transport.close()
 
 
+async def test_a_burst_of_requests_wakes_a_busy_thread_once(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, held = await started(nursery), Held(monkeypatch)
+    transport = CurlTransport(8, threads=1)
+    assert await read(transport, store) == (None, WANTED)
+    wakes, wake = [], Multi.wake
+
+    def counted(multi: Multi) -> None:
+        wakes.append(multi)
+        wake(multi)
+
+    monkeypatch.setattr(Multi, "wake", counted)
+    got: list[tuple[FailureKind | None, bytes]] = []
+
+    async def fetch() -> None:
+        got.append(await read(transport, store))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as burst:
+            held.is_on = True
+            burst.start_soon(fetch)
+            # It holds before libcurl is called, so it has looked, and may be woken once more.
+            await until(held.held.is_set)
+            for _ in range(6):
+                burst.start_soon(fetch)
+            await until(lambda: transport._drivers._all[0].busy == 7)
+            assert len(wakes) == 2
+            held.is_on = False
+            held.may_go.set()
+    assert got == [(None, WANTED)] * 7
+    transport.close()
+
+
+async def test_a_request_after_a_reset_wakes_the_thread(nursery: trio.Nursery) -> None:
+    store = await started(nursery)
+    transport = CurlTransport(2, threads=1)
+    for _ in range(20):
+        assert await read(transport, store) == (None, WANTED)
+        transport.reset()
+        began_s = trio.current_time()
+        assert await read(transport, store) in ((None, WANTED), (FailureKind.BROKEN, b""))
+        # The idle thread looks by itself only after a minute.
+        assert trio.current_time() - began_s < 15
+    transport.close()
+
+
 @pytest.mark.claim("S111")
 async def test_where_no_thread_can_be_started_the_request_is_lost_and_the_next_one_is_not(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,6 @@ them.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -20,11 +19,10 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -69,6 +67,7 @@ from up42fs.fs.naming import Naming
 from up42fs.fs.tree.tag_directories import TagDirectories
 from up42fs.fs.whole_tree import WholeTree
 from up42fs.fs.writing import Writing
+from up42fs.garbage import collecting_nothing
 from up42fs.metrics import Metrics
 from up42fs.readahead.tuning import Tuning
 from up42fs.store.settings import StoreSettings
@@ -196,7 +195,7 @@ class Engine(Paths):
             failure: BaseException | None = None
             async with trio.open_nursery() as nursery:
                 try:
-                    with _collecting_nothing():
+                    with collecting_nothing():
                         stored, is_empty = (
                             (await _load(snapshot), False)
                             if on_demand
@@ -409,18 +408,6 @@ class Engine(Paths):
 
 async def _load(snapshot: Snapshot | None) -> Stored:
     return await trio.to_thread.run_sync(snapshot.load) if snapshot else Stored()
-
-
-@contextmanager
-def _collecting_nothing() -> Iterator[None]:
-    """Turn garbage collection off: it would find no garbage and take longer than loading."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 async def _at_once(_stale: Sequence[Invalidation]) -> None:

@@ -12,6 +12,7 @@ that became slow as a whole does not get every request twice.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 #: Responses remembered, and the fewest needed for a decision.
 MEMORY, FEWEST = 64, 8
@@ -30,19 +31,21 @@ class HostTimes:
         self._firsts: deque[float] = deque(maxlen=MEMORY)
         self._gaps: deque[float] = deque(maxlen=MEMORY)
         self._credit = BURST
+        #: The limits before and amid a body: every request asks for them, a response changes them.
+        self._limits_s: dict[bool, float | None] = {}
 
     def note(self, first_s: float, gap_s: float) -> None:
         """Note a response: first byte after `first_s` seconds, then silences of at most `gap_s`."""
         self._firsts.append(first_s)
         self._gaps.append(gap_s)
         self._credit = min(BURST, self._credit + SHARE)
+        self._limits_s.clear()
 
     def limit_s(self, *, has_begun: bool) -> float | None:
         """The silence in seconds that is a lag, before or amid the body; None if unknown."""
-        seen = sorted(self._gaps if has_begun else self._firsts)
-        if len(seen) < FEWEST:
-            return None
-        return max(FLOOR_S, FACTOR * seen[int(QUANTILE * (len(seen) - 1))])
+        if has_begun not in self._limits_s:
+            self._limits_s[has_begun] = _limit_s(self._gaps if has_begun else self._firsts)
+        return self._limits_s[has_begun]
 
     def take(self) -> bool:
         """Reserve a second request; return whether it may be sent."""
@@ -50,3 +53,9 @@ class HostTimes:
             return False
         self._credit -= 1.0
         return True
+
+
+def _limit_s(times_s: Collection[float]) -> float | None:
+    if len(times_s) < FEWEST:
+        return None
+    return max(FLOOR_S, FACTOR * sorted(times_s)[int(QUANTILE * (len(times_s) - 1))])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from up42fs.errors import InvalidAnswer
@@ -47,6 +48,7 @@ def numeric(host: str) -> Address | None:
         return _as_inet_aton(text)
 
 
+@lru_cache(64)  # each request to this machine asks for its host's
 def is_loopback(host: str) -> bool:
     """Whether `host` itself means this machine, whatever a resolver returns."""
     name = unquote(host).rstrip(".").lower()

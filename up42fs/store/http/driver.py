@@ -309,6 +309,7 @@ class Driver:
         self._multi: Multi | None = None
         self._thread: threading.Thread | None = None
         self._is_to_reset = False
+        self._is_woken = False  # since the thread's last look at what is new
         self.is_over = False  # it was closed or has failed, and takes no more requests
         self._moved_at_s = time.monotonic()
         self._inbox: deque[Attempt] = deque()
@@ -337,8 +338,11 @@ class Driver:
     def wake(self) -> None:
         """Wake the thread, because an attempt was stopped."""
         with self._lock:
-            if self._multi is not None:
+            # Once is enough until the thread looks: each wake costs a system call, and the
+            # interpreter may go to another thread meanwhile.
+            if self._multi is not None and not self._is_woken:
                 self._multi.wake()
+                self._is_woken = True
 
     def reset(self) -> None:
         """End all running requests as broken, and reuse none of their connections."""
@@ -409,6 +413,10 @@ class Driver:
             self._is_to_reset = False
             multi = Multi(self._connections)
             self._renew(multi)
+        with self._lock:
+            # Before it looks: what comes later wakes it again. After `_renew`: a wake of the old
+            # handle is lost with it.
+            self._is_woken = False
         while self._inbox:
             self._begin(multi, self._inbox.popleft())
         multi.perform()

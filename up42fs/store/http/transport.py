@@ -222,13 +222,15 @@ class CurlTransport:
 
 async def _wait(over: trio.Event, driver: Driver | None, timeout_s: float) -> None:
     """Return when the request is over, or when its thread is stuck or out of time."""
-    with trio.move_on_after(timeout_s + _END_S):
-        while not over.is_set():
-            with trio.move_on_after(STUCK_S):
-                await over.wait()
-            if not over.is_set() and driver is not None and driver.is_stuck:
-                log.warning("a thread that moves bytes is stuck; its requests go to another one")
-                return
+    ends_s = trio.current_time() + timeout_s + _END_S
+    while not over.is_set():
+        with trio.move_on_at(min(trio.current_time() + STUCK_S, ends_s)):
+            await over.wait()
+        if over.is_set() or trio.current_time() >= ends_s:
+            return
+        if driver is not None and driver.is_stuck:
+            log.warning("a thread that moves bytes is stuck; its requests go to another one")
+            return
 
 
 async def _end(attempt: Attempt, driver: Driver, over: trio.Event, delivery: Delivery) -> None:
