@@ -21,8 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _BEGIN = """set -eu
 unset SSL_CERT_FILE SSL_CERT_DIR
 export DEBIAN_FRONTEND=noninteractive
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p /etc/ssl/certs && cp /shared/authorities.pem /etc/ssl/certs/own.pem
-export PIP_CERT=/etc/ssl/certs/own.pem
+# pip in a build of its own reads the second.
+export PIP_CERT=/etc/ssl/certs/own.pem REQUESTS_CA_BUNDLE=/etc/ssl/certs/own.pem
 ln -sf /proc/self/mounts /etc/mtab
 """
 _PROOF = """
@@ -34,7 +36,7 @@ gdal_translate -q -srcwin 64 64 256 256 /mnt/up42/assets/elevation_berlin.tif w.
 gdalinfo w.tif | grep '^Size is 256, 256'
 up42fs unmount /mnt/up42
 END
-runuser -u {user} -- env {env} sh -euc 'cd {place} && . /window'
+runuser -u {user} -- env HOME=/home/{user} {env} sh -euc 'cd {place} && . /window'
 """
 
 

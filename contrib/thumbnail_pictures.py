@@ -55,6 +55,16 @@ def storage(sample: Path, place: Path) -> None:
         shutil.copy(next(sample.rglob(name)), order / shown)
 
 
+def await_items(order: Path) -> None:
+    """Return once each file's STAC item is known: the picture of an archive is found by it."""
+    for _ in range(600):
+        files = [path for path in order.iterdir() if path.is_file()]
+        if files and all("user.up42.stac.item_id" in os.listxattr(path) for path in files):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the items are not known after a minute")
+
+
 @contextmanager
 def directory() -> Iterator[str]:
     """A directory of one name, which the picture shows; raises FileExistsError."""
@@ -80,7 +90,7 @@ def main() -> None:
         with emulator(None, "--data", str(Path(made, "data"))) as ready:
             at_home = ready["env"] | {"HOME": str(home), "UP42FS_CRAWL_AFTER_S": "0"}
             with mounted(at_home, place, home):
-                time.sleep(5)
+                await_items(place / "orders" / ORDER)
                 target = PICTURES / "thumbnails.png"
                 command = ["dbus-run-session", "--", "sh", "-c", SESSION, "sh"]
                 subprocess.run(

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import REPOSITORY, Emulator, check, is_running, run, wait_until
+from harness import REPOSITORY, Emulator, check, environ, is_running, run, wait_until
 
 from up42fs.fuse.mount_table import mount_at
 
@@ -109,3 +111,50 @@ def test_other_programs_unmount_it(here: dict, tmp_path: Path) -> None:
 def test_foreground_and_wait_do_not_go_together(tmp_path: Path) -> None:
     done = run(*UP42FS, "mount", "-f", "--wait", "listed", tmp_path, env={"HOME": str(tmp_path)})
     assert (done.returncode, "leave out -f" in done.stderr) == (2, True)
+
+
+#: What Slurm gives a job, and a stand-in for `srun` that starts the tasks one after another.
+SRUN = """#!/bin/sh
+for task in 0 1; do SLURM_PROCID=$task "$@" || exit; done
+"""
+
+
+def job(sample: Emulator, place: Path, command: str = "") -> tuple[list[str], dict[str, str]]:
+    """The words and environment of the job of contrib/slurm; `command` in place of its window."""
+    for name, text in (
+        ("srun", SRUN.replace('"$@"', command) if command else SRUN),
+        ("up42fs", f'#!/bin/sh\nexec {sys.executable} -P -m up42fs "$@"\n'),
+    ):
+        (place / name).write_text(text)
+        (place / name).chmod(0o755)
+    env = sample.env | {
+        "HOME": str(place),
+        "PATH": f"{place}:{os.environ['PATH']}",
+        "TMPDIR": str(place),
+        "SCRATCH": str(place / "scratch"),
+        "SLURM_JOB_ID": "7",
+        "SLURM_SUBMIT_DIR": str(place),
+    }
+    return ["sh", str(REPOSITORY / "contrib/slurm/job.sh")], environ(env)
+
+
+@pytest.mark.skipif(shutil.which("gdal_translate") is None, reason="no gdal_translate")
+def test_the_job_of_a_queue_reads_and_leaves_no_mount(sample: Emulator, tmp_path: Path) -> None:
+    words, env = job(sample, tmp_path)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / f"window-{task}.tif").stat().st_size > 1000 for task in (0, 1))
+    assert not (tmp_path / "up42-7").exists(), "unmounted, and the directory is gone"
+
+
+def test_a_job_that_is_cancelled_leaves_no_mount(sample: Emulator, tmp_path: Path) -> None:
+    words, env = job(sample, tmp_path, "sh -c 'touch started; exec sleep 100'")
+    running = subprocess.Popen(words, env=env, cwd=tmp_path, start_new_session=True)
+    try:
+        wait_until((tmp_path / "started").exists, 60, "the task runs")
+        assert mount_at(tmp_path / "up42-7") is not None
+        running.terminate()
+        assert running.wait(60) == 143
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)  # the task, which Slurm would end
+    assert not (tmp_path / "up42-7").exists()
