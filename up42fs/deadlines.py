@@ -85,32 +85,25 @@ def boottime_s() -> float:
 class Trouble:
     """The last error of one piece of work and of the work it awaits."""
 
-    __slots__ = ("_awaited", "_last", "_worded")
+    __slots__ = ("_last", "_worded", "awaited")
 
     def __init__(self, worded: Callable[[Up42fsError], Up42fsError] = lambda it: it) -> None:
         """`worded` rephrases an error of awaited work for this work's callers."""
         self._worded = worded
         self._last: Up42fsError | None = None
-        self._awaited: list[Trouble] = []
+        #: The troubles of what this work awaits now.
+        self.awaited: list[Trouble] = []
 
     def told(self) -> Up42fsError | None:
         """The work's last error, else that of awaited work, as a new exception; None if none."""
         if self._last is not None:
             return copied(self._last)
-        told = next((told for other in self._awaited[::-1] if (told := other.told())), None)
+        told = next((told for other in self.awaited[::-1] if (told := other.told())), None)
         return self._worded(told) if told is not None else None
 
     def note(self, error: Up42fsError | None) -> None:
         """Record that the last attempt failed with `error`; None clears it."""
         self._last = error
-
-    def begin(self, other: Trouble) -> None:
-        """Record that this work awaits `other`."""
-        self._awaited.append(other)
-
-    def end(self, other: Trouble) -> None:
-        """Record that this work no longer awaits `other`."""
-        self._awaited.remove(other)
 
 
 _current: ContextVar[Trouble | None] = ContextVar("trouble", default=None)
@@ -151,12 +144,12 @@ class awaiting:  # likewise
     def __enter__(self) -> None:
         self._here = _current.get()
         if self._here is not None:
-            self._here.begin(self._trouble)
+            self._here.awaited.append(self._trouble)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # Cancellation does not end the wait: a deadline has fired and will read the trouble.
         if self._here is not None and (error is None or isinstance(error, Exception)):
-            self._here.end(self._trouble)
+            self._here.awaited.remove(self._trouble)
 
 
 @contextmanager

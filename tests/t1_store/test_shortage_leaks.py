@@ -87,7 +87,7 @@ def lock_member(place: Path) -> None:
         if taken is not None:
             locks.Held(files.root, "a", taken).leave()
     finally:
-        files.close()
+        files.root.close()
 
 
 def keep_cell(place: Path) -> None:
@@ -97,7 +97,7 @@ def keep_cell(place: Path) -> None:
         files.store(label, ByteRange(0, 4096), memoryview(bytes(4096)))
         files.label("a")
     finally:
-        files.close()
+        files.root.close()
 
 
 def keep_record(place: Path) -> None:

@@ -50,7 +50,7 @@ def test_what_is_held_is_listed(files: CellFiles, blocks: Path) -> None:
     assert found["one"].held_bytes == SIZE
     assert found["two"].held_bytes == 100 + CELL_BYTES
     assert found["two"].disk_bytes >= found["two"].held_bytes
-    assert found["one"].path == cache_files.path_of(files.directory, "one")
+    assert found["one"].path == cache_files.path_of(files.root.path, "one")
     assert not any(entry.is_pinned for entry in found.values())
 
 
@@ -97,7 +97,7 @@ def test_a_cut_file_does_not_hold(files: CellFiles, blocks: Path) -> None:
 
 
 def test_a_pin_outlives_what_is_held(files: CellFiles, blocks: Path) -> None:
-    path = cache_files.path_of(files.directory, "one")
+    path = cache_files.path_of(files.root.path, "one")
     cache_files.pin(path)
     assert list(cache_files.entries(blocks)) == []
     keep(files, "one", (0, 10))
@@ -116,9 +116,9 @@ def test_a_pin_outlives_what_is_held(files: CellFiles, blocks: Path) -> None:
 def test_what_is_pinned_is_not_pushed_out(files: CellFiles, blocks: Path) -> None:
     for number in range(4):
         keep(files, f"{number}", (0, SIZE))
-        path = cache_files.path_of(files.directory, f"{number}")
+        path = cache_files.path_of(files.root.path, f"{number}")
         os.utime(path, (number, number))
-    cache_files.pin(cache_files.path_of(files.directory, "0"))
+    cache_files.pin(cache_files.path_of(files.root.path, "0"))
     used = sum(entry.disk_bytes for entry in cache_files.entries(blocks))
     plenty = Space(1 << 40, 1 << 40)
     room = CacheRoom(blocks, used, Metrics(), space=lambda _: plenty)
@@ -131,7 +131,7 @@ def test_what_is_pinned_is_not_pushed_out(files: CellFiles, blocks: Path) -> Non
 
 def test_a_cache_full_of_pins_takes_nothing_more(files: CellFiles, blocks: Path) -> None:
     keep(files, "0", (0, SIZE))
-    cache_files.pin(cache_files.path_of(files.directory, "0"))
+    cache_files.pin(cache_files.path_of(files.root.path, "0"))
     used = sum(entry.disk_bytes for entry in cache_files.entries(blocks))
     plenty = Space(1 << 40, 1 << 40)
     room = CacheRoom(blocks, used, Metrics(), space=lambda _: plenty)
@@ -141,7 +141,7 @@ def test_a_cache_full_of_pins_takes_nothing_more(files: CellFiles, blocks: Path)
 
 def test_age(files: CellFiles, blocks: Path) -> None:
     keep(files, "0", (0, 10))
-    os.utime(cache_files.path_of(files.directory, "0"), (1, 1))
+    os.utime(cache_files.path_of(files.root.path, "0"), (1, 1))
     (entry,) = cache_files.entries(blocks)
     assert cache_files.is_older(entry, 365)
     files.touch("0")

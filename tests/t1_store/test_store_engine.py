@@ -321,7 +321,7 @@ async def test_a_changed_object_ends_every_handle_for_good(
     fresh = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await fresh.read(0, 10) == other[:10]
     assert await fresh.read(4 * MIB, 10) == other[4 * MIB : 4 * MIB + 10]
-    assert b.files.memory_bytes == 2 * BLOCK
+    assert b.files.gauges()["memory_bytes"] == 2 * BLOCK
     with pytest.raises(VersionChanged):
         await one.read(0, 10)
 
@@ -412,7 +412,7 @@ async def test_forgetting_drops_the_bytes_but_not_the_open_version(
     assert b.files.cached_bytes("a") == BLOCK
     b.files.forget("a")
     assert b.files.cached_bytes("a") == 0
-    assert b.files.memory_bytes == 0
+    assert b.files.gauges()["memory_bytes"] == 0
     assert await handle.read(0, 10) == DATA[:10]
     assert len(b.script.requests) == 2
     b.files.forget("never seen")
@@ -698,7 +698,7 @@ async def test_a_large_sequential_read_stays_within_the_budget(
     for offset in range(0, len(data), BLOCK):
         piece = await handle.read(offset, BLOCK)
         assert piece == data[offset : offset + BLOCK]
-        most = max(most, b.files.memory_bytes)
+        most = max(most, b.files.gauges()["memory_bytes"])
     assert most <= 8 * MIB
     assert b.script.asked() == len(data)
     assert b.files.cached_bytes("a") <= 8 * MIB
@@ -751,7 +751,7 @@ async def test_many_streams_share_a_small_budget(
         handle = b.files.open(StoredObject(name, len(data), name))
         for offset in range(0, len(data), BLOCK):
             assert await handle.read(offset, BLOCK) == data[offset : offset + BLOCK]
-            most = max(most, b.files.memory_bytes)
+            most = max(most, b.files.gauges()["memory_bytes"])
 
     async with trio.open_nursery() as readers:
         for name in names:
@@ -833,7 +833,7 @@ def test_whatever_happens_the_bytes_are_right(
                     readers.start_soon(reader, b)
             await trio.sleep(60)
             assert b.script.active == 0
-            assert b.files.memory_bytes <= memory
+            assert b.files.gauges()["memory_bytes"] <= memory
             assert b.versions == []
             nursery.cancel_scope.cancel()
 

@@ -128,6 +128,6 @@ async def test_every_read_is_the_files(
                 file.close()
             await trio.sleep(60)
             assert b.script.active == 0
-            assert b.files.memory_bytes <= memory
+            assert b.files.gauges()["memory_bytes"] <= memory
             await b.files.aclose()
             nursery.cancel_scope.cancel()

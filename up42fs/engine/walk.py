@@ -120,20 +120,18 @@ async def walk(
     *,
     most_depth: int | None = None,
     on_error: Callable[[Up42fsError], None],
-    is_new: Callable[[str], bool] = lambda _: True,
 ) -> AsyncGenerator[Found, None]:
     """Yield `top` and what is below it, directories before their contents, in listing order.
 
     `on_error` gets the error of a directory that cannot be listed, and the walk goes on. Raises an
-    `Up42fsError` if `top` itself cannot be looked up. Directories for which `is_new` is false are
-    not entered.
+    `Up42fsError` if `top` itself cannot be looked up.
     """
     start = Found(top, 0, await paths.stat(top))
     waiting = [start]
     while waiting:
         found = waiting.pop()
         yield found
-        if not found.is_dir or found.depth == most_depth or not is_new(found.path):
+        if not found.is_dir or found.depth == most_depth:
             continue
         try:
             listing = await paths.listing(found.path)

@@ -112,7 +112,7 @@ class Editing:
         if found is not None:
             raise AlreadyExists(f"tags/{name}")
         tag = _new_tag(name)
-        self._directories.hold(tag)
+        self._directories.held.add(tag)
         await self._listing_changed(tag)
         return self._fs.admit(directory, name, Node(Kind.TAG, tag))
 
@@ -195,7 +195,7 @@ class Editing:
         if target is not None:
             self._directories.remove(new)  # the kernel treats the replaced directory as dead
         if not self._index.ids_with_tag(new):
-            self._directories.hold(new)
+            self._directories.held.add(new)
         if not self._index.ids_with_tag(old):
             self._directories.remove(old)
         await self._listing_changed(old, new)
@@ -203,7 +203,7 @@ class Editing:
     async def _keep_emptied(self, tag: str) -> None:
         """Keep a directory that lost its last member until it is removed."""
         if not self._index.ids_with_tag(tag):
-            self._directories.hold(tag)
+            self._directories.held.add(tag)
             await self._listing_changed(tag)
 
     async def _listing_changed(self, *tags: str) -> None:

@@ -150,7 +150,7 @@ class Finder:
         if directory.kind is not Kind.MEMBERS or archives is None or self._watch is None:
             return
         archive_id = member_ids.archive_of(directory)
-        if archives.tables.held(archive_id) is not None:
+        if archives.tables.held.get(archive_id) is not None:
             return
         if not self._watch.is_crowd(name := program()):
             return

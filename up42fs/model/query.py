@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from enum import Enum
 from operator import eq, ge, gt, le, lt
 from typing import Any, TypeAlias
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from up42fs.model import geojson
 from up42fs.model.stac import StacItem
@@ -340,17 +340,13 @@ def _spelling(value: Value) -> str:
         return str(value)
     edges = (0, len(value) - 1)
     return "".join(
-        _encoded(char) if _needs_code(char) or (index in edges and char.isspace()) else char
+        quote(char, safe="") if _needs_code(char) or (index in edges and char.isspace()) else char
         for index, char in enumerate(value)
     )
 
 
 def _needs_code(character: str) -> bool:
     return character in "%,/" or not character.isprintable()
-
-
-def _encoded(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode())
 
 
 def _plain_number(number: float) -> int | float:

@@ -1,17 +1,17 @@
 """One object's parts in memory: what is cached, what is being fetched, which readers wait.
 
-Theory. An object is a list of *parts*, sorted, never overlapping; `_have` is the set of their
+Theory. An object is a list of *parts*, sorted, never overlapping; `coverage` is the set of their
 offsets. A part is
 
     queued  -> fetching -> full
        |           |----> cut short: the bytes received stay as a smaller part, the rest is missing
        |----> withdrawn: gone
 
-and *wanted* once a reader waited for it. A read looks at `_have`: offsets in it are cached or being
-fetched, so the read only waits; missing offsets get a new part. Hence each range is fetched once
-however many readers wait, without a lock: looking, planning and creating parts never await, and all
-of it runs on the trio thread. The only state shared with worker threads is a part's buffer, its
-fill count and the count at which to wake (see `Part.write`).
+and *wanted* once a reader waited for it. A read looks at `coverage`: offsets in it are cached or
+being fetched, so the read only waits; missing offsets get a new part. Hence each range is fetched
+once however many readers wait, without a lock: looking, planning and creating parts never await,
+and all of it runs on the trio thread. The only state shared with worker threads is a part's buffer,
+its fill count and the count at which to wake (see `Part.write`).
 
 A reader pins the parts under its range, waits until each has the bytes it needs (not until it is
 full), and copies nothing if one part holds them all. If a part ends without the bytes, the outcome
@@ -118,7 +118,8 @@ class Fetcher:
         self._on_changed = on_changed
         self._parts: list[Part] = []
         self._starts: list[int] = []  # of the parts
-        self._have = RangeSet()
+        #: The bytes in memory, or being fetched.
+        self.coverage = RangeSet()
         self._over: Up42fsError | None = None
         self._may_read_ahead = True
 
@@ -132,11 +133,6 @@ class Fetcher:
         """The ranges in memory."""
         filled = [(part.span.start, part.filled) for part in self._parts]
         return [ByteRange(start, start + count) for start, count in filled if count]
-
-    @property
-    def coverage(self) -> Coverage:
-        """The bytes in memory, or being fetched."""
-        return self._have
 
     @property
     def cached_bytes(self) -> int:
@@ -190,11 +186,11 @@ class Fetcher:
         tally = tally or self._tally
         self._check()
         deadline_s = trio.current_time() + self._read_deadline_s
-        if not self.source.is_ready and self._have.missing(wanted):
+        if not self.source.is_ready and self.coverage.missing(wanted):
             await self.source.ready()
             self._check()
         access.has_missed = access.has_missed or self._is_new(wanted)
-        plan = access.on_read(wanted, self._have, window_bytes)
+        plan = access.on_read(wanted, self.coverage, window_bytes)
         self.cancel(plan.cancel)
         passing = access.is_passing
         scan_from = wanted.stop + SCAN_BYTES - access.run_bytes
@@ -242,18 +238,18 @@ class Fetcher:
         part.write(head)
         part.finish(None)
         self._insert(part)
-        self._have.add(part.span)
+        self.coverage.add(part.span)
         self._cache.add(part)
         self._cache.shrink(0)
 
     def lacks(self, span: ByteRange) -> bool:
         """Whether reading `span` needs a request."""
-        return any(map(self.source.lacks, self._have.missing(span)))
+        return any(map(self.source.lacks, self.coverage.missing(span)))
 
     async def fetch_ahead(self, spans: Iterable[ByteRange], tally: Tally | None = None) -> None:
         """Prefetch the missing bytes of `spans`; on cancellation, cancel the fetches as well."""
         tally = tally or self._tally
-        missing = [hole for span in spans for hole in self._have.missing(span)]
+        missing = [hole for span in spans for hole in self.coverage.missing(span)]
         pieces = [piece for hole in missing for piece in split(hole, AHEAD_PART_BYTES)]
         for span in self._cut(pieces, None) if self._may_read_ahead and not self._over else ():
             if not self._cache.make_room(len(span)):
@@ -272,7 +268,7 @@ class Fetcher:
             return None
         self._check()
         return Copying(
-            self.source, self._slots, tally or self._tally, self._have.missing,
+            self.source, self._slots, tally or self._tally, self.coverage.missing,
             read_deadline_s=self._read_deadline_s, on_changed=self._change,
         )  # fmt: skip
 
@@ -323,7 +319,7 @@ class Fetcher:
     def let_go(self, part: Part) -> None:
         """Forget `part`, which the cache evicted."""
         self._remove(part)
-        self._have.discard(part.span)
+        self.coverage.discard(part.span)
         self._tally.count("store.wasted_bytes", max(0, part.filled - part.delivered))
 
     def may_go(self) -> None:
@@ -340,7 +336,7 @@ class Fetcher:
         with trio.move_on_at(deadline_s):
             while trio.current_time() < deadline_s:
                 with pinned(self._under(wanted)):  # or the new parts could evict them
-                    for span in self._have.missing(wanted):
+                    for span in self.coverage.missing(wanted):
                         self._start(span, deadline_s, tally, passing=passing)
                     parts = self._under(wanted)
                     with pinned(parts):
@@ -450,7 +446,7 @@ class Fetcher:
         self._cache.shrink(len(span))
         self._insert(part)
         try:
-            self._have.add(span)
+            self.coverage.add(span)
             self._cache.add(part)
             self.source.foresee(span, wanted=wanted)
             self._slots.submit((self, part), urgent=wanted)
@@ -491,7 +487,7 @@ class Fetcher:
         self.source.filled(whole)
         part.finish(error if part.wanted or isinstance(error, VersionChanged) else None)
         if part.filled < len(whole):
-            self._have.discard(ByteRange(whole.start + part.filled, whole.stop))
+            self.coverage.discard(ByteRange(whole.start + part.filled, whole.stop))
         if part.filled:
             self._cache.recount(part)
         else:

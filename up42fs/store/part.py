@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import trio
 
@@ -54,69 +54,40 @@ class _Waiter:
     event: trio.Event = field(default_factory=trio.Event)
 
 
+@dataclass(slots=True, eq=False)
 class Part:
     """The bytes of `span`, of which the first `filled` have arrived.
 
     `write` may come from a worker thread; everything else belongs to the trio thread.
     """
 
-    __slots__ = (
-        "_buffers",
-        "_holds",
-        "_keeper",
-        "_pages_read",
-        "_token",
-        "_view",
-        "_waiters",
-        "_wake_at",
-        "deadline_s",
-        "delivered",
-        "error",
-        "filled",
-        "in_scan",
-        "is_abandoned",
-        "is_foreseen",
-        "is_over",
-        "is_passing",
-        "pins",
-        "scope",
-        "span",
-        "stopped",
-        "tally",
-        "trouble",
-        "wanted",
-    )
-
     #: Whether the bytes go to a file, and not to memory.
-    is_in_file = False
+    is_in_file: ClassVar[bool] = False
 
-    def __init__(
-        self, span: ByteRange, keeper: Keeper | None, *, wanted: bool, deadline_s: float
-    ) -> None:
-        self.span = span
-        self.filled = 0
-        self.wanted = wanted
-        self.deadline_s = deadline_s
-        self.in_scan = False  # asked by a run so long that it is read for once
-        self.is_foreseen = False  # brought by the network before anybody asked
-        self.is_passing = False  # its bytes are used once, and not kept on disk
-        self.is_abandoned = False  # its reader was interrupted, and nobody came since
-        self.stopped = False
-        self.is_over = False  # no more bytes will come
-        self.error: Up42fsError | None = None
-        self.trouble = Trouble()  # what delays the fetch, for a reader that times out
-        self.pins = 0
-        self.tally: Counts | None = None  # of the reader for whom it is fetched
-        self._holds = 0
-        self._pages_read = 0  # one bit each
-        self.delivered = 0
-        self.scope = trio.CancelScope()
-        self._keeper = keeper
-        self._token = trio.lowlevel.current_trio_token()
-        self._waiters: list[_Waiter] = []
-        self._wake_at: float = math.inf
-        self._view = memoryview(b"")
-        self._buffers: Buffers | None = None
+    span: ByteRange
+    keeper: Keeper | None
+    wanted: bool = field(kw_only=True)
+    deadline_s: float = field(kw_only=True)
+    filled: int = field(default=0, init=False)
+    in_scan: bool = False  # asked by a run so long that it is read for once
+    is_foreseen: bool = False  # brought by the network before anybody asked
+    is_passing: bool = False  # its bytes are used once, and not kept on disk
+    is_abandoned: bool = False  # its reader was interrupted, and nobody came since
+    stopped: bool = False
+    is_over: bool = False  # no more bytes will come
+    error: Up42fsError | None = None
+    trouble: Trouble = field(default_factory=Trouble)  # for a reader that times out
+    pins: int = 0
+    tally: Counts | None = None  # of the reader for whom it is fetched
+    delivered: int = 0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _holds: int = 0
+    _pages_read: int = 0  # one bit each
+    _token: trio.lowlevel.TrioToken = field(default_factory=trio.lowlevel.current_trio_token)
+    _waiters: list[_Waiter] = field(default_factory=list)
+    _wake_at: float = math.inf
+    _view: memoryview = field(default_factory=lambda: memoryview(b""))
+    _buffers: Buffers | None = None
 
     # filling -------------------------------------------------------------------------------
 
@@ -249,13 +220,13 @@ class Part:
     def release(self) -> None:
         """Undo `hold`."""
         self._holds -= 1
-        if self._keeper is not None:
-            self._keeper.may_go()
+        if self.keeper is not None:
+            self.keeper.may_go()
 
     def evict(self) -> None:
         """Release the bytes."""
-        if self._keeper is not None:
-            self._keeper.let_go(self)
+        if self.keeper is not None:
+            self.keeper.let_go(self)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

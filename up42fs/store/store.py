@@ -273,11 +273,6 @@ class FileStore:
             "requests_running": self._objects.slots.running,
         }
 
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes counted against the memory budget now."""
-        return self._objects.cache.used_bytes
-
     async def aclose(self) -> None:
         """End every fetch and read; the store cannot be used afterwards."""
         self._is_closed = True

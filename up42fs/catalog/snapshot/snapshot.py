@@ -74,7 +74,7 @@ class Snapshot:
     """One snapshot file; may be used by several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._writer = uuid.uuid4().hex
         self._version: tuple[int, int] | None = None  # of the database, when it was followed last
         self._database: sqlite3.Connection | None = None
@@ -85,11 +85,6 @@ class Snapshot:
         self._lock = threading.RLock()
         #: Called, from any thread, after the file was removed: everything has to be written anew.
         self.on_rebuilt: Callable[[], None] = lambda: None
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
 
     def load(self) -> Stored:
         """The contents of the file; empty if it cannot be used. Never raises."""
@@ -198,7 +193,7 @@ class Snapshot:
                 return self._suffer(error, reading=False)
             if self._is_waiting:
                 self._is_waiting = False
-                log.info("the catalogue is stored in %s again", self._path)
+                log.info("the catalogue is stored in %s again", self.path)
             return SaveResult.DONE
 
     def pack(self) -> None:
@@ -233,7 +228,7 @@ class Snapshot:
             if self._is_off:
                 return otherwise
             try:
-                return work(self._open()) if self._path.exists() else otherwise
+                return work(self._open()) if self.path.exists() else otherwise
             except Exception as error:
                 self._suffer(error, reading=reading)
                 return otherwise
@@ -249,7 +244,7 @@ class Snapshot:
                 self._is_waiting = True
                 log.warning(
                     "the stored catalogue %s cannot be %s just now (%s): %s",
-                    self._path, "read" if reading else "written", error,
+                    self.path, "read" if reading else "written", error,
                     "UP42 is asked again" if reading else "it is tried again, nothing is lost",
                 )  # fmt: skip
             return SaveResult.AGAIN
@@ -260,13 +255,13 @@ class Snapshot:
         log.warning(
             "the catalogue cannot be stored in %s (%s): this mount stores nothing more of it; the "
             "next one begins with what is there, and lists the rest anew",
-            self._path, error,
+            self.path, error,
         )  # fmt: skip
         self._release()
         return SaveResult.DONE
 
     def _rebuild(self, error: Exception) -> SaveResult:
-        log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self._path, error)
+        log.warning("the stored catalogue %s cannot be used (%s): rebuilding", self.path, error)
         self._rebuilt += 1
         self._remove()
         self.on_rebuilt()
@@ -302,7 +297,7 @@ class Snapshot:
             self._release()
         self._ensure_ours()
         database = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
+            self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
         )
         try:
             tables.prepare(database)
@@ -313,7 +308,7 @@ class Snapshot:
         return database
 
     def _ensure_ours(self) -> None:
-        name, descriptor = self._path.name, open_directory(self._path.parent)
+        name, descriptor = self.path.name, open_directory(self.path.parent)
         try:
             # SQLite opens its companion files by name, without checking what they are.
             for suffix in _COMPANIONS:
@@ -324,7 +319,7 @@ class Snapshot:
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            found = self._path.lstat()
+            found = self.path.lstat()
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
@@ -376,7 +371,7 @@ class Snapshot:
         self._release()
         for suffix in ("", *_COMPANIONS):
             with suppress(OSError):
-                self._path.with_name(self._path.name + suffix).unlink()
+                self.path.with_name(self.path.name + suffix).unlink()
 
 
 def _counted(database: sqlite3.Connection, counted: Mapping[str, Stamps]) -> None:

@@ -128,7 +128,8 @@ class ArchiveTables:
         self._flights: Flights[str, MemberTree] = Flights(
             nursery, "reading the members of {key}", timeout_s=FLIGHT_S
         )
-        self._held: WeakValueDictionary[str, MemberTree] = WeakValueDictionary()
+        #: The archives' members that are in memory.
+        self.held: WeakValueDictionary[str, MemberTree] = WeakValueDictionary()
         self._recent: LRUCache[str, MemberTree] = LRUCache(
             # One that is larger than all room takes it alone.
             MOST_HELD_BYTES,
@@ -145,13 +146,9 @@ class ArchiveTables:
     async def _size(self, asset_id: str) -> int:
         return self._asset(asset_id).size or 0
 
-    def held(self, archive_id: str) -> MemberTree | None:
-        """The archive's members if they are in memory."""
-        return self._held.get(archive_id)
-
     async def get(self, archive_id: str) -> MemberTree:
         """The archive's members; raises an `Up42fsError`, NotADirectory if it is no archive."""
-        held = self._held.get(archive_id)
+        held = self.held.get(archive_id)
         if held is not None and held.stamp == self.stamp(archive_id):
             self._recent[archive_id] = held
             return held
@@ -159,7 +156,7 @@ class ArchiveTables:
 
     async def kept(self, asset_id: str) -> MemberTree | None:
         """The members of an asset's archive, if memory or the snapshot has them: no request."""
-        stamp, held = self.stamp(asset_id), self._held.get(asset_id)
+        stamp, held = self.stamp(asset_id), self.held.get(asset_id)
         if held is not None and held.stamp == stamp:
             return held
         if self._shelf is None or stamp is None or asset_id in self._doubted:
@@ -181,9 +178,9 @@ class ArchiveTables:
         any in memory.
         """
         self._doubted[asset_id] = set()
-        dropped = [id_ for id_ in self._held if member_ids.asset_id_of(id_) == asset_id]
+        dropped = [id_ for id_ in self.held if member_ids.asset_id_of(id_) == asset_id]
         for archive_id in dropped:
-            self._held.pop(archive_id, None)
+            self.held.pop(archive_id, None)
             self._recent.pop(archive_id, None)
         return bool(dropped)
 
@@ -196,7 +193,7 @@ class ArchiveTables:
         """The archive's own file name; raises VersionChanged if it is gone."""
         if not member_ids.is_member_id(archive_id):
             return self._index.assets.wish(self._asset(archive_id))
-        parent = self._held.get(archive_id.rpartition("!")[0])
+        parent = self.held.get(archive_id.rpartition("!")[0])
         member = None if parent is None else parent.member(member_ids.member_node(archive_id))
         if member is None:
             raise VersionChanged(f"archive {archive_id} is no longer in UP42 storage")
@@ -284,7 +281,7 @@ class ArchiveTables:
         if kind is not None and kind.is_packed_stream:
             counted_in = stream_of(counted_in, kind)
         tree = MemberTree(archive_id, counted_in, stored.table)
-        self._held[archive_id] = self._recent[archive_id] = tree
+        self.held[archive_id] = self._recent[archive_id] = tree
         return tree
 
     # reading -------------------------------------------------------------------------------

@@ -188,12 +188,12 @@ class Archives:
         archive_id = member_ids.archive_of(node)
         if asset_id not in self._index.assets or archive_id in self._refuted:
             return False
-        tree = self.tables.held(archive_id)
+        tree = self.tables.held.get(archive_id)
         return tree is None or tree.holds(node)
 
     def links(self, node: Node) -> int:
         """A file's names in all places; of a directory, 2 plus its subdirectories."""
-        tree = self.tables.held(member_ids.archive_of(node))
+        tree = self.tables.held.get(member_ids.archive_of(node))
         if tree is None:
             return UNCOUNTED if node.kind is Kind.MEMBERS else 1
         if node.kind is Kind.MEMBERS:
@@ -238,7 +238,7 @@ class Archives:
 
     def paths(self, asset_id: str) -> Iterator[str]:
         """The paths of an archive's files, as far as its table is in memory."""
-        tree = self.tables.held(asset_id)
+        tree = self.tables.held.get(asset_id)
         for member in tree.table.members if tree is not None else ():
             if member.kind is MemberKind.FILE and member.refusal is None:
                 yield member.path
@@ -251,7 +251,7 @@ class Archives:
 
     def member(self, node: Node) -> Member | None:
         """The member of a node if its table is in memory; None for tops of archives, too."""
-        tree = self.tables.held(member_ids.archive_of(node))
+        tree = self.tables.held.get(member_ids.archive_of(node))
         if tree is None:
             return None
         return tree.directory(node) if node.kind is Kind.MEMBERS else tree.member(node)
@@ -259,7 +259,7 @@ class Archives:
     def file(self, node: Node) -> MemberFile:
         """What opening a prepared member needs; raises VersionChanged if it is gone."""
         archive_id = member_ids.archive_of(node)
-        tree = self.tables.held(archive_id)
+        tree = self.tables.held.get(archive_id)
         member = None if tree is None else tree.member(node)
         if tree is None or member is None:
             raise VersionChanged(f"member {node.id} is no longer in its archive")

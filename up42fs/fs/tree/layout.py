@@ -373,7 +373,9 @@ class Layout:
             self._archives.follow(delta)
         if delta.assets:
             self._counted.clear()
-        self._empty_tags.settle(tag for tag in delta.tags if tag in self._index.tags())
+        self._empty_tags.held.difference_update(
+            tag for tag in delta.tags if tag in self._index.tags()
+        )
         for node in [node for node in self._rosters if _touched(node, delta)]:
             changed = self._follow(node, delta)
             self._remember(node, changed, delta)

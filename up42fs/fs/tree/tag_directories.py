@@ -7,28 +7,20 @@ has a member again, as people expect when they empty one to fill it anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 
 class TagDirectories:
     """Tags that are listed without members, and how often each directory was removed."""
 
     def __init__(self) -> None:
+        #: Empty directories: a tag leaves once it has members, which UP42 reports.
         self.held: set[str] = set()
         self._removed: Counter[str] = Counter()
-
-    def hold(self, tag: str) -> None:
-        """Keep an empty directory."""
-        self.held.add(tag)
 
     def remove(self, tag: str) -> None:
         """Remove a directory; a later one of that name is a different one."""
         self.held.discard(tag)
         self._removed[tag] += 1
-
-    def settle(self, with_members: Iterable[str]) -> None:
-        """Stop keeping tags that have members: UP42 reports those."""
-        self.held.difference_update(with_members)
 
     def generation(self, tag: str) -> int:
         """The generation number of a directory: how often one of this name was removed."""

@@ -179,7 +179,7 @@ class DiskCache:
         """The cache's entry in `status.json`."""
         return {
             "directory": str(self._directory),
-            "files": str(self._files.directory),
+            "files": str(self._files.root.path),
             "limit_bytes": self._room.cap_bytes,
             "used_bytes": self._room.used_bytes,
             "queued_bytes": self._pending_bytes,
@@ -384,7 +384,7 @@ class DiskCache:
         if self._resting is not None:
             self._resting.cancel()
         self._claims.close()
-        self._files.close()
+        self._files.root.close()
 
     def _store(
         self, label: Label, span: ByteRange | None, data: memoryview, use: Use
@@ -515,7 +515,7 @@ class DiskCache:
         self.is_on = False
         self._reason = why
         self._claims.rest()
-        self._files.close()
+        self._files.root.close()
         self._wake()
         return True
 

@@ -164,27 +164,13 @@ class CellFiles:
         self, blocks: Path, key: str, metrics: Metrics, *, is_below_kernel: bool = True
     ) -> None:
         """`is_below_kernel`: the kernel keeps what readers get, so loads bypass its page cache."""
-        self._root = CacheDirectory(blocks, key)
+        self.root = CacheDirectory(blocks, key)
         self._metrics = metrics
         self._is_below_kernel = is_below_kernel
         #: By object, version and cell: the shorter of two runs that lie apart in a cell, which has
         #: room for one. Parts of one cell arrive in any order, and the bytes between the two may be
         #: next. Only the writing thread uses it.
         self._apart: OrderedDict[tuple[str, Version, int], tuple[ByteRange, bytes]] = OrderedDict()
-
-    @property
-    def directory(self) -> Path:
-        """The directory of the files."""
-        return self._root.path
-
-    @property
-    def root(self) -> CacheDirectory:
-        """The same, to be opened."""
-        return self._root
-
-    def close(self) -> None:
-        """Close the directory."""
-        self._root.close()
 
     # loading -------------------------------------------------------------------------------
 
@@ -323,7 +309,7 @@ class CellFiles:
         """Delete the object's file."""
         for key in [key for key in self._apart if key[0] == object_id]:
             del self._apart[key]
-        with self._root.opened() as root:
+        with self.root.opened() as root:
             _unlink(file_name(object_id), root)
 
     # cells ---------------------------------------------------------------------------------
@@ -373,7 +359,7 @@ class CellFiles:
         It is closed at the end; network file systems report there which bytes they could not keep.
         """
         name = file_name(object_id)
-        with self._root.opened() as root:
+        with self.root.opened() as root:
             fd = _open(name, root) if label is None else _open_labelled(name, root, label)
         try:
             yield fd

@@ -87,7 +87,8 @@ class ObjectSource:
         self.error = source.error
         #: Gets the ranges that are about to be filled from the source.
         self.due: Due | None = None
-        self._source = source
+        #: What fills parts with bytes that the disk lacks.
+        self.filled_by = source
         self._disk = disk
         self._object_id = object_id
         self._held = RangeSet()
@@ -101,12 +102,7 @@ class ObjectSource:
     @property
     def is_network_only(self) -> bool:
         """Whether all bytes come from the object store as they are, and none is kept on disk."""
-        return self._disk is None and not self._source.keeps
-
-    @property
-    def filled_by(self) -> Source:
-        """What fills parts with bytes that the disk lacks."""
-        return self._source
+        return self._disk is None and not self.filled_by.keeps
 
     # planning ------------------------------------------------------------------------------
 
@@ -182,7 +178,7 @@ class ObjectSource:
     async def fetch(self, part: Part) -> None:
         """Fill `part`; raises an `Up42fsError`."""
         if self._disk is None:
-            await self._source.fetch(part)
+            await self.filled_by.fetch(part)
             return
         looked_at = -1
         while (asked := part.missing) is not None and not part.stopped:
@@ -192,7 +188,7 @@ class ObjectSource:
                 await self._load(part, asked, self._disk)
                 continue
             claim, is_held = None, False
-            if not self._source.keeps and looked_at != asked.start:
+            if not self.filled_by.keeps and looked_at != asked.start:
                 looked_at = asked.start  # what was found there may turn out to be damaged
                 claim, is_held = await self._look(part, self.cut(asked, None)[0], self._disk)
             if not is_held:
@@ -295,9 +291,9 @@ class ObjectSource:
     ) -> None:
         stamp = self.stamp
         try:
-            await self._source.fetch(part, span.stop)
+            await self.filled_by.fetch(part, span.stop)
             await self.ready()  # the answer may have settled a doubt; the reader has its bytes
-            if not self._source.keeps:
+            if not self.filled_by.keeps:
                 await disk.wait_for_room(len(span))
         except VersionChanged:
             self.forget()
@@ -312,7 +308,7 @@ class ObjectSource:
 
     def _is_to_keep(self, part: Part) -> bool:
         is_usable = self.pin.version is not None and not self._is_over
-        return is_usable and not (part.is_passing or self._source.keeps)
+        return is_usable and not (part.is_passing or self.filled_by.keeps)
 
     def _keep_part(
         self, part: Part, span: ByteRange, stamp: str | None, claim: Claim | None

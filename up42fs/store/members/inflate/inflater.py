@@ -101,7 +101,8 @@ class Inflater:
         self.makes_points = makes_points and library() is not None
         border = Border(start.bits, start.last, start.window) if start.window else None
         self._engine = engine_of(packing.method, border, makes_points=makes_points)
-        self._crc32 = start.crc32
+        #: The checksum of all output so far; None if it began amid the member and is not known.
+        self.crc32 = start.crc32
         self._scratch = memoryview(bytearray(1))
         self._piece_bytes = self._piece_crc = 0
         self._checks: list[int] = []
@@ -114,11 +115,6 @@ class Inflater:
     def held_bytes(self) -> int:
         """Memory of the engine."""
         return self._engine.held_bytes
-
-    @property
-    def crc32(self) -> int | None:
-        """The checksum of all output so far; None if it began amid the member and is not known."""
-        return self._crc32
 
     def advance(self, data: memoryview, into: memoryview, *, is_last: bool) -> tuple[int, int]:
         """Inflate `data` into `into`; return how many bytes of each were used.
@@ -160,8 +156,8 @@ class Inflater:
         self.in_at += taken
         if len(made):
             self.out_at += len(made)
-            if self._crc32 is not None:
-                self._crc32 = crc32(made, self._crc32)
+            if self.crc32 is not None:
+                self.crc32 = crc32(made, self.crc32)
             if self.makes_points:
                 self._count(made)
         if self.makes_points and isinstance(self._engine, ZlibEngine | framed.GzipEngine):
@@ -199,7 +195,7 @@ class Inflater:
         self.points.append(
             State(
                 self.out_at, self.in_at, self.data_at, border.bits, border.last, border.window,
-                self._crc32, self._after, PIECE_BYTES, checks,
+                self.crc32, self._after, PIECE_BYTES, checks,
             )
         )  # fmt: skip
         self._begin_span(self.out_at)
@@ -209,5 +205,5 @@ class Inflater:
         size, wanted = self._packing.size, self._packing.crc32
         if size is not None and self.out_at != size:
             raise DamagedStreamError("it is shorter than its archive states")
-        if None not in (wanted, self._crc32) and wanted != self._crc32:
+        if None not in (wanted, self.crc32) and wanted != self.crc32:
             raise DamagedStreamError("its checksum is wrong")

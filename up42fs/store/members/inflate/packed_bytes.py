@@ -128,17 +128,12 @@ class PackedBytes:
         return self.data_at
 
     @property
-    def _data_from(self) -> int:
-        """Where they begin, at the latest in most zips."""
+    def data_from(self) -> int:
+        """Where they begin, at the latest in most zips: a request for the header ends there."""
         return self.extent.header_at + HEADER_BYTES if self.data_at is None else self.data_at
-
-    @property
-    def head_stop(self) -> int:
-        """The end of a request for nothing but the local header."""
-        return self._data_from
 
     def limit(self, stop: int, size: int | None) -> int:
         """Up to where they are needed for output up to `stop` of `size` bytes, about."""
         packed = self.extent.packed_size
         ratio = min(1.0, packed / max(1, size or packed))
-        return self._data_from + min(packed, expected(stop * ratio))
+        return self.data_from + min(packed, expected(stop * ratio))

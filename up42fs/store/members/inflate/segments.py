@@ -144,7 +144,7 @@ class Segments:
         """Read the local header; the request for it extends to what a run needs that follows."""
         packed = self._packed
         is_likely = ready.is_likely(packed.extent)
-        limit = packed.head_stop if is_likely else packed.limit(asked.stop, self._packing.size)
+        limit = packed.data_from if is_likely else packed.limit(asked.stop, self._packing.size)
         first = await packed.open()
         try:
             data_at = await packed.find_data(first, limit)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import trio
 
 from up42fs.archive.points import span_bytes
-from up42fs.archive.slots import MIB, State, States, choose
+from up42fs.archive.slots import MIB, State, choose
 from up42fs.deadlines import note
 from up42fs.errors import (
     CannotUnpack,
@@ -106,6 +106,8 @@ class InflatedSource:
         self._kept_states = KeptStates(
             object_id, self.size, span, disk=inflaters.disk, cache=inflaters.cache
         )
+        #: The points.
+        self.index = self._kept_states.index
         self._object_id = object_id
         self._name = name
         self._packed = PackedBytes(extent, self.size, self.pin, upstream=upstream, error=self.error)
@@ -118,11 +120,6 @@ class InflatedSource:
         self._damage: Up42fsError | None = None
         self._is_doubted = False  # whether its points led to damaged bytes before
         self._turn = Turn(object_id, inflaters.disk) if inflaters.disk is not None else None
-
-    @property
-    def index(self) -> States:
-        """The points."""
-        return self._kept_states.index
 
     def kept_by(self, keeper: ObjectSource) -> None:
         """Pass all output to `keeper`, and look there first."""
