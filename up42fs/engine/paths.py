@@ -25,7 +25,7 @@ from up42fs.errors import InvalidArgument, NotFound, OtherVersion, Up42fsError
 from up42fs.fs.filesystem import Filesystem
 from up42fs.fs.sidecars.names import LONGEST_NAME_BYTES
 from up42fs.fs.tree.inodes import ROOT_INODE
-from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, Absent, Attributes, Opened
+from up42fs.fs.tree.nodes import LINKED_KINDS, RENDERED_KINDS, ROOT, Absent, Attributes, Opened
 from up42fs.model.no_query import why_no_query
 from up42fs.model.query import parse_query
 from up42fs.readahead.heads import Asker
@@ -236,6 +236,12 @@ class Paths:
         """Return the names in a directory and what they are; raises like `stat`."""
         async with self.at(path) as place:
             return await place.entries()
+
+    def known_at_top(self) -> list[Entry]:
+        """Return the directories at the top that are known without a request."""
+        top = self.filesystem.tree.layout.children(ROOT)
+        directories = [name for name, node in top.items() if node.kind not in RENDERED_KINDS]
+        return [Entry(name, 0, stat.S_IFDIR) for name in directories]
 
     async def listing(self, path: str) -> dict[str, Attributes]:
         """Return the names in a directory with their attributes, as `ls -l` wants them.
