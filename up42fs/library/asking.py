@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from up42fs.errors import NotFound
 from up42fs.errors import VersionChanged as Changed
-from up42fs.garbage import collecting_nothing
 from up42fs.library.facts import Fact, Facts
 from up42fs.library.plans import Plan, arun, run
 from up42fs.library.questions import Questions
@@ -55,6 +54,8 @@ class AskingSystem(Questions, ReadOnlySystem):
         mount = "never" if path.partition("/")[0] == "id" else self._mount
         backend = self._backends.get(mount)
         if backend is None or backend.process != os.getpid():
+            from up42fs.garbage import collecting_nothing
+
             # A worker's first call loads the engine: collections took an eighth of that time.
             with collecting_nothing():
                 from up42fs.library.backends import backend_of

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from up42fs.store.members.extent import StoredObject
+if TYPE_CHECKING:
+    # What its module imports is not needed to unpickle.
+    from up42fs.store.members.extent import StoredObject
 
 #: Files and directories whose facts are remembered, and those that go into a pickle.
 MOST_FILES, MOST_DIRECTORIES = 4096, 256
