@@ -125,6 +125,45 @@ def test_a_file_system_is_made_and_pickled_without_the_engine() -> None:
     assert len(ours) <= 12, ours
 
 
+@pytest.mark.claim("S421")
+def test_a_first_call_loads_the_engine_and_nothing_that_shows_it(tmp_path: Path) -> None:
+    """Collections, which would find nothing, took a tenth of that time."""
+    script = (
+        "import gc, sys, up42fs\n"
+        "fs = up42fs.FileSystem()\n"
+        "class Watch:\n"
+        "    seen = []\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        self.seen.append((name, gc.isenabled()))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "try:\n"
+        "    fs.ls('orders')\n"
+        "except OSError:\n"
+        "    pass\n"  # it has no login
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
+        "print(sorted(name for name in sys.modules if name.startswith('up42fs.')))\n"
+        "print([one for one in Watch.seen if one[0].startswith('up42fs.engine') and one[1]])\n"
+        "print(gc.isenabled())"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("UP42")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=env | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    all_, ours, collected, is_on = map(eval, done.stdout.splitlines())
+    assert "up42fs.engine.engine" in ours
+    assert not {"pyfuse3", "starlette", "hypercorn", "rich"} & set(all_)
+    users = ("cli", "doctor", "emulator", "fuse", "mount", "serve", "setup")
+    shown = {name for name in ours if name.split(".")[1] in users}
+    assert shown <= {"up42fs.fuse", "up42fs.fuse.mount_table"}, "which mounts there are"
+    assert collected == []
+    assert is_on is True
+
+
 def test_an_import_takes_a_part_of_the_engines_time() -> None:
     """Both in one process, by its processor time: the first one loads what both share."""
     script = (

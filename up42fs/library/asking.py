@@ -56,7 +56,7 @@ class AskingSystem(Questions, ReadOnlySystem):
         if backend is None or backend.process != os.getpid():
             from up42fs.garbage import collecting_nothing
 
-            # A worker's first call loads the engine: collections took an eighth of that time.
+            # A worker's first call loads the engine: collections took a tenth of that time.
             with collecting_nothing():
                 from up42fs.library.backends import backend_of
             backend = self._backends[mount] = backend_of(self._arguments, mount)
