@@ -153,6 +153,9 @@ def test_remote_paths_are_completed(store: Emulator, tmp_path: Path) -> None:
     assert completed("orders/Order\\ 00001") == [f"{ORDER}/".join(("orders/", ""))]
     assert completed('"orders/Order 00002') == ["orders/Order 00002/"]
     assert completed("absent/x") == []
+    since = store.remote.position()
+    assert completed("t") == ["tags/"]
+    assert store.requests(since) == {}, "the storage was listed before"
     # Where UP42 does not answer, the top level is what it always has.
     env = store.env | {"UP42_API_URL": "http://127.0.0.1:9", "XDG_CACHE_HOME": str(tmp_path)}
     assert check(*UP42FS, "__complete", "ta", env=env).split() == ["tags/"]

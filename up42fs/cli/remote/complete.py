@@ -61,6 +61,8 @@ def unquoted(word: str) -> str:
 async def _top(engine: Engine) -> list[Entry]:
     import trio
 
+    if engine.index.is_complete:  # it was listed before: a press of a key asks for no news of that
+        return engine.known_at_top()
     with suppress(Up42fsError, trio.TooSlowError), trio.fail_after(TOP_TIMEOUT_S):
         return await engine.entries("/")
     return engine.known_at_top()
