@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """`up42fs.FileSystem` beside fsspec's own HTTP file system and a mount, in one run.
 
-    library.py [--only get,loop,small,ranges,windows] [--rounds 5] [--size 122000000]
+    library.py [--only starts,get,loop,small,ranges,windows] [--rounds 5] [--size 122000000]
 
+- starts: imports of new processes, by processor time. Bar: 0.36 s for `import up42fs`. What a first
+  call loads is told apart: the libraries below the engine, and our own modules.
 - get: `get_file` of a file that nothing has read. Bar: 0.9 of the rate of fsspec's `http` with a
   link of UP42.
 - loop: the same by reads of 1 MiB of an open file. Bar: twice that rate.
@@ -63,6 +65,36 @@ with rasterio.open(path, **({} if fs is None else {"opener": fs})) as image:
         total += int(image.read(1, window=place).astype("uint64").sum())
 print(total)
 """
+
+
+#: Prints the processor seconds of four imports, one after another, with fsspec loaded before.
+_STARTS = """
+import time
+import fsspec.asyn
+def of(work):
+    began = time.process_time()
+    work()
+    print(time.process_time() - began)
+import importlib
+of(lambda: importlib.import_module("up42fs"))
+of(lambda: importlib.import_module("up42fs.library.filesystem"))
+of(lambda: [importlib.import_module(name) for name in ("trio", "httpx", "pycurl")])
+of(lambda: importlib.import_module("up42fs.library.backends"))
+"""
+
+
+def starts(bars: Bars, rounds: int) -> None:
+    each_s = []
+    for _ in range(rounds):
+        done = subprocess.run(
+            [sys.executable, "-c", _STARTS], capture_output=True, text=True, check=True, timeout=60
+        )
+        each_s.append([float(line) for line in done.stdout.split()])
+    package_s, system_s, others_s, engine_s = map(statistics.median, zip(*each_s, strict=True))
+    bars.say("import up42fs, processor", package_s, "s", most=0.36)
+    bars.say("up42fs.FileSystem, processor", system_s, "s")
+    bars.say("its engine: trio, httpx and pycurl, processor", others_s, "s")
+    bars.say("its engine: our own modules, processor", engine_s, "s")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -245,7 +277,7 @@ def windows(bars: Bars, rounds: int, home: Path, ready: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; return 1 where a bar was missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", default="get,loop,small,ranges,windows")
+    parser.add_argument("--only", default="starts,get,loop,small,ranges,windows")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=122_000_000)
     options = parser.parse_args(arguments)
@@ -253,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="up42fs-bench-")))
         stack.callback(forget)
-        if set(wanted) - {"windows"}:
+        if set(wanted) - {"starts", "windows"}:
             ready = stack.enter_context(emulator("1,1,1"))
             Remote(ready["control_url"]).storage(
                 "add_asset", name="big.bin", size=options.size, seed=1
@@ -261,6 +293,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ.update(ready["env"])
         for name in wanted:
             match name:
+                case "starts":
+                    starts(bars, options.rounds)
                 case "get":
                     get(bars, options.rounds, home)
                 case "loop":
