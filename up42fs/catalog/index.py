@@ -165,9 +165,6 @@ class Index:
         """Whether some asset came from processing."""
         return any(source in RESULTS for _, source in self._counted_origins())
 
-    def ids_of_workspace(self, workspace_id: str) -> list[str]:
-        return self.assets.ids_of_workspace(workspace_id)
-
     def ids_of_order(self, order_id: str) -> Collection[str]:
         return self._groups.by_order.get(order_id, ())
 
@@ -278,10 +275,6 @@ class Index:
             extensions[asset_id] = extension
             self._regroup(self._groups, asset_id, asset, asset, delta)
         return delta
-
-    def forget_extension(self, asset_id: str) -> bool:
-        """Forget an asset's learned extension; return whether there was one."""
-        return self.assets.extensions.pop(asset_id, None) is not None
 
     def _with_learned_size(self, asset: Asset) -> Asset:
         learned = self._learned.get(asset.id)

@@ -67,7 +67,6 @@ class AccountConnection:
             except NotFound:
                 # The storage of some accounts is listed only by STAC (contract, fact 6).
                 return bool((await self.client.collections_page(limit=1)).items)
-        raise AssertionError("the deadline raises")
 
 
 @dataclass(frozen=True, slots=True)

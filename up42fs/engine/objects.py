@@ -44,26 +44,7 @@ class Readable(Protocol):
         """The bytes asked for, fewer only at the end of the file."""
 
 
-class ObjectFile:
-    """One open object, of `size` bytes."""
-
-    def __init__(self, file: OpenFile, size: int) -> None:
-        self.size = size
-        self.ahead = file.ahead
-        self.read = file.read
-        #: Closes it, and cancels its read-ahead.
-        self.close = file.close
-        #: What copies its bytes to a file past memory; None if they go by the disk cache.
-        self.copying = file.copying
-        self._file = file
-
-    @property
-    def version(self) -> Version | None:
-        """The version that the first bytes had; None before them."""
-        return self._file.version
-
-
-async def open_object(store: FileStore, known: StoredObject, reading: Reading) -> ObjectFile:
+async def open_object(store: FileStore, known: StoredObject, reading: Reading) -> OpenFile:
     """Open an object; a size that is not known costs a link and a range, which is its head.
 
     Raises an `Up42fsError`. A read raises VersionChanged or NotFound if UP42 replaced the object
@@ -72,4 +53,4 @@ async def open_object(store: FileStore, known: StoredObject, reading: Reading) -
     size = known.size
     if size is None:
         size = (await store.ensure_version(known)).size
-    return ObjectFile(store.open(replace(known, size=size), reading), size)
+    return store.open(replace(known, size=size), reading)

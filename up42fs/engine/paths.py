@@ -89,7 +89,6 @@ class OpenedFile:
         longest_s = UNPACKING_TIMEOUT_S if is_unpacked else READ_TIMEOUT_S
         with _named(self.path), within(longest_s, f"no bytes in {longest_s:.0f} s"):
             return await self._filesystem.read(self._opened.handle, offset, size)
-        raise AssertionError("the deadline raises")
 
 
 class Place:
@@ -210,7 +209,6 @@ class Place:
     ) -> T:
         with _named(self.path), within(timeout_s, f"no answer in {timeout_s:.0f} s; try again"):
             return await work(self.attributes.inode)
-        raise AssertionError("the deadline raises")
 
 
 class Paths:
@@ -321,7 +319,6 @@ class Paths:
         inode = (await self._walk(path, held)).inode
         with within(timeout_s, f"no answer in {timeout_s:.0f} s; try again"):
             return await work(inode)
-        raise AssertionError("the deadline raises")
 
     async def _walk(self, path: str, held: list[int]) -> Attributes:
         """Look up each name of a path; append the inodes that are to be given back to `held`."""
@@ -335,7 +332,6 @@ class Paths:
                 held.append(found.inode)
                 reached = found
             return reached or await self.filesystem.getattr(ROOT_INODE)
-        raise AssertionError("the deadline raises")
 
 
 def _absent(path: str, name: str) -> str:

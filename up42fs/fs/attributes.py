@@ -262,11 +262,8 @@ class NodeAttributes:
     def _described(self, node: Node) -> Node | None:
         if node.kind in (Kind.ASSET, Kind.ORDER):
             return node
-        asset_id = member_ids.asset_id_of(node.id)
-        if node.kind is Kind.FILE:
-            file = self._registry.get(node.id)
-            asset_id = file.asset_id or "" if file else ""
-        return Node(Kind.ASSET, asset_id) if asset_id in self._index.assets else None
+        asset = self.asset_of(node)
+        return None if asset is None else Node(Kind.ASSET, asset.id)
 
     def _of_file(self, node: Node) -> dict[str, str]:
         file = self._registry.get(node.id)
@@ -290,7 +287,7 @@ class NodeAttributes:
         asset = self._index.assets.get(node.id)
         if asset is None or self._transformed is None:
             return ()
-        return await self._transformed.items_of(asset)
+        return await self._transformed.items.whole(asset)
 
     def _described_by(self, node: Node) -> tuple[StacItem, ...]:
         found = self._descriptions.known(node.id) if node.kind is Kind.ASSET else None

@@ -65,6 +65,7 @@ class Naming:
 
     def follow(self, delta: Delta) -> None:
         """Forget assets that left the storage."""
+        assets = self._index.assets
         for asset_id in delta.assets:
-            if asset_id not in self._index.assets and self._index.forget_extension(asset_id):
+            if asset_id not in assets and assets.extensions.pop(asset_id, None) is not None:
                 self._keep(QUESTION + asset_id, None)

@@ -85,7 +85,7 @@ def of_asset(
         "user.xdg.tags": ",".join(asset.tags),
         "user.xdg.comment": asset.title,
     }
-    listed = _present({PREFIX + key: value for key, value in own.items()} | desktop)
+    listed = _listed(own, desktop)
     # In this order also once STAC was read: what UP42 lists of the asset comes first, and is right.
     return listed if described is None else listed | _stac(described) | listed
 
@@ -177,9 +177,8 @@ def of_file(
         item = replace(item, gsd=stac.gsd)
     if stac.epsg is not None:
         item = replace(item, epsg=None if stac.epsg == NO_EPSG else stac.epsg)
-    listed = {PREFIX + key: value for key, value in own.items()}
     desktop = {"user.mime_type": mime_type(name, stac.media_type)}
-    return _delivery(asset, order) | _stac(item) | _present(listed | desktop)
+    return _delivery(asset, order) | _stac(item) | _listed(own, desktop)
 
 
 def of_member(asset: Asset, order: Order | None, member: Member | None) -> dict[str, str]:
@@ -196,10 +195,9 @@ def of_member(asset: Asset, order: Order | None, member: Member | None) -> dict[
             "member.compressed_size": str(member.packed_size),
             "member.crc32": None if member.crc32 is None else f"{member.crc32:08x}",
         }
-    listed = {PREFIX + key: value for key, value in own.items()}
     is_file = member is not None and member.kind is MemberKind.FILE
     desktop = {"user.mime_type": mime_type(member.name, None) if member and is_file else None}
-    return _delivery(asset, order) | _present(listed | desktop)
+    return _delivery(asset, order) | _listed(own, desktop)
 
 
 def of_item_directory(asset: Asset, order: Order | None, item: StacItem | None) -> dict[str, str]:
@@ -210,7 +208,7 @@ def of_item_directory(asset: Asset, order: Order | None, item: StacItem | None) 
         "name": item.title if item else None,
     }
     stac = _stac(item) if item else {}
-    return _delivery(asset, order) | stac | _present({PREFIX + k: v for k, v in own.items()})
+    return _delivery(asset, order) | stac | _listed(own)
 
 
 def of_order(order_id: str, order: Order | None) -> dict[str, str]:
@@ -232,23 +230,20 @@ def of_order(order_id: str, order: Order | None) -> dict[str, str]:
             "created_at": _stamp(order.created_at),
             "updated_at": _stamp(order.updated_at),
         }
-    listed = {PREFIX + key: value for key, value in own.items()}
-    return _present(
-        listed | {"user.xdg.tags": own.get("tags"), "user.xdg.comment": own.get("title")}
-    )
+    desktop = {"user.xdg.tags": own.get("tags"), "user.xdg.comment": own.get("title")}
+    return _listed(own, desktop)
 
 
 def of_tag(tag: str) -> dict[str, str]:
-    return {PREFIX + "kind": "tag", PREFIX + "name": tag, PREFIX + "tags": tag}
+    return _listed({"kind": "tag", "name": tag, "tags": tag})
 
 
 def of_workspace(workspace_id: str) -> dict[str, str]:
-    own = {"id": workspace_id, "kind": "workspace", "workspace_id": workspace_id}
-    return {PREFIX + key: value for key, value in own.items()}
+    return _listed({"id": workspace_id, "kind": "workspace", "workspace_id": workspace_id})
 
 
 def of_job(job_id: str) -> dict[str, str]:
-    return {PREFIX + "id": job_id, PREFIX + "kind": "job", STAC + "job_id": job_id}
+    return _listed({"id": job_id, "kind": "job", "stac.job_id": job_id})
 
 
 def _delivery(asset: Asset | None, order: Order | None) -> dict[str, str]:
@@ -281,15 +276,19 @@ def _stac(item: StacItem) -> dict[str, str]:
         "job_id": item.job_id,
         "url": item.url,
     }
-    return _present({PREFIX + "stac." + key: value for key, value in own.items()})
+    return _listed({f"stac.{key}": value for key, value in own.items()})
 
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.12g}"
 
 
-def _present(attributes: dict[str, str | None]) -> dict[str, str]:
-    return {key: value for key, value in attributes.items() if value}
+def _listed(
+    own: Mapping[str, str | None], desktop: Mapping[str, str | None] | None = None
+) -> dict[str, str]:
+    """Those attributes that have a value; `own` ones get up42fs's prefix."""
+    prefixed = {PREFIX + key: value for key, value in own.items()}
+    return {key: value for key, value in {**prefixed, **(desktop or {})}.items() if value}
 
 
 def _stamp(moment: datetime) -> str | None:

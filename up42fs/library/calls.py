@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from up42fs.engine import Engine
-from up42fs.engine.objects import ObjectFile, Readable, id_of, open_object
+from up42fs.engine.objects import Readable, id_of, open_object
 from up42fs.engine.paths import Place
 from up42fs.errors import Up42fsError
 from up42fs.fs.tree.nodes import Attributes
@@ -22,6 +22,7 @@ from up42fs.library.facts import Fact
 from up42fs.library.spans import COPY, holder, merged, span_within
 from up42fs.readahead.tuning import Reading
 from up42fs.store.copying import Progress
+from up42fs.store.handle import OpenFile
 from up42fs.store.lanes import Lane
 from up42fs.store.members.extent import StoredObject
 from up42fs.types import ByteRange, Bytes, Version
@@ -105,11 +106,11 @@ class Reader:
     @property
     def copies(self) -> bool:
         """Whether `copied` brings its bytes: it was opened for that."""
-        return isinstance(self._file, ObjectFile) and self._is_to_copy
+        return isinstance(self._file, OpenFile) and self._is_to_copy
 
     async def copy(self, lanes: Sequence[Lane], progress: Progress) -> list[ByteRange]:
         """Copy it to a file, but for the ranges that are returned: those are in memory."""
-        copying = self._file.copying() if isinstance(self._file, ObjectFile) else None
+        copying = self._file.copying() if isinstance(self._file, OpenFile) else None
         if copying is None:
             return [ByteRange(0, self.size)] if self.size else []
         return await copying.run_all(self.size, lanes, progress)

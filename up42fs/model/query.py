@@ -380,13 +380,7 @@ _SAID_BY_ITEMS: Mapping[str, Callable[[StacItem], str | float | None]] = {
     "cloud": lambda item: item.cloud_cover,
     "gsd": lambda item: item.gsd,
 }
-_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": eq,
-    "<": lt,
-    "<=": le,
-    ">": gt,
-    ">=": ge,
-}
+_COMPARE = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 def _is_so(term: Term, item: StacItem) -> bool:

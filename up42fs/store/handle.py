@@ -90,7 +90,7 @@ class OpenFile:
         insights: Insights,
     ) -> None:
         self._fetcher = fetcher
-        self._size = fetcher.size
+        self.size = fetcher.size
         self._access = access
         self._windows = windows
         self._insights = insights
@@ -124,7 +124,7 @@ class OpenFile:
         """
         if self._is_closed:
             raise BadHandle(f"{self._name}: read after close")
-        stop = min(offset + size, self._size)
+        stop = min(offset + size, self.size)
         if offset < 0 or offset >= stop:
             return b""
         self._tally.count("store.reads")
@@ -150,7 +150,7 @@ class OpenFile:
         A caller that keeps them reads on without coming here, and must report later what it read.
         """
         return (
-            b"" if self._is_closed else self._fetcher.ahead(offset, min(offset + most, self._size))
+            b"" if self._is_closed else self._fetcher.ahead(offset, min(offset + most, self.size))
         )
 
     def copying(self) -> Copying | None:

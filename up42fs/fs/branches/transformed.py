@@ -257,7 +257,7 @@ class Transformed:
 
     def __init__(self, index: Index, items: Items, registry: FileRegistry) -> None:
         self._index = index
-        self._items = items
+        self.items = items
         self._registry = registry
         self._shown: LRUCache[Node, tuple[StacItem, ...]] = LRUCache(MOST_SHOWN)
         self._expected: LRUCache[str, Callable[[], Iterable[Sequence[str]]]] = LRUCache(MOST_WALKS)
@@ -274,9 +274,9 @@ class Transformed:
         asset = self._index.assets.get(node.id.partition("/")[0])
         if asset is None:
             return False
-        if self._items.known(asset.id) is None:
-            await self._items.recall(self._next_of(node.place, asset))
-        items = await self._items.of_asset(asset)
+        if self.items.known(asset.id) is None:
+            await self.items.recall(self._next_of(node.place, asset))
+        items = await self.items.of_asset(asset)
         changed = self._shown.get(node) is not items
         self._shown[node] = items
         return changed
@@ -301,7 +301,7 @@ class Transformed:
         if asset is None or self._registry.is_held(node.id):
             return
         other = self._registry.elsewhere(node.id)
-        self._registry.refill([other] if other else await self._items.of_asset(asset))
+        self._registry.refill([other] if other else await self.items.of_asset(asset))
 
     def children(self, node: Node) -> dict[str, Node]:
         """The files of the item, or the items if there are several."""
@@ -353,7 +353,7 @@ class Transformed:
             return self._registry.keys(node.id) * (1 if figures is None else figures.names)
         if node.kind is Kind.ITEM:
             return 2
-        items = self._items.known(node.id)
+        items = self.items.known(node.id)
         if items is None:
             return UNCOUNTED
         return 2 + (len(items) if len(items) > 1 else 0)
@@ -369,7 +369,7 @@ class Transformed:
     def item_of(self, node: Node) -> StacItem | None:
         """The item that a FILES or ITEM directory shows, if it is known and the only one."""
         asset_id, _, item_id = node.id.partition("/")
-        items = self._items.known(asset_id) or ()
+        items = self.items.known(asset_id) or ()
         if item_id:
             return next((item for item in items if item.id == item_id), None)
         return items[0] if len(items) == 1 else None
@@ -377,10 +377,6 @@ class Transformed:
     def is_settled(self, node: Node) -> bool:
         """Whether a directory shows files; until then its items are fetched again and again."""
         return any(map(transformed_files, self._shown.get(node) or ()))
-
-    async def items_of(self, asset: Asset) -> tuple[StacItem, ...]:
-        """All items of a delivery, with their documents; may need requests."""
-        return await self._items.whole(asset)
 
     async def whole_item(self, node: Node) -> StacItem | None:
         """The item of a file or of a directory with one item, with its document; may need requests.
@@ -392,7 +388,7 @@ class Transformed:
             return None
         file = self._registry.get(node.id) if node.kind is Kind.FILE else None
         item_id = file.item.id if file else node.id.partition("/")[2]
-        items = await self._items.whole(asset)
+        items = await self.items.whole(asset)
         if not item_id:
             return items[0] if len(items) == 1 else None
         return next((item for item in items if item.id == item_id), None)

@@ -151,7 +151,7 @@ class Layout:
             case Kind.STATUS:
                 return self._index.ids_with_status(CnamStatus(node.id))
             case Kind.WORKSPACE:
-                return self._index.ids_of_workspace(node.id)
+                return self._index.assets.ids_of_workspace(node.id)
             case kind if kind in FOUND_DIRS:
                 return [asset.id for asset in self._branches[node.kind].members(node)]
             case _:

@@ -118,7 +118,7 @@ class Moments:
                 ids = self._index.ids_with_status(CnamStatus(node.id))
                 return _Moment(*[assets.latest_ns(ids)[1]] * 2)
             case Kind.WORKSPACE:
-                ids = self._index.ids_of_workspace(node.id)
+                ids = self._index.assets.ids_of_workspace(node.id)
                 return _Moment(*[assets.latest_ns(ids)[0]] * 2)
             case Kind.TAGS:
                 return _Moment(*[assets.latest_ns()[1]] * 2)

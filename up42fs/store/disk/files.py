@@ -147,13 +147,17 @@ def ensure_blocks(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     blocks = ensure_directory(str(path), None)
     # Not in the directory above: that is any that the user named, and may hold more than this.
-    with suppress(OSError):  # it is there, or the disk is full
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        tag = os.open(CACHE_TAG, flags, 0o600, dir_fd=blocks)
-        try:
-            os.write(tag, _TAG_TEXT)
-        finally:
-            os.close(tag)
+    try:
+        with suppress(OSError):  # it is there, or the disk is full
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            tag = os.open(CACHE_TAG, flags, 0o600, dir_fd=blocks)
+            try:
+                os.write(tag, _TAG_TEXT)
+            finally:
+                os.close(tag)
+    except BaseException:
+        os.close(blocks)
+        raise
     return blocks
 
 

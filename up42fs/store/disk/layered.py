@@ -161,17 +161,17 @@ class ObjectSource:
 
     def held_in(self, spans: Iterable[ByteRange]) -> int:
         """Number of bytes on disk or in `spans`, which are in memory."""
-        both = RangeSet(self._held if self._disk and self._disk.is_on else ())
-        for span in spans:
-            both.add(span)
-        return both.total
+        return self._either(spans).total
 
     def held_within(self, spans: Iterable[ByteRange], within: ByteRange) -> int:
         """Number of bytes of `within` on disk or in `spans`, which are in memory."""
+        return len(within) - sum(map(len, self._either(spans).missing(within)))
+
+    def _either(self, spans: Iterable[ByteRange]) -> RangeSet:
         both = RangeSet(self._held if self._disk and self._disk.is_on else ())
         for span in spans:
             both.add(span)
-        return len(within) - sum(map(len, both.missing(within)))
+        return both
 
     # filling -------------------------------------------------------------------------------
 
@@ -213,9 +213,7 @@ class ObjectSource:
     async def look_again(self) -> int:
         """Read once more what the file claims to hold: other mounts write to it. Bytes held."""
         if self._disk is not None and self._disk.is_on and self.pin.version is not None:
-            survey = await self._disk.survey(self._wanted())
-            for span in survey.spans if survey is not None and not self._is_over else ():
-                self._held.add(span)
+            self._learn(await self._disk.survey(self._wanted()))
         return self._held.total
 
     async def wait_for_room(self, wanted_bytes: int) -> None:

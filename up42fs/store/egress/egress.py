@@ -19,7 +19,6 @@ from up42fs import supervise
 from up42fs.errors import QuotaExceeded
 from up42fs.logs import FOR_DESKTOP
 from up42fs.metrics import Metrics
-from up42fs.store.egress.budget import EgressLimit
 from up42fs.store.egress.spending import SAVE_S, Spending
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,11 @@ class Egress:
     """The budget of one account."""
 
     def __init__(self, spending: Spending, metrics: Metrics) -> None:
+        self.limit = spending.limit
         self._spending = spending
         self._metrics = metrics
         self._is_told = False
         self._is_told_early = False
-
-    @property
-    def limit(self) -> EgressLimit:
-        return self._spending.limit
 
     async def pay(self, count: int, *, is_wanted: bool = True) -> None:
         """Spend `count` bytes; raises QuotaExceeded if nothing is left, or only the reserve."""

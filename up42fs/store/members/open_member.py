@@ -87,7 +87,7 @@ class OpenMember(OpenFile):
     ) -> None:
         super().__init__(fetcher, access, tally, name, windows=windows, insights=insights)
         self._view = view
-        self._size = size
+        self.size = size
         self._placed: Placed | None = None
         self._is_begun = False
 
@@ -105,7 +105,7 @@ class OpenMember(OpenFile):
     def ahead(self, offset: int, most: int) -> Bytes:
         """See `OpenFile.ahead`."""
         placed = self._placed
-        stop = min(offset + most, self._size, self._view.size)
+        stop = min(offset + most, self.size, self._view.size)
         if placed is None or self._is_closed or offset >= stop:
             return b""
         return self._fetcher.ahead(placed.base + offset, placed.base + stop)
@@ -114,7 +114,7 @@ class OpenMember(OpenFile):
         if wanted.stop > self._view.size:
             raise damaged(
                 self._name,
-                f"it has {self._view.size} bytes in the archive, whose directory says {self._size}",
+                f"it has {self._view.size} bytes in the archive, whose directory says {self.size}",
             )
         placed = self._placed or await self._place(wanted, window_bytes)
         data = await self._fetcher.read(
@@ -194,7 +194,7 @@ class OpenSparse(OpenMember):
 
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """See `OpenFile.read_again`."""
-        stop = min(offset + size, self._size)
+        stop = min(offset + size, self.size)
         if not 0 <= offset < stop:
             return None
         for start, at, length in self._view.extent.segments:
