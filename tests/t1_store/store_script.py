@@ -227,6 +227,11 @@ class Bench:
     metrics: Metrics
     versions: list[tuple[str, Version | None]]
 
+    def in_memory(self, object_id: str) -> int:
+        """Bytes of an object in memory."""
+        fetcher = self.files._objects._fetchers.get(object_id)
+        return fetcher.cached_bytes if fetcher else 0
+
 
 def bench(
     nursery: trio.Nursery,

@@ -235,7 +235,7 @@ async def test_what_came_before_it_was_given_up_is_counted(
         await handle.read(offset, BLOCK)
     handle.close()
     await trio.sleep(600)
-    held = b.files.cached_bytes("a")
+    held = b.in_memory("a")
     assert b.metrics["store.cancelled"] > 0
     assert held <= b.metrics["store.bytes_fetched"] < b.metrics["store.bytes_asked"]
 
@@ -317,7 +317,7 @@ async def test_a_changed_object_ends_every_handle_for_good(
         with pytest.raises(VersionChanged):
             await handle.read(offset, 10)
     assert b.versions == [("a", Version(len(DATA), '"a-2"'))]
-    assert b.files.cached_bytes("a") == 0
+    assert b.in_memory("a") == 0
     fresh = b.files.open(StoredObject("a", len(DATA), "scene.tif"))
     assert await fresh.read(0, 10) == other[:10]
     assert await fresh.read(4 * MIB, 10) == other[4 * MIB : 4 * MIB + 10]
@@ -409,9 +409,9 @@ async def test_forgetting_drops_the_bytes_but_not_the_open_version(
     handle = b.files.open(StoredObject("a", len(DATA), "a"))
     await handle.read(0, 10)
     await trio.sleep(1)
-    assert b.files.cached_bytes("a") == BLOCK
+    assert b.in_memory("a") == BLOCK
     b.files.forget("a")
-    assert b.files.cached_bytes("a") == 0
+    assert b.in_memory("a") == 0
     assert b.files.gauges()["memory_bytes"] == 0
     assert await handle.read(0, 10) == DATA[:10]
     assert len(b.script.requests) == 2
@@ -592,7 +592,7 @@ async def test_failed_read_ahead_is_silent_and_paused(
     for offset in range(0, MIB, BLOCK):
         await handle.read(offset, BLOCK)
     await trio.sleep(5)
-    have = b.files.cached_bytes("a")
+    have = b.in_memory("a")
     b.script.faults = every(Fault(status=503))
     await handle.read(MIB - BLOCK, BLOCK)
     for offset in range(MIB, have, BLOCK):
@@ -701,7 +701,7 @@ async def test_a_large_sequential_read_stays_within_the_budget(
         most = max(most, b.files.gauges()["memory_bytes"])
     assert most <= 8 * MIB
     assert b.script.asked() == len(data)
-    assert b.files.cached_bytes("a") <= 8 * MIB
+    assert b.in_memory("a") <= 8 * MIB
     assert b.metrics["store.wasted_bytes"] == 0
 
 
@@ -712,13 +712,13 @@ async def test_what_a_long_run_has_read_makes_room_and_what_others_read_stays(
     b = bench(nursery, {"a": data, "b": DATA}, memory_bytes=96 * MIB)
     b.script.chunk_s = 0.0001
     await b.files.open(StoredObject("b", len(DATA), "b")).read(0, BLOCK)
-    held = b.files.cached_bytes("b")
+    held = b.in_memory("b")
     handle = b.files.open(StoredObject("a", len(data), "a"))
     for offset in range(0, len(data), BLOCK):
         await handle.read(offset, BLOCK)
         await trio.lowlevel.checkpoint()  # a read out of memory lets nobody else run
-    assert b.files.cached_bytes("a") <= 8 * MIB
-    assert b.files.cached_bytes("b") == held
+    assert b.in_memory("a") <= 8 * MIB
+    assert b.in_memory("b") == held
     assert b.metrics["store.wasted_bytes"] == 0
     assert b.script.asked("a") == len(data)
 
@@ -735,7 +735,7 @@ async def test_a_long_run_may_begin_again_at_the_front_of_its_file(
         await trio.lowlevel.checkpoint()
     for offset in (0, 4 * KIB, BLOCK, 3 * MIB, 4 * MIB - 4 * KIB, 4 * MIB):
         assert await handle.read(offset, 4 * KIB) == data[offset : offset + 4 * KIB]
-    assert b.files.cached_bytes("a") <= 12 * MIB
+    assert b.in_memory("a") <= 12 * MIB
 
 
 async def test_many_streams_share_a_small_budget(

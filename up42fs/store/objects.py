@@ -23,10 +23,9 @@ from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.source import Network, NetworkSource
 from up42fs.store.http.tally import Tallies
 from up42fs.store.insights import Insights
-from up42fs.store.members.archives import StoredMembers, holder
+from up42fs.store.members.archives import StoredMembers
 from up42fs.store.members.extent import Extent, StoredObject, is_of
 from up42fs.store.members.inflate.inflaters import Inflaters
-from up42fs.store.members.open_member import cached_bytes_of
 from up42fs.store.members.packed import PackedMembers, size_of
 from up42fs.store.memory import MemoryCache
 from up42fs.store.part import Carrier, Part
@@ -163,15 +162,11 @@ class Objects:
         self._live.add(fetcher)
         return fetcher
 
-    def forget(self, object_id: str, *, extent: Extent | None = None) -> None:
+    def forget(self, object_id: str) -> None:
         """Drop all cached state of an object; new handles start afresh, open ones keep theirs.
 
-        So do those of its members. A stored member has no bytes of its own to drop.
+        So do those of its members.
         """
-        if extent is not None and extent.is_view:
-            if holder(extent).object_id in self._fetchers:
-                self.archives.view(object_id, extent)[1].forget()
-            return
         for member_id in [one for one in self._fetchers if is_of(one, object_id)]:
             self.forget(member_id)
         fetcher = self._fetchers.get(object_id)
@@ -191,15 +186,6 @@ class Objects:
             del self._fetchers[object_id]  # its open handles keep it
         else:
             self._drop(object_id)
-
-    def cached_bytes(self, object_id: str, *, extent: Extent | None = None) -> int:
-        """Bytes of the object in memory."""
-        if extent is not None and extent.is_view:
-            if holder(extent).object_id not in self._fetchers:
-                return 0
-            return cached_bytes_of(*self.archives.view(object_id, extent))
-        fetcher = self._fetchers.get(object_id)
-        return fetcher.cached_bytes if fetcher else 0
 
     def stop(self, error: Up42fsError) -> None:
         """End every fetch and read with `error`."""

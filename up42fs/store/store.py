@@ -130,8 +130,6 @@ class FileStore:
         self.has_link = self._leases.holds
         #: Drop all cached state of an object; open handles keep theirs.
         self.forget = self._objects.forget
-        #: Bytes of an object in memory.
-        self.cached_bytes = self._objects.cached_bytes
         #: When which bytes of an object came from the object store.
         self.fetched = self._tallies.fetched
         #: The counters of one object; those of the objects with the most fetched bytes.

@@ -64,7 +64,7 @@ class StoredFile:
         siblings: Siblings | None = None,
     ) -> None:
         self.inode = inode
-        self._file = file
+        self.stored = file
         self._node = node
         self._size = size
         self._watched = watched
@@ -73,16 +73,6 @@ class StoredFile:
         self._is_head_read = False
         self._visit: Visit | None = None
 
-    @property
-    def version(self) -> Version | None:
-        """The version that the first answer pinned; None before it."""
-        return self._file.version
-
-    @property
-    def is_unpacked(self) -> bool:
-        """Whether its bytes are inflated, from an archive."""
-        return self._file.is_unpacked
-
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """Like `read` of bytes in memory that were read before; None for all other reads."""
         watched = self._watched
@@ -90,7 +80,7 @@ class StoredFile:
             return None  # the first read, and the first one of the head, are observed in full
         if watched is not None and watched.refuse is not None:
             return None
-        data = self._file.read_again(offset, size)
+        data = self.stored.read_again(offset, size)
         if data is None:
             return None
         stop = offset + len(data)
@@ -104,20 +94,20 @@ class StoredFile:
         """The bytes from `offset` on that are in memory as one piece; does not count as a read."""
         if self._watched is not None and self._watched.refuse is not None:
             return b""
-        return self._file.ahead(offset, most)
+        return self.stored.ahead(offset, most)
 
     async def read(self, offset: int, size: int) -> Bytes:
         """Read from the file; raises CrowdRefused where a crowd may not read."""
         self._is_head_read |= offset == 0
         if self._watched is None:
             self._follow(offset, offset + size)
-            return await self._file.read(offset, size)
+            return await self.stored.read(offset, size)
         self._watched.check(offset, size)
         account, clock = self._watched.account, self._watched.clock
         began_s = clock()
         self._follow(offset, offset + size)
         try:
-            data = await self._file.read(offset, size)
+            data = await self.stored.read(offset, size)
         except Up42fsError as error:
             account.errors[type(error).__name__] += 1
             raise
@@ -141,7 +131,7 @@ class StoredFile:
         if self._visit is not None and self._siblings is not None:
             self._siblings.closed(self._visit)
             self._visit = None
-        self._file.close()
+        self.stored.close()
 
 
 class OpenFiles:
@@ -244,12 +234,12 @@ class OpenFiles:
     def version(self, handle: int) -> Version | None:
         """The version of a stored file that was read; else None."""
         file = self._open.get(handle)
-        return file.version if isinstance(file, StoredFile) else None
+        return file.stored.version if isinstance(file, StoredFile) else None
 
     def is_unpacked(self, handle: int) -> bool:
         """Whether the bytes of a stored file are inflated, from an archive."""
         file = self._open.get(handle)
-        return isinstance(file, StoredFile) and file.is_unpacked
+        return isinstance(file, StoredFile) and file.stored.is_unpacked
 
     def read_again(self, handle: int, offset: int, size: int) -> memoryview | None:
         """Like `read` of a file's bytes that were read before and are in memory; else None."""

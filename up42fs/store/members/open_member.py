@@ -55,13 +55,6 @@ def reach_of(view: View, fetcher: Fetcher) -> FirstReach:
     return FirstReach(view.header_at, fetcher.size)
 
 
-def cached_bytes_of(fetcher: Fetcher, view: View) -> int:
-    """Bytes of a stored member in memory."""
-    span = view.span
-    both = [intersect(one, span) for one in fetcher.spans] if span is not None else []
-    return sum(len(one) for one in both if one is not None)
-
-
 def damaged(name: str, what: str) -> DamagedArchive:
     """The error of a member whose archive is wrong about it."""
     return DamagedArchive(

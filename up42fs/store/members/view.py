@@ -107,10 +107,6 @@ class View:
         self._views.keep(self)
         return self.insight
 
-    def forget(self) -> None:
-        """Forget all that is known of the member."""
-        self._views.forget(self)
-
     def closed(self) -> None:
         """Count one open handle less."""
         self.handles -= 1
@@ -144,11 +140,6 @@ class Views:
     def keep(self, view: View) -> None:
         """Keep a view that is opened."""
         self._known[view.object_id] = view
-
-    def forget(self, view: View) -> None:
-        """Forget all that is known of a member; its open handles keep it."""
-        self.places.pop(view.object_id, None)
-        self._known.pop(view.object_id, None)
 
     def drop_idle(self, view: View) -> None:
         """Forget a view that has neither handles nor a structure."""

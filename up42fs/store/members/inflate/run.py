@@ -160,10 +160,6 @@ class Run:
         """Whether it reached the member's end."""
         return self._inflater is not None and self._inflater.is_over
 
-    def wake(self) -> None:
-        """It is wanted further."""
-        self.woken.set()
-
     def evict(self) -> None:
         """End it, if it rests; it ends after its chunk otherwise."""
         self.is_evicted = True

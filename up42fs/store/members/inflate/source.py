@@ -265,7 +265,7 @@ class InflatedSource:
         """Wait until the part has its bytes, or its run is over."""
         run, part = waiter.run, waiter.part
         self._waiters.append(waiter)
-        run.wake()
+        run.woken.set()  # it is wanted further
         try:
             while not waiter.event.is_set():
                 with trio.move_on_after(_TICK_S):
