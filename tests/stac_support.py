@@ -150,7 +150,7 @@ class Stac:
         if not query.needs_search:
             return None
         await self._ask(f"search {query.canonical()}")
-        return self.found[query.canonical()]
+        return self.found.get(query.canonical(), frozenset())
 
     async def _ask(self, what: str) -> None:
         self.asked[what] += 1
