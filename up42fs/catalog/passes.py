@@ -79,14 +79,14 @@ class KeptListing:
         self.partial_rows = 0
         #: Progress of the first pass over the assets: all created after this time are known.
         self.reached: datetime | None = None
-        self._totals = Totals()
+        self.totals = Totals()
         #: The total that the latest refresh returned.
         self.total: int | None = None
 
     def restore(self, uncounted: int) -> None:
         """Begin with stored rows, which are complete: the next pass is a refresh."""
         self.synced, self.refreshes = True, 1
-        self._totals.uncounted = uncounted
+        self.totals.uncounted = uncounted
 
     @property
     def known(self) -> Mapping[str, Asset | Order]:
@@ -124,7 +124,7 @@ class KeptListing:
             is_for_total = self.total is not None and not is_first
             found = await self._full_pass()
             if is_for_total:
-                self._totals.acted_on(self.refreshes, found=found)
+                self.totals.acted_on(self.refreshes, found=found)
         elif not is_first:
             await self._look_again()
         self.refreshes += 1
@@ -174,20 +174,15 @@ class KeptListing:
 
     def _count(self, rows: int) -> None:
         """Compare the total of a listing that was read whole with its number of rows."""
-        before = self.uncounted
+        before = self.totals.uncounted
         told = self.source.told()
-        self._totals.read_whole(self.total if told is None else told, rows)
-        if self.uncounted != before:
+        self.totals.read_whole(self.total if told is None else told, rows)
+        if self.totals.uncounted != before:
             log.info(
                 "UP42 counts %d %s more than it lists under an ID of their own; what is removed "
-                "is noticed all the same", self.uncounted, self.kind.value,
+                "is noticed all the same", self.totals.uncounted, self.kind.value,
             )  # fmt: skip
-            self._keep_answer(UNCOUNTED + self.kind.value, str(self.uncounted).encode())
-
-    @property
-    def uncounted(self) -> int:
-        """How many rows the total counts more than the listing has under an ID."""
-        return self._totals.uncounted
+            self._keep_answer(UNCOUNTED + self.kind.value, str(self.totals.uncounted).encode())
 
     async def _refresh(self) -> bool:
         """Read the rows changed since the last pass; return False if a full pass is needed."""
@@ -204,7 +199,7 @@ class KeptListing:
             if familiar or number + 1 >= page.total_pages:
                 self.apply(changed, frozenset(), asked_s)
                 self.total = page.total
-                return self._totals.is_explained(page.total, len(self.known), self.refreshes)
+                return self.totals.is_explained(page.total, len(self.known), self.refreshes)
         return False
 
     def _tell(self, delta: Delta) -> None:

@@ -310,7 +310,7 @@ class Sync:
                     if math.isfinite(state.synced_at_s)
                     else None
                 ),
-                "uncounted": state.uncounted,
+                "uncounted": state.totals.uncounted,
                 "error": str(state.error) if state.error else None,
             }
             for kind, state in self._states.items()

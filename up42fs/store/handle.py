@@ -12,7 +12,6 @@ from up42fs.readahead.plan import Access
 from up42fs.readahead.tuning import KIB
 from up42fs.store.copying import Copying
 from up42fs.store.fetcher import Fetcher
-from up42fs.store.http.answer import VersionPin
 from up42fs.store.http.tally import Tally
 from up42fs.store.insights import Insights
 from up42fs.types import ByteRange, Bytes, Version
@@ -90,6 +89,10 @@ class OpenFile:
         insights: Insights,
     ) -> None:
         self._fetcher = fetcher
+        #: The version pin shared by all handles of this object's bytes.
+        self.pin = fetcher.source.pin
+        #: Whether its bytes are inflated: a read may take long, while bytes flow.
+        self.is_unpacked = fetcher.source.filled_by.keeps
         self.size = fetcher.size
         self._access = access
         self._windows = windows
@@ -98,11 +101,6 @@ class OpenFile:
         self._name = name
         self._failed = FailedReads()
         self._is_closed = False
-
-    @property
-    def is_unpacked(self) -> bool:
-        """Whether its bytes are inflated: a read may take long, while bytes flow."""
-        return self._fetcher.source.filled_by.keeps
 
     def read_again(self, offset: int, size: int) -> memoryview | None:
         """Like `read` of bytes in memory that were read before; None for all other reads."""
@@ -182,11 +180,6 @@ class OpenFile:
                 self._insights.closed(self._fetcher)
                 if self._fetcher.size:
                     self._fetcher.cancel(subtract(ByteRange(0, self._fetcher.size), plan.keep))
-
-    @property
-    def pin(self) -> VersionPin:
-        """The version pin shared by all handles of this object's bytes."""
-        return self._fetcher.source.pin
 
     @property
     def version(self) -> Version | None:

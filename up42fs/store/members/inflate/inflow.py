@@ -178,13 +178,8 @@ class Inflow:
         """
         together = Adjoining(size) if is_scattered else None
         self._access, self._together = together or Passing(size, is_small=is_small), together
-        self._file = open_file(self._access)
+        self.file = open_file(self._access)
         self._base = base
-
-    @property
-    def file(self) -> OpenFile:
-        """The open file."""
-        return self._file
 
     async def read(self, at: int, most: int, limit: int, spare: int = 0) -> Bytes:
         """The next bytes from `at` on, at least one and at most `most`.
@@ -198,7 +193,7 @@ class Inflow:
         access.end = self._base + max(at + most, limit)
         access.coming = self.coming(at)
         step = min(STEP_BYTES, most, max(here, LEAST_STEP_BYTES))
-        return await self._file.read(self._base + at, step)
+        return await self.file.read(self._base + at, step)
 
     async def exactly(self, span: ByteRange, due: ByteRange | None = None) -> Bytes:
         """All bytes of a range of the archive; raises an `Up42fsError`.
@@ -209,12 +204,12 @@ class Inflow:
         self._access.limit = self._access.end = self._base + max(span.stop, due.stop)
         if self._together is not None:
             self._together.first = self._base + min(span.start, due.start)
-        return await self._file.read(self._base + span.start, len(span))
+        return await self.file.read(self._base + span.start, len(span))
 
     def here(self, at: int) -> int:
         """Bytes from `at` on that have come, wherever they lie."""
         start, stop = self._base + at, self._access.asked_up_to
-        return self._file.here(ByteRange(start, stop)) if start < stop else 0
+        return self.file.here(ByteRange(start, stop)) if start < stop else 0
 
     def coming(self, at: int) -> int:
         """Bytes from `at` on that were requested, and have not come."""
@@ -222,4 +217,4 @@ class Inflow:
 
     def close(self) -> None:
         """Cancel what was requested ahead."""
-        self._file.close()
+        self.file.close()
