@@ -39,7 +39,6 @@ class AskingSystem(Questions, ReadOnlySystem):
         with os_errors(path):
             backend = self.backend(path)
             return run(plan(path, *arguments), lambda ask: backend.call(ask.name, *ask.arguments))
-        raise AssertionError("errors are raised")
 
     async def _arun(self, path: str, plan: Callable[..., Plan[T]], *arguments: Any) -> T:
         path = self._strip_protocol(path)
@@ -47,7 +46,6 @@ class AskingSystem(Questions, ReadOnlySystem):
             backend = await asyncio.to_thread(self.backend, path)
             work = plan(path, *arguments)
             return await arun(work, lambda ask: backend.acall(ask.name, *ask.arguments))
-        raise AssertionError("errors are raised")
 
     def backend(self, path: str) -> Any:
         """The backend of this process; files by ID are no matter of mounts."""
