@@ -39,7 +39,7 @@ FOR_GOOD = {
     "Sync._keep",
     "Recorder.run",
     "Egress.run",
-    "Engine._crawl_items",
+    "Catalogue._crawl_items",
     "watch_sleep",
     "Session._end_when_stopped",
     "Session._end_when_disconnected",
