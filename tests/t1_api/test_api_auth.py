@@ -1,3 +1,4 @@
+import errno
 import math
 from urllib.parse import parse_qs
 
@@ -9,6 +10,7 @@ from trio.testing import MockClock
 
 from up42fs.api.auth import MOST_TOKEN, Credentials, TokenSource
 from up42fs.errors import (
+    AccessDenied,
     ConfigurationError,
     InvalidAnswer,
     Offline,
@@ -357,3 +359,94 @@ async def test_a_busy_identity_server_is_asked_again(autojump_clock: MockClock) 
 def test_an_unencrypted_identity_server_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="UP42_AUTH_URL"):
         TokenSource(httpx.AsyncClient(), "http://auth.up42.com", Credentials("a", "b"))
+
+
+REFUSALS = {400, 401, 403}
+
+
+@pytest.mark.claim("S374")
+@pytest.mark.parametrize("count", [1, 2, 3, None])
+async def test_only_a_refusal_of_the_identity_server_is_one(
+    autojump_clock: MockClock, count: int | None
+) -> None:
+    """A token is revoked, and its successor meets every status, so often or always."""
+    for status in range(200, 600):
+        bench = Bench(lambda request: reply(SIGNED, 401 if revoked(request) else 200))
+        assert await bench.tokens.token() == "token1"
+        page = httpx.Response(status, html="<h1>503</h1>")
+        token = {"access_token": "token2", "expires_in": 300}
+        bench.service.on_sign_in = script(*[page] * (count or 1), *[(token, 200)] * bool(count))
+        error = await caught(bench)
+        if status in REFUSALS:
+            assert type(error) is SignInFailed, status
+        elif count is None:
+            assert isinstance(error, Unavailable), status
+        else:
+            assert error is None, (status, error)
+
+
+@pytest.mark.claim("S374")
+@pytest.mark.parametrize(
+    ("answer", "errno_"),
+    [
+        (httpx.ConnectError("refused"), errno.ENETUNREACH),
+        (httpx.ReadTimeout("silent"), errno.ETIMEDOUT),
+        (httpx.ReadError("reset"), errno.EIO),
+        (httpx.RemoteProtocolError("short body"), errno.EIO),
+        (reply({"access_token": None}), errno.EIO),
+        (reply({"data": None, "error": {"code": 401, "message": "legacy"}}), errno.EIO),
+    ],
+)
+async def test_an_identity_server_that_fails_otherwise_refuses_nobody(
+    autojump_clock: MockClock, answer: httpx.Response | Exception, errno_: int
+) -> None:
+    bench = Bench(lambda request: reply(SIGNED, 401 if revoked(request) else 200))
+    await bench.tokens.token()
+    bench.service.on_sign_in = script(answer)
+    error = await caught(bench)
+    assert error is not None
+    assert error.errno == errno_
+
+
+@pytest.mark.claim("S374")
+async def test_a_token_that_was_replaced_before_the_refusal_is_not_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    """Two tokens, ended together while a request with the first is under way."""
+    begun, ended = trio.Event(), trio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        begun.set()
+        await ended.wait()
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        return reply(SIGNED, 200 if token == "token3" else 401)
+
+    bench = Bench(answer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.client.sign, "some-asset")
+        await begun.wait()
+        bench.tokens.discard("token1")
+        assert await bench.tokens.token() == "token2"
+        ended.set()
+    assert bench.service.bearers == [f"Bearer token{number}" for number in (1, 2, 3)]
+
+
+async def test_an_api_that_refuses_each_token_is_believed(autojump_clock: MockClock) -> None:
+    bench = Bench(lambda _: reply(SIGNED, 401))
+    assert type(await caught(bench)) is AccessDenied
+    assert len(bench.service.requests) == len(bench.service.sign_ins) == 2
+
+
+SIGNED = {"url": "https://storage.example/object?Signature=abc&Expires=1700000300"}
+
+
+def revoked(request: httpx.Request) -> bool:
+    return bool(request.headers["authorization"] == "Bearer token1")
+
+
+async def caught(bench: Bench) -> Up42fsError | None:
+    try:
+        await bench.client.sign("some-asset")
+    except Up42fsError as error:
+        return error
+    return None

@@ -127,10 +127,13 @@ class TokenSource:
                 raise copied(self._error) from None
             return await self._renew(until_s)
 
-    def discard(self, token: str) -> None:
-        """Forget `token` after a 401, unless a newer token has replaced it."""
-        if self._current is not None and self._current.text == token:
+    def discard(self, token: str) -> bool:
+        """Forget `token` after a 401; False if another one has replaced it already."""
+        if self._current is None:
+            return True
+        if self._current.text == token:
             self._current = None
+        return self._current is None
 
     def _fresh(self) -> str | None:
         now_s = trio.current_time()

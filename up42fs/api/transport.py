@@ -91,7 +91,8 @@ class Bearer(NamedTuple):
 
     #: Returns a token that is valid now, or raises by the given time.
     token: Callable[[float], Awaitable[str]]
-    discard: Callable[[str], None]
+    #: Returns whether that token was the current one, so that the next one is fetched from now on.
+    discard: Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class ApiTransport:
             return await self._attempts(call, scope.deadline - TELLING_S)
 
     async def _attempts(self, call: Call, until_s: float) -> JsonResponse:
-        attempt, renewed = 1, False
+        attempt, renewals, renewed = 1, 0, False
         while True:
             # Before the slot: a token is fetched through another transport and must not hold one.
             token = await self._bearer.token(until_s) if self._bearer is not None else None
@@ -186,8 +187,10 @@ class ApiTransport:
             if isinstance(verdict, retry.Fail):
                 raise self._error(call, outcome, verdict.error)
             if isinstance(verdict, retry.Renew):
-                self._renew(token)
-                renewed = True
+                renewals += 1
+                # Another caller may have replaced the token before this refusal. Whatever ended
+                # the one may have ended the other, so that one proves nothing yet.
+                renewed = self._renew(token) or renewals > 1
                 note(None)
                 continue
             if call.once and not unsure:
@@ -197,12 +200,14 @@ class ApiTransport:
             await trio.sleep(verdict.after_s)
             attempt += 1
 
-    def _renew(self, token: str | None) -> None:
+    def _renew(self, token: str | None) -> bool:
+        """Drop `token`; return whether the next one is fetched from now on."""
         self._metrics.count(f"{self._prefix}.renewals")
-        if self._bearer is not None and token is not None:
-            # Exactly the token that was refused: of fifty callers holding one stale token, only the
-            # first causes a renewal.
-            self._bearer.discard(token)
+        assert self._bearer is not None, "only calls that carry a token renew it"
+        assert token is not None
+        # Exactly the token that was refused: of fifty callers holding one stale token, only the
+        # first causes a renewal.
+        return self._bearer.discard(token)
 
     async def _attempt(self, call: Call, token: str | None) -> JsonResponse | _Failed:
         async with self._slots:
@@ -325,7 +330,8 @@ class ApiTransport:
             hidden = inner_error(document)
             if hidden is None:
                 return JsonResponse(unwrap(document), server_now_s)
-            status = hidden
+            # Of the identity server only the status itself may say that it refuses the password.
+            status = hidden if self._plane is retry.Plane.API else status
         code, words = explain(response, document)
         wait_s = pacing.retry_after_s(response.headers.get("retry-after"), server_now_s)
         self._heed(status, wait_s)
