@@ -71,7 +71,15 @@ CASES = (
     Case("tiff, random", "warm.tif", 4 * KIB, is_random=True),
     Case("tiff, in order", "warm.tif", 4 * KIB, is_random=False),
     Case("tiff, in order by 8", "warm.tif", 4 * KIB, is_random=False, readers=8),
+    Case("64 KiB random", "warm.bin", 64 * KIB, is_random=True),
+    Case("64 KiB random by 8", "warm.bin", 64 * KIB, is_random=True, readers=8),
+    Case("64 KiB", "warm.bin", 64 * KIB, is_random=False),
+    Case("64 KiB by 4", "warm.bin", 64 * KIB, is_random=False, readers=4),
+    Case("64 KiB by 8", "warm.bin", 64 * KIB, is_random=False, readers=8),
+    Case("64 KiB by 16", "warm.bin", 64 * KIB, is_random=False, readers=16),
     Case("1 MiB in order", "warm.bin", MIB, is_random=False),
+    Case("1 MiB by 4", "warm.bin", MIB, is_random=False, readers=4),
+    Case("1 MiB by 16", "warm.bin", MIB, is_random=False, readers=16),
 )
 
 
