@@ -24,12 +24,15 @@ import trio
 from certificates import NAME, make_certificate
 
 from up42fs.api.network import Reached, make_http
-from up42fs.api.transport import _is_tls
-from up42fs.errors import ConfigurationError, InvalidAnswer
+from up42fs.api.transport import ApiTransport, Call, Limits, _fault, _is_tls, _kind
+from up42fs.errors import ConfigurationError, DeadlineExceeded, InvalidAnswer
+from up42fs.metrics import Metrics
 from up42fs.net.certificates import find_trust
-from up42fs.net.retry import FailureKind
+from up42fs.net.retry import PROXY_STALLED, TLS_STALLED, Failure, FailureKind, Plane
 from up42fs.store.http import libcurl
+from up42fs.store.http import transport as transport_module
 from up42fs.store.http.answer import Delivery, RangeRequest, ResponseHead
+from up42fs.store.http.source import explain
 from up42fs.store.http.transport import CurlTransport
 from up42fs.types import ByteRange, Bytes
 
@@ -482,3 +485,133 @@ async def test_a_dead_first_address_costs_a_quarter_of_a_second(
                 assert (await http.get(server.url)).content == BODY
     finally:
         trio.socket.set_custom_hostname_resolver(None)
+
+
+# silence, by where it begins ----------------------------------------------------------------------
+
+
+class Silent:
+    """A listener whose connections stand, and on which nothing is ever sent."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, accepts: bool = True) -> None:
+        self._socket = stack.enter_context(socket.socket())
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(50 if accepts else 0)
+        self.port = self._socket.getsockname()[1]
+        for _ in range(0 if accepts else 4):  # a full backlog drops packets, as a firewall does
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(self._socket.getsockname())
+
+
+HEAD = ANSWER.removesuffix(BODY)
+STALLED, UNREACHABLE = FailureKind.STALLED, FailureKind.UNREACHABLE
+
+
+Told = dict[str, tuple[FailureKind | None, str | None]]
+#: Of no network: only a proxy is connected to.
+FAR = "https://192.0.2.1:9/object"
+
+
+async def ask_api(told: Told, name: str, url: str, environ: dict[str, str], limit_s: int) -> None:
+    make = partial(make_http, connect_timeout_s=limit_s, read_timeout_s=limit_s)
+    async with make(environ=environ) as http:
+        try:
+            await http.get(url)
+        except httpx.TransportError as error:
+            told[name] = _kind(error), _fault(error)
+
+
+async def ask_store(told: Told, name: str, url: str, environ: dict[str, str], limit_s: int) -> None:
+    transport = CurlTransport(1, environ=environ, stall_s=limit_s)
+    request = RangeRequest(url, ByteRange(0, 100), None, 60)
+    outcome = await transport.fetch(request, Sink())
+    transport.close()
+    told[name] = outcome.kind, outcome.why
+
+
+async def head_only(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(HEAD + BODY[:10])
+    await trio.sleep_forever()
+
+
+@pytest.mark.claim("S375")
+async def test_silence_is_a_stall_once_a_connection_was_accepted(
+    nursery: trio.Nursery, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = partial(trio.serve_tcp, head_only, 0, host="127.0.0.1")
+    (listener, *_) = await nursery.start(serving)
+    stack = contextlib.ExitStack()
+    silent, closed = Silent(stack).port, Silent(stack, accepts=False).port
+    cases: dict[str, tuple[str, str | None]] = {
+        "dropped": (f"http://127.0.0.1:{closed}/object", None),
+        "dropped TLS": (f"https://127.0.0.1:{closed}/object", None),
+        "dropped proxy": (FAR, f"http://127.0.0.1:{closed}"),
+        "dropped SOCKS": (FAR, f"socks5h://127.0.0.1:{closed}"),
+        "TLS": (f"https://127.0.0.1:{silent}/object", None),
+        "proxy": (FAR, f"http://127.0.0.1:{silent}"),
+        "TLS proxy": (FAR, f"https://127.0.0.1:{silent}"),
+        "SOCKS": (FAR, f"socks5h://127.0.0.1:{silent}"),
+        "SOCKS, resolved here": (FAR, f"socks5://127.0.0.1:{silent}"),
+        "head": (f"http://127.0.0.1:{silent}/object", None),
+        "body": (f"http://127.0.0.1:{listener.socket.getsockname()[1]}/object", None),
+    }
+    kinds = {name: UNREACHABLE if "dropped" in name else STALLED for name in cases}
+    # What is silent on the way to a proxy for HTTP is not told apart by each libcurl.
+    words = {"TLS": TLS_STALLED, "SOCKS": PROXY_STALLED, "head": None, "dropped": None}
+    with stack:
+        for limit_s in (1, 5, 20):  # a busy machine may take longer than 1 s to connect to itself
+            monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", limit_s)
+            api, store = Told(), Told()
+            async with trio.open_nursery() as asking:
+                for name, (url, proxy) in cases.items():
+                    environ = {"ALL_PROXY": proxy} if proxy else {}
+                    asking.start_soon(ask_api, api, name, url, environ, limit_s)
+                    asking.start_soon(ask_store, store, name, url, environ, limit_s)
+            found = [{name: kind for name, (kind, _) in told.items()} for told in (api, store)]
+            if found == [kinds, kinds]:
+                break
+    assert found == [kinds, kinds]
+    for told in (api, store):
+        assert {name: told[name][1] for name in words} == words
+
+
+@pytest.mark.claim("S375")
+async def test_the_error_of_a_stalled_handshake_says_so() -> None:
+    with contextlib.ExitStack() as stack:
+        url = f"https://127.0.0.1:{Silent(stack).port}/v2/assets"
+        async with make_http(environ={}, connect_timeout_s=0.2) as http:
+            api = ApiTransport(
+                http, plane=Plane.API, metrics=Metrics(), limits=Limits(ceiling_s=1.0)
+            )
+            with pytest.raises(DeadlineExceeded) as caught:
+                await api.fetch(Call("listing assets", "GET", url))
+    assert str(caught.value).startswith(
+        "listing assets failed: UP42 (127.0.0.1) stopped sending (in the TLS handshake); "
+    )
+    told = explain(Failure(Plane.STORE, FailureKind.STALLED, code=TLS_STALLED))
+    assert told == "the object store stopped sending (in the TLS handshake)"
+
+
+async def test_a_transfer_that_was_connected_before_is_judged_anew(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One handle serves one request after another."""
+    monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", 1)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(ANSWER)
+
+    (listener, *_) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+    transport = CurlTransport(1, environ={}, threads=1)
+    good = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/object"
+    with contextlib.ExitStack() as stack:
+        bad = f"http://127.0.0.1:{Silent(stack, accepts=False).port}/object"
+        kinds = [
+            (await transport.fetch(RangeRequest(url, ByteRange(0, 100), None, 10), Sink())).kind
+            for url in (good, bad)
+        ]
+    transport.close()
+    assert kinds == [None, UNREACHABLE]

@@ -17,6 +17,7 @@ import math
 import os
 import ssl
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import httpcore
 import httpx
@@ -27,6 +28,7 @@ from up42fs.deadlines import patient_s
 from up42fs.net.certificates import Trust, context_of, find_trust
 from up42fs.net.hosts import is_loopback, may_connect, numeric
 from up42fs.net.proxies import Proxy, SocksError, handshake, route_of
+from up42fs.net.retry import PROXY_STALLED, TLS_STALLED
 
 CONNECT_TIMEOUT_S = patient_s(10.0)
 READ_TIMEOUT_S = patient_s(15.0)
@@ -46,8 +48,26 @@ class Reached:
         self.is_local = is_loopback(httpx.URL(url).host)
 
 
+class SilentWay(httpcore.ReadTimeout):
+    """The connection was accepted, and then silent before a request could be sent; says where."""
+
+
+@dataclass
+class _Way:
+    """Where a connection is to lead; `is_open` once a proxy on the way has accepted it."""
+
+    host: str
+    port: int
+    local_address: str | None
+    options: _Options
+    is_open: bool = False
+
+
 class _Backend(httpcore.AsyncNetworkBackend):
-    """Connects by TCP, the one kind of connection needed, within httpcore's timeout."""
+    """Connects by TCP, the one kind of connection needed, within httpcore's timeout.
+
+    Only a host that accepts no connection counts as out of reach (ConnectTimeout).
+    """
 
     def __init__(self) -> None:
         self._tcp = httpcore.TrioBackend()
@@ -60,14 +80,15 @@ class _Backend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: _Options = None,
     ) -> httpcore.AsyncNetworkStream:
+        way = _Way(host, port, local_address, socket_options)
         with trio.move_on_after(math.inf if timeout is None else timeout):
-            return await self._connect(host, port, local_address, socket_options)
-        raise httpcore.ConnectTimeout
+            return await self._connect(way)
+        raise SilentWay(PROXY_STALLED) if way.is_open else httpcore.ConnectTimeout
 
-    async def _connect(
-        self, host: str, port: int, local_address: str | None, options: _Options
-    ) -> httpcore.AsyncNetworkStream:
-        raise NotImplementedError
+    async def _connect(self, way: _Way) -> httpcore.AsyncNetworkStream:
+        return _Stream(
+            await self._tcp.connect_tcp(way.host, way.port, None, way.local_address, way.options)
+        )
 
 
 class Guarded(_Backend):
@@ -77,24 +98,18 @@ class Guarded(_Backend):
         super().__init__()
         self._reached = reached
 
-    async def _connect(
-        self, host: str, port: int, local_address: str | None, options: _Options
-    ) -> httpcore.AsyncNetworkStream:
-        addresses = await _resolve(host, port)
+    async def _connect(self, way: _Way) -> httpcore.AsyncNetworkStream:
+        addresses = await _resolve(way.host, way.port)
         usable = [one for one in addresses if may_connect(one, local=True)]
-        if numeric(host) is not None:
+        if numeric(way.host) is not None:
             usable = addresses  # the user wrote the address
         if not usable:
             raise httpcore.ConnectError(
-                f"{host} resolves to {addresses[0]}, where no service of UP42 can be"
+                f"{way.host} resolves to {addresses[0]}, where no service of UP42 can be"
             )
-        return _RecordedStream(
-            await self._first(usable, port, local_address, options), self._reached
-        )
+        return _RecordedStream(await self._first(usable, way), self._reached)
 
-    async def _first(
-        self, addresses: list[str], port: int, local_address: str | None, options: _Options
-    ) -> httpcore.AsyncNetworkStream:
+    async def _first(self, addresses: list[str], way: _Way) -> httpcore.AsyncNetworkStream:
         """Connect to the addresses, staggered, and return the first connection that succeeds."""
         won: list[httpcore.AsyncNetworkStream] = []
         errors: list[Exception] = []
@@ -106,7 +121,7 @@ class Guarded(_Backend):
                     await failed[place - 1].wait()
             try:
                 stream = await self._tcp.connect_tcp(
-                    addresses[place], port, None, local_address, options
+                    addresses[place], way.port, None, way.local_address, way.options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 errors.append(error)
@@ -125,12 +140,11 @@ class Guarded(_Backend):
         return won[0]
 
 
-class _RecordedStream(httpcore.AsyncNetworkStream):
-    """A connection that records where it leads after the other side's certificate was verified."""
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that raises SilentWay for a TLS handshake that stalls."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream, reached: Reached | None) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._reached = reached
         self.read = stream.read  # type: ignore[method-assign]
         self.write = stream.write  # type: ignore[method-assign]
         self.aclose = stream.aclose  # type: ignore[method-assign]
@@ -142,7 +156,27 @@ class _RecordedStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        try:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except httpcore.ConnectTimeout as error:
+            raise SilentWay(TLS_STALLED) from error
+        return _Stream(stream)  # a proxy's, within which the host's begins
+
+
+class _RecordedStream(_Stream):
+    """A connection that records where it leads after the other side's certificate was verified."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, reached: Reached | None) -> None:
+        super().__init__(stream)
+        self._reached = reached
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await super().start_tls(ssl_context, server_hostname, timeout)
         peer = self._stream.get_extra_info("server_addr")
         if self._reached is not None and peer:
             self._reached.is_local = not may_connect(str(peer[0]), local=False)
@@ -156,21 +190,21 @@ class Socks(_Backend):
         super().__init__()
         self._proxy = proxy
 
-    async def _connect(
-        self, host: str, port: int, local_address: str | None, options: _Options
-    ) -> httpcore.AsyncNetworkStream:
+    async def _connect(self, way: _Way) -> httpcore.AsyncNetworkStream:
+        host = way.host
         if self._proxy.scheme == "socks5":
-            host = (await _resolve(host, port))[0]
+            host = (await _resolve(host, way.port))[0]
         stream = await self._tcp.connect_tcp(
-            self._proxy.host, self._proxy.port, None, local_address, options
+            self._proxy.host, self._proxy.port, None, way.local_address, way.options
         )
+        way.is_open = True
         try:
-            await _shake(stream, host, port, self._proxy.login)
+            await _shake(stream, host, way.port, self._proxy.login)
         except BaseException:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await stream.aclose()
             raise
-        return stream
+        return _Stream(stream)
 
 
 async def _shake(
@@ -233,7 +267,7 @@ class Routed(httpx.AsyncBaseTransport):
 
     def _pool(self, proxy: Proxy | None) -> httpx.AsyncHTTPTransport:
         through = None
-        backend: httpcore.AsyncNetworkBackend | None = None
+        backend = _Backend()
         if proxy is None:
             backend = Guarded(self._reached)
         elif proxy.is_socks:
@@ -245,8 +279,11 @@ class Routed(httpx.AsyncBaseTransport):
         pool = httpx.AsyncHTTPTransport(
             verify=self._context, trust_env=False, limits=self._limits, proxy=through
         )
-        if backend is not None:
-            # httpx has no parameter for the backend; a test holds this against its next release.
+        # httpx has no parameter for the backend; a test holds this against its next release.
+        if through is not None:
+            assert isinstance(pool._pool, httpcore.AsyncConnectionPool)
+            pool._pool._network_backend = backend
+        else:
             pool._pool = httpcore.AsyncConnectionPool(
                 ssl_context=self._context,
                 max_connections=self._limits.max_connections,

@@ -27,6 +27,7 @@ import trio
 from up42fs import supervise
 from up42fs.api.bounds import SMALL_BYTES, OutOfBoundsError, Unpacker, parse
 from up42fs.api.explain import explain, inner_error, unwrap
+from up42fs.api.network import SilentWay
 from up42fs.api.shared_pace import PaceBook
 from up42fs.deadlines import note, patient_s, within
 from up42fs.errors import (
@@ -221,7 +222,7 @@ class ApiTransport:
                 log.debug("%s: the answer is out of bounds: %s", call.operation, error)
                 return _Failed(retry.Failure(self._plane, retry.FailureKind.GARBLED))
             except httpx.TransportError as error:
-                return _Failed(retry.Failure(self._plane, _kind(error), code=_tls_fault(error)))
+                return _Failed(retry.Failure(self._plane, _kind(error), code=_fault(error)))
         judged = self._judge(response, document)
         pause_s, self._pause_s = self._pause_s, 0.0
         if pause_s:
@@ -409,8 +410,10 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
     return error
 
 
-def _tls_fault(error: BaseException) -> str | None:
-    """What is wrong with the certificate that was refused, in OpenSSL's words."""
+def _fault(error: BaseException) -> str | None:
+    """Where a connection was silent, or what is wrong with a certificate, in OpenSSL's words."""
+    if isinstance(error.__cause__, SilentWay):
+        return str(error.__cause__)
     return getattr(_tls_error(error), "verify_message", None)
 
 

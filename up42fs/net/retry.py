@@ -54,7 +54,8 @@ class FailureKind(Enum):
     """How an attempt failed."""
 
     STATUS = "answered with an error status"
-    UNREACHABLE = "could not be reached"  # name not resolved, no route, connection refused
+    #: Name not resolved, no route, connection refused, or nobody accepted it in time.
+    UNREACHABLE = "could not be reached"
     TLS = "failed the TLS handshake"
     BROKEN = "broke the connection"  # reset, short body
     STALLED = "stopped sending"
@@ -64,6 +65,10 @@ class FailureKind(Enum):
 
 #: On every plane, for people: what to do about a failed handshake.
 TLS_CURE = "check this machine's clock, and SSL_CERT_FILE where a proxy inspects traffic"
+
+#: Codes of a stall before the request could be sent, on a connection that was accepted.
+TLS_STALLED = "in the TLS handshake"
+PROXY_STALLED = "on the way through the proxy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 
 import pycurl
 
 from up42fs.deadlines import patient_s
 from up42fs.net.proxies import Proxy
-from up42fs.net.retry import FailureKind
+from up42fs.net.retry import PROXY_STALLED, TLS_STALLED, FailureKind
 from up42fs.store.http.answer import Delivery, Outcome, RangeRequest, ResponseHead
 from up42fs.store.http.libcurl import Multi, Transfer
 from up42fs.store.lanes import FilePlace
@@ -71,6 +72,14 @@ _KINDS = {
 }
 
 
+class Way(Enum):
+    """How far a request came: to nobody, to a host that accepted the connection, or sent."""
+
+    NONE = 0
+    CONNECTED = 1
+    SENT = 2
+
+
 class Attempt:
     """A running request. `on_over` is called once, when no more of the answer will come.
 
@@ -106,6 +115,7 @@ class Attempt:
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._is_head_long = False
+        self._is_way_silent = False  # before the request could be sent
 
     def on_header(self, line: bytes) -> bool:
         """Take one header line; return whether to go on. Afterwards `place` may be set."""
@@ -152,17 +162,17 @@ class Attempt:
         """Whether any of the answer arrived."""
         return self._head_bytes > 0
 
-    def end(self, code: int, *, was_sent: bool, verdict: int = 0) -> None:
+    def end(self, code: int, *, way: Way = Way.NONE, verdict: int = 0) -> None:
         """End with libcurl's `code`, or because we broke it off; `verdict` is of a certificate."""
         self._verdict = verdict
-        self._kind = self._kind_of(code, was_sent=was_sent)
+        self._kind = self._kind_of(code, way)
         self.place = None
         self._on_over()
 
     def refuse(self) -> None:
         """End before it began: nothing is sent any more."""
         self.stop = True
-        self.end(pycurl.E_WRITE_ERROR, was_sent=False)
+        self.end(pycurl.E_WRITE_ERROR)
 
     def lose(self) -> None:
         """End because of a failure on this machine; a retry may succeed."""
@@ -175,11 +185,13 @@ class Attempt:
         """How the request ended."""
         kind = FailureKind.LOCAL if self._is_lost else self._kind
         why = _VERDICTS.get(self._verdict) if kind is FailureKind.TLS else None
+        if self._is_way_silent:
+            why = PROXY_STALLED if self.proxy else TLS_STALLED
         if self._is_head_long:
             why = f"a head of more than {HEAD_BYTES >> 10} KiB"
         return Outcome(self._head, kind, self._body_bytes, bytes(self._error_body), why)
 
-    def _kind_of(self, code: int, *, was_sent: bool) -> FailureKind | None:
+    def _kind_of(self, code: int, way: Way) -> FailureKind | None:
         if self._has_enough and not self.stop:
             return None
         if self._has_stalled:
@@ -190,7 +202,8 @@ class Attempt:
         if self._lacks_socket and code == pycurl.E_COULDNT_CONNECT:
             return FailureKind.LOCAL
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            return FailureKind.STALLED if was_sent else FailureKind.UNREACHABLE
+            self._is_way_silent = way is Way.CONNECTED
+            return FailureKind.UNREACHABLE if way is Way.NONE else FailureKind.STALLED
         if code:
             return _KINDS.get(code, FailureKind.BROKEN)
         # libcurl accepts a truncated head; this code does not.
@@ -257,6 +270,13 @@ class _Channel:
         self.attempt: Attempt | None = None
         self.transfer = Transfer(self._on_header, self._on_body, self._on_address)
         configure(self.transfer)
+
+    @property
+    def way(self) -> Way:
+        """How far the request came."""
+        if self.transfer.was_sent:
+            return Way.SENT
+        return Way.CONNECTED if self.transfer.was_connected else Way.NONE
 
     def follow(self) -> bool:
         """Report the bytes that arrived; return whether to go on."""
@@ -449,7 +469,7 @@ class Driver:
             self._running[channel.transfer.key] = channel
 
     def _end(self, multi: Multi, channel: _Channel, code: int) -> None:
-        was_sent, verdict = channel.transfer.was_sent, channel.transfer.verdict
+        way, verdict = channel.way, channel.transfer.verdict
         channel.find_fault()
         multi.remove(channel.transfer)
         channel.transfer.end()
@@ -459,7 +479,7 @@ class Driver:
         assert attempt is not None, "it ran"
         self._idle.append(channel)
         self._leave()
-        attempt.end(code, was_sent=was_sent, verdict=verdict)
+        attempt.end(code, way=way, verdict=verdict)
 
     def _leave(self) -> None:
         with self._lock:
