@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import socket
+import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -19,6 +21,10 @@ from up42fs.emulator import pattern_bytes
 pytestmark = pytest.mark.mount
 
 STORAGE = ("--synthetic", "40,4,3,4,2")
+#: Directories of each kind that a walk looks into.
+WALKED = 4
+#: A zip without members.
+EMPTY_ZIP = base64.b64encode(b"PK\5\6" + bytes(18)).decode()
 
 
 def views(mount: Mount) -> str:
@@ -76,6 +82,33 @@ def test_a_store_whose_packets_are_dropped_is_out_of_reach(
     assert "the object store could not be reached" in there.log.read_text()
     running.remote.faults(fail_route="", link_origin="")
     wait_until(lambda: reads(there, "file.bin", pattern_bytes(5, 0, 1 << 20)), 15, "it is back")
+
+
+@pytest.mark.claim("S386")
+def test_walks_over_what_is_silent_wait_in_full_twice_each(
+    start, stack: ExitStack, tmp_path: Path
+) -> None:
+    """`find` over directories that UP42 must tell, `ls -R` over archives, while nobody answers."""
+    running: Emulator = start("--synthetic", "1")
+    for number in range(WALKED):
+        transformed = running.remote.storage("add_asset", name=f"items-{number}.zip", size=1000)
+        running.remote.storage("set_cnam_status", id=transformed["id"], status="SUCCESSFUL")
+        running.remote.storage("add_asset", name=f"packed-{number}.zip", content_base64=EMPTY_ZIP)
+    env = running.env | {"UP42FS_HURRY": "10"}
+    there = stack.enter_context(mounted(env, "-o", "refresh=3600", home=tmp_path))
+    assets = there.path / "assets"
+    wait_until(lambda: len(list(assets.glob("*-*.zip"))) == 2 * WALKED, 15, "the listing")
+    running.remote.faults(stall_before_headers_s=3600.0)
+    in_c = {**os.environ, "LC_ALL": "C"}
+    walks = [
+        subprocess.Popen([*words, *sorted(assets.glob(kind))], stderr=subprocess.PIPE, env=in_c)
+        for words, kind in ((["find"], "items-?"), (["ls", "-R"], "packed-?"))
+    ]
+    for walk in walks:
+        assert walk.communicate(timeout=60)[1].count(b"timed out") == WALKED
+    log = there.log.read_text()
+    assert log.count("what is in here was not waited for") == WALKED - 2, log
+    assert log.count("its members were not waited for") == WALKED - 2, log
 
 
 def reads(mount: Mount, name: str, content: bytes) -> bool:
