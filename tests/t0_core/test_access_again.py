@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,9 @@ class Reader:
         self.plans: list[tuple[ByteRange, Plan]] = []
 
     def read(self, span: ByteRange) -> None:
-        if self.read_before.covers(span) and self.access.reads_again(span.start, span.stop):
+        if self.read_before.covers(span) and self.access.reads_again(
+            span.start, span.stop, self.have
+        ):
             return
         plan = self.access.on_read(span, self.have, SIZE)
         self.plans.append((span, plan))
@@ -62,9 +65,23 @@ def test_reads_here_and_there_need_no_plan() -> None:
     assert len(reader.access._again) <= 8
 
 
+@pytest.mark.parametrize("size", [PAGE, 16 * PAGE, KERNEL_READ_BYTES, MIB])
+def test_a_file_that_memory_holds_whole_is_read_without_plans(size: int) -> None:
+    reader = Reader(RangeSet([ByteRange(0, SIZE)]))
+    for _ in range(2):
+        for start in range(0, 8 * MIB, size):
+            reader.read(ByteRange(start, start + size))
+    assert reader.plans == []
+    # A part is evicted, and read ahead again in time.
+    reader.have.discard(ByteRange(10 * MIB, SIZE))
+    for start in range(8 * MIB, 12 * MIB, size):
+        reader.read(ByteRange(start, start + size))
+    assert not any(plan.demand for _, plan in reader.plans)
+
+
 def test_an_exact_handle_never_needs_one() -> None:
-    access = Exact(SIZE)
-    assert all(access.reads_again(start, start + PAGE) for start in range(0, MIB, PAGE))
+    access, have = Exact(SIZE), RangeSet([ByteRange(0, MIB)])
+    assert all(access.reads_again(start, start + PAGE, have) for start in range(0, MIB, PAGE))
 
 
 spans = st.builds(

@@ -42,8 +42,8 @@ def test_every_plan_is_that_of_the_file_alone(
         for one in taken(plan):
             have.add(one)
             placed_have.add(moved(one, base))
-        assert alone.reads_again(read.start, read.stop) == placed.reads_again(
-            read.start + base, read.stop + base
+        assert alone.reads_again(read.start, read.stop, have) == placed.reads_again(
+            read.start + base, read.stop + base, placed_have
         )
     assert placed.on_close().cancel == tuple(moved(one, base) for one in alone.on_close().cancel)
 

@@ -71,9 +71,10 @@ class Placed:
         """Bytes read upward by the run that the last read belongs to."""
         return self._access.run_bytes
 
-    def reads_again(self, start: int, stop: int) -> bool:
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool:
         """See `Access.reads_again`."""
-        return self._access.reads_again(start - self.base, stop - self.base)
+        base = self.base
+        return self._access.reads_again(start - base, stop - base, _Within(have, base))
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan:
         """See `Access.on_read`."""
@@ -160,7 +161,7 @@ class FirstReach:
     def learn(self, near: ByteRange, get: Get) -> None:
         """Nothing: a header has no structure."""
 
-    def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool:  # noqa: ARG002
         """False: each header is read once."""
         return False
 

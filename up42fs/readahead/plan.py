@@ -137,19 +137,19 @@ class Access:
         """Bytes read upward by the run that the last read belongs to."""
         return self._streams[-1].run_bytes if self._streams else 0
 
-    def reads_again(self, start: int, stop: int) -> bool:
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool:
         """Note a read of bytes that were read before; False if it needs a plan now.
 
         Such bytes are in memory, so a read of them needs nothing, unless they may still teach
-        something. Only a run of them may lead to bytes that are missing: it is planned when it is
-        as long as a read of the kernel, or when another read is planned. Runs that several others
-        replaced have led nowhere.
+        something. Only a run of them may lead to bytes that are missing, if any are: it is planned
+        when it is as long as a read of the kernel, or when another read is planned. Runs that
+        several others replaced have led nowhere.
         """
         if not self._insight.structure.is_known_at(start):
             return False
         again = self._again
         began = again.get(start, start)
-        if stop - began >= KERNEL_READ_BYTES:
+        if stop - began >= KERNEL_READ_BYTES and have.missing(ByteRange(0, self._size)):
             return False
         again.pop(start, None)
         again[stop] = began
@@ -466,7 +466,7 @@ class Exact(Access):
     def learn(self, near: ByteRange, get: Get) -> None:
         """Learn nothing: no plan here uses it, and an archive's directory takes long to parse."""
 
-    def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool:  # noqa: ARG002
         """True: bytes in memory need no plan, unless they may still teach something."""
         return self._insight.structure.is_known_at(start)
 

@@ -84,7 +84,7 @@ class Planner(Protocol):
     @property
     def run_bytes(self) -> int: ...
 
-    def reads_again(self, start: int, stop: int) -> bool: ...
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool: ...
 
     def on_read(self, read: ByteRange, have: Coverage, window_bytes: int) -> Plan: ...
 
@@ -170,7 +170,7 @@ class Fetcher:
             return None
         part = self._parts[place]
         data = part.again(start, stop)
-        if data is None or not access.reads_again(start, stop):
+        if data is None or not access.reads_again(start, stop, self.coverage):
             return None
         access.has_missed |= part.is_foreseen
         self._cache.touch(part)

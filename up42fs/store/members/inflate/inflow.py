@@ -83,7 +83,7 @@ class Passing(Access):
     def learn(self, near: ByteRange, get: Get) -> None:
         """Learn nothing: packed bytes have no structure."""
 
-    def reads_again(self, start: int, stop: int) -> bool:  # noqa: ARG002
+    def reads_again(self, start: int, stop: int, have: Coverage) -> bool:  # noqa: ARG002
         """True: bytes in memory need no plan."""
         return True
 
