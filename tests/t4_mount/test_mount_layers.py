@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,33 @@ def test_images_that_do_not_fit_are_named(tmp_path: Path, session_home: Path) ->
             assert "far.tif: EPSG:32632, 3 bands, Byte" in left_out
             assert "nowhere.tif" in left_out
             assert "no image.tif" in left_out
+
+
+@pytest.mark.claim("S388")
+def test_the_mosaic_of_layers_is_that_of_the_vrt(tmp_path: Path, session_home: Path) -> None:
+    """By reference systems alone 32633 is the most frequent; no two images can share a mosaic."""
+    rows = []
+    for name, epsg, bands in (("a", 32633, 3), ("b", 32633, 1), ("c", 32632, 3)):
+        shape = ("-q", "-of", "GTiff", "-bands", str(bands), "-outsize", "8", "4", "-burn", "7")
+        check("gdal_create", *shape, "-a_srs", f"EPSG:{epsg}", "-a_ullr", "1", "5", "9", "1",
+              tmp_path / f"{name}.tif")  # fmt: skip
+        content = (tmp_path / f"{name}.tif").read_bytes()
+        files = [file(f"{name}.tif", content, media_type="image/tiff", roles=["visual"])]
+        rows.append({"title": name, "files": files, "properties": {"proj:epsg": epsg}})
+    with emulator("--synthetic", "1,1,0") as running:
+        order = running.remote.storage("add_order", display_name="Zones")["id"]
+        asset = transformed(running, "zones.zip", order_id=order)
+        running.remote.storage("put_items", asset_id=asset, items=rows, collection="first")
+        with mounted(running.env, home=session_home) as mount:
+            directory = mount.path / "orders/Zones"
+            before = running.remote.position()
+            definition = (directory / "layers.qlr").read_text()
+            said = (directory / "visual.vrt").read_text()
+            signs = [r for r in running.remote.log(before) if r["route"] == "assets.download_url"]
+    assert len(signs) <= len(rows), "both are made of the same heads"
+    layers = re.findall(r"<layername>(.*?)</layername>.*?<authid>(.*?)</authid>", definition, re.S)
+    assert ("Mosaic", "EPSG:32632") in layers
+    assert "<SRS>EPSG:32632</SRS>" in said
 
 
 @pytest.mark.claim("S322")

@@ -23,6 +23,8 @@ _MOST_PIXELS = (1 << 31) - 1
 _COLOURS = ("Red", "Green", "Blue", "Alpha")
 #: Roles of images for looking at, the best first.
 _ROLES = ("visual", "pansharpened", "multispectral", "data")
+#: What the images of one mosaic share: EPSG code, number of bands, sample type.
+_Form = tuple[int | None, int, str]
 #: The metadata item that names images that could not be part of the mosaic.
 LEFT_OUT = "UP42FS_LEFT_OUT"
 
@@ -60,25 +62,38 @@ def is_tiff(file: StacAsset) -> bool:
     )
 
 
-def vrt(images: Iterable[MosaicImage]) -> bytes:
+def vrt(images: Sequence[MosaicImage]) -> bytes:
     """A mosaic of the images; one empty pixel if none of them can be shown."""
-    usable: dict[tuple[int | None, int, str], list[tuple[MosaicImage, Raster]]] = {}
-    left_out = []
-    for image in images:
-        if image.raster is None:
-            left_out.append(f"{image.path}: {image.why_not}")
-            continue
-        raster = image.raster
-        key = (raster.epsg, raster.bands, raster.kind)
-        usable.setdefault(key, []).append((image, raster))
+    left_out = [f"{image.path}: {image.why_not}" for image in images if image.raster is None]
+    usable = _alike(images)
     if not usable:
         return _empty_vrt(left_out or ["no asset of this directory has an image"])
-    best = max(usable, key=lambda key: (len(usable[key]), -(key[0] or 0), key[1], key[2]))
+    best = _most_shared(usable)
     for key, others in usable.items():
         if key != best:
             said = f"EPSG:{key[0]}, {key[1]} bands, {key[2]}"
             left_out += [f"{image.path}: {said}" for image, _ in others]
     return _vrt(best[0], usable[best], left_out)
+
+
+def reference_system(images: Iterable[MosaicImage]) -> int | None:
+    """The EPSG code of the mosaic that `vrt` makes of these images."""
+    usable = _alike(images)
+    return _most_shared(usable)[0] if usable else None
+
+
+def _alike(images: Iterable[MosaicImage]) -> dict[_Form, list[tuple[MosaicImage, Raster]]]:
+    """The images that can be shown, with those that one mosaic can hold together."""
+    alike: dict[_Form, list[tuple[MosaicImage, Raster]]] = {}
+    for image in images:
+        if (raster := image.raster) is not None:
+            form = (raster.epsg, raster.bands, raster.kind)
+            alike.setdefault(form, []).append((image, raster))
+    return alike
+
+
+def _most_shared(alike: dict[_Form, list[tuple[MosaicImage, Raster]]]) -> _Form:
+    return max(alike, key=lambda form: (len(alike[form]), -(form[0] or 0), form[1], form[2]))
 
 
 def _vrt(

@@ -113,20 +113,37 @@ class Layers(MadeDocuments):
         if not shown and name not in self.names(directory):
             raise NotFound(f"{name}: {label} has no image that UP42 transformed, and no GeoTIFF")
         if name == QLR:
-            made = self._qlr(label, await self._placed(shown))
+            made = await self._qlr(directory, label, await self._placed(shown))
         else:
             made = mosaic.vrt(await self._read(shown))
         self._kept[document] = made
         return made
 
-    def _qlr(self, label: str, shown: list[_Shown]) -> bytes:
+    async def _qlr(self, directory: Node, label: str, shown: list[_Shown]) -> bytes:
         rasters = [RasterLayer(image.label, image.path, image.epsg) for image in shown]
         if len(rasters) > 1:
-            known = [image.epsg for image in shown if image.epsg is not None]
-            # That of most images, as the mosaic itself has.
-            most = max(known, key=known.count) if known else None
-            rasters.insert(0, RasterLayer("Mosaic", VRT, most))
+            epsg = await self._mosaic_epsg(directory, shown)
+            rasters.insert(0, RasterLayer("Mosaic", VRT, epsg))
         return mosaic.qlr(label, rasters, footprints.NAME)
+
+    async def _mosaic_epsg(self, directory: Node, shown: list[_Shown]) -> int | None:
+        """The reference system of the mosaic beside the document.
+
+        Where images differ, it depends on their bands and sample types, too, which only their heads
+        tell. QGIS opens the mosaic next, so it is made of the same heads and kept.
+        """
+        known = [image.epsg for image in shown if image.epsg is not None]
+        if len({*known}) < 2:
+            return known[0] if known else None
+        try:
+            images = await self._read(shown)
+        except Up42fsError as error:
+            log.debug("layers: the mosaic cannot be made now: %s", error)
+            return max(known, key=known.count)
+        document = self.node(directory, VRT)
+        if document is not None:
+            self._kept[document] = mosaic.vrt(images)
+        return mosaic.reference_system(images)
 
     async def _placed(self, shown: list[_Shown]) -> list[_Shown]:
         """The images, with the reference systems of which STAC does not tell from their heads.
