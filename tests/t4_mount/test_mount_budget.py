@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 import trio
-from harness import FORKED, Emulator, check, emulator, run, wait_until
+from harness import FORKED, Emulator, check, emulator, take_away, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +70,7 @@ def test_past_the_budget_only_what_is_cached_is_read(
     assert "used up until" in check(*FORKED, "status", there.path, env={"COLUMNS": "200"})
     assert "up42fs_egress_left_bytes 0" in (there.path / ".up42fs/metrics").read_text()
     wait_until(lambda: not there.status()["disk_cache"]["queued_bytes"], 10, "all is written")
-    run(*FORKED, "unmount", there.path)
+    take_away(there)
 
     again = mount(files, *own)  # what was spent is remembered
     before = files.remote.position()
@@ -78,7 +78,7 @@ def test_past_the_budget_only_what_is_cached_is_read(
     with pytest.raises(OSError, match="quota"):
         (again.path / "assets" / others[1].name).read_bytes()
     assert files.remote.count("store.get", before) == 0
-    run(*FORKED, "unmount", again.path)
+    take_away(again)
 
     more = mount(files, "--cache-dir", str(cache), "-o", "max_egress=1G/day")
     (more.path / "assets" / others[1].name).read_bytes()

@@ -204,9 +204,11 @@ def test_a_secret_as_an_option_is_refused(sample: Emulator, mountpoint: Path) ->
 
 def test_unmount_leaves_nothing(sample: Emulator, mount) -> None:
     there = mount(sample)
-    check(*UP42FS, "unmount", there.path)
+    done = run(*UP42FS, "unmount", there.path)
+    assert done.returncode == 0, done.stderr
     assert mount_at(there.path) is None
-    assert not is_running(there.pid)
+    # A test beside this one may have made a namespace, which begins with copies of all mounts.
+    assert not is_running(there.pid) or "a copy of the mount is" in done.stderr
     assert os.listdir(there.path) == []
 
 

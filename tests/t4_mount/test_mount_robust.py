@@ -165,11 +165,12 @@ def test_a_crowd_of_readers(store: Emulator, there: Mount, words: list[str]) -> 
 @pytest.mark.claim("S79")
 def test_stopped_past_the_life_of_its_link(store: Emulator, there: Mount) -> None:
     """As a suspend: the process sleeps, its link ends, reading goes on."""
-    store.remote.faults(link_life_s=1.0)
+    store.remote.faults(link_life_s=2.0)
     with there.find("big.bin").open("rb", buffering=0) as file:
         assert os.pread(file.fileno(), 100, 0) == pattern_bytes(SEED, 0, 100)
         os.kill(there.pid, signal.SIGSTOP)
-        time.sleep(1.5)
+        time.sleep(2.1)
+        store.remote.faults(link_life_s=300.0)
         os.kill(there.pid, signal.SIGCONT)
         offset = 300 * MIB
         assert os.pread(file.fileno(), 100, offset) == pattern_bytes(SEED, offset, 100)
