@@ -40,7 +40,8 @@ bare_root() (
 )
 
 in_bare_root() {
-    unshare -m sh -euc '
+    unshare -m --pid --fork --kill-child sh -euc '
+        # Mounts that are left in there end with the first process: it has a PID namespace of its own.
         # Copies of mounts of this machine would keep these from ending.
         sed -n "s/^[^ ]* [^ ]* [^ ]* [^ ]* \\([^ ]*\\) .* - fuse.*/\\1/p" /proc/self/mountinfo |
             while read -r place; do umount -l "$(printf "%b" "$place")" || :; done
