@@ -160,6 +160,10 @@ class _Stream(httpcore.AsyncNetworkStream):
             stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except httpcore.ConnectTimeout as error:
             raise SilentWay(TLS_STALLED) from error
+        except trio.Cancelled:  # httpcore closes it for exceptions only
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await self._stream.aclose()
+            raise
         return _Stream(stream)  # a proxy's, within which the host's begins
 
 

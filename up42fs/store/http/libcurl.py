@@ -23,7 +23,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_long, c_size_t, c_uint, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_void_p
 from typing import Any
 
 import pycurl
@@ -192,9 +192,10 @@ class Transfer:
     @property
     def was_connected(self) -> bool:
         """Whether somebody accepted the connection: the host, or its proxy."""
-        time_s = c_double()
-        _easy_getinfo(self._easy, pycurl.CONNECT_TIME, byref(time_s))
-        return time_s.value > 0
+        # Not CONNECT_TIME, which libcurl 7.88 tells only after the TLS handshake.
+        count = c_long()
+        _easy_getinfo(self._easy, pycurl.NUM_CONNECTS, byref(count))
+        return count.value > 0
 
     @property
     def verdict(self) -> int:
