@@ -39,7 +39,7 @@ MOST_RUNNING = 2
 #: Runs that go on for readers which were told to come back later, at once.
 MOST_BEHIND = 2
 #: How long the state of a run that nobody wants is kept, seconds, and how many are.
-REST_S = 60.0
+REST_S = patient_s(60.0)
 MOST_RESTING = 8
 #: A run that rests for longer keeps other mounts from nothing any more, seconds.
 QUIET_S = 2.0
