@@ -267,6 +267,22 @@ def test_a_path_that_is_not_there_fails_and_the_others_go_on(store: Emulator, co
     assert done.stdout
 
 
+@pytest.mark.parametrize(
+    ("path", "lacks", "cure"),
+    [
+        ("/home/me/up42/orders", "home", "up42fs ls"),
+        ("tags/köln/absent/below/it", "absent", "up42fs ls 'tags/köln'"),
+        ("tags/köln/köln", "köln", "up42fs ls 'tags/köln'"),
+    ],
+)
+def test_the_cure_names_a_place_that_is_there(
+    store: Emulator, path: str, lacks: str, cure: str
+) -> None:
+    done = up42fs(store, "ls", path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"there is no {lacks}; to see what is there: {cure}\n")
+
+
 @pytest.mark.claim("S147")
 def test_a_home_that_cannot_be_written_is_one_line(store: Emulator, tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"

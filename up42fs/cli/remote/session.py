@@ -83,9 +83,7 @@ class Failures:
         sys.stdout.flush()
         cure = ""
         if isinstance(error, NotFound) and "up42fs ls" not in str(error):
-            # The message begins with the path, as the tree has it (`Paths`).
-            path = str(error).partition(": ")[0]
-            place = path.strip("/").rpartition("/")[0] if path.startswith("/") else ""
+            place = _lowest_place(str(error))
             if place != "search":  # it lists nothing, and the message says what would be right
                 cure = f"; to see what is there: up42fs ls {quote(place)}".removesuffix(" ''")
         say(f"up42fs: {error}{cure}", to_error=True)
@@ -94,6 +92,18 @@ class Failures:
     def status(self) -> int:
         """The exit status."""
         return 1 if self.count else 0
+
+
+def _lowest_place(message: str) -> str:
+    """The directory that lacks a name; `message` begins with the path, as `Paths` has it."""
+    path, _, why = message.partition(": ")
+    if not path.startswith("/"):
+        return ""
+    names = path.strip("/").split("/")
+    for count in range(len(names), 0, -1):
+        if why == f"there is no {names[count - 1]}":
+            return "/".join(names[: count - 1])
+    return "/".join(names[:-1])
 
 
 def run(options: argparse.Namespace, work: Callable[[Engine, Failures], Awaitable[None]]) -> int:
