@@ -39,6 +39,9 @@ def test_a_collections_own_files_stand_beside_it(start, mount) -> None:
             assert path.exists()
         assert own["Thumbnail"].read_bytes().startswith(b"\x89PNG")
         assert own["Thumbnail"].name in os.listdir(own["Thumbnail"].parent)
+        shown = attributes(own["Thumbnail"])
+        assert shown["collection_id"] == collection.id
+        assert "item_id" not in shown, "it is the collection's, of no item"
     delivered = there.path / "assets" / "scene.zip"
     beside = [path for path in stac.glob("*/scene.zip") if path.stat().st_ino ==
               delivered.stat().st_ino]  # fmt: skip

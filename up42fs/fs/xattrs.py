@@ -260,7 +260,8 @@ def _delivery(asset: Asset | None, order: Order | None) -> dict[str, str]:
 def _stac(item: StacItem) -> dict[str, str]:
     bbox = ",".join(f"{degrees:.12g}" for degrees in item.bbox or ())
     own = {
-        "item_id": item.id,
+        # A file of a collection itself has no item (`model.stac.as_item`).
+        "item_id": item.id if item.id != item.collection_id else None,
         "collection_id": item.collection_id,
         "datetime": _stamp(item.datetime) if item.datetime else None,
         "platform": item.platform,

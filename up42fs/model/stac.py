@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from up42fs.model import geojson
@@ -183,13 +183,7 @@ def described_by(collection: StacCollection) -> StacItem:
 
 def as_item(collection: StacCollection) -> StacItem:
     """A collection's own files as an item's, for those who handle files of items."""
-    return StacItem(
-        id=collection.id,
-        collection_id=collection.id,
-        asset_id=collection.asset_id,
-        assets=collection.assets,
-        title=collection.title,
-    )
+    return replace(described_by(collection), id=collection.id, assets=collection.assets)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
