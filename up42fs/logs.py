@@ -171,7 +171,7 @@ def set_up(
 
 
 def place() -> str:
-    """Where this process logs: `file`, `journal`, `syslog`, `stderr`, or `nowhere`."""
+    """The places that this process logs to: `file`, `journal`, `syslog`, `stderr`, or `nowhere`."""
     handler = next(iter(logging.getLogger().handlers), None)
     if isinstance(handler, LogFile):
         return "file"

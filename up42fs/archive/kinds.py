@@ -14,7 +14,7 @@ from up42fs.types import Bytes
 
 
 class ArchiveKind(StrEnum):
-    """What an archive is made of."""
+    """The formats that an archive is made of."""
 
     ZIP = "zip"
     TAR = "tar"

@@ -40,7 +40,7 @@ class Method(StrEnum):
 
 
 class MemberKind(StrEnum):
-    """What a member is."""
+    """The kinds of members."""
 
     FILE = "file"
     DIRECTORY = "directory"

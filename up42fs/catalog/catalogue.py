@@ -48,7 +48,7 @@ CRAWL_VARIABLE = "UP42FS_CRAWL_AFTER_S"
 
 
 class Catalogue:
-    """What the storage of one account holds. Requests run in `nursery`.
+    """The contents of one account's storage. Requests run in `nursery`.
 
     Without a `snapshot` nothing is stored. With `on_demand` nothing is asked of UP42 before a call
     needs it; if it also `follows`, a listing that another process read counts.

@@ -1,4 +1,4 @@
-"""What STAC says of a delivery as a whole: where and when it was taken, through how many clouds.
+"""STAC's facts about a delivery as a whole: where and when it was taken, through how many clouds.
 
 Theory. A delivery's items say it, also if UP42 did not transform it. If it has several, they are
 `merged`. A delivery without items may have a collection, whose extent says less. The crawl learns

@@ -1,4 +1,4 @@
-"""What UP42 says of an order beyond its row in the listing: the whole object, and its coverage.
+"""An order beyond its row in the listing: the whole object, and its coverage.
 
 Requested when a document of the order is opened, then kept for a minute, or until the order is
 known to have changed. All who wait for the same answer share one request.

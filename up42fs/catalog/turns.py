@@ -1,4 +1,4 @@
-"""Who refreshes the catalogue for all processes of an account on a host: the decisions. Pure.
+"""Decides which of an account's processes on a host refreshes the catalogue for all. Pure.
 
 Theory. One process is *elected*: it holds the lock of a file, asks UP42, and writes what changed to
 the snapshot. The others *follow*: they look whether the snapshot changed, and ask UP42 for nothing.
@@ -77,7 +77,7 @@ def _times(values: Any) -> dict[str, float] | None:
 
 
 class Act(Enum):
-    """What a follower does after a look."""
+    """The next step of a follower after a look."""
 
     REST = "nothing"
     WISH = "ask the elected process for a refresh"

@@ -1,4 +1,4 @@
-"""Where the log of a mount can be read: its file, the system's log, or the mount itself.
+"""The places where the log of a mount can be read: its file, the system's log, or the mount itself.
 
 A mount says in its record where it logs. Each place is a source that gives the last lines, and
 later those that came since. Nothing here trusts what a mount's status names.

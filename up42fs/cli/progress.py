@@ -33,7 +33,7 @@ class Motion(Enum):
 
 
 def motion(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Motion:
-    """What a stream is good for."""
+    """The abilities of a stream."""
     try:
         if not stream.isatty():
             return Motion.NONE

@@ -61,7 +61,7 @@ class Login:
         return {name: text for name, text in said.items() if text is not None}
 
     def entry(self) -> dict[str, str | None]:
-        """What the file says of it; earlier versions refuse members that they do not know."""
+        """The file's entry for it; earlier versions refuse members that they do not know."""
         new = ("workspace", "name")
         return {k: v for k, v in asdict(self).items() if k not in new or v is not None}
 

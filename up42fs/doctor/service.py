@@ -1,4 +1,4 @@
-"""What one account's service supports: the open questions of UP42's API, as requests that read.
+"""The features of an account's service: the open questions of UP42's API, as mere reads.
 
 Each probe sends one or a few requests and says in words what came back. None of them changes
 anything: they are GET, HEAD, searches, and the signing of one link. The words are made of numbers,

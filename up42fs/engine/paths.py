@@ -335,7 +335,7 @@ class Paths:
 
 
 def _absent(path: str, name: str) -> str:
-    """What is missing; of what is no query, why."""
+    """The missing part; of what is no query, why."""
     is_no_query = parts_of(path)[:2] == ["search", name] and parse_query(name) is None
     return why_no_query(name) if is_no_query else f"there is no {visible(name)}"
 

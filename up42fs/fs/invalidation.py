@@ -1,4 +1,4 @@
-"""What the kernel must forget when the tree changes: names and attributes that it may have cached.
+"""The names and attributes that the kernel must forget when the tree changes.
 
 The catalogue changes (`apply`), a size is learned, an archive turns out to be none, a branch is
 loaded: each gives up exactly the names that may be cached (rule 4 of `fs.filesystem`). None of it

@@ -1,4 +1,4 @@
-"""What the head of a GeoTIFF says of the image: size, bands, place. Pure.
+"""The facts about an image in the head of a GeoTIFF: size, bands, place. Pure.
 
 `parse` takes the first bytes of a file. Values that lie further back are asked for by `Beyond`: the
 caller reads on and parses again. TIFF 6, BigTIFF, OGC GeoTIFF 1.1.

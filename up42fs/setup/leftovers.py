@@ -1,4 +1,4 @@
-"""What people keep after an installation is gone: caches, settings, logs, sidecars, passwords."""
+"""The files that outlive an installation: caches, settings, logs, sidecars, passwords."""
 
 from __future__ import annotations
 

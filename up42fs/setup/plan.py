@@ -18,7 +18,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InstallPaths:
-    """Where an installation lies.
+    """The place of an installation.
 
     `prefix` is the directory of `bin`, `share` and `lib`; `code` is the environment that
     `contrib/install` makes. `is_system`: for all users, with what mount(8) and udev look for.

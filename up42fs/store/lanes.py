@@ -42,7 +42,7 @@ class Lane:
 
 
 class FilePlace:
-    """Where the next bytes of a body go: a lane, from `offset` on."""
+    """The place of the next bytes of a body: a lane, from `offset` on."""
 
     def __init__(self, lane: Lane, offset: int, on_fault: Callable[[OSError], None]) -> None:
         self.lane = lane

@@ -22,7 +22,7 @@ _CREATE = (
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What changed after a position: the new position, and IDs; `is_all`: read every row."""
+    """The changes after a position: the new position, and IDs; `is_all`: read every row."""
 
     position: int
     assets: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What the commands without a mount share: the account, paths, errors that do not end the command.
+"""Common to commands without a mount: account, paths, errors that do not end the command.
 
 A command handles its paths one after another. A path that fails costs one line on standard error
 and an exit status of 1; the others go on.

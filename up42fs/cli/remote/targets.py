@@ -1,4 +1,4 @@
-"""Where copies go: the local path of each file, as cp(1) would choose it, and its partial file.
+"""The targets of copies: each file's local path, as cp(1) would choose it, and partial file.
 
 Decides names; `copying` moves the bytes.
 """

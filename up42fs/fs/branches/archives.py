@@ -274,7 +274,7 @@ class Archives:
             raise _ERRORS[refusal.kind](f"{file.label} {refusal.reason}")
 
     def target(self, node: Node) -> bytes:
-        """Where a symbolic link points; raises InvalidArgument for other members."""
+        """The target of a symbolic link; raises InvalidArgument for other members."""
         member = self.file(node).member
         if node.kind is not Kind.MEMBER_LINK or member.target is None:
             raise InvalidArgument(f"{member.path} is no link")

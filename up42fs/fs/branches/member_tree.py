@@ -106,7 +106,7 @@ class MemberTree:
         return 1 + self._links[member_ids.key_of(node)]
 
     def extent(self, member: Member) -> Extent:
-        """Where a member's bytes come from."""
+        """The source of a member's bytes."""
         return Extent(
             self.origin,
             member.header_at,

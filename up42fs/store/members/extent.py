@@ -1,4 +1,4 @@
-"""Where the bytes of an archive's member come from.
+"""The source of the bytes of an archive's member.
 
 Knows offsets and methods; nothing of names, tables or how bytes are fetched.
 """
