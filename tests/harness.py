@@ -334,7 +334,8 @@ def take_away(mount: Mount) -> None:
 
     A mount that begins before finds less there than it would, and asks UP42 for the rest.
     """
-    unmount(mount.path)
+    # The kernel releases the files of a program that has ended a moment later.
+    wait_until(lambda: run("fusermount3", "-u", mount.path).returncode == 0, 20, "it is unmounted")
     wait_for_end(mount)
 
 
