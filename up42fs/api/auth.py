@@ -129,9 +129,7 @@ class TokenSource:
 
     def discard(self, token: str) -> bool:
         """Forget `token` after a 401; False if another one has replaced it already."""
-        if self._current is None:
-            return True
-        if self._current.text == token:
+        if self._current is not None and self._current.text == token:
             self._current = None
         return self._current is None
 

@@ -161,8 +161,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         except httpcore.ConnectTimeout as error:
             raise SilentWay(TLS_STALLED) from error
         except trio.Cancelled:  # httpcore closes it for exceptions only
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                await self._stream.aclose()
+            await _close(self._stream)
             raise
         return _Stream(stream)  # a proxy's, within which the host's begins
 
@@ -187,6 +186,12 @@ class _RecordedStream(_Stream):
         return stream
 
 
+async def _close(stream: httpcore.AsyncNetworkStream) -> None:
+    """Close a connection that was not made to its end, also where its task is cancelled."""
+    with trio.CancelScope(shield=True), trio.move_on_after(1):
+        await stream.aclose()
+
+
 class Socks(_Backend):
     """Connects through a SOCKS proxy; raises ProxyError where the proxy does not connect."""
 
@@ -205,8 +210,7 @@ class Socks(_Backend):
         try:
             await _shake(stream, host, way.port, self._proxy.login)
         except BaseException:
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                await stream.aclose()
+            await _close(stream)
             raise
         return _Stream(stream)
 
